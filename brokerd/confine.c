@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The privileges of each process: capabilities, no_new_privs and seccomp filters, each row with its reason. The only
+ * file that knows libseccomp and libcap-ng. A filter kills by default, so a missing row shows at once and a
+ * forgotten check lets nobody in. Nothing here is optional and nothing fails open.
+ */
+#include "config.h"
+
+#include "brokerd/confine.h"
+#include "client/util.h"
+
+#include <cap-ng.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <linux/vfio.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+
+/* How far the arguments of a call are held to what the reason names. */
+enum held {
+	FREELY,
+	NO_EXEC,	/* mmap, mprotect: without PROT_EXEC */
+	FORK,		/* clone: fork()'s flags and no others */
+	VFIO_STATUS,	/* ioctl: VFIO_GROUP_GET_STATUS */
+	FD_FLAGS,	/* fcntl: F_GETFL, F_SETFD */
+	DEATHSIG,	/* prctl: PR_SET_PDEATHSIG */
+	MEMLOCK,	/* prlimit64: RLIMIT_MEMLOCK */
+	PEER,		/* getsockopt: SO_PEERCRED, SO_PEERGROUPS, SO_PEERPIDFD */
+	NETLINK_UEVENT, /* socket: AF_NETLINK, NETLINK_KOBJECT_UEVENT */
+	UNIX_SOCKET,	/* socket: AF_UNIX */
+	TERMINAL /* ioctl: TCGETS, stdio asking whether it writes to a terminal */
+};
+
+struct row {
+	int call;
+	enum held held;
+	/* the reason stands beside the row */
+};
+
+static const struct row core_rows[] = {
+	{ SCMP_SYS(read), FREELY },	     /* sysfs attributes, records, inotify, reports */
+	{ SCMP_SYS(write), FREELY },	     /* records, the log */
+	{ SCMP_SYS(close), FREELY },
+	{ SCMP_SYS(sendmsg), FREELY },	     /* answers, with the lent descriptors */
+	{ SCMP_SYS(sendto), FREELY },	     /* readiness, to systemd */
+	{ SCMP_SYS(recvmsg), FREELY },	     /* peers and helpers */
+	{ SCMP_SYS(accept4), FREELY },	     /* peers */
+	{ SCMP_SYS(getsockopt), PEER },	     /* who a peer is */
+	{ SCMP_SYS(poll), FREELY },	     /* does a claimer still live */
+	{ SCMP_SYS(ppoll), FREELY },	     /* the same, where there is no poll */
+	{ SCMP_SYS(epoll_ctl), FREELY },     /* libevent */
+	{ SCMP_SYS(epoll_wait), FREELY },    /* libevent */
+	{ SCMP_SYS(epoll_pwait), FREELY },   /* libevent, where there is no epoll_wait */
+	{ SCMP_SYS(epoll_pwait2), FREELY },  /* libevent from 2.2 on */
+	{ SCMP_SYS(openat2), FREELY },	     /* sysfs and /dev/vfio, always beneath a descriptor */
+	{ SCMP_SYS(openat), FREELY },	     /* the state directory */
+	{ SCMP_SYS(readlinkat), FREELY },    /* a function's driver and group */
+	{ SCMP_SYS(getdents64), FREELY },    /* a group's members, the records */
+	{ SCMP_SYS(newfstatat), FREELY },    /* fdopendir */
+	{ SCMP_SYS(fstat), FREELY },	     /* fdopendir, older glibc */
+	{ SCMP_SYS(fcntl), FD_FLAGS },	     /* fdopendir */
+	{ SCMP_SYS(lseek), FREELY },	     /* closedir, some versions of glibc */
+	{ SCMP_SYS(renameat), FREELY },	     /* a record becomes whole */
+	{ SCMP_SYS(renameat2), FREELY },     /* the same, where there is no renameat */
+	{ SCMP_SYS(unlinkat), FREELY },	     /* a lease has ended */
+	{ SCMP_SYS(inotify_add_watch), FREELY }, /* a lent group's node */
+	{ SCMP_SYS(inotify_rm_watch), FREELY },
+	{ SCMP_SYS(ioctl), VFIO_STATUS },    /* is a group viable */
+	{ SCMP_SYS(prlimit64), MEMLOCK },    /* the claimer's limit */
+	{ SCMP_SYS(clone), FORK },	     /* workers */
+	{ SCMP_SYS(pipe2), FREELY },	     /* a worker's reports */
+	{ SCMP_SYS(pidfd_open), FREELY },    /* a worker's end; a peer's, before SO_PEERPIDFD */
+	{ SCMP_SYS(wait4), FREELY },	     /* a worker's end */
+	{ SCMP_SYS(prctl), DEATHSIG },	     /* a worker must not outlive us; in the child, before its filter */
+	{ SCMP_SYS(close_range), FREELY },   /* in the child, before its filter */
+	{ SCMP_SYS(seccomp), FREELY },	     /* in the child: its filter, which can only narrow */
+	{ SCMP_SYS(set_robust_list), FREELY }, /* fork, in the child */
+	{ SCMP_SYS(rseq), FREELY },	     /* fork, in the child */
+	{ SCMP_SYS(gettid), FREELY },	     /* fork */
+	{ SCMP_SYS(rt_sigprocmask), FREELY }, /* fork */
+	{ SCMP_SYS(rt_sigreturn), FREELY },  /* SIGTERM's handler in libevent */
+	{ SCMP_SYS(capget), FREELY },	     /* dropping CAP_SYS_RESOURCE */
+	{ SCMP_SYS(capset), FREELY },	     /* the same; without capabilities it can only drop */
+	{ SCMP_SYS(mmap), NO_EXEC },	     /* malloc */
+	{ SCMP_SYS(mremap), FREELY },	     /* malloc */
+	{ SCMP_SYS(mprotect), NO_EXEC },     /* malloc */
+	{ SCMP_SYS(munmap), FREELY },	     /* malloc */
+	{ SCMP_SYS(brk), FREELY },	     /* malloc */
+	{ SCMP_SYS(futex), FREELY },	     /* malloc and stdio, on contention */
+	{ SCMP_SYS(getrandom), FREELY },     /* malloc, once */
+	{ SCMP_SYS(clock_gettime), FREELY }, /* where the vDSO has no clock */
+	{ SCMP_SYS(restart_syscall), FREELY }, /* after a stop */
+	{ SCMP_SYS(exit_group), FREELY },
+};
+
+static const struct row watcher_rows[] = {
+	{ SCMP_SYS(read), FREELY },	  /* sysfs */
+	{ SCMP_SYS(write), FREELY },	  /* the log */
+	{ SCMP_SYS(close), FREELY },
+	{ SCMP_SYS(sendmsg), FREELY },	  /* records to the core */
+	{ SCMP_SYS(recvmsg), FREELY },	  /* uevents */
+	{ SCMP_SYS(poll), FREELY },
+	{ SCMP_SYS(ppoll), FREELY },
+	{ SCMP_SYS(socket), NETLINK_UEVENT }, /* uevents */
+	{ SCMP_SYS(bind), FREELY },	  /* uevents */
+	{ SCMP_SYS(setsockopt), FREELY }, /* uevents: the group and the buffer's size */
+	{ SCMP_SYS(getsockname), FREELY }, /* libnl: its port */
+	{ SCMP_SYS(fcntl), FREELY },	  /* libnl: non-blocking; libudev: fdopendir */
+	{ SCMP_SYS(openat), FREELY },	  /* sysfs, udev's database, the hardware database */
+	{ SCMP_SYS(readlinkat), FREELY }, /* libudev */
+	{ SCMP_SYS(readlink), FREELY },	  /* libudev */
+	{ SCMP_SYS(getdents64), FREELY }, /* libudev's enumerating */
+	{ SCMP_SYS(newfstatat), FREELY }, /* libudev */
+	{ SCMP_SYS(fstat), FREELY },	  /* libudev */
+	{ SCMP_SYS(fstatfs), FREELY },	  /* libudev: is this sysfs */
+	{ SCMP_SYS(statx), FREELY },	  /* libudev from 257 on */
+	{ SCMP_SYS(access), FREELY },	  /* libudev */
+	{ SCMP_SYS(faccessat), FREELY },  /* libudev */
+	{ SCMP_SYS(faccessat2), FREELY }, /* libudev */
+	{ SCMP_SYS(lseek), FREELY },	  /* stdio */
+	{ SCMP_SYS(mmap), NO_EXEC },	  /* malloc, the hardware database */
+	{ SCMP_SYS(mremap), FREELY },
+	{ SCMP_SYS(mprotect), NO_EXEC },
+	{ SCMP_SYS(munmap), FREELY },
+	{ SCMP_SYS(madvise), FREELY },	  /* malloc */
+	{ SCMP_SYS(brk), FREELY },
+	{ SCMP_SYS(futex), FREELY },
+	{ SCMP_SYS(getpid), FREELY },	  /* libnl's port; libudev's fork check */
+	{ SCMP_SYS(gettid), FREELY },	  /* libudev */
+	{ SCMP_SYS(getuid), FREELY },	  /* libudev: secure_getenv's like */
+	{ SCMP_SYS(geteuid), FREELY },
+	{ SCMP_SYS(getrandom), FREELY },  /* libudev's hash tables */
+	{ SCMP_SYS(prctl), FREELY },	  /* libudev from 257 on */
+	{ SCMP_SYS(clock_gettime), FREELY },
+	{ SCMP_SYS(time), FREELY },	  /* libnl's sequence numbers, where the vDSO has no clock */
+	{ SCMP_SYS(gettimeofday), FREELY },
+	{ SCMP_SYS(rt_sigprocmask), FREELY },
+	{ SCMP_SYS(rt_sigreturn), FREELY },
+	{ SCMP_SYS(restart_syscall), FREELY },
+	{ SCMP_SYS(exit_group), FREELY },
+};
+
+static const struct row loader_rows[] = {
+	{ SCMP_SYS(read), FREELY },	  /* policy files, NSS */
+	{ SCMP_SYS(pread64), FREELY },	  /* dlopen of NSS modules */
+	{ SCMP_SYS(write), FREELY },	  /* the log */
+	{ SCMP_SYS(close), FREELY },
+	{ SCMP_SYS(sendmsg), FREELY },	  /* rules to the core; NSS */
+	{ SCMP_SYS(recvmsg), FREELY },	  /* NSS */
+	{ SCMP_SYS(sendto), FREELY },	  /* NSS: nscd, sssd, systemd */
+	{ SCMP_SYS(recvfrom), FREELY },	  /* NSS */
+	{ SCMP_SYS(poll), FREELY },	  /* NSS, and the end of the core */
+	{ SCMP_SYS(ppoll), FREELY },
+	{ SCMP_SYS(socket), UNIX_SOCKET }, /* NSS: nscd, sssd, systemd */
+	{ SCMP_SYS(connect), FREELY },	  /* NSS */
+	{ SCMP_SYS(getsockopt), FREELY }, /* NSS */
+	{ SCMP_SYS(setsockopt), FREELY }, /* NSS */
+	{ SCMP_SYS(getsockname), FREELY }, /* NSS */
+	{ SCMP_SYS(getpeername), FREELY }, /* NSS */
+	{ SCMP_SYS(fcntl), FREELY },	  /* NSS, fdopendir */
+	{ SCMP_SYS(ioctl), TERMINAL }, /* stdio */
+	{ SCMP_SYS(openat), FREELY },	  /* policy files, NSS */
+	{ SCMP_SYS(readlinkat), FREELY }, /* NSS */
+	{ SCMP_SYS(readlink), FREELY },	  /* NSS */
+	{ SCMP_SYS(getdents64), FREELY }, /* policy directories */
+	{ SCMP_SYS(newfstatat), FREELY }, /* whose files are they */
+	{ SCMP_SYS(fstat), FREELY },
+	{ SCMP_SYS(fstatfs), FREELY },	  /* NSS */
+	{ SCMP_SYS(statx), FREELY },	  /* NSS */
+	{ SCMP_SYS(access), FREELY },	  /* NSS */
+	{ SCMP_SYS(faccessat), FREELY },  /* NSS */
+	{ SCMP_SYS(faccessat2), FREELY }, /* NSS */
+	{ SCMP_SYS(lseek), FREELY },	  /* stdio */
+	{ SCMP_SYS(mmap), FREELY },	  /* dlopen maps code: NSS modules */
+	{ SCMP_SYS(mremap), FREELY },
+	{ SCMP_SYS(mprotect), FREELY },	  /* dlopen */
+	{ SCMP_SYS(munmap), FREELY },
+	{ SCMP_SYS(madvise), FREELY },
+	{ SCMP_SYS(brk), FREELY },
+	{ SCMP_SYS(futex), FREELY },
+	{ SCMP_SYS(getpid), FREELY },	  /* NSS */
+	{ SCMP_SYS(gettid), FREELY },	  /* NSS */
+	{ SCMP_SYS(getuid), FREELY },	  /* NSS */
+	{ SCMP_SYS(geteuid), FREELY },	  /* NSS */
+	{ SCMP_SYS(getgid), FREELY },	  /* NSS */
+	{ SCMP_SYS(getegid), FREELY },	  /* NSS */
+	{ SCMP_SYS(getrandom), FREELY },  /* NSS */
+	{ SCMP_SYS(prctl), FREELY },	  /* NSS: systemd */
+	{ SCMP_SYS(uname), FREELY },	  /* NSS: systemd */
+	{ SCMP_SYS(clock_gettime), FREELY },
+	{ SCMP_SYS(gettimeofday), FREELY },
+	{ SCMP_SYS(time), FREELY },
+	{ SCMP_SYS(rt_sigprocmask), FREELY },
+	{ SCMP_SYS(rt_sigaction), FREELY }, /* NSS */
+	{ SCMP_SYS(rt_sigreturn), FREELY },
+	{ SCMP_SYS(restart_syscall), FREELY },
+	{ SCMP_SYS(exit_group), FREELY },
+};
+
+static const struct row worker_rows[] = {
+	{ SCMP_SYS(write), FREELY }, /* the files it was handed, its reports */
+	{ SCMP_SYS(exit_group), FREELY },
+	{ SCMP_SYS(restart_syscall), FREELY }, /* a write that was stopped and goes on */
+};
+
+#define ALLOW(...)                                                                                 \
+	seccomp_rule_add(context, SCMP_ACT_ALLOW, row->call,                                       \
+			 sizeof((struct scmp_arg_cmp[]){ __VA_ARGS__ }) / sizeof(struct scmp_arg_cmp), \
+			 __VA_ARGS__)
+
+static int add_row(scmp_filter_ctx context, const struct row *row)
+{
+	static const int peer_options[] = { SO_PEERCRED, SO_PEERGROUPS, SO_PEERPIDFD };
+	int r = 0;
+
+	if (row->call < 0) /* not on this architecture */
+		return 0;
+	switch (row->held) {
+	case FREELY:
+		return seccomp_rule_add(context, SCMP_ACT_ALLOW, row->call, 0);
+	case NO_EXEC:
+		return ALLOW(SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	case FORK:
+		return ALLOW(SCMP_A0(SCMP_CMP_EQ, CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD));
+	case VFIO_STATUS:
+		return ALLOW(SCMP_A1(SCMP_CMP_EQ, VFIO_GROUP_GET_STATUS));
+	case FD_FLAGS:
+		r = ALLOW(SCMP_A1(SCMP_CMP_EQ, F_GETFL));
+		return r ? r : ALLOW(SCMP_A1(SCMP_CMP_EQ, F_SETFD));
+	case DEATHSIG:
+		return ALLOW(SCMP_A0(SCMP_CMP_EQ, PR_SET_PDEATHSIG));
+	case MEMLOCK:
+		return ALLOW(SCMP_A1(SCMP_CMP_EQ, RLIMIT_MEMLOCK));
+	case PEER:
+		for (size_t i = 0; !r && i < ARRAY_SIZE(peer_options); i++)
+			r = ALLOW(SCMP_A1(SCMP_CMP_EQ, SOL_SOCKET),
+				  SCMP_A2(SCMP_CMP_EQ, (scmp_datum_t)peer_options[i]));
+		return r;
+	case NETLINK_UEVENT:
+		return ALLOW(SCMP_A0(SCMP_CMP_EQ, AF_NETLINK), SCMP_A2(SCMP_CMP_EQ, 15));
+	case UNIX_SOCKET:
+		/* The rest is answered, not killed: an NSS module may try the network and do without. */
+		r = seccomp_rule_add(context, SCMP_ACT_ERRNO(EAFNOSUPPORT), row->call, 1,
+				     SCMP_A0(SCMP_CMP_NE, AF_UNIX));
+		return r ? r : ALLOW(SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+	case TERMINAL:
+		return ALLOW(SCMP_A1(SCMP_CMP_EQ, 0x5401 /* TCGETS */));
+	}
+	return -EINVAL;
+}
+
+static int build(const struct row *rows, size_t n_rows, scmp_filter_ctx *ret_context)
+{
+	/* Other architectures' calls are killed: libseccomp's default for what no filter names. */
+	scmp_filter_ctx context = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	int r;
+
+	if (!context)
+		return -ENOMEM;
+	r = seccomp_attr_set(context, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+	for (size_t i = 0; !r && i < n_rows; i++)
+		r = add_row(context, &rows[i]);
+	if (r) {
+		seccomp_release(context);
+		return r;
+	}
+	*ret_context = context;
+	return 0;
+}
+
+static int load(enum confine_part part)
+{
+	scmp_filter_ctx context;
+	int r;
+
+	if (part == CONFINE_CORE)
+		r = build(core_rows, ARRAY_SIZE(core_rows), &context);
+	else if (part == CONFINE_WATCHER)
+		r = build(watcher_rows, ARRAY_SIZE(watcher_rows), &context);
+	else
+		r = build(loader_rows, ARRAY_SIZE(loader_rows), &context);
+	if (r)
+		return r;
+	r = seccomp_load(context); /* sets no_new_privs first */
+	seccomp_release(context);
+	return r;
+}
+
+int confine_helper(enum confine_part part, uid_t uid, gid_t gid)
+{
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return -errno;
+	capng_clear(CAPNG_SELECT_BOTH);
+	/* Drops supplementary groups, sets all six ids, empties the bounding set, then the capabilities. */
+	if (capng_change_id((int)uid, (int)gid,
+			    CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT))
+		return -EPERM;
+	/* The helpers share an account: one must not be able to look into the other. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+		return -errno;
+	return load(part);
+}
+
+int confine_core(bool keep_sys_resource)
+{
+	bool have;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return -errno;
+	if (capng_get_caps_process())
+		return -EINVAL;
+	have = capng_have_capability(CAPNG_PERMITTED, CAP_SYS_RESOURCE);
+	capng_clear(CAPNG_SELECT_BOTH);
+	/* CAP_SYS_RESOURCE: prlimit() on the claimer, above its hard limit; kept only while a rule grants memlock. */
+	if (have && keep_sys_resource &&
+	    capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SYS_RESOURCE))
+		return -EINVAL;
+	if (capng_apply(CAPNG_SELECT_BOTH))
+		return -EPERM;
+	return load(CONFINE_CORE);
+}
+
+int confine_drop_sys_resource(void)
+{
+	capng_clear(CAPNG_SELECT_CAPS);
+	return capng_apply(CAPNG_SELECT_CAPS) ? -EPERM : 0;
+}
+
+struct confine_filter {
+	struct sock_fprog program;
+	struct sock_filter instructions[BPF_MAXINSNS];
+};
+
+int confine_filter_new(struct confine_filter **ret_filter)
+{
+	struct confine_filter *filter;
+	scmp_filter_ctx context;
+	cleanup_fd int memory = -1;
+	ssize_t n = -1;
+	int r = build(worker_rows, ARRAY_SIZE(worker_rows), &context);
+
+	if (r)
+		return r;
+	filter = calloc(1, sizeof(*filter));
+	memory = memfd_create("worker-filter", MFD_CLOEXEC);
+	if (filter && memory >= 0 && !(r = seccomp_export_bpf(context, memory)))
+		n = pread(memory, filter->instructions, sizeof(filter->instructions), 0);
+	seccomp_release(context);
+	if (n <= 0 || (size_t)n % sizeof(struct sock_filter)) {
+		free(filter);
+		return r ? r : -EIO;
+	}
+	filter->program.len = (unsigned short)((size_t)n / sizeof(struct sock_filter));
+	filter->program.filter = filter->instructions;
+	*ret_filter = filter;
+	return 0;
+}
+
+struct confine_filter *confine_filter_free(struct confine_filter *filter)
+{
+	free(filter);
+	return NULL;
+}
+
+int confine_worker(const struct confine_filter *filter)
+{
+	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter->program) ? -errno : 0;
+}

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The core from start to end: opens what needs privilege, starts the helpers, confines itself, takes up old leases, and
+ * serves. Owns the order of these, which is the daemon's security: nothing that a peer, a helper or a record says
+ * is read before confine_core(). It must never go on without a helper: it ends, and is started again.
+ */
+#include "config.h"
+
+#include "brokerd/daemon.h"
+#include "brokerd/log.h"
+#include "brokerd/notify.h"
+#include "client/passfd.h"
+#include "client/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+
+#define HELPERS_ACCOUNT "gpubroker"
+#define RECORD_BURST 256    /* helpers' records a turn */
+#define START_LIMIT 10	    /* seconds in which helpers should have spoken; after that, serve without */
+#define QUIT_LIMIT 3	    /* seconds in which workers should be done when told to end */
+#define DESCRIPTORS_KEPT 512 /* for workers, groups and files, beside the peers' */
+
+static int notify_fd = -1;
+
+/* ---- helpers ---- */
+
+static void quit(struct daemon *daemon, int status)
+{
+	daemon->status = status;
+	event_base_loopbreak(daemon->base);
+}
+
+static void start_serving(struct daemon *daemon)
+{
+	if (daemon->serving || daemon->quitting)
+		return;
+	if (listener_start(daemon)) {
+		quit(daemon, EX_OSERR);
+		return;
+	}
+	daemon->serving = true;
+	event_del(daemon->on_start_limit);
+	log_notice("serving: %zu functions, %zu rules, %zu leases taken up", daemon->devices.n,
+		   daemon->policy.n_rules, daemon->leases.n);
+	notify_send(notify_fd, "READY=1\nSTATUS=Serving.");
+}
+
+static void serve_when_ready(struct daemon *daemon)
+{
+	if (daemon->policy_known && daemon->devices.scanned)
+		start_serving(daemon);
+}
+
+static bool grants_memlock(const struct policy *policy)
+{
+	for (size_t i = 0; i < policy->n_rules; i++)
+		if (policy->rules[i].verb == POLICY_ALLOW && policy->rules[i].memlock)
+			return true;
+	return false;
+}
+
+static void policy_arrived(struct daemon *daemon, bool good)
+{
+	daemon->policy_known = true;
+	daemon->policy_good = good;
+	if (!good || !grants_memlock(&daemon->policy)) {
+		int r = confine_drop_sys_resource();
+
+		if (r) { /* failing to confine is fatal */
+			log_error("cannot drop CAP_SYS_RESOURCE: %s", strerror(-r));
+			quit(daemon, EX_OSERR);
+			return;
+		}
+	}
+	if (!good)
+		log_error("there is no valid policy: nothing is lent");
+	serve_when_ready(daemon);
+}
+
+static void helper_ended(struct daemon *daemon, const char *name, const char *why)
+{
+	log_error("the %s %s; ending, to be started again with the leases as they are", name, why);
+	quit(daemon, EX_SOFTWARE);
+}
+
+static void on_watcher(evutil_socket_t fd, short what, void *userdata)
+{
+	struct daemon *daemon = userdata;
+	struct watcher_record record;
+	size_t n_fds;
+
+	(void)what;
+	for (int i = 0; i < RECORD_BURST; i++) {
+		ssize_t n = passfd_receive(fd, &record, sizeof(record), NULL, 0, &n_fds);
+		int r;
+
+		if (n == -EAGAIN)
+			break;
+		if (n != sizeof(record)) {
+			helper_ended(daemon, "watcher", n ? "sent something else than a record" : "has ended");
+			return;
+		}
+		r = devices_take(&daemon->devices, &record);
+		if (r == -EBADMSG) {
+			helper_ended(daemon, "watcher", "sent a record that makes no sense");
+			return;
+		}
+		if (r)
+			log_error("a function cannot be listed: %s", strerror(-r));
+	}
+	serve_when_ready(daemon);
+}
+
+static void on_loader(evutil_socket_t fd, short what, void *userdata)
+{
+	struct daemon *daemon = userdata;
+	struct loader_record record;
+	struct policy policy;
+	size_t n_fds;
+
+	(void)what;
+	for (int i = 0; i < RECORD_BURST; i++) {
+		ssize_t n = passfd_receive(fd, &record, sizeof(record), NULL, 0, &n_fds);
+		int r;
+
+		if (n == -EAGAIN)
+			return;
+		if (n != sizeof(record)) {
+			helper_ended(daemon, "loader", n ? "sent something else than a record" : "has ended");
+			return;
+		}
+		r = policy_take(&daemon->intake, &record, &policy);
+		if (r < 0) {
+			helper_ended(daemon, "loader", "sent a record that makes no sense");
+			return;
+		}
+		if (r == 1) {
+			policy_done(&daemon->policy);
+			daemon->policy = policy;
+		}
+		if (r)
+			policy_arrived(daemon, r == 1);
+	}
+}
+
+static void on_inotify(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	lending_watch(userdata);
+}
+
+static void on_start_limit(evutil_socket_t fd, short what, void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	(void)fd;
+	(void)what;
+	log_warning("the %s has not answered yet; serving without what it knows",
+		    daemon->policy_known ? "watcher" : "loader");
+	start_serving(daemon);
+}
+
+/* ---- the end ---- */
+
+void daemon_quit_if_idle(struct daemon *daemon)
+{
+	if (daemon->quitting && TAILQ_EMPTY(&daemon->claims) && !lending_is_busy(daemon))
+		event_base_loopbreak(daemon->base);
+}
+
+static void on_quit_limit(evutil_socket_t fd, short what, void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	(void)fd;
+	(void)what;
+	log_warning("a worker is still at it; ending without it, the next start takes its lease up");
+	event_base_loopbreak(daemon->base);
+}
+
+/* No new peers, claims under way go back, leases stay with their holders. */
+static void on_signal(evutil_socket_t fd, short what, void *userdata)
+{
+	const struct timeval limit = { .tv_sec = QUIT_LIMIT };
+	struct daemon *daemon = userdata;
+
+	(void)fd;
+	(void)what;
+	if (daemon->quitting)
+		return;
+	daemon->quitting = true;
+	notify_send(notify_fd, "STOPPING=1");
+	listener_stop(daemon);
+	while (!TAILQ_EMPTY(&daemon->peers))
+		peer_free(TAILQ_FIRST(&daemon->peers));
+	evtimer_add(daemon->on_quit_limit, &limit);
+	daemon_quit_if_idle(daemon);
+}
+
+/* ---- the start ---- */
+
+static int open_state(const char *path)
+{
+	/* The parent is RuntimeDirectory=; for a daemon started by hand it is made here. */
+	char parent[256];
+	int fd;
+
+	if (snprintf(parent, sizeof(parent), "%s", path) < (int)sizeof(parent) && strrchr(parent, '/') > parent) {
+		*strrchr(parent, '/') = '\0';
+		if (mkdir(parent, 0755) && errno != EEXIST)
+			log_error("%s: %s", parent, strerror(errno));
+	}
+	if (mkdir(path, 0755) && errno != EEXIST)
+		return -errno;
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Every peer may take two descriptors, so the soft limit is raised to what that needs, as far as it may be. */
+static int check_descriptors(void)
+{
+	const rlim_t want = PEERS_MAX * 2 + DESCRIPTORS_KEPT;
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return -errno;
+	if (limit.rlim_cur < want) {
+		limit.rlim_cur = limit.rlim_max < want ? limit.rlim_max : want;
+		if (setrlimit(RLIMIT_NOFILE, &limit))
+			return -errno;
+	}
+	if (limit.rlim_cur < want)
+		log_warning("only %llu descriptors may be open, so many peers at once may be made to wait",
+			    (unsigned long long)limit.rlim_cur);
+	return 0;
+}
+
+static int start_helpers(struct daemon *daemon, const struct daemon_options *options)
+{
+	uid_t uid;
+	gid_t gid;
+	int r = helper_account(HELPERS_ACCOUNT, &uid, &gid);
+
+	if (r || !uid) {
+		log_error("there is no account '" HELPERS_ACCOUNT "' for the helpers: %s; 'systemd-sysusers' "
+			  "makes it",
+			  r ? strerror(-r) : "it is root's");
+		return r ? r : -EINVAL;
+	}
+	r = helper_start(&daemon->loader, "gpubroker-load", CONFINE_LOADER, uid, gid, loader_run,
+			 &options->policy);
+	if (!r)
+		r = helper_start(&daemon->watcher, "gpubroker-watch", CONFINE_WATCHER, uid, gid, watcher_run,
+				 NULL);
+	if (r)
+		log_error("a helper cannot be started: %s", strerror(-r));
+	return r;
+}
+
+static struct event *add(struct event *event, const struct timeval *limit, bool *ok)
+{
+	if (!event || event_add(event, limit))
+		*ok = false;
+	return event;
+}
+
+static int start_events(struct daemon *daemon)
+{
+	const struct timeval limit = { .tv_sec = START_LIMIT };
+	bool ok = true;
+
+	daemon->on_watcher = add(event_new(daemon->base, daemon->watcher.fd, EV_READ | EV_PERSIST, on_watcher,
+					   daemon), NULL, &ok);
+	daemon->on_loader = add(event_new(daemon->base, daemon->loader.fd, EV_READ | EV_PERSIST, on_loader,
+					  daemon), NULL, &ok);
+	daemon->on_inotify = add(event_new(daemon->base, daemon->kernel.inotify, EV_READ | EV_PERSIST,
+					   on_inotify, daemon), NULL, &ok);
+	daemon->on_term = add(evsignal_new(daemon->base, SIGTERM, on_signal, daemon), NULL, &ok);
+	daemon->on_int = add(evsignal_new(daemon->base, SIGINT, on_signal, daemon), NULL, &ok);
+	daemon->on_start_limit = add(evtimer_new(daemon->base, on_start_limit, daemon), &limit, &ok);
+	daemon->on_quit_limit = evtimer_new(daemon->base, on_quit_limit, daemon);
+	return ok && daemon->on_quit_limit ? 0 : -ENOMEM;
+}
+
+/* Everything that needs privilege or makes a descriptor that confinement would refuse. */
+static int prepare(struct daemon *daemon, const struct daemon_options *options)
+{
+	int r;
+
+	signal(SIGPIPE, SIG_IGN);
+	umask(022);
+	r = check_descriptors();
+	if (r)
+		return r;
+	daemon->listen_fd = listener_open(options->socket);
+	if (daemon->listen_fd < 0)
+		return daemon->listen_fd;
+	daemon->state_dir = open_state(options->state);
+	if (daemon->state_dir < 0) {
+		log_error("%s: cannot keep lease records there: %s", options->state,
+			  strerror(-daemon->state_dir));
+		return daemon->state_dir;
+	}
+	notify_fd = notify_open();
+	r = kernel_init(&daemon->kernel);
+	if (r) {
+		log_error("cannot open /sys and /dev: %s", strerror(-r));
+		return r;
+	}
+	r = confine_filter_new(&daemon->worker_filter);
+	return r ? r : start_helpers(daemon, options);
+}
+
+static int start(struct daemon *daemon, const struct daemon_options *options)
+{
+	int r = prepare(daemon, options);
+
+	if (r)
+		return r;
+	daemon->base = event_base_new();
+	if (!daemon->base)
+		return -ENOMEM;
+	r = start_events(daemon);
+	if (r)
+		return r;
+	/* Kept until the policy says whether it is needed: see policy_arrived(). */
+	r = confine_core(true);
+	if (r) {
+		log_error("cannot be confined: %s", strerror(-r));
+		return r;
+	}
+	return recover_leases(daemon);
+}
+
+static void free_event(struct event *event)
+{
+	if (event)
+		event_free(event);
+}
+
+static void stop(struct daemon *daemon)
+{
+	listener_stop(daemon);
+	free_event(daemon->on_watcher);
+	free_event(daemon->on_loader);
+	free_event(daemon->on_inotify);
+	/* The signals' handlers stay: taking them down is a call that the filter has no row for. */
+	free_event(daemon->on_start_limit);
+	free_event(daemon->on_quit_limit);
+	helper_stop(&daemon->watcher);
+	helper_stop(&daemon->loader);
+	policy_done(&daemon->policy);
+	policy_intake_done(&daemon->intake);
+	devices_done(&daemon->devices);
+	kernel_done(&daemon->kernel);
+	confine_filter_free(daemon->worker_filter);
+	fd_close(daemon->state_dir);
+	fd_close(daemon->listen_fd);
+	notify_fd = fd_close(notify_fd);
+}
+
+int daemon_run(const struct daemon_options *options)
+{
+	struct daemon daemon = {
+		.kernel = { -1, -1, -1 },
+		.watcher = HELPER_NONE,
+		.loader = HELPER_NONE,
+		.state_dir = -1,
+		.listen_fd = -1,
+	};
+	int r;
+
+	leases_init(&daemon.leases);
+	TAILQ_INIT(&daemon.claims);
+	TAILQ_INIT(&daemon.peers);
+	r = start(&daemon, options);
+	if (r)
+		daemon.status = EX_OSERR;
+	else if (event_base_dispatch(daemon.base) < 0)
+		daemon.status = EX_SOFTWARE;
+	/* Leases, workers and claims are not undone: they are the records', for the next start. */
+	stop(&daemon);
+	return daemon.status;
+}

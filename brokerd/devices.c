@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The device table, see devices.h. Owns the array. It must never believe a record's strings to end, nor let the watcher
+ * make it grow without bound.
+ */
+#include "config.h"
+
+#include "brokerd/devices.h"
+#include "brokerd/group.h"
+#include "client/util.h"
+
+#include <string.h>
+
+void devices_done(struct devices *devices)
+{
+	free(devices->list);
+	*devices = (struct devices){ 0 };
+}
+
+/* The index of the first device at or after the address. */
+static size_t position(const struct devices *devices, const struct pci_address *address)
+{
+	size_t low = 0, high = devices->n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (pci_address_compare(&devices->list[middle].record.address, address) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static bool is_at(const struct devices *devices, size_t i, const struct pci_address *address)
+{
+	return i < devices->n && !pci_address_compare(&devices->list[i].record.address, address);
+}
+
+static int put(struct devices *devices, const struct watcher_record *record)
+{
+	size_t i = position(devices, &record->address);
+	struct watcher_record *r;
+
+	if (!is_at(devices, i, &record->address)) {
+		struct device *list;
+
+		if (devices->n == DEVICES_MAX)
+			return -E2BIG;
+		list = reallocarray(devices->list, devices->n + 1, sizeof(*list));
+		if (!list)
+			return -ENOMEM;
+		memmove(list + i + 1, list + i, (devices->n - i) * sizeof(*list));
+		devices->list = list;
+		devices->n++;
+	}
+	devices->list[i].stale = false;
+	r = &devices->list[i].record;
+	*r = *record;
+	r->driver[sizeof(r->driver) - 1] = '\0';
+	r->vendor_name[sizeof(r->vendor_name) - 1] = '\0';
+	r->model[sizeof(r->model) - 1] = '\0';
+	return 0;
+}
+
+static void drop(struct devices *devices, size_t i)
+{
+	devices->n--;
+	memmove(devices->list + i, devices->list + i + 1, (devices->n - i) * sizeof(*devices->list));
+}
+
+int devices_take(struct devices *devices, const struct watcher_record *record)
+{
+	size_t i;
+
+	switch ((enum watcher_record_type)record->type) {
+	case WATCHER_SCAN:
+		for (i = 0; i < devices->n; i++)
+			devices->list[i].stale = true;
+		return 0;
+	case WATCHER_DEVICE:
+		if (record->address.device > 31 || record->address.function > 7 || record->address.reserved)
+			return -EBADMSG;
+		return put(devices, record);
+	case WATCHER_GONE:
+		i = position(devices, &record->address);
+		if (is_at(devices, i, &record->address))
+			drop(devices, i);
+		return 0;
+	case WATCHER_SCANNED:
+		for (i = devices->n; i--;)
+			if (devices->list[i].stale)
+				drop(devices, i);
+		devices->scanned = true;
+		return 0;
+	}
+	return -EBADMSG;
+}
+
+const struct device *devices_from(const struct devices *devices, const struct pci_address *address)
+{
+	size_t i = position(devices, address);
+
+	return i < devices->n ? &devices->list[i] : NULL;
+}
+
+struct policy_facts device_facts(const struct device *device)
+{
+	return (struct policy_facts){
+		.address = device->record.address,
+		.vendor = device->record.vendor,
+		.device = device->record.device,
+		.class_code = device->record.class_code,
+		.iommu_group = device->record.group,
+	};
+}
+
+static bool is_bridge(const struct device *device)
+{
+	return device->record.class_code >> 16 == 0x06;
+}
+
+size_t devices_group(const struct devices *devices, const struct device *device,
+		     struct policy_facts out[PROTOCOL_FUNCTIONS_MAX], size_t *ret_asked)
+{
+	size_t n = 0;
+
+	*ret_asked = 0;
+	for (size_t i = 0; i < devices->n && n < PROTOCOL_FUNCTIONS_MAX; i++) {
+		const struct device *d = &devices->list[i];
+
+		if (d != device && (d->record.group == UINT32_MAX || d->record.group != device->record.group))
+			continue;
+		if (d != device && is_bridge(d))
+			continue;
+		if (d == device)
+			*ret_asked = n;
+		out[n++] = device_facts(d);
+	}
+	return n;
+}
+
+/* A bridge that the host runs with a driver of its own spoils its group, as sysfs.c has it. */
+static bool group_spoilt(const struct devices *devices, uint32_t group)
+{
+	for (size_t i = 0; i < devices->n; i++) {
+		const struct device *d = &devices->list[i];
+
+		if (d->record.group == group && is_bridge(d) && d->record.driver[0] &&
+		    strcmp(d->record.driver, "pcieport") != 0 && strcmp(d->record.driver, "pci-stub") != 0 &&
+		    !driver_is_vfio(d->record.driver))
+			return true;
+	}
+	return false;
+}
+
+enum gpubroker_status device_status(const struct devices *devices, const struct device *device,
+				    const struct lease *lease)
+{
+	if (lease && lease->state == GPUBROKER_LEASE_STUCK)
+		return GPUBROKER_STUCK;
+	if (lease && !is_bridge(device))
+		return lease_is_leaving(lease) ? GPUBROKER_RELEASING : GPUBROKER_LEASED;
+	if (device->record.group == UINT32_MAX || is_bridge(device) ||
+	    group_spoilt(devices, device->record.group))
+		return GPUBROKER_NOT_VIABLE;
+	if (device->record.boot_vga)
+		return GPUBROKER_BOOT_VGA;
+	return driver_is_vfio(device->record.driver) ? GPUBROKER_VFIO_READY : GPUBROKER_AVAILABLE;
+}
+
+bool device_is_gpu(const struct device *device)
+{
+	return device->record.class_code >> 16 == 0x03 || device->record.class_code >> 16 == 0x12;
+}

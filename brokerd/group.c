@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where a claim is decided: a group's facts and the policy in, yes or a refusal out. No I/O, no state. The
+ * policy's own rules are policy/verdict.c's; here stand the guards that hold whatever the policy says.
+ */
+#include "config.h"
+
+#include "brokerd/group.h"
+#include "client/gpubroker.h"
+#include "client/util.h"
+
+#include <stdio.h>
+#include <string.h>
+
+bool driver_is_vfio(const char *driver)
+{
+	/* Every variant driver in the kernel is named so: mlx5_vfio_pci, nvgrace_gpu_vfio_pci, xe_vfio_pci ... */
+	return strstr(driver, "vfio-pci") || strstr(driver, "vfio_pci");
+}
+
+size_t group_find(const struct group_view *view, const struct pci_address *address)
+{
+	for (size_t i = 0; i < view->n_functions; i++)
+		if (!pci_address_compare(&view->functions[i].facts.address, address))
+			return i;
+	return SIZE_MAX;
+}
+
+struct message_refusal refusal_make(uint32_t reason)
+{
+	return (struct message_refusal){
+		.type = MESSAGE_REFUSAL,
+		.reason = reason,
+		.group = UINT32_MAX,
+	};
+}
+
+const char *refusal_name(uint32_t reason)
+{
+	static const char *const names[] = {
+		[GPUBROKER_REFUSED_POLICY] = "policy",	       [GPUBROKER_REFUSED_BUSY] = "busy",
+		[GPUBROKER_REFUSED_STUCK] = "stuck",	       [GPUBROKER_REFUSED_NO_DEVICE] = "no-device",
+		[GPUBROKER_REFUSED_NO_NAME] = "no-name",       [GPUBROKER_REFUSED_NO_GROUP] = "no-group",
+		[GPUBROKER_REFUSED_NOT_VIABLE] = "not-viable", [GPUBROKER_REFUSED_BOOT_VGA] = "boot-vga",
+		[GPUBROKER_REFUSED_IN_USE] = "in-use",	       [GPUBROKER_REFUSED_MEMLOCK] = "memlock",
+		[GPUBROKER_REFUSED_QUOTA] = "quota",	       [GPUBROKER_REFUSED_FAILED] = "failed",
+		[GPUBROKER_REFUSED_NOT_READY] = "not-ready",   [GPUBROKER_REFUSED_VERSION] = "version",
+	};
+
+	return reason < ARRAY_SIZE(names) && names[reason] ? names[reason] : "unknown";
+}
+
+void rule_origin(const struct policy *policy, size_t rule, char out[288])
+{
+	const struct policy_rule *r;
+
+	out[0] = '\0';
+	if (rule >= policy->n_rules)
+		return;
+	r = &policy->rules[rule];
+	if (r->file < policy->n_files)
+		snprintf(out, 288, "%.255s:%u", policy->files[r->file].path, (unsigned)r->line);
+}
+
+static int refuse(struct message_refusal *ret_refusal, uint32_t reason, const struct group_view *view,
+		  size_t asked, size_t other)
+{
+	struct message_refusal r = refusal_make(reason);
+
+	r.group = view->group;
+	r.address = view->functions[asked].facts.address;
+	r.has_address = 1;
+	if (other != asked && other < view->n_functions) {
+		r.other = view->functions[other].facts.address;
+		r.has_other = 1;
+	}
+	*ret_refusal = r;
+	return (int)reason;
+}
+
+int group_decide(const struct group_view *view, const struct policy *policy,
+		 const struct policy_subject *subject, size_t asked, uint32_t claim_flags,
+		 struct policy_verdict *ret_verdict, struct message_refusal *ret_refusal)
+{
+	struct policy_facts facts[PROTOCOL_FUNCTIONS_MAX];
+	struct policy_verdict verdict;
+	int r;
+
+	for (size_t i = 0; i < view->n_functions; i++)
+		facts[i] = view->functions[i].facts;
+	policy_decide(policy, subject, facts, view->n_functions, asked, &verdict);
+	if (verdict.outcome != POLICY_ALLOWED) {
+		r = refuse(ret_refusal, GPUBROKER_REFUSED_POLICY, view, asked, verdict.function);
+		rule_origin(policy, verdict.rule, ret_refusal->rule);
+		return r;
+	}
+
+	if (view->not_viable[0]) {
+		r = refuse(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, view, asked, asked);
+		memcpy(ret_refusal->detail, view->not_viable, sizeof(ret_refusal->detail));
+		ret_refusal->other = view->blocker;
+		ret_refusal->has_other = view->has_blocker;
+		return r;
+	}
+	for (size_t i = 0; i < view->n_functions; i++) {
+		const struct function *f = &view->functions[i];
+
+		if (f->boot_vga && !(verdict.boot_vga && claim_flags & CLAIM_FORCE)) {
+			r = refuse(ret_refusal, GPUBROKER_REFUSED_BOOT_VGA, view, asked, i);
+			if (verdict.boot_vga)
+				strcpy(ret_refusal->detail, "force");
+			return r;
+		}
+		if (f->in_use[0]) {
+			r = refuse(ret_refusal, GPUBROKER_REFUSED_IN_USE, view, asked, i);
+			memcpy(ret_refusal->detail, f->in_use, sizeof(ret_refusal->detail));
+			return r;
+		}
+	}
+	*ret_verdict = verdict;
+	return 0;
+}

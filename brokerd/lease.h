@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Leases: one per IOMMU group that is not wholly the host's. The table and its states, without I/O; lending.c
+ * makes states come true.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "client/gpubroker.h"
+#include "client/protocol.h"
+
+struct claim;
+struct event;
+struct work;
+
+/* What a function was before the claim, and is to be again. */
+struct lease_function {
+	struct pci_address address;
+	uint16_t vendor;
+	uint16_t device;
+	char driver[PROTOCOL_NAME_MAX];	  /* "": none */
+	char override[PROTOCOL_NAME_MAX]; /* "": none */
+};
+
+enum lease_event {
+	LEASE_BOUND,	/* every function is on its VFIO driver */
+	LEASE_ABANDON,	/* a step failed, or another group of the claim did, or nobody waits any more */
+	LEASE_SENT,	/* the descriptor is on its way to the peer */
+	LEASE_CLOSED,	/* inotify: the last reference to the group's open file is going */
+	LEASE_REGAINED, /* the group opened for us: nobody else has it */
+	LEASE_RESTORED, /* every function is as it was */
+	LEASE_FAILED,	/* one could not be put back */
+	LEASE_LATE,	/* a worker did not come back in time */
+	LEASE_N_EVENTS,
+};
+
+struct lease {
+	TAILQ_ENTRY(lease) link;
+	/* what the record in the state directory holds */
+	uint64_t id;
+	uint32_t group;
+	uint32_t uid;
+	uint32_t pid;
+	uint64_t since; /* seconds since the epoch */
+	size_t n_functions;
+	struct lease_function functions[PROTOCOL_FUNCTIONS_MAX];
+	/* what only this process knows; all of it can be found out anew */
+	enum gpubroker_lease_state state;
+	struct pci_address asked; /* the function that the claim named */
+	char reason[128];	  /* why it is stuck */
+	int watch;		  /* inotify's, or -1 */
+	int regained;		  /* the group, open for us alone while it is restored, or -1 */
+	struct work *work;	  /* a worker at it, or NULL */
+	struct event *timer;	  /* looks again whether the group has been let go */
+	unsigned tries;
+	struct claim *claim; /* while it is being claimed, else NULL */
+	void *owner;	     /* lending.c's */
+};
+
+struct leases {
+	TAILQ_HEAD(lease_list, lease) list; /* by id */
+	uint64_t next_id;
+	size_t n;
+};
+
+void leases_init(struct leases *leases);
+
+/* A new lease in state PREPARING, in the table, the table's. NULL: no memory. id 0 takes the next number. */
+struct lease *lease_new(struct leases *leases, uint64_t id, uint32_t group);
+/* Takes it out and frees it; what else it owned must have been let go. Returns NULL. */
+struct lease *lease_free(struct leases *leases, struct lease *lease);
+
+struct lease *lease_find_group(const struct leases *leases, uint32_t group);
+/* The first with an id of at least `id`, in order: a cursor that survives changes. */
+struct lease *lease_find_from(const struct leases *leases, uint64_t id);
+struct lease *lease_find_watch(const struct leases *leases, int watch);
+
+/*
+ * The one table of states and events. Moves the lease and returns true; false where the event means nothing in
+ * its state (a late hint), which changes nothing. LEASE_RESTORED ends the lease: the caller frees it.
+ */
+bool lease_advance(struct lease *lease, enum lease_event event);
+
+/* Is it on its way back, so that waiting helps? */
+bool lease_is_leaving(const struct lease *lease);

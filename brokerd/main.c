@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gpubrokerd: the command line. All else is in libbrokerd, so that tests can link it.
+ */
+#include "config.h"
+
+#include "brokerd/daemon.h"
+#include "brokerd/log.h"
+#include "client/util.h"
+
+#include <getopt.h>
+#include <sysexits.h>
+
+#define DIRECTORIES_MAX 16
+
+static const char usage[] =
+	"usage: gpubrokerd [--policy DIR]... [--socket PATH] [--state DIR] [--check]\n"
+	"\n"
+	"  --policy DIR   read *.policy there, instead of /etc/gpubroker/policy.d and\n"
+	"                 /usr/lib/gpubroker/policy.d; may be repeated, the first masks\n"
+	"  --socket PATH  listen there, where systemd passes no socket\n"
+	"  --state DIR    keep lease records there\n"
+	"  --check        say what is wrong with the policy, and end\n";
+
+int main(int argc, char **argv)
+{
+	static const struct option long_options[] = {
+		{ "policy", required_argument, NULL, 'p' }, { "socket", required_argument, NULL, 's' },
+		{ "state", required_argument, NULL, 't' },  { "check", no_argument, NULL, 'c' },
+		{ "help", no_argument, NULL, 'h' },	    { "version", no_argument, NULL, 'V' },
+		{ NULL, 0, NULL, 0 },
+	};
+	static const char *directories[DIRECTORIES_MAX] = { GPUBROKER_POLICY_DIR,
+							    GPUBROKER_VENDOR_POLICY_DIR };
+	struct daemon_options options = {
+		.policy = { .directories = directories, .n_directories = 2 },
+		.socket = "/run/gpubroker/socket",
+		.state = "/run/gpubroker/leases",
+	};
+	size_t n_given = 0;
+	bool check = false;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		if (c == 'p' && n_given < DIRECTORIES_MAX) {
+			directories[n_given++] = optarg;
+			options.policy.n_directories = n_given;
+		} else if (c == 's') {
+			options.socket = optarg;
+		} else if (c == 't') {
+			options.state = optarg;
+		} else if (c == 'c') {
+			check = true;
+		} else if (c == 'h' || c == 'V') {
+			fputs(c == 'h' ? usage : "gpubrokerd " PACKAGE_VERSION "\n", stdout);
+			return 0;
+		} else {
+			fputs(usage, stderr);
+			return EX_USAGE;
+		}
+	}
+	if (optind < argc) {
+		fputs(usage, stderr);
+		return EX_USAGE;
+	}
+	log_init();
+	if (check)
+		return loader_check(&options.policy) ? EX_CONFIG : 0;
+	return daemon_run(&options);
+}

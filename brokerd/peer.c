@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One connection: who it is, what it asks, what it is told.
+ *
+ * Owns the socket and the place in a listing. Listings are written as the socket takes them, from a cursor, so a peer
+ * that never reads costs a struct and no more. It must never take a descriptor, never wait for a peer, and
+ * never free a peer below a function that still uses it: who is to go is marked, and goes in the next turn.
+ */
+#include "config.h"
+
+#include "brokerd/daemon.h"
+#include "brokerd/group.h"
+#include "brokerd/log.h"
+#include "client/passfd.h"
+#include "client/util.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+
+#define REQUEST_BURST 8 /* requests a turn; listings are longer than they are asked for */
+#define LIST_BURST 64	/* devices or leases a turn */
+
+union request {
+	uint32_t type;
+	struct message_hello hello;
+	struct message_plain plain;
+	struct message_claim claim;
+};
+
+/* ---- who it is ---- */
+
+static int identify(struct peer *peer)
+{
+	struct ucred cred;
+	socklen_t size = sizeof(cred);
+
+	if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERCRED, &cred, &size))
+		return -errno;
+	if (size != sizeof(cred) || cred.uid == (uid_t)-1 || cred.pid <= 0)
+		return -EPERM; /* from outside our pid namespace: nobody whom we could name */
+	peer->uid = cred.uid;
+	peer->gid = cred.gid;
+	peer->pid = (uint32_t)cred.pid;
+	size = sizeof(peer->pidfd);
+	/* 6.5 and later say it without a race; before, the pid is asked for as early as it can be. */
+	if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERPIDFD, &peer->pidfd, &size))
+		peer->pidfd = (int)syscall(SYS_pidfd_open, cred.pid, 0);
+	return 0;
+}
+
+int peer_subject(const struct peer *peer, struct policy_subject *ret_subject)
+{
+	static gid_t groups[65536]; /* NGROUPS_MAX: more a process cannot have */
+	socklen_t size = sizeof(groups);
+
+	if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size))
+		return -errno;
+	*ret_subject = (struct policy_subject){
+		.uid = peer->uid,
+		.gid = peer->gid,
+		.groups = groups,
+		.n_groups = size / sizeof(gid_t),
+	};
+	return 0;
+}
+
+/* ---- coming and going ---- */
+
+/* Lets the peer go in the loop's next turn, when nobody is using it. */
+static void doom(struct peer *peer)
+{
+	event_del(peer->on_writable);
+	peer->busy = PEER_IDLE;
+	peer->greeted = false;
+	peer->fd = fd_close(peer->fd);
+	event_active(peer->on_readable, EV_READ, 1);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *userdata);
+
+static void on_writable(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	peer_continue(userdata);
+}
+
+static size_t peers_of(const struct daemon *daemon, uint32_t uid)
+{
+	const struct peer *peer;
+	size_t n = 0;
+
+	TAILQ_FOREACH(peer, &daemon->peers, link)
+		n += peer->uid == uid;
+	return n;
+}
+
+static void turn_away(struct daemon *daemon, const struct peer *peer)
+{
+	struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
+
+	if (daemon->n_peers >= PEERS_MAX)
+		strcpy(refusal.detail, "the broker has as many connections as it can serve");
+	else
+		snprintf(refusal.detail, sizeof(refusal.detail),
+			 "you have %d connections to the broker, which is the most one user may have",
+			 PEERS_PER_UID);
+	passfd_send(peer->fd, &refusal, sizeof(refusal), NULL, 0);
+}
+
+void peer_new(struct daemon *daemon, int fd)
+{
+	struct peer *peer = calloc(1, sizeof(*peer));
+	int r;
+
+	if (!peer) {
+		fd_close(fd);
+		return;
+	}
+	peer->daemon = daemon;
+	peer->fd = fd;
+	peer->pidfd = -1;
+	r = identify(peer);
+	if (r) {
+		log_info("a connection was refused: its user cannot be told: %s", strerror(-r));
+		goto drop;
+	}
+	if (daemon->n_peers >= PEERS_MAX || peers_of(daemon, peer->uid) >= PEERS_PER_UID) {
+		turn_away(daemon, peer);
+		goto drop;
+	}
+	peer->on_readable = event_new(daemon->base, fd, EV_READ | EV_PERSIST, on_readable, peer);
+	peer->on_writable = event_new(daemon->base, fd, EV_WRITE | EV_PERSIST, on_writable, peer);
+	if (!peer->on_readable || !peer->on_writable || event_add(peer->on_readable, NULL))
+		goto drop;
+	TAILQ_INSERT_TAIL(&daemon->peers, peer, link);
+	daemon->n_peers++;
+	return;
+drop:
+	if (peer->on_readable)
+		event_free(peer->on_readable);
+	if (peer->on_writable)
+		event_free(peer->on_writable);
+	fd_close(peer->fd);
+	fd_close(peer->pidfd);
+	free(peer);
+}
+
+void peer_free(struct peer *peer)
+{
+	struct claim *claim = TAKE_PTR(peer->claim);
+
+	if (claim)
+		lending_abandon(claim);
+	event_free(peer->on_readable);
+	event_free(peer->on_writable);
+	fd_close(peer->fd);
+	fd_close(peer->pidfd);
+	TAILQ_REMOVE(&peer->daemon->peers, peer, link);
+	peer->daemon->n_peers--;
+	free(peer);
+}
+
+/* ---- answers ---- */
+
+int peer_grant(struct peer *peer, const struct message_grant *grant, const int *fds, size_t n_fds)
+{
+	int r;
+
+	if (peer->fd < 0)
+		return -EPIPE;
+	/* A peer that has not even read its steps is not given descriptors to leave unread. */
+	r = passfd_send(peer->fd, grant, sizeof(*grant), fds, n_fds);
+	if (!r)
+		peer->busy = PEER_IDLE;
+	return r;
+}
+
+void peer_refuse(struct peer *peer, const struct message_refusal *refusal)
+{
+	peer->busy = PEER_IDLE;
+	if (peer->fd >= 0 && passfd_send(peer->fd, refusal, sizeof(*refusal), NULL, 0))
+		doom(peer);
+}
+
+void peer_step(struct peer *peer, const struct message_step *step)
+{
+	if (peer->fd >= 0)
+		passfd_send(peer->fd, step, sizeof(*step), NULL, 0);
+}
+
+static void format_device(const struct peer *peer, const struct device *device,
+			  const struct policy_subject *subject, struct message_device *ret_message)
+{
+	const struct daemon *daemon = peer->daemon;
+	const struct watcher_record *record = &device->record;
+	const struct lease *lease = lease_find_group(&daemon->leases, record->group);
+	struct policy_facts facts[PROTOCOL_FUNCTIONS_MAX];
+	struct policy_verdict verdict = { .outcome = POLICY_NO_RULE };
+	size_t asked, n = devices_group(&daemon->devices, device, facts, &asked);
+
+	if (n && subject)
+		policy_decide(&daemon->policy, subject, facts, n, asked, &verdict);
+	*ret_message = (struct message_device){
+		.type = MESSAGE_DEVICE,
+		.status = device_status(&daemon->devices, device, lease),
+		.address = record->address,
+		.vendor = record->vendor,
+		.device = record->device,
+		.subsystem_vendor = record->subsystem_vendor,
+		.subsystem_device = record->subsystem_device,
+		.class_code = record->class_code,
+		.group = record->group,
+		.allowed = verdict.outcome == POLICY_ALLOWED,
+	};
+	if (lease && ret_message->status != GPUBROKER_NOT_VIABLE) {
+		ret_message->lease = lease->id;
+		ret_message->holder_uid = lease->uid;
+	}
+	memcpy(ret_message->driver, record->driver, sizeof(ret_message->driver));
+	memcpy(ret_message->vendor_name, record->vendor_name, sizeof(ret_message->vendor_name));
+	memcpy(ret_message->model, record->model, sizeof(ret_message->model));
+}
+
+static void format_lease(const struct lease *lease, struct message_lease *ret_message)
+{
+	*ret_message = (struct message_lease){
+		.type = MESSAGE_LEASE,
+		.state = lease->state,
+		.id = lease->id,
+		.since = lease->since,
+		.group = lease->group,
+		.uid = lease->uid,
+		.pid = lease->pid,
+		.n_functions = (uint32_t)lease->n_functions,
+	};
+	for (size_t i = 0; i < lease->n_functions; i++)
+		ret_message->functions[i] = lease->functions[i].address;
+	memcpy(ret_message->reason, lease->reason, sizeof(ret_message->reason));
+}
+
+/* Sends the listing's next message and moves the cursor past it. 1: that was the end; 0: sent; -errno. */
+static int send_next(struct peer *peer, const struct policy_subject *subject)
+{
+	const struct message_plain end = { .type = MESSAGE_END };
+	struct daemon *daemon = peer->daemon;
+	int r;
+
+	if (peer->busy == PEER_LISTING) {
+		const struct device *device =
+			peer->devices_done ? NULL : devices_from(&daemon->devices, &peer->next_device);
+		struct message_device message;
+
+		if (device) {
+			struct pci_address next = device->record.address;
+
+			format_device(peer, device, subject, &message);
+			r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
+			if (r)
+				return r;
+			/* The next address there can be, counted as the digits of one number. */
+			if (++next.function == 8 && !(next.function = 0) && ++next.device == 32 &&
+			    !(next.device = 0) && !++next.bus && !++next.domain)
+				peer->devices_done = true;
+			peer->next_device = next;
+			return 0;
+		}
+	} else {
+		const struct lease *lease = lease_find_from(&daemon->leases, peer->next_lease);
+		struct message_lease message;
+
+		if (lease) {
+			format_lease(lease, &message);
+			r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
+			if (!r)
+				peer->next_lease = lease->id + 1;
+			return r;
+		}
+	}
+	r = passfd_send(peer->fd, &end, sizeof(end), NULL, 0);
+	return r ? r : 1;
+}
+
+void peer_continue(struct peer *peer)
+{
+	struct policy_subject subject;
+	bool known;
+	int r = 0;
+
+	if (peer->busy != PEER_LISTING && peer->busy != PEER_LEASES)
+		return;
+	known = !peer_subject(peer, &subject);
+	for (int i = 0; !r && i < LIST_BURST; i++)
+		r = send_next(peer, known ? &subject : NULL);
+	if (r == 1) {
+		event_del(peer->on_writable);
+		peer->busy = PEER_IDLE;
+	} else if (r && r != -EAGAIN) {
+		doom(peer);
+	} else {
+		event_add(peer->on_writable, NULL); /* the rest when there is room, or in the next turn */
+	}
+}
+
+/* ---- requests ---- */
+
+static bool is_plain(const void *packet, size_t size, enum message_type type)
+{
+	const struct message_plain *plain = packet;
+
+	return size == sizeof(*plain) && plain->type == type && !plain->reserved;
+}
+
+static bool valid_claim(const struct message_claim *claim)
+{
+	if (claim->flags & ~(uint32_t)CLAIM_FORCE || claim->reserved || !claim->n_selectors ||
+	    claim->n_selectors > PROTOCOL_SELECTORS_MAX)
+		return false;
+	for (uint32_t i = 0; i < claim->n_selectors; i++) {
+		const struct selector *s = &claim->selectors[i];
+
+		if (s->kind < SELECT_ADDRESS || s->kind > SELECT_ANY || s->address.device > 31 ||
+		    s->address.function > 7 || s->address.reserved || s->name[sizeof(s->name) - 1])
+			return false;
+	}
+	return true;
+}
+
+static bool greet(struct peer *peer, const struct message_hello *hello)
+{
+	const struct message_hello welcome = { .type = MESSAGE_WELCOME, .version = PROTOCOL_VERSION };
+	struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_VERSION);
+
+	if (hello->version != PROTOCOL_VERSION) {
+		passfd_send(peer->fd, &refusal, sizeof(refusal), NULL, 0);
+		return false;
+	}
+	peer->greeted = true;
+	return !passfd_send(peer->fd, &welcome, sizeof(welcome), NULL, 0);
+}
+
+bool peer_request(struct peer *peer, const void *packet, size_t size)
+{
+	const union request *request = packet;
+	struct message_refusal refusal;
+
+	if (size < sizeof(request->type) || peer->busy != PEER_IDLE)
+		return false;
+	if (!peer->greeted)
+		return request->type == MESSAGE_HELLO && size == sizeof(request->hello) &&
+		       greet(peer, &request->hello);
+
+	if (is_plain(packet, size, MESSAGE_LIST)) {
+		peer->busy = PEER_LISTING;
+		peer->next_device = (struct pci_address){ 0 };
+		peer->devices_done = false;
+		peer_continue(peer);
+	} else if (is_plain(packet, size, MESSAGE_LEASES)) {
+		peer->busy = PEER_LEASES;
+		peer->next_lease = 1;
+		peer_continue(peer);
+	} else if (request->type == MESSAGE_CLAIM && size == sizeof(request->claim) &&
+		   valid_claim(&request->claim)) {
+		peer->busy = PEER_CLAIMING;
+		if (lending_claim(peer, &request->claim, &refusal))
+			peer_refuse(peer, &refusal);
+	} else {
+		return false;
+	}
+	return true;
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *userdata)
+{
+	struct peer *peer = userdata;
+
+	(void)fd;
+	(void)what;
+	for (int i = 0; i < REQUEST_BURST; i++) {
+		union request request;
+		size_t n_fds;
+		ssize_t n;
+
+		if (peer->fd < 0)
+			break; /* doomed */
+		/* Room for no descriptor: what comes with one is closed and drops the peer. */
+		n = passfd_receive(peer->fd, &request, sizeof(request), NULL, 0, &n_fds);
+		if (n == -EAGAIN)
+			return;
+		if (n > 0 && peer_request(peer, &request, (size_t)n))
+			continue;
+		if (n && n != -ECONNRESET)
+			log_info("uid=%" PRIu32 " pid=%" PRIu32 " outcome=dropped reason=protocol", peer->uid,
+				 peer->pid);
+		peer_free(peer);
+		return;
+	}
+	if (peer->fd < 0)
+		peer_free(peer);
+}

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Lease records, see record.h. Owns the files in the state directory and their format. It must never leave half a
+ * record under a lease's name, and never guess at a damaged one: what differs in one byte from what would
+ * have been written is refused, by writing it again and comparing.
+ *
+ *	gpubroker lease 1
+ *	id 3
+ *	group 17
+ *	uid 1000
+ *	pid 4711
+ *	since 1790000000
+ *	function 0000:01:00.0 1234 1111
+ *	driver bochs-drm
+ *	override
+ *	end
+ */
+#include "config.h"
+
+#include "brokerd/record.h"
+#include "client/util.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+
+static int append(char *out, size_t size, size_t *used, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
+static int append(char *out, size_t size, size_t *used, const char *format, ...)
+{
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(out + *used, size - *used, format, args);
+	va_end(args);
+	if (n < 0 || (size_t)n >= size - *used)
+		return -E2BIG;
+	*used += (size_t)n;
+	return 0;
+}
+
+int record_format(const struct lease *lease, char *out, size_t size)
+{
+	char address[PCI_ADDRESS_TEXT];
+	size_t used = 0;
+	int r;
+
+	r = append(out, size, &used,
+		   "gpubroker lease 1\nid %" PRIu64 "\ngroup %" PRIu32 "\nuid %" PRIu32 "\npid %" PRIu32
+		   "\nsince %" PRIu64 "\n",
+		   lease->id, lease->group, lease->uid, lease->pid, lease->since);
+	for (size_t i = 0; !r && i < lease->n_functions; i++) {
+		const struct lease_function *f = &lease->functions[i];
+
+		r = append(out, size, &used, "function %s %04x %04x\ndriver %s\noverride %s\n",
+			   pci_address_format(&f->address, address), f->vendor, f->device, f->driver,
+			   f->override);
+	}
+	if (!r)
+		r = append(out, size, &used, "end\n");
+	return r ? r : (int)used;
+}
+
+/* The rest of the next line after `key` and a space, NUL-terminated in place; NULL where it is another line. */
+static char *next_line(char **text, const char *key, unsigned *line)
+{
+	size_t n = strlen(key);
+	char *start = *text, *end = strchr(start, '\n');
+
+	if (!end || strncmp(start, key, n) != 0 || start[n] != ' ')
+		return NULL;
+	*end = '\0';
+	*text = end + 1;
+	(*line)++;
+	return start + n + 1;
+}
+
+static bool take_number(char **text, const char *key, unsigned *line, uint64_t max, uint64_t *ret_value)
+{
+	const char *value = next_line(text, key, line);
+	unsigned long long number;
+	char *end;
+
+	if (!value || *value < '0' || *value > '9')
+		return false;
+	errno = 0;
+	number = strtoull(value, &end, 10);
+	if (errno || *end || number > max)
+		return false;
+	*ret_value = number;
+	return true;
+}
+
+static bool take_text(char **text, const char *key, unsigned *line, char out[PROTOCOL_NAME_MAX])
+{
+	const char *value = next_line(text, key, line);
+
+	if (!value || strlen(value) >= PROTOCOL_NAME_MAX)
+		return false;
+	strcpy(out, value);
+	return true;
+}
+
+static bool take_function(char **text, unsigned *line, struct lease_function *f)
+{
+	char address[PCI_ADDRESS_TEXT];
+	const char *value = next_line(text, "function", line);
+	unsigned vendor, device;
+
+	if (!value || sscanf(value, "%19s %4x %4x", address, &vendor, &device) != 3 ||
+	    pci_address_parse(address, &f->address))
+		return false;
+	f->vendor = (uint16_t)vendor;
+	f->device = (uint16_t)device;
+	return take_text(text, "driver", line, f->driver) && take_text(text, "override", line, f->override);
+}
+
+int record_parse(const char *text, size_t len, struct lease *lease, unsigned *ret_line)
+{
+	char copy[RECORD_MAX + 1], again[RECORD_MAX], *p = copy;
+	uint64_t version, id, group, uid, pid, since;
+	unsigned line = 1;
+
+	*ret_line = 1;
+	if (len > RECORD_MAX || memchr(text, '\0', len))
+		return -EBADMSG;
+	memcpy(copy, text, len);
+	copy[len] = '\0';
+
+	if (!take_number(&p, "gpubroker lease", &line, 1, &version) ||
+	    !take_number(&p, "id", &line, UINT64_MAX - 1, &id) || !id ||
+	    !take_number(&p, "group", &line, UINT32_MAX - 1, &group) ||
+	    !take_number(&p, "uid", &line, UINT32_MAX, &uid) ||
+	    !take_number(&p, "pid", &line, UINT32_MAX, &pid) ||
+	    !take_number(&p, "since", &line, UINT64_MAX, &since))
+		goto damaged;
+	lease->id = id;
+	lease->group = (uint32_t)group;
+	lease->uid = (uint32_t)uid;
+	lease->pid = (uint32_t)pid;
+	lease->since = since;
+	lease->n_functions = 0;
+	while (!strncmp(p, "function ", 9)) {
+		if (lease->n_functions == ARRAY_SIZE(lease->functions) ||
+		    !take_function(&p, &line, &lease->functions[lease->n_functions]))
+			goto damaged;
+		lease->n_functions++;
+	}
+	if (strcmp(p, "end\n") != 0)
+		goto damaged;
+	line = 1;
+	if (record_format(lease, again, sizeof(again)) != (int)len || memcmp(again, text, len) != 0)
+		goto damaged;
+	return 0;
+damaged:
+	*ret_line = line;
+	return -EBADMSG;
+}
+
+static void file_name(uint64_t id, const char *suffix, char out[48])
+{
+	snprintf(out, 48, "%" PRIu64 "%s", id, suffix);
+}
+
+static int write_all(int fd, const char *text, size_t len)
+{
+	while (len) {
+		ssize_t n = write(fd, text, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		text += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+int record_write(int state_dir, const struct lease *lease)
+{
+	char text[RECORD_MAX], name[48], temporary[48];
+	int len = record_format(lease, text, sizeof(text)), r;
+	cleanup_fd int fd = -1;
+
+	if (len < 0)
+		return len;
+	file_name(lease->id, "", name);
+	file_name(lease->id, ".new", temporary);
+	fd = openat(state_dir, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
+		return -errno;
+	r = write_all(fd, text, (size_t)len);
+	if (!r && renameat(state_dir, temporary, state_dir, name))
+		r = -errno;
+	if (r)
+		unlinkat(state_dir, temporary, 0);
+	return r;
+}
+
+int record_remove(int state_dir, uint64_t id)
+{
+	char name[48];
+
+	file_name(id, "", name);
+	return unlinkat(state_dir, name, 0) && errno != ENOENT ? -errno : 0;
+}
+
+int record_set_aside(int state_dir, const char *name)
+{
+	char damaged[64];
+
+	if (snprintf(damaged, sizeof(damaged), "%s.damaged", name) >= (int)sizeof(damaged))
+		return -ENAMETOOLONG;
+	return renameat(state_dir, name, state_dir, damaged) ? -errno : 0;
+}
+
+static ssize_t read_all(int state_dir, const char *name, char *out, size_t size)
+{
+	cleanup_fd int fd = openat(state_dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	size_t used = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	while (used < size) {
+		n = read(fd, out + used, size - used);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!n)
+			break;
+		used += (size_t)n;
+	}
+	return (ssize_t)used;
+}
+
+int record_each(int state_dir,
+		void (*found)(void *userdata, const char *name, const char *text, size_t len),
+		void *userdata)
+{
+	int fd = openat(state_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct dirent *entry;
+	DIR *dir;
+
+	if (fd < 0)
+		return -errno;
+	dir = fdopendir(fd);
+	if (!dir) {
+		fd_close(fd);
+		return -ENOMEM;
+	}
+	while ((entry = readdir(dir))) {
+		char text[RECORD_MAX + 1]; /* one more, so that too long shows */
+		size_t digits = strspn(entry->d_name, "0123456789");
+		ssize_t n;
+
+		if (!digits || digits > 20)
+			continue;
+		if (!strcmp(entry->d_name + digits, ".new")) {
+			unlinkat(state_dir, entry->d_name, 0);
+			continue;
+		}
+		if (entry->d_name[digits])
+			continue;
+		n = read_all(state_dir, entry->d_name, text, sizeof(text));
+		found(userdata, entry->d_name, text, n < 0 ? 0 : (size_t)n);
+	}
+	closedir(dir);
+	return 0;
+}

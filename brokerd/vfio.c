@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The core's side of /dev/vfio: opens a group, asks whether it is viable, and learns from inotify when the last
+ * reference to a lent one is gone (the kernel's own reference is the lease: IN_CLOSE_WRITE comes when the open
+ * file is released, its device descriptors, duplicates and passed copies included). It must never keep a
+ * group open longer than it takes to send it, but for the time in which it takes one back.
+ *
+ * Kernel ABI: linux/vfio.h (VFIO_GROUP_GET_STATUS), inotify(7).
+ */
+#include "config.h"
+
+#include "brokerd/kernel.h"
+#include "client/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <linux/vfio.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+int kernel_init(struct kernel *kernel)
+{
+	*kernel = (struct kernel){ -1, -1, -1 };
+	kernel->sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (kernel->sys < 0)
+		return -errno;
+	kernel->dev = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (kernel->dev < 0)
+		return -errno;
+	kernel->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	return kernel->inotify < 0 ? -errno : 0;
+}
+
+void kernel_done(struct kernel *kernel)
+{
+	kernel->sys = fd_close(kernel->sys);
+	kernel->dev = fd_close(kernel->dev);
+	kernel->inotify = fd_close(kernel->inotify);
+}
+
+int kernel_group_open(const struct kernel *kernel, uint32_t group)
+{
+	struct open_how how = {
+		.flags = O_RDWR | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+	};
+	char path[32];
+	long fd;
+
+	snprintf(path, sizeof(path), "vfio/%u", (unsigned)group);
+	do
+		fd = syscall(SYS_openat2, kernel->dev, path, &how, sizeof(how));
+	while (fd < 0 && (errno == EINTR || errno == EAGAIN));
+	return fd < 0 ? -errno : (int)fd;
+}
+
+int kernel_group_viable(int group_fd)
+{
+	struct vfio_group_status status = { .argsz = sizeof(status) };
+
+	if (ioctl(group_fd, VFIO_GROUP_GET_STATUS, &status))
+		return -errno;
+	return status.flags & VFIO_GROUP_FLAGS_VIABLE ? 0 : -EPERM;
+}
+
+int kernel_group_watch(const struct kernel *kernel, uint32_t group)
+{
+	char path[48];
+	int watch;
+
+	snprintf(path, sizeof(path), "/dev/vfio/%u", (unsigned)group);
+	watch = inotify_add_watch(kernel->inotify, path, IN_CLOSE_WRITE | IN_DONT_FOLLOW);
+	return watch < 0 ? -errno : watch;
+}
+
+void kernel_group_unwatch(const struct kernel *kernel, int watch)
+{
+	if (watch >= 0)
+		inotify_rm_watch(kernel->inotify, watch);
+}
+
+int kernel_watch_read(const struct kernel *kernel)
+{
+	/* One event a read: a watch on a file carries no name, so an event has just this size. */
+	struct inotify_event event;
+	ssize_t n;
+
+	for (;;) {
+		n = read(kernel->inotify, &event, sizeof(event));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if ((size_t)n != sizeof(event))
+			return -EIO;
+		if (event.mask & IN_Q_OVERFLOW)
+			return -EOVERFLOW;
+		/* IN_IGNORED follows every removed watch and node; the lease learns of those otherwise. */
+		if (event.mask & IN_CLOSE_WRITE)
+			return event.wd;
+	}
+}
+
+static bool process_lives(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return pidfd >= 0 && poll(&p, 1, 0) == 0;
+}
+
+/*
+ * prlimit() takes a pid, and pids are used again. The pidfd has been held since the peer connected: while its process
+ * lives, the pid is its own. Looked at before and after; in between, a pid cannot go round.
+ */
+int kernel_memlock_raise(int pidfd, int pid, uint64_t bytes)
+{
+	struct rlimit limit;
+
+	if (!process_lives(pidfd))
+		return -ESRCH;
+	if (prlimit(pid, RLIMIT_MEMLOCK, NULL, &limit))
+		return -errno;
+	if (limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < bytes)
+		limit.rlim_cur = bytes;
+	if (limit.rlim_max != RLIM_INFINITY && limit.rlim_max < bytes)
+		limit.rlim_max = bytes;
+	if (prlimit(pid, RLIMIT_MEMLOCK, &limit, NULL))
+		return -errno;
+	return process_lives(pidfd) ? 0 : -ESRCH;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * PCI addresses, as the kernel writes them: domain:bus:device.function.
+ *
+ * The one type that the wire, the policy and the daemon share. Pure: text in, numbers out. Only
+ * ASCII hex digits are taken, so that what was parsed here is safe to be made part of a path.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define PCI_ADDRESS_TEXT 20 /* "ffffffff:ff:1f.7" and its NUL, with room to spare */
+
+struct pci_address {
+	uint32_t domain; /* VMD and Hyper-V use domains past 0xffff */
+	uint8_t bus;
+	uint8_t device;	  /* 0 to 31 */
+	uint8_t function; /* 0 to 7 */
+	uint8_t reserved; /* always 0, so that addresses compare by memcmp */
+};
+
+/* Takes "DDDD:BB:DD.F" (4 to 8 digits of domain) and "BB:DD.F" (domain 0). -EINVAL for all else. */
+int pci_address_parse(const char *text, struct pci_address *ret_address);
+
+/* Writes the kernel's own spelling, at least four digits of domain, into out. Returns out. */
+char *pci_address_format(const struct pci_address *address, char out[PCI_ADDRESS_TEXT]);
+
+/* Orders as the kernel lists them: <0, 0, >0. */
+int pci_address_compare(const struct pci_address *a, const struct pci_address *b);

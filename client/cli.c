@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gpubroker(1): finds the command, and what all commands share: connecting, exit statuses, and messages.
+ * Uses the broker only through the public gpubroker.h, like any outsider.
+ */
+#include "config.h"
+
+#include "client/cli.h"
+#include "client/util.h"
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+static const char usage[] =
+	"usage: gpubroker [--socket PATH] COMMAND [...]\n"
+	"\n"
+	"  list [--all] [--json]        the GPUs (--all: every PCI function) and their status\n"
+	"  run [--gpu DEVICE]... [--force] [--memlock SIZE] -- COMMAND [ARG...]\n"
+	"                               claim DEVICE and run COMMAND, a VMM, with it\n"
+	"  leases [--json]              what is lent to whom\n"
+	"  help, --version\n"
+	"\n"
+	"DEVICE is a PCI address, iommu-group:N, a name from the policy, or any.\n";
+
+void cli_error(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	fputs("gpubroker: ", stderr);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+	va_end(args);
+}
+
+static int refusal_status(int refusal)
+{
+	switch ((enum gpubroker_refusal)refusal) {
+	case GPUBROKER_REFUSED_POLICY:
+	case GPUBROKER_REFUSED_MEMLOCK:
+		return EXIT_POLICY;
+	case GPUBROKER_REFUSED_BUSY:
+	case GPUBROKER_REFUSED_STUCK:
+	case GPUBROKER_REFUSED_QUOTA:
+		return EXIT_BUSY;
+	case GPUBROKER_REFUSED_NO_DEVICE:
+		return EXIT_NO_DEVICE;
+	case GPUBROKER_REFUSED_NO_NAME:
+		return EXIT_NO_NAME;
+	case GPUBROKER_REFUSED_NO_GROUP:
+	case GPUBROKER_REFUSED_NOT_VIABLE:
+		return EXIT_NO_GROUP;
+	case GPUBROKER_REFUSED_BOOT_VGA:
+	case GPUBROKER_REFUSED_IN_USE:
+		return EXIT_IN_USE;
+	case GPUBROKER_REFUSED_FAILED:
+		return EXIT_KERNEL;
+	case GPUBROKER_REFUSED_NOT_READY:
+		return EXIT_NO_BROKER;
+	case GPUBROKER_REFUSED_VERSION:
+		return EXIT_PROTOCOL;
+	}
+	return EXIT_PROTOCOL;
+}
+
+int cli_failed(const struct cli *cli, const struct gpubroker *handle, int r)
+{
+	const char *path = cli->socket ? cli->socket : "/run/gpubroker/socket";
+
+	if (r > 0) {
+		cli_error("%s", gpubroker_reason(handle));
+		return refusal_status(r);
+	}
+	switch (r) {
+	case -ENOENT:
+	case -ECONNREFUSED:
+		cli_error("no broker answers at %s; the administrator can start it with 'systemctl start "
+			  "gpubroker.socket'",
+			  path);
+		return EXIT_NO_BROKER;
+	case -ECONNRESET:
+		cli_error("the broker ended the connection; 'systemctl status gpubroker' may show why");
+		return EXIT_NO_BROKER;
+	case -EPROTO:
+	case -EBADMSG:
+	case -EPROTOTYPE:
+		cli_error("what answers at %s does not speak gpubroker's protocol", path);
+		return EXIT_PROTOCOL;
+	default:
+		cli_error("cannot talk to the broker at %s: %s", path, strerror(-r));
+		return r == -EACCES || r == -EPERM ? EXIT_POLICY : EXIT_NO_BROKER;
+	}
+}
+
+int cli_open(const struct cli *cli, struct gpubroker **ret_handle)
+{
+	struct gpubroker *handle = NULL;
+	int r = gpubroker_open(cli->socket, &handle), status;
+
+	if (!r) {
+		*ret_handle = handle;
+		return 0;
+	}
+	status = cli_failed(cli, handle, r);
+	gpubroker_close(handle);
+	return status;
+}
+
+int cli_finish_output(void)
+{
+	if (fflush(stdout) || ferror(stdout)) {
+		cli_error("cannot write to standard output: %s", strerror(errno));
+		return EXIT_SOFTWARE;
+	}
+	return EXIT_SUCCESS;
+}
+
+void cli_print_text(FILE *file, const char *text, int width)
+{
+	int n = 0;
+
+	for (; *text && (width < 0 || n < width); text++, n++)
+		fputc((unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text, file);
+	for (; n < width; n++)
+		fputc(' ', file);
+}
+
+int cli_columns(FILE *file)
+{
+	struct winsize size;
+
+	if (!isatty(fileno(file)))
+		return 0;
+	if (!ioctl(fileno(file), TIOCGWINSZ, &size) && size.ws_col)
+		return size.ws_col;
+	return 80;
+}
+
+static const struct {
+	const char *name;
+	int (*run)(const struct cli *cli, int argc, char **argv);
+} commands[] = {
+	{ "list", cli_list },
+	{ "run", cli_run },
+	{ "leases", cli_leases },
+};
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "socket", required_argument, NULL, 's' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct cli cli = { 0 };
+	int c;
+
+	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+		switch (c) {
+		case 's':
+			cli.socket = optarg;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			return cli_finish_output();
+		case 'V':
+			puts("gpubroker " PACKAGE_VERSION);
+			return cli_finish_output();
+		default:
+			fputs(usage, stderr);
+			return EXIT_USAGE_;
+		}
+	}
+	argc -= optind;
+	argv += optind;
+	if (!argc) {
+		fputs(usage, stderr);
+		return EXIT_USAGE_;
+	}
+	if (!strcmp(argv[0], "help")) {
+		fputs(usage, stdout);
+		return cli_finish_output();
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		if (!strcmp(argv[0], commands[i].name)) {
+			optind = 0; /* glibc: scan anew, from argv[1] */
+			return commands[i].run(&cli, argc, argv);
+		}
+	}
+	cli_error("there is no command '%s'; see 'gpubroker help'", argv[0]);
+	return EXIT_USAGE_;
+}

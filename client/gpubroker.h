@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libgpubroker: claim a GPU from gpubrokerd and get its VFIO descriptors.
+ *
+ * A handle is one connection. The broker knows the caller by what the kernel said when the handle was
+ * opened, so open it in the process that the lease and a raised memory-lock limit are meant for. A handle
+ * may be used by one thread at a time. The lease does not hang on the handle: it lasts until the last
+ * copy of the group's descriptor is closed, in whatever process.
+ *
+ * Errors. Functions that return int give 0 for success, a negative errno for a fault (of the kernel, or
+ * of the connection), and a positive enum gpubroker_refusal where the broker says no; then
+ * gpubroker_reason() has the sentence. -ECONNREFUSED and -ENOENT from gpubroker_open() mean that no
+ * broker is there; -EPROTO that the other side does not speak this protocol; -ECONNRESET that the
+ * connection ended.
+ *
+ * Structs handed out are only ever made larger at their end: read them through the pointer that you
+ * were given, never copy or allocate them.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct gpubroker;
+
+/* Why the broker said no. Stable numbers; new ones are added at the end. */
+enum gpubroker_refusal {
+	GPUBROKER_REFUSED_POLICY = 1, /* no rule allows it, or a deny rule forbids it */
+	GPUBROKER_REFUSED_BUSY,	      /* lent to somebody, or on its way back to the host */
+	GPUBROKER_REFUSED_STUCK,      /* the kernel does not finish a step for it */
+	GPUBROKER_REFUSED_NO_DEVICE,  /* no such PCI function, or IOMMU group */
+	GPUBROKER_REFUSED_NO_NAME,    /* the policy has no device of that name */
+	GPUBROKER_REFUSED_NO_GROUP,   /* the function has no IOMMU group */
+	GPUBROKER_REFUSED_NOT_VIABLE, /* something in the group cannot be lent */
+	GPUBROKER_REFUSED_BOOT_VGA,   /* it shows the host's console */
+	GPUBROKER_REFUSED_IN_USE,     /* the host is using it: a disk, a network interface, VFs */
+	GPUBROKER_REFUSED_MEMLOCK,    /* more locked memory was asked for than the rule grants */
+	GPUBROKER_REFUSED_QUOTA,      /* too many connections of this user, or leases in all */
+	GPUBROKER_REFUSED_FAILED,     /* the kernel refused a step; all was put back */
+	GPUBROKER_REFUSED_NOT_READY,  /* the broker has no policy yet */
+	GPUBROKER_REFUSED_VERSION,    /* the broker speaks another version of the protocol */
+};
+
+enum gpubroker_status {
+	GPUBROKER_AVAILABLE = 1, /* on its host driver, or on none */
+	GPUBROKER_VFIO_READY,	 /* on a VFIO driver, not lent */
+	GPUBROKER_BOOT_VGA,
+	GPUBROKER_LEASED,
+	GPUBROKER_RELEASING, /* on its way back to the host */
+	GPUBROKER_STUCK,
+	GPUBROKER_NOT_VIABLE,
+};
+
+enum gpubroker_lease_state {
+	GPUBROKER_LEASE_PREPARING = 1,
+	GPUBROKER_LEASE_READY,
+	GPUBROKER_LEASE_LEASED,
+	GPUBROKER_LEASE_RELEASING,
+	GPUBROKER_LEASE_RESTORING,
+	GPUBROKER_LEASE_STUCK,
+};
+
+enum gpubroker_step {
+	GPUBROKER_STEP_BIND = 1, /* function `index` of `total` of the group goes to its VFIO driver */
+	GPUBROKER_STEP_OPEN,	 /* the group is checked and opened */
+	GPUBROKER_STEP_RESTORE,	 /* after a failure: function `index` of `total` goes back */
+};
+
+/* The name that gpubroker(1) prints, as "vfio-ready" or "restoring". Static; "unknown" for others. */
+const char *gpubroker_status_name(enum gpubroker_status status);
+const char *gpubroker_lease_state_name(enum gpubroker_lease_state state);
+
+/*
+ * Connects to the broker's socket (NULL: /run/gpubroker/socket) and agrees on the protocol's version.
+ * Blocks until the broker has answered. On success *ret_handle is the caller's, to be given to
+ * gpubroker_close(). Its descriptor is close-on-exec. On a refusal (too many connections, another version)
+ * *ret_handle is set too, only for gpubroker_reason() and gpubroker_close().
+ */
+int gpubroker_open(const char *socket_path, struct gpubroker **ret_handle);
+
+/* Closes the connection and frees the handle; NULL is allowed. Leases go on. Always returns NULL. */
+struct gpubroker *gpubroker_close(struct gpubroker *handle);
+
+/* The descriptor to poll for POLLIN while gpubroker_claim_continue() says -EAGAIN. Stays the handle's. */
+int gpubroker_fd(const struct gpubroker *handle);
+
+/* The sentence for the handle's latest refusal: the device, the reason, what would help. Never NULL; valid
+ * until the handle's next call. */
+const char *gpubroker_reason(const struct gpubroker *handle);
+
+/* ---- what there is ---- */
+
+struct gpubroker_device {
+	char address[20]; /* "0000:01:00.0" */
+	uint16_t vendor, device, subsystem_vendor, subsystem_device;
+	uint32_t class_code;  /* 24 bits, as in sysfs */
+	int64_t iommu_group;  /* -1: none */
+	enum gpubroker_status status;
+	bool allowed;	      /* the policy allows the caller to claim it */
+	uint64_t lease;	      /* 0: not lent */
+	uint32_t holder_uid;  /* where lent */
+	char driver[32];      /* "" where no driver has it */
+	char vendor_name[64]; /* from the hardware database, "" where it has none */
+	char model[96];
+};
+
+struct gpubroker_lease {
+	uint64_t id;
+	uint32_t iommu_group;
+	uint32_t uid;	/* who claimed */
+	uint32_t pid;	/* the process that claimed; it may be gone and the lease live on */
+	uint64_t since; /* seconds since the epoch */
+	enum gpubroker_lease_state state;
+	size_t n_devices;
+	char (*devices)[20]; /* PCI addresses */
+	char reason[128];    /* why it is stuck, else "" */
+};
+
+/*
+ * Called once per device (lease). A value other than 0 ends the calls and is what the listing function
+ * returns; the rest of the answer is read and dropped.
+ */
+typedef int (*gpubroker_device_func)(void *userdata, const struct gpubroker_device *device);
+typedef int (*gpubroker_lease_func)(void *userdata, const struct gpubroker_lease *lease);
+
+/* All PCI functions, in the order of their addresses. Blocks until all have been told. */
+int gpubroker_list(struct gpubroker *handle, gpubroker_device_func func, void *userdata);
+
+/* All leases. Blocks likewise. */
+int gpubroker_leases(struct gpubroker *handle, gpubroker_lease_func func, void *userdata);
+
+/* ---- claiming ---- */
+
+struct gpubroker_claim;
+
+/* A new, empty request. Free it with gpubroker_claim_free() (NULL is allowed, returns NULL). */
+int gpubroker_claim_new(struct gpubroker_claim **ret_claim);
+struct gpubroker_claim *gpubroker_claim_free(struct gpubroker_claim *claim);
+
+/*
+ * Adds a DEVICE: a PCI address (the domain may be left out), "iommu-group:N", a device name of the policy,
+ * or "any". -EINVAL: it is none of these by its form. -E2BIG: more than 16.
+ */
+int gpubroker_claim_add(struct gpubroker_claim *claim, const char *device);
+
+/* Asks for the boot VGA too, where the policy has boot-vga. */
+void gpubroker_claim_set_force(struct gpubroker_claim *claim, bool force);
+
+/*
+ * Where a rule grants locked memory, the broker raises the caller's RLIMIT_MEMLOCK to what it grants,
+ * or to `bytes` if that is less. More than it grants is refused. 0 (the default): what the rule grants.
+ */
+void gpubroker_claim_set_memlock(struct gpubroker_claim *claim, uint64_t bytes);
+
+struct gpubroker_progress {
+	enum gpubroker_step step;
+	char address[20];
+	uint32_t iommu_group;
+	uint32_t index; /* from 1 */
+	uint32_t total;
+};
+typedef void (*gpubroker_progress_func)(void *userdata, const struct gpubroker_progress *progress);
+
+/*
+ * Claims all devices or none and blocks until that is decided, which takes as long as host drivers take to
+ * let go, usually well under a second. progress may be NULL. On success the claim holds the group
+ * descriptors, see below. On a refusal or fault nothing is lent and the host is as before.
+ */
+int gpubroker_claim_run(struct gpubroker *handle, struct gpubroker_claim *claim,
+			gpubroker_progress_func progress, void *userdata);
+
+/*
+ * The same for callers with a loop of their own: start sends the request; then call continue whenever
+ * gpubroker_fd() is readable, until it returns something other than -EAGAIN. Neither blocks.
+ */
+int gpubroker_claim_start(struct gpubroker *handle, const struct gpubroker_claim *claim);
+int gpubroker_claim_continue(struct gpubroker *handle, struct gpubroker_claim *claim,
+			     gpubroker_progress_func progress, void *userdata);
+
+/* How many IOMMU groups the claim got; two devices of one group count once. */
+size_t gpubroker_claim_groups(const struct gpubroker_claim *claim);
+
+struct gpubroker_grant {
+	uint64_t lease;
+	uint32_t iommu_group;
+	char address[20]; /* the function that was asked for */
+};
+/* The i-th of them; the claim's. */
+const struct gpubroker_grant *gpubroker_claim_grant(const struct gpubroker_claim *claim, size_t i);
+
+/*
+ * The open /dev/vfio/N of the i-th group, ready for VFIO_GROUP_SET_CONTAINER (linux/vfio.h),
+ * close-on-exec. It stays the claim's and is closed with it.
+ */
+int gpubroker_claim_fd(const struct gpubroker_claim *claim, size_t i);
+
+/* What RLIMIT_MEMLOCK was raised to, in bytes, or 0 where no rule grants locked memory. */
+uint64_t gpubroker_claim_memlock(const struct gpubroker_claim *claim);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gpubroker leases: what is lent to whom since when, as a table or JSON. Reads only; prints each lease as it
+ * is told.
+ */
+#include "config.h"
+
+#include "client/cli.h"
+#include "client/util.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <json.h>
+#include <pwd.h>
+#include <string.h>
+#include <time.h>
+
+struct output {
+	struct json_object *array; /* NULL: a table */
+	size_t n;
+};
+
+static void since_text(uint64_t since, char out[32])
+{
+	time_t t = (time_t)since;
+	struct tm tm;
+
+	if (!localtime_r(&t, &tm) || !strftime(out, 32, "%Y-%m-%d %H:%M:%S", &tm))
+		strcpy(out, "?");
+}
+
+static void add_json(struct json_object *array, const struct gpubroker_lease *lease)
+{
+	struct json_object *o = json_object_new_object(), *devices = json_object_new_array();
+
+	for (size_t i = 0; i < lease->n_devices; i++)
+		json_object_array_add(devices, json_object_new_string(lease->devices[i]));
+	json_object_object_add(o, "id", json_object_new_int64((int64_t)lease->id));
+	json_object_object_add(o, "uid", json_object_new_int64(lease->uid));
+	json_object_object_add(o, "pid", json_object_new_int64(lease->pid));
+	json_object_object_add(o, "devices", devices);
+	json_object_object_add(o, "iommu_group", json_object_new_int64(lease->iommu_group));
+	json_object_object_add(o, "state",
+			       json_object_new_string(gpubroker_lease_state_name(lease->state)));
+	json_object_object_add(o, "since", json_object_new_int64((int64_t)lease->since));
+	json_object_object_add(o, "reason", lease->reason[0] ? json_object_new_string(lease->reason) : NULL);
+	json_object_array_add(array, o);
+}
+
+static int on_lease(void *userdata, const struct gpubroker_lease *lease)
+{
+	struct output *output = userdata;
+	const struct passwd *user;
+	char since[32], uid[16];
+
+	output->n++;
+	if (output->array) {
+		add_json(output->array, lease);
+		return 0;
+	}
+	user = getpwuid((uid_t)lease->uid);
+	snprintf(uid, sizeof(uid), "%" PRIu32, lease->uid);
+	since_text(lease->since, since);
+	if (output->n == 1)
+		puts("LEASE  USER      PID      IOMMU  STATE      SINCE                DEVICES");
+	printf("%-5" PRIu64 "  %-8.16s  %-7" PRIu32 "  %-5" PRIu32 "  %-9s  %s ", lease->id,
+	       user ? user->pw_name : uid, lease->pid, lease->iommu_group,
+	       gpubroker_lease_state_name(lease->state), since);
+	for (size_t i = 0; i < lease->n_devices; i++)
+		printf(" %s", lease->devices[i]);
+	putchar('\n');
+	if (lease->reason[0]) {
+		fputs("       ", stdout);
+		cli_print_text(stdout, lease->reason, -1);
+		putchar('\n');
+	}
+	return 0;
+}
+
+int cli_leases(const struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct output output = { 0 };
+	struct gpubroker *handle;
+	bool json = false;
+	int c, r;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c != 'j')
+			return EXIT_USAGE_;
+		json = true;
+	}
+	if (optind < argc) {
+		cli_error("leases takes no argument '%s'; it shows all leases", argv[optind]);
+		return EXIT_USAGE_;
+	}
+
+	r = cli_open(cli, &handle);
+	if (r)
+		return r;
+	if (json)
+		output.array = json_object_new_array();
+	r = gpubroker_leases(handle, on_lease, &output);
+	if (r) {
+		r = cli_failed(cli, handle, r);
+	} else {
+		if (json)
+			puts(json_object_to_json_string_ext(output.array, JSON_C_TO_STRING_PRETTY));
+		else if (!output.n && cli_columns(stdout))
+			puts("Nothing is lent.");
+		r = cli_finish_output();
+	}
+	json_object_put(output.array);
+	gpubroker_close(handle);
+	return r;
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The wire between gpubrokerd and its clients, whole.
+ *
+ * A Unix socket of type SOCK_SEQPACKET: one message is one packet, with its descriptors. Every
+ * message is one of the fixed-size structs below, in the machine's own byte order, sent with its
+ * exact size; anything else (another size, an unknown type, descriptors where none belong, a
+ * request while another is being answered) ends the connection.
+ *
+ *   client                                daemon
+ *   hello (version)                   ->
+ *                                     <-  welcome (version), or refusal (version, quota)
+ *   list                              ->
+ *                                     <-  device ... device, end
+ *   leases                            ->
+ *                                     <-  lease ... lease, end
+ *   claim                             ->
+ *                                     <-  step ..., then grant with a descriptor per group,
+ *                                         or refusal; steps are dropped when nobody reads them
+ *
+ * No uid, pid or path is in a request: who asks is what the kernel said when the socket was
+ * connected (SO_PEERCRED, SO_PEERGROUPS). Only the daemon sends descriptors.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "client/address.h"
+
+#define PROTOCOL_VERSION 1
+#define PROTOCOL_SOCKET "/run/gpubroker/socket"
+
+#define PROTOCOL_SELECTORS_MAX 16 /* --gpu options in a claim, and groups in a grant */
+#define PROTOCOL_FUNCTIONS_MAX 64 /* functions of one IOMMU group */
+#define PROTOCOL_NAME_MAX 32	  /* a policy's device name, a driver's name */
+#define PROTOCOL_MESSAGE_MAX 1024 /* no message is larger */
+
+enum message_type {
+	/* requests */
+	MESSAGE_HELLO = 1,
+	MESSAGE_LIST,
+	MESSAGE_LEASES,
+	MESSAGE_CLAIM,
+	/* answers */
+	MESSAGE_WELCOME = 101,
+	MESSAGE_DEVICE,
+	MESSAGE_LEASE,
+	MESSAGE_END,
+	MESSAGE_STEP,
+	MESSAGE_GRANT,
+	MESSAGE_REFUSAL,
+};
+
+struct message_hello { /* also the welcome */
+	uint32_t type;
+	uint32_t version;
+};
+
+struct message_plain { /* list, leases, end */
+	uint32_t type;
+	uint32_t reserved;
+};
+
+enum selector_kind {
+	SELECT_ADDRESS = 1,
+	SELECT_GROUP,
+	SELECT_NAME, /* a device name of the policy: the first that is free */
+	SELECT_ANY,  /* the first free GPU that the policy allows */
+};
+
+struct selector {
+	uint32_t kind;
+	uint32_t group;
+	struct pci_address address;
+	char name[PROTOCOL_NAME_MAX]; /* NUL-terminated */
+};
+
+enum claim_flags {
+	CLAIM_FORCE = 1 << 0, /* the boot VGA too, where a rule has boot-vga */
+};
+
+struct message_claim {
+	uint32_t type;
+	uint32_t flags;
+	uint64_t memlock; /* bytes asked for; 0: what the rule grants */
+	uint32_t n_selectors;
+	uint32_t reserved;
+	struct selector selectors[PROTOCOL_SELECTORS_MAX];
+};
+
+struct message_device {
+	uint32_t type;
+	uint32_t status; /* enum gpubroker_status */
+	struct pci_address address;
+	uint16_t vendor, device, subsystem_vendor, subsystem_device;
+	uint32_t class_code;
+	uint32_t group; /* UINT32_MAX: none */
+	uint32_t allowed;
+	uint32_t holder_uid; /* where leased */
+	uint64_t lease;	     /* 0: none */
+	char driver[PROTOCOL_NAME_MAX];
+	char vendor_name[64];
+	char model[96];
+};
+
+struct message_lease {
+	uint32_t type;
+	uint32_t state; /* enum gpubroker_lease_state */
+	uint64_t id;
+	uint64_t since; /* seconds since the epoch */
+	uint32_t group;
+	uint32_t uid;
+	uint32_t pid; /* who claimed; the descriptor may have travelled since */
+	uint32_t n_functions;
+	struct pci_address functions[PROTOCOL_FUNCTIONS_MAX];
+	char reason[128]; /* why it is stuck, else empty */
+};
+
+struct message_step {
+	uint32_t type;
+	uint32_t step; /* enum gpubroker_step */
+	struct pci_address address;
+	uint32_t group;
+	uint32_t index; /* from 1 */
+	uint32_t total;
+	uint32_t reserved;
+};
+
+struct granted_group {
+	uint64_t lease;
+	uint32_t group;
+	uint32_t reserved;
+	struct pci_address address; /* the function that was asked for */
+};
+
+struct message_grant { /* with n_groups descriptors, in order */
+	uint32_t type;
+	uint32_t n_groups;
+	uint64_t memlock; /* what RLIMIT_MEMLOCK was raised to, 0: not raised, no rule grants any */
+	struct granted_group groups[PROTOCOL_SELECTORS_MAX];
+};
+
+struct message_refusal {
+	uint32_t type;
+	uint32_t reason;	    /* enum gpubroker_refusal */
+	struct pci_address address; /* the function asked for */
+	struct pci_address other;   /* the function in the way, where that is another one */
+	uint32_t has_address, has_other;
+	uint32_t group;	     /* UINT32_MAX: not known */
+	uint32_t holder_uid; /* busy */
+	uint32_t holder_pid;
+	int32_t error; /* a kernel's errno, positive, or 0 */
+	uint64_t since;
+	uint64_t lease;
+	uint64_t limit;			/* memlock: what the rule grants */
+	char name[PROTOCOL_NAME_MAX];	/* the policy name asked for */
+	char driver[PROTOCOL_NAME_MAX]; /* the driver in the way */
+	char detail[96];		/* "drivers_probe", "network interface enp3s0 is up" */
+	char rule[288];			/* "/etc/gpubroker/policy.d/10-lab.policy:7" */
+};

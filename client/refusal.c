@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Turns a refusal's numbers into one sentence. Pure. It never trusts that a string in the message ends,
+ * and it must name the thing, the reason and what would help in every case: a user's first error message
+ * should teach something true.
+ */
+#include "config.h"
+
+#include "client/refusal.h"
+#include "client/gpubroker.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+struct subject {
+	char text[96];
+};
+
+/* "0000:01:00.0", `device "a100"` or "IOMMU group 17": the most exact that is known. */
+static struct subject subject_of(const struct message_refusal *r)
+{
+	struct subject s = { "any GPU" };
+	char address[PCI_ADDRESS_TEXT];
+
+	if (r->has_address)
+		snprintf(s.text, sizeof(s.text), "%s", pci_address_format(&r->address, address));
+	else if (r->name[0])
+		snprintf(s.text, sizeof(s.text), "device \"%.*s\"", PROTOCOL_NAME_MAX - 1, r->name);
+	else if (r->group != UINT32_MAX)
+		snprintf(s.text, sizeof(s.text), "IOMMU group %" PRIu32, r->group);
+	return s;
+}
+
+static struct subject holder_of(const struct message_refusal *r, const struct refusal_names *names)
+{
+	struct subject s;
+	char name[64] = "";
+
+	if (names && names->user)
+		names->user(r->holder_uid, name, sizeof(name));
+	if (name[0])
+		snprintf(s.text, sizeof(s.text), "%s (pid %" PRIu32 ", lease %" PRIu64 ")", name,
+			 r->holder_pid, r->lease);
+	else
+		snprintf(s.text, sizeof(s.text), "uid %" PRIu32 " (pid %" PRIu32 ", lease %" PRIu64 ")",
+			 r->holder_uid, r->holder_pid, r->lease);
+	return s;
+}
+
+static void format_policy(const struct message_refusal *r, const char *what, char *out, size_t size)
+{
+	char other[PCI_ADDRESS_TEXT];
+	const int rule_max = (int)sizeof(r->rule) - 1;
+
+	pci_address_format(&r->other, other);
+	if (r->rule[0] && r->has_other)
+		snprintf(out, size,
+			 "%s shares IOMMU group %" PRIu32 " with %s, which the policy denies you (%.*s)", what,
+			 r->group, other, rule_max, r->rule);
+	else if (r->rule[0])
+		snprintf(out, size, "the policy denies you %s (%.*s); only the administrator can change that",
+			 what, rule_max, r->rule);
+	else if (r->has_other)
+		snprintf(out, size,
+			 "%s shares IOMMU group %" PRIu32 " with %s, which no rule allows you to claim; "
+			 "the administrator can add one to /etc/gpubroker/policy.d/",
+			 what, r->group, other);
+	else
+		snprintf(out, size,
+			 "no rule allows you to claim %s; the administrator can add one to "
+			 "/etc/gpubroker/policy.d/",
+			 what);
+}
+
+static void format_failed(const struct message_refusal *r, const char *what, char *out, size_t size)
+{
+	const int detail_max = (int)sizeof(r->detail) - 1;
+	char other[PCI_ADDRESS_TEXT];
+
+	if (r->has_other)
+		what = pci_address_format(&r->other, other);
+	if (r->error)
+		snprintf(out, size, "%s: %.*s: %s; everything was put back as it was", what, detail_max,
+			 r->detail, strerror(r->error));
+	else
+		snprintf(out, size, "%s: %.*s; everything was put back as it was", what, detail_max,
+			 r->detail);
+}
+
+void refusal_format(const struct message_refusal *r, const struct refusal_names *names, char *out,
+		    size_t size)
+{
+	const struct subject subject = subject_of(r);
+	const char *what = subject.text;
+	const int detail_max = (int)sizeof(r->detail) - 1;
+	char other[PCI_ADDRESS_TEXT] = "";
+
+	if (r->has_other)
+		pci_address_format(&r->other, other);
+
+	switch ((enum gpubroker_refusal)r->reason) {
+	case GPUBROKER_REFUSED_POLICY:
+		format_policy(r, what, out, size);
+		return;
+	case GPUBROKER_REFUSED_BUSY:
+		snprintf(out, size, "%s is %s %s; try again when it is free, see 'gpubroker leases'", what,
+			 r->detail[0] ? "on its way back to the host from" : "leased to",
+			 holder_of(r, names).text);
+		return;
+	case GPUBROKER_REFUSED_STUCK:
+		snprintf(out, size,
+			 "%s is stuck (%.*s): the kernel has not finished with it, so nobody can have it; "
+			 "'gpubroker leases' shows since when",
+			 what, detail_max, r->detail);
+		return;
+	case GPUBROKER_REFUSED_NO_DEVICE:
+		snprintf(out, size, "there is no %s%s on this host; 'gpubroker list --all' shows what there is",
+			 r->has_address ? "PCI function " : r->name[0] ? "PCI function that is " : "",
+			 !strcmp(what, "any GPU") ? "GPU" : what);
+		return;
+	case GPUBROKER_REFUSED_NO_NAME:
+		snprintf(out, size,
+			 "the policy has no %s; ask the administrator for the names in "
+			 "/etc/gpubroker/policy.d/, or give a PCI address from 'gpubroker list'",
+			 what);
+		return;
+	case GPUBROKER_REFUSED_NO_GROUP:
+		snprintf(out, size,
+			 "%s has no IOMMU group, so it cannot be lent safely; switch the IOMMU on in the "
+			 "firmware and kernel (intel_iommu=on, or AMD's default), or use another slot",
+			 what);
+		return;
+	case GPUBROKER_REFUSED_NOT_VIABLE:
+		snprintf(out, size,
+			 "%s cannot be lent: its IOMMU group %" PRIu32 " %s%s%.*s; another slot may give it "
+			 "a group of its own",
+			 what, r->group, r->has_other ? "has " : "", other, detail_max, r->detail);
+		return;
+	case GPUBROKER_REFUSED_BOOT_VGA:
+		if (r->detail[0])
+			snprintf(out, size,
+				 "%s is the boot VGA and shows the host's console; a rule allows it, add "
+				 "--force if you are sure",
+				 what);
+		else
+			snprintf(out, size,
+				 "%s is the boot VGA and shows the host's console; it takes a rule with "
+				 "boot-vga and --force to claim it",
+				 what);
+		return;
+	case GPUBROKER_REFUSED_IN_USE:
+		snprintf(out, size, "%s is in use by the host: %s%s%.*s; stop that first", what,
+			 r->has_other ? other : "", r->has_other ? ": " : "", detail_max, r->detail);
+		return;
+	case GPUBROKER_REFUSED_MEMLOCK:
+		snprintf(out, size,
+			 "more locked memory was asked for than the rule for %s grants (%" PRIu64
+			 " MiB, %.*s); ask for less with --memlock",
+			 what, r->limit >> 20, (int)sizeof(r->rule) - 1, r->rule);
+		return;
+	case GPUBROKER_REFUSED_QUOTA:
+		snprintf(out, size, "%.*s; end some and try again",
+			 detail_max, r->detail[0] ? r->detail : "you have too many connections to the broker");
+		return;
+	case GPUBROKER_REFUSED_FAILED:
+		format_failed(r, what, out, size);
+		return;
+	case GPUBROKER_REFUSED_NOT_READY:
+		snprintf(out, size,
+			 "the broker has no valid policy, so it lends nothing; 'systemctl status gpubroker' "
+			 "shows the administrator why");
+		return;
+	case GPUBROKER_REFUSED_VERSION:
+		snprintf(out, size,
+			 "the broker speaks another version of the protocol; restart it after the upgrade");
+		return;
+	}
+	snprintf(out, size, "%s was refused for a reason that this version does not know (%" PRIu32 ")", what,
+		 r->reason);
+}

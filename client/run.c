@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gpubroker run: claims devices, then becomes COMMAND, with the lent descriptors put under its own opens.
+ *
+ * The claim is made by the very process that is going to be COMMAND, since a raised memory-lock limit belongs
+ * to the claimer and because COMMAND then is what was started: its pid, its parent, its terminal, its exit status.
+ * Nothing of ours stands between it and its signals. After supervise_start() this file does nothing but exec.
+ */
+#include "config.h"
+
+#include "client/cli.h"
+#include "client/supervise.h"
+#include "client/util.h"
+
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#define GROUPS_MAX 16
+
+static void on_progress(void *userdata, const struct gpubroker_progress *p)
+{
+	(void)userdata;
+	switch (p->step) {
+	case GPUBROKER_STEP_BIND:
+		fprintf(stderr, "%s: binding %" PRIu32 " of %" PRIu32 " to its VFIO driver\n", p->address,
+			p->index, p->total);
+		break;
+	case GPUBROKER_STEP_OPEN:
+		fprintf(stderr, "%s: opening IOMMU group %" PRIu32 "\n", p->address, p->iommu_group);
+		break;
+	case GPUBROKER_STEP_RESTORE:
+		fprintf(stderr, "%s: giving back %" PRIu32 " of %" PRIu32 " to the host\n", p->address,
+			p->index, p->total);
+		break;
+	}
+}
+
+/* "4096", "512M", "64G": bytes, in powers of 1024. */
+static bool parse_size(const char *text, uint64_t *ret_bytes)
+{
+	static const char suffixes[] = "KMGT";
+	uint64_t value = 0;
+	const char *p = text, *suffix;
+	unsigned shift = 0;
+
+	for (; *p >= '0' && *p <= '9'; p++)
+		if (__builtin_mul_overflow(value, 10, &value) ||
+		    __builtin_add_overflow(value, (uint64_t)(*p - '0'), &value))
+			return false;
+	if (p == text)
+		return false;
+	if (*p) {
+		suffix = strchr(suffixes, *p & ~0x20);
+		if (!suffix || !*suffix || p[1])
+			return false;
+		shift = 10 * ((unsigned)(suffix - suffixes) + 1);
+	}
+	if (!value || value > UINT64_MAX >> shift)
+		return false;
+	*ret_bytes = value << shift;
+	return true;
+}
+
+/*
+ * Where COMMAND would be found, so that a typing mistake does not take a GPU from the host first. Follows execvp():
+ * 0, EXIT_NOT_FOUND or EXIT_CANNOT_EXEC.
+ */
+static int check_command(const char *command)
+{
+	const char *path = getenv("PATH");
+	bool denied = false;
+
+	if (strchr(command, '/')) {
+		if (!access(command, X_OK))
+			return 0;
+		return errno == ENOENT || errno == ENOTDIR ? EXIT_NOT_FOUND : EXIT_CANNOT_EXEC;
+	}
+	for (const char *p = path ? path : "/bin:/usr/bin", *end; *command; p = end + 1) {
+		char candidate[4096];
+		struct stat st;
+
+		end = strchrnul(p, ':');
+		if (snprintf(candidate, sizeof(candidate), "%.*s%s%s", (int)(end - p), p,
+			     end > p ? "/" : "", command) < (int)sizeof(candidate) &&
+		    !stat(candidate, &st) && S_ISREG(st.st_mode)) {
+			if (!access(candidate, X_OK))
+				return 0;
+			denied = true;
+		}
+		if (!*end)
+			break;
+	}
+	return denied ? EXIT_CANNOT_EXEC : EXIT_NOT_FOUND;
+}
+
+/* A VM's memory is locked while a device is attached: say so before the VMM fails with a bare "-12". */
+static void warn_memlock(const struct gpubroker_claim *claim)
+{
+	const struct passwd *user = getpwuid(getuid());
+	struct rlimit limit;
+	long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+
+	if (gpubroker_claim_memlock(claim) || getrlimit(RLIMIT_MEMLOCK, &limit) ||
+	    limit.rlim_cur == RLIM_INFINITY)
+		return;
+	if (pages > 0 && page > 0 && limit.rlim_cur / (rlim_t)page >= (rlim_t)pages)
+		return;
+	cli_error("warning: only %" PRIu64 " KiB of memory may be locked, so a VM with more than that will "
+		  "fail with \"-12 (Cannot allocate memory)\"; a rule in /etc/gpubroker/policy.d/ lifts "
+		  "that: allow user %s claim address %s memlock 16G",
+		  (uint64_t)limit.rlim_cur >> 10, user ? user->pw_name : "NAME",
+		  gpubroker_claim_grant(claim, 0)->address);
+}
+
+static int lend_and_exec(struct gpubroker_claim *claim, char **argv)
+{
+	struct supervise_file files[GROUPS_MAX];
+	char paths[GROUPS_MAX][32], whats[GROUPS_MAX][64];
+	const char *failed = NULL;
+	size_t n = gpubroker_claim_groups(claim);
+	int r;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct gpubroker_grant *grant = gpubroker_claim_grant(claim, i);
+
+		snprintf(paths[i], sizeof(paths[i]), "/dev/vfio/%" PRIu32, grant->iommu_group);
+		snprintf(whats[i], sizeof(whats[i]), "%s (IOMMU group %" PRIu32 ")", grant->address,
+			 grant->iommu_group);
+		files[i] = (struct supervise_file){
+			.path = paths[i],
+			.fd = gpubroker_claim_fd(claim, i),
+			.what = whats[i],
+		};
+	}
+	r = supervise_start(files, n, &failed);
+	if (r) {
+		cli_error("cannot %s: %s; the device goes back",
+			  failed ? failed : "start the supervisor", strerror(-r));
+		return EXIT_SOFTWARE;
+	}
+	gpubroker_claim_free(claim);
+	execvp(argv[0], argv);
+	r = errno;
+	cli_error("cannot execute %s: %s; the device goes back", argv[0], strerror(r));
+	return r == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_EXEC;
+}
+
+static int add_device(struct gpubroker_claim *claim, const char *device)
+{
+	switch (gpubroker_claim_add(claim, device)) {
+	case 0:
+		return 0;
+	case -E2BIG:
+		cli_error("more than %d devices in one claim", GROUPS_MAX);
+		return EXIT_USAGE_;
+	default:
+		cli_error("'%s' is no device: give a PCI address as 0000:01:00.0 or 01:00.0, iommu-group:N, a "
+			  "name from the policy, or any; 'gpubroker list' shows the addresses",
+			  device);
+		return EXIT_USAGE_;
+	}
+}
+
+/* Parses the options into the claim. 0 with optind at COMMAND, or an exit status. */
+static int parse(int argc, char **argv, struct gpubroker_claim *claim)
+{
+	static const struct option options[] = {
+		{ "gpu", required_argument, NULL, 'g' },
+		{ "force", no_argument, NULL, 'f' },
+		{ "memlock", required_argument, NULL, 'm' },
+		{ NULL, 0, NULL, 0 },
+	};
+	bool any = true;
+	uint64_t bytes;
+	int c, r;
+
+	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+		switch (c) {
+		case 'g':
+			r = add_device(claim, optarg);
+			if (r)
+				return r;
+			any = false;
+			break;
+		case 'f':
+			gpubroker_claim_set_force(claim, true);
+			break;
+		case 'm':
+			if (!parse_size(optarg, &bytes)) {
+				cli_error("--memlock '%s' is no size: give a number of bytes above 0, or with K, "
+					  "M, G or T, as 8G",
+					  optarg);
+				return EXIT_USAGE_;
+			}
+			gpubroker_claim_set_memlock(claim, bytes);
+			break;
+		default:
+			return EXIT_USAGE_;
+		}
+	}
+	if (optind == argc) {
+		cli_error("run needs a COMMAND, as in: gpubroker run --gpu 01:00.0 -- qemu-system-x86_64 ...");
+		return EXIT_USAGE_;
+	}
+	return any ? add_device(claim, "any") : 0;
+}
+
+int cli_run(const struct cli *cli, int argc, char **argv)
+{
+	struct gpubroker_claim *claim;
+	struct gpubroker *handle = NULL;
+	int r;
+
+	r = gpubroker_claim_new(&claim);
+	if (r) {
+		cli_error("%s", strerror(-r));
+		return EXIT_SOFTWARE;
+	}
+	r = parse(argc, argv, claim);
+	if (r)
+		goto out;
+	argv += optind;
+	r = check_command(argv[0]);
+	if (r) {
+		cli_error("%s: %s", argv[0],
+			  r == EXIT_NOT_FOUND ? "no such command; nothing was claimed"
+					      : "cannot be executed; nothing was claimed");
+		goto out;
+	}
+	r = cli_open(cli, &handle);
+	if (r)
+		goto out;
+	r = gpubroker_claim_run(handle, claim, cli_columns(stderr) ? on_progress : NULL, NULL);
+	if (r) {
+		r = cli_failed(cli, handle, r);
+		goto out;
+	}
+	handle = gpubroker_close(handle);
+	warn_memlock(claim);
+	/* On success this does not return; after it, the process is filtered and only exits. */
+	return lend_and_exec(claim, argv);
+out:
+	gpubroker_close(handle);
+	gpubroker_claim_free(claim);
+	return r;
+}

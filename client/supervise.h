@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Puts lent descriptors under a program's own open() of /dev/vfio/N.
+ *
+ * The caller goes on and execs its command; a small supervisor, forked off and out of the way (not
+ * the command's child, not in its process group or session), answers the opens. How and why, see
+ * supervise.c.
+ */
+#pragma once
+
+#include <stddef.h>
+
+struct supervise_file {
+	const char *path; /* the exact path that the program opens, as "/dev/vfio/17" */
+	int fd;		  /* what it gets; stays the caller's */
+	const char *what; /* for messages: "0000:01:00.0 (IOMMU group 17)" */
+};
+
+/*
+ * Starts the supervisor and puts the calling process, and all that it will exec and fork, under the
+ * filter. Sets no_new_privs (so set-user-ID programs below it run without their privilege). Must be
+ * called with one thread. On success the caller should close its own copies of the descriptors and
+ * exec; nothing else in it has changed. The supervisor ends, and with it its copies of the
+ * descriptors, when the last process under the filter has ended.
+ *
+ * On failure, -errno, and *ret_what is a static string that completes "cannot ...". Nothing was
+ * left behind then (but perhaps no_new_privs), and the process is not under the filter; unless what
+ * failed is to "hand the seccomp listener to the supervisor", which takes a lack of memory or
+ * somebody who kills the supervisor: then every O_RDWR open fails with ENOSYS, so report it and
+ * exit. -EBUSY: the process is under a filter with a supervisor already; the kernel allows one.
+ */
+int supervise_start(const struct supervise_file *files, size_t n_files, const char **ret_what);

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Names by text, for the parser: device names with where they were defined, and users and groups
+ * with what NSS said, so that a million lines for one user ask once. Owns its copies of the texts.
+ * It must stay logarithmic: a look-up is done for every line of a policy.
+ */
+#include "config.h"
+
+#include "policy/names.h"
+
+#include <search.h>
+#include <string.h>
+
+#include "client/util.h"
+
+static int compare(const void *a, const void *b)
+{
+	const struct name *x = a, *y = b;
+
+	if (x->kind != y->kind)
+		return x->kind < y->kind ? -1 : 1;
+	return strcmp(x->text, y->text);
+}
+
+void names_done(struct names *names)
+{
+	tdestroy(names->tree, free);
+	*names = (struct names){ 0 };
+}
+
+struct name *names_find(const struct names *names, enum name_kind kind, const char *text)
+{
+	const struct name key = { .kind = kind, .text = text };
+	void *const *node = tfind(&key, &names->tree, compare);
+
+	return node ? *node : NULL;
+}
+
+int names_add(struct names *names, enum name_kind kind, const char *text, struct name **ret_name)
+{
+	size_t size = strlen(text) + 1;
+	struct name *name = calloc(1, sizeof(*name) + size);
+
+	if (!name)
+		return -ENOMEM;
+	name->kind = kind;
+	name->text = memcpy(name + 1, text, size);
+	if (!tsearch(name, &names->tree, compare)) {
+		free(name);
+		return -ENOMEM;
+	}
+
+	if (kind == NAME_DEVICE) {
+		name->index = (uint32_t)names->n_devices++;
+		if (names->last_device)
+			names->last_device->next = name;
+		else
+			names->first_device = name;
+		names->last_device = name;
+	}
+	*ret_name = name;
+	return 0;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/* Device names, and the answers about users and groups, by text. Private to policy/. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum name_kind { NAME_DEVICE, NAME_USER, NAME_GROUP };
+
+struct source;
+
+/* A place in a file's text, which the parser keeps until its end. */
+struct place {
+	const struct source *source;
+	const char *line;
+	uint32_t line_len;
+	uint32_t number; /* of the line */
+	uint32_t column;
+};
+
+struct name {
+	enum name_kind kind;
+	const char *text;
+	struct name *next; /* of the same kind, in order of appearance */
+
+	/* NAME_DEVICE */
+	uint32_t index;
+	bool used;
+	bool defined;
+	struct place place; /* of the first definition */
+
+	/* NAME_USER, NAME_GROUP: what was answered */
+	int answer;
+	uint32_t id;
+};
+
+struct names {
+	void *tree; /* of tsearch(3) */
+	struct name *first_device, *last_device;
+	size_t n_devices;
+};
+
+void names_done(struct names *names);
+
+/* NULL where there is none. */
+struct name *names_find(const struct names *names, enum name_kind kind, const char *text);
+
+/* Adds a name that is not there yet; all but kind, text and index is 0. -ENOMEM. */
+int names_add(struct names *names, enum name_kind kind, const char *text, struct name **ret_name);

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The policy: text in, rules out, verdict out.
+ *
+ * Pure: nothing in policy/ logs, keeps globals or makes a system call. The loader (unprivileged)
+ * calls the parser and turns user names into numbers; the core (root) holds only the fixed-size
+ * rules below and calls policy_decide(). gpubroker(1) uses both halves, so that what it explains
+ * is what the daemon does. The language is described in gpubroker.policy(5).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "client/address.h"
+
+/* Limits of the language. What goes past them is a mistake with a place, never a truncation. */
+#define POLICY_NAME_MAX 32   /* a device name with its NUL */
+#define POLICY_LINE_MAX 4096 /* bytes in a line, without its newline */
+#define POLICY_RULES_MAX 1000000
+#define POLICY_NAMES_MAX 65535
+#define POLICY_FILES_MAX 65535
+#define POLICY_TEXT_MAX (1U << 30) /* bytes in a file: line numbers and columns cannot overflow */
+#define POLICY_NO_NAME UINT32_MAX
+
+enum policy_verb {
+	POLICY_DEVICE = 1, /* gives a device name its meaning; several lines of a name are ORed */
+	POLICY_ALLOW,
+	POLICY_DENY,
+};
+
+enum policy_who {
+	POLICY_WHO_NONE = 0, /* a device line, or there is no such account: matches nobody */
+	POLICY_WHO_USER,
+	POLICY_WHO_GROUP,
+	POLICY_WHO_ANY,
+};
+
+/* Which fields of struct policy_match are set. They are ANDed; none set matches everything. */
+enum policy_attribute {
+	POLICY_ADDRESS = 1 << 0,
+	POLICY_VENDOR = 1 << 1,
+	POLICY_DEVICE_ID = 1 << 2,
+	POLICY_CLASS = 1 << 3,
+	POLICY_IOMMU_GROUP = 1 << 4,
+};
+
+struct policy_match {
+	uint32_t attributes; /* of enum policy_attribute */
+	struct pci_address address;
+	uint16_t vendor;
+	uint16_t device;
+	uint32_t class_code; /* the 24-bit class code, as in sysfs' `class` */
+	uint32_t class_mask; /* which of its bits count: "display" is 0x030000 under 0xff0000 */
+	uint32_t iommu_group;
+};
+
+/* One statement, numbers only, of fixed size: this is what goes from the loader to the core. */
+struct policy_rule {
+	uint32_t verb; /* enum policy_verb */
+	uint32_t who;  /* enum policy_who */
+	uint32_t id;   /* uid or gid, by `who` */
+	uint32_t name; /* POLICY_DEVICE: the name that it defines; else a name that must match too,
+			  or POLICY_NO_NAME. An index into struct policy's names. */
+	struct policy_match match;
+	uint32_t reserved; /* always 0; no padding, since this struct is sent as it is */
+	uint64_t memlock;  /* bytes, below 2^63; 0 grants none */
+	uint32_t boot_vga; /* 0 or 1 */
+	uint32_t file;	   /* index into struct policy's files */
+	uint32_t line;	   /* from 1 */
+	uint32_t column;
+};
+
+struct policy_name {
+	char text[POLICY_NAME_MAX];
+};
+
+#define POLICY_FILE_MAX 256
+struct policy_file {
+	char path[POLICY_FILE_MAX];
+};
+
+struct policy {
+	struct policy_rule *rules;
+	size_t n_rules;
+	struct policy_name *names;
+	size_t n_names;
+	struct policy_file *files;
+	size_t n_files;
+};
+
+/* Frees what a policy holds and leaves it empty. An empty policy (all zero) is valid. */
+void policy_done(struct policy *policy);
+
+/* ---- parsing: the loader and gpubroker(1), never the core ---- */
+
+enum policy_severity { POLICY_MISTAKE, POLICY_WARNING };
+
+/*
+ * One finding. `text` is a sentence without a final stop: what was found and what was expected. It
+ * is printable ASCII whatever the file holds; `source` is the file's own bytes, controls and all.
+ */
+struct policy_finding {
+	enum policy_severity severity;
+	const char *path;
+	uint32_t line;	 /* from 1 */
+	uint32_t column; /* from 1, in bytes */
+	const char *text;
+	const char *source; /* the line, not NUL-terminated, for a caret line; or NULL */
+	size_t source_len;  /* at most POLICY_LINE_MAX */
+};
+
+/*
+ * How the parser asks and tells. `user` and `group` turn a name into a number: 0 with the number,
+ * or 1 when there is no such name (a warning; the rule then matches nobody), or -errno when it
+ * could not be asked: a warning in an allow rule, which then matches nobody, but a mistake in a
+ * deny rule, since a deny that falls away while a directory server is down would let somebody in.
+ * Each name is asked for once in a parser's life; all-digit names are numbers already and not
+ * asked.
+ *
+ * `found` is called once per finding, in the order of the text; what can be known only at
+ * the end (names never defined, then names never used) comes from policy_parser_finish(). What it
+ * is handed lives only for the call. All three must be set.
+ */
+struct policy_parser_ops {
+	int (*user)(void *userdata, const char *name, uid_t *ret_uid);
+	int (*group)(void *userdata, const char *name, gid_t *ret_gid);
+	void (*found)(void *userdata, const struct policy_finding *finding);
+	void *userdata;
+};
+
+struct policy_parser;
+
+int policy_parser_new(const struct policy_parser_ops *ops, struct policy_parser **ret_parser);
+struct policy_parser *policy_parser_free(struct policy_parser *parser);
+
+/*
+ * Parses one whole file, given as bytes (NUL bytes and all; not NUL-terminated), and keeps no
+ * pointer into them. Every mistake in it is reported, not only the first. Returns 0 also where
+ * there were mistakes; -ENOMEM otherwise.
+ */
+int policy_parser_file(struct policy_parser *parser, const char *path, const char *text,
+		       size_t len);
+
+/*
+ * To be called once after the last file: reports names that are used and never defined (mistakes)
+ * or defined and never used (warnings), and hands the policy over. Returns the number of mistakes
+ * in all files (then *ret_policy is untouched: a policy with a mistake is not taken at all), or 0
+ * with *ret_policy owned by the caller, or -errno.
+ */
+int policy_parser_finish(struct policy_parser *parser, struct policy *ret_policy);
+
+/* ---- deciding: pure, no allocation, cost linear in the number of rules ---- */
+
+/* Who asks, as the kernel says. */
+struct policy_subject {
+	uid_t uid;
+	gid_t gid;
+	const gid_t *groups; /* supplementary */
+	size_t n_groups;
+};
+
+/* What one PCI function is, as sysfs says. */
+struct policy_facts {
+	struct pci_address address;
+	uint16_t vendor;
+	uint16_t device;
+	uint32_t class_code;
+	uint32_t iommu_group; /* UINT32_MAX: none */
+};
+
+enum policy_outcome {
+	POLICY_ALLOWED = 0,
+	POLICY_NO_RULE, /* no allow rule matches `function`, and no deny rule any of them */
+	POLICY_DENIED,	/* `rule` is the deny rule that matches `function` */
+};
+
+struct policy_verdict {
+	enum policy_outcome outcome;
+	size_t function; /* the one that decided a refusal; if allowed, the asked one */
+	size_t rule;	 /* the one that decided, or SIZE_MAX with POLICY_NO_RULE */
+	/* Only if allowed: the most that all the allow rules that match the asked function grant. */
+	uint64_t memlock;
+	bool boot_vga;
+};
+
+/*
+ * May this subject have functions[asked], with all the others of its IOMMU group, which come along?
+ * functions[] are the members of the one group that can be lent. Functions of the asked one's slot
+ * (same domain, bus and device) come along without a rule; one of another slot needs an allow rule
+ * of its own. A deny rule that matches any of them refuses the whole. Never reads outside what it
+ * was given, whatever the rules contain (a rule whose `name` is out of range matches nothing); an
+ * `asked` out of range is POLICY_NO_RULE. Takes 8 KiB of stack. A rule with an attribute that this
+ * version does not know matches nothing, a deny too: so let policy_rule_valid() see every rule
+ * before it gets here.
+ */
+void policy_decide(const struct policy *policy, const struct policy_subject *subject,
+		   const struct policy_facts *functions, size_t n_functions, size_t asked,
+		   struct policy_verdict *ret_verdict);
+
+/* Does the named device (index into names) match these facts? */
+bool policy_name_matches(const struct policy *policy, uint32_t name,
+			 const struct policy_facts *facts);
+
+/* Finds a name's index, in time linear in their number. -ENOENT where there is no such name. */
+int policy_name_find(const struct policy *policy, const char *text, uint32_t *ret_name);
+
+/*
+ * Checks that a rule from elsewhere is one that the parser could have made (every field in range,
+ * what must be 0 is 0), so that the core need not trust the loader. n_names and n_files are the
+ * counts that it may refer to.
+ */
+bool policy_rule_valid(const struct policy_rule *rule, size_t n_names, size_t n_files);

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The grammar: one statement, read word by word from left to right up to its first mistake.
+ *
+ * It must never take a statement in part: a rule whose restriction was not understood would grant
+ * more than was written. Users and groups are asked for through the parser's caller.
+ */
+#include "config.h"
+
+#include <string.h>
+
+#include "client/util.h"
+#include "policy/parser.h"
+#include "policy/words.h"
+
+#define NAME_RULE                                                                                  \
+	"a device name (a letter, then letters, digits, '_', '-' or '.', at most 31 in all)"
+
+static void next(struct policy_parser *parser)
+{
+	lexer_next_word(&parser->lexer, &parser->token);
+}
+
+/* The word at hand, where it is one of these kinds and known to this version; else NULL. */
+static const struct word *here(const struct policy_parser *parser, unsigned int kinds)
+{
+	const struct word *word;
+
+	if (parser->token.kind != TOKEN_WORD)
+		return NULL;
+	word = words_find(kinds, parser->token.text);
+	return word && !word->later ? word : NULL;
+}
+
+/* WORD, and VALUE where it takes one; `seen` are the bits of what came before in this statement. */
+static bool parse_value(struct policy_parser *parser, const struct word *word, uint32_t *seen,
+			struct policy_rule *rule)
+{
+	char what[256];
+
+	if (*seen & word->value) {
+		struct place place = parser_place(parser);
+
+		parser_report(parser, POLICY_MISTAKE, &place,
+			      "expected %s at most once in a statement", word->text);
+		return false;
+	}
+	*seen |= word->value;
+
+	if (!word->expected) {
+		word->read(NULL, rule);
+		next(parser);
+		return true;
+	}
+	next(parser);
+	if (parser->token.kind != TOKEN_WORD || !word->read(parser->token.text, rule)) {
+		snprintf(what, sizeof(what), "after \"%s\" %s", word->text, word->expected);
+		return parser_expected(parser, what, word->value == POLICY_CLASS ? WORD_CLASS : 0);
+	}
+	next(parser);
+	return true;
+}
+
+/* ---- the parts of a statement ---- */
+
+/* Fills in who and id from the name at hand, by number or by asking. */
+static bool parse_account(struct policy_parser *parser, bool group, struct policy_rule *rule)
+{
+	enum name_kind kind = group ? NAME_GROUP : NAME_USER;
+	const char *what = group ? "group" : "user", *text = parser->token.text;
+	struct place place = parser_place(parser);
+	struct name *name;
+	uint64_t number;
+
+	if (strspn(text, "0123456789") == strlen(text)) {
+		/* (uid_t)-1 is nobody's: the kernel takes it for "leave as it is". */
+		if (!words_number(text, UINT32_MAX - 1, &number)) {
+			parser_report(
+				parser, POLICY_MISTAKE, &place,
+				"expected a number of at most 4294967294 for a %s, found " PARSER_WORD,
+				what, text);
+			return false;
+		}
+		rule->id = (uint32_t)number;
+		return true;
+	}
+
+	name = names_find(&parser->names, kind, text);
+	if (!name) {
+		uid_t uid = 0;
+		gid_t gid = 0;
+
+		if (names_add(&parser->names, kind, text, &name) < 0) {
+			parser->error = -ENOMEM;
+			return false;
+		}
+		name->answer = group ? parser->ops.group(parser->ops.userdata, text, &gid)
+				     : parser->ops.user(parser->ops.userdata, text, &uid);
+		name->id = group ? gid : uid;
+		if (name->answer == 0 && name->id == UINT32_MAX)
+			name->answer = -ERANGE;
+	}
+
+	if (name->answer == 0) {
+		rule->id = name->id;
+		return true;
+	}
+	rule->who = POLICY_WHO_NONE;
+	if (name->answer > 0)
+		parser_report(parser, POLICY_WARNING, &place,
+			      "there is no %s " PARSER_WORD ", so this rule matches nobody", what,
+			      text);
+	else if (rule->verb == POLICY_ALLOW)
+		parser_report(parser, POLICY_WARNING, &place,
+			      "%s " PARSER_WORD
+			      " could not be looked up (%s), so this rule matches nobody",
+			      what, text, strerror(-name->answer));
+	else
+		parser_report(parser, POLICY_MISTAKE, &place,
+			      "%s " PARSER_WORD
+			      " could not be looked up (%s), and a deny must not be lost; "
+			      "expected a name that can be looked up, or a number",
+			      what, text, strerror(-name->answer));
+	return name->answer > 0 || rule->verb == POLICY_ALLOW;
+}
+
+/* user NAME|UID, group NAME|GID, or any */
+static bool parse_who(struct policy_parser *parser, struct policy_rule *rule)
+{
+	const struct word *word = here(parser, WORD_WHO);
+	bool group;
+
+	if (!word)
+		return parser_expected(parser, "user, group or any", WORD_WHO);
+	rule->who = word->value;
+	next(parser);
+	if (rule->who == POLICY_WHO_ANY)
+		return true;
+
+	group = rule->who == POLICY_WHO_GROUP;
+	if (parser->token.kind != TOKEN_WORD)
+		return parser_expected(parser,
+				       group ? "a group's name or gid" : "a user's name or uid", 0);
+	if (!parse_account(parser, group, rule))
+		return false;
+	next(parser);
+	return true;
+}
+
+/*
+ * any, or attributes, with a device name among them in a grant. Stops at the first word that is
+ * none of these; `ret_kinds` are the kinds that might have followed.
+ */
+static bool parse_what(struct policy_parser *parser, struct policy_rule *rule,
+		       unsigned int *ret_kinds)
+{
+	bool may_name = rule->verb != POLICY_DEVICE, named = false;
+	struct place device_id = { 0 };
+	const struct word *word;
+	uint32_t seen = 0;
+
+	if (here(parser, WORD_ANY)) {
+		next(parser);
+		*ret_kinds = 0;
+		return true;
+	}
+	for (;;) {
+		struct place place = parser_place(parser);
+
+		if ((word = here(parser, WORD_ATTRIBUTE))) {
+			if (word->value == POLICY_DEVICE_ID)
+				device_id = place;
+			if (!parse_value(parser, word, &seen, rule))
+				return false;
+		} else if (may_name && !named && parser->token.kind == TOKEN_WORD &&
+			   words_is_name(parser->token.text)) {
+			struct name *name = parser_device_name(parser);
+
+			if (!name || !parser_add_use(parser, name, &place))
+				return false;
+			name->used = true;
+			rule->name = name->index;
+			named = true;
+			next(parser);
+		} else {
+			break;
+		}
+	}
+
+	if (!seen && !named) {
+		char list[128], what[256];
+
+		words_list(WORD_ATTRIBUTE, list, sizeof(list));
+		snprintf(what, sizeof(what), "%sattributes (%s) or any",
+			 may_name ? "a device name, " : "", list);
+		return parser_expected(parser, what, WORD_ATTRIBUTE | WORD_ANY);
+	}
+	rule->match.attributes = seen;
+	if ((seen & POLICY_DEVICE_ID) && !(seen & (POLICY_VENDOR | POLICY_ADDRESS)) && !named)
+		parser_report(parser, POLICY_WARNING, &device_id,
+			      "\"device\" without \"vendor\" matches this id of every vendor");
+	*ret_kinds = WORD_ATTRIBUTE;
+	return true;
+}
+
+/* Limits, then the end of the line. `kinds` are those that might have stood here instead. */
+static bool parse_rest(struct policy_parser *parser, unsigned int kinds, struct policy_rule *rule)
+{
+	char attributes[128], limits[128], what[384];
+	const struct word *word;
+	uint32_t seen = 0;
+
+	if (rule->verb == POLICY_ALLOW) {
+		while ((word = here(parser, WORD_LIMIT))) {
+			kinds = 0;
+			if (!parse_value(parser, word, &seen, rule))
+				return false;
+		}
+	} else if (here(parser, WORD_LIMIT)) {
+		return parser_expected(parser, "the end of the line, since only allow has limits",
+				       0);
+	}
+	if (parser->token.kind == TOKEN_END)
+		return true;
+
+	words_list(WORD_ATTRIBUTE, attributes, sizeof(attributes));
+	words_list(WORD_LIMIT, limits, sizeof(limits));
+	snprintf(what, sizeof(what), "%s%s%s%s%s%sthe end of the line",
+		 kinds ? "an attribute (" : "", kinds ? attributes : "", kinds ? ") or " : "",
+		 rule->verb == POLICY_ALLOW ? "a limit (" : "",
+		 rule->verb == POLICY_ALLOW ? limits : "",
+		 rule->verb == POLICY_ALLOW ? ") or " : "");
+	return parser_expected(parser, what, kinds | (rule->verb == POLICY_ALLOW ? WORD_LIMIT : 0));
+}
+
+/* device NAME ATTRIBUTES */
+static bool parse_device(struct policy_parser *parser, struct policy_rule *rule)
+{
+	struct name *name;
+
+	if (parser->token.kind == TOKEN_WORD && words_find(WORD_RESERVED, parser->token.text))
+		return parser_expected(parser, "a device name that is not a word of the language",
+				       0);
+	if (parser->token.kind != TOKEN_WORD || !words_is_name(parser->token.text))
+		return parser_expected(parser, NAME_RULE, 0);
+
+	name = parser_device_name(parser);
+	if (!name)
+		return false;
+	/* Defined also where the rest is a mistake: that one is enough, without one for every use. */
+	if (!name->defined)
+		name->place = parser_place(parser);
+	name->defined = true;
+	rule->name = name->index;
+	next(parser);
+	return true;
+}
+
+/* allow WHO claim WHAT, deny WHO claim WHAT: up to WHAT */
+static bool parse_grant(struct policy_parser *parser, struct policy_rule *rule)
+{
+	if (!parse_who(parser, rule))
+		return false;
+	if (!here(parser, WORD_CLAIM))
+		return parser_expected(parser, "claim", WORD_CLAIM);
+	next(parser);
+	return true;
+}
+
+bool parser_statement(struct policy_parser *parser)
+{
+	const struct word *word = here(parser, WORD_STATEMENT);
+	struct place place = parser_place(parser);
+	struct policy_rule rule = {
+		.name = POLICY_NO_NAME,
+		.file = (uint32_t)parser->policy.n_files - 1,
+		.line = place.number,
+		.column = place.column,
+	};
+	unsigned int kinds = 0;
+	char list[128];
+
+	if (!word) {
+		words_list(WORD_STATEMENT, list, sizeof(list));
+		return parser_expected(parser, list, WORD_STATEMENT);
+	}
+	rule.verb = word->value;
+	next(parser);
+
+	if (rule.verb == POLICY_DEVICE ? !parse_device(parser, &rule) : !parse_grant(parser, &rule))
+		return false;
+	return parse_what(parser, &rule, &kinds) && parse_rest(parser, kinds, &rule) &&
+	       parser_add_rule(parser, &rule, &place);
+}

@@ -1,0 +1,115 @@
+#!/bin/bash
+# What is never lent, whatever the policy says; several groups in one claim; and
+# the failure of one that puts all back.
+. ./lib.sh
+
+cat >/etc/gpubroker/policy.d/20-guards.policy <<-END
+	allow user carol claim any
+	device second address $gpu2
+	device twins address $gpu
+	device twins address $gpu2
+	allow user carol claim address $boot_vga boot-vga
+	deny user mallory claim any
+END
+systemctl restart gpubroker
+ok 'the daemon is back with the new policy' systemctl is-active gpubroker
+
+capture run_as carol gpubroker run --gpu $disk -- true
+is $status 78 'a disk of the host is not lent, whatever the policy says'
+like "$stderr" "$disk is in use by the host: disk nvme" '... and the answer names the disk'
+net=$(basename /sys/bus/pci/devices/$multi_net/net/*)
+ip link set "$net" up
+capture run_as carol gpubroker run --gpu $multi_gpu -- true
+is $status 78 'a group with a network interface that is up is not lent'
+like "$stderr" "$multi_gpu is in use by the host: $multi_net: network interface $net is up" \
+	'... and the answer names the interface'
+ip link set "$net" down
+capture run_as carol gpubroker run --gpu $multi_gpu -- readlink "/sys/bus/pci/devices/$multi_net/driver"
+is $status 0 'once it is down, the group of two slots is lent'
+like "$stdout" vfio-pci '... with the function of the other slot'
+ok 'the network card is back' wait_for 20 has_driver $multi_net e1000
+ok '... and the GPU of its group' wait_for 20 has_driver $multi_gpu bochs-drm
+capture run_as carol gpubroker run --gpu $boot_vga -- true
+is $status 78 'the boot VGA is not lent without --force, even by a rule with boot-vga'
+like "$stderr" 'add --force' '... and the answer says what it takes'
+capture run_as carol gpubroker run --force --gpu $boot_vga -- readlink "/sys/bus/pci/devices/$boot_vga/driver"
+is $status 0 'with rule and --force it is'
+like "$stdout" vfio-pci '... and bound'
+ok 'the boot VGA is back' wait_for 20 has_driver $boot_vga bochs-drm
+
+both='readlink /sys/bus/pci/devices/'$gpu'/driver /sys/bus/pci/devices/'$gpu2'/driver'
+capture run_as carol gpubroker run --gpu $gpu --gpu second -- $both
+is "$(echo "$stdout" | grep -c vfio-pci)" 2 'two groups come in one claim'
+wait_for 20 has_driver $gpu bochs-drm
+wait_for 20 has_driver $gpu2 bochs-drm
+capture run_as carol gpubroker run --gpu twins --gpu twins -- $both
+is "$(echo "$stdout" | grep -c vfio-pci)" 2 'the same name twice gives two devices'
+wait_for 20 has_driver $gpu bochs-drm
+wait_for 20 has_driver $gpu2 bochs-drm
+capture run_as carol gpubroker run --gpu $gpu --gpu $gpu_audio --gpu "iommu-group:$(group_of $gpu)" -- true
+is $status 0 'two functions of one group and the group itself are one claim'
+wait_for 20 has_driver $gpu bochs-drm
+
+# A holder of the second: the pair is refused, and the first is not touched.
+run_as carol gpubroker run --gpu second -- sleep 60 &
+holder=$!
+ok 'the second GPU is lent' wait_for 20 has_driver $gpu2 vfio-pci
+capture run_as carol gpubroker run --gpu $gpu --gpu $gpu2 -- true
+is $status 75 'a claim of two of which one is lent is refused'
+is "$(driver_of $gpu)" bochs-drm '... and takes nothing'
+capture run_as carol gpubroker run --gpu twins -- readlink "/sys/bus/pci/devices/$gpu/driver"
+is $status 0 'a name gives the device that is free'
+kill $holder
+wait $holder
+ok 'it is back when its holder is killed' wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 has_driver $gpu bochs-drm
+
+# A failure in the middle: root holds the second group open, so that opening it fails.
+echo vfio-pci >/sys/bus/pci/devices/$gpu2/driver_override
+echo $gpu2 >/sys/bus/pci/drivers/bochs-drm/unbind
+echo $gpu2 >/sys/bus/pci/drivers_probe
+sleep 300 3<>"/dev/vfio/$(group_of $gpu2)" &
+root_holder=$!
+wait_for 5 fuser -s "/dev/vfio/$(group_of $gpu2)"
+capture run_as carol gpubroker run --gpu $gpu --gpu $gpu2 -- true
+is $status 71 'a claim that the kernel refuses half-way fails with 71'
+like "$stderr" "$gpu2: opening its IOMMU group: Device or resource busy; everything was put back" \
+	'... and names the device, the step and the reason'
+ok '... and the first GPU is back' wait_for 20 has_driver $gpu bochs-drm
+ok '... and its audio function' wait_for 20 has_driver $gpu_audio snd_hda_intel
+kill $root_holder
+wait $root_holder 2>/dev/null
+
+# Restored to what it was, not to a default.
+capture run_as carol gpubroker run --gpu $gpu2 -- true
+is $status 0 'a function that is on vfio-pci already is lent'
+wait_for 10 test -z "$(ls /run/gpubroker/leases)"
+is "$(driver_of $gpu2)/$(override_of $gpu2)" vfio-pci/vfio-pci '... and stays there, override and all'
+echo >/sys/bus/pci/devices/$gpu2/driver_override
+echo $gpu2 >/sys/bus/pci/drivers/vfio-pci/unbind
+echo $gpu2 >/sys/bus/pci/drivers_probe
+is "$(driver_of $gpu2)" bochs-drm 'the second GPU is as the case found it'
+
+# A record that cannot be written: nothing is begun.
+mount -t tmpfs -o ro none /run/gpubroker/leases
+systemctl restart gpubroker
+capture run_as carol gpubroker run --gpu $gpu -- true
+is $status 71 'a lease that cannot be recorded is not begun'
+like "$stderr" 'recording the lease: Read-only file system' '... and the answer says why'
+is "$(driver_of $gpu)" bochs-drm '... and nothing has changed'
+umount /run/gpubroker/leases
+
+# A policy with a mistake: nothing is lent, and it is said.
+echo 'allow user alice clam any' >/etc/gpubroker/policy.d/30-broken.policy
+systemctl restart gpubroker
+capture run_as alice gpubroker run --gpu $gpu -- true
+is $status 69 'with a mistake in the policy nothing is lent'
+like "$stderr" 'no valid policy.*systemctl status gpubroker' '... and the answer says where to look'
+like "$(journalctl -q --no-pager -o cat -u gpubroker --since -1min)" \
+	"30-broken.policy:1:18: " 'the journal has file, line and column of the mistake'
+ok '--check finds it too' sh -c '! gpubrokerd --check'
+rm /etc/gpubroker/policy.d/30-broken.policy /etc/gpubroker/policy.d/20-guards.policy
+ok '--check finds the rest good' gpubrokerd --check
+systemctl restart gpubroker
+ok 'the daemon is back with the old policy' systemctl is-active gpubroker
+done_testing

@@ -1,0 +1,168 @@
+# shellcheck shell=bash
+# What a case may use. A case is bash, starts with `. ./lib.sh`, runs as root
+# inside the emulated host, and ends with done_testing. It leaves the host as it
+# found it: what it started it ends, by pid.
+
+. /tests/machine
+
+lib_n=0 lib_failed=0
+export XDG_RUNTIME_DIR=/tmp
+
+diag() { printf '%s\n' "$*" | sed 's/^/# /'; }
+
+# result STATUS NAME: the line of one test; all others end here.
+result() {
+	lib_n=$((lib_n + 1))
+	if [ "$1" = 0 ]; then
+		echo "ok $lib_n - $2"
+	else
+		lib_failed=$((lib_failed + 1))
+		echo "not ok $lib_n - $2"
+		return 1
+	fi
+}
+
+# ok NAME COMMAND...: COMMAND succeeds.
+ok() {
+	local name=$1 out rc=0
+	shift
+	out=$("$@" 2>&1) || rc=$?
+	result $rc "$name" || diag "status $rc of: $*
+$out"
+}
+
+# is GOT WANTED NAME
+is() {
+	local rc=0
+	[ "$1" = "$2" ] || rc=1
+	result $rc "$3" || diag "got:    $1
+wanted: $2"
+}
+
+# isnt GOT UNWANTED NAME
+isnt() {
+	local rc=0
+	[ "$1" != "$2" ] || rc=1
+	result $rc "$3" || diag "got: $1"
+}
+
+# like GOT REGEX NAME, unlike: an extended regular expression, over all lines.
+like() {
+	local rc=0
+	[[ $1 =~ $2 ]] || rc=1
+	result $rc "$3" || diag "got:     $1
+pattern: $2"
+}
+unlike() {
+	local rc=0
+	[[ ! $1 =~ $2 ]] || rc=1
+	result $rc "$3" || diag "got:     $1
+against: $2"
+}
+
+pass() { result 0 "$1"; }
+fail() { result 1 "$1" || { shift; [ $# = 0 ] || diag "$*"; }; }
+
+# skip NAME REASON
+skip() {
+	lib_n=$((lib_n + 1))
+	echo "ok $lib_n - $1 # SKIP $2"
+}
+
+skip_all() {
+	skip "${0##*/}" "$*"
+	echo "1..1"
+	exit 0
+}
+
+done_testing() {
+	echo "1..$lib_n"
+	[ $lib_failed = 0 ]
+	exit
+}
+
+# capture COMMAND...: sets $status, $stdout, $stderr.
+capture() {
+	local o e
+	o=$(mktemp) e=$(mktemp)
+	status=0
+	"$@" >"$o" 2>"$e" </dev/null || status=$?
+	stdout=$(cat "$o") stderr=$(cat "$e")
+	rm -f "$o" "$e"
+}
+
+# run_as USER COMMAND...: with USER's uid, groups, home and nothing of root's.
+# The locked-memory limit is lifted, so that nested VMs start; MEMLOCK=8M sets
+# another (a number of bytes, or with K, M, G).
+# It execs: in `run_as alice … &` the pid $! is COMMAND's own.
+run_as() {
+	local user=$1 limit=${MEMLOCK:-unlimited}
+	shift
+	[ "$limit" = unlimited ] || limit=$(numfmt --from=iec "$limit")
+	exec_as="prlimit --memlock=$limit setpriv --reuid=$user --regid=$user --init-groups
+		--bounding-set=-all --inh-caps=-all env -i USER=$user LOGNAME=$user HOME=/home/$user
+		SHELL=/bin/bash PATH=/usr/bin:/bin LC_ALL=C.UTF-8 TERM=dumb
+		bash -c"
+	# shellcheck disable=SC2016,SC2086
+	if [ "$BASHPID" = "$$" ]; then
+		$exec_as 'cd && exec "$@"' bash "$@"
+	else
+		exec $exec_as 'cd && exec "$@"' bash "$@"
+	fi
+}
+
+# wait_for SECONDS COMMAND...: until COMMAND succeeds; its status otherwise.
+wait_for() {
+	local end=$((SECONDS + $1)) rc
+	shift
+	while :; do
+		"$@" >/dev/null 2>&1 && return 0
+		rc=$?
+		[ $SECONDS -lt $end ] || return $rc
+		sleep 0.2
+	done
+}
+
+# The kernel's own word on a function; empty where there is none.
+driver_of() { basename "$(readlink "/sys/bus/pci/devices/$1/driver")" 2>/dev/null; }
+group_of() { basename "$(readlink "/sys/bus/pci/devices/$1/iommu_group")" 2>/dev/null; }
+override_of() { sed 's/^(null)$//' "/sys/bus/pci/devices/$1/driver_override"; }
+has_driver() { [ "$(driver_of "$1")" = "$2" ]; }
+gone() { ! kill -0 "$1" 2>/dev/null; }
+
+# vm USER NAME [gpubroker run's options... --] QEMU's options...: starts an
+# unmodified QEMU in the background, with a QMP socket; sets vm_pid. Without a
+# `--` it is QEMU alone. Its output goes to /tmp/NAME.log.
+vm() {
+	local user=$1 name=$2 before=() arg split=
+	shift 2
+	for arg; do [ "$arg" != -- ] || split=1; done
+	if [ -n "$split" ]; then
+		before=(gpubroker run)
+		while [ "$1" != -- ]; do before+=("$1"); shift; done
+		before+=(--)
+		shift
+	fi
+	rm -f "/tmp/$name.qmp"
+	run_as "$user" "${before[@]}" qemu-system-x86_64 -nodefaults -display none -M q35 \
+		-cpu max -accel tcg -qmp "unix:/tmp/$name.qmp,server=on,wait=off" "$@" \
+		>"/tmp/$name.log" 2>&1 </dev/null &
+	vm_pid=$!
+}
+
+# vm_up NAME [SECONDS]: until its QMP answers; shows its log if it doesn't.
+vm_up() {
+	wait_for "${2:-60}" python3 /tests/qmp.py "/tmp/$1.qmp" query-status || {
+		diag "$(cat "/tmp/$1.log")"
+		return 1
+	}
+}
+
+# qmp NAME COMMAND [JSON-ARGUMENTS]: prints the answer as JSON.
+qmp() { python3 /tests/qmp.py "/tmp/$1.qmp" "${@:2}"; }
+
+# vm_devices NAME: "vendor:device" of each PCI function that the VM has.
+vm_devices() { python3 /tests/qmp.py --devices "/tmp/$1.qmp"; }
+
+# outer COMMAND [JSON-ARGUMENTS]: asks the QEMU that runs this very host.
+outer() { python3 /tests/qmp.py /dev/virtio-ports/gpubroker.monitor "$@"; }

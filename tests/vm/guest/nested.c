@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What alice boots: a kernel of one file. It lists the PCI functions that its machine has on the serial
+ * port, reads a register of each bochs display through its memory, and turns the machine off,
+ * unless its command line ends in '+'. Linux would take minutes for that in an emulated machine inside
+ * an emulated machine.
+ * Started by QEMU's -kernel (multiboot): 32 bits, flat, no interrupts, no stack yet.
+ */
+
+#define MULTIBOOT_MAGIC 0x1badb002u
+
+__attribute__((section(".multiboot"), used)) static const unsigned int multiboot[] = {
+	MULTIBOOT_MAGIC, 0, -MULTIBOOT_MAGIC,
+};
+
+static void outb(unsigned short port, unsigned char v)
+{
+	__asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port));
+}
+
+static void outw(unsigned short port, unsigned short v)
+{
+	__asm__ volatile("outw %0, %1" : : "a"(v), "Nd"(port));
+}
+
+static void outl(unsigned short port, unsigned int v)
+{
+	__asm__ volatile("outl %0, %1" : : "a"(v), "Nd"(port));
+}
+
+static unsigned int inl(unsigned short port)
+{
+	unsigned int v;
+
+	__asm__ volatile("inl %1, %0" : "=a"(v) : "Nd"(port));
+	return v;
+}
+
+static void put(const char *s)
+{
+	while (*s)
+		outb(0x3f8, *s++);
+}
+
+static void put_hex(unsigned int v, int digits)
+{
+	while (digits--)
+		outb(0x3f8, "0123456789abcdef"[v >> 4 * digits & 15]);
+}
+
+/* The configuration mechanism of old, which every PC has. */
+static unsigned int config(unsigned int function, unsigned int reg)
+{
+	outl(0xcf8, 0x80000000u | function << 8 | reg);
+	return inl(0xcfc);
+}
+
+static void config_write(unsigned int function, unsigned int reg, unsigned int v)
+{
+	outl(0xcf8, 0x80000000u | function << 8 | reg);
+	outl(0xcfc, v);
+}
+
+/* The bochs display says which it is at 0x500 of its third region. */
+static void ask_display(unsigned int function)
+{
+	unsigned int region = config(function, 0x18) & ~15u;
+
+	config_write(function, 0x04, config(function, 0x04) | 2);
+	put(" register ");
+	put_hex(*(volatile unsigned short *)(region + 0x500), 4);
+}
+
+__attribute__((used)) static void kernel(const unsigned int *info)
+{
+	const char *argument = (const char *)info[4];
+
+	for (unsigned int f = 0; f < 256; f++) {
+		unsigned int id = config(f, 0);
+
+		if (id == 0xffffffffu)
+			continue;
+		put("PCI 00:");
+		put_hex(f >> 3, 2);
+		put(".");
+		put_hex(f & 7, 1);
+		put(" ");
+		put_hex(id & 0xffff, 4);
+		put(":");
+		put_hex(id >> 16, 4);
+		put(" class ");
+		put_hex(config(f, 8) >> 8, 6);
+		if (id == 0x11111234u)
+			ask_display(f);
+		put("\n");
+	}
+	put("END\n");
+	while (*argument)
+		argument++;
+	if (argument[-1] != '+')
+		outw(0x604, 0x2000); /* q35's ACPI: off */
+	for (;;)
+		__asm__ volatile("hlt");
+}
+
+__asm__(".globl _start\n_start: mov $stack + 4096, %esp\n push %ebx\n call kernel\n.comm stack, 4096, 16\n");
