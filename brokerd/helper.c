@@ -26,6 +26,9 @@ static void __attribute__((noreturn)) child(const char *name, int socket, enum c
 	int r;
 
 	prctl(PR_SET_NAME, name);
+	/* ^C on a terminal is for the core, which finishes what is at work; this ends when the core does. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
 	/* Everything of the core's goes; the socket moves to 3. */
 	if (socket != 3 && dup3(socket, 3, O_CLOEXEC) < 0)
 		_exit(71);

@@ -129,6 +129,34 @@ static int claim_take(struct claim *claim, const struct policy_subject *subject,
 	return 0;
 }
 
+/*
+ * The answer for a function that cannot be lent at all: by its reason only to those whom the policy would let have it.
+ */
+static int refuse_unlendable(const struct claim *claim, const struct policy_subject *subject,
+			     const struct selector *selector, const struct pci_address *address,
+			     uint32_t group, uint32_t reason, const char *detail,
+			     struct message_refusal *ret_refusal)
+{
+	struct group_view *view = calloc(1, sizeof(*view));
+	struct policy_verdict verdict;
+	int r = 0;
+
+	if (!view)
+		return refuse_fault(ret_refusal, selector, "claim", -ENOMEM);
+	view->group = group;
+	if (!kernel_function_read(&claim->daemon->kernel, address, &view->functions[0])) {
+		view->n_functions = 1;
+		r = group_decide(view, &claim->daemon->policy, subject, 0, 0, &verdict, ret_refusal);
+	}
+	free(view);
+	if (r == GPUBROKER_REFUSED_POLICY)
+		return r;
+	refuse_plain(ret_refusal, reason, selector);
+	ret_refusal->group = group;
+	snprintf(ret_refusal->detail, sizeof(ret_refusal->detail), "%s", detail);
+	return (int)reason;
+}
+
 /* Reads a group and takes it. `address` is the function asked for, or NULL: the first one that is allowed. */
 static int claim_group_by(struct claim *claim, const struct policy_subject *subject,
 			  const struct message_claim *request, const struct selector *selector,
@@ -154,10 +182,13 @@ static int claim_group_by(struct claim *claim, const struct policy_subject *subj
 			return refuse_fault(ret_refusal, selector, "reading its IOMMU group", r);
 		if (r)
 			return refuse_plain(ret_refusal, GPUBROKER_REFUSED_NO_DEVICE, selector);
+		if (address)
+			return refuse_unlendable(claim, subject, selector, address, group,
+						 GPUBROKER_REFUSED_NOT_VIABLE,
+						 "lends only what is no bridge, and that is one", ret_refusal);
 		refuse_plain(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, selector);
 		ret_refusal->group = group;
-		strcpy(ret_refusal->detail,
-		       address ? "lends only what is no bridge, and that is one" : "has only bridges");
+		strcpy(ret_refusal->detail, "has only bridges");
 		return GPUBROKER_REFUSED_NOT_VIABLE;
 	}
 	do {
@@ -188,7 +219,8 @@ static int claim_address(struct claim *claim, const struct policy_subject *subje
 	if (r)
 		return refuse_fault(ret_refusal, selector, "reading its IOMMU group", r);
 	if (group == UINT32_MAX)
-		return refuse_plain(ret_refusal, GPUBROKER_REFUSED_NO_GROUP, selector);
+		return refuse_unlendable(claim, subject, selector, address, group,
+					 GPUBROKER_REFUSED_NO_GROUP, "", ret_refusal);
 	i = claim_group(claim, group);
 	if (i != SIZE_MAX && group_find(claim->views[i], address) != SIZE_MAX)
 		return 0; /* comes along already */
@@ -795,13 +827,14 @@ static void claim_grant(struct claim *claim)
 {
 	struct daemon *daemon = claim->daemon;
 	int fds[PROTOCOL_SELECTORS_MAX], r = 0;
-	const char *what = "opening its IOMMU group";
-	size_t n = 0, which;
+	size_t n = 0, which = 0;
+	const char *what = "";
 
 	for (; !r && n < claim->n; n++) {
 		struct lease *lease = claim->leases[n];
 
 		which = n;
+		what = "opening its IOMMU group";
 		tell_step(lease, GPUBROKER_STEP_OPEN, &claim->asked[n], (uint32_t)n + 1, (uint32_t)claim->n);
 		r = fds[n] = kernel_group_open(&daemon->kernel, lease->group);
 		if (r < 0)

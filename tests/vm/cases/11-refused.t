@@ -77,6 +77,6 @@ is "$(override_of $driverless)" '' '... and no override'
 journal=$(journalctl -q --no-pager -o cat -u gpubroker --since -2min)
 like "$journal" "uid=1001 pid=[0-9]+ device=$gpu name=- rule=- outcome=refused reason=policy" \
 	'the journal has who was refused what and why'
-like "$journal" "lease=[0-9]+ uid=1000 pid=[0-9]+ device=$driverless group=[0-9]+ rule=/etc/gpubroker/policy.d/10-test.policy:[0-9]+ outcome=granted" \
+like "$journal" "lease=[0-9]+ uid=1000 pid=[0-9]+ device=$driverless group=[0-9]+ rule=/etc/gpubroker/policy.d/[^ ]+.policy:[0-9]+ outcome=granted" \
 	'the journal has who was granted what by which rule'
 done_testing

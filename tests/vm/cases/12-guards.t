@@ -18,12 +18,20 @@ capture run_as carol gpubroker run --gpu $disk -- true
 is $status 78 'a disk of the host is not lent, whatever the policy says'
 like "$stderr" "$disk is in use by the host: disk nvme" '... and the answer names the disk'
 net=$(basename /sys/bus/pci/devices/$multi_net/net/*)
-ip link set "$net" up
+# set_up FLAG: IFF_UP of the interface, by ioctl.
+set_up() {
+	python3 - "$net" "$1" <<-'END'
+		import fcntl, socket, struct, sys
+		name, flag = sys.argv[1].encode(), int(sys.argv[2])
+		fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh14x", name, flag))
+	END
+}
+set_up 1
 capture run_as carol gpubroker run --gpu $multi_gpu -- true
 is $status 78 'a group with a network interface that is up is not lent'
 like "$stderr" "$multi_gpu is in use by the host: $multi_net: network interface $net is up" \
 	'... and the answer names the interface'
-ip link set "$net" down
+set_up 0
 capture run_as carol gpubroker run --gpu $multi_gpu -- readlink "/sys/bus/pci/devices/$multi_net/driver"
 is $status 0 'once it is down, the group of two slots is lent'
 like "$stdout" vfio-pci '... with the function of the other slot'
@@ -97,7 +105,10 @@ capture run_as carol gpubroker run --gpu $gpu -- true
 is $status 71 'a lease that cannot be recorded is not begun'
 like "$stderr" 'recording the lease: Read-only file system' '... and the answer says why'
 is "$(driver_of $gpu)" bochs-drm '... and nothing has changed'
+systemctl stop gpubroker.service gpubroker.socket
+is "$(systemctl show -P Result gpubroker)" success 'the daemon stops in order'
 umount /run/gpubroker/leases
+systemctl start gpubroker.socket
 
 # A policy with a mistake: nothing is lent, and it is said.
 echo 'allow user alice clam any' >/etc/gpubroker/policy.d/30-broken.policy

@@ -81,33 +81,25 @@ done_testing() {
 	exit
 }
 
-# capture COMMAND...: sets $status, $stdout, $stderr.
+# capture COMMAND...: sets $status, $stdout, $stderr. Forks nothing of its own.
 capture() {
-	local o e
-	o=$(mktemp) e=$(mktemp)
 	status=0
-	"$@" >"$o" 2>"$e" </dev/null || status=$?
-	stdout=$(cat "$o") stderr=$(cat "$e")
-	rm -f "$o" "$e"
+	"$@" >/tmp/capture.out 2>/tmp/capture.err </dev/null || status=$?
+	stdout=$(</tmp/capture.out) stderr=$(</tmp/capture.err)
 }
 
 # run_as USER COMMAND...: with USER's uid, groups, home and nothing of root's.
 # The locked-memory limit is lifted, so that nested VMs start; MEMLOCK=8M sets
 # another (a number of bytes, or with K, M, G).
-# It execs: in `run_as alice … &` the pid $! is COMMAND's own.
+# In a subshell it execs: in `run_as alice … &` the pid $! is COMMAND's own.
 run_as() {
 	local user=$1 limit=${MEMLOCK:-unlimited}
 	shift
 	[ "$limit" = unlimited ] || limit=$(numfmt --from=iec "$limit")
-	exec_as="prlimit --memlock=$limit setpriv --reuid=$user --regid=$user --init-groups
-		--bounding-set=-all --inh-caps=-all env -i USER=$user LOGNAME=$user HOME=/home/$user
-		SHELL=/bin/bash PATH=/usr/bin:/bin LC_ALL=C.UTF-8 TERM=dumb
-		bash -c"
-	# shellcheck disable=SC2016,SC2086
 	if [ "$BASHPID" = "$$" ]; then
-		$exec_as 'cd && exec "$@"' bash "$@"
+		/tests/as "$user" "$limit" "$@"
 	else
-		exec $exec_as 'cd && exec "$@"' bash "$@"
+		exec /tests/as "$user" "$limit" "$@"
 	fi
 }
 

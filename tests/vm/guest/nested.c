@@ -2,7 +2,7 @@
 /*
  * What alice boots: a kernel of one file. It lists the PCI functions that its machine has on the serial
  * port, reads a register of each bochs display through its memory, and turns the machine off,
- * unless its command line ends in '+'. Linux would take minutes for that in an emulated machine inside
+ * unless its command line ends in "stay". Linux would take minutes for that in an emulated machine inside
  * an emulated machine.
  * Started by QEMU's -kernel (multiboot): 32 bits, flat, no interrupts, no stack yet.
  */
@@ -97,7 +97,7 @@ __attribute__((used)) static void kernel(const unsigned int *info)
 	put("END\n");
 	while (*argument)
 		argument++;
-	if (argument[-1] != '+')
+	if (argument[-4] != 's' || argument[-3] != 't' || argument[-2] != 'a' || argument[-1] != 'y')
 		outw(0x604, 0x2000); /* q35's ACPI: off */
 	for (;;)
 		__asm__ volatile("hlt");

@@ -1,0 +1,113 @@
+#!/bin/bash
+# What each process of the daemon's may do, as /proc tells; and the limit of locked
+# memory, for which one capability is kept as long as a rule needs it.
+. ./lib.sh
+
+main_pid() { systemctl show -P MainPID gpubroker; }
+# field PID KEY
+field() { sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status"; }
+none=0000000000000000
+sys_resource=0000000001000000
+
+confined() {
+	local pid=$1 name=$2 permitted=$3
+	is "$(field "$pid" CapPrm)" "$permitted" "$name: permitted capabilities"
+	is "$(field "$pid" CapEff)" "$permitted" "$name: effective capabilities"
+	is "$(field "$pid" CapInh)$(field "$pid" CapBnd)$(field "$pid" CapAmb)" $none$none$none \
+		"$name: no inheritable, bounding or ambient capability"
+	is "$(field "$pid" NoNewPrivs)" 1 "$name: no_new_privs"
+	is "$(field "$pid" Seccomp)" 2 "$name: under a seccomp filter"
+}
+
+core=$(main_pid)
+confined "$core" core $none
+is "$(pgrep -P "$core" | wc -l)" 2 'the core has two helpers'
+account=$(id -u gpubroker)
+for helper in gpubroker-load gpubroker-watch; do
+	pid=$(pgrep -P "$core" -x "$helper")
+	confined "$pid" "$helper" $none
+	is "$(field "$pid" Uid | tr '\t' ' ')" "$account $account $account $account" \
+		"$helper: under its own account"
+	is "$(field "$pid" Groups | tr -d ' ')" '' "$helper: in no other group"
+	is "$(stat -c %U "/proc/$pid/fd")" root "$helper: cannot be looked into by its account"
+done
+
+# A worker, caught while a claim is at it: its filter and what it holds.
+cat >/tmp/catch.py <<-'END'
+	import os, sys, time
+	core, seen = sys.argv[1], {}
+	end = time.time() + 60
+	while time.time() < end and not os.path.exists("/tmp/catch.stop"):
+	    try:
+	        kids = open(f"/proc/{core}/task/{core}/children").read().split()
+	    except OSError:
+	        break
+	    for pid in kids:
+	        try:
+	            if open(f"/proc/{pid}/comm").read().strip() != "gpubrokerd":
+	                continue
+	            status = dict(l.split(":", 1) for l in open(f"/proc/{pid}/status"))
+	            fds = sorted(os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd"))
+	        except OSError:
+	            continue
+	        if status.get("Seccomp_filters", "").strip() in ("", "1"):
+	            continue
+	        seen[pid] = (status["CapPrm"].strip(), status["Seccomp"].strip(), fds)
+	for pid, (caps, mode, fds) in seen.items():
+	    odd = [f for f in fds if not (f.startswith("/sys/") or f.startswith("pipe:"))]
+	    print(f"worker caps={caps} seccomp={mode} odd={odd}")
+END
+rm -f /tmp/catch.stop
+python3 /tmp/catch.py "$core" >/tmp/catch.out 2>&1 &
+catcher=$!
+for i in 1 2 3; do
+	run_as alice gpubroker run --gpu 01:00.0 -- true
+	wait_for 20 has_driver $gpu_audio snd_hda_intel
+done
+touch /tmp/catch.stop
+wait $catcher
+like "$(cat /tmp/catch.out)" worker 'a worker was seen at work'
+is "$(sort -u /tmp/catch.out)" "worker caps=$none seccomp=2 odd=[]" \
+	'workers hold sysfs files and a pipe, and nothing else'
+
+# ---- locked memory ----
+vm_with() {
+	local name=$1
+	shift
+	MEMLOCK=8M vm alice "$name" "$@" -- -m 512 -device vfio-pci,host=02:00.0
+}
+
+vm_with tight --gpu 02:00.0
+wait $vm_pid
+isnt $? 0 'a VM of 512 MiB fails under 8 MiB of locked memory where no rule grants more'
+like "$(cat /tmp/tight.log)" 'warning: only 8192 KiB of memory may be locked.*allow user alice claim address 0000:02:00.0 memlock' \
+	'run warns of the limit before, and names the rule that would lift it'
+like "$(cat /tmp/tight.log)" 'gpubroker: warning.*Cannot allocate memory' "... and QEMU says it after"
+wait_for 20 has_driver $gpu2 bochs-drm
+
+echo "allow user alice claim address $gpu2 memlock 1G" >/etc/gpubroker/policy.d/20-memlock.policy
+systemctl restart gpubroker
+core=$(main_pid)
+confined "$core" 'core with a memlock rule' $sys_resource
+is "$(field "$(pgrep -P "$core" -x gpubroker-load)" CapPrm)" $none 'no helper has the capability'
+vm_with roomy --gpu 02:00.0
+ok 'a VM of 512 MiB starts where a rule grants 1G' vm_up roomy
+is "$(prlimit -n --memlock -o SOFT,HARD --noheadings --raw -p $vm_pid | tail -1)" '1073741824 1073741824' \
+	"the claimer's limit is what the rule grants"
+unlike "$(cat /tmp/roomy.log)" warning '... and nothing is warned of'
+qmp roomy quit >/dev/null
+wait $vm_pid
+wait_for 20 has_driver $gpu2 bochs-drm
+MEMLOCK=8M capture run_as alice gpubroker run --gpu 02:00.0 --memlock 640M -- sh -c 'ulimit -l'
+is "$stdout" 655360 '--memlock asks for less'
+wait_for 20 has_driver $gpu2 bochs-drm
+MEMLOCK=8M capture run_as alice gpubroker run --gpu 02:00.0 --memlock 2G -- true
+is $status 77 '--memlock for more than the rule grants is refused'
+like "$stderr" "grants \(1024 MiB, /etc/gpubroker/policy.d/20-memlock.policy:1\)" '... with the grant and its rule'
+MEMLOCK=8M capture run_as alice gpubroker run --gpu 01:00.0 -- sh -c 'ulimit -l'
+is "$stdout" 8192 "another device's rule raises nothing"
+wait_for 20 has_driver $gpu bochs-drm
+rm /etc/gpubroker/policy.d/20-memlock.policy
+systemctl restart gpubroker
+is "$(field "$(main_pid)" CapPrm)" $none 'without the rule the capability is gone again'
+done_testing
