@@ -57,6 +57,7 @@ static const struct row core_rows[] = {
 	{ SCMP_SYS(sendto), FREELY },	     /* readiness, to systemd */
 	{ SCMP_SYS(recvmsg), FREELY },	     /* peers and helpers */
 	{ SCMP_SYS(accept4), FREELY },	     /* peers */
+	{ SCMP_SYS(shutdown), FREELY },	     /* a peer too many, so that it sees why */
 	{ SCMP_SYS(getsockopt), PEER },	     /* who a peer is */
 	{ SCMP_SYS(poll), FREELY },	     /* does a claimer still live */
 	{ SCMP_SYS(ppoll), FREELY },	     /* the same, where there is no poll */

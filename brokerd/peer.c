@@ -105,6 +105,8 @@ static size_t peers_of(const struct daemon *daemon, uint32_t uid)
 static void turn_away(struct daemon *daemon, const struct peer *peer)
 {
 	struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
+	union request ignored;
+	size_t n_fds;
 
 	if (daemon->n_peers >= PEERS_MAX)
 		strcpy(refusal.detail, "the broker has as many connections as it can serve");
@@ -113,6 +115,13 @@ static void turn_away(struct daemon *daemon, const struct peer *peer)
 			 "you have %d connections to the broker, which is the most one user may have",
 			 PEERS_PER_UID);
 	passfd_send(peer->fd, &refusal, sizeof(refusal), NULL, 0);
+	/*
+	 * A socket closed with a packet unread resets the other side, which then never sees what we said: take no
+	 * more packets, and read the one that may be there.
+	 */
+	shutdown(peer->fd, SHUT_RD);
+	while (passfd_receive(peer->fd, &ignored, sizeof(ignored), NULL, 0, &n_fds) > 0)
+		;
 }
 
 void peer_new(struct daemon *daemon, int fd)

@@ -49,11 +49,16 @@ int passfd_send(int socket, const void *packet, size_t size, const int *fds, siz
 ssize_t passfd_receive(int socket, void *packet, size_t size, int *fds, size_t max_fds,
 		       size_t *ret_n_fds)
 {
-	/* Room for one more than anybody may send: a surplus then shows as a number, not as a cut. */
+	/*
+	 * Room for one more than anybody may send: a surplus then shows as a number, not as a cut. The kernel
+	 * fills the padding too, so there may come one more than was reckoned for: count what fits, not what
+	 * was meant.
+	 */
 	union {
 		struct cmsghdr header;
 		char space[CMSG_SPACE(sizeof(int) * (PASSFD_MAX + 1))];
 	} control;
+	int received[(sizeof(control.space) - CMSG_LEN(0)) / sizeof(int)];
 	struct iovec iov = { .iov_base = packet, .iov_len = size };
 	struct msghdr message = {
 		.msg_iov = &iov,
@@ -61,7 +66,6 @@ ssize_t passfd_receive(int socket, void *packet, size_t size, int *fds, size_t m
 		.msg_control = &control,
 		.msg_controllen = sizeof(control),
 	};
-	int received[PASSFD_MAX + 1];
 	size_t n_received = 0;
 	ssize_t n;
 
