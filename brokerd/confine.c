@@ -12,11 +12,13 @@
 #include <cap-ng.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/netlink.h>
 #include <linux/seccomp.h>
 #include <linux/vfio.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -216,14 +218,25 @@ static const struct row worker_rows[] = {
 	{ SCMP_SYS(restart_syscall), FREELY }, /* a write that was stopped and goes on */
 };
 
-#define ALLOW(...)                                                                                 \
-	seccomp_rule_add(context, SCMP_ACT_ALLOW, row->call,                                       \
-			 sizeof((struct scmp_arg_cmp[]){ __VA_ARGS__ }) / sizeof(struct scmp_arg_cmp), \
-			 __VA_ARGS__)
+/* Allows a call where one or two of its arguments are as given. */
+static int allow(scmp_filter_ctx context, int call, struct scmp_arg_cmp first, const struct scmp_arg_cmp *second)
+{
+	const struct scmp_arg_cmp both[] = { first, second ? *second : first };
+
+	return seccomp_rule_add_array(context, SCMP_ACT_ALLOW, call, second ? 2 : 1, both);
+}
+
+static struct scmp_arg_cmp equal(unsigned argument, scmp_datum_t value)
+{
+	return (struct scmp_arg_cmp){ .arg = argument, .op = SCMP_CMP_EQ, .datum_a = value };
+}
 
 static int add_row(scmp_filter_ctx context, const struct row *row)
 {
+	static const struct scmp_arg_cmp no_exec = { .arg = 2, .op = SCMP_CMP_MASKED_EQ, .datum_a = PROT_EXEC };
+	static const struct scmp_arg_cmp not_unix = { .arg = 0, .op = SCMP_CMP_NE, .datum_a = AF_UNIX };
 	static const int peer_options[] = { SO_PEERCRED, SO_PEERGROUPS, SO_PEERPIDFD };
+	struct scmp_arg_cmp second;
 	int r = 0;
 
 	if (row->call < 0) /* not on this architecture */
@@ -232,32 +245,33 @@ static int add_row(scmp_filter_ctx context, const struct row *row)
 	case FREELY:
 		return seccomp_rule_add(context, SCMP_ACT_ALLOW, row->call, 0);
 	case NO_EXEC:
-		return ALLOW(SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+		return allow(context, row->call, no_exec, NULL);
 	case FORK:
-		return ALLOW(SCMP_A0(SCMP_CMP_EQ, CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD));
+		return allow(context, row->call, equal(0, CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD), NULL);
 	case VFIO_STATUS:
-		return ALLOW(SCMP_A1(SCMP_CMP_EQ, VFIO_GROUP_GET_STATUS));
+		return allow(context, row->call, equal(1, VFIO_GROUP_GET_STATUS), NULL);
 	case FD_FLAGS:
-		r = ALLOW(SCMP_A1(SCMP_CMP_EQ, F_GETFL));
-		return r ? r : ALLOW(SCMP_A1(SCMP_CMP_EQ, F_SETFD));
+		r = allow(context, row->call, equal(1, F_GETFL), NULL);
+		return r ? r : allow(context, row->call, equal(1, F_SETFD), NULL);
 	case DEATHSIG:
-		return ALLOW(SCMP_A0(SCMP_CMP_EQ, PR_SET_PDEATHSIG));
+		return allow(context, row->call, equal(0, PR_SET_PDEATHSIG), NULL);
 	case MEMLOCK:
-		return ALLOW(SCMP_A1(SCMP_CMP_EQ, RLIMIT_MEMLOCK));
+		return allow(context, row->call, equal(1, RLIMIT_MEMLOCK), NULL);
 	case PEER:
-		for (size_t i = 0; !r && i < ARRAY_SIZE(peer_options); i++)
-			r = ALLOW(SCMP_A1(SCMP_CMP_EQ, SOL_SOCKET),
-				  SCMP_A2(SCMP_CMP_EQ, (scmp_datum_t)peer_options[i]));
+		for (size_t i = 0; !r && i < ARRAY_SIZE(peer_options); i++) {
+			second = equal(2, (scmp_datum_t)peer_options[i]);
+			r = allow(context, row->call, equal(1, SOL_SOCKET), &second);
+		}
 		return r;
 	case NETLINK_UEVENT:
-		return ALLOW(SCMP_A0(SCMP_CMP_EQ, AF_NETLINK), SCMP_A2(SCMP_CMP_EQ, 15));
+		second = equal(2, NETLINK_KOBJECT_UEVENT);
+		return allow(context, row->call, equal(0, AF_NETLINK), &second);
 	case UNIX_SOCKET:
 		/* The rest is answered, not killed: an NSS module may try the network and do without. */
-		r = seccomp_rule_add(context, SCMP_ACT_ERRNO(EAFNOSUPPORT), row->call, 1,
-				     SCMP_A0(SCMP_CMP_NE, AF_UNIX));
-		return r ? r : ALLOW(SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+		r = seccomp_rule_add_array(context, SCMP_ACT_ERRNO(EAFNOSUPPORT), row->call, 1, &not_unix);
+		return r ? r : allow(context, row->call, equal(0, AF_UNIX), NULL);
 	case TERMINAL:
-		return ALLOW(SCMP_A1(SCMP_CMP_EQ, 0x5401 /* TCGETS */));
+		return allow(context, row->call, equal(1, TCGETS), NULL);
 	}
 	return -EINVAL;
 }

@@ -295,6 +295,7 @@ static int prepare(struct daemon *daemon, const struct daemon_options *options)
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN); /* a terminal that closes is no reason to end */
 	umask(022);
 	r = check_descriptors();
 	if (r)

@@ -100,10 +100,6 @@ int helper_account(const char *name, uid_t *ret_uid, gid_t *ret_gid)
 
 /* ---- the loader's records ---- */
 
-#define NAMES_MAX 65535
-#define FILES_MAX 4096
-#define RULES_MAX 1000000
-
 void policy_intake_done(struct policy_intake *intake)
 {
 	policy_done(&intake->policy);
@@ -115,7 +111,7 @@ static int begin(struct policy_intake *intake, const struct loader_record *recor
 	struct policy *p = &intake->policy;
 
 	policy_intake_done(intake);
-	if (record->counts[0] > NAMES_MAX || record->counts[1] > FILES_MAX || record->counts[2] > RULES_MAX)
+	if (record->counts[0] > POLICY_NAMES_MAX || record->counts[1] > POLICY_FILES_MAX || record->counts[2] > POLICY_RULES_MAX)
 		return -EBADMSG;
 	intake->names = record->counts[0];
 	intake->files = record->counts[1];

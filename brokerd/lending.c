@@ -565,6 +565,7 @@ static void restore_over(struct daemon *daemon, struct lease *lease, const char 
 	}
 	if (claim)
 		claim_advance(claim);
+	daemon_quit_if_idle(daemon);
 }
 
 static void on_restore_begun(void *userdata, const struct pci_address *address, uint32_t index, uint32_t total)
@@ -585,7 +586,6 @@ static void on_give_back_done(void *userdata, const struct work_result *result)
 		restore_over(daemon, lease, result->what, &result->address, result->error);
 	else
 		restore_over(daemon, lease, what, &address, 0);
-	daemon_quit_if_idle(daemon);
 }
 
 /* The second half: each function is given back. What of it failed is judged by looking, when it is over. */
@@ -925,10 +925,14 @@ static void claim_advance(struct claim *claim)
 			return;
 		}
 	}
-	for (size_t i = 0; i < claim->n; i++)
-		if (claim->leases[i] && claim->leases[i]->work &&
-		    claim->leases[i]->state != GPUBROKER_LEASE_STUCK)
-			return;
+	for (size_t i = 0; i < claim->n; i++) {
+		struct lease *lease = claim->leases[i];
+
+		if (lease && lease->state != GPUBROKER_LEASE_STUCK)
+			return; /* on its way back */
+		if (lease) /* what could not be put back is the worse news */
+			refuse_held(&claim->refusal, lease, &lease->asked);
+	}
 	peer = claim->peer;
 	if (peer) {
 		struct message_refusal refusal = claim->refusal;

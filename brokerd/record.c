@@ -12,7 +12,7 @@
  *	since 1790000000
  *	function 0000:01:00.0 1234 1111
  *	driver bochs-drm
- *	override
+ *	override (and a space: there was none)
  *	end
  */
 #include "config.h"

@@ -20,13 +20,19 @@ struct output {
 	size_t n;
 };
 
-static void since_text(uint64_t since, char out[32])
+/* How long ago, in the largest unit that says it: "12s", "5m", "3h", "2d". The exact time is in --json. */
+static void held_text(uint64_t since, char out[24])
 {
-	time_t t = (time_t)since;
-	struct tm tm;
+	const uint64_t now = (uint64_t)time(NULL), held = now > since ? now - since : 0;
 
-	if (!localtime_r(&t, &tm) || !strftime(out, 32, "%Y-%m-%d %H:%M:%S", &tm))
-		strcpy(out, "?");
+	if (held < 60)
+		snprintf(out, 24, "%" PRIu64 "s", held);
+	else if (held < 3600)
+		snprintf(out, 24, "%" PRIu64 "m", held / 60);
+	else if (held < 2 * 86400)
+		snprintf(out, 24, "%" PRIu64 "h", held / 3600);
+	else
+		snprintf(out, 24, "%" PRIu64 "d", held / 86400);
 }
 
 static void add_json(struct json_object *array, const struct gpubroker_lease *lease)
@@ -51,7 +57,7 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 {
 	struct output *output = userdata;
 	const struct passwd *user;
-	char since[32], uid[16];
+	char held[24], uid[16];
 
 	output->n++;
 	if (output->array) {
@@ -60,12 +66,12 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	}
 	user = getpwuid((uid_t)lease->uid);
 	snprintf(uid, sizeof(uid), "%" PRIu32, lease->uid);
-	since_text(lease->since, since);
+	held_text(lease->since, held);
 	if (output->n == 1)
-		puts("LEASE  USER      PID      IOMMU  STATE      SINCE                DEVICES");
-	printf("%-5" PRIu64 "  %-8.16s  %-7" PRIu32 "  %-5" PRIu32 "  %-9s  %s ", lease->id,
+		puts("LEASE  USER      PID      IOMMU  STATE      HELD  DEVICES");
+	printf("%-5" PRIu64 "  %-8.16s  %-7" PRIu32 "  %-5" PRIu32 "  %-9s  %-4s ", lease->id,
 	       user ? user->pw_name : uid, lease->pid, lease->iommu_group,
-	       gpubroker_lease_state_name(lease->state), since);
+	       gpubroker_lease_state_name(lease->state), held);
 	for (size_t i = 0; i < lease->n_devices; i++)
 		printf(" %s", lease->devices[i]);
 	putchar('\n');

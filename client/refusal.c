@@ -154,10 +154,16 @@ void refusal_format(const struct message_refusal *r, const struct refusal_names 
 			 r->has_other ? other : "", r->has_other ? ": " : "", detail_max, r->detail);
 		return;
 	case GPUBROKER_REFUSED_MEMLOCK:
-		snprintf(out, size,
-			 "more locked memory was asked for than the rule for %s grants (%" PRIu64
-			 " MiB, %.*s); ask for less with --memlock",
-			 what, r->limit >> 20, (int)sizeof(r->rule) - 1, r->rule);
+		if (!r->limit)
+			snprintf(out, size,
+				 "no rule grants you locked memory with %s; leave --memlock out, or ask the "
+				 "administrator for a rule with memlock",
+				 what);
+		else
+			snprintf(out, size,
+				 "more locked memory was asked for than the rule for %s grants (%" PRIu64
+				 " MiB, %.*s); ask for less with --memlock",
+				 what, r->limit >> 20, (int)sizeof(r->rule) - 1, r->rule);
 		return;
 	case GPUBROKER_REFUSED_QUOTA:
 		snprintf(out, size, "%.*s; end some and try again",

@@ -31,7 +31,7 @@ progress_end() {
 # the end; a failure shows the end of what COMMAND said. COMMAND may be a
 # function; it runs in a subshell under `set -e`.
 step() {
-	local label=$1 log start=$SECONDS ticker= rc=0
+	local label=$1 log start=$SECONDS ticker='' rc=0
 	shift
 	log=$(mktemp)
 	if [ -t 2 ]; then
@@ -53,7 +53,7 @@ step() {
 		kill "$ticker"
 		wait "$ticker" 2>/dev/null || :
 	fi
-	progress_end "$label" $((SECONDS - start)) "$([ $rc = 0 ] && echo done || echo FAILED)"
+	progress_end "$label" $((SECONDS - start)) "$([ $rc = 0 ] && echo 'done' || echo FAILED)"
 	[ $rc = 0 ] || tail -n "${STEP_LINES:-40}" "$log" >&2
 	rm -f "$log"
 	return $rc

@@ -52,7 +52,7 @@ refused bob card 77 'no rule allows you to claim device "card"' "another's name"
 refused alice $multi_gpu 77 "$multi_gpu shares IOMMU group [0-9]+ with $multi_net, which no rule allows" \
 	'a companion in another slot'
 refused alice 02:00.0 64 'no size' 'a malformed size' --memlock 12Q
-refused alice 02:00.0 77 'more locked memory was asked for' 'more memlock than any rule grants' --memlock 1G
+refused alice 02:00.0 77 'no rule grants you locked memory' 'memlock where no rule grants any' --memlock 1G
 refused bob 0000:00:1f.0 77 'no rule allows you' "the host's ISA bridge"
 
 capture run_as alice gpubroker --socket /tmp/nothing list
