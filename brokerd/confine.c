@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The privileges of each process: capabilities, no_new_privs and seccomp filters, each row with its reason. The only
- * file that knows libseccomp and libcap-ng. A filter kills by default, so a missing row shows at once and a
- * forgotten check lets nobody in. Nothing here is optional and nothing fails open.
+ * The privileges of each process: capabilities, no_new_privs and seccomp filters, each row with its
+ * reason. The only file that knows libseccomp and libcap-ng. A filter kills by default, so a
+ * missing row shows at once and a forgotten check lets nobody in. Nothing here is optional and
+ * nothing fails open.
  */
 #include "config.h"
 
@@ -42,7 +43,7 @@ enum held {
 	PEER,		/* getsockopt: SO_PEERCRED, SO_PEERGROUPS, SO_PEERPIDFD */
 	NETLINK_UEVENT, /* socket: AF_NETLINK, NETLINK_KOBJECT_UEVENT */
 	UNIX_SOCKET,	/* socket: AF_UNIX */
-	TERMINAL /* ioctl: TCGETS, stdio asking whether it writes to a terminal */
+	TERMINAL	/* ioctl: TCGETS, stdio asking whether it writes to a terminal */
 };
 
 struct row {
@@ -52,102 +53,103 @@ struct row {
 };
 
 static const struct row core_rows[] = {
-	{ SCMP_SYS(read), FREELY },	     /* sysfs attributes, records, inotify, reports */
-	{ SCMP_SYS(write), FREELY },	     /* records, the log */
+	{ SCMP_SYS(read), FREELY },  /* sysfs attributes, records, inotify, reports */
+	{ SCMP_SYS(write), FREELY }, /* records, the log */
 	{ SCMP_SYS(close), FREELY },
-	{ SCMP_SYS(sendmsg), FREELY },	     /* answers, with the lent descriptors */
-	{ SCMP_SYS(sendto), FREELY },	     /* readiness, to systemd */
-	{ SCMP_SYS(recvmsg), FREELY },	     /* peers and helpers */
-	{ SCMP_SYS(accept4), FREELY },	     /* peers */
-	{ SCMP_SYS(shutdown), FREELY },	     /* a peer too many, so that it sees why */
-	{ SCMP_SYS(getsockopt), PEER },	     /* who a peer is */
-	{ SCMP_SYS(poll), FREELY },	     /* does a claimer still live */
-	{ SCMP_SYS(ppoll), FREELY },	     /* the same, where there is no poll */
-	{ SCMP_SYS(epoll_ctl), FREELY },     /* libevent */
-	{ SCMP_SYS(epoll_wait), FREELY },    /* libevent */
-	{ SCMP_SYS(epoll_pwait), FREELY },   /* libevent, where there is no epoll_wait */
-	{ SCMP_SYS(epoll_pwait2), FREELY },  /* libevent from 2.2 on */
-	{ SCMP_SYS(openat2), FREELY },	     /* sysfs and /dev/vfio, always beneath a descriptor */
-	{ SCMP_SYS(openat), FREELY },	     /* the state directory */
-	{ SCMP_SYS(readlinkat), FREELY },    /* a function's driver and group */
-	{ SCMP_SYS(getdents64), FREELY },    /* a group's members, the records */
-	{ SCMP_SYS(newfstatat), FREELY },    /* fdopendir */
-	{ SCMP_SYS(fstat), FREELY },	     /* fdopendir, older glibc */
-	{ SCMP_SYS(fcntl), FD_FLAGS },	     /* fdopendir */
-	{ SCMP_SYS(lseek), FREELY },	     /* closedir, some versions of glibc */
-	{ SCMP_SYS(renameat), FREELY },	     /* a record becomes whole */
-	{ SCMP_SYS(renameat2), FREELY },     /* the same, where there is no renameat */
-	{ SCMP_SYS(unlinkat), FREELY },	     /* a lease has ended */
+	{ SCMP_SYS(sendmsg), FREELY },	    /* answers, with the lent descriptors */
+	{ SCMP_SYS(sendto), FREELY },	    /* readiness, to systemd */
+	{ SCMP_SYS(recvmsg), FREELY },	    /* peers and helpers */
+	{ SCMP_SYS(accept4), FREELY },	    /* peers */
+	{ SCMP_SYS(shutdown), FREELY },	    /* a peer too many, so that it sees why */
+	{ SCMP_SYS(getsockopt), PEER },	    /* who a peer is */
+	{ SCMP_SYS(poll), FREELY },	    /* does a claimer still live */
+	{ SCMP_SYS(ppoll), FREELY },	    /* the same, where there is no poll */
+	{ SCMP_SYS(epoll_ctl), FREELY },    /* libevent */
+	{ SCMP_SYS(epoll_wait), FREELY },   /* libevent */
+	{ SCMP_SYS(epoll_pwait), FREELY },  /* libevent, where there is no epoll_wait */
+	{ SCMP_SYS(epoll_pwait2), FREELY }, /* libevent from 2.2 on */
+	{ SCMP_SYS(openat2), FREELY },	    /* sysfs and /dev/vfio, always beneath a descriptor */
+	{ SCMP_SYS(openat), FREELY },	    /* the state directory */
+	{ SCMP_SYS(readlinkat), FREELY },   /* a function's driver and group */
+	{ SCMP_SYS(getdents64), FREELY },   /* a group's members, the records */
+	{ SCMP_SYS(newfstatat), FREELY },   /* fdopendir */
+	{ SCMP_SYS(fstat), FREELY },	    /* fdopendir, older glibc */
+	{ SCMP_SYS(fcntl), FD_FLAGS },	    /* fdopendir */
+	{ SCMP_SYS(lseek), FREELY },	    /* closedir, some versions of glibc */
+	{ SCMP_SYS(renameat), FREELY },	    /* a record becomes whole */
+	{ SCMP_SYS(renameat2), FREELY },    /* the same, where there is no renameat */
+	{ SCMP_SYS(unlinkat), FREELY },	    /* a lease has ended */
 	{ SCMP_SYS(inotify_add_watch), FREELY }, /* a lent group's node */
 	{ SCMP_SYS(inotify_rm_watch), FREELY },
-	{ SCMP_SYS(ioctl), VFIO_STATUS },    /* is a group viable */
-	{ SCMP_SYS(prlimit64), MEMLOCK },    /* the claimer's limit */
-	{ SCMP_SYS(clone), FORK },	     /* workers */
-	{ SCMP_SYS(pipe2), FREELY },	     /* a worker's reports */
-	{ SCMP_SYS(pidfd_open), FREELY },    /* a worker's end; a peer's, before SO_PEERPIDFD */
-	{ SCMP_SYS(wait4), FREELY },	     /* a worker's end */
-	{ SCMP_SYS(prctl), DEATHSIG },	     /* a worker must not outlive us; in the child, before its filter */
-	{ SCMP_SYS(close_range), FREELY },   /* in the child, before its filter */
-	{ SCMP_SYS(seccomp), FREELY },	     /* in the child: its filter, which can only narrow */
+	{ SCMP_SYS(ioctl), VFIO_STATUS }, /* is a group viable */
+	{ SCMP_SYS(prlimit64), MEMLOCK }, /* the claimer's limit */
+	{ SCMP_SYS(clone), FORK },	  /* workers */
+	{ SCMP_SYS(pipe2), FREELY },	  /* a worker's reports */
+	{ SCMP_SYS(pidfd_open), FREELY }, /* a worker's end; a peer's, before SO_PEERPIDFD */
+	{ SCMP_SYS(wait4), FREELY },	  /* a worker's end */
+	{ SCMP_SYS(prctl),
+	  DEATHSIG }, /* a worker must not outlive us; in the child, before its filter */
+	{ SCMP_SYS(close_range), FREELY },     /* in the child, before its filter */
+	{ SCMP_SYS(seccomp), FREELY },	       /* in the child: its filter, which can only narrow */
 	{ SCMP_SYS(set_robust_list), FREELY }, /* fork, in the child */
-	{ SCMP_SYS(rseq), FREELY },	     /* fork, in the child */
-	{ SCMP_SYS(gettid), FREELY },	     /* fork */
-	{ SCMP_SYS(rt_sigprocmask), FREELY }, /* fork */
-	{ SCMP_SYS(rt_sigreturn), FREELY },  /* SIGTERM's handler in libevent */
-	{ SCMP_SYS(capget), FREELY },	     /* dropping CAP_SYS_RESOURCE */
-	{ SCMP_SYS(capset), FREELY },	     /* the same; without capabilities it can only drop */
-	{ SCMP_SYS(mmap), NO_EXEC },	     /* malloc */
-	{ SCMP_SYS(mremap), FREELY },	     /* malloc */
-	{ SCMP_SYS(mprotect), NO_EXEC },     /* malloc */
-	{ SCMP_SYS(munmap), FREELY },	     /* malloc */
-	{ SCMP_SYS(brk), FREELY },	     /* malloc */
-	{ SCMP_SYS(futex), FREELY },	     /* malloc and stdio, on contention */
-	{ SCMP_SYS(getrandom), FREELY },     /* malloc, once */
-	{ SCMP_SYS(clock_gettime), FREELY }, /* where the vDSO has no clock */
+	{ SCMP_SYS(rseq), FREELY },	       /* fork, in the child */
+	{ SCMP_SYS(gettid), FREELY },	       /* fork */
+	{ SCMP_SYS(rt_sigprocmask), FREELY },  /* fork */
+	{ SCMP_SYS(rt_sigreturn), FREELY },    /* SIGTERM's handler in libevent */
+	{ SCMP_SYS(capget), FREELY },	       /* dropping CAP_SYS_RESOURCE */
+	{ SCMP_SYS(capset), FREELY },	       /* the same; without capabilities it can only drop */
+	{ SCMP_SYS(mmap), NO_EXEC },	       /* malloc */
+	{ SCMP_SYS(mremap), FREELY },	       /* malloc */
+	{ SCMP_SYS(mprotect), NO_EXEC },       /* malloc */
+	{ SCMP_SYS(munmap), FREELY },	       /* malloc */
+	{ SCMP_SYS(brk), FREELY },	       /* malloc */
+	{ SCMP_SYS(futex), FREELY },	       /* malloc and stdio, on contention */
+	{ SCMP_SYS(getrandom), FREELY },       /* malloc, once */
+	{ SCMP_SYS(clock_gettime), FREELY },   /* where the vDSO has no clock */
 	{ SCMP_SYS(restart_syscall), FREELY }, /* after a stop */
 	{ SCMP_SYS(exit_group), FREELY },
 };
 
 static const struct row watcher_rows[] = {
-	{ SCMP_SYS(read), FREELY },	  /* sysfs */
-	{ SCMP_SYS(write), FREELY },	  /* the log */
+	{ SCMP_SYS(read), FREELY },  /* sysfs */
+	{ SCMP_SYS(write), FREELY }, /* the log */
 	{ SCMP_SYS(close), FREELY },
-	{ SCMP_SYS(sendmsg), FREELY },	  /* records to the core */
-	{ SCMP_SYS(recvmsg), FREELY },	  /* uevents */
+	{ SCMP_SYS(sendmsg), FREELY }, /* records to the core */
+	{ SCMP_SYS(recvmsg), FREELY }, /* uevents */
 	{ SCMP_SYS(poll), FREELY },
 	{ SCMP_SYS(ppoll), FREELY },
 	{ SCMP_SYS(socket), NETLINK_UEVENT }, /* uevents */
-	{ SCMP_SYS(bind), FREELY },	  /* uevents */
-	{ SCMP_SYS(setsockopt), FREELY }, /* uevents: the group and the buffer's size */
-	{ SCMP_SYS(getsockname), FREELY }, /* libnl: its port */
-	{ SCMP_SYS(fcntl), FREELY },	  /* libnl: non-blocking; libudev: fdopendir */
-	{ SCMP_SYS(openat), FREELY },	  /* sysfs, udev's database, the hardware database */
-	{ SCMP_SYS(readlinkat), FREELY }, /* libudev */
-	{ SCMP_SYS(readlink), FREELY },	  /* libudev */
-	{ SCMP_SYS(getdents64), FREELY }, /* libudev's enumerating */
-	{ SCMP_SYS(newfstatat), FREELY }, /* libudev */
-	{ SCMP_SYS(fstat), FREELY },	  /* libudev */
-	{ SCMP_SYS(fstatfs), FREELY },	  /* libudev: is this sysfs */
-	{ SCMP_SYS(statx), FREELY },	  /* libudev from 257 on */
-	{ SCMP_SYS(access), FREELY },	  /* libudev */
-	{ SCMP_SYS(faccessat), FREELY },  /* libudev */
-	{ SCMP_SYS(faccessat2), FREELY }, /* libudev */
-	{ SCMP_SYS(lseek), FREELY },	  /* stdio */
-	{ SCMP_SYS(mmap), NO_EXEC },	  /* malloc, the hardware database */
+	{ SCMP_SYS(bind), FREELY },	      /* uevents */
+	{ SCMP_SYS(setsockopt), FREELY },     /* uevents: the group and the buffer's size */
+	{ SCMP_SYS(getsockname), FREELY },    /* libnl: its port */
+	{ SCMP_SYS(fcntl), FREELY },	      /* libnl: non-blocking; libudev: fdopendir */
+	{ SCMP_SYS(openat), FREELY },	      /* sysfs, udev's database, the hardware database */
+	{ SCMP_SYS(readlinkat), FREELY },     /* libudev */
+	{ SCMP_SYS(readlink), FREELY },	      /* libudev */
+	{ SCMP_SYS(getdents64), FREELY },     /* libudev's enumerating */
+	{ SCMP_SYS(newfstatat), FREELY },     /* libudev */
+	{ SCMP_SYS(fstat), FREELY },	      /* libudev */
+	{ SCMP_SYS(fstatfs), FREELY },	      /* libudev: is this sysfs */
+	{ SCMP_SYS(statx), FREELY },	      /* libudev from 257 on */
+	{ SCMP_SYS(access), FREELY },	      /* libudev */
+	{ SCMP_SYS(faccessat), FREELY },      /* libudev */
+	{ SCMP_SYS(faccessat2), FREELY },     /* libudev */
+	{ SCMP_SYS(lseek), FREELY },	      /* stdio */
+	{ SCMP_SYS(mmap), NO_EXEC },	      /* malloc, the hardware database */
 	{ SCMP_SYS(mremap), FREELY },
 	{ SCMP_SYS(mprotect), NO_EXEC },
 	{ SCMP_SYS(munmap), FREELY },
-	{ SCMP_SYS(madvise), FREELY },	  /* malloc */
+	{ SCMP_SYS(madvise), FREELY }, /* malloc */
 	{ SCMP_SYS(brk), FREELY },
 	{ SCMP_SYS(futex), FREELY },
-	{ SCMP_SYS(getpid), FREELY },	  /* libnl's port; libudev's fork check */
-	{ SCMP_SYS(gettid), FREELY },	  /* libudev */
-	{ SCMP_SYS(getuid), FREELY },	  /* libudev: secure_getenv's like */
+	{ SCMP_SYS(getpid), FREELY }, /* libnl's port; libudev's fork check */
+	{ SCMP_SYS(gettid), FREELY }, /* libudev */
+	{ SCMP_SYS(getuid), FREELY }, /* libudev: secure_getenv's like */
 	{ SCMP_SYS(geteuid), FREELY },
-	{ SCMP_SYS(getrandom), FREELY },  /* libudev's hash tables */
-	{ SCMP_SYS(prctl), FREELY },	  /* libudev from 257 on */
+	{ SCMP_SYS(getrandom), FREELY }, /* libudev's hash tables */
+	{ SCMP_SYS(prctl), FREELY },	 /* libudev from 257 on */
 	{ SCMP_SYS(clock_gettime), FREELY },
-	{ SCMP_SYS(time), FREELY },	  /* libnl's sequence numbers, where the vDSO has no clock */
+	{ SCMP_SYS(time), FREELY }, /* libnl's sequence numbers, where the vDSO has no clock */
 	{ SCMP_SYS(gettimeofday), FREELY },
 	{ SCMP_SYS(rt_sigprocmask), FREELY },
 	{ SCMP_SYS(rt_sigreturn), FREELY },
@@ -156,29 +158,29 @@ static const struct row watcher_rows[] = {
 };
 
 static const struct row loader_rows[] = {
-	{ SCMP_SYS(read), FREELY },	  /* policy files, NSS */
-	{ SCMP_SYS(pread64), FREELY },	  /* dlopen of NSS modules */
-	{ SCMP_SYS(write), FREELY },	  /* the log */
+	{ SCMP_SYS(read), FREELY },    /* policy files, NSS */
+	{ SCMP_SYS(pread64), FREELY }, /* dlopen of NSS modules */
+	{ SCMP_SYS(write), FREELY },   /* the log */
 	{ SCMP_SYS(close), FREELY },
-	{ SCMP_SYS(sendmsg), FREELY },	  /* rules to the core; NSS */
-	{ SCMP_SYS(recvmsg), FREELY },	  /* NSS */
-	{ SCMP_SYS(sendto), FREELY },	  /* NSS: nscd, sssd, systemd */
-	{ SCMP_SYS(recvfrom), FREELY },	  /* NSS */
-	{ SCMP_SYS(poll), FREELY },	  /* NSS, and the end of the core */
+	{ SCMP_SYS(sendmsg), FREELY },	/* rules to the core; NSS */
+	{ SCMP_SYS(recvmsg), FREELY },	/* NSS */
+	{ SCMP_SYS(sendto), FREELY },	/* NSS: nscd, sssd, systemd */
+	{ SCMP_SYS(recvfrom), FREELY }, /* NSS */
+	{ SCMP_SYS(poll), FREELY },	/* NSS, and the end of the core */
 	{ SCMP_SYS(ppoll), FREELY },
 	{ SCMP_SYS(socket), UNIX_SOCKET }, /* NSS: nscd, sssd, systemd */
-	{ SCMP_SYS(connect), FREELY },	  /* NSS */
-	{ SCMP_SYS(getsockopt), FREELY }, /* NSS */
-	{ SCMP_SYS(setsockopt), FREELY }, /* NSS */
+	{ SCMP_SYS(connect), FREELY },	   /* NSS */
+	{ SCMP_SYS(getsockopt), FREELY },  /* NSS */
+	{ SCMP_SYS(setsockopt), FREELY },  /* NSS */
 	{ SCMP_SYS(getsockname), FREELY }, /* NSS */
 	{ SCMP_SYS(getpeername), FREELY }, /* NSS */
-	{ SCMP_SYS(fcntl), FREELY },	  /* NSS, fdopendir */
-	{ SCMP_SYS(ioctl), TERMINAL }, /* stdio */
-	{ SCMP_SYS(openat), FREELY },	  /* policy files, NSS */
-	{ SCMP_SYS(readlinkat), FREELY }, /* NSS */
-	{ SCMP_SYS(readlink), FREELY },	  /* NSS */
-	{ SCMP_SYS(getdents64), FREELY }, /* policy directories */
-	{ SCMP_SYS(newfstatat), FREELY }, /* whose files are they */
+	{ SCMP_SYS(fcntl), FREELY },	   /* NSS, fdopendir */
+	{ SCMP_SYS(ioctl), TERMINAL },	   /* stdio */
+	{ SCMP_SYS(openat), FREELY },	   /* policy files, NSS */
+	{ SCMP_SYS(readlinkat), FREELY },  /* NSS */
+	{ SCMP_SYS(readlink), FREELY },	   /* NSS */
+	{ SCMP_SYS(getdents64), FREELY },  /* policy directories */
+	{ SCMP_SYS(newfstatat), FREELY },  /* whose files are they */
 	{ SCMP_SYS(fstat), FREELY },
 	{ SCMP_SYS(fstatfs), FREELY },	  /* NSS */
 	{ SCMP_SYS(statx), FREELY },	  /* NSS */
@@ -188,20 +190,20 @@ static const struct row loader_rows[] = {
 	{ SCMP_SYS(lseek), FREELY },	  /* stdio */
 	{ SCMP_SYS(mmap), FREELY },	  /* dlopen maps code: NSS modules */
 	{ SCMP_SYS(mremap), FREELY },
-	{ SCMP_SYS(mprotect), FREELY },	  /* dlopen */
+	{ SCMP_SYS(mprotect), FREELY }, /* dlopen */
 	{ SCMP_SYS(munmap), FREELY },
 	{ SCMP_SYS(madvise), FREELY },
 	{ SCMP_SYS(brk), FREELY },
 	{ SCMP_SYS(futex), FREELY },
-	{ SCMP_SYS(getpid), FREELY },	  /* NSS */
-	{ SCMP_SYS(gettid), FREELY },	  /* NSS */
-	{ SCMP_SYS(getuid), FREELY },	  /* NSS */
-	{ SCMP_SYS(geteuid), FREELY },	  /* NSS */
-	{ SCMP_SYS(getgid), FREELY },	  /* NSS */
-	{ SCMP_SYS(getegid), FREELY },	  /* NSS */
-	{ SCMP_SYS(getrandom), FREELY },  /* NSS */
-	{ SCMP_SYS(prctl), FREELY },	  /* NSS: systemd */
-	{ SCMP_SYS(uname), FREELY },	  /* NSS: systemd */
+	{ SCMP_SYS(getpid), FREELY },	 /* NSS */
+	{ SCMP_SYS(gettid), FREELY },	 /* NSS */
+	{ SCMP_SYS(getuid), FREELY },	 /* NSS */
+	{ SCMP_SYS(geteuid), FREELY },	 /* NSS */
+	{ SCMP_SYS(getgid), FREELY },	 /* NSS */
+	{ SCMP_SYS(getegid), FREELY },	 /* NSS */
+	{ SCMP_SYS(getrandom), FREELY }, /* NSS */
+	{ SCMP_SYS(prctl), FREELY },	 /* NSS: systemd */
+	{ SCMP_SYS(uname), FREELY },	 /* NSS: systemd */
 	{ SCMP_SYS(clock_gettime), FREELY },
 	{ SCMP_SYS(gettimeofday), FREELY },
 	{ SCMP_SYS(time), FREELY },
@@ -219,7 +221,8 @@ static const struct row worker_rows[] = {
 };
 
 /* Allows a call where one or two of its arguments are as given. */
-static int allow(scmp_filter_ctx context, int call, struct scmp_arg_cmp first, const struct scmp_arg_cmp *second)
+static int allow(scmp_filter_ctx context, int call, struct scmp_arg_cmp first,
+		 const struct scmp_arg_cmp *second)
 {
 	const struct scmp_arg_cmp both[] = { first, second ? *second : first };
 
@@ -233,8 +236,12 @@ static struct scmp_arg_cmp equal(unsigned argument, scmp_datum_t value)
 
 static int add_row(scmp_filter_ctx context, const struct row *row)
 {
-	static const struct scmp_arg_cmp no_exec = { .arg = 2, .op = SCMP_CMP_MASKED_EQ, .datum_a = PROT_EXEC };
-	static const struct scmp_arg_cmp not_unix = { .arg = 0, .op = SCMP_CMP_NE, .datum_a = AF_UNIX };
+	static const struct scmp_arg_cmp no_exec = { .arg = 2,
+						     .op = SCMP_CMP_MASKED_EQ,
+						     .datum_a = PROT_EXEC };
+	static const struct scmp_arg_cmp not_unix = { .arg = 0,
+						      .op = SCMP_CMP_NE,
+						      .datum_a = AF_UNIX };
 	static const int peer_options[] = { SO_PEERCRED, SO_PEERGROUPS, SO_PEERPIDFD };
 	struct scmp_arg_cmp second;
 	int r = 0;
@@ -247,7 +254,8 @@ static int add_row(scmp_filter_ctx context, const struct row *row)
 	case NO_EXEC:
 		return allow(context, row->call, no_exec, NULL);
 	case FORK:
-		return allow(context, row->call, equal(0, CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD), NULL);
+		return allow(context, row->call,
+			     equal(0, CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD), NULL);
 	case VFIO_STATUS:
 		return allow(context, row->call, equal(1, VFIO_GROUP_GET_STATUS), NULL);
 	case FD_FLAGS:
@@ -267,8 +275,12 @@ static int add_row(scmp_filter_ctx context, const struct row *row)
 		second = equal(2, NETLINK_KOBJECT_UEVENT);
 		return allow(context, row->call, equal(0, AF_NETLINK), &second);
 	case UNIX_SOCKET:
-		/* The rest is answered, not killed: an NSS module may try the network and do without. */
-		r = seccomp_rule_add_array(context, SCMP_ACT_ERRNO(EAFNOSUPPORT), row->call, 1, &not_unix);
+		/*
+		 * The rest is answered, not killed: an NSS module may try the network and do
+		 * without.
+		 */
+		r = seccomp_rule_add_array(context, SCMP_ACT_ERRNO(EAFNOSUPPORT), row->call, 1,
+					   &not_unix);
 		return r ? r : allow(context, row->call, equal(0, AF_UNIX), NULL);
 	case TERMINAL:
 		return allow(context, row->call, equal(1, TCGETS), NULL);
@@ -318,7 +330,10 @@ int confine_helper(enum confine_part part, uid_t uid, gid_t gid)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return -errno;
 	capng_clear(CAPNG_SELECT_BOTH);
-	/* Drops supplementary groups, sets all six ids, empties the bounding set, then the capabilities. */
+	/*
+	 * Drops supplementary groups, sets all six ids, empties the bounding set, then the
+	 * capabilities.
+	 */
 	if (capng_change_id((int)uid, (int)gid,
 			    CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT))
 		return -EPERM;
@@ -338,7 +353,10 @@ int confine_core(bool keep_sys_resource)
 		return -EINVAL;
 	have = capng_have_capability(CAPNG_PERMITTED, CAP_SYS_RESOURCE);
 	capng_clear(CAPNG_SELECT_BOTH);
-	/* CAP_SYS_RESOURCE: prlimit() on the claimer, above its hard limit; kept only while a rule grants memlock. */
+	/*
+	 * CAP_SYS_RESOURCE: prlimit() on the claimer, above its hard limit; kept only while a rule
+	 * grants memlock.
+	 */
 	if (have && keep_sys_resource &&
 	    capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SYS_RESOURCE))
 		return -EINVAL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What each process may do, stated in one place (confine.c). Failing to confine is always fatal to the process that
- * failed; every function returns 0 or -errno.
+ * What each process may do, stated in one place (confine.c). Failing to confine is always fatal to
+ * the process that failed; every function returns 0 or -errno.
  */
 #pragma once
 
@@ -17,19 +17,22 @@ int confine_filter_new(struct confine_filter **ret_filter);
 struct confine_filter *confine_filter_free(struct confine_filter *filter);
 
 /*
- * Stage 1, in a helper just forked, still root. Should: become the helpers' account, without groups, capabilities or
- * a bounding set, undumpable, never to gain privilege, under the part's filter. Mustn't: leave a way back.
+ * Stage 1, in a helper just forked, still root. Should: become the helpers' account, without
+ * groups, capabilities or a bounding set, undumpable, never to gain privilege, under the part's
+ * filter. Mustn't: leave a way back.
  */
 int confine_helper(enum confine_part part, uid_t uid, gid_t gid);
 
 /*
- * Stage 2, in the core, when everything that needs privilege is open. Should: drop every capability but
- * CAP_SYS_RESOURCE where asked to keep it (and there is one to keep), empty the bounding set, and go under the core's filter. Mustn't: happen
- * after a peer, a helper or a record has been read.
+ * Stage 2, in the core, when everything that needs privilege is open. Should: drop every capability
+ * but CAP_SYS_RESOURCE where asked to keep it (and there is one to keep), empty the bounding set,
+ * and go under the core's filter. Mustn't: happen after a peer, a helper or a record has been read.
  */
 int confine_core(bool keep_sys_resource);
 
-/* Stage 3, in the core, when the policy turns out to grant no locked memory: no capability is left. */
+/*
+ * Stage 3, in the core, when the policy turns out to grant no locked memory: no capability is left.
+ */
 int confine_drop_sys_resource(void);
 
 /* Stage 4, in a worker just forked: `write` and `exit_group` are all that is left. */

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The core from start to end: opens what needs privilege, starts the helpers, confines itself, takes up old leases, and
- * serves. Owns the order of these, which is the daemon's security: nothing that a peer, a helper or a record says
- * is read before confine_core(). It must never go on without a helper: it ends, and is started again.
+ * The core from start to end: opens what needs privilege, starts the helpers, confines itself,
+ * takes up old leases, and serves. Owns the order of these, which is the daemon's security: nothing
+ * that a peer, a helper or a record says is read before confine_core(). It must never go on without
+ * a helper: it ends, and is started again.
  */
 #include "config.h"
 
-#include "brokerd/daemon.h"
+#include "brokerd/lending.h"
 #include "brokerd/log.h"
 #include "brokerd/notify.h"
 #include "client/passfd.h"
@@ -21,9 +22,9 @@
 #include <sysexits.h>
 
 #define HELPERS_ACCOUNT "gpubroker"
-#define RECORD_BURST 256    /* helpers' records a turn */
-#define START_LIMIT 10	    /* seconds in which helpers should have spoken; after that, serve without */
-#define QUIT_LIMIT 3	    /* seconds in which workers should be done when told to end */
+#define RECORD_BURST 256 /* helpers' records a turn */
+#define START_LIMIT 10 /* seconds in which helpers should have spoken; after that, serve without */
+#define QUIT_LIMIT 3   /* seconds in which workers should be done when told to end */
 #define DESCRIPTORS_KEPT 512 /* for workers, groups and files, beside the peers' */
 
 static int notify_fd = -1;
@@ -103,7 +104,8 @@ static void on_watcher(evutil_socket_t fd, short what, void *userdata)
 		if (n == -EAGAIN)
 			break;
 		if (n != sizeof(record)) {
-			helper_ended(daemon, "watcher", n ? "sent something else than a record" : "has ended");
+			helper_ended(daemon, "watcher",
+				     n ? "sent something else than a record" : "has ended");
 			return;
 		}
 		r = devices_take(&daemon->devices, &record);
@@ -132,7 +134,8 @@ static void on_loader(evutil_socket_t fd, short what, void *userdata)
 		if (n == -EAGAIN)
 			return;
 		if (n != sizeof(record)) {
-			helper_ended(daemon, "loader", n ? "sent something else than a record" : "has ended");
+			helper_ended(daemon, "loader",
+				     n ? "sent something else than a record" : "has ended");
 			return;
 		}
 		r = policy_take(&daemon->intake, &record, &policy);
@@ -181,7 +184,8 @@ static void on_quit_limit(evutil_socket_t fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
-	log_warning("a worker is still at it; ending without it, the next start takes its lease up");
+	log_warning(
+		"a worker is still at it; ending without it, the next start takes its lease up");
 	event_base_loopbreak(daemon->base);
 }
 
@@ -212,7 +216,8 @@ static int open_state(const char *path)
 	char parent[256];
 	int fd;
 
-	if (snprintf(parent, sizeof(parent), "%s", path) < (int)sizeof(parent) && strrchr(parent, '/') > parent) {
+	if (snprintf(parent, sizeof(parent), "%s", path) < (int)sizeof(parent) &&
+	    strrchr(parent, '/') > parent) {
 		*strrchr(parent, '/') = '\0';
 		if (mkdir(parent, 0755) && errno != EEXIST)
 			log_error("%s: %s", parent, strerror(errno));
@@ -223,7 +228,10 @@ static int open_state(const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Every peer may take two descriptors, so the soft limit is raised to what that needs, as far as it may be. */
+/*
+ * Every peer may take two descriptors, so the soft limit is raised to what that needs, as far as it
+ * may be.
+ */
 static int check_descriptors(void)
 {
 	const rlim_t want = PEERS_MAX * 2 + DESCRIPTORS_KEPT;
@@ -237,8 +245,9 @@ static int check_descriptors(void)
 			return -errno;
 	}
 	if (limit.rlim_cur < want)
-		log_warning("only %llu descriptors may be open, so many peers at once may be made to wait",
-			    (unsigned long long)limit.rlim_cur);
+		log_warning(
+			"only %llu descriptors may be open, so many peers at once may be made to wait",
+			(unsigned long long)limit.rlim_cur);
 	return 0;
 }
 
@@ -249,7 +258,8 @@ static int start_helpers(struct daemon *daemon, const struct daemon_options *opt
 	int r = helper_account(HELPERS_ACCOUNT, &uid, &gid);
 
 	if (r || !uid) {
-		log_error("there is no account '" HELPERS_ACCOUNT "' for the helpers: %s; 'systemd-sysusers' "
+		log_error("there is no account '" HELPERS_ACCOUNT
+			  "' for the helpers: %s; 'systemd-sysusers' "
 			  "makes it",
 			  r ? strerror(-r) : "it is root's");
 		return r ? r : -EINVAL;
@@ -257,8 +267,8 @@ static int start_helpers(struct daemon *daemon, const struct daemon_options *opt
 	r = helper_start(&daemon->loader, "gpubroker-load", CONFINE_LOADER, uid, gid, loader_run,
 			 &options->policy);
 	if (!r)
-		r = helper_start(&daemon->watcher, "gpubroker-watch", CONFINE_WATCHER, uid, gid, watcher_run,
-				 NULL);
+		r = helper_start(&daemon->watcher, "gpubroker-watch", CONFINE_WATCHER, uid, gid,
+				 watcher_run, NULL);
 	if (r)
 		log_error("a helper cannot be started: %s", strerror(-r));
 	return r;
@@ -276,15 +286,19 @@ static int start_events(struct daemon *daemon)
 	const struct timeval limit = { .tv_sec = START_LIMIT };
 	bool ok = true;
 
-	daemon->on_watcher = add(event_new(daemon->base, daemon->watcher.fd, EV_READ | EV_PERSIST, on_watcher,
-					   daemon), NULL, &ok);
-	daemon->on_loader = add(event_new(daemon->base, daemon->loader.fd, EV_READ | EV_PERSIST, on_loader,
-					  daemon), NULL, &ok);
-	daemon->on_inotify = add(event_new(daemon->base, daemon->kernel.inotify, EV_READ | EV_PERSIST,
-					   on_inotify, daemon), NULL, &ok);
+	daemon->on_watcher = add(event_new(daemon->base, daemon->watcher.fd, EV_READ | EV_PERSIST,
+					   on_watcher, daemon),
+				 NULL, &ok);
+	daemon->on_loader = add(event_new(daemon->base, daemon->loader.fd, EV_READ | EV_PERSIST,
+					  on_loader, daemon),
+				NULL, &ok);
+	daemon->on_inotify = add(event_new(daemon->base, daemon->kernel.inotify,
+					   EV_READ | EV_PERSIST, on_inotify, daemon),
+				 NULL, &ok);
 	daemon->on_term = add(evsignal_new(daemon->base, SIGTERM, on_signal, daemon), NULL, &ok);
 	daemon->on_int = add(evsignal_new(daemon->base, SIGINT, on_signal, daemon), NULL, &ok);
-	daemon->on_start_limit = add(evtimer_new(daemon->base, on_start_limit, daemon), &limit, &ok);
+	daemon->on_start_limit =
+		add(evtimer_new(daemon->base, on_start_limit, daemon), &limit, &ok);
 	daemon->on_quit_limit = evtimer_new(daemon->base, on_quit_limit, daemon);
 	return ok && daemon->on_quit_limit ? 0 : -ENOMEM;
 }

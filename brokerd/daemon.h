@@ -3,8 +3,8 @@
  * The core's state, and what each of its files offers the others.
  *
  *	listener.c  accepts peers                     peer.c     one connection: requests and answers
- *	lending.c   leases come true and end          recover.c  leases found in the records at start
- *	daemon.c    start, helpers' records, stop
+ *	claim.[ch]  a claim, decided and granted      lending.[ch] leases come true and end
+ *	recover.c   leases found in the records       daemon.c   start, helpers' records, stop
  */
 #pragma once
 
@@ -19,16 +19,16 @@
 #include "brokerd/kernel.h"
 #include "brokerd/lease.h"
 
-#define WORKER_SECONDS 10  /* after this a worker is late, and its lease stuck */
-#define PEERS_PER_UID 64   /* connections of one user at a time */
-#define PEERS_MAX 4096	   /* of all users; below the descriptors that we may have */
+#define WORKER_SECONDS 10 /* after this a worker is late, and its lease stuck */
+#define PEERS_PER_UID 64  /* connections of one user at a time */
+#define PEERS_MAX 4096	  /* of all users; below the descriptors that we may have */
 #define LEASES_MAX 512
 
 struct peer {
 	TAILQ_ENTRY(peer) link;
 	struct daemon *daemon;
 	int fd;
-	int pidfd; /* of the process that connected, or -1 where it was gone already */
+	int pidfd;		/* of the process that connected, or -1 where it was gone already */
 	uint32_t uid, gid, pid; /* SO_PEERCRED: who connected, as the kernel said */
 	bool greeted;
 	struct event *on_readable, *on_writable;
@@ -81,7 +81,10 @@ void daemon_quit_if_idle(struct daemon *daemon);
 
 /* ---- listener.c ---- */
 
-/* Takes systemd's socket (LISTEN_FDS), or makes one at path. A descriptor, or -errno after saying why. */
+/*
+ * Takes systemd's socket (LISTEN_FDS), or makes one at path. A descriptor, or -errno after saying
+ * why.
+ */
 int listener_open(const char *path);
 int listener_start(struct daemon *daemon);
 void listener_stop(struct daemon *daemon);
@@ -92,7 +95,10 @@ void listener_stop(struct daemon *daemon);
 void peer_new(struct daemon *daemon, int fd);
 /* Closes it; a claim under way is abandoned. */
 void peer_free(struct peer *peer);
-/* The peer's groups and ids as a policy's subject; groups live in a static buffer until the next call. */
+/*
+ * The peer's groups and ids as a policy's subject; groups live in a static buffer until the next
+ * call.
+ */
 int peer_subject(const struct peer *peer, struct policy_subject *ret_subject);
 /* Answers that end a claim. peer_grant() is 0 only if the packet is on its way. */
 int peer_grant(struct peer *peer, const struct message_grant *grant, const int *fds, size_t n_fds);
@@ -102,20 +108,6 @@ void peer_step(struct peer *peer, const struct message_step *step);
 void peer_continue(struct peer *peer);
 /* One request, already received, of exact or wrong size. False: the peer is to be dropped. */
 bool peer_request(struct peer *peer, const void *packet, size_t size);
-
-/* ---- lending.c ---- */
-
-/* Decides a claim and begins it. 0: begun, the answer follows; else the reason, with *ret_refusal. */
-int lending_claim(struct peer *peer, const struct message_claim *request,
-		  struct message_refusal *ret_refusal);
-/* The peer of a claim is gone. */
-void lending_abandon(struct claim *claim);
-/* inotify has something. */
-void lending_watch(struct daemon *daemon);
-/* A lease known from the records: is it held, or does its group go back? */
-void lending_take_up(struct daemon *daemon, struct lease *lease);
-/* Is any worker at work? */
-bool lending_is_busy(const struct daemon *daemon);
 
 /* ---- recover.c ---- */
 

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The device table, see devices.h. Owns the array. It must never believe a record's strings to end, nor let the watcher
- * make it grow without bound.
+ * The device table, see devices.h. Owns the array. It must never believe a record's strings to end,
+ * nor let the watcher make it grow without bound.
  */
 #include "config.h"
 
 #include "brokerd/devices.h"
-#include "brokerd/group.h"
 #include "client/util.h"
 
 #include <string.h>
@@ -67,7 +66,8 @@ static int put(struct devices *devices, const struct watcher_record *record)
 static void drop(struct devices *devices, size_t i)
 {
 	devices->n--;
-	memmove(devices->list + i, devices->list + i + 1, (devices->n - i) * sizeof(*devices->list));
+	memmove(devices->list + i, devices->list + i + 1,
+		(devices->n - i) * sizeof(*devices->list));
 }
 
 int devices_take(struct devices *devices, const struct watcher_record *record)
@@ -80,7 +80,8 @@ int devices_take(struct devices *devices, const struct watcher_record *record)
 			devices->list[i].stale = true;
 		return 0;
 	case WATCHER_DEVICE:
-		if (record->address.device > 31 || record->address.function > 7 || record->address.reserved)
+		if (record->address.device > 31 || record->address.function > 7 ||
+		    record->address.reserved)
 			return -EBADMSG;
 		return put(devices, record);
 	case WATCHER_GONE:
@@ -118,7 +119,7 @@ struct policy_facts device_facts(const struct device *device)
 
 static bool is_bridge(const struct device *device)
 {
-	return device->record.class_code >> 16 == 0x06;
+	return class_is_bridge(device->record.class_code);
 }
 
 size_t devices_group(const struct devices *devices, const struct device *device,
@@ -130,7 +131,8 @@ size_t devices_group(const struct devices *devices, const struct device *device,
 	for (size_t i = 0; i < devices->n && n < PROTOCOL_FUNCTIONS_MAX; i++) {
 		const struct device *d = &devices->list[i];
 
-		if (d != device && (d->record.group == UINT32_MAX || d->record.group != device->record.group))
+		if (d != device &&
+		    (d->record.group == UINT32_MAX || d->record.group != device->record.group))
 			continue;
 		if (d != device && is_bridge(d))
 			continue;
@@ -147,9 +149,8 @@ static bool group_spoilt(const struct devices *devices, uint32_t group)
 	for (size_t i = 0; i < devices->n; i++) {
 		const struct device *d = &devices->list[i];
 
-		if (d->record.group == group && is_bridge(d) && d->record.driver[0] &&
-		    strcmp(d->record.driver, "pcieport") != 0 && strcmp(d->record.driver, "pci-stub") != 0 &&
-		    !driver_is_vfio(d->record.driver))
+		if (d->record.group == group && is_bridge(d) &&
+		    bridge_spoils_group(d->record.driver))
 			return true;
 	}
 	return false;
@@ -172,5 +173,5 @@ enum gpubroker_status device_status(const struct devices *devices, const struct 
 
 bool device_is_gpu(const struct device *device)
 {
-	return device->record.class_code >> 16 == 0x03 || device->record.class_code >> 16 == 0x12;
+	return class_is_gpu(device->record.class_code);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The device table: what the watcher has told. Good for listing and for finding candidates; what a claim is
- * decided on is read from sysfs by the core itself. No I/O.
+ * The device table: what the watcher has told. Good for listing and for finding candidates; what a
+ * claim is decided on is read from sysfs by the core itself. No I/O.
  */
 #pragma once
 
@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "brokerd/lease.h"
+#include "client/function.h"
 #include "client/protocol.h"
 #include "policy/policy.h"
 
@@ -57,7 +58,10 @@ const struct device *devices_from(const struct devices *devices, const struct pc
 /* What the policy looks at. */
 struct policy_facts device_facts(const struct device *device);
 
-/* The members of a device's group that go along with a lease, as facts; *ret_asked is the device's own index. */
+/*
+ * The members of a device's group that go along with a lease, as facts; *ret_asked is the device's
+ * own index.
+ */
 size_t devices_group(const struct devices *devices, const struct device *device,
 		     struct policy_facts out[PROTOCOL_FUNCTIONS_MAX], size_t *ret_asked);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where a claim is decided: a group's facts and the policy in, yes or a refusal out. No I/O, no state. The
- * policy's own rules are policy/verdict.c's; here stand the guards that hold whatever the policy says.
+ * Where a claim is decided: a group's facts and the policy in, yes or a refusal out. No I/O, no
+ * state. The policy's own rules are policy/verdict.c's; here stand the guards that hold whatever
+ * the policy says.
  */
 #include "config.h"
 
@@ -11,20 +12,6 @@
 
 #include <stdio.h>
 #include <string.h>
-
-bool driver_is_vfio(const char *driver)
-{
-	/* Every variant driver in the kernel is named so: mlx5_vfio_pci, nvgrace_gpu_vfio_pci, xe_vfio_pci ... */
-	return strstr(driver, "vfio-pci") || strstr(driver, "vfio_pci");
-}
-
-size_t group_find(const struct group_view *view, const struct pci_address *address)
-{
-	for (size_t i = 0; i < view->n_functions; i++)
-		if (!pci_address_compare(&view->functions[i].facts.address, address))
-			return i;
-	return SIZE_MAX;
-}
 
 struct message_refusal refusal_make(uint32_t reason)
 {
@@ -38,13 +25,20 @@ struct message_refusal refusal_make(uint32_t reason)
 const char *refusal_name(uint32_t reason)
 {
 	static const char *const names[] = {
-		[GPUBROKER_REFUSED_POLICY] = "policy",	       [GPUBROKER_REFUSED_BUSY] = "busy",
-		[GPUBROKER_REFUSED_STUCK] = "stuck",	       [GPUBROKER_REFUSED_NO_DEVICE] = "no-device",
-		[GPUBROKER_REFUSED_NO_NAME] = "no-name",       [GPUBROKER_REFUSED_NO_GROUP] = "no-group",
-		[GPUBROKER_REFUSED_NOT_VIABLE] = "not-viable", [GPUBROKER_REFUSED_BOOT_VGA] = "boot-vga",
-		[GPUBROKER_REFUSED_IN_USE] = "in-use",	       [GPUBROKER_REFUSED_MEMLOCK] = "memlock",
-		[GPUBROKER_REFUSED_QUOTA] = "quota",	       [GPUBROKER_REFUSED_FAILED] = "failed",
-		[GPUBROKER_REFUSED_NOT_READY] = "not-ready",   [GPUBROKER_REFUSED_VERSION] = "version",
+		[GPUBROKER_REFUSED_POLICY] = "policy",
+		[GPUBROKER_REFUSED_BUSY] = "busy",
+		[GPUBROKER_REFUSED_STUCK] = "stuck",
+		[GPUBROKER_REFUSED_NO_DEVICE] = "no-device",
+		[GPUBROKER_REFUSED_NO_NAME] = "no-name",
+		[GPUBROKER_REFUSED_NO_GROUP] = "no-group",
+		[GPUBROKER_REFUSED_NOT_VIABLE] = "not-viable",
+		[GPUBROKER_REFUSED_BOOT_VGA] = "boot-vga",
+		[GPUBROKER_REFUSED_IN_USE] = "in-use",
+		[GPUBROKER_REFUSED_MEMLOCK] = "memlock",
+		[GPUBROKER_REFUSED_QUOTA] = "quota",
+		[GPUBROKER_REFUSED_FAILED] = "failed",
+		[GPUBROKER_REFUSED_NOT_READY] = "not-ready",
+		[GPUBROKER_REFUSED_VERSION] = "version",
 	};
 
 	return reason < ARRAY_SIZE(names) && names[reason] ? names[reason] : "unknown";
@@ -62,16 +56,16 @@ void rule_origin(const struct policy *policy, size_t rule, char out[288])
 		snprintf(out, 288, "%.255s:%u", policy->files[r->file].path, (unsigned)r->line);
 }
 
-static int refuse(struct message_refusal *ret_refusal, uint32_t reason, const struct group_view *view,
-		  size_t asked, size_t other)
+static int refuse(struct message_refusal *ret_refusal, uint32_t reason,
+		  const struct group_view *view, size_t asked, size_t other)
 {
 	struct message_refusal r = refusal_make(reason);
 
 	r.group = view->group;
-	r.address = view->functions[asked].facts.address;
+	r.address = view->functions[asked].address;
 	r.has_address = 1;
 	if (other != asked && other < view->n_functions) {
-		r.other = view->functions[other].facts.address;
+		r.other = view->functions[other].address;
 		r.has_other = 1;
 	}
 	*ret_refusal = r;
@@ -84,10 +78,11 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 {
 	struct policy_facts facts[PROTOCOL_FUNCTIONS_MAX];
 	struct policy_verdict verdict;
+	size_t which;
 	int r;
 
 	for (size_t i = 0; i < view->n_functions; i++)
-		facts[i] = view->functions[i].facts;
+		facts[i] = function_facts(&view->functions[i]);
 	policy_decide(policy, subject, facts, view->n_functions, asked, &verdict);
 	if (verdict.outcome != POLICY_ALLOWED) {
 		r = refuse(ret_refusal, GPUBROKER_REFUSED_POLICY, view, asked, verdict.function);
@@ -95,27 +90,25 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 		return r;
 	}
 
-	if (view->not_viable[0]) {
+	switch (group_guard(view, verdict.boot_vga && claim_flags & CLAIM_FORCE, &which)) {
+	case GUARD_NONE:
+		break;
+	case GUARD_NOT_VIABLE:
 		r = refuse(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, view, asked, asked);
 		memcpy(ret_refusal->detail, view->not_viable, sizeof(ret_refusal->detail));
 		ret_refusal->other = view->blocker;
 		ret_refusal->has_other = view->has_blocker;
 		return r;
-	}
-	for (size_t i = 0; i < view->n_functions; i++) {
-		const struct function *f = &view->functions[i];
-
-		if (f->boot_vga && !(verdict.boot_vga && claim_flags & CLAIM_FORCE)) {
-			r = refuse(ret_refusal, GPUBROKER_REFUSED_BOOT_VGA, view, asked, i);
-			if (verdict.boot_vga)
-				strcpy(ret_refusal->detail, "force");
-			return r;
-		}
-		if (f->in_use[0]) {
-			r = refuse(ret_refusal, GPUBROKER_REFUSED_IN_USE, view, asked, i);
-			memcpy(ret_refusal->detail, f->in_use, sizeof(ret_refusal->detail));
-			return r;
-		}
+	case GUARD_BOOT_VGA:
+		r = refuse(ret_refusal, GPUBROKER_REFUSED_BOOT_VGA, view, asked, which);
+		if (verdict.boot_vga)
+			strcpy(ret_refusal->detail, "force");
+		return r;
+	case GUARD_IN_USE:
+		r = refuse(ret_refusal, GPUBROKER_REFUSED_IN_USE, view, asked, which);
+		memcpy(ret_refusal->detail, view->functions[which].in_use,
+		       sizeof(ret_refusal->detail));
+		return r;
 	}
 	*ret_verdict = verdict;
 	return 0;

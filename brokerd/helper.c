@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Starting helpers and taking what the loader sends. A child must never keep a descriptor of the core's but its socket
- * and the log, and the core must never believe a count, an index or a string in a record.
+ * Starting helpers and taking what the loader sends. A child must never keep a descriptor of the
+ * core's but its socket and the log, and the core must never believe a count, an index or a string
+ * in a record.
  */
 #include "config.h"
 
@@ -20,13 +21,17 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-static void __attribute__((noreturn)) child(const char *name, int socket, enum confine_part part, uid_t uid,
-					    gid_t gid, helper_main run, const void *argument)
+static void __attribute__((noreturn))
+child(const char *name, int socket, enum confine_part part, uid_t uid, gid_t gid, helper_main run,
+      const void *argument)
 {
 	int r;
 
 	prctl(PR_SET_NAME, name);
-	/* ^C on a terminal is for the core, which finishes what is at work; this ends when the core does. */
+	/*
+	 * ^C on a terminal is for the core, which finishes what is at work; this ends when the core
+	 * does.
+	 */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	/* Everything of the core's goes; the socket moves to 3. */
@@ -38,13 +43,16 @@ static void __attribute__((noreturn)) child(const char *name, int socket, enum c
 		log_error("%s: cannot be confined: %s", name, strerror(-r));
 		_exit(71);
 	}
-	/* After the change of ids, which clears it. The end of the socket would tell too, but only when asked. */
+	/*
+	 * After the change of ids, which clears it. The end of the socket would tell too, but only
+	 * when asked.
+	 */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	_exit(run(3, argument));
 }
 
-int helper_start(struct helper *helper, const char *name, enum confine_part part, uid_t uid, gid_t gid,
-		 helper_main run, const void *argument)
+int helper_start(struct helper *helper, const char *name, enum confine_part part, uid_t uid,
+		 gid_t gid, helper_main run, const void *argument)
 {
 	cleanup_fd int ours = -1, theirs = -1;
 	int ends[2];
@@ -111,7 +119,8 @@ static int begin(struct policy_intake *intake, const struct loader_record *recor
 	struct policy *p = &intake->policy;
 
 	policy_intake_done(intake);
-	if (record->counts[0] > POLICY_NAMES_MAX || record->counts[1] > POLICY_FILES_MAX || record->counts[2] > POLICY_RULES_MAX)
+	if (record->counts[0] > POLICY_NAMES_MAX || record->counts[1] > POLICY_FILES_MAX ||
+	    record->counts[2] > POLICY_RULES_MAX)
 		return -EBADMSG;
 	intake->names = record->counts[0];
 	intake->files = record->counts[1];
@@ -122,7 +131,8 @@ static int begin(struct policy_intake *intake, const struct loader_record *recor
 	return p->names && p->files && p->rules ? 0 : -ENOMEM;
 }
 
-int policy_take(struct policy_intake *intake, const struct loader_record *record, struct policy *ret_policy)
+int policy_take(struct policy_intake *intake, const struct loader_record *record,
+		struct policy *ret_policy)
 {
 	struct policy *p = &intake->policy;
 

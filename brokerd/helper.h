@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Helpers: the unprivileged children that parse for the core. Forked before the core is confined, they live as long
- * as it does and speak to it in packets of one exact size. A helper that ends ends the core: it is started
- * again as a whole, and takes up every lease.
+ * Helpers: the unprivileged children that parse for the core. Forked before the core is confined,
+ * they live as long as it does and speak to it in packets of one exact size. A helper that ends
+ * ends the core: it is started again as a whole, and takes up every lease.
  */
 #pragma once
 
@@ -21,11 +21,14 @@ struct helper {
 	int fd; /* the core's end, non-blocking */
 };
 
-#define HELPER_NONE { NULL, -1, -1 }
+#define HELPER_NONE                                                                                \
+	{                                                                                          \
+		NULL, -1, -1                                                                       \
+	}
 
 /* Forks the helper and confines it. */
-int helper_start(struct helper *helper, const char *name, enum confine_part part, uid_t uid, gid_t gid,
-		 helper_main run, const void *argument);
+int helper_start(struct helper *helper, const char *name, enum confine_part part, uid_t uid,
+		 gid_t gid, helper_main run, const void *argument);
 /* Closes the core's end, at which the helper ends. */
 void helper_stop(struct helper *helper);
 
@@ -33,8 +36,8 @@ void helper_stop(struct helper *helper);
 int helper_send(int socket, const void *packet, size_t size);
 
 /*
- * Looks up the helpers' account in /etc/passwd itself: NSS modules, which getpwnam() would load, have no business
- * in a root process. -ENOENT: there is no such account.
+ * Looks up the helpers' account in /etc/passwd itself: NSS modules, which getpwnam() would load,
+ * have no business in a root process. -ENOENT: there is no such account.
  */
 int helper_account(const char *name, uid_t *ret_uid, gid_t *ret_gid);
 
@@ -71,7 +74,10 @@ struct loader_record {
 
 int loader_run(int socket, const void *options);
 
-/* gpubrokerd --check: reads the policy as the loader does and says what is wrong. The number of mistakes. */
+/*
+ * gpubrokerd --check: reads the policy as the loader does and says what is wrong. The number of
+ * mistakes.
+ */
 int loader_check(const struct loader_options *options);
 
 /* What the core puts together from the loader's records, checked one by one. */
@@ -81,8 +87,10 @@ struct policy_intake {
 };
 
 /*
- * Takes a record. 1: a whole policy is there and is the caller's, in *ret_policy; 2: the loader found mistakes; 0: more to
- * come; -EBADMSG: it makes no sense, the loader is not to be trusted further.
+ * Takes a record. 1: a whole policy is there and is the caller's, in *ret_policy; 2: the loader
+ * found mistakes; 0: more to come; -EBADMSG: it makes no sense, the loader is not to be trusted
+ * further.
  */
-int policy_take(struct policy_intake *intake, const struct loader_record *record, struct policy *ret_policy);
+int policy_take(struct policy_intake *intake, const struct loader_record *record,
+		struct policy *ret_policy);
 void policy_intake_done(struct policy_intake *intake);

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every way in which the root process touches the kernel's devices, on one screen. sysfs.c and vfio.c implement
- * it; nothing else in the core opens anything below /sys or /dev. Paths are made of checked numbers and
- * of driver names that came from sysfs, and opened with openat2() beneath descriptors that were opened before
- * the process was confined. All return 0 or a descriptor, or -errno.
+ * Every way in which the root process changes or lends the kernel's devices, on one screen. sysfs.c
+ * and vfio.c implement it; beside them only client/sysfs.c opens anything below /sys or /dev, for
+ * reading. Paths are made of checked numbers and of driver names that came from sysfs, and opened
+ * with openat2() beneath descriptors that were opened before the process was confined. All return 0
+ * or a descriptor, or -errno.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
-#include "brokerd/group.h"
+#include "client/address.h"
 
 struct kernel {
 	int sys;     /* /sys, O_PATH */
@@ -20,30 +22,26 @@ struct kernel {
 int kernel_init(struct kernel *kernel);
 void kernel_done(struct kernel *kernel);
 
-/* ---- reading: what is true now, whatever helpers said ---- */
-
-/* The IOMMU group of a function; *ret_group is UINT32_MAX where it has none. -ENODEV: no such function. */
-int kernel_group_of(const struct kernel *kernel, const struct pci_address *address, uint32_t *ret_group);
-/* A whole group. -ENODEV: no such group. */
-int kernel_group_read(const struct kernel *kernel, uint32_t group, struct group_view *ret_view);
-/* One function. -ENODEV: no such function. */
-int kernel_function_read(const struct kernel *kernel, const struct pci_address *address,
-			 struct function *ret_function);
-
 /* ---- changing: opened here for writing, written by a worker ---- */
 
 int kernel_open_override(const struct kernel *kernel, const struct pci_address *address);
-int kernel_open_unbind(const struct kernel *kernel, const struct pci_address *address); /* of its driver */
-int kernel_open_probe(const struct kernel *kernel); /* bus/pci/drivers_probe */
+int kernel_open_unbind(const struct kernel *kernel,
+		       const struct pci_address *address);	       /* of its driver */
+int kernel_open_probe(const struct kernel *kernel);		       /* bus/pci/drivers_probe */
 int kernel_open_bind(const struct kernel *kernel, const char *driver); /* -ENOENT: no such driver */
 
 /* ---- lending ---- */
 
-/* Opens /dev/vfio/N. -EBUSY: somebody holds it (a group opens once). -ENOENT: nothing in it is on VFIO. */
+/*
+ * Opens /dev/vfio/N. -EBUSY: somebody holds it (a group opens once). -ENOENT: nothing in it is on
+ * VFIO.
+ */
 int kernel_group_open(const struct kernel *kernel, uint32_t group);
 /* 0: viable, the kernel would let it be attached; -EPERM: not. */
 int kernel_group_viable(int group_fd);
-/* Watches the node for the close that ends its lease; the watch's number, for kernel_watch_read(). */
+/*
+ * Watches the node for the close that ends its lease; the watch's number, for kernel_watch_read().
+ */
 int kernel_group_watch(const struct kernel *kernel, uint32_t group);
 void kernel_group_unwatch(const struct kernel *kernel, int watch);
 /* The next watch that saw a close; -EAGAIN: none; -EOVERFLOW: some were lost, look at all. */

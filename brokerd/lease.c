@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The lease table and the one table of its states. No I/O, no clock, no libevent: a test drives it. It never forgets
- * a lease of which the host has not got everything back.
+ * The lease table and the one table of its states. No I/O, no clock, no libevent: a test drives it.
+ * It never forgets a lease of which the host has not got everything back.
  */
 #include "config.h"
 
@@ -15,7 +15,10 @@
 #define RESTORING GPUBROKER_LEASE_RESTORING
 #define STUCK GPUBROKER_LEASE_STUCK
 
-/* 0: the event means nothing here. A lease whose restoring is done is taken out of the table by the caller. */
+/*
+ * 0: the event means nothing here. A lease whose restoring is done is taken out of the table by the
+ * caller.
+ */
 static const enum gpubroker_lease_state transitions[][LEASE_N_EVENTS] = {
 	[PREPARING] = {
 		[LEASE_BOUND] = READY,

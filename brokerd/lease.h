@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Leases: one per IOMMU group that is not wholly the host's. The table and its states, without I/O; lending.c
- * makes states come true.
+ * Leases: one per IOMMU group that is not wholly the host's. The table and its states, without I/O;
+ * lending.c makes states come true.
  */
 #pragma once
 
@@ -27,9 +27,9 @@ struct lease_function {
 };
 
 enum lease_event {
-	LEASE_BOUND,	/* every function is on its VFIO driver */
-	LEASE_ABANDON,	/* a step failed, or another group of the claim did, or nobody waits any more */
-	LEASE_SENT,	/* the descriptor is on its way to the peer */
+	LEASE_BOUND, /* every function is on its VFIO driver */
+	LEASE_ABANDON, /* a step failed, or another group of the claim did, or nobody waits any more */
+	LEASE_SENT,    /* the descriptor is on its way to the peer */
 	LEASE_CLOSED,	/* inotify: the last reference to the group's open file is going */
 	LEASE_REGAINED, /* the group opened for us: nobody else has it */
 	LEASE_RESTORED, /* every function is as it was */
@@ -69,7 +69,10 @@ struct leases {
 
 void leases_init(struct leases *leases);
 
-/* A new lease in state PREPARING, in the table, the table's. NULL: no memory. id 0 takes the next number. */
+/*
+ * A new lease in state PREPARING, in the table, the table's. NULL: no memory. id 0 takes the next
+ * number.
+ */
 struct lease *lease_new(struct leases *leases, uint64_t id, uint32_t group);
 /* Takes it out and frees it; what else it owned must have been let go. Returns NULL. */
 struct lease *lease_free(struct leases *leases, struct lease *lease);
@@ -80,8 +83,9 @@ struct lease *lease_find_from(const struct leases *leases, uint64_t id);
 struct lease *lease_find_watch(const struct leases *leases, int watch);
 
 /*
- * The one table of states and events. Moves the lease and returns true; false where the event means nothing in
- * its state (a late hint), which changes nothing. LEASE_RESTORED ends the lease: the caller frees it.
+ * The one table of states and events. Moves the lease and returns true; false where the event means
+ * nothing in its state (a late hint), which changes nothing. LEASE_RESTORED ends the lease: the
+ * caller frees it.
  */
 bool lease_advance(struct lease *lease, enum lease_event event);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The listening socket: adopted from systemd or made, and accepted from. It must never be made to spin by a full
- * descriptor table, and it owns no connection longer than it takes to hand it to peer.c.
+ * The listening socket: adopted from systemd or made, and accepted from. It must never be made to
+ * spin by a full descriptor table, and it owns no connection longer than it takes to hand it to
+ * peer.c.
  */
 #include "config.h"
 
@@ -19,7 +20,8 @@
 
 #define LISTEN_FD 3 /* sd_listen_fds(3): the first passed descriptor */
 #define BACKLOG 128
-#define ACCEPT_BURST 32 /* connections a turn, so that one who connects in a loop does not keep the loop */
+#define ACCEPT_BURST                                                                               \
+	32 /* connections a turn, so that one who connects in a loop does not keep the loop */
 
 static int adopt(int fd)
 {
@@ -27,8 +29,8 @@ static int adopt(int fd)
 	socklen_t size = sizeof(int);
 
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) ||
-	    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) || type != SOCK_SEQPACKET ||
-	    !listening) {
+	    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) ||
+	    type != SOCK_SEQPACKET || !listening) {
 		log_error("the descriptor that was passed is no listening SEQPACKET socket; see "
 			  "gpubroker.socket");
 		return -EINVAL;
@@ -38,12 +40,16 @@ static int adopt(int fd)
 	return fd;
 }
 
-/* Is somebody listening there already? Then this is a second daemon, and taking the path would hide the first. */
+/*
+ * Is somebody listening there already? Then this is a second daemon, and taking the path would hide
+ * the first.
+ */
 static bool is_served(const struct sockaddr_un *address)
 {
 	cleanup_fd int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	return fd >= 0 && (!connect(fd, (const struct sockaddr *)address, sizeof(*address)) || errno == EAGAIN);
+	return fd >= 0 && (!connect(fd, (const struct sockaddr *)address, sizeof(*address)) ||
+			   errno == EAGAIN);
 }
 
 static int make(const char *path)
@@ -125,8 +131,8 @@ static void on_accept_again(evutil_socket_t fd, short what, void *userdata)
 
 int listener_start(struct daemon *daemon)
 {
-	daemon->on_connect =
-		event_new(daemon->base, daemon->listen_fd, EV_READ | EV_PERSIST, on_connect, daemon);
+	daemon->on_connect = event_new(daemon->base, daemon->listen_fd, EV_READ | EV_PERSIST,
+				       on_connect, daemon);
 	daemon->on_accept_again = evtimer_new(daemon->base, on_accept_again, daemon);
 	if (!daemon->on_connect || !daemon->on_accept_again || event_add(daemon->on_connect, NULL))
 		return -ENOMEM;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The loader: reads the policy files, asks NSS who is meant, and sends the core numbers. Runs as the helpers' account,
- * so every policy file must be readable by all (there are no secrets in one). It must never send a policy with a
- * mistake in it, nor take a file that somebody other than root could have written.
+ * The loader: reads the policy files, asks NSS who is meant, and sends the core numbers. Runs as
+ * the helpers' account, so every policy file must be readable by all (there are no secrets in one).
+ * It must never send a policy with a mistake in it, nor take a file that somebody other than root
+ * could have written.
  */
 #include "config.h"
 
@@ -89,8 +90,9 @@ static int add_directory(struct loading *loading, const char *path)
 		if (errno == ENOENT)
 			return 0;
 		r = -errno;
-		log_error("%s: cannot be read: %s; the policy's directories must be readable by all", path,
-			  strerror(errno));
+		log_error(
+			"%s: cannot be read: %s; the policy's directories must be readable by all",
+			path, strerror(errno));
 		loading->mistakes++;
 		return r == -ENOMEM ? r : 0;
 	}
@@ -98,7 +100,8 @@ static int add_directory(struct loading *loading, const char *path)
 		size_t n = strlen(entry->d_name);
 		struct source *sources;
 
-		if (entry->d_name[0] == '.' || n < 8 || strcmp(entry->d_name + n - 7, ".policy") != 0 ||
+		if (entry->d_name[0] == '.' || n < 8 ||
+		    strcmp(entry->d_name + n - 7, ".policy") != 0 ||
 		    is_masked(loading, entry->d_name))
 			continue;
 		sources = reallocarray(loading->sources, loading->n_sources + 1, sizeof(*sources));
@@ -162,7 +165,8 @@ static int read_file(int fd, char **ret_text, size_t *ret_len)
 	return 0;
 }
 
-static int load_file(struct loading *loading, struct policy_parser *parser, const struct source *source)
+static int load_file(struct loading *loading, struct policy_parser *parser,
+		     const struct source *source)
 {
 	cleanup_free char *path = NULL, *text = NULL;
 	cleanup_fd int fd = -1;
@@ -181,15 +185,19 @@ static int load_file(struct loading *loading, struct policy_parser *parser, cons
 		if (errno == ELOOP) {
 			char target[16] = "";
 
-			if (readlink(path, target, sizeof(target) - 1) == 9 && !strcmp(target, "/dev/null"))
+			if (readlink(path, target, sizeof(target) - 1) == 9 &&
+			    !strcmp(target, "/dev/null"))
 				return 0;
 			errno = ELOOP;
 		}
-		log_error("%s: %s", path,
-			  errno == ELOOP  ? "is a symbolic link; a policy file must be a file of its own (or a "
-					    "link to /dev/null, to mask its namesake)" :
-			  errno == EACCES ? "cannot be read by the loader, which is not root; chmod a+r it" :
-					    strerror(errno));
+		log_error(
+			"%s: %s", path,
+			errno == ELOOP
+				? "is a symbolic link; a policy file must be a file of its own (or a "
+				  "link to /dev/null, to mask its namesake)"
+			: errno == EACCES
+				? "cannot be read by the loader, which is not root; chmod a+r it"
+				: strerror(errno));
 		loading->mistakes++;
 		return 0;
 	}
@@ -279,8 +287,9 @@ int loader_run(int socket, const void *options)
 		return 71;
 	}
 	if (r) {
-		log_error("the policy has %d mistake%s and is not taken; nothing is lent until it is mended", r,
-			  r == 1 ? "" : "s");
+		log_error(
+			"the policy has %d mistake%s and is not taken; nothing is lent until it is mended",
+			r, r == 1 ? "" : "s");
 		invalid.counts[0] = (uint64_t)r;
 		r = helper_send(socket, &invalid, sizeof(invalid));
 	} else {
@@ -299,7 +308,8 @@ int loader_check(const struct loader_options *options)
 	int r = load(options, &policy);
 
 	if (!r) {
-		log_info("the policy is good: %zu statements in %zu files", policy.n_rules, policy.n_files);
+		log_info("the policy is good: %zu statements in %zu files", policy.n_rules,
+			 policy.n_files);
 		policy_done(&policy);
 	}
 	return r;

@@ -7,8 +7,9 @@
 enum log_level { LOG_ERROR = 3, LOG_WARNING = 4, LOG_NOTICE = 5, LOG_INFO = 6 };
 
 /*
- * One line, newline added; what is not printable ASCII is written as \xNN, so that no name from a device, a
- * file or a peer can forge a line. Over-long lines are cut. On a terminal the level prefix is left out.
+ * One line, newline added; what is not printable ASCII is written as \xNN, so that no name from a
+ * device, a file or a peer can forge a line. Over-long lines are cut. On a terminal the level
+ * prefix is left out.
  */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

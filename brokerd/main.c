@@ -25,9 +25,12 @@ static const char usage[] =
 int main(int argc, char **argv)
 {
 	static const struct option long_options[] = {
-		{ "policy", required_argument, NULL, 'p' }, { "socket", required_argument, NULL, 's' },
-		{ "state", required_argument, NULL, 't' },  { "check", no_argument, NULL, 'c' },
-		{ "help", no_argument, NULL, 'h' },	    { "version", no_argument, NULL, 'V' },
+		{ "policy", required_argument, NULL, 'p' },
+		{ "socket", required_argument, NULL, 's' },
+		{ "state", required_argument, NULL, 't' },
+		{ "check", no_argument, NULL, 'c' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
 		{ NULL, 0, NULL, 0 },
 	};
 	static const char *directories[DIRECTORIES_MAX] = { GPUBROKER_POLICY_DIR,

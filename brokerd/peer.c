@@ -2,13 +2,14 @@
 /*
  * One connection: who it is, what it asks, what it is told.
  *
- * Owns the socket and the place in a listing. Listings are written as the socket takes them, from a cursor, so a peer
- * that never reads costs a struct and no more. It must never take a descriptor, never wait for a peer, and
- * never free a peer below a function that still uses it: who is to go is marked, and goes in the next turn.
+ * Owns the socket and the place in a listing. Listings are written as the socket takes them, from a
+ * cursor, so a peer that never reads costs a struct and no more. It must never take a descriptor,
+ * never wait for a peer, and never free a peer below a function that still uses it: who is to go is
+ * marked, and goes in the next turn.
  */
 #include "config.h"
 
-#include "brokerd/daemon.h"
+#include "brokerd/claim.h"
 #include "brokerd/group.h"
 #include "brokerd/log.h"
 #include "client/passfd.h"
@@ -49,7 +50,9 @@ static int identify(struct peer *peer)
 	peer->gid = cred.gid;
 	peer->pid = (uint32_t)cred.pid;
 	size = sizeof(peer->pidfd);
-	/* 6.5 and later say it without a race; before, the pid is asked for as early as it can be. */
+	/*
+	 * 6.5 and later say it without a race; before, the pid is asked for as early as it can be.
+	 */
 	if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERPIDFD, &peer->pidfd, &size))
 		peer->pidfd = (int)syscall(SYS_pidfd_open, cred.pid, 0);
 	return 0;
@@ -111,13 +114,14 @@ static void turn_away(struct daemon *daemon, const struct peer *peer)
 	if (daemon->n_peers >= PEERS_MAX)
 		strcpy(refusal.detail, "the broker has as many connections as it can serve");
 	else
-		snprintf(refusal.detail, sizeof(refusal.detail),
-			 "you have %d connections to the broker, which is the most one user may have",
-			 PEERS_PER_UID);
+		snprintf(
+			refusal.detail, sizeof(refusal.detail),
+			"you have %d connections to the broker, which is the most one user may have",
+			PEERS_PER_UID);
 	passfd_send(peer->fd, &refusal, sizeof(refusal), NULL, 0);
 	/*
-	 * A socket closed with a packet unread resets the other side, which then never sees what we said: take no
-	 * more packets, and read the one that may be there.
+	 * A socket closed with a packet unread resets the other side, which then never sees what we
+	 * said: take no more packets, and read the one that may be there.
 	 */
 	shutdown(peer->fd, SHUT_RD);
 	while (passfd_receive(peer->fd, &ignored, sizeof(ignored), NULL, 0, &n_fds) > 0)
@@ -167,7 +171,7 @@ void peer_free(struct peer *peer)
 	struct claim *claim = TAKE_PTR(peer->claim);
 
 	if (claim)
-		lending_abandon(claim);
+		claim_abandon(claim);
 	event_free(peer->on_readable);
 	event_free(peer->on_writable);
 	fd_close(peer->fd);
@@ -255,7 +259,10 @@ static void format_lease(const struct lease *lease, struct message_lease *ret_me
 	memcpy(ret_message->reason, lease->reason, sizeof(ret_message->reason));
 }
 
-/* Sends the listing's next message and moves the cursor past it. 1: that was the end; 0: sent; -errno. */
+/*
+ * Sends the listing's next message and moves the cursor past it. 1: that was the end; 0: sent;
+ * -errno.
+ */
 static int send_next(struct peer *peer, const struct policy_subject *subject)
 {
 	const struct message_plain end = { .type = MESSAGE_END };
@@ -264,7 +271,8 @@ static int send_next(struct peer *peer, const struct policy_subject *subject)
 
 	if (peer->busy == PEER_LISTING) {
 		const struct device *device =
-			peer->devices_done ? NULL : devices_from(&daemon->devices, &peer->next_device);
+			peer->devices_done ? NULL
+					   : devices_from(&daemon->devices, &peer->next_device);
 		struct message_device message;
 
 		if (device) {
@@ -314,7 +322,8 @@ void peer_continue(struct peer *peer)
 	} else if (r && r != -EAGAIN) {
 		doom(peer);
 	} else {
-		event_add(peer->on_writable, NULL); /* the rest when there is room, or in the next turn */
+		event_add(peer->on_writable,
+			  NULL); /* the rest when there is room, or in the next turn */
 	}
 }
 
@@ -344,7 +353,8 @@ static bool valid_claim(const struct message_claim *claim)
 
 static bool greet(struct peer *peer, const struct message_hello *hello)
 {
-	const struct message_hello welcome = { .type = MESSAGE_WELCOME, .version = PROTOCOL_VERSION };
+	const struct message_hello welcome = { .type = MESSAGE_WELCOME,
+					       .version = PROTOCOL_VERSION };
 	struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_VERSION);
 
 	if (hello->version != PROTOCOL_VERSION) {
@@ -378,7 +388,7 @@ bool peer_request(struct peer *peer, const void *packet, size_t size)
 	} else if (request->type == MESSAGE_CLAIM && size == sizeof(request->claim) &&
 		   valid_claim(&request->claim)) {
 		peer->busy = PEER_CLAIMING;
-		if (lending_claim(peer, &request->claim, &refusal))
+		if (claim_start(peer, &request->claim, &refusal))
 			peer_refuse(peer, &refusal);
 	} else {
 		return false;
@@ -406,8 +416,8 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 		if (n > 0 && peer_request(peer, &request, (size_t)n))
 			continue;
 		if (n && n != -ECONNRESET)
-			log_info("uid=%" PRIu32 " pid=%" PRIu32 " outcome=dropped reason=protocol", peer->uid,
-				 peer->pid);
+			log_info("uid=%" PRIu32 " pid=%" PRIu32 " outcome=dropped reason=protocol",
+				 peer->uid, peer->pid);
 		peer_free(peer);
 		return;
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lease records, see record.h. Owns the files in the state directory and their format. It must never leave half a
- * record under a lease's name, and never guess at a damaged one: what differs in one byte from what would
- * have been written is refused, by writing it again and comparing.
+ * Lease records, see record.h. Owns the files in the state directory and their format. It must
+ * never leave half a record under a lease's name, and never guess at a damaged one: what differs in
+ * one byte from what would have been written is refused, by writing it again and comparing.
  *
  *	gpubroker lease 1
  *	id 3
@@ -51,22 +51,25 @@ int record_format(const struct lease *lease, char *out, size_t size)
 	int r;
 
 	r = append(out, size, &used,
-		   "gpubroker lease 1\nid %" PRIu64 "\ngroup %" PRIu32 "\nuid %" PRIu32 "\npid %" PRIu32
-		   "\nsince %" PRIu64 "\n",
+		   "gpubroker lease 1\nid %" PRIu64 "\ngroup %" PRIu32 "\nuid %" PRIu32
+		   "\npid %" PRIu32 "\nsince %" PRIu64 "\n",
 		   lease->id, lease->group, lease->uid, lease->pid, lease->since);
 	for (size_t i = 0; !r && i < lease->n_functions; i++) {
 		const struct lease_function *f = &lease->functions[i];
 
 		r = append(out, size, &used, "function %s %04x %04x\ndriver %s\noverride %s\n",
-			   pci_address_format(&f->address, address), f->vendor, f->device, f->driver,
-			   f->override);
+			   pci_address_format(&f->address, address), f->vendor, f->device,
+			   f->driver, f->override);
 	}
 	if (!r)
 		r = append(out, size, &used, "end\n");
 	return r ? r : (int)used;
 }
 
-/* The rest of the next line after `key` and a space, NUL-terminated in place; NULL where it is another line. */
+/*
+ * The rest of the next line after `key` and a space, NUL-terminated in place; NULL where it is
+ * another line.
+ */
 static char *next_line(char **text, const char *key, unsigned *line)
 {
 	size_t n = strlen(key);
@@ -80,7 +83,8 @@ static char *next_line(char **text, const char *key, unsigned *line)
 	return start + n + 1;
 }
 
-static bool take_number(char **text, const char *key, unsigned *line, uint64_t max, uint64_t *ret_value)
+static bool take_number(char **text, const char *key, unsigned *line, uint64_t max,
+			uint64_t *ret_value)
 {
 	const char *value = next_line(text, key, line);
 	unsigned long long number;
@@ -117,7 +121,8 @@ static bool take_function(char **text, unsigned *line, struct lease_function *f)
 		return false;
 	f->vendor = (uint16_t)vendor;
 	f->device = (uint16_t)device;
-	return take_text(text, "driver", line, f->driver) && take_text(text, "override", line, f->override);
+	return take_text(text, "driver", line, f->driver) &&
+	       take_text(text, "override", line, f->override);
 }
 
 int record_parse(const char *text, size_t len, struct lease *lease, unsigned *ret_line)
@@ -192,7 +197,8 @@ int record_write(int state_dir, const struct lease *lease)
 		return len;
 	file_name(lease->id, "", name);
 	file_name(lease->id, ".new", temporary);
-	fd = openat(state_dir, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	fd = openat(state_dir, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+		    0644);
 	if (fd < 0)
 		return -errno;
 	r = write_all(fd, text, (size_t)len);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lease records: one small text file a lease in the state directory, written before the first change to the
- * kernel and removed after the last. What they hold is what cannot be found out again: how the functions were.
- * Whether a lease is held is the kernel's to tell, so no state is recorded.
+ * Lease records: one small text file a lease in the state directory, written before the first
+ * change to the kernel and removed after the last. What they hold is what cannot be found out
+ * again: how the functions were. Whether a lease is held is the kernel's to tell, so no state is
+ * recorded.
  */
 #pragma once
 
@@ -14,23 +15,28 @@
 int record_format(const struct lease *lease, char *out, size_t size);
 
 /*
- * Reads a record's text into the recorded fields of a lease. -EBADMSG with *ret_line (from 1) where it is not
- * exactly what record_format() writes; the lease is then not to be used.
+ * Reads a record's text into the recorded fields of a lease. -EBADMSG with *ret_line (from 1) where
+ * it is not exactly what record_format() writes; the lease is then not to be used.
  */
 int record_parse(const char *text, size_t len, struct lease *lease, unsigned *ret_line);
 
-/* Writes the lease's file: a temporary one, then renamed, so that a reader finds the whole or nothing. */
+/*
+ * Writes the lease's file: a temporary one, then renamed, so that a reader finds the whole or
+ * nothing.
+ */
 int record_write(int state_dir, const struct lease *lease);
 
 int record_remove(int state_dir, uint64_t id);
 
 /*
- * Calls found() with the text of each record in the directory. What is not named like a record is skipped, a
- * leftover temporary file removed.
+ * Calls found() with the text of each record in the directory. What is not named like a record is
+ * skipped, a leftover temporary file removed.
  */
 int record_each(int state_dir,
 		void (*found)(void *userdata, const char *name, const char *text, size_t len),
 		void *userdata);
 
-/* Renames a record that cannot be read to NAME.damaged, so that it is neither lost nor read again. */
+/*
+ * Renames a record that cannot be read to NAME.damaged, so that it is neither lost nor read again.
+ */
 int record_set_aside(int state_dir, const char *name);

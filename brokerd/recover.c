@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * At start: the records of leases that an earlier run left. Each is taken up, whatever ended that run; whether it is held
- * is asked of the kernel (lending.c). What cannot be read is set aside with a message, never guessed at.
+ * At start: the records of leases that an earlier run left. Each is taken up, whatever ended that
+ * run; whether it is held is asked of the kernel (lending.c). What cannot be read is set aside with
+ * a message, never guessed at.
  */
 #include "config.h"
 
-#include "brokerd/daemon.h"
+#include "brokerd/lending.h"
 #include "brokerd/log.h"
 #include "brokerd/record.h"
+#include "client/sysfs.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -24,8 +26,8 @@ static bool same_functions(const struct kernel *kernel, const struct lease *leas
 		const struct lease_function *was = &lease->functions[i];
 		struct function now;
 
-		if (!kernel_function_read(kernel, &was->address, &now) &&
-		    (now.facts.vendor != was->vendor || now.facts.device != was->device))
+		if (!sysfs_function_read(kernel->sys, &was->address, &now) &&
+		    (now.vendor != was->vendor || now.device != was->device))
 			return false;
 	}
 	return true;
@@ -33,9 +35,10 @@ static bool same_functions(const struct kernel *kernel, const struct lease *leas
 
 static void damaged(struct daemon *daemon, const char *name, const char *why)
 {
-	log_error("lease record %s: %s; it is set aside as %s.damaged, look there for the drivers that its "
-		  "functions had",
-		  name, why, name);
+	log_error(
+		"lease record %s: %s; it is set aside as %s.damaged, look there for the drivers that its "
+		"functions had",
+		name, why, name);
 	if (record_set_aside(daemon->state_dir, name))
 		log_error("lease record %s: cannot be set aside", name);
 }
@@ -86,8 +89,8 @@ int recover_leases(struct daemon *daemon)
 		return r ? r : recovery.error;
 	for (lease = TAILQ_FIRST(&daemon->leases.list); lease; lease = next) {
 		next = TAILQ_NEXT(lease, link); /* it may end at once */
-		log_info("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32 " outcome=taken-up", lease->id,
-			 lease->uid, lease->group);
+		log_info("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32 " outcome=taken-up",
+			 lease->id, lease->uid, lease->group);
 		lending_take_up(daemon, lease);
 	}
 	return 0;

@@ -1,345 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The core's eyes and hands in /sys: reads the few facts that decide a lending, and opens the files through which
- * a driver is changed. It never writes: workers do. It must never follow a path out of /sys (openat2 with
- * RESOLVE_BENEATH and without mounts and magic links), and what it reads is copied into fixed sizes or refused.
+ * The core's hands in /sys: opens the files through which a driver is changed. It never writes:
+ * workers do. Its paths are made of checked numbers and of driver names that are checked here to be
+ * a path's one component.
  */
 #include "config.h"
 
 #include "brokerd/kernel.h"
-#include "client/util.h"
+#include "client/sysfs.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
-#include <net/if.h>
-#include <stdarg.h>
 #include <string.h>
-#include <sys/syscall.h>
-
-/* All of /sys/bus/pci/devices is links into /sys/devices: resolving starts at /sys, so they stay beneath. */
-static int __attribute__((format(printf, 3, 0)))
-beneath(int root, uint64_t flags, const char *format, va_list args)
-{
-	struct open_how how = {
-		.flags = flags | O_CLOEXEC,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS,
-	};
-	char path[256];
-	int n = vsnprintf(path, sizeof(path), format, args);
-	long fd;
-
-	if (n < 0 || (size_t)n >= sizeof(path))
-		return -ENAMETOOLONG;
-	do
-		fd = syscall(SYS_openat2, root, path, &how, sizeof(how));
-	while (fd < 0 && (errno == EINTR || errno == EAGAIN));
-	return fd < 0 ? -errno : (int)fd;
-}
-
-static int sys_open(const struct kernel *kernel, uint64_t flags, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static int sys_open(const struct kernel *kernel, uint64_t flags, const char *format, ...)
-{
-	va_list args;
-	int fd;
-
-	va_start(args, format);
-	fd = beneath(kernel->sys, flags, format, args);
-	va_end(args);
-	return fd;
-}
-
-static int function_open(const struct kernel *kernel, const struct pci_address *address, uint64_t flags,
-			 const char *file)
-{
-	char text[PCI_ADDRESS_TEXT];
-
-	return sys_open(kernel, flags, "bus/pci/devices/%s%s%s", pci_address_format(address, text),
-			*file ? "/" : "", file);
-}
-
-/* A whole small attribute without its final newline. -E2BIG where it does not fit. */
-static int read_text(int fd, char *out, size_t size)
-{
-	cleanup_fd int owned = fd;
-	ssize_t n;
-
-	if (fd < 0)
-		return fd;
-	do
-		n = read(owned, out, size);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	if ((size_t)n == size)
-		return -E2BIG;
-	if (n && out[n - 1] == '\n')
-		n--;
-	out[n] = '\0';
-	return 0;
-}
-
-static int read_number(const struct kernel *kernel, const struct pci_address *address, const char *file,
-		       int base, uint32_t *ret_value)
-{
-	char text[32], *end;
-	int r = read_text(function_open(kernel, address, O_RDONLY, file), text, sizeof(text));
-	unsigned long value;
-
-	if (r)
-		return r;
-	errno = 0;
-	value = strtoul(text, &end, base);
-	if (errno || end == text || *end || value > UINT32_MAX)
-		return -EINVAL;
-	*ret_value = (uint32_t)value;
-	return 0;
-}
-
-/* The last component of a link's target below a directory. -ENOENT: no link. */
-static int link_name(int dir, const char *link, char *out, size_t size)
-{
-	char target[1024];
-	const char *name;
-	ssize_t n = readlinkat(dir, link, target, sizeof(target));
-
-	if (n < 0)
-		return -errno;
-	if ((size_t)n == sizeof(target))
-		return -ENAMETOOLONG;
-	target[n] = '\0';
-	name = strrchr(target, '/');
-	name = name ? name + 1 : target;
-	if (strlen(name) >= size)
-		return -ENAMETOOLONG;
-	strcpy(out, name);
-	return 0;
-}
-
-static int group_number(int dir, uint32_t *ret_group)
-{
-	char text[16], *end;
-	int r = link_name(dir, "iommu_group", text, sizeof(text));
-	unsigned long value;
-
-	if (r == -ENOENT) {
-		*ret_group = UINT32_MAX;
-		return 0;
-	}
-	if (r)
-		return r;
-	errno = 0;
-	value = strtoul(text, &end, 10);
-	if (errno || *end || end == text || value >= UINT32_MAX)
-		return -EINVAL;
-	*ret_group = (uint32_t)value;
-	return 0;
-}
-
-int kernel_group_of(const struct kernel *kernel, const struct pci_address *address, uint32_t *ret_group)
-{
-	cleanup_fd int dir = function_open(kernel, address, O_PATH | O_DIRECTORY, "");
-
-	if (dir < 0)
-		return dir == -ENOENT ? -ENODEV : dir;
-	return group_number(dir, ret_group);
-}
-
-static bool net_is_up(const struct kernel *kernel, const char *name)
-{
-	char text[32];
-
-	if (read_text(sys_open(kernel, O_RDONLY, "class/net/%s/flags", name), text, sizeof(text)))
-		return true; /* not to be known: rather refuse than cut off the host */
-	return strtoul(text, NULL, 16) & IFF_UP;
-}
-
-static bool always(const struct kernel *kernel, const char *name)
-{
-	(void)kernel;
-	(void)name;
-	return true;
-}
-
-/*
- * Looks in a /sys/class directory for a device below this function, be it behind a USB controller or an NVMe
- * namespace: its link's target then has the function's address as a component. 1 with its name, 0, -errno.
- */
-static int find_below(const struct kernel *kernel, const char *class, const char *component,
-		      bool (*counts)(const struct kernel *kernel, const char *name), char *out,
-		      size_t size)
-{
-	int fd = sys_open(kernel, O_RDONLY | O_DIRECTORY, "class/%s", class), result = 0;
-	struct dirent *entry;
-	DIR *dir;
-
-	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
-	dir = fdopendir(fd);
-	if (!dir) {
-		fd_close(fd);
-		return -ENOMEM;
-	}
-	while (!result && (entry = readdir(dir))) {
-		char target[1024];
-		ssize_t n = readlinkat(fd, entry->d_name, target, sizeof(target) - 1);
-
-		if (n <= 0)
-			continue;
-		target[n] = '\0';
-		if (strstr(target, component) && counts(kernel, entry->d_name)) {
-			snprintf(out, size, "%.*s", (int)size - 1, entry->d_name);
-			result = 1;
-		}
-	}
-	closedir(dir);
-	return result;
-}
-
-/* What the host would lose. Disks count whether mounted or not: mounts are not sysfs' to tell. */
-static int read_in_use(const struct kernel *kernel, const struct pci_address *address, char *out, size_t size)
-{
-	char text[PCI_ADDRESS_TEXT], component[PCI_ADDRESS_TEXT + 2], name[64];
-	uint32_t vfs;
-	int r;
-
-	snprintf(component, sizeof(component), "/%s/", pci_address_format(address, text));
-	r = find_below(kernel, "net", component, net_is_up, name, sizeof(name));
-	if (r > 0)
-		snprintf(out, size, "network interface %s is up", name);
-	if (r)
-		return r < 0 ? r : 0;
-	r = find_below(kernel, "block", component, always, name, sizeof(name));
-	if (r > 0)
-		snprintf(out, size, "disk %s is on it", name);
-	if (r)
-		return r < 0 ? r : 0;
-	if (!read_number(kernel, address, "sriov_numvfs", 10, &vfs) && vfs)
-		snprintf(out, size, "it has %u virtual functions", (unsigned)vfs);
-	return 0;
-}
-
-static int driver_of(int dir, char *out, size_t size)
-{
-	int r = link_name(dir, "driver", out, size);
-
-	if (r == -ENOENT) {
-		out[0] = '\0';
-		return 0;
-	}
-	return r;
-}
-
-int kernel_function_read(const struct kernel *kernel, const struct pci_address *address,
-			 struct function *ret_function)
-{
-	cleanup_fd int dir = function_open(kernel, address, O_PATH | O_DIRECTORY, "");
-	struct function f = { .facts.address = *address };
-	uint32_t vendor, device, boot_vga;
-	int r;
-
-	if (dir < 0)
-		return dir == -ENOENT ? -ENODEV : dir;
-	if ((r = read_number(kernel, address, "vendor", 16, &vendor)) ||
-	    (r = read_number(kernel, address, "device", 16, &device)) ||
-	    (r = read_number(kernel, address, "class", 16, &f.facts.class_code)) ||
-	    (r = group_number(dir, &f.facts.iommu_group)) ||
-	    (r = driver_of(dir, f.driver, sizeof(f.driver))) ||
-	    (r = read_text(function_open(kernel, address, O_RDONLY, "driver_override"), f.override,
-			   sizeof(f.override))))
-		return r;
-	f.facts.vendor = (uint16_t)vendor;
-	f.facts.device = (uint16_t)device;
-	if (!strcmp(f.override, "(null)")) /* how the kernel prints none */
-		f.override[0] = '\0';
-	/* Only display controllers have the attribute. */
-	f.boot_vga = !read_number(kernel, address, "boot_vga", 10, &boot_vga) && boot_vga;
-	r = read_in_use(kernel, address, f.in_use, sizeof(f.in_use));
-	if (r)
-		return r;
-	*ret_function = f;
-	return 0;
-}
-
-/*
- * Bridges stay with the host: pcieport does not spoil a group, nor does a bridge without a driver. Any other driver
- * on one does, since the group could then not be attached.
- */
-static bool is_bridge(const struct function *f)
-{
-	return f->facts.class_code >> 16 == 0x06;
-}
-
-static int compare_functions(const void *a, const void *b)
-{
-	const struct function *fa = a, *fb = b;
-
-	return pci_address_compare(&fa->facts.address, &fb->facts.address);
-}
-
-static int add_member(const struct kernel *kernel, const char *name, struct group_view *view)
-{
-	struct pci_address address;
-	struct function f;
-	int r;
-
-	if (pci_address_parse(name, &address)) {
-		snprintf(view->not_viable, sizeof(view->not_viable), "has %.40s, which is no PCI function", name);
-		return 0;
-	}
-	r = kernel_function_read(kernel, &address, &f);
-	if (r)
-		return r;
-	if (is_bridge(&f)) {
-		if (f.driver[0] && strcmp(f.driver, "pcieport") && strcmp(f.driver, "pci-stub") &&
-		    !driver_is_vfio(f.driver)) {
-			snprintf(view->not_viable, sizeof(view->not_viable),
-				 ", a bridge that the host runs with %s", f.driver);
-			view->blocker = address;
-			view->has_blocker = true;
-		}
-		return 0;
-	}
-	if (view->n_functions == PROTOCOL_FUNCTIONS_MAX)
-		return -E2BIG;
-	view->functions[view->n_functions++] = f;
-	return 0;
-}
-
-int kernel_group_read(const struct kernel *kernel, uint32_t group, struct group_view *ret_view)
-{
-	int fd = sys_open(kernel, O_RDONLY | O_DIRECTORY, "kernel/iommu_groups/%u/devices", group), r = 0;
-	struct dirent *entry;
-	char name[32];
-	DIR *dir;
-
-	if (fd < 0)
-		return fd == -ENOENT ? -ENODEV : fd;
-	dir = fdopendir(fd);
-	if (!dir) {
-		fd_close(fd);
-		return -ENOMEM;
-	}
-	memset(ret_view, 0, sizeof(*ret_view));
-	ret_view->group = group;
-	/* enable_unsafe_noiommu_mode makes groups that isolate nothing; they are told by this name alone. */
-	if (!read_text(sys_open(kernel, O_RDONLY, "kernel/iommu_groups/%u/name", group), name, sizeof(name)) &&
-	    !strcmp(name, "vfio-noiommu"))
-		strcpy(ret_view->not_viable, "is a no-IOMMU group, which isolates nothing");
-	while (!r && (entry = readdir(dir)))
-		if (entry->d_name[0] != '.')
-			r = add_member(kernel, entry->d_name, ret_view);
-	closedir(dir);
-	if (r)
-		return r;
-	qsort(ret_view->functions, ret_view->n_functions, sizeof(ret_view->functions[0]), compare_functions);
-	return 0;
-}
-
-/* ---- changing ---- */
 
 /* Driver names come from sysfs or a lease record; as a path component they must be just that. */
 static bool is_component(const char *name)
@@ -349,22 +21,22 @@ static bool is_component(const char *name)
 
 int kernel_open_override(const struct kernel *kernel, const struct pci_address *address)
 {
-	return function_open(kernel, address, O_WRONLY, "driver_override");
+	return sysfs_function_open(kernel->sys, address, O_WRONLY, "driver_override");
 }
 
 int kernel_open_unbind(const struct kernel *kernel, const struct pci_address *address)
 {
-	return function_open(kernel, address, O_WRONLY, "driver/unbind");
+	return sysfs_function_open(kernel->sys, address, O_WRONLY, "driver/unbind");
 }
 
 int kernel_open_probe(const struct kernel *kernel)
 {
-	return sys_open(kernel, O_WRONLY, "bus/pci/drivers_probe");
+	return sysfs_open(kernel->sys, O_WRONLY, "bus/pci/drivers_probe");
 }
 
 int kernel_open_bind(const struct kernel *kernel, const char *driver)
 {
 	if (!is_component(driver))
 		return -EINVAL;
-	return sys_open(kernel, O_WRONLY, "bus/pci/drivers/%s/bind", driver);
+	return sysfs_open(kernel->sys, O_WRONLY, "bus/pci/drivers/%s/bind", driver);
 }

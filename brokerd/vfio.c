@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The core's side of /dev/vfio: opens a group, asks whether it is viable, and learns from inotify when the last
- * reference to a lent one is gone (the kernel's own reference is the lease: IN_CLOSE_WRITE comes when the open
- * file is released, its device descriptors, duplicates and passed copies included). It must never keep a
- * group open longer than it takes to send it, but for the time in which it takes one back.
+ * The core's side of /dev/vfio: opens a group, asks whether it is viable, and learns from inotify
+ * when the last reference to a lent one is gone (the kernel's own reference is the lease:
+ * IN_CLOSE_WRITE comes when the open file is released, its device descriptors, duplicates and
+ * passed copies included). It must never keep a group open longer than it takes to send it, but for
+ * the time in which it takes one back.
  *
  * Kernel ABI: linux/vfio.h (VFIO_GROUP_GET_STATUS), inotify(7).
  */
@@ -17,6 +18,8 @@
 #include <linux/openat2.h>
 #include <linux/vfio.h>
 #include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
@@ -100,7 +103,10 @@ int kernel_watch_read(const struct kernel *kernel)
 			return -EIO;
 		if (event.mask & IN_Q_OVERFLOW)
 			return -EOVERFLOW;
-		/* IN_IGNORED follows every removed watch and node; the lease learns of those otherwise. */
+		/*
+		 * IN_IGNORED follows every removed watch and node; the lease learns of those
+		 * otherwise.
+		 */
 		if (event.mask & IN_CLOSE_WRITE)
 			return event.wd;
 	}
@@ -114,8 +120,9 @@ static bool process_lives(int pidfd)
 }
 
 /*
- * prlimit() takes a pid, and pids are used again. The pidfd has been held since the peer connected: while its process
- * lives, the pid is its own. Looked at before and after; in between, a pid cannot go round.
+ * prlimit() takes a pid, and pids are used again. The pidfd has been held since the peer connected:
+ * while its process lives, the pid is its own. Looked at before and after; in between, a pid cannot
+ * go round.
  */
 int kernel_memlock_raise(int pidfd, int pid, uint64_t bytes)
 {

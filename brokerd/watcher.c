@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The watcher: looks at PCI functions through libudev, hears the kernel's uevents through libnl, and tells the core in
- * fixed records. Runs as the helpers' account, may read and nothing else. It must never trust an event to be
- * true or complete: an event only says where to look, and a lost one makes it look everywhere.
+ * The watcher: looks at PCI functions through libudev, hears the kernel's uevents through libnl,
+ * and tells the core in fixed records. Runs as the helpers' account, may read and nothing else. It
+ * must never trust an event to be true or complete: an event only says where to look, and a lost
+ * one makes it look everywhere.
  */
 #include "config.h"
 
@@ -34,7 +35,8 @@ static void copy_text(char *out, size_t size, const char *text)
 	snprintf(out, size, "%.*s", (int)size - 1, text ? text : "");
 }
 
-static uint32_t attribute(struct udev_device *device, const char *name, int base, uint32_t otherwise)
+static uint32_t attribute(struct udev_device *device, const char *name, int base,
+			  uint32_t otherwise)
 {
 	const char *text = udev_device_get_sysattr_value(device, name);
 	unsigned long value;
@@ -67,7 +69,8 @@ static uint32_t group_of(struct udev_device *device)
 		return UINT32_MAX;
 	errno = 0;
 	value = strtoul(name + 1, &end, 10);
-	return errno || end == name + 1 || *end || value >= UINT32_MAX ? UINT32_MAX : (uint32_t)value;
+	return errno || end == name + 1 || *end || value >= UINT32_MAX ? UINT32_MAX
+								       : (uint32_t)value;
 }
 
 static void name_from_hwdb(const struct watcher *watcher, struct udev_device *device,
@@ -78,14 +81,16 @@ static void name_from_hwdb(const struct watcher *watcher, struct udev_device *de
 
 	if (!watcher->hwdb || !modalias)
 		return;
-	udev_list_entry_foreach(entry, udev_hwdb_get_properties_list_entry(watcher->hwdb, modalias, 0)) {
+	udev_list_entry_foreach(entry,
+				udev_hwdb_get_properties_list_entry(watcher->hwdb, modalias, 0)) {
 		const char *key = udev_list_entry_get_name(entry);
 
 		if (!strcmp(key, "ID_VENDOR_FROM_DATABASE"))
 			copy_text(record->vendor_name, sizeof(record->vendor_name),
 				  udev_list_entry_get_value(entry));
 		else if (!strcmp(key, "ID_MODEL_FROM_DATABASE"))
-			copy_text(record->model, sizeof(record->model), udev_list_entry_get_value(entry));
+			copy_text(record->model, sizeof(record->model),
+				  udev_list_entry_get_value(entry));
 	}
 }
 
@@ -147,7 +152,8 @@ static int scan(const struct watcher *watcher)
 		r = tell(watcher, WATCHER_SCAN);
 	if (r >= 0) {
 		udev_list_entry_foreach(entry, udev_enumerate_get_list_entry(enumerate)) {
-			const char *path = udev_list_entry_get_name(entry), *name = strrchr(path, '/');
+			const char *path = udev_list_entry_get_name(entry),
+				   *name = strrchr(path, '/');
 
 			r = name ? look(watcher, name + 1) : 0;
 			if (r)
@@ -159,8 +165,9 @@ static int scan(const struct watcher *watcher)
 }
 
 /*
- * "ACTION@DEVPATH", then KEY=VALUE strings, each with its NUL. Only PCI functions matter here, and of those only which:
- * what is true of it is read from sysfs. A message that does not end in NUL is cut there.
+ * "ACTION@DEVPATH", then KEY=VALUE strings, each with its NUL. Only PCI functions matter here, and
+ * of those only which: what is true of it is read from sysfs. A message that does not end in NUL is
+ * cut there.
  */
 static int take_uevent(const struct watcher *watcher, char *text, size_t size)
 {
@@ -179,7 +186,10 @@ static int take_uevent(const struct watcher *watcher, char *text, size_t size)
 	return pci && slot ? look(watcher, slot) : 0;
 }
 
-/* 0, or -errno of the core's socket: what goes wrong with an event is answered by looking at everything. */
+/*
+ * 0, or -errno of the core's socket: what goes wrong with an event is answered by looking at
+ * everything.
+ */
 static int drain(const struct watcher *watcher)
 {
 	for (;;) {
@@ -190,8 +200,9 @@ static int drain(const struct watcher *watcher)
 		if (n == -NLE_AGAIN || !n)
 			return 0;
 		if (n < 0) {
-			log_notice("watcher: uevents were lost (%s), looking at every function again",
-				   nl_geterror(n));
+			log_notice(
+				"watcher: uevents were lost (%s), looking at every function again",
+				nl_geterror(n));
 			return scan(watcher);
 		}
 		if (!from.nl_pid) /* the kernel; root could forge others */
@@ -218,7 +229,10 @@ static int listen_to_kernel(struct watcher *watcher)
 		log_error("watcher: cannot listen to uevents: %s", nl_geterror(r));
 		return -EIO;
 	}
-	/* As much as net.core.rmem_max lets us have; more needs a capability, and a lost event only costs a scan. */
+	/*
+	 * As much as net.core.rmem_max lets us have; more needs a capability, and a lost event only
+	 * costs a scan.
+	 */
 	nl_socket_set_buffer_size(watcher->netlink, BUFFER, 0);
 	nl_socket_set_msg_buf_size(watcher->netlink, 16384);
 	return 0;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Workers, see worker.h. The parent opens every file beforehand (sysfs checks permission at open); the child closes
- * everything else, goes under a filter of `write` and `exit_group`, and writes. It reports each step over a pipe.
+ * Workers, see worker.h. The parent opens every file beforehand (sysfs checks permission at open);
+ * the child closes everything else, goes under a filter of `write` and `exit_group`, and writes. It
+ * reports each step over a pipe.
  *
- * The child must never touch the heap, libevent or stdio: between fork and the filter it makes five system calls. The
- * parent must never wait for it: its end comes as a readable pidfd.
+ * The child must never touch the heap, libevent or stdio: between fork and the filter it makes five
+ * system calls. The parent must never wait for it: its end comes as a readable pidfd.
  */
 #include "config.h"
 
@@ -101,7 +102,10 @@ size_t work_steps(const struct work *work)
 	return work->n_steps;
 }
 
-/* Closes every descriptor but the steps' and the pipe. The steps' were opened one after another, so are in order. */
+/*
+ * Closes every descriptor but the steps' and the pipe. The steps' were opened one after another, so
+ * are in order.
+ */
 static void keep_only(const struct work *work, int pipe)
 {
 	unsigned from = 0;
@@ -110,7 +114,8 @@ static void keep_only(const struct work *work, int pipe)
 		unsigned next = UINT32_MAX;
 
 		for (size_t i = 0; i < work->n_steps; i++)
-			if ((unsigned)work->steps[i].fd >= from && (unsigned)work->steps[i].fd < next)
+			if ((unsigned)work->steps[i].fd >= from &&
+			    (unsigned)work->steps[i].fd < next)
 				next = (unsigned)work->steps[i].fd;
 		if ((unsigned)pipe >= from && (unsigned)pipe < next)
 			next = (unsigned)pipe;
@@ -122,12 +127,15 @@ static void keep_only(const struct work *work, int pipe)
 	}
 }
 
-static void __attribute__((noreturn)) child(const struct work *work, int pipe,
-					    const struct confine_filter *filter)
+static void __attribute__((noreturn))
+child(const struct work *work, int pipe, const struct confine_filter *filter)
 {
 	struct report report = { 0 };
 
-	/* A core that is gone starts anew and decides by its records; an old worker must not write into that. */
+	/*
+	 * A core that is gone starts anew and decides by its records; an old worker must not write
+	 * into that.
+	 */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	keep_only(work, pipe);
 	if (confine_worker(filter))
@@ -148,12 +156,14 @@ static void __attribute__((noreturn)) child(const struct work *work, int pipe,
 }
 
 /* Which of the work's functions a step is about, counted from 1, and how many there are. */
-static void count_functions(const struct work *work, size_t step, uint32_t *ret_index, uint32_t *ret_total)
+static void count_functions(const struct work *work, size_t step, uint32_t *ret_index,
+			    uint32_t *ret_total)
 {
 	uint32_t index = 0, total = 0;
 
 	for (size_t i = 0; i < work->n_steps; i++) {
-		if (!i || pci_address_compare(&work->steps[i].address, &work->steps[i - 1].address) != 0)
+		if (!i ||
+		    pci_address_compare(&work->steps[i].address, &work->steps[i - 1].address) != 0)
 			total++;
 		if (i == step)
 			index = total;
@@ -168,7 +178,8 @@ static void tell_begun(struct work *work, size_t step)
 
 	if (!work->ops.begun || step >= work->n_steps)
 		return;
-	if (step && !pci_address_compare(&work->steps[step].address, &work->steps[step - 1].address))
+	if (step &&
+	    !pci_address_compare(&work->steps[step].address, &work->steps[step - 1].address))
 		return;
 	count_functions(work, step, &index, &total);
 	work->ops.begun(work->userdata, &work->steps[step].address, index, total);
@@ -252,8 +263,9 @@ int work_start(struct work *work, struct event_base *base, const struct confine_
 	work->on_report = event_new(base, work->pipe, EV_READ | EV_PERSIST, on_report, work);
 	work->on_exit = event_new(base, work->pidfd, EV_READ | EV_PERSIST, on_gone, work);
 	work->on_late = evtimer_new(base, on_late, work);
-	if (!work->on_report || !work->on_exit || !work->on_late || event_add(work->on_report, NULL) ||
-	    event_add(work->on_exit, NULL) || event_add(work->on_late, &limit))
+	if (!work->on_report || !work->on_exit || !work->on_late ||
+	    event_add(work->on_report, NULL) || event_add(work->on_exit, NULL) ||
+	    event_add(work->on_late, &limit))
 		goto lost;
 	/* The files are the child's now; held here, they would only count. */
 	for (size_t i = 0; i < work->n_steps; i++)
@@ -262,8 +274,8 @@ int work_start(struct work *work, struct event_base *base, const struct confine_
 	return 0;
 lost:
 	/*
-	 * A child at work that cannot be watched. No answer from here would be true, so this process ends: started again
-	 * it goes by the records.
+	 * A child at work that cannot be watched. No answer from here would be true, so this
+	 * process ends: started again it goes by the records.
 	 */
 	_exit(70);
 }

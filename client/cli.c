@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker(1): finds the command, and what all commands share: connecting, exit statuses, and messages.
- * Uses the broker only through the public gpubroker.h, like any outsider.
+ * gpubroker(1): finds the command, and what all commands share: connecting, exit statuses, and
+ * messages. Uses the broker only through the public gpubroker.h, like any outsider.
  */
 #include "config.h"
 
@@ -77,12 +77,14 @@ int cli_failed(const struct cli *cli, const struct gpubroker *handle, int r)
 	switch (r) {
 	case -ENOENT:
 	case -ECONNREFUSED:
-		cli_error("no broker answers at %s; the administrator can start it with 'systemctl start "
-			  "gpubroker.socket'",
-			  path);
+		cli_error(
+			"no broker answers at %s; the administrator can start it with 'systemctl start "
+			"gpubroker.socket'",
+			path);
 		return EXIT_NO_BROKER;
 	case -ECONNRESET:
-		cli_error("the broker ended the connection; 'systemctl status gpubroker' may show why");
+		cli_error(
+			"the broker ended the connection; 'systemctl status gpubroker' may show why");
 		return EXIT_NO_BROKER;
 	case -EPROTO:
 	case -EBADMSG:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What gpubroker(1)'s commands share. Each command is a function with the arguments of a main(): argv[0] is
- * the command's name; it returns the exit status.
+ * What gpubroker(1)'s commands share. Each command is a function with the arguments of a main():
+ * argv[0] is the command's name; it returns the exit status.
  */
 #pragma once
 
@@ -11,8 +11,8 @@
 #include "client/gpubroker.h"
 
 /*
- * Exit statuses beside sysexits.h's, for `run`: 127 and 126 as shells have them. The rest, one for each kind of
- * "no", see gpubroker(1).
+ * Exit statuses beside sysexits.h's, for `run`: 127 and 126 as shells have them. The rest, one for
+ * each kind of "no", see gpubroker(1).
  */
 enum cli_exit {
 	EXIT_USAGE_ = 64,
@@ -47,7 +47,9 @@ int cli_failed(const struct cli *cli, const struct gpubroker *handle, int r);
 /* "gpubroker: ..." to standard error, a line. */
 void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Flushes standard output and says so where that failed (a full disk, a closed pipe). Exit status. */
+/*
+ * Flushes standard output and says so where that failed (a full disk, a closed pipe). Exit status.
+ */
 int cli_finish_output(void);
 
 /* Writes text with control characters replaced: names come from devices and files. */

@@ -2,16 +2,16 @@
 /*
  * libgpubroker: claim a GPU from gpubrokerd and get its VFIO descriptors.
  *
- * A handle is one connection. The broker knows the caller by what the kernel said when the handle was
- * opened, so open it in the process that the lease and a raised memory-lock limit are meant for. A handle
- * may be used by one thread at a time. The lease does not hang on the handle: it lasts until the last
- * copy of the group's descriptor is closed, in whatever process.
+ * A handle is one connection. The broker knows the caller by what the kernel said when the handle
+ * was opened, so open it in the process that the lease and a raised memory-lock limit are meant
+ * for. A handle may be used by one thread at a time. The lease does not hang on the handle: it
+ * lasts until the last copy of the group's descriptor is closed, in whatever process.
  *
- * Errors. Functions that return int give 0 for success, a negative errno for a fault (of the kernel, or
- * of the connection), and a positive enum gpubroker_refusal where the broker says no; then
- * gpubroker_reason() has the sentence. -ECONNREFUSED and -ENOENT from gpubroker_open() mean that no
- * broker is there; -EPROTO that the other side does not speak this protocol; -ECONNRESET that the
- * connection ended.
+ * Errors. Functions that return int give 0 for success, a negative errno for a fault (of the
+ * kernel, or of the connection), and a positive enum gpubroker_refusal where the broker says no;
+ * then gpubroker_reason() has the sentence. -ECONNREFUSED and -ENOENT from gpubroker_open() mean
+ * that no broker is there; -EPROTO that the other side does not speak this protocol; -ECONNRESET
+ * that the connection ended.
  *
  * Structs handed out are only ever made larger at their end: read them through the pointer that you
  * were given, never copy or allocate them.
@@ -66,31 +66,41 @@ enum gpubroker_lease_state {
 };
 
 enum gpubroker_step {
-	GPUBROKER_STEP_BIND = 1, /* function `index` of `total` of the group goes to its VFIO driver */
-	GPUBROKER_STEP_OPEN,	 /* the group is checked and opened */
-	GPUBROKER_STEP_RESTORE,	 /* after a failure: function `index` of `total` goes back */
+	GPUBROKER_STEP_BIND =
+		1,	     /* function `index` of `total` of the group goes to its VFIO driver */
+	GPUBROKER_STEP_OPEN, /* the group is checked and opened */
+	GPUBROKER_STEP_RESTORE, /* after a failure: function `index` of `total` goes back */
 };
 
-/* The name that gpubroker(1) prints, as "vfio-ready" or "restoring". Static; "unknown" for others. */
+/*
+ * The name that gpubroker(1) prints, as "vfio-ready" or "restoring". Static; "unknown" for others.
+ */
 const char *gpubroker_status_name(enum gpubroker_status status);
 const char *gpubroker_lease_state_name(enum gpubroker_lease_state state);
 
 /*
- * Connects to the broker's socket (NULL: /run/gpubroker/socket) and agrees on the protocol's version.
- * Blocks until the broker has answered. On success *ret_handle is the caller's, to be given to
- * gpubroker_close(). Its descriptor is close-on-exec. On a refusal (too many connections, another version)
- * *ret_handle is set too, only for gpubroker_reason() and gpubroker_close().
+ * Connects to the broker's socket (NULL: /run/gpubroker/socket) and agrees on the protocol's
+ * version. Blocks until the broker has answered. On success *ret_handle is the caller's, to be
+ * given to gpubroker_close(). Its descriptor is close-on-exec. On a refusal (too many connections,
+ * another version) *ret_handle is set too, only for gpubroker_reason() and gpubroker_close().
  */
 int gpubroker_open(const char *socket_path, struct gpubroker **ret_handle);
 
-/* Closes the connection and frees the handle; NULL is allowed. Leases go on. Always returns NULL. */
+/*
+ * Closes the connection and frees the handle; NULL is allowed. Leases go on. Always returns NULL.
+ */
 struct gpubroker *gpubroker_close(struct gpubroker *handle);
 
-/* The descriptor to poll for POLLIN while gpubroker_claim_continue() says -EAGAIN. Stays the handle's. */
+/*
+ * The descriptor to poll for POLLIN while gpubroker_claim_continue() says -EAGAIN. Stays the
+ * handle's.
+ */
 int gpubroker_fd(const struct gpubroker *handle);
 
-/* The sentence for the handle's latest refusal: the device, the reason, what would help. Never NULL; valid
- * until the handle's next call. */
+/*
+ * The sentence for the handle's latest refusal: the device, the reason, what would help. Never
+ * NULL; valid until the handle's next call.
+ */
 const char *gpubroker_reason(const struct gpubroker *handle);
 
 /* ---- what there is ---- */
@@ -98,8 +108,8 @@ const char *gpubroker_reason(const struct gpubroker *handle);
 struct gpubroker_device {
 	char address[20]; /* "0000:01:00.0" */
 	uint16_t vendor, device, subsystem_vendor, subsystem_device;
-	uint32_t class_code;  /* 24 bits, as in sysfs */
-	int64_t iommu_group;  /* -1: none */
+	uint32_t class_code; /* 24 bits, as in sysfs */
+	int64_t iommu_group; /* -1: none */
 	enum gpubroker_status status;
 	bool allowed;	      /* the policy allows the caller to claim it */
 	uint64_t lease;	      /* 0: not lent */
@@ -122,8 +132,8 @@ struct gpubroker_lease {
 };
 
 /*
- * Called once per device (lease). A value other than 0 ends the calls and is what the listing function
- * returns; the rest of the answer is read and dropped.
+ * Called once per device (lease). A value other than 0 ends the calls and is what the listing
+ * function returns; the rest of the answer is read and dropped.
  */
 typedef int (*gpubroker_device_func)(void *userdata, const struct gpubroker_device *device);
 typedef int (*gpubroker_lease_func)(void *userdata, const struct gpubroker_lease *lease);
@@ -143,8 +153,8 @@ int gpubroker_claim_new(struct gpubroker_claim **ret_claim);
 struct gpubroker_claim *gpubroker_claim_free(struct gpubroker_claim *claim);
 
 /*
- * Adds a DEVICE: a PCI address (the domain may be left out), "iommu-group:N", a device name of the policy,
- * or "any". -EINVAL: it is none of these by its form. -E2BIG: more than 16.
+ * Adds a DEVICE: a PCI address (the domain may be left out), "iommu-group:N", a device name of the
+ * policy, or "any". -EINVAL: it is none of these by its form. -E2BIG: more than 16.
  */
 int gpubroker_claim_add(struct gpubroker_claim *claim, const char *device);
 
@@ -152,8 +162,9 @@ int gpubroker_claim_add(struct gpubroker_claim *claim, const char *device);
 void gpubroker_claim_set_force(struct gpubroker_claim *claim, bool force);
 
 /*
- * Where a rule grants locked memory, the broker raises the caller's RLIMIT_MEMLOCK to what it grants,
- * or to `bytes` if that is less. More than it grants is refused. 0 (the default): what the rule grants.
+ * Where a rule grants locked memory, the broker raises the caller's RLIMIT_MEMLOCK to what it
+ * grants, or to `bytes` if that is less. More than it grants is refused. 0 (the default): what the
+ * rule grants.
  */
 void gpubroker_claim_set_memlock(struct gpubroker_claim *claim, uint64_t bytes);
 
@@ -167,16 +178,17 @@ struct gpubroker_progress {
 typedef void (*gpubroker_progress_func)(void *userdata, const struct gpubroker_progress *progress);
 
 /*
- * Claims all devices or none and blocks until that is decided, which takes as long as host drivers take to
- * let go, usually well under a second. progress may be NULL. On success the claim holds the group
- * descriptors, see below. On a refusal or fault nothing is lent and the host is as before.
+ * Claims all devices or none and blocks until that is decided, which takes as long as host drivers
+ * take to let go, usually well under a second. progress may be NULL. On success the claim holds the
+ * group descriptors, see below. On a refusal or fault nothing is lent and the host is as before.
  */
 int gpubroker_claim_run(struct gpubroker *handle, struct gpubroker_claim *claim,
 			gpubroker_progress_func progress, void *userdata);
 
 /*
- * The same for callers with a loop of their own: start sends the request; then call continue whenever
- * gpubroker_fd() is readable, until it returns something other than -EAGAIN. Neither blocks.
+ * The same for callers with a loop of their own: start sends the request; then call continue
+ * whenever gpubroker_fd() is readable, until it returns something other than -EAGAIN. Neither
+ * blocks.
  */
 int gpubroker_claim_start(struct gpubroker *handle, const struct gpubroker_claim *claim);
 int gpubroker_claim_continue(struct gpubroker *handle, struct gpubroker_claim *claim,

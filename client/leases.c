@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker leases: what is lent to whom since when, as a table or JSON. Reads only; prints each lease as it
- * is told.
+ * gpubroker leases: what is lent to whom since when, as a table or JSON. Reads only; prints each
+ * lease as it is told.
  */
 #include "config.h"
 
@@ -20,7 +20,10 @@ struct output {
 	size_t n;
 };
 
-/* How long ago, in the largest unit that says it: "12s", "5m", "3h", "2d". The exact time is in --json. */
+/*
+ * How long ago, in the largest unit that says it: "12s", "5m", "3h", "2d". The exact time is in
+ * --json.
+ */
 static void held_text(uint64_t since, char out[24])
 {
 	const uint64_t now = (uint64_t)time(NULL), held = now > since ? now - since : 0;
@@ -49,7 +52,8 @@ static void add_json(struct json_object *array, const struct gpubroker_lease *le
 	json_object_object_add(o, "state",
 			       json_object_new_string(gpubroker_lease_state_name(lease->state)));
 	json_object_object_add(o, "since", json_object_new_int64((int64_t)lease->since));
-	json_object_object_add(o, "reason", lease->reason[0] ? json_object_new_string(lease->reason) : NULL);
+	json_object_object_add(o, "reason",
+			       lease->reason[0] ? json_object_new_string(lease->reason) : NULL);
 	json_object_array_add(array, o);
 }
 

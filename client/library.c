@@ -2,9 +2,9 @@
 /*
  * libgpubroker: one connection to the broker and what can be asked over it.
  *
- * Owns the socket and what a claim was granted. It never logs, never exits, and closes every descriptor
- * that it does not hand over. It trusts the daemon no further than it must: sizes and counts of answers
- * are checked as the daemon checks requests.
+ * Owns the socket and what a claim was granted. It never logs, never exits, and closes every
+ * descriptor that it does not hand over. It trusts the daemon no further than it must: sizes and
+ * counts of answers are checked as the daemon checks requests.
  */
 #include "config.h"
 
@@ -87,7 +87,10 @@ static int refused(struct gpubroker *handle, const struct message_refusal *refus
 	return refusal->reason && refusal->reason < INT32_MAX ? (int)refusal->reason : -EPROTO;
 }
 
-/* One answer, of exact size, or -errno (-EAGAIN: none yet). Descriptors only where the caller has room. */
+/*
+ * One answer, of exact size, or -errno (-EAGAIN: none yet). Descriptors only where the caller has
+ * room.
+ */
 static int receive(struct gpubroker *handle, union answer *answer, int *fds, size_t max_fds,
 		   size_t *ret_n_fds)
 {
@@ -134,7 +137,9 @@ static int send_request(struct gpubroker *handle, const void *request, size_t si
 {
 	int r = passfd_send(handle->fd, request, size, NULL, 0);
 
-	/* A broker that has dropped us may have said why before it did: that answer is still there. */
+	/*
+	 * A broker that has dropped us may have said why before it did: that answer is still there.
+	 */
 	return r == -EPIPE || r == -ECONNRESET ? 0 : r;
 }
 
@@ -164,11 +169,15 @@ int gpubroker_open(const char *socket_path, struct gpubroker **ret_handle)
 	if (!r)
 		r = receive_wait(handle, &answer);
 	if (!r && answer.type == MESSAGE_REFUSAL) {
-		/* The handle lives on for its reason; whatever is asked of it meets a closed connection. */
+		/*
+		 * The handle lives on for its reason; whatever is asked of it meets a closed
+		 * connection.
+		 */
 		r = refused(handle, &answer.refusal);
 		if (r > 0)
 			*ret_handle = TAKE_PTR(handle);
-	} else if (!r && (answer.type != MESSAGE_WELCOME || answer.welcome.version != PROTOCOL_VERSION)) {
+	} else if (!r &&
+		   (answer.type != MESSAGE_WELCOME || answer.welcome.version != PROTOCOL_VERSION)) {
 		r = -EPROTO;
 	}
 	if (!r) {
@@ -214,9 +223,12 @@ const char *gpubroker_status_name(enum gpubroker_status status)
 const char *gpubroker_lease_state_name(enum gpubroker_lease_state state)
 {
 	static const char *const names[] = {
-		[GPUBROKER_LEASE_PREPARING] = "preparing", [GPUBROKER_LEASE_READY] = "ready",
-		[GPUBROKER_LEASE_LEASED] = "leased",	   [GPUBROKER_LEASE_RELEASING] = "releasing",
-		[GPUBROKER_LEASE_RESTORING] = "restoring", [GPUBROKER_LEASE_STUCK] = "stuck",
+		[GPUBROKER_LEASE_PREPARING] = "preparing",
+		[GPUBROKER_LEASE_READY] = "ready",
+		[GPUBROKER_LEASE_LEASED] = "leased",
+		[GPUBROKER_LEASE_RELEASING] = "releasing",
+		[GPUBROKER_LEASE_RESTORING] = "restoring",
+		[GPUBROKER_LEASE_STUCK] = "stuck",
 	};
 
 	return (size_t)state < ARRAY_SIZE(names) && names[state] ? names[state] : "unknown";
@@ -276,8 +288,8 @@ static int tell_lease(const struct message_lease *m, gpubroker_lease_func func, 
 	return func(userdata, &lease);
 }
 
-static int list(struct gpubroker *handle, enum message_type request_type, gpubroker_device_func on_device,
-		gpubroker_lease_func on_lease, void *userdata)
+static int list(struct gpubroker *handle, enum message_type request_type,
+		gpubroker_device_func on_device, gpubroker_lease_func on_lease, void *userdata)
 {
 	const struct message_plain request = { .type = request_type };
 	int r = send_request(handle, &request, sizeof(request)), result = 0;
@@ -342,7 +354,8 @@ struct gpubroker_claim *gpubroker_claim_free(struct gpubroker_claim *claim)
 /* A policy's device name, see gpubroker.policy(5). */
 static bool is_name(const char *text)
 {
-	size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.");
+	size_t n =
+		strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.");
 
 	return n && !text[n] && n < PROTOCOL_NAME_MAX && !strchr("0123456789_-.", text[0]);
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker list: the GPUs (or every PCI function) as a table for people or JSON for programs. Reads only;
- * owns the snapshot that it prints.
+ * gpubroker list: the GPUs (or every PCI function) as a table for people or JSON for programs.
+ * Reads only; owns the snapshot that it prints.
  */
 #include "config.h"
 
 #include "client/cli.h"
+#include "client/function.h"
 #include "client/util.h"
 
 #include <getopt.h>
@@ -25,18 +26,12 @@ struct table {
 	bool all;
 };
 
-/* A display controller or a processing accelerator: what this program exists for. */
-static bool is_gpu(const struct gpubroker_device *device)
-{
-	return device->class_code >> 16 == 0x03 || device->class_code >> 16 == 0x12;
-}
-
 static int add_row(void *userdata, const struct gpubroker_device *device)
 {
 	struct table *table = userdata;
 	struct row *rows, *row;
 
-	if (!table->all && !is_gpu(device))
+	if (!table->all && !class_is_gpu(device->class_code))
 		return 0;
 	rows = reallocarray(table->rows, table->n_rows + 1, sizeof(*rows));
 	if (!rows)
@@ -78,13 +73,17 @@ static void print_json(const struct table *table)
 		snprintf(hex, sizeof(hex), "%04x", d->subsystem_device);
 		json_object_object_add(o, "subsystem_device", json_object_new_string(hex));
 		json_object_object_add(o, "vendor_name",
-				       d->vendor_name[0] ? json_object_new_string(d->vendor_name) : NULL);
-		json_object_object_add(o, "model", d->model[0] ? json_object_new_string(d->model) : NULL);
+				       d->vendor_name[0] ? json_object_new_string(d->vendor_name)
+							 : NULL);
+		json_object_object_add(o, "model",
+				       d->model[0] ? json_object_new_string(d->model) : NULL);
 		snprintf(hex, sizeof(hex), "%06x", d->class_code & 0xffffff);
 		json_object_object_add(o, "class", json_object_new_string(hex));
-		json_object_object_add(o, "driver", d->driver[0] ? json_object_new_string(d->driver) : NULL);
+		json_object_object_add(o, "driver",
+				       d->driver[0] ? json_object_new_string(d->driver) : NULL);
 		json_object_object_add(o, "iommu_group",
-				       d->iommu_group < 0 ? NULL : json_object_new_int64(d->iommu_group));
+				       d->iommu_group < 0 ? NULL
+							  : json_object_new_int64(d->iommu_group));
 		json_object_object_add(o, "status",
 				       json_object_new_string(gpubroker_status_name(d->status)));
 		json_object_object_add(o, "allowed", json_object_new_boolean(d->allowed));
@@ -94,7 +93,8 @@ static void print_json(const struct table *table)
 				       d->lease ? json_object_new_int64(d->holder_uid) : NULL);
 		json_object_array_add(array, o);
 	}
-	puts(json_object_to_json_string_ext(array, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+	puts(json_object_to_json_string_ext(array, JSON_C_TO_STRING_PRETTY |
+							   JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(array);
 }
 
@@ -120,7 +120,10 @@ static const char *cell(const struct row *row, int column)
 	}
 }
 
-/* Takes columns from the two that hold prose until the line fits, down to what still says something. */
+/*
+ * Takes columns from the two that hold prose until the line fits, down to what still says
+ * something.
+ */
 static void fit(int widths[N_COLUMNS], int columns)
 {
 	int total = 2 * (N_COLUMNS - 1);
@@ -177,8 +180,9 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 			return EXIT_USAGE_;
 	}
 	if (optind < argc) {
-		cli_error("list takes no argument '%s'; it shows all GPUs, with --all all PCI functions",
-			  argv[optind]);
+		cli_error(
+			"list takes no argument '%s'; it shows all GPUs, with --all all PCI functions",
+			argv[optind]);
 		return EXIT_USAGE_;
 	}
 
@@ -194,7 +198,8 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 		else if (table.n_rows)
 			print_table(&table);
 		else
-			cli_error("there is no GPU on this host; 'gpubroker list --all' shows every PCI function");
+			cli_error(
+				"there is no GPU on this host; 'gpubroker list --all' shows every PCI function");
 		r = cli_finish_output();
 	}
 	free(table.rows);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Packets with descriptors. Owns no state. It must never block, never let a descriptor through that
- * was not asked for, and never leave one open that it does not hand to the caller: what the kernel has
- * installed for us is closed on every path that is not success.
+ * was not asked for, and never leave one open that it does not hand to the caller: what the kernel
+ * has installed for us is closed on every path that is not success.
  */
 #include "config.h"
 
@@ -50,9 +50,9 @@ ssize_t passfd_receive(int socket, void *packet, size_t size, int *fds, size_t m
 		       size_t *ret_n_fds)
 {
 	/*
-	 * Room for one more than anybody may send: a surplus then shows as a number, not as a cut. The kernel
-	 * fills the padding too, so there may come one more than was reckoned for: count what fits, not what
-	 * was meant.
+	 * Room for one more than anybody may send: a surplus then shows as a number, not as a cut.
+	 * The kernel fills the padding too, so there may come one more than was reckoned for: count
+	 * what fits, not what was meant.
 	 */
 	union {
 		struct cmsghdr header;
@@ -75,7 +75,8 @@ ssize_t passfd_receive(int socket, void *packet, size_t size, int *fds, size_t m
 	if (n < 0)
 		return -errno;
 
-	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message); cmsg; cmsg = CMSG_NXTHDR(&message, cmsg)) {
+	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message); cmsg;
+	     cmsg = CMSG_NXTHDR(&message, cmsg)) {
 		size_t room = ARRAY_SIZE(received) - n_received, here;
 
 		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)

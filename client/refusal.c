@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Turns a refusal's numbers into one sentence. Pure. It never trusts that a string in the message ends,
- * and it must name the thing, the reason and what would help in every case: a user's first error message
- * should teach something true.
+ * Turns a refusal's numbers into one sentence. Pure. It never trusts that a string in the message
+ * ends, and it must name the thing, the reason and what would help in every case: a user's first
+ * error message should teach something true.
  */
 #include "config.h"
 
@@ -43,8 +43,9 @@ static struct subject holder_of(const struct message_refusal *r, const struct re
 		snprintf(s.text, sizeof(s.text), "%s (pid %" PRIu32 ", lease %" PRIu64 ")", name,
 			 r->holder_pid, r->lease);
 	else
-		snprintf(s.text, sizeof(s.text), "uid %" PRIu32 " (pid %" PRIu32 ", lease %" PRIu64 ")",
-			 r->holder_uid, r->holder_pid, r->lease);
+		snprintf(s.text, sizeof(s.text),
+			 "uid %" PRIu32 " (pid %" PRIu32 ", lease %" PRIu64 ")", r->holder_uid,
+			 r->holder_pid, r->lease);
 	return s;
 }
 
@@ -56,14 +57,17 @@ static void format_policy(const struct message_refusal *r, const char *what, cha
 	pci_address_format(&r->other, other);
 	if (r->rule[0] && r->has_other)
 		snprintf(out, size,
-			 "%s shares IOMMU group %" PRIu32 " with %s, which the policy denies you (%.*s)", what,
-			 r->group, other, rule_max, r->rule);
+			 "%s shares IOMMU group %" PRIu32
+			 " with %s, which the policy denies you (%.*s)",
+			 what, r->group, other, rule_max, r->rule);
 	else if (r->rule[0])
-		snprintf(out, size, "the policy denies you %s (%.*s); only the administrator can change that",
+		snprintf(out, size,
+			 "the policy denies you %s (%.*s); only the administrator can change that",
 			 what, rule_max, r->rule);
 	else if (r->has_other)
 		snprintf(out, size,
-			 "%s shares IOMMU group %" PRIu32 " with %s, which no rule allows you to claim; "
+			 "%s shares IOMMU group %" PRIu32
+			 " with %s, which no rule allows you to claim; "
 			 "the administrator can add one to /etc/gpubroker/policy.d/",
 			 what, r->group, other);
 	else
@@ -81,8 +85,8 @@ static void format_failed(const struct message_refusal *r, const char *what, cha
 	if (r->has_other)
 		what = pci_address_format(&r->other, other);
 	if (r->error)
-		snprintf(out, size, "%s: %.*s: %s; everything was put back as it was", what, detail_max,
-			 r->detail, strerror(r->error));
+		snprintf(out, size, "%s: %.*s: %s; everything was put back as it was", what,
+			 detail_max, r->detail, strerror(r->error));
 	else
 		snprintf(out, size, "%s: %.*s; everything was put back as it was", what, detail_max,
 			 r->detail);
@@ -104,20 +108,26 @@ void refusal_format(const struct message_refusal *r, const struct refusal_names 
 		format_policy(r, what, out, size);
 		return;
 	case GPUBROKER_REFUSED_BUSY:
-		snprintf(out, size, "%s is %s %s; try again when it is free, see 'gpubroker leases'", what,
+		snprintf(out, size,
+			 "%s is %s %s; try again when it is free, see 'gpubroker leases'", what,
 			 r->detail[0] ? "on its way back to the host from" : "leased to",
 			 holder_of(r, names).text);
 		return;
 	case GPUBROKER_REFUSED_STUCK:
-		snprintf(out, size,
-			 "%s is stuck (%.*s): the kernel has not finished with it, so nobody can have it; "
-			 "'gpubroker leases' shows since when",
-			 what, detail_max, r->detail);
+		snprintf(
+			out, size,
+			"%s is stuck (%.*s): the kernel has not finished with it, so nobody can have it; "
+			"'gpubroker leases' shows since when",
+			what, detail_max, r->detail);
 		return;
 	case GPUBROKER_REFUSED_NO_DEVICE:
-		snprintf(out, size, "there is no %s%s on this host; 'gpubroker list --all' shows what there is",
-			 r->has_address ? "PCI function " : r->name[0] ? "PCI function that is " : "",
-			 !strcmp(what, "any GPU") ? "GPU" : what);
+		snprintf(
+			out, size,
+			"there is no %s%s on this host; 'gpubroker list --all' shows what there is",
+			r->has_address ? "PCI function "
+			: r->name[0]   ? "PCI function that is "
+				       : "",
+			!strcmp(what, "any GPU") ? "GPU" : what);
 		return;
 	case GPUBROKER_REFUSED_NO_NAME:
 		snprintf(out, size,
@@ -126,62 +136,72 @@ void refusal_format(const struct message_refusal *r, const struct refusal_names 
 			 what);
 		return;
 	case GPUBROKER_REFUSED_NO_GROUP:
-		snprintf(out, size,
-			 "%s has no IOMMU group, so it cannot be lent safely; switch the IOMMU on in the "
-			 "firmware and kernel (intel_iommu=on, or AMD's default), or use another slot",
-			 what);
+		snprintf(
+			out, size,
+			"%s has no IOMMU group, so it cannot be lent safely; switch the IOMMU on in the "
+			"firmware and kernel (intel_iommu=on, or AMD's default), or use another slot",
+			what);
 		return;
 	case GPUBROKER_REFUSED_NOT_VIABLE:
 		snprintf(out, size,
-			 "%s cannot be lent: its IOMMU group %" PRIu32 " %s%s%.*s; another slot may give it "
+			 "%s cannot be lent: its IOMMU group %" PRIu32
+			 " %s%s%.*s; another slot may give it "
 			 "a group of its own",
 			 what, r->group, r->has_other ? "has " : "", other, detail_max, r->detail);
 		return;
 	case GPUBROKER_REFUSED_BOOT_VGA:
 		if (r->detail[0])
-			snprintf(out, size,
-				 "%s is the boot VGA and shows the host's console; a rule allows it, add "
-				 "--force if you are sure",
-				 what);
+			snprintf(
+				out, size,
+				"%s is the boot VGA and shows the host's console; a rule allows it, add "
+				"--force if you are sure",
+				what);
 		else
-			snprintf(out, size,
-				 "%s is the boot VGA and shows the host's console; it takes a rule with "
-				 "boot-vga and --force to claim it",
-				 what);
+			snprintf(
+				out, size,
+				"%s is the boot VGA and shows the host's console; it takes a rule with "
+				"boot-vga and --force to claim it",
+				what);
 		return;
 	case GPUBROKER_REFUSED_IN_USE:
 		snprintf(out, size, "%s is in use by the host: %s%s%.*s; stop that first", what,
-			 r->has_other ? other : "", r->has_other ? ": " : "", detail_max, r->detail);
+			 r->has_other ? other : "", r->has_other ? ": " : "", detail_max,
+			 r->detail);
 		return;
 	case GPUBROKER_REFUSED_MEMLOCK:
 		if (!r->limit)
-			snprintf(out, size,
-				 "no rule grants you locked memory with %s; leave --memlock out, or ask the "
-				 "administrator for a rule with memlock",
-				 what);
+			snprintf(
+				out, size,
+				"no rule grants you locked memory with %s; leave --memlock out, or ask the "
+				"administrator for a rule with memlock",
+				what);
 		else
-			snprintf(out, size,
-				 "more locked memory was asked for than the rule for %s grants (%" PRIu64
-				 " MiB, %.*s); ask for less with --memlock",
-				 what, r->limit >> 20, (int)sizeof(r->rule) - 1, r->rule);
+			snprintf(
+				out, size,
+				"more locked memory was asked for than the rule for %s grants (%" PRIu64
+				" MiB, %.*s); ask for less with --memlock",
+				what, r->limit >> 20, (int)sizeof(r->rule) - 1, r->rule);
 		return;
 	case GPUBROKER_REFUSED_QUOTA:
-		snprintf(out, size, "%.*s; end some and try again",
-			 detail_max, r->detail[0] ? r->detail : "you have too many connections to the broker");
+		snprintf(out, size, "%.*s; end some and try again", detail_max,
+			 r->detail[0] ? r->detail : "you have too many connections to the broker");
 		return;
 	case GPUBROKER_REFUSED_FAILED:
 		format_failed(r, what, out, size);
 		return;
 	case GPUBROKER_REFUSED_NOT_READY:
-		snprintf(out, size,
-			 "the broker has no valid policy, so it lends nothing; 'systemctl status gpubroker' "
-			 "shows the administrator why");
+		snprintf(
+			out, size,
+			"the broker has no valid policy, so it lends nothing; 'systemctl status gpubroker' "
+			"shows the administrator why");
 		return;
 	case GPUBROKER_REFUSED_VERSION:
-		snprintf(out, size,
-			 "the broker speaks another version of the protocol; restart it after the upgrade");
+		snprintf(
+			out, size,
+			"the broker speaks another version of the protocol; restart it after the upgrade");
 		return;
 	}
-	snprintf(out, size, "%s was refused for a reason that this version does not know (%" PRIu32 ")", what,
+	snprintf(out, size,
+		 "%s was refused for a reason that this version does not know (%" PRIu32 ")", what,
 		 r->reason);
 }

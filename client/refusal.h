@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The sentences for what the broker refuses. The daemon sends numbers; here they become text that names the
- * device, the reason, and what would help.
+ * The sentences for what the broker refuses. The daemon sends numbers; here they become text that
+ * names the device, the reason, and what would help.
  */
 #pragma once
 
@@ -15,6 +15,8 @@ struct refusal_names {
 	void (*user)(uint32_t uid, char *out, size_t size);
 };
 
-/* Writes one sentence without a final newline into out. The message's strings may lack their NUL. */
-void refusal_format(const struct message_refusal *refusal, const struct refusal_names *names, char *out,
-		    size_t size);
+/*
+ * Writes one sentence without a final newline into out. The message's strings may lack their NUL.
+ */
+void refusal_format(const struct message_refusal *refusal, const struct refusal_names *names,
+		    char *out, size_t size);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker run: claims devices, then becomes COMMAND, with the lent descriptors put under its own opens.
+ * gpubroker run: claims devices, then becomes COMMAND, with the lent descriptors put under its own
+ * opens.
  *
- * The claim is made by the very process that is going to be COMMAND, since a raised memory-lock limit belongs
- * to the claimer and because COMMAND then is what was started: its pid, its parent, its terminal, its exit status.
- * Nothing of ours stands between it and its signals. After supervise_start() this file does nothing but exec.
+ * The claim is made by the very process that is going to be COMMAND, since a raised memory-lock
+ * limit belongs to the claimer and because COMMAND then is what was started: its pid, its parent,
+ * its terminal, its exit status. Nothing of ours stands between it and its signals. After
+ * supervise_start() this file does nothing but exec.
  */
 #include "config.h"
 
@@ -27,15 +29,16 @@ static void on_progress(void *userdata, const struct gpubroker_progress *p)
 	(void)userdata;
 	switch (p->step) {
 	case GPUBROKER_STEP_BIND:
-		fprintf(stderr, "%s: binding %" PRIu32 " of %" PRIu32 " to its VFIO driver\n", p->address,
-			p->index, p->total);
+		fprintf(stderr, "%s: binding %" PRIu32 " of %" PRIu32 " to its VFIO driver\n",
+			p->address, p->index, p->total);
 		break;
 	case GPUBROKER_STEP_OPEN:
-		fprintf(stderr, "%s: opening IOMMU group %" PRIu32 "\n", p->address, p->iommu_group);
+		fprintf(stderr, "%s: opening IOMMU group %" PRIu32 "\n", p->address,
+			p->iommu_group);
 		break;
 	case GPUBROKER_STEP_RESTORE:
-		fprintf(stderr, "%s: giving back %" PRIu32 " of %" PRIu32 " to the host\n", p->address,
-			p->index, p->total);
+		fprintf(stderr, "%s: giving back %" PRIu32 " of %" PRIu32 " to the host\n",
+			p->address, p->index, p->total);
 		break;
 	}
 }
@@ -67,8 +70,8 @@ static bool parse_size(const char *text, uint64_t *ret_bytes)
 }
 
 /*
- * Where COMMAND would be found, so that a typing mistake does not take a GPU from the host first. Follows execvp():
- * 0, EXIT_NOT_FOUND or EXIT_CANNOT_EXEC.
+ * Where COMMAND would be found, so that a typing mistake does not take a GPU from the host first.
+ * Follows execvp(): 0, EXIT_NOT_FOUND or EXIT_CANNOT_EXEC.
  */
 static int check_command(const char *command)
 {
@@ -98,7 +101,10 @@ static int check_command(const char *command)
 	return denied ? EXIT_CANNOT_EXEC : EXIT_NOT_FOUND;
 }
 
-/* A VM's memory is locked while a device is attached: say so before the VMM fails with a bare "-12". */
+/*
+ * A VM's memory is locked while a device is attached: say so before the VMM fails with a bare
+ * "-12".
+ */
 static void warn_memlock(const struct gpubroker_claim *claim)
 {
 	const struct passwd *user = getpwuid(getuid());
@@ -110,11 +116,13 @@ static void warn_memlock(const struct gpubroker_claim *claim)
 		return;
 	if (pages > 0 && page > 0 && limit.rlim_cur / (rlim_t)page >= (rlim_t)pages)
 		return;
-	cli_error("warning: only %" PRIu64 " KiB of memory may be locked, so a VM with more than that will "
-		  "fail with \"-12 (Cannot allocate memory)\"; a rule in /etc/gpubroker/policy.d/ lifts "
-		  "that: allow user %s claim address %s memlock 16G",
-		  (uint64_t)limit.rlim_cur >> 10, user ? user->pw_name : "NAME",
-		  gpubroker_claim_grant(claim, 0)->address);
+	cli_error(
+		"warning: only %" PRIu64
+		" KiB of memory may be locked, so a VM with more than that will "
+		"fail with \"-12 (Cannot allocate memory)\"; a rule in /etc/gpubroker/policy.d/ lifts "
+		"that: allow user %s claim address %s memlock 16G",
+		(uint64_t)limit.rlim_cur >> 10, user ? user->pw_name : "NAME",
+		gpubroker_claim_grant(claim, 0)->address);
 }
 
 static int lend_and_exec(struct gpubroker_claim *claim, char **argv)
@@ -159,9 +167,10 @@ static int add_device(struct gpubroker_claim *claim, const char *device)
 		cli_error("more than %d devices in one claim", GROUPS_MAX);
 		return EXIT_USAGE_;
 	default:
-		cli_error("'%s' is no device: give a PCI address as 0000:01:00.0 or 01:00.0, iommu-group:N, a "
-			  "name from the policy, or any; 'gpubroker list' shows the addresses",
-			  device);
+		cli_error(
+			"'%s' is no device: give a PCI address as 0000:01:00.0 or 01:00.0, iommu-group:N, a "
+			"name from the policy, or any; 'gpubroker list' shows the addresses",
+			device);
 		return EXIT_USAGE_;
 	}
 }
@@ -192,9 +201,10 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim)
 			break;
 		case 'm':
 			if (!parse_size(optarg, &bytes)) {
-				cli_error("--memlock '%s' is no size: give a number of bytes above 0, or with K, "
-					  "M, G or T, as 8G",
-					  optarg);
+				cli_error(
+					"--memlock '%s' is no size: give a number of bytes above 0, or with K, "
+					"M, G or T, as 8G",
+					optarg);
 				return EXIT_USAGE_;
 			}
 			gpubroker_claim_set_memlock(claim, bytes);
@@ -204,7 +214,8 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim)
 		}
 	}
 	if (optind == argc) {
-		cli_error("run needs a COMMAND, as in: gpubroker run --gpu 01:00.0 -- qemu-system-x86_64 ...");
+		cli_error(
+			"run needs a COMMAND, as in: gpubroker run --gpu 01:00.0 -- qemu-system-x86_64 ...");
 		return EXIT_USAGE_;
 	}
 	return any ? add_device(claim, "any") : 0;

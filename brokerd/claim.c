@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A claim, from the request to the grant or the refusal:
+ *
+ *	select.c: which groups, and may they be had -> record -> bind (lending.c) -> open -> check -> send -> close
+ *
+ * Owns claims. A claim is all or nothing: as soon as one of its groups fails, all are put back, and
+ * only then is the peer told. It must never begin with a group that is not recorded, nor keep a
+ * lent group open: between open and close nothing else happens in this process.
+ */
+#include "config.h"
+
+#include "brokerd/claim.h"
+#include "brokerd/group.h"
+#include "brokerd/lending.h"
+#include "brokerd/log.h"
+#include "brokerd/record.h"
+#include "client/util.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+void claim_step(struct lease *lease, enum gpubroker_step step, const struct pci_address *address,
+		uint32_t index, uint32_t total)
+{
+	const struct message_step message = {
+		.type = MESSAGE_STEP,
+		.step = step,
+		.address = *address,
+		.group = lease->group,
+		.index = index,
+		.total = total,
+	};
+
+	if (lease->claim && lease->claim->peer)
+		peer_step(lease->claim->peer, &message);
+}
+
+void claim_fail(struct claim *claim, const struct lease *lease, const struct pci_address *address,
+		const char *what, int error)
+{
+	if (claim->failed)
+		return;
+	claim->failed = true;
+	claim->refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
+	claim->refusal.group = lease->group;
+	claim->refusal.address = lease->asked;
+	claim->refusal.has_address = 1;
+	if (address && pci_address_compare(address, &lease->asked) != 0) {
+		claim->refusal.other = *address;
+		claim->refusal.has_other = 1;
+	}
+	snprintf(claim->refusal.detail, sizeof(claim->refusal.detail), "%s", what);
+	claim->refusal.error = error;
+}
+
+void claim_stuck(struct claim *claim, const struct lease *lease, const struct pci_address *address)
+{
+	if (!claim->failed) {
+		claim->failed = true;
+		refuse_held(&claim->refusal, lease, address);
+	}
+	claim_advance(claim);
+}
+
+void claim_forget(struct claim *claim, struct lease *lease)
+{
+	lease->claim = NULL;
+	for (size_t i = 0; i < claim->n; i++)
+		if (claim->leases[i] == lease)
+			claim->leases[i] = NULL;
+}
+
+static void log_refused(const struct peer *peer, const struct message_refusal *r)
+{
+	char address[PCI_ADDRESS_TEXT] = "-";
+
+	if (r->has_address)
+		pci_address_format(&r->address, address);
+	log_info("uid=%" PRIu32 " pid=%" PRIu32
+		 " device=%s name=%.*s rule=%s outcome=refused reason=%s",
+		 peer->uid, peer->pid, address, PROTOCOL_NAME_MAX - 1, r->name[0] ? r->name : "-",
+		 r->rule[0] ? r->rule : "-", refusal_name(r->reason));
+}
+
+static void claim_free(struct claim *claim)
+{
+	for (size_t i = 0; i < claim->n; i++) {
+		free(claim->views[i]);
+		if (claim->leases[i])
+			claim->leases[i]->claim = NULL;
+	}
+	if (claim->peer)
+		claim->peer->claim = NULL;
+	TAILQ_REMOVE(&claim->daemon->claims, claim, link);
+	free(claim);
+}
+
+/*
+ * Sends all groups in one packet, so that a peer has all or none. 0, or what failed for which
+ * lease.
+ */
+static int claim_send(struct claim *claim, const int *fds, size_t *ret_which, const char **ret_what)
+{
+	struct message_grant grant = {
+		.type = MESSAGE_GRANT,
+		.n_groups = (uint32_t)claim->n,
+		.memlock = claim->memlock,
+	};
+	struct peer *peer = claim->peer;
+	int r;
+
+	*ret_which = 0;
+	if (claim->memlock) {
+		*ret_what = "raising the limit of locked memory";
+		r = kernel_memlock_raise(peer->pidfd, (int)peer->pid, claim->memlock);
+		if (r == -EPERM) {
+			/*
+			 * Started without CAP_SYS_RESOURCE. The device is as good; `run` will warn
+			 * of the limit.
+			 */
+			log_error(
+				"a rule grants memlock, but the broker has no CAP_SYS_RESOURCE to raise it");
+			grant.memlock = 0;
+		} else if (r) {
+			return r;
+		}
+	}
+	for (size_t i = 0; i < claim->n; i++) {
+		grant.groups[i].lease = claim->leases[i]->id;
+		grant.groups[i].group = claim->leases[i]->group;
+		grant.groups[i].address = claim->asked[i];
+	}
+	*ret_what = "sending it";
+	return peer_grant(peer, &grant, fds, claim->n);
+}
+
+/* Opens every group, sends, closes. Between open and close nothing else happens in this process. */
+static void claim_grant(struct claim *claim)
+{
+	struct daemon *daemon = claim->daemon;
+	int fds[PROTOCOL_SELECTORS_MAX], r = 0;
+	size_t n = 0, which = 0;
+	const char *what = "";
+
+	for (; !r && n < claim->n; n++) {
+		struct lease *lease = claim->leases[n];
+
+		which = n;
+		what = "opening its IOMMU group";
+		claim_step(lease, GPUBROKER_STEP_OPEN, &claim->asked[n], (uint32_t)n + 1,
+			   (uint32_t)claim->n);
+		r = fds[n] = kernel_group_open(&daemon->kernel, lease->group);
+		if (r < 0)
+			break;
+		r = kernel_group_viable(fds[n]);
+		if (r) {
+			what = "the kernel finds its IOMMU group not viable: something in it is still bound to a "
+			       "host driver";
+			r = r == -EPERM ? -EBUSY : r;
+		} else {
+			what = "watching its IOMMU group";
+			lease->watch = r = kernel_group_watch(&daemon->kernel, lease->group);
+			r = r < 0 ? r : 0;
+		}
+	}
+	if (!r)
+		r = claim_send(claim, fds, &which, &what);
+	for (size_t i = 0; i < claim->n; i++) {
+		struct lease *lease = claim->leases[i];
+
+		if (!r) {
+			lease_advance(lease, LEASE_SENT);
+		} else {
+			/* What we close ourselves is no end of a lease. */
+			kernel_group_unwatch(&daemon->kernel, lease->watch);
+			lease->watch = -1;
+		}
+		if (i < n)
+			fd_close(fds[i]);
+	}
+	if (r)
+		claim_fail(claim, claim->leases[which], NULL, what, -r);
+}
+
+static void claim_granted(struct claim *claim)
+{
+	for (size_t i = 0; i < claim->n; i++) {
+		char text[PCI_ADDRESS_TEXT];
+
+		log_info("lease=%" PRIu64 " uid=%" PRIu32 " pid=%" PRIu32
+			 " device=%s group=%" PRIu32 " rule=%s outcome=granted",
+			 claim->leases[i]->id, claim->peer->uid, claim->peer->pid,
+			 pci_address_format(&claim->asked[i], text), claim->leases[i]->group,
+			 claim->rules[i]);
+	}
+	claim_free(claim);
+}
+
+/*
+ * Looks where the claim stands and does what is next: nothing while a worker is at it, the grant
+ * when all groups are ready, and after a failure first the way back, then the answer.
+ */
+void claim_advance(struct claim *claim)
+{
+	struct daemon *daemon = claim->daemon;
+	size_t ready = 0, under_way = 0;
+	struct peer *peer;
+
+	for (size_t i = 0; i < claim->n; i++) {
+		struct lease *lease = claim->leases[i];
+
+		if (!lease || lease->state == GPUBROKER_LEASE_STUCK)
+			continue;
+		if (lease->state == GPUBROKER_LEASE_READY)
+			ready++;
+		else if (lease->work)
+			under_way++;
+	}
+	if (!claim->peer && !claim->failed)
+		claim_fail(claim, claim->leases[0], NULL, "the claimer is gone", 0);
+	if (!claim->failed && ready == claim->n) {
+		claim_grant(claim);
+		if (!claim->failed) {
+			claim_granted(claim);
+			return;
+		}
+	}
+	if (!claim->failed || under_way)
+		return;
+
+	/* Failed, and no worker is at it: each group that is not on its way back goes now. */
+	for (size_t i = 0; i < claim->n; i++) {
+		struct lease *lease = claim->leases[i];
+
+		if (lease && !lease->work && lease->state != GPUBROKER_LEASE_RESTORING &&
+		    lease->state != GPUBROKER_LEASE_STUCK && lease_advance(lease, LEASE_ABANDON)) {
+			/*
+			 * Comes back here when it is over, perhaps at once, and then the claim may
+			 * be gone.
+			 */
+			lease_restore(daemon, lease);
+			return;
+		}
+	}
+	for (size_t i = 0; i < claim->n; i++) {
+		struct lease *lease = claim->leases[i];
+
+		if (lease && lease->state != GPUBROKER_LEASE_STUCK)
+			return; /* on its way back */
+		if (lease)	/* what could not be put back is the worse news */
+			refuse_held(&claim->refusal, lease, &lease->asked);
+	}
+	peer = claim->peer;
+	if (peer) {
+		struct message_refusal refusal = claim->refusal;
+
+		log_refused(peer, &refusal);
+		claim_free(claim);
+		peer_refuse(peer, &refusal);
+	} else {
+		claim_free(claim);
+	}
+}
+
+static struct lease *lease_begin(struct claim *claim, size_t i)
+{
+	const struct group_view *view = claim->views[i];
+	struct daemon *daemon = claim->daemon;
+	struct lease *lease = lease_new(&daemon->leases, 0, view->group);
+
+	if (!lease)
+		return NULL;
+	lease->uid = claim->peer->uid;
+	lease->pid = claim->peer->pid;
+	lease->since = (uint64_t)time(NULL);
+	lease->asked = claim->asked[i];
+	lease->claim = claim;
+	lease->owner = daemon;
+	lease->n_functions = view->n_functions;
+	for (size_t k = 0; k < view->n_functions; k++) {
+		const struct function *f = &view->functions[k];
+		struct lease_function *was = &lease->functions[k];
+
+		was->address = f->address;
+		was->vendor = f->vendor;
+		was->device = f->device;
+		memcpy(was->driver, f->driver, sizeof(was->driver));
+		memcpy(was->override, f->override, sizeof(was->override));
+	}
+	return lease;
+}
+
+/* Records every group first, then begins with the first: what is not recorded is not touched. */
+static int claim_begin(struct claim *claim, struct message_refusal *ret_refusal)
+{
+	struct daemon *daemon = claim->daemon;
+	const char *what = "recording the lease";
+	int r = 0;
+
+	for (size_t i = 0; !r && i < claim->n; i++) {
+		claim->leases[i] = lease_begin(claim, i);
+		r = claim->leases[i] ? record_write(daemon->state_dir, claim->leases[i]) : -ENOMEM;
+	}
+	if (r) {
+		*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
+		ret_refusal->address = claim->asked[0];
+		ret_refusal->has_address = 1;
+		strcpy(ret_refusal->detail, what);
+		ret_refusal->error = -r;
+		for (size_t i = 0; i < claim->n; i++) {
+			if (!claim->leases[i])
+				continue;
+			record_remove(daemon->state_dir, claim->leases[i]->id);
+			claim->leases[i] = lease_free(&daemon->leases, claim->leases[i]);
+		}
+		log_error("a lease cannot be recorded in the state directory: %s", strerror(-r));
+		return GPUBROKER_REFUSED_FAILED;
+	}
+	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
+		r = lease_bind(daemon, claim->leases[i], claim->views[i]);
+		if (r)
+			claim_fail(claim, claim->leases[i], NULL, "binding to vfio-pci", -r);
+	}
+	return 0;
+}
+
+int claim_start(struct peer *peer, const struct message_claim *request,
+		struct message_refusal *ret_refusal)
+{
+	struct claim *claim = calloc(1, sizeof(*claim));
+	int r;
+
+	if (!claim) {
+		*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
+		strcpy(ret_refusal->detail, "claim");
+		ret_refusal->error = ENOMEM;
+		return GPUBROKER_REFUSED_FAILED;
+	}
+	claim->daemon = peer->daemon;
+	claim->peer = peer;
+	TAILQ_INSERT_TAIL(&peer->daemon->claims, claim, link);
+	r = claim_decide(claim, request, ret_refusal);
+	if (!r)
+		r = claim_begin(claim, ret_refusal);
+	if (r) {
+		log_refused(peer, ret_refusal);
+		claim_free(claim);
+		return r;
+	}
+	peer->claim = claim;
+	claim_advance(claim);
+	return 0;
+}
+
+void claim_abandon(struct claim *claim)
+{
+	claim->peer = NULL;
+	claim_advance(claim);
+}

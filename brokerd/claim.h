@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Claims: a peer's request for one or more groups, while it is under way. Afterwards only the
+ * leases are left.
+ */
+#pragma once
+
+#include "brokerd/daemon.h"
+
+struct group_view;
+
+struct claim {
+	TAILQ_ENTRY(claim) link;
+	struct daemon *daemon;
+	struct peer *peer; /* NULL: gone, and the claim with it */
+	size_t n;
+	struct lease *leases[PROTOCOL_SELECTORS_MAX];	  /* NULL: ended already, on the way back */
+	struct group_view *views[PROTOCOL_SELECTORS_MAX]; /* as it was when it was decided */
+	struct pci_address asked[PROTOCOL_SELECTORS_MAX];
+	char rules[PROTOCOL_SELECTORS_MAX][288]; /* which allowed it, as file:line */
+	uint64_t memlock;			 /* to raise to; 0: not at all */
+	bool failed;
+	struct message_refusal refusal; /* if failed */
+};
+
+/*
+ * Decides a claim and begins it. 0: begun, the answer follows; else the reason, with *ret_refusal.
+ */
+int claim_start(struct peer *peer, const struct message_claim *request,
+		struct message_refusal *ret_refusal);
+/* Its peer is gone. */
+void claim_abandon(struct claim *claim);
+
+/* ---- select.c ---- */
+
+/*
+ * Fills the claim's groups from the request. 0, or the reason, with *ret_refusal; nothing has
+ * changed.
+ */
+int claim_decide(struct claim *claim, const struct message_claim *request,
+		 struct message_refusal *ret_refusal);
+/* The refusal for a group that a lease has: busy or stuck. Its reason. */
+int refuse_held(struct message_refusal *ret_refusal, const struct lease *lease,
+		const struct pci_address *address);
+
+/* ---- for lending.c, about a lease of the claim ---- */
+
+/* Looks where the claim stands and does what is next; it may be gone afterwards. */
+void claim_advance(struct claim *claim);
+/* A step failed: remembers the first failure as the answer. claim_advance() then puts all back. */
+void claim_fail(struct claim *claim, const struct lease *lease, const struct pci_address *address,
+		const char *what, int error);
+/* A worker of the lease does not come back. */
+void claim_stuck(struct claim *claim, const struct lease *lease, const struct pci_address *address);
+/* The lease has ended, all is put back. */
+void claim_forget(struct claim *claim, struct lease *lease);
+/* Tells the peer of a step, if there still is one. */
+void claim_step(struct lease *lease, enum gpubroker_step step, const struct pci_address *address,
+		uint32_t index, uint32_t total);

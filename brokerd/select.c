@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a claim's selectors mean: addresses, groups, the policy's names and "any" become groups,
+ * read from sysfs and put before the policy and the guards (group.c). Reads, changes nothing.
+ * Candidates for a name come from the watcher's table, but nothing is decided on what the watcher
+ * said.
+ */
+#include "config.h"
+
+#include "brokerd/claim.h"
+#include "brokerd/group.h"
+#include "brokerd/log.h"
+#include "client/sysfs.h"
+#include "client/util.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+static int refuse_plain(struct message_refusal *ret_refusal, uint32_t reason,
+			const struct selector *selector)
+{
+	struct message_refusal r = refusal_make(reason);
+
+	if (selector->kind == SELECT_ADDRESS) {
+		r.address = selector->address;
+		r.has_address = 1;
+	} else if (selector->kind == SELECT_GROUP) {
+		r.group = selector->group;
+	} else if (selector->kind == SELECT_NAME) {
+		memcpy(r.name, selector->name, sizeof(r.name));
+	}
+	*ret_refusal = r;
+	return (int)reason;
+}
+
+int refuse_held(struct message_refusal *ret_refusal, const struct lease *lease,
+		const struct pci_address *address)
+{
+	bool stuck = lease->state == GPUBROKER_LEASE_STUCK;
+	struct message_refusal r =
+		refusal_make(stuck ? GPUBROKER_REFUSED_STUCK : GPUBROKER_REFUSED_BUSY);
+
+	r.address = *address;
+	r.has_address = 1;
+	r.group = lease->group;
+	r.holder_uid = lease->uid;
+	r.holder_pid = lease->pid;
+	r.since = lease->since;
+	r.lease = lease->id;
+	if (stuck)
+		snprintf(r.detail, sizeof(r.detail), "%.*s", (int)sizeof(r.detail) - 1,
+			 lease->reason);
+	else if (lease_is_leaving(lease))
+		strcpy(r.detail, "releasing");
+	*ret_refusal = r;
+	return (int)r.reason;
+}
+
+static int refuse_fault(struct message_refusal *ret_refusal, const struct selector *selector,
+			const char *what, int error)
+{
+	int reason = refuse_plain(ret_refusal, GPUBROKER_REFUSED_FAILED, selector);
+
+	snprintf(ret_refusal->detail, sizeof(ret_refusal->detail), "%s", what);
+	ret_refusal->error = -error;
+	return reason;
+}
+
+/* The claim's own index of a group that an earlier selector brought, or SIZE_MAX. */
+static size_t claim_group(const struct claim *claim, uint32_t group)
+{
+	for (size_t i = 0; i < claim->n; i++)
+		if (claim->views[i]->group == group)
+			return i;
+	return SIZE_MAX;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* Takes a group that was read into the claim, if the policy and the guards let it. */
+static int claim_take(struct claim *claim, const struct policy_subject *subject, uint32_t flags,
+		      struct group_view *view, size_t asked, struct message_refusal *ret_refusal)
+{
+	struct daemon *daemon = claim->daemon;
+	struct pci_address address = view->functions[asked].address;
+	struct policy_verdict verdict;
+	struct lease *lease;
+	int r;
+
+	r = group_decide(view, &daemon->policy, subject, asked, flags, &verdict, ret_refusal);
+	if (r)
+		return r;
+	lease = lease_find_group(&daemon->leases, view->group);
+	if (lease)
+		return refuse_held(ret_refusal, lease, &address);
+	claim->memlock = larger(claim->memlock, verdict.memlock);
+	rule_origin(&daemon->policy, verdict.rule, claim->rules[claim->n]);
+	claim->asked[claim->n] = address;
+	claim->views[claim->n++] = view;
+	return 0;
+}
+
+/*
+ * The answer for a function that cannot be lent at all: by its reason only to those whom the policy
+ * would let have it.
+ */
+static int refuse_unlendable(const struct claim *claim, const struct policy_subject *subject,
+			     const struct selector *selector, const struct pci_address *address,
+			     uint32_t group, uint32_t reason, const char *detail,
+			     struct message_refusal *ret_refusal)
+{
+	struct group_view *view = calloc(1, sizeof(*view));
+	struct policy_verdict verdict;
+	int r = 0;
+
+	if (!view)
+		return refuse_fault(ret_refusal, selector, "claim", -ENOMEM);
+	view->group = group;
+	if (!sysfs_function_read(claim->daemon->kernel.sys, address, &view->functions[0])) {
+		view->n_functions = 1;
+		r = group_decide(view, &claim->daemon->policy, subject, 0, 0, &verdict,
+				 ret_refusal);
+	}
+	free(view);
+	if (r == GPUBROKER_REFUSED_POLICY)
+		return r;
+	refuse_plain(ret_refusal, reason, selector);
+	ret_refusal->group = group;
+	snprintf(ret_refusal->detail, sizeof(ret_refusal->detail), "%s", detail);
+	return (int)reason;
+}
+
+/*
+ * Reads a group and takes it. `address` is the function asked for, or NULL: the first one that is
+ * allowed.
+ */
+static int claim_group_by(struct claim *claim, const struct policy_subject *subject,
+			  const struct message_claim *request, const struct selector *selector,
+			  uint32_t group, const struct pci_address *address,
+			  struct message_refusal *ret_refusal)
+{
+	struct message_refusal first;
+	struct group_view *view;
+	size_t asked = 0;
+	int r, first_reason = 0;
+
+	if (claim->n == PROTOCOL_SELECTORS_MAX)
+		return refuse_fault(ret_refusal, selector, "too many groups in one claim", 0);
+	view = calloc(1, sizeof(*view));
+	if (!view)
+		return refuse_fault(ret_refusal, selector, "claim", -ENOMEM);
+	r = sysfs_group_read(claim->daemon->kernel.sys, group, view);
+	if (!r && address)
+		asked = group_find(view, address);
+	if (r || !view->n_functions || asked == SIZE_MAX) {
+		free(view);
+		if (r && r != -ENODEV)
+			return refuse_fault(ret_refusal, selector, "reading its IOMMU group", r);
+		if (r)
+			return refuse_plain(ret_refusal, GPUBROKER_REFUSED_NO_DEVICE, selector);
+		if (address)
+			return refuse_unlendable(claim, subject, selector, address, group,
+						 GPUBROKER_REFUSED_NOT_VIABLE,
+						 "lends only what is no bridge, and that is one",
+						 ret_refusal);
+		refuse_plain(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, selector);
+		ret_refusal->group = group;
+		strcpy(ret_refusal->detail, "has only bridges");
+		return GPUBROKER_REFUSED_NOT_VIABLE;
+	}
+	do {
+		r = claim_take(claim, subject, request->flags, view, asked, ret_refusal);
+		if (!first_reason) {
+			first_reason = r;
+			first = *ret_refusal;
+		}
+	} while (r == GPUBROKER_REFUSED_POLICY && !address && ++asked < view->n_functions);
+	if (r) {
+		free(view);
+		*ret_refusal = first;
+		return first_reason;
+	}
+	return 0;
+}
+
+static int claim_address(struct claim *claim, const struct policy_subject *subject,
+			 const struct message_claim *request, const struct selector *selector,
+			 const struct pci_address *address, struct message_refusal *ret_refusal)
+{
+	uint32_t group;
+	size_t i;
+	int r = sysfs_group_of(claim->daemon->kernel.sys, address, &group);
+
+	if (r == -ENODEV)
+		return refuse_plain(ret_refusal, GPUBROKER_REFUSED_NO_DEVICE, selector);
+	if (r)
+		return refuse_fault(ret_refusal, selector, "reading its IOMMU group", r);
+	if (group == UINT32_MAX)
+		return refuse_unlendable(claim, subject, selector, address, group,
+					 GPUBROKER_REFUSED_NO_GROUP, "", ret_refusal);
+	i = claim_group(claim, group);
+	if (i != SIZE_MAX && group_find(claim->views[i], address) != SIZE_MAX)
+		return 0; /* comes along already */
+	return claim_group_by(claim, subject, request, selector, group, address, ret_refusal);
+}
+
+/*
+ * The first free device that a name, or "any", may mean. Candidates come from the watcher's table;
+ * each is read from sysfs before anything is decided. If none can be had, the answer is about the
+ * nearest miss: one that is only held by somebody, before one that the policy refuses.
+ */
+static int claim_candidate(struct claim *claim, const struct policy_subject *subject,
+			   const struct message_claim *request, const struct selector *selector,
+			   uint32_t name, struct message_refusal *ret_refusal)
+{
+	struct daemon *daemon = claim->daemon;
+	struct selector here = { .kind = SELECT_ADDRESS };
+	int nearest = 0;
+
+	for (size_t i = 0; i < daemon->devices.n; i++) {
+		const struct device *device = &daemon->devices.list[i];
+		struct policy_facts facts = device_facts(device);
+		struct message_refusal refusal;
+		int r;
+
+		if (name == POLICY_NO_NAME ? !device_is_gpu(device)
+					   : !policy_name_matches(&daemon->policy, name, &facts))
+			continue;
+		if (facts.iommu_group != UINT32_MAX &&
+		    claim_group(claim, facts.iommu_group) != SIZE_MAX)
+			continue; /* of two GPUs asked for, each is another one */
+		here.address = facts.address;
+		r = claim_address(claim, subject, request, &here, &here.address, &refusal);
+		if (!r)
+			return 0;
+		if (!nearest ||
+		    (nearest == GPUBROKER_REFUSED_POLICY && r != GPUBROKER_REFUSED_POLICY) ||
+		    (r == GPUBROKER_REFUSED_BUSY && nearest != GPUBROKER_REFUSED_BUSY)) {
+			nearest = r;
+			*ret_refusal = refusal;
+		}
+	}
+	if (!nearest)
+		return refuse_plain(ret_refusal, GPUBROKER_REFUSED_NO_DEVICE, selector);
+	/* "No rule allows you any GPU" is true where it would be misleading to name just one. */
+	if (nearest == GPUBROKER_REFUSED_POLICY && !ret_refusal->rule[0])
+		return refuse_plain(ret_refusal, GPUBROKER_REFUSED_POLICY, selector);
+	return nearest;
+}
+
+static int claim_select(struct claim *claim, const struct policy_subject *subject,
+			const struct message_claim *request, const struct selector *selector,
+			struct message_refusal *ret_refusal)
+{
+	uint32_t name = POLICY_NO_NAME;
+
+	switch ((enum selector_kind)selector->kind) {
+	case SELECT_ADDRESS:
+		return claim_address(claim, subject, request, selector, &selector->address,
+				     ret_refusal);
+	case SELECT_GROUP:
+		if (claim_group(claim, selector->group) != SIZE_MAX)
+			return 0;
+		return claim_group_by(claim, subject, request, selector, selector->group, NULL,
+				      ret_refusal);
+	case SELECT_NAME:
+		if (policy_name_find(&claim->daemon->policy, selector->name, &name))
+			return refuse_plain(ret_refusal, GPUBROKER_REFUSED_NO_NAME, selector);
+		return claim_candidate(claim, subject, request, selector, name, ret_refusal);
+	case SELECT_ANY:
+		return claim_candidate(claim, subject, request, selector, POLICY_NO_NAME,
+				       ret_refusal);
+	}
+	return refuse_plain(ret_refusal, GPUBROKER_REFUSED_NO_DEVICE, selector);
+}
+
+int claim_decide(struct claim *claim, const struct message_claim *request,
+		 struct message_refusal *ret_refusal)
+{
+	struct policy_subject subject;
+	int r;
+
+	if (!claim->daemon->policy_good || claim->daemon->quitting)
+		return refuse_plain(ret_refusal, GPUBROKER_REFUSED_NOT_READY,
+				    &request->selectors[0]);
+	/* Who cannot be looked up may have nothing. */
+	r = peer_subject(claim->peer, &subject);
+	if (r) {
+		log_error("cannot tell the groups of uid %" PRIu32 ": %s", claim->peer->uid,
+			  strerror(-r));
+		return refuse_plain(ret_refusal, GPUBROKER_REFUSED_POLICY, &request->selectors[0]);
+	}
+	for (uint32_t i = 0; i < request->n_selectors; i++) {
+		r = claim_select(claim, &subject, request, &request->selectors[i], ret_refusal);
+		if (r)
+			return r;
+	}
+	if (request->memlock > claim->memlock) {
+		refuse_plain(ret_refusal, GPUBROKER_REFUSED_MEMLOCK, &request->selectors[0]);
+		ret_refusal->limit = claim->memlock;
+		memcpy(ret_refusal->rule, claim->rules[0], sizeof(ret_refusal->rule));
+		return GPUBROKER_REFUSED_MEMLOCK;
+	}
+	if (request->memlock)
+		claim->memlock = request->memlock;
+	if (claim->daemon->leases.n + claim->n > LEASES_MAX) {
+		refuse_plain(ret_refusal, GPUBROKER_REFUSED_QUOTA, &request->selectors[0]);
+		snprintf(ret_refusal->detail, sizeof(ret_refusal->detail),
+			 "there are %d leases, which is as many as the broker keeps", LEASES_MAX);
+		return GPUBROKER_REFUSED_QUOTA;
+	}
+	return 0;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reading PCI functions and IOMMU groups from sysfs: what is true now, whatever helpers said. `sys`
+ * is a descriptor of /sys (O_PATH is enough). All return 0 or a descriptor, or -errno.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "client/function.h"
+
+/* Opens a path below /sys, which cannot lead out of it. Close-on-exec. */
+int sysfs_open(int sys, uint64_t flags, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Opens a file of a function's directory; "" for the directory itself. */
+int sysfs_function_open(int sys, const struct pci_address *address, uint64_t flags,
+			const char *file);
+
+/*
+ * The IOMMU group of a function; *ret_group is NO_GROUP where it has none. -ENODEV: no such
+ * function.
+ */
+int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_group);
+/* A whole group. -ENODEV: no such group. */
+int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view);
+/* One function. -ENODEV: no such function. */
+int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function);
