@@ -49,7 +49,7 @@ static void start_serving(struct daemon *daemon)
 	event_del(daemon->on_start_limit);
 	log_notice("serving: %zu functions, %zu rules, %zu leases taken up", daemon->devices.n,
 		   daemon->policy.n_rules, daemon->leases.n);
-	notify_send(notify_fd, "READY=1\nSTATUS=Serving.");
+	notify_send(notify_fd, "READY=1");
 }
 
 static void serve_when_ready(struct daemon *daemon)
@@ -66,22 +66,73 @@ static bool grants_memlock(const struct policy *policy)
 	return false;
 }
 
-static void policy_arrived(struct daemon *daemon, bool good)
-{
-	daemon->policy_known = true;
-	daemon->policy_good = good;
-	if (!good || !grants_memlock(&daemon->policy)) {
-		int r = confine_drop_sys_resource();
+static void quit_gently(struct daemon *daemon);
 
+/*
+ * CAP_SYS_RESOURCE is kept only while a rule needs it, and what was dropped cannot be had back:
+ * where a new policy grants memlock and the old one did not, the daemon ends, to be started again
+ * with it. Leases do not notice.
+ */
+static void fit_capability(struct daemon *daemon)
+{
+	bool needed = daemon->policy_good && grants_memlock(&daemon->policy);
+	int r;
+
+	if (needed && daemon->memlock_dropped) {
+		if (notify_fd < 0) {
+			log_warning(
+				"the policy now grants memlock, for which the daemon must be started again");
+			return;
+		}
+		log_notice(
+			"the policy now grants memlock: starting again, with the capability that takes");
+		quit_gently(daemon);
+	} else if (!needed && !daemon->memlock_dropped) {
+		r = confine_drop_sys_resource();
 		if (r) { /* failing to confine is fatal */
 			log_error("cannot drop CAP_SYS_RESOURCE: %s", strerror(-r));
 			quit(daemon, EX_OSERR);
-			return;
 		}
+		daemon->memlock_dropped = true;
 	}
-	if (!good)
+}
+
+static void policy_arrived(struct daemon *daemon, struct policy *policy)
+{
+	if (!policy && daemon->policy_good) {
+		log_error("the policy in force stays");
+		notify_send(notify_fd,
+			    "STATUS=Serving; the policy on disk has mistakes and is not in force.");
+		return;
+	}
+	if (policy) {
+		if (daemon->policy_known)
+			log_notice("the policy is loaded anew: %zu rules", policy->n_rules);
+		policy_done(&daemon->policy);
+		daemon->policy = *policy;
+		notify_send(notify_fd, "STATUS=Serving.");
+	} else {
 		log_error("there is no valid policy: nothing is lent");
+		notify_send(notify_fd, "STATUS=No valid policy: nothing is lent.");
+	}
+	daemon->policy_good = policy;
+	daemon->policy_known = true;
+	fit_capability(daemon);
 	serve_when_ready(daemon);
+}
+
+/* SIGHUP: the loader reads the files again, and what it finds comes as at the start. */
+static void on_hangup(evutil_socket_t fd, short what, void *userdata)
+{
+	const uint32_t reload = LOADER_RELOAD;
+	struct daemon *daemon = userdata;
+	int r;
+
+	(void)fd;
+	(void)what;
+	r = passfd_send(daemon->loader.fd, &reload, sizeof(reload), NULL, 0);
+	if (r) /* -EAGAIN: it has been asked more often than it could load; the last asking is still to come */
+		log_warning("the loader cannot be asked to reload: %s", strerror(-r));
 }
 
 static void helper_ended(struct daemon *daemon, const char *name, const char *why)
@@ -143,12 +194,8 @@ static void on_loader(evutil_socket_t fd, short what, void *userdata)
 			helper_ended(daemon, "loader", "sent a record that makes no sense");
 			return;
 		}
-		if (r == 1) {
-			policy_done(&daemon->policy);
-			daemon->policy = policy;
-		}
 		if (r)
-			policy_arrived(daemon, r == 1);
+			policy_arrived(daemon, r == 1 ? &policy : NULL);
 	}
 }
 
@@ -190,13 +237,10 @@ static void on_quit_limit(evutil_socket_t fd, short what, void *userdata)
 }
 
 /* No new peers, claims under way go back, leases stay with their holders. */
-static void on_signal(evutil_socket_t fd, short what, void *userdata)
+static void quit_gently(struct daemon *daemon)
 {
 	const struct timeval limit = { .tv_sec = QUIT_LIMIT };
-	struct daemon *daemon = userdata;
 
-	(void)fd;
-	(void)what;
 	if (daemon->quitting)
 		return;
 	daemon->quitting = true;
@@ -206,6 +250,13 @@ static void on_signal(evutil_socket_t fd, short what, void *userdata)
 		peer_free(TAILQ_FIRST(&daemon->peers));
 	evtimer_add(daemon->on_quit_limit, &limit);
 	daemon_quit_if_idle(daemon);
+}
+
+static void on_signal(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	quit_gently(userdata);
 }
 
 /* ---- the start ---- */
@@ -297,6 +348,7 @@ static int start_events(struct daemon *daemon)
 				 NULL, &ok);
 	daemon->on_term = add(evsignal_new(daemon->base, SIGTERM, on_signal, daemon), NULL, &ok);
 	daemon->on_int = add(evsignal_new(daemon->base, SIGINT, on_signal, daemon), NULL, &ok);
+	daemon->on_hangup = add(evsignal_new(daemon->base, SIGHUP, on_hangup, daemon), NULL, &ok);
 	daemon->on_start_limit =
 		add(evtimer_new(daemon->base, on_start_limit, daemon), &limit, &ok);
 	daemon->on_quit_limit = evtimer_new(daemon->base, on_quit_limit, daemon);
@@ -309,7 +361,6 @@ static int prepare(struct daemon *daemon, const struct daemon_options *options)
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGHUP, SIG_IGN); /* a terminal that closes is no reason to end */
 	umask(022);
 	r = check_descriptors();
 	if (r)

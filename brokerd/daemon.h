@@ -49,11 +49,12 @@ struct daemon {
 	struct confine_filter *worker_filter;
 	struct helper watcher, loader;
 	struct event *on_watcher, *on_loader, *on_inotify, *on_start_limit, *on_quit_limit;
-	struct event *on_term, *on_int;
+	struct event *on_term, *on_int, *on_hangup;
 	struct policy policy;
 	struct policy_intake intake;
 	bool policy_known; /* the loader has spoken, well or ill */
 	bool policy_good;
+	bool memlock_dropped; /* CAP_SYS_RESOURCE is gone for good */
 	struct devices devices;
 	struct leases leases;
 	struct claim_list claims;

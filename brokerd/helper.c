@@ -34,6 +34,7 @@ child(const char *name, int socket, enum confine_part part, uid_t uid, gid_t gid
 	 */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
 	/* Everything of the core's goes; the socket moves to 3. */
 	if (socket != 3 && dup3(socket, 3, O_CLOEXEC) < 0)
 		_exit(71);

@@ -72,6 +72,9 @@ struct loader_record {
 	};
 };
 
+/* What the core sends the loader: a packet of this number asks it to load again. */
+#define LOADER_RELOAD 1U
+
 int loader_run(int socket, const void *options);
 
 /*
