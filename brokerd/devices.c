@@ -112,8 +112,11 @@ struct policy_facts device_facts(const struct device *device)
 		.address = device->record.address,
 		.vendor = device->record.vendor,
 		.device = device->record.device,
+		.subsystem_vendor = device->record.subsystem_vendor,
+		.subsystem_device = device->record.subsystem_device,
 		.class_code = device->record.class_code,
 		.iommu_group = device->record.group,
+		.driver = device->record.driver,
 	};
 }
 

@@ -83,7 +83,7 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 
 	for (size_t i = 0; i < view->n_functions; i++)
 		facts[i] = function_facts(&view->functions[i]);
-	policy_decide(policy, subject, facts, view->n_functions, asked, &verdict);
+	policy_decide(policy, subject, facts, view->n_functions, asked, NULL, &verdict);
 	if (verdict.outcome != POLICY_ALLOWED) {
 		r = refuse(ret_refusal, GPUBROKER_REFUSED_POLICY, view, asked, verdict.function);
 		rule_origin(policy, verdict.rule, ret_refusal->rule);

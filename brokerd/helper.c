@@ -121,15 +121,17 @@ static int begin(struct policy_intake *intake, const struct loader_record *recor
 
 	policy_intake_done(intake);
 	if (record->counts[0] > POLICY_NAMES_MAX || record->counts[1] > POLICY_FILES_MAX ||
-	    record->counts[2] > POLICY_RULES_MAX)
+	    record->counts[2] > POLICY_RULES_MAX || record->counts[3] > POLICY_TEXTS_MAX)
 		return -EBADMSG;
 	intake->names = record->counts[0];
 	intake->files = record->counts[1];
 	intake->rules = record->counts[2];
+	intake->texts = record->counts[3];
 	p->names = calloc(intake->names + 1, sizeof(*p->names));
+	p->texts = calloc(intake->texts + 1, sizeof(*p->texts));
 	p->files = calloc(intake->files + 1, sizeof(*p->files));
 	p->rules = calloc(intake->rules + 1, sizeof(*p->rules));
-	return p->names && p->files && p->rules ? 0 : -ENOMEM;
+	return p->names && p->texts && p->files && p->rules ? 0 : -ENOMEM;
 }
 
 int policy_take(struct policy_intake *intake, const struct loader_record *record,
@@ -145,6 +147,11 @@ int policy_take(struct policy_intake *intake, const struct loader_record *record
 			return -EBADMSG;
 		p->names[p->n_names++] = record->name;
 		return 0;
+	case LOADER_TEXT:
+		if (p->n_texts >= intake->texts || !policy_text_valid(&record->text))
+			return -EBADMSG;
+		p->texts[p->n_texts++] = record->text;
+		return 0;
 	case LOADER_FILE:
 		if (p->n_files >= intake->files || record->file.path[sizeof(record->file.path) - 1])
 			return -EBADMSG;
@@ -152,13 +159,14 @@ int policy_take(struct policy_intake *intake, const struct loader_record *record
 		return 0;
 	case LOADER_RULE:
 		if (p->n_rules >= intake->rules ||
-		    !policy_rule_valid(&record->rule, intake->names, intake->files))
+		    !policy_rule_valid(&record->rule, intake->names, intake->files, p->texts,
+				       p->n_texts))
 			return -EBADMSG;
 		p->rules[p->n_rules++] = record->rule;
 		return 0;
 	case LOADER_END:
 		if (!p->rules || p->n_names != intake->names || p->n_files != intake->files ||
-		    p->n_rules != intake->rules)
+		    p->n_rules != intake->rules || p->n_texts != intake->texts)
 			return -EBADMSG;
 		*ret_policy = intake->policy;
 		*intake = (struct policy_intake){ 0 };

@@ -53,8 +53,9 @@ struct loader_options {
 };
 
 enum loader_record_type {
-	LOADER_BEGIN = 1, /* counts: names, files, rules */
+	LOADER_BEGIN = 1, /* counts: names, files, rules, texts */
 	LOADER_NAME,
+	LOADER_TEXT, /* before the rules that refer to it */
 	LOADER_FILE,
 	LOADER_RULE,
 	LOADER_END,
@@ -64,9 +65,10 @@ enum loader_record_type {
 struct loader_record {
 	uint32_t type;
 	uint32_t reserved;
-	uint64_t counts[3];
+	uint64_t counts[4];
 	union {
 		struct policy_name name;
+		struct policy_text text;
 		struct policy_file file;
 		struct policy_rule rule;
 	};
@@ -86,7 +88,7 @@ int loader_check(const struct loader_options *options);
 /* What the core puts together from the loader's records, checked one by one. */
 struct policy_intake {
 	struct policy policy;
-	size_t names, files, rules; /* announced */
+	size_t names, files, rules, texts; /* announced */
 };
 
 /*

@@ -57,7 +57,7 @@ static int send_policy(int socket, const struct policy *policy)
 {
 	struct loader_record record = {
 		.type = LOADER_BEGIN,
-		.counts = { policy->n_names, policy->n_files, policy->n_rules },
+		.counts = { policy->n_names, policy->n_files, policy->n_rules, policy->n_texts },
 	};
 	int r = helper_send(socket, &record, sizeof(record));
 
@@ -65,6 +65,12 @@ static int send_policy(int socket, const struct policy *policy)
 	record.type = LOADER_NAME;
 	for (size_t i = 0; !r && i < policy->n_names; i++) {
 		record.name = policy->names[i];
+		r = helper_send(socket, &record, sizeof(record));
+	}
+	memset(&record, 0, sizeof(record));
+	record.type = LOADER_TEXT;
+	for (size_t i = 0; !r && i < policy->n_texts; i++) {
+		record.text = policy->texts[i];
 		r = helper_send(socket, &record, sizeof(record));
 	}
 	record.type = LOADER_FILE;

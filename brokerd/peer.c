@@ -220,7 +220,7 @@ static void format_device(const struct peer *peer, const struct device *device,
 	size_t asked, n = devices_group(&daemon->devices, device, facts, &asked);
 
 	if (n && subject)
-		policy_decide(&daemon->policy, subject, facts, n, asked, &verdict);
+		policy_decide(&daemon->policy, subject, facts, n, asked, NULL, &verdict);
 	*ret_message = (struct message_device){
 		.type = MESSAGE_DEVICE,
 		.status = device_status(&daemon->devices, device, lease),

@@ -21,6 +21,9 @@ static const char usage[] =
 	"  run [--gpu DEVICE]... [--force] [--memlock SIZE] -- COMMAND [ARG...]\n"
 	"                               claim DEVICE and run COMMAND, a VMM, with it\n"
 	"  leases [--json]              what is lent to whom\n"
+	"  policy check [FILE...]       every mistake in the policy, before it is in force\n"
+	"  policy explain --user USER DEVICE\n"
+	"                               may USER have DEVICE, by which rule, with what limits\n"
 	"  help, --version\n"
 	"\n"
 	"DEVICE is a PCI address, iommu-group:N, a name from the policy, or any.\n";
@@ -148,6 +151,7 @@ static const struct {
 	{ "list", cli_list },
 	{ "run", cli_run },
 	{ "leases", cli_leases },
+	{ "policy", cli_policy },
 };
 
 int main(int argc, char **argv)

@@ -16,6 +16,7 @@
  */
 enum cli_exit {
 	EXIT_USAGE_ = 64,
+	EXIT_BAD_POLICY = 65,
 	EXIT_NO_DEVICE = 66,
 	EXIT_NO_NAME = 67,
 	EXIT_NO_BROKER = 69,
@@ -37,6 +38,7 @@ struct cli {
 int cli_list(const struct cli *cli, int argc, char **argv);
 int cli_leases(const struct cli *cli, int argc, char **argv);
 int cli_run(const struct cli *cli, int argc, char **argv);
+int cli_policy(const struct cli *cli, int argc, char **argv);
 
 /* Connects; 0, or the exit status after the reason was printed. */
 int cli_open(const struct cli *cli, struct gpubroker **ret_handle);

@@ -15,8 +15,13 @@ struct policy_facts function_facts(const struct function *function)
 		.address = function->address,
 		.vendor = function->vendor,
 		.device = function->device,
+		.subsystem_vendor = function->subsystem_vendor,
+		.subsystem_device = function->subsystem_device,
 		.class_code = function->class_code,
 		.iommu_group = function->iommu_group,
+		.driver = function->driver,
+		.serial = function->serial_unknown ? NULL : function->serial,
+		.path = function->path[0] ? function->path : NULL,
 	};
 }
 

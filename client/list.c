@@ -7,8 +7,10 @@
 
 #include "client/cli.h"
 #include "client/function.h"
+#include "client/sysfs.h"
 #include "client/util.h"
 
+#include <fcntl.h>
 #include <getopt.h>
 #include <json.h>
 #include <string.h>
@@ -54,8 +56,31 @@ static int add_row(void *userdata, const struct gpubroker_device *device)
 	return 0;
 }
 
+static void add_text(struct json_object *object, const char *key, const char *text)
+{
+	json_object_object_add(object, key, *text ? json_object_new_string(text) : NULL);
+}
+
+/*
+ * What the broker does not keep, since it changes without an event or no listing needs it, is read from sysfs
+ * here: with it, `policy explain` on another machine can say all that it could say on this one.
+ */
+static void add_local(struct json_object *object, int sys, const char *address)
+{
+	struct function f = { 0 };
+	struct pci_address parsed;
+
+	if (!pci_address_parse(address, &parsed))
+		sysfs_function_read(sys, &parsed, &f);
+	json_object_object_add(object, "boot_vga", json_object_new_boolean(f.boot_vga));
+	add_text(object, "in_use", f.in_use);
+	add_text(object, "path", f.path);
+	add_text(object, "serial", f.serial);
+}
+
 static void print_json(const struct table *table)
 {
+	cleanup_fd int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	struct json_object *array = json_object_new_array();
 
 	for (size_t i = 0; i < table->n_rows; i++) {
@@ -91,6 +116,7 @@ static void print_json(const struct table *table)
 				       d->lease ? json_object_new_int64((int64_t)d->lease) : NULL);
 		json_object_object_add(o, "holder_uid",
 				       d->lease ? json_object_new_int64(d->holder_uid) : NULL);
+		add_local(o, sys, d->address);
 		json_object_array_add(array, o);
 	}
 	puts(json_object_to_json_string_ext(array, JSON_C_TO_STRING_PRETTY |

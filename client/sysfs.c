@@ -234,6 +234,65 @@ static int driver_of(int dir, char *out, size_t size)
 	return r;
 }
 
+/*
+ * The way from the root bus: "../../../devices/pci0000:00/0000:00:10.0/0000:01:00.0" becomes
+ * "pci0000:00/10.0/00.0". Bus numbers are left out, since they change when a card is added.
+ */
+static void read_path(int sys, const struct pci_address *address, char *out, size_t size)
+{
+	char link[64], target[1024], text[PCI_ADDRESS_TEXT];
+	char *part, *state = NULL;
+	size_t used = 0;
+	ssize_t n;
+
+	out[0] = '\0';
+	snprintf(link, sizeof(link), "bus/pci/devices/%s", pci_address_format(address, text));
+	n = readlinkat(sys, link, target, sizeof(target) - 1);
+	if (n <= 0)
+		return;
+	target[n] = '\0';
+	for (part = strtok_r(target, "/", &state); part; part = strtok_r(NULL, "/", &state)) {
+		struct pci_address step;
+		int added = 0;
+
+		if (!strncmp(part, "pci", 3)) {
+			used = 0; /* of nested host bridges (VMD), the nearest */
+			added = snprintf(out, size, "%s", part);
+		} else if (used && !pci_address_parse(part, &step))
+			added = snprintf(out + used, size - used, "/%02x.%x", step.device,
+					 step.function);
+		if (added < 0 || (size_t)added >= size - used) {
+			out[0] = '\0'; /* cut, it would name something else */
+			return;
+		}
+		used += (size_t)added;
+	}
+}
+
+/*
+ * The Device Serial Number, in the attribute that Linux has from 6.18 on, for root. From
+ * configuration space it would take CAP_SYS_ADMIN; and vital product data is not read here, since
+ * that is slow in hardware and hangs on some.
+ */
+static void read_serial(int sys, const struct pci_address *address, struct function *f)
+{
+	int fd = sysfs_function_open(sys, address, O_RDONLY, "serial_number");
+	int r = read_text(fd, f->serial, sizeof(f->serial));
+
+	if (r) {
+		f->serial[0] = '\0';
+		/*
+		 * No file: an older kernel, or a function without a number. It cannot be told
+		 * which.
+		 */
+		f->serial_unknown = true;
+		return;
+	}
+	for (char *p = f->serial; *p; p++)
+		if (*p >= 'A' && *p <= 'F')
+			*p = (char)(*p - 'A' + 'a');
+}
+
 int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function)
 {
 	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
@@ -257,6 +316,12 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 		f.override[0] = '\0';
 	/* Only display controllers have the attribute. */
 	f.boot_vga = !read_number(sys, address, "boot_vga", 10, &boot_vga) && boot_vga;
+	if (!read_number(sys, address, "subsystem_vendor", 16, &vendor))
+		f.subsystem_vendor = (uint16_t)vendor;
+	if (!read_number(sys, address, "subsystem_device", 16, &device))
+		f.subsystem_device = (uint16_t)device;
+	read_path(sys, address, f.path, sizeof(f.path));
+	read_serial(sys, address, &f);
 	r = read_in_use(sys, address, f.in_use, sizeof(f.in_use));
 	if (r)
 		return r;

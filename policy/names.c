@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Names by text, for the parser: device names with where they were defined, and users and groups
- * with what NSS said, so that a million lines for one user ask once. Owns its copies of the texts.
+ * Names by text, for the parser: device names with where they were defined, users and groups with
+ * what NSS said, so that a million lines for one user ask once, and the texts of a policy's table. Owns its copies of the texts.
  * It must stay logarithmic: a look-up is done for every line of a policy.
  */
 #include "config.h"
@@ -50,13 +50,15 @@ int names_add(struct names *names, enum name_kind kind, const char *text, struct
 		return -ENOMEM;
 	}
 
-	if (kind == NAME_DEVICE) {
-		name->index = (uint32_t)names->n_devices++;
-		if (names->last_device)
-			names->last_device->next = name;
+	if ((size_t)kind < NAME_LISTS) {
+		struct name_list *list = &names->lists[kind];
+
+		name->index = (uint32_t)list->n++;
+		if (list->last)
+			list->last->next = name;
 		else
-			names->first_device = name;
-		names->last_device = name;
+			list->first = name;
+		list->last = name;
 	}
 	*ret_name = name;
 	return 0;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Device names, and the answers about users and groups, by text. Private to policy/. */
+/* Device names, texts, and the answers about users and groups. Private to policy/. */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum name_kind { NAME_DEVICE, NAME_USER, NAME_GROUP };
+enum name_kind { NAME_DEVICE, NAME_TEXT, NAME_USER, NAME_GROUP };
+#define NAME_LISTS 2 /* of the first two, which have an index, in its order */
 
 struct source;
 
@@ -24,8 +25,9 @@ struct name {
 	const char *text;
 	struct name *next; /* of the same kind, in order of appearance */
 
+	uint32_t index; /* NAME_DEVICE, NAME_TEXT */
+
 	/* NAME_DEVICE */
-	uint32_t index;
 	bool used;
 	bool defined;
 	struct place place; /* of the first definition */
@@ -35,10 +37,14 @@ struct name {
 	uint32_t id;
 };
 
+struct name_list {
+	struct name *first, *last;
+	size_t n;
+};
+
 struct names {
 	void *tree; /* of tsearch(3) */
-	struct name *first_device, *last_device;
-	size_t n_devices;
+	struct name_list lists[NAME_LISTS];
 };
 
 void names_done(struct names *names);

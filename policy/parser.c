@@ -47,10 +47,10 @@ struct policy_parser *policy_parser_free(struct policy_parser *parser)
 		return NULL;
 	policy_done(&parser->policy);
 	names_done(&parser->names);
-	while (parser->sources) {
-		struct source *source = parser->sources;
+	while (parser->first_source) {
+		struct source *source = parser->first_source;
 
-		parser->sources = source->next;
+		parser->first_source = source->next;
 		free(source);
 	}
 	free(parser->uses);
@@ -73,12 +73,13 @@ struct place parser_place(const struct policy_parser *parser)
 	};
 }
 
-void parser_report(struct policy_parser *parser, enum policy_severity severity,
-		   const struct place *place, const char *format, ...)
+void parser_report(struct policy_parser *parser, enum policy_kind kind, const struct place *place,
+		   const char *format, ...)
 {
 	char text[FOUND_MAX];
 	struct policy_finding finding = {
-		.severity = severity,
+		.severity = kind == POLICY_KIND_MISTAKE ? POLICY_MISTAKE : POLICY_WARNING,
+		.kind = kind,
 		.path = place->source->path,
 		.line = place->number,
 		.column = place->column,
@@ -91,7 +92,7 @@ void parser_report(struct policy_parser *parser, enum policy_severity severity,
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	if (severity == POLICY_MISTAKE)
+	if (kind == POLICY_KIND_MISTAKE)
 		parser->mistakes++;
 	parser->ops.found(parser->ops.userdata, &finding);
 }
@@ -105,11 +106,11 @@ bool parser_expected(struct policy_parser *parser, const char *what, unsigned in
 
 	switch (parser->token.kind) {
 	case TOKEN_END:
-		parser_report(parser, POLICY_MISTAKE, &place,
+		parser_report(parser, POLICY_KIND_MISTAKE, &place,
 			      "expected %s, found the end of the line", what);
 		return false;
 	case TOKEN_BYTE:
-		parser_report(parser, POLICY_MISTAKE, &place,
+		parser_report(parser, POLICY_KIND_MISTAKE, &place,
 			      "expected %s, found byte 0x%02x, which may stand only in a comment",
 			      what, parser->token.byte);
 		return false;
@@ -117,14 +118,6 @@ bool parser_expected(struct policy_parser *parser, const char *what, unsigned in
 		break;
 	}
 
-	word = words_find(kinds, text);
-	if (word && word->later) {
-		parser_report(parser, POLICY_MISTAKE, &place,
-			      "expected %s; " PARSER_WORD
-			      " is not known to this version of gpubroker",
-			      what, text);
-		return false;
-	}
 	word = words_near(kinds, text);
 	if (word) {
 		near = word->text;
@@ -136,12 +129,12 @@ bool parser_expected(struct policy_parser *parser, const char *what, unsigned in
 		near = text;
 	}
 	if (near)
-		parser_report(parser, POLICY_MISTAKE, &place,
+		parser_report(parser, POLICY_KIND_MISTAKE, &place,
 			      "expected %s, found " PARSER_WORD "; did you mean \"%s%s\"?", what,
 			      text, before, near);
 	else
-		parser_report(parser, POLICY_MISTAKE, &place, "expected %s, found " PARSER_WORD,
-			      what, text);
+		parser_report(parser, POLICY_KIND_MISTAKE, &place,
+			      "expected %s, found " PARSER_WORD, what, text);
 	return false;
 }
 
@@ -173,7 +166,7 @@ bool parser_add_rule(struct policy_parser *parser, const struct policy_rule *rul
 
 	if (policy->n_rules == POLICY_RULES_MAX) {
 		if (!parser->too_many_rules)
-			parser_report(parser, POLICY_MISTAKE, place,
+			parser_report(parser, POLICY_KIND_MISTAKE, place,
 				      "expected at most %d rules in all", POLICY_RULES_MAX);
 		parser->too_many_rules = true;
 		return false;
@@ -198,17 +191,40 @@ bool parser_add_use(struct policy_parser *parser, struct name *name, const struc
 	return true;
 }
 
+bool parser_add_text(struct policy_parser *parser, const char *text, uint32_t *ret_index)
+{
+	struct name *name = names_find(&parser->names, NAME_TEXT, text);
+
+	if (!name && parser->names.lists[NAME_TEXT].n == POLICY_TEXTS_MAX) {
+		struct place place = parser_place(parser);
+
+		if (!parser->too_many_texts)
+			parser_report(parser, POLICY_KIND_MISTAKE, &place,
+				      "expected at most %d different drivers, serial numbers and "
+				      "paths in all",
+				      POLICY_TEXTS_MAX);
+		parser->too_many_texts = true;
+		return false;
+	}
+	if (!name && names_add(&parser->names, NAME_TEXT, text, &name) < 0) {
+		parser->error = -ENOMEM;
+		return false;
+	}
+	*ret_index = name->index;
+	return true;
+}
+
 struct name *parser_device_name(struct policy_parser *parser)
 {
 	struct name *name = names_find(&parser->names, NAME_DEVICE, parser->token.text);
 
 	if (name)
 		return name;
-	if (parser->names.n_devices == POLICY_NAMES_MAX) {
+	if (parser->names.lists[NAME_DEVICE].n == POLICY_NAMES_MAX) {
 		struct place place = parser_place(parser);
 
 		if (!parser->too_many_names)
-			parser_report(parser, POLICY_MISTAKE, &place,
+			parser_report(parser, POLICY_KIND_MISTAKE, &place,
 				      "expected at most %d device names in all", POLICY_NAMES_MAX);
 		parser->too_many_names = true;
 		return NULL;
@@ -224,8 +240,12 @@ struct name *parser_device_name(struct policy_parser *parser)
 
 static void keep_source(struct policy_parser *parser, struct source *source)
 {
-	source->next = parser->sources;
-	parser->sources = source;
+	source->next = NULL;
+	if (parser->last_source)
+		parser->last_source->next = source;
+	else
+		parser->first_source = source;
+	parser->last_source = source;
 	parser->source = source;
 }
 
@@ -254,7 +274,7 @@ static int refuse_file(struct policy_parser *parser, const char *path, const cha
 
 	if (!source)
 		return parser->error = -ENOMEM;
-	parser_report(parser, POLICY_MISTAKE, &place, "%s", why);
+	parser_report(parser, POLICY_KIND_MISTAKE, &place, "%s", why);
 	free(source);
 	return 0;
 }
@@ -265,8 +285,8 @@ static void parse_line(struct policy_parser *parser)
 		struct place place = parser_place(parser);
 
 		place.column = POLICY_LINE_MAX + 1;
-		parser_report(parser, POLICY_MISTAKE, &place, "expected at most %d bytes in a line",
-			      POLICY_LINE_MAX);
+		parser_report(parser, POLICY_KIND_MISTAKE, &place,
+			      "expected at most %d bytes in a line", POLICY_LINE_MAX);
 		return;
 	}
 	lexer_next_word(&parser->lexer, &parser->token);
@@ -286,7 +306,7 @@ int policy_parser_file(struct policy_parser *parser, const char *path, const cha
 		return refuse_file(parser, path, "expected a path of at most 255 bytes");
 	if (policy->n_files == POLICY_FILES_MAX)
 		return refuse_file(parser, path, "expected at most 65535 files");
-	if (len > POLICY_TEXT_MAX)
+	if (len > POLICY_BYTES_MAX)
 		return refuse_file(parser, path, "expected a file of at most 1 GiB");
 	files = grow(parser, policy->files, policy->n_files, &parser->files_room, sizeof(*files));
 	if (!files)
@@ -310,7 +330,7 @@ int policy_parser_file(struct policy_parser *parser, const char *path, const cha
 /* A defined name that is near this one, or a word that may have been meant; NULL if none is. */
 static const char *near_name(struct policy_parser *parser, const char *text)
 {
-	const struct name *name = parser->names.first_device;
+	const struct name *name = parser->names.lists[NAME_DEVICE].first;
 	const struct word *word;
 
 	if (parser->hints == HINTS_MAX)
@@ -334,12 +354,12 @@ static void report_undefined(struct policy_parser *parser, const struct use *use
 		near = near_name(parser, text);
 	}
 	if (near)
-		parser_report(parser, POLICY_MISTAKE, &use->place,
+		parser_report(parser, POLICY_KIND_MISTAKE, &use->place,
 			      "expected a device name that is defined, found " PARSER_WORD
 			      "; did you mean \"%s%s\"?",
 			      text, before, near);
 	else
-		parser_report(parser, POLICY_MISTAKE, &use->place,
+		parser_report(parser, POLICY_KIND_MISTAKE, &use->place,
 			      "expected a device name that is defined, found " PARSER_WORD, text);
 }
 
@@ -348,10 +368,13 @@ static void check_names(struct policy_parser *parser)
 	for (size_t i = 0; i < parser->n_uses; i++)
 		if (!parser->uses[i].name->defined)
 			report_undefined(parser, &parser->uses[i]);
-	for (const struct name *name = parser->names.first_device; name; name = name->next)
+	for (const struct name *name = parser->names.lists[NAME_DEVICE].first; name;
+	     name = name->next)
 		if (name->defined && !name->used)
-			parser_report(parser, POLICY_WARNING, &name->place,
-				      "device name " PARSER_WORD " is never used", name->text);
+			parser_report(parser, POLICY_KIND_UNUSED, &name->place,
+				      "no rule uses the device name " PARSER_WORD
+				      ", so only \"run --gpu %.64s\" can",
+				      name->text, name->text);
 }
 
 int policy_parser_finish(struct policy_parser *parser, struct policy *ret_policy)
@@ -365,13 +388,17 @@ int policy_parser_finish(struct policy_parser *parser, struct policy *ret_policy
 	if (parser->mistakes)
 		return parser->mistakes < INT_MAX ? (int)parser->mistakes : INT_MAX;
 
-	if (parser->names.n_devices) {
-		policy->names = calloc(parser->names.n_devices, sizeof(*policy->names));
-		if (!policy->names)
-			return parser->error = -ENOMEM;
-	}
-	for (name = parser->names.first_device; name; name = name->next)
+	policy->names = calloc(parser->names.lists[NAME_DEVICE].n + 1, sizeof(*policy->names));
+	policy->texts = calloc(parser->names.lists[NAME_TEXT].n + 1, sizeof(*policy->texts));
+	if (!policy->names || !policy->texts)
+		return parser->error = -ENOMEM;
+	for (name = parser->names.lists[NAME_DEVICE].first; name; name = name->next)
 		memcpy(policy->names[policy->n_names++].text, name->text, strlen(name->text) + 1);
+	for (name = parser->names.lists[NAME_TEXT].first; name; name = name->next)
+		memcpy(policy->texts[policy->n_texts++].text, name->text, strlen(name->text) + 1);
+	parser->error = parser_review(parser);
+	if (parser->error)
+		return parser->error;
 
 	*ret_policy = *policy;
 	*policy = (struct policy){ 0 };

@@ -14,7 +14,7 @@
 #define PARSER_WORD "\"%.64s\""
 
 struct source {
-	struct source *next;
+	struct source *next; /* in the order of the policy's files */
 	char *path;
 	size_t len;
 	char text[];
@@ -31,12 +31,12 @@ struct policy_parser {
 	struct policy policy;
 	size_t rules_room, files_room, uses_room;
 	struct names names;
-	struct source *sources;
+	struct source *first_source, *last_source;
 	struct use *uses;
 	size_t n_uses;
 	size_t mistakes;
 	size_t hints;
-	bool too_many_rules, too_many_names;
+	bool too_many_rules, too_many_names, too_many_texts;
 	int error; /* sticky -ENOMEM */
 
 	/* The line at hand. */
@@ -49,9 +49,8 @@ struct policy_parser {
 struct place parser_place(const struct policy_parser *parser);
 
 /* Hands one finding out, and counts the mistakes. */
-void parser_report(struct policy_parser *parser, enum policy_severity severity,
-		   const struct place *place, const char *format, ...)
-	__attribute__((format(printf, 4, 5)));
+void parser_report(struct policy_parser *parser, enum policy_kind kind, const struct place *place,
+		   const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /*
  * Reports that the word at hand is not `what` was expected. `kinds` are those of enum word_kind
@@ -67,8 +66,17 @@ bool parser_add_rule(struct policy_parser *parser, const struct policy_rule *rul
 		     const struct place *place);
 bool parser_add_use(struct policy_parser *parser, struct name *name, const struct place *place);
 
+/* The index of a text in the policy's table, where each is once. */
+bool parser_add_text(struct policy_parser *parser, const char *text, uint32_t *ret_index);
+
 /* The device name at hand, made known if it is new. NULL as above. */
 struct name *parser_device_name(struct policy_parser *parser);
 
 /* Reads the first word of a line that has one, and the rest of it (statement.c). False as above. */
 bool parser_statement(struct policy_parser *parser);
+
+/*
+ * Warns of rules that are there twice and of allow rules that a deny shadows (review.c), in a
+ * policy without mistakes. 0 or -ENOMEM.
+ */
+int parser_review(struct policy_parser *parser);

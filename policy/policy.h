@@ -22,17 +22,22 @@
 #define POLICY_RULES_MAX 1000000
 #define POLICY_NAMES_MAX 65535
 #define POLICY_FILES_MAX 65535
-#define POLICY_TEXT_MAX (1U << 30) /* bytes in a file: line numbers and columns cannot overflow */
+#define POLICY_TEXT_MAX 64	    /* a driver, serial number or path with its NUL */
+#define POLICY_TEXTS_MAX 65535	    /* different ones; each is kept once */
+#define POLICY_LIMIT_MAX 65535	    /* leases */
+#define POLICY_BYTES_MAX (1U << 30) /* in a file: line numbers and columns cannot overflow */
 #define POLICY_NO_NAME UINT32_MAX
+#define POLICY_NO_TEXT UINT32_MAX
 
 enum policy_verb {
 	POLICY_DEVICE = 1, /* gives a device name its meaning; several lines of a name are ORed */
 	POLICY_ALLOW,
 	POLICY_DENY,
+	POLICY_PREPARE, /* on its VFIO driver from boot on; concerns no user */
 };
 
 enum policy_who {
-	POLICY_WHO_NONE = 0, /* a device line, or there is no such account: matches nobody */
+	POLICY_WHO_NONE = 0, /* a device or prepare line, or there is no such account: nobody */
 	POLICY_WHO_USER,
 	POLICY_WHO_GROUP,
 	POLICY_WHO_ANY,
@@ -45,6 +50,11 @@ enum policy_attribute {
 	POLICY_DEVICE_ID = 1 << 2,
 	POLICY_CLASS = 1 << 3,
 	POLICY_IOMMU_GROUP = 1 << 4,
+	POLICY_SUBSYSTEM_VENDOR = 1 << 5,
+	POLICY_SUBSYSTEM_DEVICE = 1 << 6,
+	POLICY_DRIVER = 1 << 7,
+	POLICY_SERIAL = 1 << 8,
+	POLICY_PATH = 1 << 9,
 };
 
 struct policy_match {
@@ -52,9 +62,15 @@ struct policy_match {
 	struct pci_address address;
 	uint16_t vendor;
 	uint16_t device;
+	uint16_t subsystem_vendor;
+	uint16_t subsystem_device;
 	uint32_t class_code; /* the 24-bit class code, as in sysfs' `class` */
 	uint32_t class_mask; /* which of its bits count: "display" is 0x030000 under 0xff0000 */
 	uint32_t iommu_group;
+	/* Indexes into struct policy's texts; POLICY_NO_TEXT where the attribute is not set. */
+	uint32_t driver;
+	uint32_t serial; /* hex digits in lower case */
+	uint32_t path;	 /* as in struct policy_facts; without a host bridge it is below any */
 };
 
 /* One statement, numbers only, of fixed size: this is what goes from the loader to the core. */
@@ -65,16 +81,25 @@ struct policy_rule {
 	uint32_t name; /* POLICY_DEVICE: the name that it defines; else a name that must match too,
 			  or POLICY_NO_NAME. An index into struct policy's names. */
 	struct policy_match match;
-	uint32_t reserved; /* always 0; no padding, since this struct is sent as it is */
-	uint64_t memlock;  /* bytes, below 2^63; 0 grants none */
-	uint32_t boot_vga; /* 0 or 1 */
-	uint32_t file;	   /* index into struct policy's files */
-	uint32_t line;	   /* from 1 */
+	/* What follows is of POLICY_ALLOW, and vfio_driver of POLICY_PREPARE too. */
+	uint32_t limit;	      /* leases at once, for each user by this rule; 0: no limit */
+	uint64_t memlock;     /* bytes, below 2^63; 0 grants none */
+	uint32_t boot_vga;    /* 0 or 1 */
+	uint32_t lifetime;    /* seconds that a lease may last; 0: no end */
+	uint32_t vfio_driver; /* index into struct policy's texts, or POLICY_NO_TEXT */
+	/* Where it stands; all before it is what it says. */
+	uint32_t file; /* index into struct policy's files */
+	uint32_t line; /* from 1 */
 	uint32_t column;
 };
 
 struct policy_name {
 	char text[POLICY_NAME_MAX];
+};
+
+/* The driver, serial or path of some rules; a table, since a million rules shall stay small. */
+struct policy_text {
+	char text[POLICY_TEXT_MAX];
 };
 
 #define POLICY_FILE_MAX 256
@@ -87,6 +112,8 @@ struct policy {
 	size_t n_rules;
 	struct policy_name *names;
 	size_t n_names;
+	struct policy_text *texts;
+	size_t n_texts;
 	struct policy_file *files;
 	size_t n_files;
 };
@@ -94,9 +121,23 @@ struct policy {
 /* Frees what a policy holds and leaves it empty. An empty policy (all zero) is valid. */
 void policy_done(struct policy *policy);
 
+/* The text of an index, or NULL where it is out of range (POLICY_NO_TEXT is). The policy's own. */
+const char *policy_text(const struct policy *policy, uint32_t text);
+
 /* ---- parsing: the loader and gpubroker(1), never the core ---- */
 
 enum policy_severity { POLICY_MISTAKE, POLICY_WARNING };
+
+/* What a finding is about, so that its receiver can leave some out. */
+enum policy_kind {
+	POLICY_KIND_MISTAKE = 0, /* the only kind of that severity */
+	POLICY_KIND_ACCOUNT,	 /* there is no such user or group, or it could not be asked */
+	POLICY_KIND_WIDE,	 /* matches more than may have been meant */
+	POLICY_KIND_UNUSED,	 /* no rule uses this device name; `run --gpu NAME` still may */
+	POLICY_KIND_DUPLICATE,	 /* a rule that was there before */
+	POLICY_KIND_SHADOWED,	 /* an allow that a deny beats wherever it matches */
+	POLICY_KIND_ABSENT,	 /* no present device matches; only from policy_lint() */
+};
 
 /*
  * One finding. `text` is a sentence without a final stop: what was found and what was expected. It
@@ -104,6 +145,7 @@ enum policy_severity { POLICY_MISTAKE, POLICY_WARNING };
  */
 struct policy_finding {
 	enum policy_severity severity;
+	enum policy_kind kind;
 	const char *path;
 	uint32_t line;	 /* from 1 */
 	uint32_t column; /* from 1, in bytes */
@@ -121,8 +163,8 @@ struct policy_finding {
  * asked.
  *
  * `found` is called once per finding, in the order of the text; what can be known only at
- * the end (names never defined, then names never used) comes from policy_parser_finish(). What it
- * is handed lives only for the call. All three must be set.
+ * the end (names never defined, then names never used, then rules that are there twice or shadowed)
+ * comes from policy_parser_finish(). What it is handed lives only for the call. All three must be set.
  */
 struct policy_parser_ops {
 	int (*user)(void *userdata, const char *name, uid_t *ret_uid);
@@ -146,7 +188,8 @@ int policy_parser_file(struct policy_parser *parser, const char *path, const cha
 
 /*
  * To be called once after the last file: reports names that are used and never defined (mistakes)
- * or defined and never used (warnings), and hands the policy over. Returns the number of mistakes
+ * or defined and never used (warnings), where there is no mistake also duplicates and shadowed
+ * rules (warnings; none but certain ones), and hands the policy over. Returns the number of mistakes
  * in all files (then *ret_policy is untouched: a policy with a mistake is not taken at all), or 0
  * with *ret_policy owned by the caller, or -errno.
  */
@@ -162,45 +205,93 @@ struct policy_subject {
 	size_t n_groups;
 };
 
-/* What one PCI function is, as sysfs says. */
+/*
+ * What one PCI function is, as sysfs says. Of the strings, NULL means that it could not be found
+ * out, and "" that there is none. What asks for an unknown one matches in a deny rule, also by way
+ * of a device name, and nowhere else: a serial number that cannot be read must let nobody in.
+ */
 struct policy_facts {
 	struct pci_address address;
 	uint16_t vendor;
 	uint16_t device;
+	uint16_t subsystem_vendor; /* 0, like the next, where it has none */
+	uint16_t subsystem_device;
 	uint32_t class_code;
 	uint32_t iommu_group; /* UINT32_MAX: none */
+	const char *driver;   /* of the host, as its directory is called */
+	const char *serial;   /* upper or lower case hex digits */
+	/*
+	 * "pci0000:00/10.0/00.0": the host bridge as its directory is called, the first one where
+	 * they are nested (VMD; the others are left out), then device.function of every bridge and
+	 * of the function itself. One that is too long to be kept is unknown, not "".
+	 */
+	const char *path;
+};
+
+/* How many leases the subject holds that count against this rule (an index). Never of no limit. */
+struct policy_usage {
+	uint32_t (*leases)(void *userdata, size_t rule);
+	void *userdata;
 };
 
 enum policy_outcome {
 	POLICY_ALLOWED = 0,
 	POLICY_NO_RULE, /* no allow rule matches `function`, and no deny rule any of them */
 	POLICY_DENIED,	/* `rule` is the deny rule that matches `function` */
+	POLICY_LIMIT,	/* rules allow it, and the limits of all of them are used up */
 };
 
 struct policy_verdict {
 	enum policy_outcome outcome;
 	size_t function; /* the one that decided a refusal; if allowed, the asked one */
-	size_t rule;	 /* the one that decided, or SIZE_MAX with POLICY_NO_RULE */
-	/* Only if allowed: the most that all the allow rules that match the asked function grant. */
+	/*
+	 * The one that decided, or SIZE_MAX with POLICY_NO_RULE. If allowed, the one that the lease
+	 * counts against: the first without a limit, or else the first that is not used up. With
+	 * POLICY_LIMIT, the first that matches.
+	 */
+	size_t rule;
+	/*
+	 * Only if allowed: the most that all the allow rules grant that match the asked function and
+	 * are not used up.
+	 */
 	uint64_t memlock;
 	bool boot_vga;
+	uint32_t lifetime; /* seconds; 0: no end, which is the most */
+	/*
+	 * For the asked function, by `rule`, or else by the first of them that names one; index into
+	 * texts, or POLICY_NO_TEXT: the kernel's choice.
+	 */
+	uint32_t vfio_driver;
 };
 
 /*
  * May this subject have functions[asked], with all the others of its IOMMU group, which come along?
  * functions[] are the members of the one group that can be lent. Functions of the asked one's slot
  * (same domain, bus and device) come along without a rule; one of another slot needs an allow rule
- * of its own. A deny rule that matches any of them refuses the whole. Never reads outside what it
- * was given, whatever the rules contain (a rule whose `name` is out of range matches nothing); an
- * `asked` out of range is POLICY_NO_RULE. Takes 8 KiB of stack. A rule with an attribute that this
- * version does not know matches nothing, a deny too: so let policy_rule_valid() see every rule
- * before it gets here.
+ * of its own, whose limit is not counted. A deny rule that matches any of them refuses the whole.
+ * `usage` is asked about the rules that match functions[asked]; NULL: the subject holds nothing.
+ * What time does not mend is said first: POLICY_DENIED, then POLICY_NO_RULE, then POLICY_LIMIT.
+ *
+ * Never reads outside what it was given, whatever the rules contain (a rule whose `name` or text is
+ * out of range matches nothing); an `asked` out of range is POLICY_NO_RULE. Takes 16 KiB of stack.
+ * A rule with an attribute that this version does not know matches nothing, a deny too: so let
+ * policy_rule_valid() see every rule before it gets here.
  */
 void policy_decide(const struct policy *policy, const struct policy_subject *subject,
 		   const struct policy_facts *functions, size_t n_functions, size_t asked,
-		   struct policy_verdict *ret_verdict);
+		   const struct policy_usage *usage, struct policy_verdict *ret_verdict);
 
-/* Does the named device (index into names) match these facts? */
+/*
+ * Shall this function be on a VFIO driver from boot on? By a prepare rule that matches it, or else
+ * one that matches another function of its slot: functions[] are the others (also itself, and ones
+ * of other slots, which do not count). *ret_rule is the rule; where several match the function, the
+ * first that names a vfio_driver. That is for what the rule itself matches and not for companions:
+ * ask with n_functions 0 to tell them apart.
+ */
+bool policy_prepares(const struct policy *policy, const struct policy_facts *facts,
+		     const struct policy_facts *functions, size_t n_functions, size_t *ret_rule);
+
+/* Does the named device (index into names) match these facts? Not by what is unknown. */
 bool policy_name_matches(const struct policy *policy, uint32_t name,
 			 const struct policy_facts *facts);
 
@@ -208,8 +299,22 @@ bool policy_name_matches(const struct policy *policy, uint32_t name,
 int policy_name_find(const struct policy *policy, const char *text, uint32_t *ret_name);
 
 /*
- * Checks that a rule from elsewhere is one that the parser could have made (every field in range,
- * what must be 0 is 0), so that the core need not trust the loader. n_names and n_files are the
- * counts that it may refer to.
+ * Checks that a rule or a text from elsewhere is one that the parser could have made (every field
+ * in range, what must be 0 is 0, a driver's name is one), so that the core need not trust the
+ * loader. n_names and n_files are the counts that the rule may refer to; texts[] are valid ones.
  */
-bool policy_rule_valid(const struct policy_rule *rule, size_t n_names, size_t n_files);
+bool policy_rule_valid(const struct policy_rule *rule, size_t n_names, size_t n_files,
+		       const struct policy_text *texts, size_t n_texts);
+bool policy_text_valid(const struct policy_text *text);
+
+/* ---- looking it over: gpubroker(1), never the core ---- */
+
+/*
+ * Reports every statement that no given device can match, as a warning of POLICY_KIND_ABSENT
+ * without `source`, and says which attribute it is where it is one alone. What is unknown of a
+ * device may be anything. `found` is called as the parser's is. Cost: rules times devices. 0 or
+ * -ENOMEM.
+ */
+int policy_lint(const struct policy *policy, const struct policy_facts *devices, size_t n_devices,
+		void (*found)(void *userdata, const struct policy_finding *finding),
+		void *userdata);

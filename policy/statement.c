@@ -21,27 +21,23 @@ static void next(struct policy_parser *parser)
 	lexer_next_word(&parser->lexer, &parser->token);
 }
 
-/* The word at hand, where it is one of these kinds and known to this version; else NULL. */
+/* The word at hand, where it is one of these kinds; else NULL. */
 static const struct word *here(const struct policy_parser *parser, unsigned int kinds)
 {
-	const struct word *word;
-
-	if (parser->token.kind != TOKEN_WORD)
-		return NULL;
-	word = words_find(kinds, parser->token.text);
-	return word && !word->later ? word : NULL;
+	return parser->token.kind == TOKEN_WORD ? words_find(kinds, parser->token.text) : NULL;
 }
 
 /* WORD, and VALUE where it takes one; `seen` are the bits of what came before in this statement. */
 static bool parse_value(struct policy_parser *parser, const struct word *word, uint32_t *seen,
 			struct policy_rule *rule)
 {
-	char what[256];
+	char text[POLICY_TEXT_MAX], what[256];
+	bool taken;
 
 	if (*seen & word->value) {
 		struct place place = parser_place(parser);
 
-		parser_report(parser, POLICY_MISTAKE, &place,
+		parser_report(parser, POLICY_KIND_MISTAKE, &place,
 			      "expected %s at most once in a statement", word->text);
 		return false;
 	}
@@ -53,9 +49,19 @@ static bool parse_value(struct policy_parser *parser, const struct word *word, u
 		return true;
 	}
 	next(parser);
-	if (parser->token.kind != TOKEN_WORD || !word->read(parser->token.text, rule)) {
+	taken = parser->token.kind == TOKEN_WORD &&
+		(word->spell ? word->spell(parser->token.text, text)
+			     : word->read(parser->token.text, rule));
+	if (!taken) {
 		snprintf(what, sizeof(what), "after \"%s\" %s", word->text, word->expected);
 		return parser_expected(parser, what, word->value == POLICY_CLASS ? WORD_CLASS : 0);
+	}
+	if (word->spell) {
+		uint32_t index;
+
+		if (!parser_add_text(parser, text, &index))
+			return false;
+		memcpy((char *)rule + word->field, &index, sizeof(index));
 	}
 	next(parser);
 	return true;
@@ -74,9 +80,9 @@ static bool parse_account(struct policy_parser *parser, bool group, struct polic
 
 	if (strspn(text, "0123456789") == strlen(text)) {
 		/* (uid_t)-1 is nobody's: the kernel takes it for "leave as it is". */
-		if (!words_number(text, UINT32_MAX - 1, &number)) {
+		if (!value_number(text, UINT32_MAX - 1, &number)) {
 			parser_report(
-				parser, POLICY_MISTAKE, &place,
+				parser, POLICY_KIND_MISTAKE, &place,
 				"expected a number of at most 4294967294 for a %s, found " PARSER_WORD,
 				what, text);
 			return false;
@@ -107,16 +113,16 @@ static bool parse_account(struct policy_parser *parser, bool group, struct polic
 	}
 	rule->who = POLICY_WHO_NONE;
 	if (name->answer > 0)
-		parser_report(parser, POLICY_WARNING, &place,
+		parser_report(parser, POLICY_KIND_ACCOUNT, &place,
 			      "there is no %s " PARSER_WORD ", so this rule matches nobody", what,
 			      text);
 	else if (rule->verb == POLICY_ALLOW)
-		parser_report(parser, POLICY_WARNING, &place,
+		parser_report(parser, POLICY_KIND_ACCOUNT, &place,
 			      "%s " PARSER_WORD
 			      " could not be looked up (%s), so this rule matches nobody",
 			      what, text, strerror(-name->answer));
 	else
-		parser_report(parser, POLICY_MISTAKE, &place,
+		parser_report(parser, POLICY_KIND_MISTAKE, &place,
 			      "%s " PARSER_WORD
 			      " could not be looked up (%s), and a deny must not be lost; "
 			      "expected a name that can be looked up, or a number",
@@ -147,29 +153,54 @@ static bool parse_who(struct policy_parser *parser, struct policy_rule *rule)
 	return true;
 }
 
+/* A number that is only one within a vendor, and nothing else that would pin it down. */
+static void warn_wide(struct policy_parser *parser, const struct policy_rule *rule,
+		      const struct place *device, const struct place *subsystem)
+{
+	const uint32_t pinned = POLICY_ADDRESS | POLICY_SERIAL | POLICY_PATH;
+	const uint32_t model = POLICY_VENDOR | POLICY_DEVICE_ID;
+	uint32_t seen = rule->match.attributes;
+
+	if ((seen & pinned) || (rule->verb != POLICY_DEVICE && rule->name != POLICY_NO_NAME))
+		return;
+	if ((seen & POLICY_DEVICE_ID) && !(seen & POLICY_VENDOR))
+		parser_report(parser, POLICY_KIND_WIDE, device,
+			      "\"device\" without \"vendor\" matches this id of every vendor");
+	if ((seen & POLICY_SUBSYSTEM_DEVICE) && !(seen & POLICY_SUBSYSTEM_VENDOR) &&
+	    (seen & model) != model)
+		parser_report(parser, POLICY_KIND_WIDE, subsystem,
+			      "\"subsystem-device\" without \"subsystem-vendor\" matches this id "
+			      "of every vendor");
+}
+
 /*
- * any, or attributes, with a device name among them in a grant. Stops at the first word that is
- * none of these; `ret_kinds` are the kinds that might have followed.
+ * any, or attributes, with a device name among them but where one is defined. Stops at the first
+ * word that is none of these; `ret_kinds` are the kinds that might have followed.
  */
 static bool parse_what(struct policy_parser *parser, struct policy_rule *rule,
 		       unsigned int *ret_kinds)
 {
 	bool may_name = rule->verb != POLICY_DEVICE, named = false;
-	struct place device_id = { 0 };
-	const struct word *word;
+	struct place device = { 0 }, subsystem = { 0 }, place = parser_place(parser);
 	uint32_t seen = 0;
 
 	if (here(parser, WORD_ANY)) {
+		if (rule->verb == POLICY_PREPARE)
+			parser_report(parser, POLICY_KIND_WIDE, &place,
+				      "\"prepare any\" takes every device from the host at boot, "
+				      "its disks and network too");
 		next(parser);
 		*ret_kinds = 0;
 		return true;
 	}
-	for (;;) {
-		struct place place = parser_place(parser);
+	for (;; place = parser_place(parser)) {
+		const struct word *word = here(parser, WORD_ATTRIBUTE);
 
-		if ((word = here(parser, WORD_ATTRIBUTE))) {
+		if (word) {
 			if (word->value == POLICY_DEVICE_ID)
-				device_id = place;
+				device = place;
+			if (word->value == POLICY_SUBSYSTEM_DEVICE)
+				subsystem = place;
 			if (!parse_value(parser, word, &seen, rule))
 				return false;
 		} else if (may_name && !named && parser->token.kind == TOKEN_WORD &&
@@ -196,9 +227,7 @@ static bool parse_what(struct policy_parser *parser, struct policy_rule *rule,
 		return parser_expected(parser, what, WORD_ATTRIBUTE | WORD_ANY);
 	}
 	rule->match.attributes = seen;
-	if ((seen & POLICY_DEVICE_ID) && !(seen & (POLICY_VENDOR | POLICY_ADDRESS)) && !named)
-		parser_report(parser, POLICY_WARNING, &device_id,
-			      "\"device\" without \"vendor\" matches this id of every vendor");
+	warn_wide(parser, rule, &device, &subsystem);
 	*ret_kinds = WORD_ATTRIBUTE;
 	return true;
 }
@@ -206,31 +235,35 @@ static bool parse_what(struct policy_parser *parser, struct policy_rule *rule,
 /* Limits, then the end of the line. `kinds` are those that might have stood here instead. */
 static bool parse_rest(struct policy_parser *parser, unsigned int kinds, struct policy_rule *rule)
 {
+	unsigned int own = rule->verb == POLICY_ALLOW	  ? WORD_LIMIT
+			   : rule->verb == POLICY_PREPARE ? WORD_OPTION
+							  : 0;
 	char attributes[128], limits[128], what[384];
 	const struct word *word;
 	uint32_t seen = 0;
 
-	if (rule->verb == POLICY_ALLOW) {
-		while ((word = here(parser, WORD_LIMIT))) {
-			kinds = 0;
-			if (!parse_value(parser, word, &seen, rule))
-				return false;
-		}
-	} else if (here(parser, WORD_LIMIT)) {
-		return parser_expected(parser, "the end of the line, since only allow has limits",
-				       0);
+	while ((word = here(parser, own))) {
+		kinds = 0;
+		if (!parse_value(parser, word, &seen, rule))
+			return false;
 	}
 	if (parser->token.kind == TOKEN_END)
 		return true;
+	if (here(parser, WORD_LIMIT)) {
+		snprintf(what, sizeof(what), "%sthe end of the line, since only allow has limits",
+			 own && !seen ? "vfio-driver or " : "");
+		return parser_expected(parser, what, 0);
+	}
 
 	words_list(WORD_ATTRIBUTE, attributes, sizeof(attributes));
-	words_list(WORD_LIMIT, limits, sizeof(limits));
+	words_list(own, limits, sizeof(limits));
 	snprintf(what, sizeof(what), "%s%s%s%s%s%sthe end of the line",
 		 kinds ? "an attribute (" : "", kinds ? attributes : "", kinds ? ") or " : "",
-		 rule->verb == POLICY_ALLOW ? "a limit (" : "",
-		 rule->verb == POLICY_ALLOW ? limits : "",
-		 rule->verb == POLICY_ALLOW ? ") or " : "");
-	return parser_expected(parser, what, kinds | (rule->verb == POLICY_ALLOW ? WORD_LIMIT : 0));
+		 own == WORD_LIMIT ? "a limit (" : "", limits,
+		 own == WORD_LIMIT ? ") or "
+		 : own		   ? " or "
+				   : "");
+	return parser_expected(parser, what, kinds | own);
 }
 
 /* device NAME ATTRIBUTES */
@@ -273,6 +306,10 @@ bool parser_statement(struct policy_parser *parser)
 	struct place place = parser_place(parser);
 	struct policy_rule rule = {
 		.name = POLICY_NO_NAME,
+		.match = { .driver = POLICY_NO_TEXT,
+			   .serial = POLICY_NO_TEXT,
+			   .path = POLICY_NO_TEXT },
+		.vfio_driver = POLICY_NO_TEXT,
 		.file = (uint32_t)parser->policy.n_files - 1,
 		.line = place.number,
 		.column = place.column,
@@ -287,7 +324,9 @@ bool parser_statement(struct policy_parser *parser)
 	rule.verb = word->value;
 	next(parser);
 
-	if (rule.verb == POLICY_DEVICE ? !parse_device(parser, &rule) : !parse_grant(parser, &rule))
+	if (rule.verb == POLICY_DEVICE && !parse_device(parser, &rule))
+		return false;
+	if ((rule.verb == POLICY_ALLOW || rule.verb == POLICY_DENY) && !parse_grant(parser, &rule))
 		return false;
 	return parse_what(parser, &rule, &kinds) && parse_rest(parser, kinds, &rule) &&
 	       parser_add_rule(parser, &rule, &place);

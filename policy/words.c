@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The vocabulary: every word of the language in one table, and readers for the values that follow
- * a word. To add an attribute or a limit is to add a line and its reader here. It must never guess:
- * a reader takes a value whole or not at all, and a word that this version does not know stays a
- * mistake, since a restriction that is accepted and ignored is a hole.
+ * The vocabulary: every word of the language in one table. To add an attribute or a limit is to add
+ * a line here and its reader in values.c. A word that is not here must stay a mistake, since a
+ * restriction that is accepted and ignored is a hole.
  */
 #include "config.h"
 
@@ -12,153 +11,18 @@
 #include <string.h>
 
 #include "client/util.h"
+#include "policy/values.h"
 
 #define NEAR_MAX 31 /* longer words are near nothing */
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
-/* Hex digits, with 0x before them or without (sysfs has it, lspci does not). */
-static bool read_hex(const char *text, size_t max_digits, uint32_t *ret_value, size_t *ret_digits)
-{
-	uint32_t value = 0;
-	size_t digits;
-
-	if (text[0] == '0' && (text[1] == 'x' || text[1] == 'X'))
-		text += 2;
-	for (digits = 0; text[digits]; digits++) {
-		if (digits == max_digits || hex_digit(text[digits]) < 0)
-			return false;
-		value = value << 4 | (uint32_t)hex_digit(text[digits]);
-	}
-	if (digits == 0)
-		return false;
-	*ret_value = value;
-	*ret_digits = digits;
-	return true;
-}
-
-static bool read_id(const char *text, uint16_t *ret_id)
-{
-	uint32_t value;
-	size_t digits;
-
-	if (!read_hex(text, 4, &value, &digits))
-		return false;
-	*ret_id = (uint16_t)value;
-	return true;
-}
-
-bool words_number(const char *text, uint64_t max, uint64_t *ret_value)
-{
-	uint64_t value = 0;
-
-	if (!*text)
-		return false;
-	for (; *text; text++) {
-		uint64_t digit = (uint64_t)(*text - '0');
-
-		if (*text < '0' || *text > '9')
-			return false;
-		if (value > max / 10 || value * 10 > max - digit)
-			return false;
-		value = value * 10 + digit;
-	}
-	*ret_value = value;
-	return true;
-}
-
-static bool read_address(const char *text, struct policy_rule *rule)
-{
-	return pci_address_parse(text, &rule->match.address) == 0;
-}
-
-static bool read_vendor(const char *text, struct policy_rule *rule)
-{
-	return read_id(text, &rule->match.vendor);
-}
-
-static bool read_device(const char *text, struct policy_rule *rule)
-{
-	return read_id(text, &rule->match.device);
-}
-
-static bool read_class(const char *text, struct policy_rule *rule)
-{
-	const struct word *word = words_find(WORD_CLASS, text);
-	uint32_t value;
-	size_t digits;
-
-	if (word) {
-		rule->match.class_code = word->value;
-		rule->match.class_mask = word->mask;
-		return true;
-	}
-	/* Base class, base and subclass, or all three bytes: what is left out does not count. */
-	if (!read_hex(text, 6, &value, &digits) || digits % 2)
-		return false;
-	rule->match.class_code = value << (24 - 4 * digits);
-	rule->match.class_mask = 0xffffffU << (24 - 4 * digits) & 0xffffffU;
-	return true;
-}
-
-static bool read_iommu_group(const char *text, struct policy_rule *rule)
-{
-	uint64_t value;
-
-	if (!words_number(text, UINT32_MAX - 1, &value)) /* UINT32_MAX means none in the facts */
-		return false;
-	rule->match.iommu_group = (uint32_t)value;
-	return true;
-}
-
-static bool read_memlock(const char *text, struct policy_rule *rule)
-{
-	static const char suffixes[] = "KMGT";
-	char digits[24];
-	const char *suffix;
-	unsigned int shift = 0;
-	size_t len = strlen(text);
-	uint64_t value;
-
-	if (len == 0 || len >= sizeof(digits))
-		return false;
-	suffix = strchr(suffixes, text[len - 1]);
-	if (suffix) {
-		shift = 10 * (unsigned int)(suffix - suffixes + 1);
-		len--;
-	}
-	memcpy(digits, text, len);
-	digits[len] = '\0';
-	/* Below 2^63, so that nobody can come by RLIM_INFINITY by way of a sum. */
-	if (!words_number(digits, INT64_MAX >> shift, &value) || value == 0)
-		return false;
-	rule->memlock = value << shift;
-	return true;
-}
-
-static bool read_boot_vga(const char *text, struct policy_rule *rule)
-{
-	(void)text;
-	rule->boot_vga = 1;
-	return true;
-}
-
 #define HEX_ID "an id of 1 to 4 hex digits, such as 10de or 0x10de"
+#define VFIO_DRIVER "a VFIO driver's name, such as vfio-pci or mlx5_vfio_pci"
 
 static const struct word words[] = {
 	{ .text = "device", .kind = WORD_STATEMENT, .value = POLICY_DEVICE },
 	{ .text = "allow", .kind = WORD_STATEMENT, .value = POLICY_ALLOW },
 	{ .text = "deny", .kind = WORD_STATEMENT, .value = POLICY_DENY },
-	{ .text = "prepare", .kind = WORD_STATEMENT, .later = true },
+	{ .text = "prepare", .kind = WORD_STATEMENT, .value = POLICY_PREPARE },
 
 	{ .text = "user", .kind = WORD_WHO, .value = POLICY_WHO_USER },
 	{ .text = "group", .kind = WORD_WHO, .value = POLICY_WHO_GROUP },
@@ -170,44 +34,87 @@ static const struct word words[] = {
 	{ .text = "address",
 	  .kind = WORD_ATTRIBUTE,
 	  .value = POLICY_ADDRESS,
-	  .read = read_address,
+	  .read = value_address,
 	  .expected = "a PCI address, such as 0000:01:00.0 or 01:00.0" },
 	{ .text = "vendor",
 	  .kind = WORD_ATTRIBUTE,
 	  .value = POLICY_VENDOR,
-	  .read = read_vendor,
+	  .read = value_vendor,
 	  .expected = HEX_ID },
 	{ .text = "device",
 	  .kind = WORD_ATTRIBUTE,
 	  .value = POLICY_DEVICE_ID,
-	  .read = read_device,
+	  .read = value_device,
+	  .expected = HEX_ID },
+	{ .text = "subsystem-vendor",
+	  .kind = WORD_ATTRIBUTE,
+	  .value = POLICY_SUBSYSTEM_VENDOR,
+	  .read = value_subsystem_vendor,
+	  .expected = HEX_ID },
+	{ .text = "subsystem-device",
+	  .kind = WORD_ATTRIBUTE,
+	  .value = POLICY_SUBSYSTEM_DEVICE,
+	  .read = value_subsystem_device,
 	  .expected = HEX_ID },
 	{ .text = "class",
 	  .kind = WORD_ATTRIBUTE,
 	  .value = POLICY_CLASS,
-	  .read = read_class,
+	  .read = value_class,
 	  .expected =
 		  "2, 4 or 6 hex digits, or display, audio, usb, network, storage or accelerator" },
 	{ .text = "iommu-group",
 	  .kind = WORD_ATTRIBUTE,
 	  .value = POLICY_IOMMU_GROUP,
-	  .read = read_iommu_group,
+	  .read = value_iommu_group,
 	  .expected = "a decimal group number" },
-	{ .text = "subsystem-vendor", .kind = WORD_ATTRIBUTE, .later = true },
-	{ .text = "subsystem-device", .kind = WORD_ATTRIBUTE, .later = true },
-	{ .text = "driver", .kind = WORD_ATTRIBUTE, .later = true },
-	{ .text = "serial", .kind = WORD_ATTRIBUTE, .later = true },
-	{ .text = "path", .kind = WORD_ATTRIBUTE, .later = true },
+	{ .text = "driver",
+	  .kind = WORD_ATTRIBUTE,
+	  .value = POLICY_DRIVER,
+	  .spell = value_driver,
+	  .field = offsetof(struct policy_rule, match.driver),
+	  .expected = "a driver's name, such as nouveau, of at most 31 characters" },
+	{ .text = "serial",
+	  .kind = WORD_ATTRIBUTE,
+	  .value = POLICY_SERIAL,
+	  .spell = value_serial,
+	  .field = offsetof(struct policy_rule, match.serial),
+	  .expected = "a serial number of at most 63 characters" },
+	{ .text = "path",
+	  .kind = WORD_ATTRIBUTE,
+	  .value = POLICY_PATH,
+	  .spell = value_path,
+	  .field = offsetof(struct policy_rule, match.path),
+	  .expected = "a path of device.function, such as 01.0/00.0 or pci0000:00/01.0/00.0" },
 
+	{ .text = "limit",
+	  .kind = WORD_LIMIT,
+	  .value = WORD_LEASES,
+	  .read = value_limit,
+	  .expected = "a number of leases from 1 to 65535" },
 	{ .text = "memlock",
 	  .kind = WORD_LIMIT,
 	  .value = WORD_MEMLOCK,
-	  .read = read_memlock,
+	  .read = value_memlock,
 	  .expected = "a size from 1 byte to below 8388608T, such as 512M or 64G" },
-	{ .text = "boot-vga", .kind = WORD_LIMIT, .value = WORD_BOOT_VGA, .read = read_boot_vga },
-	{ .text = "limit", .kind = WORD_LIMIT, .later = true },
-	{ .text = "for", .kind = WORD_LIMIT, .later = true },
-	{ .text = "vfio-driver", .kind = WORD_LIMIT, .later = true },
+	{ .text = "boot-vga", .kind = WORD_LIMIT, .value = WORD_BOOT_VGA, .read = value_boot_vga },
+	{ .text = "for",
+	  .kind = WORD_LIMIT,
+	  .value = WORD_LIFETIME,
+	  .read = value_lifetime,
+	  .expected = "a time, such as 30s, 10m, 8h, 7d or 1h30m" },
+	{ .text = "vfio-driver",
+	  .kind = WORD_LIMIT,
+	  .value = WORD_VFIO_DRIVER,
+	  .spell = value_vfio_driver,
+	  .field = offsetof(struct policy_rule, vfio_driver),
+	  .expected = VFIO_DRIVER },
+	/* The same once more, for prepare, which has no other. */
+	{ .text = "vfio-driver",
+	  .kind = WORD_OPTION,
+	  .value = WORD_VFIO_DRIVER,
+	  .spell = value_vfio_driver,
+	  .field = offsetof(struct policy_rule, vfio_driver),
+	  .expected = VFIO_DRIVER },
 
 	/* PCI Code and ID Assignment Specification, chapter 1. */
 	{ .text = "display", .kind = WORD_CLASS, .value = 0x030000, .mask = 0xff0000 },
@@ -295,7 +202,7 @@ const struct word *words_near(unsigned int kinds, const char *text)
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
 		unsigned int edits;
 
-		if (!(words[i].kind & kinds) || words[i].later)
+		if (!(words[i].kind & kinds))
 			continue;
 		edits = nearness(text, words[i].text);
 		if (edits < least) {
@@ -311,13 +218,13 @@ char *words_list(unsigned int kinds, char *out, size_t size)
 	size_t count = 0, done = 0, len = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
-		count += (words[i].kind & kinds) && !words[i].later;
+		count += (words[i].kind & kinds) != 0;
 
 	out[0] = '\0';
 	for (size_t i = 0; i < ARRAY_SIZE(words) && len < size; i++) {
 		const char *separator = done == 0 ? "" : done + 1 == count ? " or " : ", ";
 
-		if (!(words[i].kind & kinds) || words[i].later)
+		if (!(words[i].kind & kinds))
 			continue;
 		len += (size_t)snprintf(out + len, size - len, "%s%s", separator, words[i].text);
 		done++;

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "policy/policy.h"
+#include "policy/values.h"
 
 /* Where a word may stand. */
 enum word_kind {
@@ -15,16 +16,20 @@ enum word_kind {
 	WORD_CLAIM = 1 << 2,
 	WORD_ANY = 1 << 3, /* the `any` that stands for all devices */
 	WORD_ATTRIBUTE = 1 << 4,
-	WORD_LIMIT = 1 << 5,
-	WORD_CLASS = 1 << 6, /* a value after `class`: not reserved, a device may have this name */
+	WORD_LIMIT = 1 << 5,  /* of allow */
+	WORD_OPTION = 1 << 6, /* of prepare */
+	WORD_CLASS = 1 << 7,  /* a value after `class`: not reserved, a device may have this name */
 
 	WORD_RESERVED = WORD_STATEMENT | WORD_WHO | WORD_CLAIM | WORD_ANY | WORD_ATTRIBUTE |
-			WORD_LIMIT,
+			WORD_LIMIT | WORD_OPTION,
 };
 
 /* Limits have no bit in struct policy_match; these are beside those of enum policy_attribute. */
 #define WORD_MEMLOCK (1U << 16)
 #define WORD_BOOT_VGA (1U << 17)
+#define WORD_LEASES (1U << 18)
+#define WORD_LIFETIME (1U << 19)
+#define WORD_VFIO_DRIVER (1U << 20)
 
 struct word {
 	const char *text;
@@ -35,23 +40,23 @@ struct word {
 	const char *expected; /* what must follow, for the message; NULL: nothing follows */
 	/* Reads what follows (NULL where nothing does) into the rule. False where it is not right. */
 	bool (*read)(const char *text, struct policy_rule *rule);
-	bool later; /* reserved and explained, but not known to this version */
+	/* Or, for one that goes into the table of texts: how it is kept, and where in the rule its
+	   index goes. */
+	value_speller spell;
+	size_t field;
 };
 
-/* The word of one of these kinds with this very text, also one for later; NULL if there is none. */
+/* The word of one of these kinds with this very text; NULL if there is none. */
 const struct word *words_find(unsigned int kinds, const char *text);
 
-/* The nearest word that is known to this version, or NULL where none is near. */
+/* The nearest word of these kinds, or NULL where none is near. */
 const struct word *words_near(unsigned int kinds, const char *text);
 
 /* Is b what a may have been meant to be? Case does not count; so ALLOW is near allow. */
 bool words_are_near(const char *a, const char *b);
 
-/* Writes "one, two or three", all the known words of these kinds. Returns out. */
+/* Writes "one, two or three", all the words of these kinds. Returns out. */
 char *words_list(unsigned int kinds, char *out, size_t size);
-
-/* A decimal number up to max, digits only. */
-bool words_number(const char *text, uint64_t max, uint64_t *ret_value);
 
 /* May a device be called so? Reserved words may not. */
 bool words_is_name(const char *text);

@@ -16,6 +16,8 @@ struct parsed {
 	char *findings;
 	size_t findings_len;
 	size_t n_findings;
+	unsigned int kinds; /* that were found, a bit each */
+	char source[64];    /* the line of the last, cut */
 	int result;	    /* of policy_parser_finish() */
 	unsigned int asked; /* how often a name was looked up */
 
@@ -47,7 +49,7 @@ static inline int parse_user(void *userdata, const char *name, uid_t *ret_uid)
 
 static inline int parse_group(void *userdata, const char *name, gid_t *ret_gid)
 {
-	static const char *const known[] = { "render", "video", "students", "ops", NULL };
+	static const char *const known[] = { "render", "video", "students", "ops", "tutors", NULL };
 
 	return parse_account(userdata, name, known, 100, ret_gid);
 }
@@ -58,6 +60,10 @@ static inline void parse_found(void *userdata, const struct policy_finding *find
 	const char *slash = strrchr(finding->path, '/');
 
 	parsed->n_findings++;
+	parsed->kinds |= 1U << finding->kind;
+	if (finding->source)
+		snprintf(parsed->source, sizeof(parsed->source), "%.*s", (int)finding->source_len,
+			 finding->source);
 	if (parsed->n_findings > 1000) /* enough to look at */
 		return;
 	fprintf(parsed->out, "%s:%u:%u: %s%s\n", slash ? slash + 1 : finding->path, finding->line,
@@ -104,6 +110,16 @@ static inline void parse_bytes(const char *path, const char *text, size_t len,
 static inline void parse_text(const char *text, struct parsed *ret_parsed)
 {
 	parse_bytes("test.policy", text, strlen(text), ret_parsed);
+}
+
+/* A policy which is there to be right. */
+static inline void parse_right(const char *text, struct parsed *ret_parsed)
+{
+	parse_text(text, ret_parsed);
+	if (ret_parsed->result == 0)
+		return;
+	printf("Bail out! A policy of this test is wrong: %s", ret_parsed->findings);
+	exit(99);
 }
 
 static inline void parse_done(struct parsed *parsed)

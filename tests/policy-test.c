@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The policy language and its verdicts, case by case. The corpora are tests/policy/good, where
+ * The policy language, case by case; its verdicts are policy-verdict-test.c's. The corpora are tests/policy/good, where
  * nothing may be found but what a .expect file beside the policy says, tests/policy/bad, where the
  * .expect file has all that must be found, and policy/examples, which must be clean.
  */
@@ -74,7 +74,8 @@ static void check_file(const char *path, bool good, bool may_expect)
 		show("found", parsed.findings);
 	}
 	for (size_t i = 0; i < parsed.policy.n_rules; i++)
-		if (!policy_rule_valid(&parsed.policy.rules[i], parsed.policy.n_names, 1))
+		if (!policy_rule_valid(&parsed.policy.rules[i], parsed.policy.n_names, 1,
+				       parsed.policy.texts, parsed.policy.n_texts))
 			tap_ok(false, "%s: rule %zu is valid", path, i);
 	parse_done(&parsed);
 }
@@ -149,6 +150,64 @@ static void check_values(void)
 		       rules[2].match.class_mask == 0xffffff && rules[2].boot_vga == 1 &&
 		       rules[2].memlock == 8388607ULL << 40,
 	       "short, upper-case and largest values");
+	parse_done(&parsed);
+}
+
+static void check_texts(void)
+{
+	struct parsed parsed;
+	const struct policy *p = &parsed.policy;
+	const struct policy_rule *r;
+
+	parse_text("allow any claim serial AbCdEfGh path pci00010000:E0/1F.7/0a.0 driver Xhci_hcd "
+		   "limit 65535 for 1d2h3m4s vfio-driver vfio-pci\n"
+		   "prepare driver vfio-pci serial abcdefGh path 1f.7 vfio-driver vfio-pci\n"
+		   "deny any claim subsystem-vendor 0xABCD subsystem-device 1 vendor 2",
+		   &parsed);
+	if (!tap_ok(parsed.result == 0 && p->n_rules == 3, "texts and limits are taken"))
+		return;
+	r = p->rules;
+	tap_ok(p->n_texts == 5, "the same text is kept once");
+	tap_ok(strcmp(policy_text(p, r[0].match.serial), "abcdefGh") == 0 &&
+		       r[1].match.serial == r[0].match.serial,
+	       "hex digits of a serial number are in lower case");
+	tap_ok(strcmp(policy_text(p, r[0].match.path), "pci10000:e0/1f.7/0a.0") == 0 &&
+		       strcmp(policy_text(p, r[1].match.path), "1f.7") == 0,
+	       "a path is spelled as the kernel does");
+	tap_ok(strcmp(policy_text(p, r[0].match.driver), "Xhci_hcd") == 0 &&
+		       strcmp(policy_text(p, r[1].vfio_driver), "vfio-pci") == 0 &&
+		       r[1].match.driver == r[1].vfio_driver,
+	       "drivers as they are written");
+	tap_ok(r[0].limit == 65535 && r[0].lifetime == 93784, "a limit and a time");
+	tap_ok(r[2].match.subsystem_vendor == 0xabcd && r[2].match.subsystem_device == 1,
+	       "the subsystem's ids");
+	tap_ok(r[2].match.serial == POLICY_NO_TEXT && r[2].vfio_driver == POLICY_NO_TEXT &&
+		       !policy_text(p, POLICY_NO_TEXT) && !policy_text(p, 5),
+	       "what is not said is no text");
+	parse_done(&parsed);
+}
+
+/* Duplicates and shadows across files, with the line that a finding is about. */
+static void check_review(void)
+{
+	static const char first[] = "\ndeny any claim class storage\nallow any claim any\n";
+	static const char second[] = "# a comment\n\n  allow any claim any # again\r\n"
+				     "allow any claim class 0108\n";
+	struct parsed parsed;
+
+	parse_start(&parsed);
+	parse_file(&parsed, "a.policy", first, sizeof(first) - 1);
+	parse_file(&parsed, "empty.policy", "", 0);
+	parse_file(&parsed, "b.policy", second, sizeof(second) - 1);
+	parse_finish(&parsed);
+	tap_ok(strcmp(parsed.findings,
+		      "b.policy:3:3: warning: this is the same as line 3 of a.policy\n"
+		      "b.policy:4:1: warning: this allow decides nothing, since the deny in line 2 "
+		      "of a.policy beats it\n") == 0,
+	       "a finding names the other file");
+	tap_ok(parsed.kinds == (1U << POLICY_KIND_DUPLICATE | 1U << POLICY_KIND_SHADOWED) &&
+		       parsed.source[0] == 'a' && strlen(parsed.source) == 26,
+	       "and has its kind and its line");
 	parse_done(&parsed);
 }
 
@@ -260,7 +319,7 @@ static void check_size(void)
 	parse_bytes("a.policy", text, len, &parsed);
 	tap_ok(parsed.result == 0 && parsed.policy.n_rules == POLICY_RULES_MAX, "a million rules");
 	tap_ok(parsed.asked == 1, "one user is asked for once, not once a line");
-	policy_decide(&parsed.policy, &bob, &facts, 1, 0, &verdict);
+	policy_decide(&parsed.policy, &bob, &facts, 1, 0, NULL, &verdict);
 	tap_ok(verdict.outcome == POLICY_NO_RULE, "a verdict over them");
 	tap_ok(seconds() - start < 30, "in linear time (%.2f s)", seconds() - start);
 	parse_done(&parsed);
@@ -285,6 +344,32 @@ static void check_size(void)
 	parse_done(&parsed);
 	free(text);
 
+	text = repeat("", "deny any claim serial %u\n", POLICY_TEXTS_MAX, &len);
+	parse_bytes("a.policy", text, len, &parsed);
+	tap_ok(parsed.result == 0 && parsed.policy.n_texts == POLICY_TEXTS_MAX, "65,535 texts");
+	parse_done(&parsed);
+	parse_start(&parsed);
+	parse_file(&parsed, "a.policy", text, len);
+	parse_file(&parsed, "b.policy",
+		   "deny any claim serial 1 driver a\nallow any claim driver b", 57);
+	parse_finish(&parsed);
+	tap_ok(parsed.result == 1 && strncmp(parsed.findings, "b.policy:1:32: ", 15) == 0,
+	       "one more is a mistake, said once");
+	parse_done(&parsed);
+	free(text);
+
+	/* The worst for the search for duplicates and shadows: all differ, with many denies. */
+	text = repeat("",
+		      "allow user %u claim address 01:00.0\ndeny user 7 claim address 01:00.1\n",
+		      POLICY_RULES_MAX / 2, &len);
+	start = seconds();
+	parse_bytes("a.policy", text, len, &parsed);
+	tap_ok(parsed.result == 0 && parsed.n_findings == POLICY_RULES_MAX / 2 - 1,
+	       "a million rules are looked over");
+	tap_ok(seconds() - start < 30, "in near linear time (%.2f s)", seconds() - start);
+	parse_done(&parsed);
+	free(text);
+
 	start = seconds();
 	text = repeat(definition, "allow user u%u claim a\nalow any claim an\nallow any claim ab\n",
 		      100000, &len);
@@ -295,108 +380,6 @@ static void check_size(void)
 	free(text);
 }
 
-/* ---- the verdict ---- */
-
-static const struct policy_facts card[] = {
-	{ .address = { .bus = 1 },
-	  .vendor = 0x10de,
-	  .device = 0x20b0,
-	  .class_code = 0x030000,
-	  .iommu_group = 7 },
-	{ .address = { .bus = 1, .function = 1 },
-	  .vendor = 0x10de,
-	  .device = 0x1aef,
-	  .class_code = 0x040300,
-	  .iommu_group = 7 },
-	{ .address = { .bus = 1, .device = 2 },
-	  .vendor = 0x8086,
-	  .device = 0x1533,
-	  .class_code = 0x020000,
-	  .iommu_group = 7 },
-};
-
-/* alice, of groups 1000, 100 (render) and 103 (ops), asks for the first of n functions. */
-static struct policy_verdict ask(const char *text, size_t n_functions)
-{
-	static const gid_t groups[] = { 100, 103 };
-	struct policy_subject alice = { .uid = 1000, .gid = 1000, .groups = groups, .n_groups = 2 };
-	struct policy_verdict verdict;
-	struct parsed parsed;
-
-	parse_text(text, &parsed);
-	if (parsed.result != 0)
-		show("a policy of this test is wrong", parsed.findings);
-	policy_decide(&parsed.policy, &alice, card, n_functions, 0, &verdict);
-	if (parsed.result != 0)
-		verdict.outcome = (enum policy_outcome)99;
-	parse_done(&parsed);
-	return verdict;
-}
-
-#define ALLOW_CARD "allow user alice claim class display\n"
-
-static void check_verdicts(void)
-{
-	struct policy_subject nobody = { .uid = UINT32_MAX, .gid = UINT32_MAX };
-	struct policy_rule rule = { .verb = POLICY_ALLOW,
-				    .who = POLICY_WHO_USER,
-				    .id = UINT32_MAX,
-				    .name = POLICY_NO_NAME };
-	struct policy policy = { .rules = &rule, .n_rules = 1 };
-	struct policy_verdict verdict;
-
-	tap_ok(ask("", 1).outcome == POLICY_NO_RULE, "nothing is allowed without a rule");
-	tap_ok(ask("allow user bob claim any", 1).outcome == POLICY_NO_RULE, "another's rule");
-	verdict = ask("allow user bob claim any\n" ALLOW_CARD, 2);
-	tap_ok(verdict.outcome == POLICY_ALLOWED && verdict.rule == 1 && verdict.function == 0 &&
-		       verdict.memlock == 0 && !verdict.boot_vga,
-	       "functions of the slot come along");
-	verdict = ask(ALLOW_CARD, 3);
-	tap_ok(verdict.outcome == POLICY_NO_RULE && verdict.function == 2 &&
-		       verdict.rule == SIZE_MAX && verdict.memlock == 0,
-	       "a function of another slot needs a rule of its own");
-	tap_ok(ask(ALLOW_CARD "allow any claim class network", 3).outcome == POLICY_ALLOWED,
-	       "and comes along with one");
-	verdict = ask("deny any claim class audio\n" ALLOW_CARD, 2);
-	tap_ok(verdict.outcome == POLICY_DENIED && verdict.rule == 0 && verdict.function == 1,
-	       "a deny for a function that comes along refuses the whole");
-	tap_ok(ask("deny user alice claim any\nallow any claim any", 1).outcome == POLICY_DENIED &&
-		       ask("allow any claim any\ndeny user alice claim any", 1).outcome ==
-			       POLICY_DENIED,
-	       "deny beats allow in either order");
-	verdict = ask("deny any claim vendor 8086\n", 3);
-	tap_ok(verdict.outcome == POLICY_DENIED && verdict.function == 2,
-	       "a deny is named also where no rule allows");
-	tap_ok(ask("allow group ops claim any", 3).outcome == POLICY_ALLOWED,
-	       "a supplementary group");
-	tap_ok(ask("allow group 1000 claim any", 3).outcome == POLICY_ALLOWED, "the primary group");
-	tap_ok(ask("allow user ghost claim any\nallow group ghosts claim any", 1).outcome ==
-		       POLICY_NO_RULE,
-	       "an unknown user or group matches nobody");
-	tap_ok(ask("device x vendor 8086\ndevice x vendor 10de\nallow any claim x", 1).outcome ==
-		       POLICY_ALLOWED,
-	       "lines of one name are ORed");
-	tap_ok(ask("device x vendor 10de\nallow any claim x class 04", 1).outcome == POLICY_NO_RULE,
-	       "a name and attributes are ANDed");
-	tap_ok(ask("allow any claim class 040000", 1).outcome == POLICY_NO_RULE, "another class");
-	verdict =
-		ask("allow any claim any memlock 2M\n" ALLOW_CARD "allow any claim any boot-vga\n"
-		    "allow user bob claim any memlock 9G\nallow any claim class audio memlock 8G\n"
-		    "allow group render claim iommu-group 7 memlock 1G\n",
-		    2);
-	tap_ok(verdict.outcome == POLICY_ALLOWED && verdict.memlock == 1 << 30 &&
-		       verdict.boot_vga && verdict.rule == 0,
-	       "the largest memlock and any boot-vga of the matching rules, and of no others");
-
-	policy_decide(&policy, &nobody, card, 1, 0, &verdict);
-	tap_ok(verdict.outcome == POLICY_NO_RULE, "the uid -1 matches no rule");
-	rule.who = POLICY_WHO_ANY;
-	policy_decide(&policy, &nobody, card, 1, 1, &verdict);
-	tap_ok(verdict.outcome == POLICY_NO_RULE, "a function that is not there is not allowed");
-	policy_decide(&policy, &nobody, card, 0, 0, &verdict);
-	tap_ok(verdict.outcome == POLICY_NO_RULE, "nor is one of none");
-}
-
 int main(void)
 {
 	check_corpus("policy/examples", true, false);
@@ -404,9 +387,10 @@ int main(void)
 	check_corpus("tests/policy/bad", false, true);
 	check_names();
 	check_values();
+	check_texts();
+	check_review();
 	check_whole_files();
 	check_line_length();
 	check_size();
-	check_verdicts();
 	return tap_done();
 }

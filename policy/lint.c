@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Looks a policy over against the devices that are there: which statements can concern none of
+ * them. For gpubroker(1); it decides nothing. What it says must be true of the devices it was
+ * given, so an unknown serial number counts as any.
+ */
+#include "config.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "client/util.h"
+#include "policy/match.h"
+#include "policy/policy.h"
+
+/* One attribute of a match as it is written. */
+static void print_attribute(const struct policy *policy, const struct policy_match *match,
+			    uint32_t attribute, char *out, size_t size)
+{
+	char address[PCI_ADDRESS_TEXT];
+
+	switch ((enum policy_attribute)attribute) {
+	case POLICY_ADDRESS:
+		snprintf(out, size, "address %s", pci_address_format(&match->address, address));
+		break;
+	case POLICY_VENDOR:
+		snprintf(out, size, "vendor %04x", match->vendor);
+		break;
+	case POLICY_DEVICE_ID:
+		snprintf(out, size, "device %04x", match->device);
+		break;
+	case POLICY_CLASS:
+		if (match->class_mask == 0xff0000)
+			snprintf(out, size, "class %02" PRIx32, match->class_code >> 16);
+		else if (match->class_mask == 0xffffff)
+			snprintf(out, size, "class %06" PRIx32, match->class_code);
+		else if (match->class_mask == 0xffff00)
+			snprintf(out, size, "class %04" PRIx32, match->class_code >> 8);
+		else
+			snprintf(out, size, "class audio"); /* the only one with another mask */
+		break;
+	case POLICY_IOMMU_GROUP:
+		snprintf(out, size, "iommu-group %" PRIu32, match->iommu_group);
+		break;
+	case POLICY_SUBSYSTEM_VENDOR:
+		snprintf(out, size, "subsystem-vendor %04x", match->subsystem_vendor);
+		break;
+	case POLICY_SUBSYSTEM_DEVICE:
+		snprintf(out, size, "subsystem-device %04x", match->subsystem_device);
+		break;
+	case POLICY_DRIVER:
+		snprintf(out, size, "driver %s", policy_text(policy, match->driver));
+		break;
+	case POLICY_SERIAL:
+		snprintf(out, size, "serial %s", policy_text(policy, match->serial));
+		break;
+	case POLICY_PATH:
+		snprintf(out, size, "path %s", policy_text(policy, match->path));
+		break;
+	}
+}
+
+static bool any_matches(const struct policy *policy, const struct policy_match *match,
+			const struct policy_facts *devices, size_t n_devices)
+{
+	for (size_t i = 0; i < n_devices; i++)
+		if (match_facts(policy, match, &devices[i], MATCH_MAYBE))
+			return true;
+	return false;
+}
+
+/* Why no device matches: one attribute alone, or else all of it together. */
+static void explain(const struct policy *policy, const struct policy_rule *rule,
+		    const struct policy_facts *devices, size_t n_devices, char *out, size_t size)
+{
+	char what[128];
+
+	for (uint32_t bit = 1; bit & MATCH_ATTRIBUTES; bit <<= 1) {
+		struct policy_match alone = rule->match;
+
+		alone.attributes &= bit;
+		if (!alone.attributes || any_matches(policy, &alone, devices, n_devices))
+			continue;
+		print_attribute(policy, &alone, bit, what, sizeof(what));
+		snprintf(out, size, "no present device has %s", what);
+		return;
+	}
+	if (rule->verb == POLICY_DEVICE || rule->name == POLICY_NO_NAME)
+		snprintf(out, size, "no present device has all of this");
+	else if (rule->match.attributes)
+		snprintf(out, size, "no present device has all of this and the name \"%s\"",
+			 policy->names[rule->name].text);
+	else
+		snprintf(out, size, "no present device has the name \"%s\"",
+			 policy->names[rule->name].text);
+}
+
+int policy_lint(const struct policy *policy, const struct policy_facts *devices, size_t n_devices,
+		void (*found)(void *userdata, const struct policy_finding *finding), void *userdata)
+{
+	cleanup_free bool *present = calloc(policy->n_rules + 1, sizeof(*present));
+	cleanup_free struct name_set *set = malloc(sizeof(*set));
+	char text[256];
+
+	if (!present || !set)
+		return -ENOMEM;
+	for (size_t d = 0; d < n_devices; d++) {
+		match_names(policy, &devices[d], MATCH_MAYBE, set);
+		for (size_t i = 0; i < policy->n_rules; i++) {
+			const struct policy_rule *rule = &policy->rules[i];
+
+			if (present[i])
+				continue;
+			present[i] =
+				rule->verb == POLICY_DEVICE
+					? match_facts(policy, &rule->match, &devices[d],
+						      MATCH_MAYBE)
+					: match_rule(policy, rule, &devices[d], set, MATCH_MAYBE);
+		}
+	}
+	for (size_t i = 0; i < policy->n_rules; i++) {
+		const struct policy_rule *rule = &policy->rules[i];
+		struct policy_finding finding = {
+			.severity = POLICY_WARNING,
+			.kind = POLICY_KIND_ABSENT,
+			.path = policy->files[rule->file].path,
+			.line = rule->line,
+			.column = rule->column,
+			.text = text,
+		};
+
+		if (present[i] || (rule->name == POLICY_NO_NAME && rule->match.attributes == 0))
+			continue;
+		explain(policy, rule, devices, n_devices, text, sizeof(text));
+		found(userdata, &finding);
+	}
+	return 0;
+}

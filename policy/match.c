@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Matching: does this rule mean this function, and this subject? Runs in the root core on numbers
+ * that another process made out of text, so it must never allocate, loop without a bound or read
+ * outside what it was given, whatever a rule says; and what could not be found out of a device must
+ * never make an allow match or a deny not match.
+ */
+#include "config.h"
+
+#include "policy/match.h"
+
+#include <string.h>
+
+#include "client/util.h"
+
+_Static_assert(sizeof(struct policy_rule) == 96, "struct policy_rule is sent as it is: no padding");
+
+void policy_done(struct policy *policy)
+{
+	free(policy->rules);
+	free(policy->names);
+	free(policy->texts);
+	free(policy->files);
+	*policy = (struct policy){ 0 };
+}
+
+const char *policy_text(const struct policy *policy, uint32_t text)
+{
+	return text < policy->n_texts && text < POLICY_TEXTS_MAX ? policy->texts[text].text : NULL;
+}
+
+static char fold(char c)
+{
+	return c >= 'A' && c <= 'F' ? (char)(c - 'A' + 'a') : c;
+}
+
+static bool same_text(const char *text, const char *fact)
+{
+	return strncmp(text, fact, POLICY_TEXT_MAX) == 0;
+}
+
+/* A serial number is hex in one place and plain text in another, and in either case. */
+static bool same_serial(const char *text, const char *fact)
+{
+	for (size_t i = 0; i < POLICY_TEXT_MAX; i++) {
+		if (text[i] != fold(fact[i]))
+			return false;
+		if (!text[i])
+			return true;
+	}
+	return false;
+}
+
+/* A path without a host bridge is below any. */
+static bool same_path(const char *text, const char *fact)
+{
+	const char *slash = strchr(fact, '/');
+
+	if (strncmp(text, "pci", 3) != 0 && strncmp(fact, "pci", 3) == 0)
+		return slash && same_text(text, slash + 1);
+	return same_text(text, fact);
+}
+
+static bool match_text(const struct policy *policy, uint32_t index, const char *fact,
+		       bool (*same)(const char *, const char *), enum match_unknown unknown)
+{
+	const char *text = policy_text(policy, index);
+
+	if (!text)
+		return false;
+	if (!fact)
+		return unknown == MATCH_MAYBE;
+	return *fact && same(text, fact);
+}
+
+bool match_facts(const struct policy *policy, const struct policy_match *match,
+		 const struct policy_facts *facts, enum match_unknown unknown)
+{
+	uint32_t attributes = match->attributes;
+
+	if (attributes & ~MATCH_ATTRIBUTES)
+		return false;
+	if ((attributes & POLICY_ADDRESS) && pci_address_compare(&match->address, &facts->address))
+		return false;
+	if ((attributes & POLICY_VENDOR) && match->vendor != facts->vendor)
+		return false;
+	if ((attributes & POLICY_DEVICE_ID) && match->device != facts->device)
+		return false;
+	if ((attributes & POLICY_SUBSYSTEM_VENDOR) &&
+	    match->subsystem_vendor != facts->subsystem_vendor)
+		return false;
+	if ((attributes & POLICY_SUBSYSTEM_DEVICE) &&
+	    match->subsystem_device != facts->subsystem_device)
+		return false;
+	if ((attributes & POLICY_CLASS) &&
+	    (facts->class_code & match->class_mask) != match->class_code)
+		return false;
+	if ((attributes & POLICY_IOMMU_GROUP) &&
+	    (facts->iommu_group == UINT32_MAX || match->iommu_group != facts->iommu_group))
+		return false;
+	if ((attributes & POLICY_DRIVER) &&
+	    !match_text(policy, match->driver, facts->driver, same_text, unknown))
+		return false;
+	if ((attributes & POLICY_SERIAL) &&
+	    !match_text(policy, match->serial, facts->serial, same_serial, unknown))
+		return false;
+	if ((attributes & POLICY_PATH) &&
+	    !match_text(policy, match->path, facts->path, same_path, unknown))
+		return false;
+	return true;
+}
+
+bool match_subject(const struct policy_rule *rule, const struct policy_subject *subject)
+{
+	switch (rule->who) {
+	case POLICY_WHO_ANY:
+		return true;
+	case POLICY_WHO_USER:
+		return rule->id != UINT32_MAX && rule->id == subject->uid;
+	case POLICY_WHO_GROUP:
+		if (rule->id == UINT32_MAX)
+			return false;
+		if (rule->id == subject->gid)
+			return true;
+		for (size_t i = 0; i < subject->n_groups; i++)
+			if (rule->id == subject->groups[i])
+				return true;
+		return false;
+	default:
+		return false;
+	}
+}
+
+bool match_same_slot(const struct policy_facts *a, const struct policy_facts *b)
+{
+	return a->address.domain == b->address.domain && a->address.bus == b->address.bus &&
+	       a->address.device == b->address.device;
+}
+
+/* ---- device names ---- */
+
+static size_t name_count(const struct policy *policy)
+{
+	return policy->n_names < POLICY_NAMES_MAX ? policy->n_names : POLICY_NAMES_MAX;
+}
+
+void match_names(const struct policy *policy, const struct policy_facts *facts,
+		 enum match_unknown unknown, struct name_set *ret_set)
+{
+	size_t n_names = name_count(policy);
+
+	memset(ret_set, 0, n_names / 8 + 1);
+	for (size_t i = 0; i < policy->n_rules; i++) {
+		const struct policy_rule *rule = &policy->rules[i];
+
+		if (rule->verb == POLICY_DEVICE && rule->name < n_names &&
+		    match_facts(policy, &rule->match, facts, unknown))
+			ret_set->bits[rule->name / 8] |= (uint8_t)(1U << rule->name % 8);
+	}
+}
+
+bool match_rule(const struct policy *policy, const struct policy_rule *rule,
+		const struct policy_facts *facts, const struct name_set *set,
+		enum match_unknown unknown)
+{
+	if (rule->name != POLICY_NO_NAME && (rule->name >= name_count(policy) ||
+					     !(set->bits[rule->name / 8] >> rule->name % 8 & 1)))
+		return false;
+	return match_facts(policy, &rule->match, facts, unknown);
+}
+
+bool policy_name_matches(const struct policy *policy, uint32_t name,
+			 const struct policy_facts *facts)
+{
+	if (name >= name_count(policy))
+		return false;
+	for (size_t i = 0; i < policy->n_rules; i++) {
+		const struct policy_rule *rule = &policy->rules[i];
+
+		if (rule->verb == POLICY_DEVICE && rule->name == name &&
+		    match_facts(policy, &rule->match, facts, MATCH_SURE))
+			return true;
+	}
+	return false;
+}
+
+int policy_name_find(const struct policy *policy, const char *text, uint32_t *ret_name)
+{
+	size_t n_names = name_count(policy);
+
+	if (strnlen(text, POLICY_NAME_MAX) == POLICY_NAME_MAX)
+		return -ENOENT;
+	for (size_t i = 0; i < n_names; i++) {
+		if (strncmp(policy->names[i].text, text, POLICY_NAME_MAX) != 0)
+			continue;
+		*ret_name = (uint32_t)i;
+		return 0;
+	}
+	return -ENOENT;
+}

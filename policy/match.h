@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* What a rule says of a function and of a subject. Private to policy/. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "policy/policy.h"
+
+#define MATCH_ATTRIBUTES ((1U << 10) - 1) /* all that are known to this version */
+
+/* What an unknown fact does: nothing for an allow, everything for a deny. */
+enum match_unknown { MATCH_SURE, MATCH_MAYBE };
+
+/* The device names that match a function, a bit each. */
+struct name_set {
+	uint8_t bits[POLICY_NAMES_MAX / 8 + 1];
+};
+
+/* The attributes alone, without a name. */
+bool match_facts(const struct policy *policy, const struct policy_match *match,
+		 const struct policy_facts *facts, enum match_unknown unknown);
+
+/* One pass over the device lines: looking names up rule by rule would cost the square. */
+void match_names(const struct policy *policy, const struct policy_facts *facts,
+		 enum match_unknown unknown, struct name_set *ret_set);
+
+/* Name and attributes; the set must have been made with the same facts and `unknown`. */
+bool match_rule(const struct policy *policy, const struct policy_rule *rule,
+		const struct policy_facts *facts, const struct name_set *set,
+		enum match_unknown unknown);
+
+bool match_subject(const struct policy_rule *rule, const struct policy_subject *subject);
+bool match_same_slot(const struct policy_facts *a, const struct policy_facts *b);

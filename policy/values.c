@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Readers for the values that follow a word. They must never guess: a reader takes a value whole or
+ * not at all, and two spellings of one thing become the same. valid.c uses those of texts too, in
+ * the core, so they never write past what they are given.
+ */
+#include "config.h"
+
+#include "policy/values.h"
+
+#include <string.h>
+
+#include "client/util.h"
+#include "policy/words.h"
+
+#define DRIVER_MAX 31
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+/* Hex digits, with 0x before them or without (sysfs has it, lspci does not). */
+static bool read_hex(const char *text, size_t max_digits, uint32_t *ret_value, size_t *ret_digits)
+{
+	uint32_t value = 0;
+	size_t digits;
+
+	if (text[0] == '0' && (text[1] == 'x' || text[1] == 'X'))
+		text += 2;
+	for (digits = 0; text[digits]; digits++) {
+		if (digits == max_digits || hex_digit(text[digits]) < 0)
+			return false;
+		value = value << 4 | (uint32_t)hex_digit(text[digits]);
+	}
+	if (digits == 0)
+		return false;
+	*ret_value = value;
+	*ret_digits = digits;
+	return true;
+}
+
+static bool read_id(const char *text, uint16_t *ret_id)
+{
+	uint32_t value;
+	size_t digits;
+
+	if (!read_hex(text, 4, &value, &digits))
+		return false;
+	*ret_id = (uint16_t)value;
+	return true;
+}
+
+bool value_number(const char *text, uint64_t max, uint64_t *ret_value)
+{
+	uint64_t value = 0;
+
+	if (!*text)
+		return false;
+	for (; *text; text++) {
+		uint64_t digit = (uint64_t)(*text - '0');
+
+		if (*text < '0' || *text > '9')
+			return false;
+		if (value > max / 10 || value * 10 > max - digit)
+			return false;
+		value = value * 10 + digit;
+	}
+	*ret_value = value;
+	return true;
+}
+
+bool value_address(const char *text, struct policy_rule *rule)
+{
+	return pci_address_parse(text, &rule->match.address) == 0;
+}
+
+bool value_vendor(const char *text, struct policy_rule *rule)
+{
+	return read_id(text, &rule->match.vendor);
+}
+
+bool value_device(const char *text, struct policy_rule *rule)
+{
+	return read_id(text, &rule->match.device);
+}
+
+bool value_subsystem_vendor(const char *text, struct policy_rule *rule)
+{
+	return read_id(text, &rule->match.subsystem_vendor);
+}
+
+bool value_subsystem_device(const char *text, struct policy_rule *rule)
+{
+	return read_id(text, &rule->match.subsystem_device);
+}
+
+bool value_class(const char *text, struct policy_rule *rule)
+{
+	const struct word *word = words_find(WORD_CLASS, text);
+	uint32_t value;
+	size_t digits;
+
+	if (word) {
+		rule->match.class_code = word->value;
+		rule->match.class_mask = word->mask;
+		return true;
+	}
+	/* Base class, base and subclass, or all three bytes: what is left out does not count. */
+	if (!read_hex(text, 6, &value, &digits) || digits % 2)
+		return false;
+	rule->match.class_code = value << (24 - 4 * digits);
+	rule->match.class_mask = 0xffffffU << (24 - 4 * digits) & 0xffffffU;
+	return true;
+}
+
+bool value_iommu_group(const char *text, struct policy_rule *rule)
+{
+	uint64_t value;
+
+	if (!value_number(text, UINT32_MAX - 1, &value)) /* UINT32_MAX means none in the facts */
+		return false;
+	rule->match.iommu_group = (uint32_t)value;
+	return true;
+}
+
+bool value_limit(const char *text, struct policy_rule *rule)
+{
+	uint64_t value;
+
+	if (!value_number(text, POLICY_LIMIT_MAX, &value) || value == 0)
+		return false;
+	rule->limit = (uint32_t)value;
+	return true;
+}
+
+bool value_memlock(const char *text, struct policy_rule *rule)
+{
+	static const char suffixes[] = "KMGT";
+	char digits[24];
+	const char *suffix;
+	unsigned int shift = 0;
+	size_t len = strlen(text);
+	uint64_t value;
+
+	if (len == 0 || len >= sizeof(digits))
+		return false;
+	suffix = strchr(suffixes, text[len - 1]);
+	if (suffix) {
+		shift = 10 * (unsigned int)(suffix - suffixes + 1);
+		len--;
+	}
+	memcpy(digits, text, len);
+	digits[len] = '\0';
+	/* Below 2^63, so that nobody can come by RLIM_INFINITY by way of a sum. */
+	if (!value_number(digits, INT64_MAX >> shift, &value) || value == 0)
+		return false;
+	rule->memlock = value << shift;
+	return true;
+}
+
+bool value_boot_vga(const char *text, struct policy_rule *rule)
+{
+	(void)text;
+	rule->boot_vga = 1;
+	return true;
+}
+
+/* 30s, 10m, 8h, 7d, or several of them with the larger unit first, as 1h30m. */
+bool value_lifetime(const char *text, struct policy_rule *rule)
+{
+	static const struct {
+		char name;
+		uint32_t seconds;
+	} units[] = { { 'd', 86400 }, { 'h', 3600 }, { 'm', 60 }, { 's', 1 } };
+	uint64_t total = 0;
+	size_t next = 0;
+
+	while (*text) {
+		size_t digits = strspn(text, "0123456789");
+		uint64_t value = 0;
+
+		if (!digits)
+			return false;
+		for (size_t i = 0; i < digits; i++) {
+			value = value * 10 + (uint64_t)(text[i] - '0');
+			if (value > UINT32_MAX)
+				return false;
+		}
+		text += digits;
+		while (next < ARRAY_SIZE(units) && units[next].name != *text)
+			next++;
+		if (next == ARRAY_SIZE(units))
+			return false;
+		total += value * units[next++].seconds;
+		text++;
+	}
+	if (total == 0 || total > UINT32_MAX)
+		return false;
+	rule->lifetime = (uint32_t)total;
+	return true;
+}
+
+/* ---- texts ---- */
+
+static bool is_letter_or_digit(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+/* A driver's directory in sysfs. What the core makes part of a path must be just a name. */
+bool value_driver(const char *text, char out[POLICY_TEXT_MAX])
+{
+	size_t len;
+
+	for (len = 0; text[len]; len++)
+		if (len == DRIVER_MAX ||
+		    !(is_letter_or_digit(text[len]) || strchr("_.:-", text[len])))
+			return false;
+	if (len == 0 || strcmp(text, ".") == 0 || strcmp(text, "..") == 0)
+		return false;
+	memcpy(out, text, len + 1);
+	return true;
+}
+
+/* All in the kernel are called so; a lease on any other driver would end in the host's hands. */
+bool value_vfio_driver(const char *text, char out[POLICY_TEXT_MAX])
+{
+	return (strstr(text, "vfio-pci") || strstr(text, "vfio_pci")) && value_driver(text, out);
+}
+
+bool value_serial(const char *text, char out[POLICY_TEXT_MAX])
+{
+	size_t len = strlen(text);
+
+	if (len == 0 || len >= POLICY_TEXT_MAX)
+		return false;
+	for (size_t i = 0; i <= len; i++)
+		out[i] = text[i] >= 'A' && text[i] <= 'F' ? (char)(text[i] - 'A' + 'a') : text[i];
+	return true;
+}
+
+/* "DD.F" of hex digits at *text, which then is past it. */
+static bool read_hop(const char **text, uint8_t *ret_device, uint8_t *ret_function)
+{
+	const char *t = *text;
+	int high = hex_digit(t[0]), low = high < 0 ? -1 : hex_digit(t[1]);
+
+	if (high < 0 || high > 1 || low < 0 || t[2] != '.' || t[3] < '0' || t[3] > '7')
+		return false;
+	*ret_device = (uint8_t)(high << 4 | low);
+	*ret_function = (uint8_t)(t[3] - '0');
+	*text = t + 4;
+	return true;
+}
+
+/* "pciDDDD:BB/" at *text, which then is past it, in the kernel's spelling. */
+static bool read_bridge(const char **text, char out[POLICY_TEXT_MAX])
+{
+	char address[PCI_ADDRESS_TEXT];
+	const char *slash = strchr(*text, '/');
+	struct pci_address bus;
+	size_t len = slash ? (size_t)(slash - *text) - 3 : 0;
+
+	/* DDDD:BB, made an address by the smallest device: it needs a domain, so one colon each. */
+	if (len < 7 || len > 11 || (*text)[3 + len - 3] != ':')
+		return false;
+	snprintf(address, sizeof(address), "%.*s:00.0", (int)len, *text + 3);
+	if (pci_address_parse(address, &bus) < 0)
+		return false;
+	snprintf(out, POLICY_TEXT_MAX, "pci%04x:%02x/", (unsigned int)bus.domain,
+		 (unsigned int)bus.bus);
+	*text = slash + 1;
+	return true;
+}
+
+bool value_path(const char *text, char out[POLICY_TEXT_MAX])
+{
+	char path[POLICY_TEXT_MAX] = "";
+	size_t len;
+
+	if (strncmp(text, "pci", 3) == 0 && !read_bridge(&text, path))
+		return false;
+	for (len = strlen(path);; len += 5) {
+		uint8_t device, function;
+		char hop[8];
+
+		if (!read_hop(&text, &device, &function) || len + 5 >= sizeof(path))
+			return false;
+		snprintf(hop, sizeof(hop), "%02x.%x", device, function);
+		memcpy(path + len, hop, 4);
+		path[len + 4] = *text; /* '/', or the end */
+		if (!*text)
+			break;
+		if (*text++ != '/')
+			return false;
+	}
+	memcpy(out, path, sizeof(path));
+	return true;
+}

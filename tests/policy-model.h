@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * For the random test of the policy: statements as a person thinks of them, and an evaluator that
+ * is slow and says what the manual says. It shares nothing with policy/ but the facts.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "policy/policy.h"
+
+struct statement {
+	char verb; /* 'd'evice, 'a'llow, 'n'o, 'p'repare */
+	char who;  /* 'u'ser, 'g'roup, 'e'verybody, '-' */
+	unsigned int id;
+	int name;					/* -1: none */
+	int bus, slot, function, vendor, device, group; /* -1: not said */
+	int subsystem_vendor, subsystem_device;
+	const char *class, *driver, *serial, *path; /* NULL: not said */
+
+	unsigned int limit; /* 0: none */
+	unsigned long long memlock;
+	bool boot_vga;
+	unsigned int lifetime; /* seconds, 0: not said */
+	const char *vfio_driver;
+
+	unsigned int held; /* leases of the subject by this rule; not part of the text */
+};
+
+struct answer {
+	char outcome; /* 'd'enied, 'n'o rule, 'l'imit, 'a'llowed */
+	unsigned long long memlock;
+	bool boot_vga;
+	unsigned int lifetime;
+	int rule; /* with 'a' and 'l' */
+	const char *vfio_driver;
+};
+
+/* Does the statement mean this function? `denying`: what is unknown counts as said. */
+bool model_covers(const struct statement *all, int n, const struct statement *s,
+		  const struct policy_facts *facts, bool denying);
+bool model_is_for(const struct statement *s, const struct policy_subject *subject);
+bool model_same_slot(const struct policy_facts *a, const struct policy_facts *b);
+
+struct answer model_decide(const struct statement *all, int n, const struct policy_subject *subject,
+			   const struct policy_facts *functions, size_t n_functions, size_t asked);
+
+/* Is there a prepare for this one itself? And one that names a driver? */
+bool model_prepares(const struct statement *all, int n, const struct policy_facts *facts,
+		    bool *ret_named);
