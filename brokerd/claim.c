@@ -190,11 +190,12 @@ static void claim_granted(struct claim *claim)
 	for (size_t i = 0; i < claim->n; i++) {
 		char text[PCI_ADDRESS_TEXT];
 
+		lease_set_expiry(claim->daemon, claim->leases[i]);
 		log_info("lease=%" PRIu64 " uid=%" PRIu32 " pid=%" PRIu32
 			 " device=%s group=%" PRIu32 " rule=%s outcome=granted",
 			 claim->leases[i]->id, claim->peer->uid, claim->peer->pid,
 			 pci_address_format(&claim->asked[i], text), claim->leases[i]->group,
-			 claim->rules[i]);
+			 claim->terms[i].rule);
 	}
 	claim_free(claim);
 }
@@ -274,7 +275,11 @@ static struct lease *lease_begin(struct claim *claim, size_t i)
 	if (!lease)
 		return NULL;
 	lease->uid = claim->peer->uid;
+	lease->gid = claim->peer->gid;
 	lease->pid = claim->peer->pid;
+	lease->terms = claim->terms[i];
+	lease->n_gids = claim->n_gids;
+	memcpy(lease->gids, claim->gids, sizeof(lease->gids));
 	lease->since = (uint64_t)time(NULL);
 	lease->asked = claim->asked[i];
 	lease->claim = claim;
@@ -322,7 +327,11 @@ static int claim_begin(struct claim *claim, struct message_refusal *ret_refusal)
 	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
 		r = lease_bind(daemon, claim->leases[i], claim->views[i]);
 		if (r)
-			claim_fail(claim, claim->leases[i], NULL, "binding to vfio-pci", -r);
+			claim_fail(claim, claim->leases[i], NULL,
+				   r == -ENOENT && claim->terms[i].vfio_driver[0]
+					   ? "the VFIO driver that its rule names is not loaded"
+					   : "binding to VFIO",
+				   -r);
 	}
 	return 0;
 }

@@ -17,8 +17,10 @@ struct claim {
 	struct lease *leases[PROTOCOL_SELECTORS_MAX];	  /* NULL: ended already, on the way back */
 	struct group_view *views[PROTOCOL_SELECTORS_MAX]; /* as it was when it was decided */
 	struct pci_address asked[PROTOCOL_SELECTORS_MAX];
-	char rules[PROTOCOL_SELECTORS_MAX][288]; /* which allowed it, as file:line */
-	uint64_t memlock;			 /* to raise to; 0: not at all */
+	struct lease_terms terms[PROTOCOL_SELECTORS_MAX];
+	size_t n_gids; /* of the claimer's supplementary groups, the first */
+	uint32_t gids[LEASE_GIDS_MAX];
+	uint64_t memlock; /* to raise to; 0: not at all */
 	bool failed;
 	struct message_refusal refusal; /* if failed */
 };

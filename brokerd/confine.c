@@ -124,6 +124,8 @@ static const struct row watcher_rows[] = {
 	{ SCMP_SYS(getsockname), FREELY },    /* libnl: its port */
 	{ SCMP_SYS(fcntl), FREELY },	      /* libnl: non-blocking; libudev: fdopendir */
 	{ SCMP_SYS(openat), FREELY },	      /* sysfs, udev's database, the hardware database */
+	{ SCMP_SYS(openat2), FREELY },	      /* sysfs.c */
+	{ SCMP_SYS(uname), FREELY },	      /* whose modules.alias */
 	{ SCMP_SYS(readlinkat), FREELY },     /* libudev */
 	{ SCMP_SYS(readlink), FREELY },	      /* libudev */
 	{ SCMP_SYS(getdents64), FREELY },     /* libudev's enumerating */

@@ -58,6 +58,8 @@ static int put(struct devices *devices, const struct watcher_record *record)
 	r = &devices->list[i].record;
 	*r = *record;
 	r->driver[sizeof(r->driver) - 1] = '\0';
+	r->vfio_driver[sizeof(r->vfio_driver) - 1] = '\0';
+	r->path[sizeof(r->path) - 1] = '\0';
 	r->vendor_name[sizeof(r->vendor_name) - 1] = '\0';
 	r->model[sizeof(r->model) - 1] = '\0';
 	return 0;
@@ -108,15 +110,20 @@ const struct device *devices_from(const struct devices *devices, const struct pc
 
 struct policy_facts device_facts(const struct device *device)
 {
+	const struct watcher_record *r = &device->record;
+
 	return (struct policy_facts){
-		.address = device->record.address,
-		.vendor = device->record.vendor,
-		.device = device->record.device,
-		.subsystem_vendor = device->record.subsystem_vendor,
-		.subsystem_device = device->record.subsystem_device,
-		.class_code = device->record.class_code,
-		.iommu_group = device->record.group,
-		.driver = device->record.driver,
+		.address = r->address,
+		.vendor = r->vendor,
+		.device = r->device,
+		.subsystem_vendor = r->subsystem_vendor,
+		.subsystem_device = r->subsystem_device,
+		.class_code = r->class_code,
+		.iommu_group = r->group,
+		.driver = r->driver,
+		.path = r->path[0] ? r->path : NULL,
+		/* The watcher is not root and cannot read one: a claim is decided on what the core reads. */
+		.serial = NULL,
 	};
 }
 

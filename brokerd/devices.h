@@ -32,6 +32,8 @@ struct watcher_record {
 	uint32_t group; /* UINT32_MAX: none */
 	uint32_t boot_vga;
 	char driver[PROTOCOL_NAME_MAX];
+	char vfio_driver[PROTOCOL_NAME_MAX]; /* the variant that modules.alias names for it, "": none */
+	char path[FUNCTION_PATH_MAX];
 	char vendor_name[64];
 	char model[96];
 };

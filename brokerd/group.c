@@ -39,6 +39,7 @@ const char *refusal_name(uint32_t reason)
 		[GPUBROKER_REFUSED_FAILED] = "failed",
 		[GPUBROKER_REFUSED_NOT_READY] = "not-ready",
 		[GPUBROKER_REFUSED_VERSION] = "version",
+		[GPUBROKER_REFUSED_LIMIT] = "limit",
 	};
 
 	return reason < ARRAY_SIZE(names) && names[reason] ? names[reason] : "unknown";
@@ -74,7 +75,8 @@ static int refuse(struct message_refusal *ret_refusal, uint32_t reason,
 
 int group_decide(const struct group_view *view, const struct policy *policy,
 		 const struct policy_subject *subject, size_t asked, uint32_t claim_flags,
-		 struct policy_verdict *ret_verdict, struct message_refusal *ret_refusal)
+		 const struct policy_usage *usage, struct policy_verdict *ret_verdict,
+		 struct message_refusal *ret_refusal)
 {
 	struct policy_facts facts[PROTOCOL_FUNCTIONS_MAX];
 	struct policy_verdict verdict;
@@ -83,10 +85,15 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 
 	for (size_t i = 0; i < view->n_functions; i++)
 		facts[i] = function_facts(&view->functions[i]);
-	policy_decide(policy, subject, facts, view->n_functions, asked, NULL, &verdict);
+	policy_decide(policy, subject, facts, view->n_functions, asked, usage, &verdict);
 	if (verdict.outcome != POLICY_ALLOWED) {
-		r = refuse(ret_refusal, GPUBROKER_REFUSED_POLICY, view, asked, verdict.function);
+		r = refuse(ret_refusal,
+			   verdict.outcome == POLICY_LIMIT ? GPUBROKER_REFUSED_LIMIT
+							   : GPUBROKER_REFUSED_POLICY,
+			   view, asked, verdict.function);
 		rule_origin(policy, verdict.rule, ret_refusal->rule);
+		if (verdict.outcome == POLICY_LIMIT)
+			ret_refusal->limit = policy->rules[verdict.rule].limit;
 		return r;
 	}
 

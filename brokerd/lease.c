@@ -34,6 +34,7 @@ static const enum gpubroker_lease_state transitions[][LEASE_N_EVENTS] = {
 	},
 	[LEASED] = {
 		[LEASE_CLOSED] = RELEASING,
+		[LEASE_EXPIRED] = RESTORING,
 		[LEASE_REGAINED] = RESTORING,
 		[LEASE_ABANDON] = RESTORING, /* its send failed after all */
 	},

@@ -26,10 +26,20 @@ struct lease_function {
 	char override[PROTOCOL_NAME_MAX]; /* "": none */
 };
 
+/* What the policy said when it was granted. */
+struct lease_terms {
+	char rule[288];			     /* which granted it, as file:line */
+	uint64_t lifetime;		     /* seconds that it may last; 0: no end */
+	char vfio_driver[PROTOCOL_NAME_MAX]; /* that the rule asks for, "": the kernel's choice */
+};
+
+#define LEASE_GIDS_MAX 64 /* groups of the claimer that are remembered, to ask a later policy */
+
 enum lease_event {
 	LEASE_BOUND, /* every function is on its VFIO driver */
 	LEASE_ABANDON, /* a step failed, or another group of the claim did, or nobody waits any more */
 	LEASE_SENT,    /* the descriptor is on its way to the peer */
+	LEASE_EXPIRED,	/* its time is up: it is taken back, held or not */
 	LEASE_CLOSED,	/* inotify: the last reference to the group's open file is going */
 	LEASE_REGAINED, /* the group opened for us: nobody else has it */
 	LEASE_RESTORED, /* every function is as it was */
@@ -45,7 +55,11 @@ struct lease {
 	uint32_t group;
 	uint32_t uid;
 	uint32_t pid;
+	uint32_t gid;
 	uint64_t since; /* seconds since the epoch */
+	struct lease_terms terms;
+	size_t n_gids;
+	uint32_t gids[LEASE_GIDS_MAX];
 	size_t n_functions;
 	struct lease_function functions[PROTOCOL_FUNCTIONS_MAX];
 	/* what only this process knows; all of it can be found out anew */
@@ -55,6 +69,7 @@ struct lease {
 	int watch;		  /* inotify's, or -1 */
 	int regained;		  /* the group, open for us alone while it is restored, or -1 */
 	struct work *work;	  /* a worker at it, or NULL */
+	struct event *expiry;	  /* its time is up, or NULL */
 	struct event *timer;	  /* looks again whether the group has been let go */
 	unsigned tries;
 	struct claim *claim; /* while it is being claimed, else NULL */

@@ -23,23 +23,66 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 #define VFIO_DRIVER "vfio-pci"
 
 /* ---- binding and restoring ---- */
 
-/* Adds a function's steps on the way to its VFIO driver. */
-static int add_bind_steps(const struct kernel *kernel, struct work *work, const struct function *f)
+static bool driver_is_loaded(const struct daemon *daemon, const char *driver)
 {
+	int fd = kernel_open_bind(&daemon->kernel, driver);
+
+	fd_close(fd);
+	return fd >= 0;
+}
+
+/*
+ * The watcher reads modules.alias and names a module; a driver may spell its own name with '-'
+ * where the module has '_'. Whatever it said, only a VFIO driver is taken, and only one that is
+ * there.
+ */
+static void choose_driver(const struct daemon *daemon, const struct pci_address *address,
+			  char out[PROTOCOL_NAME_MAX])
+{
+	const struct device *device = devices_from(&daemon->devices, address);
+
+	strcpy(out, VFIO_DRIVER);
+	if (!device || pci_address_compare(&device->record.address, address) != 0 ||
+	    !driver_is_vfio(device->record.vfio_driver))
+		return;
+	if (driver_is_loaded(daemon, device->record.vfio_driver)) {
+		memcpy(out, device->record.vfio_driver, PROTOCOL_NAME_MAX);
+		return;
+	}
+	memcpy(out, device->record.vfio_driver, PROTOCOL_NAME_MAX);
+	for (char *p = out; *p; p++)
+		if (*p == '_')
+			*p = '-';
+	if (!driver_is_loaded(daemon, out))
+		strcpy(out, VFIO_DRIVER);
+}
+
+int add_bind_steps(const struct daemon *daemon, struct work *work, const struct function *f,
+		   const char *wanted)
+{
+	char text[PCI_ADDRESS_TEXT], driver[PROTOCOL_NAME_MAX], override[PROTOCOL_NAME_MAX + 1];
+	const struct kernel *kernel = &daemon->kernel;
 	const struct pci_address *address = &f->address;
-	char text[PCI_ADDRESS_TEXT];
 	int r;
 
 	if (driver_is_vfio(f->driver))
 		return 0;
+	if (*wanted && !driver_is_loaded(daemon, wanted))
+		return -ENOENT;
+	if (*wanted)
+		snprintf(driver, sizeof(driver), "%s", wanted);
+	else
+		choose_driver(daemon, address, driver);
 	pci_address_format(address, text);
-	r = work_add(work, kernel_open_override(kernel, address), VFIO_DRIVER "\n",
-		     "driver_override", address);
+	snprintf(override, sizeof(override), "%s\n", driver);
+	r = work_add(work, kernel_open_override(kernel, address), override, "driver_override",
+		     address);
 	if (!r && f->driver[0])
 		r = work_add(work, kernel_open_unbind(kernel, address), text, "unbind", address);
 	if (!r)
@@ -109,6 +152,8 @@ static void lease_end(struct daemon *daemon, struct lease *lease)
 	fd_close(lease->regained);
 	if (lease->timer)
 		event_free(lease->timer);
+	if (lease->expiry)
+		event_free(lease->expiry);
 	lease_free(&daemon->leases, lease);
 }
 
@@ -205,8 +250,12 @@ int lease_bind(struct daemon *daemon, struct lease *lease, const struct group_vi
 	struct work *work = work_new(&ops, lease);
 	int r = work ? 0 : -ENOMEM;
 
-	for (size_t i = 0; !r && i < view->n_functions; i++)
-		r = add_bind_steps(&daemon->kernel, work, &view->functions[i]);
+	for (size_t i = 0; !r && i < view->n_functions; i++) {
+		const struct function *f = &view->functions[i];
+		bool asked = !pci_address_compare(&f->address, &lease->asked);
+
+		r = add_bind_steps(daemon, work, f, asked ? lease->terms.vfio_driver : "");
+	}
 	if (!r && !work_steps(work)) {
 		work_free(work);
 		lease_advance(lease, LEASE_BOUND);
@@ -421,6 +470,38 @@ static void lease_closed(struct daemon *daemon, struct lease *lease)
 	lease_look(daemon, lease);
 }
 
+/*
+ * The rule's time is up. Taking a function from VFIO makes the kernel ask its holder to let go
+ * (QEMU unplugs the device from its guest) and then wait, in a worker: a holder that does not
+ * answer has a stuck lease to its name until it ends.
+ */
+static void on_expired(evutil_socket_t fd, short what, void *userdata)
+{
+	struct lease *lease = userdata;
+
+	(void)fd;
+	(void)what;
+	if (!lease_advance(lease, LEASE_EXPIRED))
+		return;
+	log_notice("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32 " outcome=expired rule=%s",
+		   lease->id, lease->uid, lease->group, lease->terms.rule);
+	lease_restore(lease->owner, lease);
+}
+
+void lease_set_expiry(struct daemon *daemon, struct lease *lease)
+{
+	const uint64_t now = (uint64_t)time(NULL), end = lease->since + lease->terms.lifetime;
+	const struct timeval left = { .tv_sec = end > now ? (time_t)(end - now) : 0 };
+
+	if (!lease->terms.lifetime)
+		return;
+	lease->expiry = evtimer_new(daemon->base, on_expired, lease);
+	if (!lease->expiry || evtimer_add(lease->expiry, &left))
+		log_error("lease %" PRIu64
+			  ": no memory for its timer; it lasts until it is released",
+			  lease->id);
+}
+
 void lending_watch(struct daemon *daemon)
 {
 	int watch;
@@ -460,6 +541,7 @@ void lending_take_up(struct daemon *daemon, struct lease *lease)
 	if (all_on_vfio(&daemon->kernel, lease, &f))
 		lease_advance(lease,
 			      LEASE_SENT); /* perhaps still held; if not, lease_look() finds out */
+	lease_set_expiry(daemon, lease);
 	lease_look(daemon, lease);
 }
 

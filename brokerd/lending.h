@@ -7,7 +7,9 @@
 
 #include "brokerd/daemon.h"
 
+struct function;
 struct group_view;
+struct work;
 
 /*
  * Starts a worker that binds the lease's functions to VFIO; claim_advance() hears when it is over.
@@ -20,6 +22,19 @@ int lease_bind(struct daemon *daemon, struct lease *lease, const struct group_vi
  * the lease gone, on return.
  */
 void lease_restore(struct daemon *daemon, struct lease *lease);
+
+/*
+ * Starts the clock of a lease that may last only so long; at the end it is taken back, held or not.
+ */
+void lease_set_expiry(struct daemon *daemon, struct lease *lease);
+
+/*
+ * Adds the writes that bring a function to a VFIO driver; none where it is on one. `wanted` is the
+ * rule's, or "" for the kernel's choice: the most specific variant driver that is loaded, else
+ * vfio-pci. -ENOENT: the wanted one is not loaded.
+ */
+int add_bind_steps(const struct daemon *daemon, struct work *work, const struct function *function,
+		   const char *wanted);
 
 /* inotify has something. */
 void lending_watch(struct daemon *daemon);

@@ -242,7 +242,31 @@ static void format_device(const struct peer *peer, const struct device *device,
 	memcpy(ret_message->model, record->model, sizeof(ret_message->model));
 }
 
-static void format_lease(const struct lease *lease, struct message_lease *ret_message)
+/*
+ * Would the policy in force grant the lease? What has changed since is told, and changes nothing.
+ */
+static bool lease_is_allowed(const struct daemon *daemon, const struct lease *lease)
+{
+	const struct device *device = devices_from(&daemon->devices, &lease->asked);
+	const struct policy_subject subject = {
+		.uid = lease->uid,
+		.gid = lease->gid,
+		.groups = lease->gids,
+		.n_groups = lease->n_gids,
+	};
+	struct policy_facts facts[PROTOCOL_FUNCTIONS_MAX];
+	struct policy_verdict verdict;
+	size_t n, asked;
+
+	if (!device || pci_address_compare(&device->record.address, &lease->asked) != 0)
+		return false;
+	n = devices_group(&daemon->devices, device, facts, &asked);
+	policy_decide(&daemon->policy, &subject, facts, n, asked, NULL, &verdict);
+	return verdict.outcome == POLICY_ALLOWED;
+}
+
+static void format_lease(const struct daemon *daemon, const struct lease *lease,
+			 struct message_lease *ret_message)
 {
 	*ret_message = (struct message_lease){
 		.type = MESSAGE_LEASE,
@@ -257,6 +281,10 @@ static void format_lease(const struct lease *lease, struct message_lease *ret_me
 	for (size_t i = 0; i < lease->n_functions; i++)
 		ret_message->functions[i] = lease->functions[i].address;
 	memcpy(ret_message->reason, lease->reason, sizeof(ret_message->reason));
+	memcpy(ret_message->rule, lease->terms.rule, sizeof(ret_message->rule));
+	ret_message->allowed = lease_is_allowed(daemon, lease);
+	if (lease->terms.lifetime)
+		ret_message->expires = lease->since + lease->terms.lifetime;
 }
 
 /*
@@ -294,7 +322,7 @@ static int send_next(struct peer *peer, const struct policy_subject *subject)
 		struct message_lease message;
 
 		if (lease) {
-			format_lease(lease, &message);
+			format_lease(daemon, lease, &message);
 			r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
 			if (!r)
 				peer->next_lease = lease->id + 1;

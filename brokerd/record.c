@@ -8,8 +8,12 @@
  *	id 3
  *	group 17
  *	uid 1000
+ *	gid 1000
  *	pid 4711
  *	since 1790000000
+ *	rule /etc/gpubroker/policy.d/10-lab.policy:7
+ *	lifetime 0
+ *	group-id 44 (a line for each supplementary group)
  *	function 0000:01:00.0 1234 1111
  *	driver bochs-drm
  *	override (and a space: there was none)
@@ -52,8 +56,12 @@ int record_format(const struct lease *lease, char *out, size_t size)
 
 	r = append(out, size, &used,
 		   "gpubroker lease 1\nid %" PRIu64 "\ngroup %" PRIu32 "\nuid %" PRIu32
-		   "\npid %" PRIu32 "\nsince %" PRIu64 "\n",
-		   lease->id, lease->group, lease->uid, lease->pid, lease->since);
+		   "\ngid %" PRIu32 "\npid %" PRIu32 "\nsince %" PRIu64
+		   "\nrule %s\nlifetime %" PRIu64 "\n",
+		   lease->id, lease->group, lease->uid, lease->gid, lease->pid, lease->since,
+		   lease->terms.rule, lease->terms.lifetime);
+	for (size_t i = 0; !r && i < lease->n_gids; i++)
+		r = append(out, size, &used, "group-id %" PRIu32 "\n", lease->gids[i]);
 	for (size_t i = 0; !r && i < lease->n_functions; i++) {
 		const struct lease_function *f = &lease->functions[i];
 
@@ -100,11 +108,11 @@ static bool take_number(char **text, const char *key, unsigned *line, uint64_t m
 	return true;
 }
 
-static bool take_text(char **text, const char *key, unsigned *line, char out[PROTOCOL_NAME_MAX])
+static bool take_text(char **text, const char *key, unsigned *line, char *out, size_t size)
 {
 	const char *value = next_line(text, key, line);
 
-	if (!value || strlen(value) >= PROTOCOL_NAME_MAX)
+	if (!value || strlen(value) >= size)
 		return false;
 	strcpy(out, value);
 	return true;
@@ -121,14 +129,14 @@ static bool take_function(char **text, unsigned *line, struct lease_function *f)
 		return false;
 	f->vendor = (uint16_t)vendor;
 	f->device = (uint16_t)device;
-	return take_text(text, "driver", line, f->driver) &&
-	       take_text(text, "override", line, f->override);
+	return take_text(text, "driver", line, f->driver, sizeof(f->driver)) &&
+	       take_text(text, "override", line, f->override, sizeof(f->override));
 }
 
 int record_parse(const char *text, size_t len, struct lease *lease, unsigned *ret_line)
 {
 	char copy[RECORD_MAX + 1], again[RECORD_MAX], *p = copy;
-	uint64_t version, id, group, uid, pid, since;
+	uint64_t version, id, group, uid, gid, pid, since, lifetime;
 	unsigned line = 1;
 
 	*ret_line = 1;
@@ -141,12 +149,25 @@ int record_parse(const char *text, size_t len, struct lease *lease, unsigned *re
 	    !take_number(&p, "id", &line, UINT64_MAX - 1, &id) || !id ||
 	    !take_number(&p, "group", &line, UINT32_MAX - 1, &group) ||
 	    !take_number(&p, "uid", &line, UINT32_MAX, &uid) ||
+	    !take_number(&p, "gid", &line, UINT32_MAX, &gid) ||
 	    !take_number(&p, "pid", &line, UINT32_MAX, &pid) ||
-	    !take_number(&p, "since", &line, UINT64_MAX, &since))
+	    !take_number(&p, "since", &line, UINT64_MAX, &since) ||
+	    !take_text(&p, "rule", &line, lease->terms.rule, sizeof(lease->terms.rule)) ||
+	    !take_number(&p, "lifetime", &line, UINT32_MAX, &lifetime))
 		goto damaged;
 	lease->id = id;
 	lease->group = (uint32_t)group;
 	lease->uid = (uint32_t)uid;
+	lease->gid = (uint32_t)gid;
+	lease->terms.lifetime = lifetime;
+	lease->terms.vfio_driver[0] = '\0';
+	lease->n_gids = 0;
+	while (!strncmp(p, "group-id ", 9)) {
+		if (lease->n_gids == ARRAY_SIZE(lease->gids) ||
+		    !take_number(&p, "group-id", &line, UINT32_MAX, &gid))
+			goto damaged;
+		lease->gids[lease->n_gids++] = (uint32_t)gid;
+	}
 	lease->pid = (uint32_t)pid;
 	lease->since = since;
 	lease->n_functions = 0;

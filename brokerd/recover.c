@@ -73,7 +73,11 @@ static void found(void *userdata, const char *name, const char *text, size_t len
 	}
 	lease->uid = read.uid;
 	lease->pid = read.pid;
+	lease->gid = read.gid;
 	lease->since = read.since;
+	lease->terms = read.terms;
+	lease->n_gids = read.n_gids;
+	memcpy(lease->gids, read.gids, sizeof(lease->gids));
 	lease->n_functions = read.n_functions;
 	memcpy(lease->functions, read.functions, sizeof(lease->functions));
 	lease->asked = lease->functions[0].address;

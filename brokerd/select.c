@@ -81,6 +81,25 @@ static uint64_t larger(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
+/*
+ * How many leases the claimer has by a rule: those that are, and those of this claim so far. A rule
+ * is known by its file and line, so that a lease still counts after the policy was loaded anew.
+ */
+static uint32_t leases_by_rule(void *userdata, size_t rule)
+{
+	const struct claim *claim = userdata;
+	const struct lease *lease;
+	char origin[288];
+	uint32_t n = 0;
+
+	rule_origin(&claim->daemon->policy, rule, origin);
+	TAILQ_FOREACH(lease, &claim->daemon->leases.list, link)
+		n += lease->uid == claim->peer->uid && !strcmp(lease->terms.rule, origin);
+	for (size_t i = 0; i < claim->n; i++)
+		n += !strcmp(claim->terms[i].rule, origin);
+	return n;
+}
+
 /* Takes a group that was read into the claim, if the policy and the guards let it. */
 static int claim_take(struct claim *claim, const struct policy_subject *subject, uint32_t flags,
 		      struct group_view *view, size_t asked, struct message_refusal *ret_refusal)
@@ -88,17 +107,25 @@ static int claim_take(struct claim *claim, const struct policy_subject *subject,
 	struct daemon *daemon = claim->daemon;
 	struct pci_address address = view->functions[asked].address;
 	struct policy_verdict verdict;
+	const struct policy_usage usage = { .leases = leases_by_rule, .userdata = claim };
+	struct lease_terms *terms = &claim->terms[claim->n];
+	const char *driver;
 	struct lease *lease;
 	int r;
 
-	r = group_decide(view, &daemon->policy, subject, asked, flags, &verdict, ret_refusal);
+	r = group_decide(view, &daemon->policy, subject, asked, flags, &usage, &verdict,
+			 ret_refusal);
 	if (r)
 		return r;
 	lease = lease_find_group(&daemon->leases, view->group);
 	if (lease)
 		return refuse_held(ret_refusal, lease, &address);
 	claim->memlock = larger(claim->memlock, verdict.memlock);
-	rule_origin(&daemon->policy, verdict.rule, claim->rules[claim->n]);
+	rule_origin(&daemon->policy, verdict.rule, terms->rule);
+	terms->lifetime = verdict.lifetime;
+	driver = policy_text(&daemon->policy, verdict.vfio_driver);
+	if (driver)
+		snprintf(terms->vfio_driver, sizeof(terms->vfio_driver), "%s", driver);
 	claim->asked[claim->n] = address;
 	claim->views[claim->n++] = view;
 	return 0;
@@ -122,7 +149,7 @@ static int refuse_unlendable(const struct claim *claim, const struct policy_subj
 	view->group = group;
 	if (!sysfs_function_read(claim->daemon->kernel.sys, address, &view->functions[0])) {
 		view->n_functions = 1;
-		r = group_decide(view, &claim->daemon->policy, subject, 0, 0, &verdict,
+		r = group_decide(view, &claim->daemon->policy, subject, 0, 0, NULL, &verdict,
 				 ret_refusal);
 	}
 	free(view);
@@ -294,6 +321,8 @@ int claim_decide(struct claim *claim, const struct message_claim *request,
 			  strerror(-r));
 		return refuse_plain(ret_refusal, GPUBROKER_REFUSED_POLICY, &request->selectors[0]);
 	}
+	for (; claim->n_gids < subject.n_groups && claim->n_gids < LEASE_GIDS_MAX; claim->n_gids++)
+		claim->gids[claim->n_gids] = (uint32_t)subject.groups[claim->n_gids];
 	for (uint32_t i = 0; i < request->n_selectors; i++) {
 		r = claim_select(claim, &subject, request, &request->selectors[i], ret_refusal);
 		if (r)
@@ -302,7 +331,7 @@ int claim_decide(struct claim *claim, const struct message_claim *request,
 	if (request->memlock > claim->memlock) {
 		refuse_plain(ret_refusal, GPUBROKER_REFUSED_MEMLOCK, &request->selectors[0]);
 		ret_refusal->limit = claim->memlock;
-		memcpy(ret_refusal->rule, claim->rules[0], sizeof(ret_refusal->rule));
+		memcpy(ret_refusal->rule, claim->terms[0].rule, sizeof(ret_refusal->rule));
 		return GPUBROKER_REFUSED_MEMLOCK;
 	}
 	if (request->memlock)

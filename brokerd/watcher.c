@@ -10,21 +10,34 @@
 #include "brokerd/devices.h"
 #include "brokerd/helper.h"
 #include "brokerd/log.h"
+#include "client/sysfs.h"
 #include "client/util.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <fnmatch.h>
 #include <libudev.h>
+#include <limits.h>
 #include <linux/netlink.h>
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #define KERNEL_GROUP 1 /* the kernel's own uevents; udevd's repetitions are group 2 */
 #define BUFFER (8 << 20)
 
+struct alias {
+	char pattern[256]; /* "v000015B3d0000101Esv*sd*bc*sc*i*" */
+	char module[PROTOCOL_NAME_MAX];
+};
+
 struct watcher {
 	int core;
+	int sys;
+	struct alias *aliases;
+	size_t n_aliases;
 	struct udev *udev;
 	struct udev_hwdb *hwdb; /* NULL where the system has none: ids are shown as numbers then */
 	struct nl_sock *netlink;
@@ -35,48 +48,9 @@ static void copy_text(char *out, size_t size, const char *text)
 	snprintf(out, size, "%.*s", (int)size - 1, text ? text : "");
 }
 
-static uint32_t attribute(struct udev_device *device, const char *name, int base,
-			  uint32_t otherwise)
-{
-	const char *text = udev_device_get_sysattr_value(device, name);
-	unsigned long value;
-	char *end;
-
-	if (!text)
-		return otherwise;
-	errno = 0;
-	value = strtoul(text, &end, base);
-	return errno || end == text || value > UINT32_MAX ? otherwise : (uint32_t)value;
-}
-
-/* The group's number is the last component of a link that libudev has no word for. */
-static uint32_t group_of(struct udev_device *device)
-{
-	char path[512], target[512], *end;
-	const char *name;
-	unsigned long value;
-	ssize_t n;
-
-	if (snprintf(path, sizeof(path), "%s/iommu_group", udev_device_get_syspath(device)) >=
-	    (int)sizeof(path))
-		return UINT32_MAX;
-	n = readlink(path, target, sizeof(target) - 1);
-	if (n <= 0)
-		return UINT32_MAX;
-	target[n] = '\0';
-	name = strrchr(target, '/');
-	if (!name)
-		return UINT32_MAX;
-	errno = 0;
-	value = strtoul(name + 1, &end, 10);
-	return errno || end == name + 1 || *end || value >= UINT32_MAX ? UINT32_MAX
-								       : (uint32_t)value;
-}
-
-static void name_from_hwdb(const struct watcher *watcher, struct udev_device *device,
+static void name_from_hwdb(const struct watcher *watcher, const char *modalias,
 			   struct watcher_record *record)
 {
-	const char *modalias = udev_device_get_sysattr_value(device, "modalias");
 	struct udev_list_entry *entry;
 
 	if (!watcher->hwdb || !modalias)
@@ -94,6 +68,60 @@ static void name_from_hwdb(const struct watcher *watcher, struct udev_device *de
 	}
 }
 
+/* ---- variant drivers: the vfio_pci: aliases of the kernel's modules ---- */
+
+/* Reads modules.alias once; a module that is installed later is known after a restart. */
+static void read_aliases(struct watcher *watcher)
+{
+	char path[256], pattern[256], module[PROTOCOL_NAME_MAX], line[1024];
+	cleanup_file FILE *file = NULL;
+	struct utsname kernel;
+
+	if (uname(&kernel) || snprintf(path, sizeof(path), "/lib/modules/%s/modules.alias",
+				       kernel.release) >= (int)sizeof(path))
+		return;
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file)) {
+		struct alias *aliases;
+
+		if (sscanf(line, "alias vfio_pci:%255s %31s", pattern, module) != 2)
+			continue;
+		aliases = reallocarray(watcher->aliases, watcher->n_aliases + 1, sizeof(*aliases));
+		if (!aliases)
+			return;
+		watcher->aliases = aliases;
+		strcpy(aliases[watcher->n_aliases].pattern, pattern);
+		strcpy(aliases[watcher->n_aliases++].module, module);
+	}
+}
+
+static unsigned wildcards(const char *pattern)
+{
+	unsigned n = 0;
+
+	for (; *pattern; pattern++)
+		n += *pattern == '*';
+	return n;
+}
+
+/* Of the aliases that match, the one with the fewest wildcards says most about this very device. */
+static void vfio_driver_of(const struct watcher *watcher, const char *modalias,
+			   struct watcher_record *record)
+{
+	unsigned best = UINT_MAX;
+
+	if (!modalias || strncmp(modalias, "pci:", 4) != 0)
+		return;
+	for (size_t i = 0; i < watcher->n_aliases; i++) {
+		const struct alias *alias = &watcher->aliases[i];
+
+		if (wildcards(alias->pattern) < best && !fnmatch(alias->pattern, modalias + 4, 0)) {
+			best = wildcards(alias->pattern);
+			memcpy(record->vfio_driver, alias->module, sizeof(record->vfio_driver));
+		}
+	}
+}
+
 static int tell(const struct watcher *watcher, enum watcher_record_type type)
 {
 	const struct watcher_record record = { .type = type };
@@ -101,40 +129,49 @@ static int tell(const struct watcher *watcher, enum watcher_record_type type)
 	return helper_send(watcher->core, &record, sizeof(record));
 }
 
-static int tell_device(const struct watcher *watcher, const struct pci_address *address,
-		       struct udev_device *device)
+static void fill(const struct watcher *watcher, const struct function *f,
+		 struct watcher_record *record)
 {
-	struct watcher_record record = { .type = WATCHER_GONE, .address = *address };
+	char name[PCI_ADDRESS_TEXT];
+	struct udev_device *device;
 
-	/* Without a vendor the directory vanished between our two looks. */
-	if (device && attribute(device, "vendor", 16, 0)) {
-		record.type = WATCHER_DEVICE;
-		record.vendor = (uint16_t)attribute(device, "vendor", 16, 0);
-		record.device = (uint16_t)attribute(device, "device", 16, 0);
-		record.subsystem_vendor = (uint16_t)attribute(device, "subsystem_vendor", 16, 0);
-		record.subsystem_device = (uint16_t)attribute(device, "subsystem_device", 16, 0);
-		record.class_code = attribute(device, "class", 16, 0);
-		record.group = group_of(device);
-		record.boot_vga = attribute(device, "boot_vga", 10, 0);
-		copy_text(record.driver, sizeof(record.driver), udev_device_get_driver(device));
-		name_from_hwdb(watcher, device, &record);
+	record->type = WATCHER_DEVICE;
+	record->vendor = f->vendor;
+	record->device = f->device;
+	record->subsystem_vendor = f->subsystem_vendor;
+	record->subsystem_device = f->subsystem_device;
+	record->class_code = f->class_code;
+	record->group = f->iommu_group;
+	record->boot_vga = f->boot_vga;
+	memcpy(record->driver, f->driver, sizeof(record->driver));
+	memcpy(record->path, f->path, sizeof(record->path));
+	/* A fresh one, since libudev remembers what it has read. */
+	device = udev_device_new_from_subsystem_sysname(watcher->udev, "pci",
+							pci_address_format(&f->address, name));
+	if (device) {
+		const char *modalias = udev_device_get_sysattr_value(device, "modalias");
+
+		name_from_hwdb(watcher, modalias, record);
+		vfio_driver_of(watcher, modalias, record);
 	}
-	return helper_send(watcher->core, &record, sizeof(record));
+	udev_device_unref(device);
 }
 
-/* Looks at one function anew; a fresh udev_device, since libudev remembers what it has read. */
+/* Looks at one function anew and tells the core what there is. */
 static int look(const struct watcher *watcher, const char *name)
 {
-	struct pci_address address;
-	struct udev_device *device;
+	struct watcher_record record = { .type = WATCHER_GONE };
+	struct function function;
 	int r;
 
-	if (pci_address_parse(name, &address))
+	if (pci_address_parse(name, &record.address))
 		return 0;
-	device = udev_device_new_from_subsystem_sysname(watcher->udev, "pci", name);
-	r = tell_device(watcher, &address, device);
-	udev_device_unref(device);
-	return r;
+	r = sysfs_function_read(watcher->sys, &record.address, &function);
+	if (!r)
+		fill(watcher, &function, &record);
+	else if (r != -ENODEV)
+		log_warning("watcher: %s cannot be read: %s", name, strerror(-r));
+	return helper_send(watcher->core, &record, sizeof(record));
 }
 
 static int scan(const struct watcher *watcher)
@@ -267,8 +304,10 @@ int watcher_run(int socket, const void *unused)
 
 	(void)unused;
 	watcher.udev = udev_new();
-	if (!watcher.udev)
+	watcher.sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (!watcher.udev || watcher.sys < 0)
 		return 71;
+	read_aliases(&watcher);
 	watcher.hwdb = udev_hwdb_new(watcher.udev);
 	/* Listen first, look then: nothing that happens in between is missed. */
 	r = listen_to_kernel(&watcher);
@@ -281,5 +320,7 @@ int watcher_run(int socket, const void *unused)
 	nl_socket_free(watcher.netlink);
 	udev_hwdb_unref(watcher.hwdb);
 	udev_unref(watcher.udev);
+	fd_close(watcher.sys);
+	free(watcher.aliases);
 	return r ? 70 : 0;
 }

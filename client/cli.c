@@ -48,6 +48,7 @@ static int refusal_status(int refusal)
 	case GPUBROKER_REFUSED_BUSY:
 	case GPUBROKER_REFUSED_STUCK:
 	case GPUBROKER_REFUSED_QUOTA:
+	case GPUBROKER_REFUSED_LIMIT:
 		return EXIT_BUSY;
 	case GPUBROKER_REFUSED_NO_DEVICE:
 		return EXIT_NO_DEVICE;

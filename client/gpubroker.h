@@ -44,6 +44,7 @@ enum gpubroker_refusal {
 	GPUBROKER_REFUSED_FAILED,     /* the kernel refused a step; all was put back */
 	GPUBROKER_REFUSED_NOT_READY,  /* the broker has no policy yet */
 	GPUBROKER_REFUSED_VERSION,    /* the broker speaks another version of the protocol */
+	GPUBROKER_REFUSED_LIMIT,      /* the user has as many leases as the rule allows */
 };
 
 enum gpubroker_status {
@@ -129,6 +130,9 @@ struct gpubroker_lease {
 	size_t n_devices;
 	char (*devices)[20]; /* PCI addresses */
 	char reason[128];    /* why it is stuck, else "" */
+	bool allowed;	     /* the policy in force would grant it; a lease goes on where not */
+	uint64_t expires;    /* seconds since the epoch, 0: never */
+	char rule[288];	     /* which granted it, as file:line */
 };
 
 /*

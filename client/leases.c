@@ -54,6 +54,12 @@ static void add_json(struct json_object *array, const struct gpubroker_lease *le
 	json_object_object_add(o, "since", json_object_new_int64((int64_t)lease->since));
 	json_object_object_add(o, "reason",
 			       lease->reason[0] ? json_object_new_string(lease->reason) : NULL);
+	json_object_object_add(o, "rule",
+			       lease->rule[0] ? json_object_new_string(lease->rule) : NULL);
+	json_object_object_add(o, "allowed", json_object_new_boolean(lease->allowed));
+	json_object_object_add(o, "expires",
+			       lease->expires ? json_object_new_int64((int64_t)lease->expires)
+					      : NULL);
 	json_object_array_add(array, o);
 }
 
@@ -79,6 +85,8 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	for (size_t i = 0; i < lease->n_devices; i++)
 		printf(" %s", lease->devices[i]);
 	putchar('\n');
+	if (!lease->allowed)
+		puts("       the policy in force would not grant this lease; it goes on until it ends");
 	if (lease->reason[0]) {
 		fputs("       ", stdout);
 		cli_print_text(stdout, lease->reason, -1);
@@ -118,7 +126,7 @@ int cli_leases(const struct cli *cli, int argc, char **argv)
 		r = cli_failed(cli, handle, r);
 	} else {
 		if (json)
-			puts(json_object_to_json_string_ext(output.array, JSON_C_TO_STRING_PRETTY));
+			puts(json_object_to_json_string_ext(output.array, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
 		else if (!output.n && cli_columns(stdout))
 			puts("Nothing is lent.");
 		r = cli_finish_output();

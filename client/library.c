@@ -284,7 +284,10 @@ static int tell_lease(const struct message_lease *m, gpubroker_lease_func func, 
 		return -EPROTO;
 	for (size_t i = 0; i < m->n_functions; i++)
 		pci_address_format(&m->functions[i], addresses[i]);
+	lease.allowed = m->allowed;
+	lease.expires = m->expires;
 	COPY_TEXT(lease.reason, m->reason);
+	COPY_TEXT(lease.rule, m->rule);
 	return func(userdata, &lease);
 }
 

@@ -62,8 +62,9 @@ static void add_text(struct json_object *object, const char *key, const char *te
 }
 
 /*
- * What the broker does not keep, since it changes without an event or no listing needs it, is read from sysfs
- * here: with it, `policy explain` on another machine can say all that it could say on this one.
+ * What the broker does not keep, since it changes without an event or no listing needs it, is read
+ * from sysfs here: with it, `policy explain` on another machine can say all that it could say on
+ * this one.
  */
 static void add_local(struct json_object *object, int sys, const char *address)
 {

@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "client/cli.h"
+#include "client/inventory.h"
 #include "client/policycmd.h"
 #include "client/util.h"
 
@@ -87,12 +88,41 @@ int policy_sources_load(const struct policy_sources *sources, const char *const 
 	return policyfiles_load(&request, ret_policy);
 }
 
+/*
+ * Warns of statements that no device of this host can match. A draft for another host has many of
+ * those: --devices names that host's list. Without any list there is nothing to warn of.
+ */
+static int lint(const struct policy *policy, const char *devices, struct policy_count *count)
+{
+	struct inventory inventory = { 0 };
+	struct policy_facts *facts;
+	const char *why = NULL;
+	int r = devices ? inventory_read_json(devices, &inventory, &why)
+			: inventory_read_local(&inventory);
+
+	if (r) {
+		if (devices)
+			cli_error("%s: %s", devices, why ? why : strerror(-r));
+		return devices ? EXIT_BAD_POLICY : 0;
+	}
+	facts = calloc(inventory.n + 1, sizeof(*facts));
+	for (size_t i = 0; facts && i < inventory.n; i++)
+		facts[i] = function_facts(&inventory.functions[i]);
+	if (facts && inventory.n)
+		policy_lint(policy, facts, inventory.n, print_finding, count);
+	free(facts);
+	inventory_done(&inventory);
+	return 0;
+}
+
 static int check(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "policy", required_argument, NULL, 'p' },
+		{ "devices", required_argument, NULL, 'd' },
 		{ NULL, 0, NULL, 0 },
 	};
+	const char *devices = NULL;
 	struct policy_sources sources;
 	struct policy_count count = { 0 };
 	struct policy policy = { 0 };
@@ -100,6 +130,10 @@ static int check(int argc, char **argv)
 
 	policy_sources_init(&sources);
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c == 'd') {
+			devices = optarg;
+			continue;
+		}
 		r = c == 'p' ? policy_sources_add(&sources, optarg) : EXIT_USAGE_;
 		if (r)
 			return r;
@@ -111,7 +145,14 @@ static int check(int argc, char **argv)
 		return EXIT_SOFTWARE;
 	}
 	if (!r) {
-		printf("%zu statements in %zu files, no mistake", policy.n_rules, policy.n_files);
+		c = lint(&policy, devices, &count);
+		if (c) {
+			policy_done(&policy);
+			return c;
+		}
+		printf("%zu statement%s in %zu file%s, no mistake", policy.n_rules,
+		       policy.n_rules == 1 ? "" : "s", policy.n_files,
+		       policy.n_files == 1 ? "" : "s");
 		policy_done(&policy);
 	} else {
 		printf("%d mistake%s", r, r == 1 ? "" : "s");
@@ -122,7 +163,7 @@ static int check(int argc, char **argv)
 }
 
 static const char usage[] =
-	"usage: gpubroker policy check [--policy DIR]... [FILE...]\n"
+	"usage: gpubroker policy check [--policy DIR]... [--devices FILE] [FILE...]\n"
 	"       gpubroker policy explain [--policy DIR]... [--devices FILE] --user USER DEVICE\n";
 
 int cli_policy(const struct cli *cli, int argc, char **argv)

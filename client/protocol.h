@@ -33,7 +33,7 @@
 #define PROTOCOL_SELECTORS_MAX 16 /* --gpu options in a claim, and groups in a grant */
 #define PROTOCOL_FUNCTIONS_MAX 64 /* functions of one IOMMU group */
 #define PROTOCOL_NAME_MAX 32	  /* a policy's device name, a driver's name */
-#define PROTOCOL_MESSAGE_MAX 1024 /* no message is larger */
+#define PROTOCOL_MESSAGE_MAX 1200 /* no message is larger */
 
 enum message_type {
 	/* requests */
@@ -114,6 +114,10 @@ struct message_lease {
 	uint32_t n_functions;
 	struct pci_address functions[PROTOCOL_FUNCTIONS_MAX];
 	char reason[128]; /* why it is stuck, else empty */
+	uint64_t expires; /* seconds since the epoch, 0: never */
+	uint32_t allowed; /* by the policy now in force */
+	uint32_t reserved;
+	char rule[288];
 };
 
 struct message_step {
@@ -152,7 +156,7 @@ struct message_refusal {
 	int32_t error; /* a kernel's errno, positive, or 0 */
 	uint64_t since;
 	uint64_t lease;
-	uint64_t limit;			/* memlock: what the rule grants */
+	uint64_t limit; /* memlock: what the rule grants; limit: how many leases */
 	char name[PROTOCOL_NAME_MAX];	/* the policy name asked for */
 	char driver[PROTOCOL_NAME_MAX]; /* the driver in the way */
 	char detail[96];		/* "drivers_probe", "network interface enp3s0 is up" */

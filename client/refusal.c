@@ -200,6 +200,14 @@ void refusal_format(const struct message_refusal *r, const struct refusal_names 
 			out, size,
 			"the broker speaks another version of the protocol; restart it after the upgrade");
 		return;
+	case GPUBROKER_REFUSED_LIMIT:
+		snprintf(out, size,
+			 "you have %" PRIu64
+			 " lease%s already, which is the limit of the rule for %s (%.*s); "
+			 "end one, see 'gpubroker leases'",
+			 r->limit, r->limit == 1 ? "" : "s", what, (int)sizeof(r->rule) - 1,
+			 r->rule);
+		return;
 	}
 	snprintf(out, size,
 		 "%s was refused for a reason that this version does not know (%" PRIu32 ")", what,

@@ -297,13 +297,15 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 {
 	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
 	struct function f = { .address = *address };
-	uint32_t vendor, device, boot_vga;
+	uint32_t vendor, device, subsystem_vendor, subsystem_device, boot_vga;
 	int r;
 
 	if (dir < 0)
 		return dir == -ENOENT ? -ENODEV : dir;
 	if ((r = read_number(sys, address, "vendor", 16, &vendor)) ||
 	    (r = read_number(sys, address, "device", 16, &device)) ||
+	    (r = read_number(sys, address, "subsystem_vendor", 16, &subsystem_vendor)) ||
+	    (r = read_number(sys, address, "subsystem_device", 16, &subsystem_device)) ||
 	    (r = read_number(sys, address, "class", 16, &f.class_code)) ||
 	    (r = group_number(dir, &f.iommu_group)) ||
 	    (r = driver_of(dir, f.driver, sizeof(f.driver))) ||
@@ -312,14 +314,12 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 		return r;
 	f.vendor = (uint16_t)vendor;
 	f.device = (uint16_t)device;
+	f.subsystem_vendor = (uint16_t)subsystem_vendor;
+	f.subsystem_device = (uint16_t)subsystem_device;
 	if (!strcmp(f.override, "(null)")) /* how the kernel prints none */
 		f.override[0] = '\0';
 	/* Only display controllers have the attribute. */
 	f.boot_vga = !read_number(sys, address, "boot_vga", 10, &boot_vga) && boot_vga;
-	if (!read_number(sys, address, "subsystem_vendor", 16, &vendor))
-		f.subsystem_vendor = (uint16_t)vendor;
-	if (!read_number(sys, address, "subsystem_device", 16, &device))
-		f.subsystem_device = (uint16_t)device;
 	read_path(sys, address, f.path, sizeof(f.path));
 	read_serial(sys, address, &f);
 	r = read_in_use(sys, address, f.in_use, sizeof(f.in_use));

@@ -1,0 +1,161 @@
+#!/bin/bash
+# The policy in force: limits, times, drivers and attributes act; a reload takes a good
+# policy and refuses a bad one whole; check and explain say what the daemon does.
+. ./lib.sh
+
+dir=/etc/gpubroker/policy.d
+saved=/tmp/policy.saved
+mkdir -p $saved
+mv $dir/*.policy $saved/
+journal() { journalctl -q --no-pager -o cat -u gpubroker --since "$since"; }
+# reload NAME: and wait until the daemon has said what came of it.
+reload() {
+	since=$(date '+%F %T')
+	sleep 1.1
+	systemctl reload gpubroker
+	ok "$1" wait_for 10 sh -c "journalctl -q --no-pager -o cat -u gpubroker --since '$since' |
+		grep -qE 'loaded anew|policy in force stays'"
+}
+core=$(systemctl show -P MainPID gpubroker)
+
+cat >$dir/10-lab.policy <<-END
+	device left path 10.0/00.0
+	device right path 11.0/00.0
+	allow user alice claim left for 4s
+	allow user alice claim right limit 1
+	allow user alice claim address $multi_gpu limit 1
+	allow user alice claim address $multi_net
+	allow group render claim class display driver bochs-drm subsystem-vendor 1af4
+	allow user carol claim right vfio-driver nothere_vfio_pci
+END
+reload 'a new policy is taken by a reload'
+is "$(systemctl show -P MainPID gpubroker)" "$core" '... by the same process'
+like "$(journal)" 'loaded anew: 8 rules' '... and the journal counts its rules'
+
+# Paths tell the cards apart; limits count by user and rule.
+run_as alice gpubroker run --gpu right -- sleep 300 &
+holder=$!
+ok 'a card named by its path is lent' wait_for 20 has_driver $gpu2 vfio-pci
+is "$(driver_of $gpu)" bochs-drm '... and its identical twin is not'
+capture run_as alice gpubroker run --gpu right -- true
+is $status 75 'a second lease by a rule of limit 1 is refused'
+like "$stderr" "1 lease already.* \($dir/10-lab.policy:4\)" '... and the answer names limit and rule'
+capture run_as alice gpubroker run --gpu $multi_gpu -- true
+is $status 0 "another rule's limit is another's"
+wait_for 20 has_driver $multi_gpu bochs-drm
+
+# A mistake: refused whole, what is in force stays, the leases too.
+echo 'allow user bob claim anny thing' >$dir/20-broken.policy
+reload 'a policy with a mistake is answered'
+like "$(journal)" '20-broken.policy:1:[0-9]+: ' '... with file, line and column in the journal'
+like "$(journal)" 'the policy in force stays' '... and the policy in force stays'
+is "$(driver_of $gpu2)" vfio-pci '... and the lease goes on'
+capture gpubroker policy check
+is $status 65 'policy check fails on it'
+like "$stdout" '20-broken.policy:1:[0-9]+: error: .*
+    allow user bob claim anny thing
+ +\^' '... with the line and a caret'
+rm $dir/20-broken.policy
+
+# A policy that would not grant the lease any more: it goes on, marked.
+unlike "$(run_as alice gpubroker leases)" 'would not grant' 'a lease that the policy grants is not marked'
+sed -i '/claim right limit/d' $dir/10-lab.policy
+reload 'the rule of a lease is taken away'
+is "$(driver_of $gpu2)" vfio-pci 'the lease goes on'
+like "$(run_as bob gpubroker leases)" 'would not grant this lease' '... and is marked'
+like "$(run_as bob gpubroker leases --json | tr -d ' \n')" '"allowed":false' '... in JSON too'
+systemctl restart gpubroker
+core=$(systemctl show -P MainPID gpubroker)
+like "$(run_as bob gpubroker leases --json | tr -d ' \n')" \
+	"\"rule\":\"$dir/10-lab.policy:4\",\"allowed\":false" '... and after a restart'
+kill $holder
+wait $holder
+ok 'the card is back' wait_for 20 has_driver $gpu2 bochs-drm
+
+# A driver that is not there.
+capture run_as carol gpubroker run --gpu right -- true
+is $status 71 'a rule with a VFIO driver that is not loaded fails'
+like "$stderr" 'the VFIO driver that its rule names is not loaded' '... and the answer says so'
+is "$(driver_of $gpu2)" bochs-drm '... and nothing has changed'
+
+# `for`: a holder that lets go of the device, though not of the group, and one that does not.
+run_as alice gpubroker run --gpu left -- python3 -c \
+	"import os, time; os.open('/dev/vfio/$(group_of $gpu)', os.O_RDWR); time.sleep(300)" &
+holder=$!
+ok 'a lease for 4 seconds begins' wait_for 20 has_driver $gpu vfio-pci
+like "$(run_as bob gpubroker leases --json)" '"expires": ?[0-9]' '... and leases tells when it expires'
+ok '... and ends after that, whoever has the group open' wait_for 20 has_driver $gpu bochs-drm
+ok '... with the audio function' wait_for 20 has_driver $gpu_audio snd_hda_intel
+ok '... while its command still runs' kill $holder
+wait $holder
+like "$(journalctl -q --no-pager -o cat -u gpubroker --since -1min)" 'outcome=expired' \
+	'the journal says that it expired'
+vm alice expire --gpu left -- -m 64 -device vfio-pci,host=01:00.0 -device vfio-pci,host=01:00.1
+vm_up expire || fail 'the VM starts'
+stuck() { run_as bob gpubroker leases --json | grep -q stuck; }
+ok 'a VM that does not give its device back when the time is up has a stuck lease' wait_for 40 stuck
+like "$(run_as bob gpubroker leases)" "stuck .*$gpu.*
+ +$gpu: unbind: has not come back" '... which says what it waits for'
+capture run_as alice gpubroker run --gpu left -- true
+is $status 75 '... and is not lent'
+like "$stderr" "$gpu is stuck" '... and the answer says why'
+capture run_as carol gpubroker list
+is $status 0 '... while others are served'
+kill -KILL $vm_pid
+wait $vm_pid 2>/dev/null
+ok 'it settles by itself when the VM is gone' wait_for 30 has_driver $gpu bochs-drm
+ok '... with the audio function' wait_for 20 has_driver $gpu_audio snd_hda_intel
+ok '... record and all' wait_for 10 sh -c '[ -z "$(ls /run/gpubroker/leases)" ]'
+
+# explain agrees with the daemon, as anybody, without a daemon, and on a saved list.
+run_as bob gpubroker list --all --json >/tmp/devices.json
+explain() { run_as bob gpubroker policy explain "$@"; }
+capture explain --user alice $gpu
+is $status 0 'explain says what the daemon allows'
+like "$stdout" "$gpu: allowed for alice
+  rule      $dir/10-lab.policy:3
+.*for       4s
+.*$gpu_audio  comes along, the same slot
+.*now       could be lent" '... by which rule, for how long, with what'
+with_daemon=$stdout
+capture explain --user bob $gpu
+is $status 77 'explain says what the daemon refuses'
+like "$stdout" "no rule allows $gpu" '... and why'
+capture explain --user alice $multi_gpu
+like "$stdout" "$multi_net  comes along by $dir/10-lab.policy:5" \
+	'explain says by which rule a function of another slot comes along'
+capture explain --user alice $boot_vga
+is $status 77 'explain refuses the boot VGA to whom no rule allows it'
+systemctl stop gpubroker.service gpubroker.socket
+capture explain --user alice $gpu
+is "$stdout" "$with_daemon" 'explain says the same without a daemon'
+capture explain --user alice --devices /tmp/devices.json $gpu
+is "$stdout" "$with_daemon" '... and on a saved device list'
+capture explain --user alice --devices /etc/passwd $gpu
+is $status 65 'a device list that is no JSON is refused'
+capture explain --user nobodyatall $gpu
+is $status 67 'a user that does not exist is said'
+capture run_as bob gpubroker policy check
+is $status 0 'policy check runs as anybody, without a daemon'
+
+# Files that could have been written by others are not taken.
+chmod g+w $dir/10-lab.policy
+capture gpubrokerd --check
+isnt $status 0 'a policy file that others can write is refused'
+like "$stderr" 'can be written by others than root; chmod go-w it' '... and why'
+chmod g-w $dir/10-lab.policy
+chown bob $dir/10-lab.policy
+capture gpubrokerd --check
+like "$stderr" 'does not belong to root' "a policy file that is not root's is refused"
+chown root $dir/10-lab.policy
+ln -s /etc/passwd $dir/30-link.policy
+capture gpubrokerd --check
+like "$stderr" '30-link.policy: is a symbolic link' 'a policy file that is a link is refused'
+ln -sf /dev/null $dir/30-link.policy
+capture gpubrokerd --check
+is $status 0 'a link to /dev/null masks a namesake'
+rm $dir/*.policy
+mv $saved/*.policy $dir/
+systemctl start gpubroker.socket gpubroker.service
+ok 'the daemon is back with the old policy' systemctl is-active gpubroker
+done_testing
