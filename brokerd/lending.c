@@ -26,6 +26,7 @@
 #include <time.h>
 
 #define VFIO_DRIVER "vfio-pci"
+#define RETRY_SECONDS 10 /* between tries to give back what would not go */
 
 /* ---- binding and restoring ---- */
 
@@ -161,10 +162,13 @@ static void lease_end(struct daemon *daemon, struct lease *lease)
 static void lease_stick(struct lease *lease, const struct pci_address *address, const char *what,
 			const char *why)
 {
-	char text[PCI_ADDRESS_TEXT];
+	char text[PCI_ADDRESS_TEXT], reason[sizeof(lease->reason)];
 
-	snprintf(lease->reason, sizeof(lease->reason), "%s: %s%s%s",
-		 pci_address_format(address, text), what, *why ? ": " : "", why);
+	snprintf(reason, sizeof(reason), "%s: %s%s%s", pci_address_format(address, text), what,
+		 *why ? ": " : "", why);
+	if (!strcmp(lease->reason, reason))
+		return; /* tried again, and no news */
+	memcpy(lease->reason, reason, sizeof(reason));
 	log_error("lease=%" PRIu64 " group=%" PRIu32 " outcome=stuck reason=\"%s\"", lease->id,
 		  lease->group, lease->reason);
 }
@@ -172,6 +176,7 @@ static void lease_stick(struct lease *lease, const struct pci_address *address, 
 static void on_work_late(void *userdata, const char *what, const struct pci_address *address)
 {
 	struct lease *lease = userdata;
+
 	if (!lease_advance(lease, LEASE_LATE))
 		return;
 	lease_stick(lease, address, what, "has not come back from the kernel");
@@ -294,6 +299,32 @@ static const char *not_as_before(const struct kernel *kernel, const struct lease
 	return NULL;
 }
 
+static void on_retry(evutil_socket_t fd, short what, void *userdata)
+{
+	struct lease *lease = userdata;
+
+	(void)fd;
+	(void)what;
+	if (!lease->work && lease_advance(lease, LEASE_ABANDON))
+		lease_restore(lease->owner, lease);
+}
+
+/*
+ * What could not be given back may be had later: a driver that is loaded again, memory that is free
+ * again.
+ */
+static void retry_later(struct daemon *daemon, struct lease *lease)
+{
+	const struct timeval after = { .tv_sec = RETRY_SECONDS };
+
+	if (lease->timer)
+		event_free(lease->timer);
+	lease->timer = evtimer_new(daemon->base, on_retry, lease);
+	if (!lease->timer || evtimer_add(lease->timer, &after))
+		log_error("lease %" PRIu64 ": no memory for a timer; a restart tries again",
+			  lease->id);
+}
+
 static void restore_over(struct daemon *daemon, struct lease *lease, const char *what,
 			 const struct pci_address *address, int error)
 {
@@ -302,6 +333,7 @@ static void restore_over(struct daemon *daemon, struct lease *lease, const char 
 	if (what) {
 		lease_advance(lease, LEASE_FAILED);
 		lease_stick(lease, address, what, error ? strerror(error) : "");
+		retry_later(daemon, lease);
 	} else {
 		if (claim)
 			claim_forget(claim, lease);
@@ -384,7 +416,6 @@ void lease_restore(struct daemon *daemon, struct lease *lease)
 	struct work *work = work_new(&ops, lease);
 	int r = work ? add_restore_steps(&daemon->kernel, work, lease, false) : -ENOMEM;
 
-	lease->reason[0] = '\0';
 	if (!r && !work_steps(work)) {
 		work_free(work);
 		on_take_off_done(lease, &nothing_to_do);
@@ -539,8 +570,8 @@ void lending_take_up(struct daemon *daemon, struct lease *lease)
 	watch = kernel_group_watch(&daemon->kernel, lease->group);
 	lease->watch = watch >= 0 ? watch : -1;
 	if (all_on_vfio(&daemon->kernel, lease, &f))
-		lease_advance(lease,
-			      LEASE_SENT); /* perhaps still held; if not, lease_look() finds out */
+		/* Perhaps it is still held; if not, lease_look() finds out. */
+		lease_advance(lease, LEASE_SENT);
 	lease_set_expiry(daemon, lease);
 	lease_look(daemon, lease);
 }

@@ -280,7 +280,8 @@ static void format_lease(const struct daemon *daemon, const struct lease *lease,
 	};
 	for (size_t i = 0; i < lease->n_functions; i++)
 		ret_message->functions[i] = lease->functions[i].address;
-	memcpy(ret_message->reason, lease->reason, sizeof(ret_message->reason));
+	if (lease->state == GPUBROKER_LEASE_STUCK)
+		memcpy(ret_message->reason, lease->reason, sizeof(ret_message->reason));
 	memcpy(ret_message->rule, lease->terms.rule, sizeof(ret_message->rule));
 	ret_message->allowed = lease_is_allowed(daemon, lease);
 	if (lease->terms.lifetime)

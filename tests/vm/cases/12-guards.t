@@ -98,6 +98,21 @@ echo $gpu2 >/sys/bus/pci/drivers/vfio-pci/unbind
 echo $gpu2 >/sys/bus/pci/drivers_probe
 is "$(driver_of $gpu2)" bochs-drm 'the second GPU is as the case found it'
 
+# A host driver that is gone when the lease ends: said, kept trying, settled when it is back.
+run_as carol gpubroker run --gpu $gpu -- sleep 300 &
+holder=$!
+wait_for 20 has_driver $gpu_audio vfio-pci
+modprobe -r snd_hda_intel
+kill $holder
+wait $holder
+stuck() { run_as bob gpubroker leases | grep -q "stuck .*$gpu"; }
+ok 'a lease whose host driver was unloaded is stuck at its end' wait_for 20 stuck
+like "$(run_as bob gpubroker leases)" "$gpu_audio: did not go back to its driver" '... and says which function'
+is "$(driver_of $gpu)" bochs-drm '... while the other function is back'
+modprobe snd_hda_intel
+ok 'it settles by itself when the driver is back' wait_for 30 sh -c '[ -z "$(ls /run/gpubroker/leases)" ]'
+is "$(driver_of $gpu_audio)" snd_hda_intel '... on that driver'
+
 # A record that cannot be written: nothing is begun.
 mount -t tmpfs -o ro none /run/gpubroker/leases
 systemctl restart gpubroker
