@@ -25,8 +25,9 @@
 #define SO_PEERPIDFD 77
 #endif
 
-#define REQUEST_BURST 8 /* requests a turn; listings are longer than they are asked for */
-#define LIST_BURST 64	/* devices or leases a turn */
+#define REQUEST_BURST 8	      /* requests a turn; listings are longer than they are asked for */
+#define LIST_BURST 64	      /* devices or leases a turn */
+#define VERDICT_BURST 1000000 /* rules looked at in a turn */
 
 union request {
 	uint32_t type;
@@ -337,13 +338,20 @@ static int send_next(struct peer *peer, const struct policy_subject *subject)
 void peer_continue(struct peer *peer)
 {
 	struct policy_subject subject;
+	size_t burst;
 	bool known;
 	int r = 0;
 
 	if (peer->busy != PEER_LISTING && peer->busy != PEER_LEASES)
 		return;
 	known = !peer_subject(peer, &subject);
-	for (int i = 0; !r && i < LIST_BURST; i++)
+	/*
+	 * Each device costs a verdict: of a policy of a million rules, one a turn is what others
+	 * can wait for.
+	 */
+	burst = VERDICT_BURST / (peer->daemon->policy.n_rules + 1);
+	burst = burst > LIST_BURST ? LIST_BURST : burst ? burst : 1;
+	for (size_t i = 0; !r && i < burst; i++)
 		r = send_next(peer, known ? &subject : NULL);
 	if (r == 1) {
 		event_del(peer->on_writable);

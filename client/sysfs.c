@@ -329,11 +329,18 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 	return 0;
 }
 
-static int compare_functions(const void *a, const void *b)
+/*
+ * Puts a function in its place by address. Not qsort(), which for more than a kilobyte asks glibc's
+ * sysinfo() how much memory there is, and so would need a row in the core's filter.
+ */
+static void insert(struct group_view *view, const struct function *function)
 {
-	const struct function *fa = a, *fb = b;
+	size_t i = view->n_functions++;
 
-	return pci_address_compare(&fa->address, &fb->address);
+	for (; i && pci_address_compare(&view->functions[i - 1].address, &function->address) > 0;
+	     i--)
+		view->functions[i] = view->functions[i - 1];
+	view->functions[i] = *function;
 }
 
 static int add_member(int sys, const char *name, struct group_view *view)
@@ -361,7 +368,7 @@ static int add_member(int sys, const char *name, struct group_view *view)
 	}
 	if (view->n_functions == FUNCTIONS_MAX)
 		return -E2BIG;
-	view->functions[view->n_functions++] = f;
+	insert(view, &f);
 	return 0;
 }
 
@@ -394,9 +401,5 @@ int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
 		if (entry->d_name[0] != '.')
 			r = add_member(sys, entry->d_name, ret_view);
 	closedir(dir);
-	if (r)
-		return r;
-	qsort(ret_view->functions, ret_view->n_functions, sizeof(ret_view->functions[0]),
-	      compare_functions);
-	return 0;
+	return r;
 }
