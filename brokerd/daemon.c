@@ -10,6 +10,7 @@
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
 #include "brokerd/notify.h"
+#include "brokerd/prepare.h"
 #include "client/passfd.h"
 #include "client/util.h"
 
@@ -50,6 +51,7 @@ static void start_serving(struct daemon *daemon)
 	log_notice("serving: %zu functions, %zu rules, %zu leases taken up", daemon->devices.n,
 		   daemon->policy.n_rules, daemon->leases.n);
 	notify_send(notify_fd, "READY=1");
+	prepare_all(daemon);
 }
 
 static void serve_when_ready(struct daemon *daemon)
@@ -118,6 +120,8 @@ static void policy_arrived(struct daemon *daemon, struct policy *policy)
 	daemon->policy_good = policy;
 	daemon->policy_known = true;
 	fit_capability(daemon);
+	if (daemon->serving)
+		prepare_all(daemon);
 	serve_when_ready(daemon);
 }
 
@@ -159,6 +163,7 @@ static void on_watcher(evutil_socket_t fd, short what, void *userdata)
 				     n ? "sent something else than a record" : "has ended");
 			return;
 		}
+		prepare_record(daemon, &record);
 		r = devices_take(&daemon->devices, &record);
 		if (r == -EBADMSG) {
 			helper_ended(daemon, "watcher", "sent a record that makes no sense");
@@ -221,7 +226,8 @@ static void on_start_limit(evutil_socket_t fd, short what, void *userdata)
 
 void daemon_quit_if_idle(struct daemon *daemon)
 {
-	if (daemon->quitting && TAILQ_EMPTY(&daemon->claims) && !lending_is_busy(daemon))
+	if (daemon->quitting && TAILQ_EMPTY(&daemon->claims) && !lending_is_busy(daemon) &&
+	    !prepare_is_busy(daemon))
 		event_base_loopbreak(daemon->base);
 }
 
@@ -420,6 +426,7 @@ static void stop(struct daemon *daemon)
 	/* The signals' handlers stay: taking them down is a call that the filter has no row for. */
 	free_event(daemon->on_start_limit);
 	free_event(daemon->on_quit_limit);
+	prepare_done(daemon);
 	helper_stop(&daemon->watcher);
 	helper_stop(&daemon->loader);
 	policy_done(&daemon->policy);

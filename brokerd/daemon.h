@@ -5,6 +5,7 @@
  *	listener.c  accepts peers                     peer.c     one connection: requests and answers
  *	claim.[ch]  a claim, decided and granted      lending.[ch] leases come true and end
  *	recover.c   leases found in the records       daemon.c   start, helpers' records, stop
+ *	prepare.[ch] what the policy wants on VFIO, without a lease
  */
 #pragma once
 
@@ -57,6 +58,7 @@ struct daemon {
 	bool memlock_dropped; /* CAP_SYS_RESOURCE is gone for good */
 	struct devices devices;
 	struct leases leases;
+	struct preparations *preparations; /* prepare.c's own, or NULL */
 	struct claim_list claims;
 	int state_dir;
 	int listen_fd;

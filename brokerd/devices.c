@@ -148,6 +148,8 @@ size_t devices_group(const struct devices *devices, const struct device *device,
 			continue;
 		if (d == device)
 			*ret_asked = n;
+		else if (n == PROTOCOL_FUNCTIONS_MAX - 1 && d < device)
+			continue; /* the last place is the device's own */
 		out[n++] = device_facts(d);
 	}
 	return n;

@@ -55,6 +55,10 @@ void rule_origin(const struct policy *policy, size_t rule, char out[288])
 	r = &policy->rules[rule];
 	if (r->file < policy->n_files)
 		snprintf(out, 288, "%.255s:%u", policy->files[r->file].path, (unsigned)r->line);
+	/* A file may be called anything; this goes into records and to terminals. */
+	for (char *p = out; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = '?';
 }
 
 static int refuse(struct message_refusal *ret_refusal, uint32_t reason,

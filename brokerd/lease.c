@@ -64,10 +64,12 @@ struct lease *lease_new(struct leases *leases, uint64_t id, uint32_t group)
 {
 	struct lease *lease = calloc(1, sizeof(*lease)), *after;
 
-	if (!lease)
-		return NULL;
 	if (!id)
 		id = leases->next_id;
+	if (!lease || id == UINT64_MAX) { /* past the last number, which 0 would follow */
+		free(lease);
+		return NULL;
+	}
 	if (id >= leases->next_id)
 		leases->next_id = id + 1;
 	lease->id = id;

@@ -9,10 +9,12 @@
 #include "brokerd/helper.h"
 #include "brokerd/log.h"
 #include "client/policyfiles.h"
+#include "client/udevrules.h"
 #include "client/util.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -51,6 +53,36 @@ static int load(const struct loader_options *options, struct policy *ret_policy)
 	};
 
 	return policyfiles_load(&request, ret_policy);
+}
+
+static bool file_is(const char *path, const char *text)
+{
+	cleanup_file FILE *file = fopen(path, "re");
+	size_t n = strlen(text), got;
+	char block[4096];
+
+	if (!file)
+		return !n && errno == ENOENT;
+	while ((got = fread(block, 1, sizeof(block), file))) {
+		if (got > n || memcmp(block, text, got) != 0)
+			return false;
+		text += got;
+		n -= got;
+	}
+	return !n && !ferror(file);
+}
+
+/* What udev does at boot was made from a policy: from this one? */
+static void compare_installed(const struct policy *policy)
+{
+	cleanup_free char *text = NULL;
+	int r = udevrules_text(policy, &text);
+
+	if (r)
+		log_warning("loader: cannot tell what udev is to prepare at boot: %s",
+			    strerror(-r));
+	else if (!file_is(UDEVRULES_FILE, text))
+		log_warning(UDEVRULES_FILE " is stale; 'gpubroker policy install' renews it");
 }
 
 static int send_policy(int socket, const struct policy *policy)
@@ -103,6 +135,7 @@ static int serve(int socket, const struct loader_options *options)
 	}
 	if (r)
 		return helper_send(socket, &invalid, sizeof(invalid)) ? 70 : 0;
+	compare_installed(&policy);
 	r = send_policy(socket, &policy);
 	policy_done(&policy);
 	return r ? 70 : 0;

@@ -55,7 +55,7 @@ static int identify(struct peer *peer)
 	 * 6.5 and later say it without a race; before, the pid is asked for as early as it can be.
 	 */
 	if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERPIDFD, &peer->pidfd, &size))
-		peer->pidfd = (int)syscall(SYS_pidfd_open, cred.pid, 0);
+		peer->pidfd = errno == ENOPROTOOPT ? (int)syscall(SYS_pidfd_open, cred.pid, 0) : -1;
 	return 0;
 }
 
@@ -80,6 +80,8 @@ int peer_subject(const struct peer *peer, struct policy_subject *ret_subject)
 /* Lets the peer go in the loop's next turn, when nobody is using it. */
 static void doom(struct peer *peer)
 {
+	/* Before the close: the number may be another peer's before the next turn. */
+	event_del(peer->on_readable);
 	event_del(peer->on_writable);
 	peer->busy = PEER_IDLE;
 	peer->greeted = false;

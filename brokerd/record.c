@@ -30,6 +30,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static int append(char *out, size_t size, size_t *used, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
@@ -54,6 +55,12 @@ int record_format(const struct lease *lease, char *out, size_t size)
 	size_t used = 0;
 	int r;
 
+	if (strchr(lease->terms.rule, '\n'))
+		return -EINVAL;
+	for (size_t i = 0; i < lease->n_functions; i++)
+		if (strchr(lease->functions[i].driver, '\n') ||
+		    strchr(lease->functions[i].override, '\n'))
+			return -EINVAL;
 	r = append(out, size, &used,
 		   "gpubroker lease 1\nid %" PRIu64 "\ngroup %" PRIu32 "\nuid %" PRIu32
 		   "\ngid %" PRIu32 "\npid %" PRIu32 "\nsince %" PRIu64
@@ -241,9 +248,16 @@ int record_remove(int state_dir, uint64_t id)
 int record_set_aside(int state_dir, const char *name)
 {
 	char damaged[64];
+	struct stat st;
 
-	if (snprintf(damaged, sizeof(damaged), "%s.damaged", name) >= (int)sizeof(damaged))
-		return -ENAMETOOLONG;
+	/* Nobody else writes here, so a name that is free stays free. */
+	for (unsigned i = 0; i < 1000; i++) {
+		if (snprintf(damaged, sizeof(damaged), i ? "%s.damaged.%u" : "%s.damaged", name,
+			     i) >= (int)sizeof(damaged))
+			return -ENAMETOOLONG;
+		if (fstatat(state_dir, damaged, &st, AT_SYMLINK_NOFOLLOW))
+			break;
+	}
 	return renameat(state_dir, name, state_dir, damaged) ? -errno : 0;
 }
 

@@ -10,6 +10,7 @@
 #include "brokerd/claim.h"
 #include "brokerd/group.h"
 #include "brokerd/log.h"
+#include "brokerd/prepare.h"
 #include "client/sysfs.h"
 #include "client/util.h"
 
@@ -120,6 +121,14 @@ static int claim_take(struct claim *claim, const struct policy_subject *subject,
 	lease = lease_find_group(&daemon->leases, view->group);
 	if (lease)
 		return refuse_held(ret_refusal, lease, &address);
+	if (prepare_has_group(daemon, view->group)) {
+		*ret_refusal = refusal_make(GPUBROKER_REFUSED_BUSY);
+		ret_refusal->address = address;
+		ret_refusal->has_address = 1;
+		ret_refusal->group = view->group;
+		strcpy(ret_refusal->detail, "preparing");
+		return GPUBROKER_REFUSED_BUSY;
+	}
 	claim->memlock = larger(claim->memlock, verdict.memlock);
 	rule_origin(&daemon->policy, verdict.rule, terms->rule);
 	terms->lifetime = verdict.lifetime;
@@ -159,6 +168,11 @@ static int refuse_unlendable(const struct claim *claim, const struct policy_subj
 	ret_refusal->group = group;
 	snprintf(ret_refusal->detail, sizeof(ret_refusal->detail), "%s", detail);
 	return (int)reason;
+}
+
+static bool is_policy(int reason)
+{
+	return reason == GPUBROKER_REFUSED_POLICY || reason == GPUBROKER_REFUSED_LIMIT;
 }
 
 /*
@@ -201,11 +215,12 @@ static int claim_group_by(struct claim *claim, const struct policy_subject *subj
 	}
 	do {
 		r = claim_take(claim, subject, request->flags, view, asked, ret_refusal);
-		if (!first_reason) {
+		/* What the policy refuses is said only where it refuses every function. */
+		if (!first_reason || !is_policy(r)) {
 			first_reason = r;
 			first = *ret_refusal;
 		}
-	} while (r == GPUBROKER_REFUSED_POLICY && !address && ++asked < view->n_functions);
+	} while (is_policy(r) && !address && ++asked < view->n_functions);
 	if (r) {
 		free(view);
 		*ret_refusal = first;
@@ -274,7 +289,7 @@ static int claim_candidate(struct claim *claim, const struct policy_subject *sub
 	if (!nearest)
 		return refuse_plain(ret_refusal, GPUBROKER_REFUSED_NO_DEVICE, selector);
 	/* "No rule allows you any GPU" is true where it would be misleading to name just one. */
-	if (nearest == GPUBROKER_REFUSED_POLICY && !ret_refusal->rule[0])
+	if (nearest == GPUBROKER_REFUSED_POLICY && !ret_refusal->rule[0] && !ret_refusal->has_other)
 		return refuse_plain(ret_refusal, GPUBROKER_REFUSED_POLICY, selector);
 	return nearest;
 }

@@ -24,6 +24,7 @@ static const char usage[] =
 	"  policy check [FILE...]       every mistake in the policy, before it is in force\n"
 	"  policy explain --user USER DEVICE\n"
 	"                               may USER have DEVICE, by which rule, with what limits\n"
+	"  policy install               what prepare rules need at boot (root)\n"
 	"  help, --version\n"
 	"\n"
 	"DEVICE is a PCI address, iommu-group:N, a name from the policy, or any.\n";

@@ -97,6 +97,11 @@ static int receive(struct gpubroker *handle, union answer *answer, int *fds, siz
 	size_t n_fds = 0;
 	ssize_t n = passfd_receive(handle->fd, answer, sizeof(*answer), fds, max_fds, &n_fds);
 
+	/* A broker that went with a packet of ours unread; what it had said is still there. */
+	if (n == -ECONNRESET)
+		n = passfd_receive(handle->fd, answer, sizeof(*answer), fds, max_fds, &n_fds);
+	if (n == -EBADMSG)
+		return -EPROTO;
 	if (n < 0)
 		return (int)n;
 	if (!n)

@@ -164,7 +164,8 @@ static int check(int argc, char **argv)
 
 static const char usage[] =
 	"usage: gpubroker policy check [--policy DIR]... [--devices FILE] [FILE...]\n"
-	"       gpubroker policy explain [--policy DIR]... [--devices FILE] --user USER DEVICE\n";
+	"       gpubroker policy explain [--policy DIR]... [--devices FILE] --user USER DEVICE\n"
+	"       gpubroker policy install [--policy DIR]... [--root DIR]\n";
 
 int cli_policy(const struct cli *cli, int argc, char **argv)
 {
@@ -173,6 +174,8 @@ int cli_policy(const struct cli *cli, int argc, char **argv)
 		return check(argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "explain"))
 		return policy_explain(argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "install"))
+		return policy_install(argc - 1, argv + 1);
 	fputs(usage, stderr);
 	return EXIT_USAGE_;
 }

@@ -23,3 +23,4 @@ int policy_sources_load(const struct policy_sources *sources, const char *const 
 			size_t n_files, struct policy_count *count, struct policy *ret_policy);
 
 int policy_explain(int argc, char **argv);
+int policy_install(int argc, char **argv);

@@ -92,8 +92,8 @@ static void format_failed(const struct message_refusal *r, const char *what, cha
 			 r->detail);
 }
 
-void refusal_format(const struct message_refusal *r, const struct refusal_names *names, char *out,
-		    size_t size)
+static void format(const struct message_refusal *r, const struct refusal_names *names, char *out,
+		   size_t size)
 {
 	const struct subject subject = subject_of(r);
 	const char *what = subject.text;
@@ -108,6 +108,14 @@ void refusal_format(const struct message_refusal *r, const struct refusal_names 
 		format_policy(r, what, out, size);
 		return;
 	case GPUBROKER_REFUSED_BUSY:
+		if (!strncmp(r->detail, "preparing", sizeof(r->detail))) {
+			snprintf(
+				out, size,
+				"%s is just being taken over from its host driver, as the policy prepares it; "
+				"try again in a moment",
+				what);
+			return;
+		}
 		snprintf(out, size,
 			 "%s is %s %s; try again when it is free, see 'gpubroker leases'", what,
 			 r->detail[0] ? "on its way back to the host from" : "leased to",
@@ -150,6 +158,8 @@ void refusal_format(const struct message_refusal *r, const struct refusal_names 
 			 what, r->group, r->has_other ? "has " : "", other, detail_max, r->detail);
 		return;
 	case GPUBROKER_REFUSED_BOOT_VGA:
+		if (r->has_other) /* a companion is it, not what was asked for */
+			what = other;
 		if (r->detail[0])
 			snprintf(
 				out, size,
@@ -212,4 +222,16 @@ void refusal_format(const struct message_refusal *r, const struct refusal_names 
 	snprintf(out, size,
 		 "%s was refused for a reason that this version does not know (%" PRIu32 ")", what,
 		 r->reason);
+}
+
+void refusal_format(const struct message_refusal *r, const struct refusal_names *names, char *out,
+		    size_t size)
+{
+	if (!size)
+		return;
+	format(r, names, out, size);
+	/* Names come from files, devices and the peer: none may start a line or steer a terminal. */
+	for (char *p = out; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = '?';
 }

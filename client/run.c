@@ -79,6 +79,10 @@ static int check_command(const char *command)
 	bool denied = false;
 
 	if (strchr(command, '/')) {
+		struct stat st;
+
+		if (!stat(command, &st) && !S_ISREG(st.st_mode))
+			return EXIT_CANNOT_EXEC;
 		if (!access(command, X_OK))
 			return 0;
 		return errno == ENOENT || errno == ENOTDIR ? EXIT_NOT_FOUND : EXIT_CANNOT_EXEC;

@@ -9,11 +9,14 @@ trap 'rm -rf "$dir"' EXIT
 
 # The daemon is not installed yet: verify would miss it.
 verify() {
-	sed "s|^ExecStart=.*|ExecStart=$(command -v true)|" \
+	sed "s,^\(ExecStart\|ExecStartPre\|ExecReload\)=.*,\1=$(command -v true)," \
 		"$top_builddir/brokerd/gpubroker.service" >"$dir/gpubroker.service" &&
 		cp "$top_srcdir/brokerd/gpubroker.socket" "$dir" &&
+		sed "s|^ExecStart=.*|ExecStart=$(command -v true)|" \
+			"$top_srcdir/brokerd/gpubroker-prepare.service" >"$dir/gpubroker-prepare.service" &&
 		out=$(SYSTEMD_UNIT_PATH="$dir:" systemd-analyze verify --man=no \
-			"$dir/gpubroker.service" "$dir/gpubroker.socket" 2>&1)
+			"$dir/gpubroker.service" "$dir/gpubroker.socket" \
+			"$dir/gpubroker-prepare.service" 2>&1)
 	status=$?
 	# Other units of the machine that runs this test may have faults.
 	printf '%s\n' "$out" | grep -i gpubroker && return 1

@@ -58,6 +58,16 @@ capture run_as carol gpubroker run --gpu $gpu --gpu $gpu_audio --gpu "iommu-grou
 is $status 0 'two functions of one group and the group itself are one claim'
 wait_for 20 has_driver $gpu bochs-drm
 
+# A card of four functions, one of them without a driver: all go, all come back.
+drivers() { for f in 0 1 2 3; do driver_of $quad.$f; done | xargs; }
+before=$(drivers)
+capture run_as carol gpubroker run --gpu $quad.0 -- sh -c \
+	'for f in 0 1 2 3; do basename $(readlink /sys/bus/pci/devices/'$quad'.$f/driver); done'
+is "$(echo $stdout)" 'vfio-pci vfio-pci vfio-pci vfio-pci' 'a card of four functions is lent whole'
+wait_for 20 sh -c '[ -z "$(ls /run/gpubroker/leases)" ]'
+is "$(drivers)" "$before" '... and each function comes back to its own driver, or to none'
+is "$(for f in 0 1 2 3; do override_of $quad.$f; done | xargs)" '' '... without an override'
+
 # A holder of the second: the pair is refused, and the first is not touched.
 run_as carol gpubroker run --gpu second -- sleep 60 &
 holder=$!

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Prepare rules after the boot: what they name and a host driver has, or none, is given to VFIO,
+ * where the host is not using it. At boot udev has done most of it (client/udevrules.h).
+ */
+#pragma once
+
+#include "brokerd/daemon.h"
+
+/* There is a new policy, or the daemon begins to serve: looks at everything. */
+void prepare_all(struct daemon *daemon);
+/* The watcher said this; to be called before the device table takes it. */
+void prepare_record(struct daemon *daemon, const struct watcher_record *record);
+/* Is a worker at this group? It must not be claimed meanwhile. */
+bool prepare_has_group(const struct daemon *daemon, uint32_t group);
+/* Is any worker at work that is not late? */
+bool prepare_is_busy(const struct daemon *daemon);
+void prepare_done(struct daemon *daemon);

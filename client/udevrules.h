@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The policy's prepare rules as udev rules, which hold before any daemon runs: text out, for
+ * gpubroker(1) to install and for the loader to compare with what is installed. Pure.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include "policy/policy.h"
+
+/* Before 80-drivers.rules, whose kmod would bring the host's driver. */
+#define UDEVRULES_FILE "/etc/udev/rules.d/69-gpubroker-prepare.rules"
+#define UDEVRULES_SIZE_MAX (8 << 20)
+
+/*
+ * *ret_text is the caller's, NUL-terminated, and "" where the policy prepares nothing. -E2BIG: it
+ * would be larger than UDEVRULES_SIZE_MAX; -ENOMEM. The same policy always gives the same text.
+ */
+int udevrules_text(const struct policy *policy, char **ret_text);

@@ -1,0 +1,119 @@
+#!/bin/sh
+# gpubroker(1) without a broker: what it says and which status it exits with before it asks anything of anybody. With a
+# mistake in the command line, 64 and not 69 shows that no broker was looked for.
+# shellcheck disable=SC2317,SC2154,SC2016 # functions are called by name, through tap_ok, which sets top_builddir
+
+# shellcheck source=tests/tap.sh
+. "$(dirname "$0")/tap.sh"
+command=$top_builddir/client/gpubroker
+dir=$(mktemp -d) || exit 99
+trap 'rm -rf "$dir"' EXIT
+
+# gpubroker ARG...: with a socket that is not there. Leaves $dir/out, $dir/err.
+gpubroker() {
+	"$command" --socket "$dir/socket" "$@" >"$dir/out" 2>"$dir/err" </dev/null
+}
+
+# exits STATUS ARG...: with that status; something on standard error and nothing else.
+exits() {
+	want=$1
+	shift
+	gpubroker "$@"
+	got=$?
+	cat "$dir/out" "$dir/err"
+	[ "$got" = "$want" ] || {
+		echo "status $got, not $want"
+		return 1
+	}
+	[ ! -s "$dir/out" ] && [ -s "$dir/err" ]
+}
+
+# says STATUS ARG...: the same, in one line that begins with the command's name.
+says() {
+	exits "$@" && [ "$(wc -l <"$dir/err")" = 1 ] && grep -q '^gpubroker: ' "$dir/err"
+}
+
+# says_that TEXT STATUS ARG...: the same, and the line has the text.
+says_that() {
+	text=$1
+	shift
+	says "$@" && grep -qF -- "$text" "$dir/err"
+}
+
+helps() {
+	"$command" "$@" >"$dir/out" 2>"$dir/err" && [ ! -s "$dir/err" ] && grep -q '^usage: gpubroker' "$dir/out"
+}
+
+version() {
+	"$command" --version >"$dir/out" && grep -qE '^gpubroker [0-9]+\.[0-9]' "$dir/out"
+}
+
+full() {
+	"$command" --help >/dev/full 2>"$dir/err"
+	[ $? = 70 ] && grep -q 'standard output' "$dir/err"
+}
+
+tap_ok "--help is usage on standard output" helps --help
+tap_ok "help too" helps help
+tap_ok "--version is a name and a number" version
+tap_ok "what cannot be written is said, not swallowed" full
+
+tap_ok "no command: 64" exits 64
+tap_ok "an unknown command: 64, and named" says_that "'lend'" 64 lend
+tap_ok "an unknown option before the command: 64" exits 64 --lend list
+tap_ok "--socket without a path: 64" sh -c '"$0" --socket >/dev/null 2>&1; [ $? = 64 ]' "$command"
+tap_ok "list with an argument: 64" says 64 list 01:00.0
+tap_ok "list with an unknown option: 64" exits 64 list --gpus
+tap_ok "list --json with a value: 64" exits 64 list --json=yes
+tap_ok "leases with an argument: 64" says 64 leases 3
+tap_ok "leases with an unknown option: 64" exits 64 leases --all
+tap_ok "run without a command: 64" says_that COMMAND 64 run
+tap_ok "run -- without a command: 64" says_that COMMAND 64 run --gpu 01:00.0 --
+tap_ok "run with an unknown option: 64" exits 64 run --gpus 01:00.0 -- true
+tap_ok "run --gpu without a device: 64" exits 64 run --gpu
+
+for device in '' ' ' 1:0.0 01:00 01:00.8 01:20.0 0000:01:00.0.0 000000001:01:00.0 01:00.0/.. \
+	iommu-group: iommu-group:-1 iommu-group:+1 iommu-group:0x1 iommu-group:4294967295 \
+	iommu-group:18446744073709551617 'a b' a/b 0a100 -a100 'gpu;id' \
+	abcdefghijklmnopqrstuvwxyz012345 "$(printf '\303\251t\303\251')"; do
+	tap_ok "--gpu '$device' is no device: 64" says 64 run --gpu "$device" -- true
+done
+tap_ok "--gpu 17 times: 64" says 64 run --gpu=any --gpu=any --gpu=any --gpu=any --gpu=any \
+	--gpu=any --gpu=any --gpu=any --gpu=any --gpu=any --gpu=any --gpu=any --gpu=any --gpu=any \
+	--gpu=any --gpu=any --gpu=any -- true
+for size in '' 0 0G -1 +1 ' 1' '1 ' 1.5G 1e9 0x10 G 12X 1GB 1GiB 1KK 18446744073709551616 \
+	18446744073709551615K 16777216T 99999999999999999999999; do
+	tap_ok "--memlock '$size' is no size: 64" says 64 run --memlock "$size" -- true
+done
+
+tap_ok "list without a broker: 69, one line that says what would help" says_that "$dir/socket" 69 list
+tap_ok "list --json without a broker: 69, and no half JSON" says 69 list --json
+tap_ok "leases without a broker: 69" says_that "gpubroker.socket" 69 leases
+tap_ok "leases --json without a broker: 69" says 69 leases --json
+tap_ok "run without a broker: 69" says_that "no broker" 69 run -- true
+for device in any a100 01:00.0 0000:01:00.1 10000:01:1f.7 iommu-group:17; do
+	tap_ok "--gpu $device is a device: 69" says 69 run --gpu "$device" -- true
+done
+for size in 1 4096 8K 512m 64G 1t 16777215T 18446744073709551615; do
+	tap_ok "--memlock $size is a size: 69" says 69 run --memlock "$size" -- true
+done
+tap_ok "a file that nobody listens at: 69" sh -c \
+	': >"$1/file"; "$0" --socket "$1/file" list 2>"$1/err"; [ $? = 69 ] && [ "$(wc -l <"$1/err")" = 1 ]' \
+	"$command" "$dir"
+tap_ok "a socket's path that is too long: 69, never cut" sh -c \
+	'"$0" --socket "/tmp/$(printf %0200d 0)" list 2>/dev/null; [ $? = 69 ]' "$command"
+
+: >"$dir/plain"
+mkdir "$dir/bin" "$dir/bin/adirectory"
+tap_ok "a command that is not there: 127, and no broker is asked" says_that "nothing was claimed" 127 \
+	run --gpu 01:00.0 -- no-such-command-anywhere
+tap_ok "an empty command: 127" says 127 run -- ''
+tap_ok "a path that is not there: 127" says 127 run -- "$dir/nothing"
+tap_ok "a path through a file: 127" says 127 run -- "$dir/plain/nothing"
+tap_ok "a file that cannot be executed: 126" says_that "nothing was claimed" 126 run -- "$dir/plain"
+tap_ok "a directory by its path: 126" says_that "nothing was claimed" 126 run -- "$dir/bin"
+PATH=$dir/bin:$PATH
+tap_ok "a directory in PATH is no command: 127" says 127 run -- adirectory
+PATH=$dir:$PATH
+tap_ok "a file in PATH that cannot be executed: 126" says 126 run -- plain
+tap_done

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What several tests need around them: how many descriptors are open, and a directory of their own that goes when
+ * they end. Nothing here speaks TAP.
+ */
+#pragma once
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* For what a test cannot go on without. 99 is "hard error" for automake. */
+#define need(condition)                                                                            \
+	do {                                                                                       \
+		if (!(condition)) {                                                                \
+			printf("Bail out! %s:%d: %s: %s\n", __FILE__, __LINE__, #condition,        \
+			       strerror(errno));                                                   \
+			exit(99);                                                                  \
+		}                                                                                  \
+	} while (0)
+
+/* The descriptors of this process, without the one that it takes to count. */
+static inline size_t open_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	size_t n = 0;
+
+	need(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n - 3; /* ".", ".." and dir's own */
+}
+
+static inline int scratch_drop(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+/* Of the process that made it: a forked child that exits leaves it alone. */
+static char scratch_path[64];
+static pid_t scratch_owner;
+
+static inline void scratch_remove(void)
+{
+	if (getpid() == scratch_owner)
+		nftw(scratch_path, scratch_drop, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+/* Makes the directory. Its path, of at most 40 characters, so that a socket's fits. */
+static inline const char *scratch_make(void)
+{
+	strcpy(scratch_path, "/tmp/gpubroker-test.XXXXXX");
+	need(mkdtemp(scratch_path));
+	scratch_owner = getpid();
+	need(!atexit(scratch_remove));
+	return scratch_path;
+}
+
+/* Writes a file, with the directories above it; `path` is relative to the scratch directory. */
+static inline void scratch_write(const char *path, const char *text)
+{
+	char full[512];
+	FILE *file;
+
+	need(snprintf(full, sizeof(full), "%s/%s", scratch_path, path) < (int)sizeof(full));
+	for (char *p = full + strlen(scratch_path) + 1; (p = strchr(p, '/')); *p++ = '/') {
+		*p = '\0';
+		need(!mkdir(full, 0755) || errno == EEXIST);
+	}
+	file = fopen(full, "w");
+	need(file && fputs(text, file) >= 0 && !fclose(file));
+}
