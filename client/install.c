@@ -147,6 +147,7 @@ int policy_install(int argc, char **argv)
 		cli_error("policy install takes no arguments, only --policy DIR and --root DIR");
 		return EXIT_USAGE_;
 	}
+	sources.without_accounts = true; /* prepare rules concern no user, and this is root */
 	/* Warnings are for 'policy check'; mistakes come with the second look. */
 	r = policy_sources_load(&sources, NULL, 0, NULL, &policy);
 	if (r > 0)

@@ -76,6 +76,7 @@ int policy_sources_load(const struct policy_sources *sources, const char *const 
 	struct policyfiles request = {
 		.files = files,
 		.n_files = n_files,
+		.without_accounts = sources->without_accounts,
 		.found = count ? print_finding : NULL,
 		.userdata = count,
 	};

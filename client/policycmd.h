@@ -9,6 +9,7 @@
 struct policy_sources {
 	const char *given[16]; /* --policy DIR; none: the installed ones */
 	size_t n_given;
+	bool without_accounts; /* see policyfiles.h */
 };
 
 struct policy_count {

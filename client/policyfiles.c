@@ -48,9 +48,13 @@ static void file_mistake(struct loading *loading, const char *path, const char *
 
 static int ask_user(void *userdata, const char *name, uid_t *ret_uid)
 {
+	const struct policyfiles *request = userdata;
 	const struct passwd *entry;
 
-	(void)userdata;
+	if (request->without_accounts) {
+		*ret_uid = 0;
+		return 0;
+	}
 	errno = 0;
 	entry = getpwnam(name);
 	if (!entry)
@@ -61,9 +65,13 @@ static int ask_user(void *userdata, const char *name, uid_t *ret_uid)
 
 static int ask_group(void *userdata, const char *name, gid_t *ret_gid)
 {
+	const struct policyfiles *request = userdata;
 	const struct group *entry;
 
-	(void)userdata;
+	if (request->without_accounts) {
+		*ret_gid = 0;
+		return 0;
+	}
 	errno = 0;
 	entry = getgrnam(name);
 	if (!entry)

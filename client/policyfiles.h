@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "policy/policy.h"
@@ -16,6 +17,11 @@ struct policyfiles {
 	/* ... or these files, whoever owns them: an administrator's drafts. */
 	const char *const *files;
 	size_t n_files;
+	/*
+	 * Asks NSS for nobody: users and groups may be anyone's. For a root process that wants what
+	 * concerns no user, since NSS modules have no business in one.
+	 */
+	bool without_accounts;
 	/*
 	 * Called for each mistake and warning; those about a file as a whole have line 0. What it
 	 * is handed lives only for the call. May be NULL.
