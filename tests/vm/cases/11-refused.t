@@ -71,7 +71,7 @@ is "$(ls /run/gpubroker/leases)" '' 'no record was written'
 capture run_as alice gpubroker run --gpu $driverless -- readlink "/sys/bus/pci/devices/$driverless/driver"
 like "$stdout" vfio-pci 'a function without a driver can be claimed'
 ok '... and has none afterwards' wait_for 20 test ! -e "/sys/bus/pci/devices/$driverless/driver"
-wait_for 10 test -z "$(ls /run/gpubroker/leases)"
+wait_for 10 no_records
 is "$(override_of $driverless)" '' '... and no override'
 
 journal=$(journalctl -q --no-pager -o cat -u gpubroker --since -2min)

@@ -64,7 +64,7 @@ before=$(drivers)
 capture run_as carol gpubroker run --gpu $quad.0 -- sh -c \
 	'for f in 0 1 2 3; do basename $(readlink /sys/bus/pci/devices/'$quad'.$f/driver); done'
 is "$(echo $stdout)" 'vfio-pci vfio-pci vfio-pci vfio-pci' 'a card of four functions is lent whole'
-wait_for 20 sh -c '[ -z "$(ls /run/gpubroker/leases)" ]'
+wait_for 20 no_records
 is "$(drivers)" "$before" '... and each function comes back to its own driver, or to none'
 is "$(for f in 0 1 2 3; do override_of $quad.$f; done | xargs)" '' '... without an override'
 
@@ -101,7 +101,7 @@ wait $root_holder 2>/dev/null
 # Restored to what it was, not to a default.
 capture run_as carol gpubroker run --gpu $gpu2 -- true
 is $status 0 'a function that is on vfio-pci already is lent'
-wait_for 10 test -z "$(ls /run/gpubroker/leases)"
+wait_for 10 no_records
 is "$(driver_of $gpu2)/$(override_of $gpu2)" vfio-pci/vfio-pci '... and stays there, override and all'
 echo >/sys/bus/pci/devices/$gpu2/driver_override
 echo $gpu2 >/sys/bus/pci/drivers/vfio-pci/unbind
@@ -120,7 +120,7 @@ ok 'a lease whose host driver was unloaded is stuck at its end' wait_for 20 stuc
 like "$(run_as bob gpubroker leases)" "$gpu_audio: did not go back to its driver" '... and says which function'
 is "$(driver_of $gpu)" bochs-drm '... while the other function is back'
 modprobe snd_hda_intel
-ok 'it settles by itself when the driver is back' wait_for 30 sh -c '[ -z "$(ls /run/gpubroker/leases)" ]'
+ok 'it settles by itself when the driver is back' wait_for 30 no_records
 is "$(driver_of $gpu_audio)" snd_hda_intel '... on that driver'
 
 # A record that cannot be written: nothing is begun.
