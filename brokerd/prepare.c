@@ -125,9 +125,13 @@ static struct preparation *find(const struct daemon *daemon, uint32_t group)
 	return NULL;
 }
 
-bool prepare_has_group(const struct daemon *daemon, uint32_t group)
+bool prepare_has_group(const struct daemon *daemon, uint32_t group, bool *ret_late)
 {
-	return find(daemon, group);
+	const struct preparation *p = find(daemon, group);
+
+	if (p)
+		*ret_late = p->late;
+	return p;
 }
 
 bool prepare_is_busy(const struct daemon *daemon)

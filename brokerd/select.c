@@ -112,6 +112,7 @@ static int claim_take(struct claim *claim, const struct policy_subject *subject,
 	struct lease_terms *terms = &claim->terms[claim->n];
 	const char *driver;
 	struct lease *lease;
+	bool late;
 	int r;
 
 	r = group_decide(view, &daemon->policy, subject, asked, flags, &usage, &verdict,
@@ -121,13 +122,16 @@ static int claim_take(struct claim *claim, const struct policy_subject *subject,
 	lease = lease_find_group(&daemon->leases, view->group);
 	if (lease)
 		return refuse_held(ret_refusal, lease, &address);
-	if (prepare_has_group(daemon, view->group)) {
-		*ret_refusal = refusal_make(GPUBROKER_REFUSED_BUSY);
+	if (prepare_has_group(daemon, view->group, &late)) {
+		*ret_refusal =
+			refusal_make(late ? GPUBROKER_REFUSED_STUCK : GPUBROKER_REFUSED_BUSY);
 		ret_refusal->address = address;
 		ret_refusal->has_address = 1;
 		ret_refusal->group = view->group;
-		strcpy(ret_refusal->detail, "preparing");
-		return GPUBROKER_REFUSED_BUSY;
+		strcpy(ret_refusal->detail,
+		       late ? "its host driver does not let go of it, as the policy's prepare asks"
+			    : "preparing");
+		return (int)ret_refusal->reason;
 	}
 	claim->memlock = larger(claim->memlock, verdict.memlock);
 	rule_origin(&daemon->policy, verdict.rule, terms->rule);

@@ -122,11 +122,12 @@ static void format(const struct message_refusal *r, const struct refusal_names *
 			 holder_of(r, names).text);
 		return;
 	case GPUBROKER_REFUSED_STUCK:
-		snprintf(
-			out, size,
-			"%s is stuck (%.*s): the kernel has not finished with it, so nobody can have it; "
-			"'gpubroker leases' shows since when",
-			what, detail_max, r->detail);
+		snprintf(out, size,
+			 "%s is stuck (%.*s): the kernel has not finished with it, so nobody can have "
+			 "it; %s",
+			 what, detail_max, r->detail,
+			 r->lease ? "'gpubroker leases' shows since when"
+				  : "'journalctl -u gpubroker' shows the administrator since when");
 		return;
 	case GPUBROKER_REFUSED_NO_DEVICE:
 		snprintf(

@@ -85,9 +85,19 @@ like "$(cat /tmp/tight.log)" 'warning: only 8192 KiB of memory may be locked.*al
 like "$(cat /tmp/tight.log)" 'gpubroker: warning.*Cannot allocate memory' "... and QEMU says it after"
 wait_for 20 has_driver $gpu2 bochs-drm
 
+# The capability is gone by now, so a reload that needs it starts the daemon again; leases go on.
+run_as alice gpubroker run --gpu 01:00.0 -- sleep 300 &
+holder=$!
+wait_for 20 has_driver $gpu_audio vfio-pci
 echo "allow user alice claim address $gpu2 memlock 1G" >/etc/gpubroker/policy.d/20-memlock.policy
-systemctl restart gpubroker
+systemctl reload gpubroker
+again() { [ "$(main_pid)" != "$core" ] && systemctl is-active gpubroker; }
+ok 'a reload that first grants memlock has the daemon started again' wait_for 20 again
 core=$(main_pid)
+like "$(run_as bob gpubroker leases)" "alice +$holder .*leased" '... under a lease that goes on'
+kill $holder
+wait $holder
+wait_for 20 has_driver $gpu_audio snd_hda_intel
 confined "$core" 'core with a memlock rule' $sys_resource
 is "$(field "$(pgrep -P "$core" -x gpubroker-load)" CapPrm)" $none 'no helper has the capability'
 vm_with roomy --gpu 02:00.0
