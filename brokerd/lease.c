@@ -8,6 +8,7 @@
 #include "brokerd/lease.h"
 #include "client/util.h"
 
+#define HOST GPUBROKER_LEASE_HOST
 #define PREPARING GPUBROKER_LEASE_PREPARING
 #define READY GPUBROKER_LEASE_READY
 #define LEASED GPUBROKER_LEASE_LEASED
@@ -16,10 +17,13 @@
 #define STUCK GPUBROKER_LEASE_STUCK
 
 /*
- * 0: the event means nothing here. A lease whose restoring is done is taken out of the table by the
- * caller.
+ * 0: the event means nothing here. A lease that comes to HOST is over, and its caller frees it.
+ * tests/model/ reads this very table and searches what can come of it.
  */
 static const enum gpubroker_lease_state transitions[][LEASE_N_EVENTS] = {
+	[HOST] = {
+		[LEASE_CLAIMED] = PREPARING,
+	},
 	[PREPARING] = {
 		[LEASE_BOUND] = READY,
 		[LEASE_ABANDON] = RESTORING,
@@ -34,7 +38,7 @@ static const enum gpubroker_lease_state transitions[][LEASE_N_EVENTS] = {
 	},
 	[LEASED] = {
 		[LEASE_CLOSED] = RELEASING,
-		[LEASE_EXPIRED] = RESTORING,
+		[LEASE_RECALLED] = RESTORING,
 		[LEASE_REGAINED] = RESTORING,
 		[LEASE_ABANDON] = RESTORING, /* its send failed after all */
 	},
@@ -42,13 +46,13 @@ static const enum gpubroker_lease_state transitions[][LEASE_N_EVENTS] = {
 		[LEASE_REGAINED] = RESTORING,
 	},
 	[RESTORING] = {
-		[LEASE_RESTORED] = RESTORING,
+		[LEASE_RESTORED] = HOST,
 		[LEASE_FAILED] = STUCK,
 		[LEASE_LATE] = STUCK,
 	},
 	[STUCK] = {
 		[LEASE_ABANDON] = RESTORING, /* the late worker came back: try to put things right */
-		[LEASE_RESTORED] = STUCK,
+		[LEASE_RESTORED] = HOST,
 		[LEASE_FAILED] = STUCK,
 	},
 };
@@ -74,7 +78,8 @@ struct lease *lease_new(struct leases *leases, uint64_t id, uint32_t group)
 		leases->next_id = id + 1;
 	lease->id = id;
 	lease->group = group;
-	lease->state = PREPARING;
+	lease->state = HOST;
+	lease_advance(lease, LEASE_CLAIMED);
 	lease->watch = -1;
 	lease->regained = -1;
 	after = lease_find_from(leases, id);

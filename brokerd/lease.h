@@ -22,24 +22,29 @@ struct lease_function {
 	struct pci_address address;
 	uint16_t vendor;
 	uint16_t device;
-	char driver[PROTOCOL_NAME_MAX];	  /* "": none */
+	char driver[PROTOCOL_NAME_MAX];	  /* "": none; LEASE_DRIVER_UNKNOWN */
 	char override[PROTOCOL_NAME_MAX]; /* "": none */
 };
+
+/* Not recorded, so that at the end whatever driver claims the function may have it. */
+#define LEASE_DRIVER_UNKNOWN "?"
 
 /* What the policy said when it was granted. */
 struct lease_terms {
 	char rule[288];			     /* which granted it, as file:line */
 	uint64_t lifetime;		     /* seconds that it may last; 0: no end */
 	char vfio_driver[PROTOCOL_NAME_MAX]; /* that the rule asks for, "": the kernel's choice */
+	bool require_reset; /* every function is reset before anybody else has it */
 };
 
 #define LEASE_GIDS_MAX 64 /* groups of the claimer that are remembered, to ask a later policy */
 
 enum lease_event {
-	LEASE_BOUND, /* every function is on its VFIO driver */
+	LEASE_CLAIMED, /* somebody may have the group; or a record says that somebody had it */
+	LEASE_BOUND,   /* every function is on its VFIO driver */
 	LEASE_ABANDON, /* a step failed, or another group of the claim did, or nobody waits any more */
 	LEASE_SENT,    /* the descriptor is on its way to the peer */
-	LEASE_EXPIRED,	/* its time is up: it is taken back, held or not */
+	LEASE_RECALLED, /* released, revoked, its time is up, a function vanished: held or not */
 	LEASE_CLOSED,	/* inotify: the last reference to the group's open file is going */
 	LEASE_REGAINED, /* the group opened for us: nobody else has it */
 	LEASE_RESTORED, /* every function is as it was */
@@ -56,7 +61,9 @@ struct lease {
 	uint32_t uid;
 	uint32_t pid;
 	uint32_t gid;
-	uint64_t since; /* seconds since the epoch */
+	uint64_t since;	      /* seconds since the epoch */
+	uint64_t stuck_since; /* likewise, 0: it is not stuck */
+	char reason[128];     /* why it is stuck */
 	struct lease_terms terms;
 	size_t n_gids;
 	uint32_t gids[LEASE_GIDS_MAX];
@@ -65,11 +72,16 @@ struct lease {
 	/* what only this process knows; all of it can be found out anew */
 	enum gpubroker_lease_state state;
 	struct pci_address asked; /* the function that the claim named */
-	char reason[128];	  /* why it is stuck */
+	bool recorded;		  /* there is a record, so its functions may have been changed */
+	bool lent;		  /* somebody has had it: the next tenant needs a barrier */
+	bool forced;		  /* root wants it back, reset or not */
+	char damaged[48];	  /* the damaged record that keeps it from being lent, or "" */
 	int watch;		  /* inotify's, or -1 */
 	int regained;		  /* the group, open for us alone while it is restored, or -1 */
 	struct work *work;	  /* a worker at it, or NULL */
-	struct event *expiry;	  /* its time is up, or NULL */
+	uint64_t ends;		  /* when it is taken back, seconds since the epoch; 0: never */
+	bool warned;		  /* its holder was told that it ends soon */
+	struct event *expiry;	  /* its time is up, or nearly; or NULL */
 	struct event *timer;	  /* looks again whether the group has been let go */
 	unsigned tries;
 	struct claim *claim; /* while it is being claimed, else NULL */

@@ -512,7 +512,7 @@ static void on_expired(evutil_socket_t fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
-	if (!lease_advance(lease, LEASE_EXPIRED))
+	if (!lease_advance(lease, LEASE_RECALLED))
 		return;
 	log_notice("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32 " outcome=expired rule=%s",
 		   lease->id, lease->uid, lease->group, lease->terms.rule);

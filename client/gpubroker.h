@@ -64,6 +64,7 @@ enum gpubroker_lease_state {
 	GPUBROKER_LEASE_RELEASING,
 	GPUBROKER_LEASE_RESTORING,
 	GPUBROKER_LEASE_STUCK,
+	GPUBROKER_LEASE_HOST, /* over: the host has everything back */
 };
 
 enum gpubroker_step {

@@ -234,6 +234,7 @@ const char *gpubroker_lease_state_name(enum gpubroker_lease_state state)
 		[GPUBROKER_LEASE_RELEASING] = "releasing",
 		[GPUBROKER_LEASE_RESTORING] = "restoring",
 		[GPUBROKER_LEASE_STUCK] = "stuck",
+		[GPUBROKER_LEASE_HOST] = "host",
 	};
 
 	return (size_t)state < ARRAY_SIZE(names) && names[state] ? names[state] : "unknown";

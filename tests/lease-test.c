@@ -9,25 +9,27 @@
 #include "client/util.h"
 #include "tests/tap.h"
 
-enum { NO, PREPARING, READY, LEASED, RELEASING, RESTORING, STUCK };
+enum { NO, PREPARING, READY, LEASED, RELEASING, RESTORING, STUCK, HOST };
 
 static const char *const states[] = { "(0)",	   "preparing", "ready", "leased",
-				      "releasing", "restoring", "stuck" };
+				      "releasing", "restoring", "stuck", "host" };
 
 static const struct {
 	const char *name;
 	/* From each state; NO: the event is a late hint there, and nothing changes. */
-	int from_preparing, from_ready, from_leased, from_releasing, from_restoring, from_stuck;
+	int from_preparing, from_ready, from_leased, from_releasing, from_restoring, from_stuck,
+		from_host;
 } expected[LEASE_N_EVENTS] = {
-	[LEASE_BOUND] = { "bound", READY, NO, NO, NO, NO, NO },
-	[LEASE_ABANDON] = { "abandon", RESTORING, RESTORING, RESTORING, NO, NO, RESTORING },
-	[LEASE_SENT] = { "sent", LEASED, LEASED, NO, NO, NO, NO },
-	[LEASE_EXPIRED] = { "expired", NO, NO, RESTORING, NO, NO, NO },
-	[LEASE_CLOSED] = { "closed", NO, NO, RELEASING, NO, NO, NO },
-	[LEASE_REGAINED] = { "regained", RESTORING, NO, RESTORING, RESTORING, NO, NO },
-	[LEASE_RESTORED] = { "restored", NO, NO, NO, NO, RESTORING, STUCK },
-	[LEASE_FAILED] = { "failed", NO, NO, NO, NO, STUCK, STUCK },
-	[LEASE_LATE] = { "late", STUCK, NO, NO, NO, STUCK, NO },
+	[LEASE_CLAIMED] = { "claimed", NO, NO, NO, NO, NO, NO, PREPARING },
+	[LEASE_BOUND] = { "bound", READY, NO, NO, NO, NO, NO, NO },
+	[LEASE_ABANDON] = { "abandon", RESTORING, RESTORING, RESTORING, NO, NO, RESTORING, NO },
+	[LEASE_SENT] = { "sent", LEASED, LEASED, NO, NO, NO, NO, NO },
+	[LEASE_RECALLED] = { "recalled", NO, NO, RESTORING, NO, NO, NO, NO },
+	[LEASE_CLOSED] = { "closed", NO, NO, RELEASING, NO, NO, NO, NO },
+	[LEASE_REGAINED] = { "regained", RESTORING, NO, RESTORING, RESTORING, NO, NO, NO },
+	[LEASE_RESTORED] = { "restored", NO, NO, NO, NO, HOST, HOST, NO },
+	[LEASE_FAILED] = { "failed", NO, NO, NO, NO, STUCK, STUCK, NO },
+	[LEASE_LATE] = { "late", STUCK, NO, NO, NO, STUCK, NO, NO },
 };
 
 static int expect(size_t state, unsigned event)
@@ -38,14 +40,15 @@ static int expect(size_t state, unsigned event)
 			    expected[event].from_leased,
 			    expected[event].from_releasing,
 			    expected[event].from_restoring,
-			    expected[event].from_stuck };
+			    expected[event].from_stuck,
+			    expected[event].from_host };
 
 	return row[state];
 }
 
 static void test_states(void)
 {
-	for (size_t state = PREPARING; state <= STUCK; state++) {
+	for (size_t state = PREPARING; state <= HOST; state++) {
 		for (unsigned event = 0; event < LEASE_N_EVENTS; event++) {
 			struct lease lease = { .state = (enum gpubroker_lease_state)state };
 			int want = expect(state, event);
@@ -64,7 +67,7 @@ static void test_states(void)
 
 static void test_states_hostile(void)
 {
-	static const unsigned out_of_range[] = { 0, STUCK + 1, 255, UINT32_MAX };
+	static const unsigned out_of_range[] = { 0, HOST + 1, 255, UINT32_MAX };
 	bool still = true;
 
 	for (size_t i = 0; i < ARRAY_SIZE(out_of_range); i++) {
@@ -78,7 +81,7 @@ static void test_states_hostile(void)
 		}
 	}
 	tap_ok(still, "a state that is none goes nowhere");
-	for (size_t state = PREPARING; state <= STUCK; state++) {
+	for (size_t state = PREPARING; state <= HOST; state++) {
 		struct lease lease = { .state = (enum gpubroker_lease_state)state };
 
 		still = still && !lease_advance(&lease, LEASE_N_EVENTS) &&
@@ -93,11 +96,12 @@ static void test_no_way_around(void)
 {
 	bool around = false;
 
-	for (size_t state = PREPARING; state <= STUCK; state++)
+	for (size_t state = PREPARING; state <= HOST; state++)
 		for (unsigned event = 0; event < LEASE_N_EVENTS; event++) {
 			struct lease lease = { .state = (enum gpubroker_lease_state)state };
 
-			if (!lease_advance(&lease, (enum lease_event)event) || state <= READY)
+			if (!lease_advance(&lease, (enum lease_event)event) || state <= READY ||
+			    state == HOST)
 				continue;
 			around = around || lease.state == GPUBROKER_LEASE_PREPARING ||
 				 lease.state == GPUBROKER_LEASE_READY;
@@ -107,10 +111,12 @@ static void test_no_way_around(void)
 
 static void test_leaving(void)
 {
-	static const bool leaving[] = { [PREPARING] = false, [READY] = false,	 [LEASED] = false,
-					[RELEASING] = true,  [RESTORING] = true, [STUCK] = false };
+	static const bool leaving[] = {
+		[PREPARING] = false, [READY] = false, [LEASED] = false, [RELEASING] = true,
+		[RESTORING] = true,  [STUCK] = false, [HOST] = false
+	};
 
-	for (size_t state = PREPARING; state <= STUCK; state++) {
+	for (size_t state = PREPARING; state <= HOST; state++) {
 		const struct lease lease = { .state = (enum gpubroker_lease_state)state };
 
 		tap_ok(lease_is_leaving(&lease) == leaving[state], "waiting %s for one that is %s",
