@@ -2,7 +2,8 @@
 /*
  * A claim, from the request to the grant or the refusal:
  *
- *	select.c: which groups, and may they be had -> record -> bind (lending.c) -> open -> check -> send -> close
+ *	select.c: which groups, and may they be had -> ask (lending.c) -> record -> bind (lending.c)
+ *	-> open -> check -> send -> close
  *
  * Owns claims. A claim is all or nothing: as soon as one of its groups fails, all are put back, and
  * only then is the peer told. It must never begin with a group that is not recorded, nor keep a
@@ -172,7 +173,8 @@ static void claim_grant(struct claim *claim)
 		struct lease *lease = claim->leases[i];
 
 		if (!r) {
-			lease_advance(lease, LEASE_SENT);
+			lease->lent = true;
+			lease_go(lease, LEASE_SENT);
 		} else {
 			/* What we close ourselves is no end of a lease. */
 			kernel_group_unwatch(&daemon->kernel, lease->watch);
@@ -190,7 +192,7 @@ static void claim_granted(struct claim *claim)
 	for (size_t i = 0; i < claim->n; i++) {
 		char text[PCI_ADDRESS_TEXT];
 
-		lease_set_expiry(claim->daemon, claim->leases[i]);
+		lease_set_clock(claim->daemon, claim->leases[i]);
 		log_info("lease=%" PRIu64 " uid=%" PRIu32 " pid=%" PRIu32
 			 " device=%s group=%" PRIu32 " rule=%s outcome=granted",
 			 claim->leases[i]->id, claim->peer->uid, claim->peer->pid,
@@ -200,28 +202,59 @@ static void claim_granted(struct claim *claim)
 	claim_free(claim);
 }
 
+/* Every group is asked: records all, then begins with the first. What is not recorded is not touched. */
+static void claim_bind(struct claim *claim)
+{
+	struct daemon *daemon = claim->daemon;
+	int r;
+
+	claim->bound = true;
+	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
+		r = record_write(daemon->state_dir, claim->leases[i]);
+		if (r) {
+			log_error("a lease cannot be recorded in the state directory: %s",
+				  strerror(-r));
+			claim_fail(claim, claim->leases[i], NULL, "recording the lease", -r);
+		}
+		claim->leases[i]->recorded = !r;
+	}
+	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
+		r = lease_bind(daemon, claim->leases[i]);
+		if (r)
+			claim_fail(claim, claim->leases[i], NULL,
+				   r == -ENOENT && claim->terms[i].vfio_driver[0]
+					   ? "the VFIO driver that its rule names is not loaded"
+					   : "binding to VFIO",
+				   -r);
+	}
+}
+
+static bool is_under_way(const struct claim *claim)
+{
+	for (size_t i = 0; i < claim->n; i++)
+		if (claim->leases[i] && claim->leases[i]->work &&
+		    claim->leases[i]->state != GPUBROKER_LEASE_STUCK)
+			return true;
+	return false;
+}
+
 /*
- * Looks where the claim stands and does what is next: nothing while a worker is at it, the grant
- * when all groups are ready, and after a failure first the way back, then the answer.
+ * Looks where the claim stands and does what is next: nothing while a worker is at it, binding when
+ * all groups are asked, the grant when all are ready, and after a failure first the way back, then
+ * the answer.
  */
 void claim_advance(struct claim *claim)
 {
 	struct daemon *daemon = claim->daemon;
-	size_t ready = 0, under_way = 0;
+	size_t ready = 0;
 	struct peer *peer;
 
-	for (size_t i = 0; i < claim->n; i++) {
-		struct lease *lease = claim->leases[i];
-
-		if (!lease || lease->state == GPUBROKER_LEASE_STUCK)
-			continue;
-		if (lease->state == GPUBROKER_LEASE_READY)
-			ready++;
-		else if (lease->work)
-			under_way++;
-	}
 	if (!claim->peer && !claim->failed)
 		claim_fail(claim, claim->leases[0], NULL, "the claimer is gone", 0);
+	if (!claim->failed && !claim->bound && !is_under_way(claim))
+		claim_bind(claim);
+	for (size_t i = 0; i < claim->n; i++)
+		ready += claim->leases[i] && claim->leases[i]->state == GPUBROKER_LEASE_READY;
 	if (!claim->failed && ready == claim->n) {
 		claim_grant(claim);
 		if (!claim->failed) {
@@ -229,7 +262,7 @@ void claim_advance(struct claim *claim)
 			return;
 		}
 	}
-	if (!claim->failed || under_way)
+	if (!claim->failed || is_under_way(claim))
 		return;
 
 	/* Failed, and no worker is at it: each group that is not on its way back goes now. */
@@ -237,7 +270,7 @@ void claim_advance(struct claim *claim)
 		struct lease *lease = claim->leases[i];
 
 		if (lease && !lease->work && lease->state != GPUBROKER_LEASE_RESTORING &&
-		    lease->state != GPUBROKER_LEASE_STUCK && lease_advance(lease, LEASE_ABANDON)) {
+		    lease->state != GPUBROKER_LEASE_STUCK && lease_go(lease, LEASE_ABANDON)) {
 			/*
 			 * Comes back here when it is over, perhaps at once, and then the claim may
 			 * be gone.
@@ -293,47 +326,45 @@ static struct lease *lease_begin(struct claim *claim, size_t i)
 		was->vendor = f->vendor;
 		was->device = f->device;
 		memcpy(was->driver, f->driver, sizeof(was->driver));
-		memcpy(was->override, f->override, sizeof(was->override));
 	}
+	if (lease->terms.lifetime)
+		lease->ends = lease->since + lease->terms.lifetime;
 	return lease;
 }
 
-/* Records every group first, then begins with the first: what is not recorded is not touched. */
+/* Takes every group into the table, and has a worker ask what only workers may: see lease_ask(). */
 static int claim_begin(struct claim *claim, struct message_refusal *ret_refusal)
 {
 	struct daemon *daemon = claim->daemon;
-	const char *what = "recording the lease";
 	int r = 0;
 
 	for (size_t i = 0; !r && i < claim->n; i++) {
 		claim->leases[i] = lease_begin(claim, i);
-		r = claim->leases[i] ? record_write(daemon->state_dir, claim->leases[i]) : -ENOMEM;
+		r = claim->leases[i] ? 0 : -ENOMEM;
 	}
 	if (r) {
 		*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
 		ret_refusal->address = claim->asked[0];
 		ret_refusal->has_address = 1;
-		strcpy(ret_refusal->detail, what);
+		strcpy(ret_refusal->detail, "claim");
 		ret_refusal->error = -r;
-		for (size_t i = 0; i < claim->n; i++) {
-			if (!claim->leases[i])
-				continue;
-			record_remove(daemon->state_dir, claim->leases[i]->id);
+		for (size_t i = 0; i < claim->n; i++)
 			claim->leases[i] = lease_free(&daemon->leases, claim->leases[i]);
-		}
-		log_error("a lease cannot be recorded in the state directory: %s", strerror(-r));
 		return GPUBROKER_REFUSED_FAILED;
 	}
 	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
-		r = lease_bind(daemon, claim->leases[i], claim->views[i]);
+		r = lease_ask(daemon, claim->leases[i]);
 		if (r)
-			claim_fail(claim, claim->leases[i], NULL,
-				   r == -ENOENT && claim->terms[i].vfio_driver[0]
-					   ? "the VFIO driver that its rule names is not loaded"
-					   : "binding to VFIO",
+			claim_fail(claim, claim->leases[i], NULL, "asking for its driver override",
 				   -r);
 	}
 	return 0;
+}
+
+/* Rather wait, where only others are in the way and the peer asked for it? */
+static bool may_wait(const struct claim *claim, const struct message_claim *request, int reason)
+{
+	return reason == GPUBROKER_REFUSED_BUSY && request->flags & CLAIM_WAIT && claim->wanted.n;
 }
 
 int claim_start(struct peer *peer, const struct message_claim *request,
@@ -352,6 +383,14 @@ int claim_start(struct peer *peer, const struct message_claim *request,
 	claim->peer = peer;
 	TAILQ_INSERT_TAIL(&peer->daemon->claims, claim, link);
 	r = claim_decide(claim, request, ret_refusal);
+	if (may_wait(claim, request, r)) {
+		bool queued = peer->waiting || !queue_add(peer, request, &claim->wanted);
+
+		if (peer->waiting)
+			peer->waiting->wanted = claim->wanted;
+		claim_free(claim);
+		return queued ? GPUBROKER_REFUSED_BUSY : r;
+	}
 	if (!r)
 		r = claim_begin(claim, ret_refusal);
 	if (r) {
@@ -359,6 +398,7 @@ int claim_start(struct peer *peer, const struct message_claim *request,
 		claim_free(claim);
 		return r;
 	}
+	peer->busy = PEER_CLAIMING;
 	peer->claim = claim;
 	claim_advance(claim);
 	return 0;

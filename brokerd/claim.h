@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "brokerd/daemon.h"
+#include "brokerd/queue.h"
 
 struct group_view;
 
@@ -16,6 +16,8 @@ struct claim {
 	size_t n;
 	struct lease *leases[PROTOCOL_SELECTORS_MAX];	  /* NULL: ended already, on the way back */
 	struct group_view *views[PROTOCOL_SELECTORS_MAX]; /* as it was when it was decided */
+	struct wanted wanted; /* what it could have, were it free: see queue.h */
+	bool bound;	      /* recorded, and binding is begun */
 	struct pci_address asked[PROTOCOL_SELECTORS_MAX];
 	struct lease_terms terms[PROTOCOL_SELECTORS_MAX];
 	size_t n_gids; /* of the claimer's supplementary groups, the first */

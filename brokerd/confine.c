@@ -192,7 +192,7 @@ static const struct row loader_rows[] = {
 	{ SCMP_SYS(faccessat2), FREELY }, /* NSS */
 	{ SCMP_SYS(lseek), FREELY },	  /* stdio */
 	{ SCMP_SYS(mmap), FREELY },	  /* dlopen maps code: NSS modules */
-	{ SCMP_SYS(sysinfo), FREELY }, /* qsort, of a large policy */
+	{ SCMP_SYS(sysinfo), FREELY },	  /* qsort, of a large policy */
 	{ SCMP_SYS(mremap), FREELY },
 	{ SCMP_SYS(mprotect), FREELY }, /* dlopen */
 	{ SCMP_SYS(munmap), FREELY },
@@ -220,6 +220,7 @@ static const struct row loader_rows[] = {
 
 static const struct row worker_rows[] = {
 	{ SCMP_SYS(write), FREELY }, /* the files it was handed, its reports */
+	{ SCMP_SYS(read), FREELY },  /* likewise: attributes that take the device's lock */
 	{ SCMP_SYS(exit_group), FREELY },
 	{ SCMP_SYS(restart_syscall), FREELY }, /* a write that was stopped and goes on */
 };

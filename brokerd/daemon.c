@@ -11,6 +11,7 @@
 #include "brokerd/log.h"
 #include "brokerd/notify.h"
 #include "brokerd/prepare.h"
+#include "brokerd/queue.h"
 #include "client/passfd.h"
 #include "client/util.h"
 
@@ -42,6 +43,7 @@ static void start_serving(struct daemon *daemon)
 {
 	if (daemon->serving || daemon->quitting)
 		return;
+	recover_damaged(daemon);
 	if (listener_start(daemon)) {
 		quit(daemon, EX_OSERR);
 		return;
@@ -122,6 +124,7 @@ static void policy_arrived(struct daemon *daemon, struct policy *policy)
 	fit_capability(daemon);
 	if (daemon->serving)
 		prepare_all(daemon);
+	queue_look(daemon); /* who waits may be allowed more now, or less */
 	serve_when_ready(daemon);
 }
 
@@ -164,6 +167,7 @@ static void on_watcher(evutil_socket_t fd, short what, void *userdata)
 			return;
 		}
 		prepare_record(daemon, &record);
+		lending_record(daemon, &record);
 		r = devices_take(&daemon->devices, &record);
 		if (r == -EBADMSG) {
 			helper_ended(daemon, "watcher", "sent a record that makes no sense");
@@ -209,6 +213,13 @@ static void on_inotify(evutil_socket_t fd, short what, void *userdata)
 	(void)fd;
 	(void)what;
 	lending_watch(userdata);
+}
+
+static void on_queue(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	queue_run(userdata);
 }
 
 static void on_start_limit(evutil_socket_t fd, short what, void *userdata)
@@ -358,7 +369,8 @@ static int start_events(struct daemon *daemon)
 	daemon->on_start_limit =
 		add(evtimer_new(daemon->base, on_start_limit, daemon), &limit, &ok);
 	daemon->on_quit_limit = evtimer_new(daemon->base, on_quit_limit, daemon);
-	return ok && daemon->on_quit_limit ? 0 : -ENOMEM;
+	daemon->on_queue = evtimer_new(daemon->base, on_queue, daemon);
+	return ok && daemon->on_quit_limit && daemon->on_queue ? 0 : -ENOMEM;
 }
 
 /* Everything that needs privilege or makes a descriptor that confinement would refuse. */
@@ -426,6 +438,7 @@ static void stop(struct daemon *daemon)
 	/* The signals' handlers stay: taking them down is a call that the filter has no row for. */
 	free_event(daemon->on_start_limit);
 	free_event(daemon->on_quit_limit);
+	free_event(daemon->on_queue);
 	prepare_done(daemon);
 	helper_stop(&daemon->watcher);
 	helper_stop(&daemon->loader);
@@ -452,6 +465,7 @@ int daemon_run(const struct daemon_options *options)
 
 	leases_init(&daemon.leases);
 	TAILQ_INIT(&daemon.claims);
+	TAILQ_INIT(&daemon.waiting);
 	TAILQ_INIT(&daemon.peers);
 	r = start(&daemon, options);
 	if (r)

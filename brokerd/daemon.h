@@ -4,8 +4,10 @@
  *
  *	listener.c  accepts peers                     peer.c     one connection: requests and answers
  *	claim.[ch]  a claim, decided and granted      lending.[ch] leases come true and end
+ *	restore.c   leases go back                    queue.[ch] claims that wait
  *	recover.c   leases found in the records       daemon.c   start, helpers' records, stop
- *	prepare.[ch] what the policy wants on VFIO, without a lease
+ *	prepare.[ch] what the policy wants on VFIO    events.c   what peers that watch are told
+ *	release.c   leases ended by their owner or root
  */
 #pragma once
 
@@ -34,14 +36,24 @@ struct peer {
 	bool greeted;
 	struct event *on_readable, *on_writable;
 	/* the listing under way, where it stands */
-	enum { PEER_IDLE, PEER_LISTING, PEER_LEASES, PEER_CLAIMING } busy;
+	enum {
+		PEER_IDLE,
+		PEER_LISTING,
+		PEER_LEASES,
+		PEER_CLAIMING,
+		PEER_WAITING,
+		PEER_WATCHING
+	} busy;
 	struct pci_address next_device;
 	bool devices_done;
 	uint64_t next_lease;
 	struct claim *claim;
+	struct waiting *waiting; /* its place in the queue, or NULL */
+	uint32_t lost;		 /* events that it did not read in time */
 };
 
 TAILQ_HEAD(peer_list, peer);
+TAILQ_HEAD(waiting_list, waiting);
 TAILQ_HEAD(claim_list, claim);
 
 struct daemon {
@@ -60,6 +72,8 @@ struct daemon {
 	struct leases leases;
 	struct preparations *preparations; /* prepare.c's own, or NULL */
 	struct claim_list claims;
+	struct waiting_list waiting; /* queue.c's, in the order in which they came */
+	struct event *on_queue;
 	int state_dir;
 	int listen_fd;
 	struct event *on_connect, *on_accept_again;
@@ -112,7 +126,31 @@ void peer_continue(struct peer *peer);
 /* One request, already received, of exact or wrong size. False: the peer is to be dropped. */
 bool peer_request(struct peer *peer, const void *packet, size_t size);
 
+/* ---- events.c ---- */
+
+/* lease_advance(), and those who watch are told. */
+bool lease_go(struct lease *lease, enum lease_event event);
+/* It is stuck, and lease->reason says why. */
+void event_stuck(const struct lease *lease);
+/* It ends soon. */
+void event_ending(const struct lease *lease);
+/* A function came to its group, or vanished from it. */
+void event_function(const struct lease *lease, const struct pci_address *address, bool came);
+
+/* ---- release.c ---- */
+
+/* 0: it is begun; else the reason, with *ret_refusal. */
+int release_lease(struct peer *peer, const struct message_release *request,
+		  struct message_refusal *ret_refusal);
+int restore_device(struct peer *peer, const struct message_restore *request,
+		   struct message_refusal *ret_refusal);
+
 /* ---- recover.c ---- */
 
 /* Reads the records and takes up every lease in them. */
 int recover_leases(struct daemon *daemon);
+/*
+ * Damaged records, of this start and earlier ones: keeps what they may be about from being lent,
+ * until root restores it or the kernel shows that the host has it. Before anything is lent.
+ */
+void recover_damaged(struct daemon *daemon);

@@ -40,6 +40,9 @@ const char *refusal_name(uint32_t reason)
 		[GPUBROKER_REFUSED_NOT_READY] = "not-ready",
 		[GPUBROKER_REFUSED_VERSION] = "version",
 		[GPUBROKER_REFUSED_LIMIT] = "limit",
+		[GPUBROKER_REFUSED_NO_LEASE] = "no-lease",
+		[GPUBROKER_REFUSED_NOT_YOURS] = "not-yours",
+		[GPUBROKER_REFUSED_NO_RESET] = "no-reset",
 	};
 
 	return reason < ARRAY_SIZE(names) && names[reason] ? names[reason] : "unknown";

@@ -22,9 +22,16 @@ struct kernel {
 int kernel_init(struct kernel *kernel);
 void kernel_done(struct kernel *kernel);
 
-/* ---- changing: opened here for writing, written by a worker ---- */
+/* ---- changing: opened here, written and read by a worker ---- */
 
 int kernel_open_override(const struct kernel *kernel, const struct pci_address *address);
+/*
+ * The same for reading. Never read it here: the kernel takes the device's lock for it, which a
+ * driver that hangs in its probe or remove holds.
+ */
+int kernel_open_override_read(const struct kernel *kernel, const struct pci_address *address);
+/* -ENOENT: the kernel has no way to reset the function. Writing "1" resets it. */
+int kernel_open_reset(const struct kernel *kernel, const struct pci_address *address);
 int kernel_open_unbind(const struct kernel *kernel,
 		       const struct pci_address *address);	       /* of its driver */
 int kernel_open_probe(const struct kernel *kernel);		       /* bus/pci/drivers_probe */

@@ -62,6 +62,7 @@ struct lease {
 	uint32_t pid;
 	uint32_t gid;
 	uint64_t since;	      /* seconds since the epoch */
+	uint64_t ends;	      /* when it is taken back, likewise; 0: never */
 	uint64_t stuck_since; /* likewise, 0: it is not stuck */
 	char reason[128];     /* why it is stuck */
 	struct lease_terms terms;
@@ -76,13 +77,15 @@ struct lease {
 	bool lent;		  /* somebody has had it: the next tenant needs a barrier */
 	bool forced;		  /* root wants it back, reset or not */
 	char damaged[48];	  /* the damaged record that keeps it from being lent, or "" */
+	uint64_t as_recorded;	  /* bit i: function i's override was read, and is as recorded */
 	int watch;		  /* inotify's, or -1 */
 	int regained;		  /* the group, open for us alone while it is restored, or -1 */
 	struct work *work;	  /* a worker at it, or NULL */
-	uint64_t ends;		  /* when it is taken back, seconds since the epoch; 0: never */
-	bool warned;		  /* its holder was told that it ends soon */
-	struct event *expiry;	  /* its time is up, or nearly; or NULL */
-	struct event *timer;	  /* looks again whether the group has been let go */
+	uint64_t warn_at;	  /* when its holder is told that it ends soon */
+	bool warned;
+	const char *recall;   /* why it is to be taken back as soon as its worker is done */
+	struct event *expiry; /* its time is up, or nearly; or NULL */
+	struct event *timer;  /* looks again whether the group has been let go */
 	unsigned tries;
 	struct claim *claim; /* while it is being claimed, else NULL */
 	void *owner;	     /* lending.c's */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How a lease comes true and ends:
+ * How a lease comes true, and how its end is heard of:
  *
+ *	ask:     a worker reads what takes the device's lock -> recorded by claim.c
  *	bind:    a worker takes the functions from their drivers and gives them to VFIO
- *	end:     inotify -> open, to have the group alone -> restore
- *	restore: a worker takes them off VFIO, another gives each back -> check -> forget the record
+ *	end:     inotify -> open, to have the group alone -> restore.c
+ *	recall:  a release, a revocation, the end of a rule's time, a vanished function -> restore.c
  *
  * Drives leases through lease.c's table. It must never change a function that is not recorded, and
  * never wait: what may take time is a worker's, and comes back here as an event. While a group is
@@ -26,9 +27,6 @@
 #include <time.h>
 
 #define VFIO_DRIVER "vfio-pci"
-#define RETRY_SECONDS 10 /* between tries to give back what would not go */
-
-/* ---- binding and restoring ---- */
 
 static bool driver_is_loaded(const struct daemon *daemon, const char *driver)
 {
@@ -64,15 +62,14 @@ static void choose_driver(const struct daemon *daemon, const struct pci_address 
 		strcpy(out, VFIO_DRIVER);
 }
 
-int add_bind_steps(const struct daemon *daemon, struct work *work, const struct function *f,
-		   const char *wanted)
+int add_bind_steps(const struct daemon *daemon, struct work *work,
+		   const struct pci_address *address, const char *bound, const char *wanted)
 {
 	char text[PCI_ADDRESS_TEXT], driver[PROTOCOL_NAME_MAX], override[PROTOCOL_NAME_MAX + 1];
 	const struct kernel *kernel = &daemon->kernel;
-	const struct pci_address *address = &f->address;
 	int r;
 
-	if (driver_is_vfio(f->driver))
+	if (driver_is_vfio(bound))
 		return 0;
 	if (*wanted && !driver_is_loaded(daemon, wanted))
 		return -ENOENT;
@@ -83,106 +80,105 @@ int add_bind_steps(const struct daemon *daemon, struct work *work, const struct 
 	pci_address_format(address, text);
 	snprintf(override, sizeof(override), "%s\n", driver);
 	r = work_add(work, kernel_open_override(kernel, address), override, "driver_override",
-		     address);
-	if (!r && f->driver[0])
-		r = work_add(work, kernel_open_unbind(kernel, address), text, "unbind", address);
+		     address, WORK_SHOWN);
+	if (!r && bound[0])
+		r = work_add(work, kernel_open_unbind(kernel, address), text, "unbind", address, 0);
 	if (!r)
-		r = work_add(work, kernel_open_probe(kernel), text, "drivers_probe", address);
+		r = work_add(work, kernel_open_probe(kernel), text, "drivers_probe", address, 0);
 	return r;
 }
 
-/*
- * Adds the steps that are still missing to what was recorded. First all are taken off VFIO, then
- * each is given back, since a host driver may not bind while another function of its group is a
- * user's.
- */
-static int add_restore_steps(const struct kernel *kernel, struct work *work,
-			     const struct lease *lease, bool give_back)
+/* A worker came back late, after its claim was answered: put things right. */
+static bool came_late(struct lease *lease)
+{
+	if (lease->state != GPUBROKER_LEASE_STUCK && lease->claim)
+		return false;
+	if (lease_go(lease, LEASE_ABANDON))
+		lease_restore(lease->owner, lease);
+	return true;
+}
+
+/* ---- asking ---- */
+
+static void on_told(void *userdata, const struct pci_address *address, const char *text)
+{
+	struct lease *lease = userdata;
+
+	if (!strcmp(text, "(null)")) /* how the kernel prints none */
+		text = "";
+	for (size_t i = 0; i < lease->n_functions; i++) {
+		struct lease_function *was = &lease->functions[i];
+
+		if (pci_address_compare(&was->address, address) != 0)
+			continue;
+		if (strlen(text) < sizeof(was->override))
+			strcpy(was->override, text);
+		else
+			lease->as_recorded = UINT64_MAX; /* cannot be: on_asked() says so */
+	}
+}
+
+/* The drivers once more, since the first look is a worker's life ago. */
+static int read_drivers(struct daemon *daemon, struct lease *lease)
 {
 	for (size_t i = 0; i < lease->n_functions; i++) {
-		const struct lease_function *was = &lease->functions[i];
-		char text[PCI_ADDRESS_TEXT], override[PROTOCOL_NAME_MAX + 1];
+		struct lease_function *was = &lease->functions[i];
 		struct function now;
-		int r = sysfs_function_read(kernel->sys, &was->address, &now), fd;
+		int r = sysfs_function_read(daemon->kernel.sys, &was->address, &now);
 
-		if (r == -ENODEV)
-			continue; /* unplugged: nothing to give back */
 		if (r)
 			return r;
-		pci_address_format(&was->address, text);
-		if (!give_back) {
-			if (strcmp(now.override, was->override) != 0) {
-				/* A newline alone clears it; an empty write would not. */
-				snprintf(override, sizeof(override), "%s\n", was->override);
-				r = work_add(work, kernel_open_override(kernel, &was->address),
-					     override, "driver_override", &was->address);
-			}
-			/*
-			 * A driver that is neither ours nor the recorded one is somebody's wish:
-			 * leave it.
-			 */
-			if (!r && strcmp(now.driver, was->driver) != 0 &&
-			    driver_is_vfio(now.driver))
-				r = work_add(work, kernel_open_unbind(kernel, &was->address), text,
-					     "unbind", &was->address);
-		} else if (was->driver[0] && strcmp(now.driver, was->driver) != 0 &&
-			   (!now.driver[0] || driver_is_vfio(now.driver))) {
-			fd = kernel_open_bind(kernel, was->driver);
-			if (fd ==
-			    -ENOENT) /* its module was unloaded: whoever wants it may have it */
-				fd = kernel_open_probe(kernel);
-			r = work_add(work, fd, text, "bind", &was->address);
-		}
-		if (r)
-			return r;
+		memcpy(was->driver, now.driver, sizeof(was->driver));
 	}
 	return 0;
 }
 
-/* Forgets a lease that is over: the host has everything back. */
-static void lease_end(struct daemon *daemon, struct lease *lease)
-{
-	int r = record_remove(daemon->state_dir, lease->id);
-
-	if (r) /* it would be taken up at the next start, found restored, and removed then */
-		log_error("lease %" PRIu64 ": its record cannot be removed: %s", lease->id,
-			  strerror(-r));
-	log_info("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32 " outcome=ended", lease->id,
-		 lease->uid, lease->group);
-	kernel_group_unwatch(&daemon->kernel, lease->watch);
-	fd_close(lease->regained);
-	if (lease->timer)
-		event_free(lease->timer);
-	if (lease->expiry)
-		event_free(lease->expiry);
-	lease_free(&daemon->leases, lease);
-}
-
-/* Says why a lease is stuck: "0000:01:00.0: unbind: Device or resource busy". */
-static void lease_stick(struct lease *lease, const struct pci_address *address, const char *what,
-			const char *why)
-{
-	char text[PCI_ADDRESS_TEXT], reason[sizeof(lease->reason)];
-
-	snprintf(reason, sizeof(reason), "%s: %s%s%s", pci_address_format(address, text), what,
-		 *why ? ": " : "", why);
-	if (!strcmp(lease->reason, reason))
-		return; /* tried again, and no news */
-	memcpy(lease->reason, reason, sizeof(reason));
-	log_error("lease=%" PRIu64 " group=%" PRIu32 " outcome=stuck reason=\"%s\"", lease->id,
-		  lease->group, lease->reason);
-}
-
-static void on_work_late(void *userdata, const char *what, const struct pci_address *address)
+static void on_asked(void *userdata, const struct work_result *result)
 {
 	struct lease *lease = userdata;
+	struct daemon *daemon = lease->owner;
+	struct claim *claim = lease->claim;
+	int r;
 
-	if (!lease_advance(lease, LEASE_LATE))
-		return;
-	lease_stick(lease, address, what, "has not come back from the kernel");
-	if (lease->claim)
-		claim_stuck(lease->claim, lease, address);
+	lease->work = NULL;
+	if (!came_late(lease)) {
+		if (result->error)
+			claim_fail(claim, lease, &result->address, result->what, result->error);
+		else if (lease->as_recorded)
+			claim_fail(claim, lease, NULL, "its driver override is too long", 0);
+		else if ((r = read_drivers(daemon, lease)))
+			claim_fail(claim, lease, NULL, "reading its driver", -r);
+		claim_advance(claim);
+	}
+	daemon_quit_if_idle(daemon);
 }
+
+int lease_ask(struct daemon *daemon, struct lease *lease)
+{
+	static const struct work_ops ops = {
+		.told = on_told,
+		.done = on_asked,
+		.late = on_work_late,
+	};
+	struct work *work = work_new(&ops, lease);
+	int r = work ? 0 : -ENOMEM;
+
+	for (size_t i = 0; !r && i < lease->n_functions; i++)
+		r = work_add_read(work,
+				  kernel_open_override_read(&daemon->kernel,
+							    &lease->functions[i].address),
+				  "reading driver_override", &lease->functions[i].address);
+	if (!r)
+		r = work_start(work, daemon->base, daemon->worker_filter, WORKER_SECONDS);
+	if (r) {
+		work_free(work);
+		return r;
+	}
+	lease->work = work;
+	return 0;
+}
+
+/* ---- binding ---- */
 
 static const char *why_not_bound(const struct kernel *kernel)
 {
@@ -215,7 +211,7 @@ static void lease_bound(struct lease *lease)
 	if (!all_on_vfio(&daemon->kernel, lease, &f))
 		claim_fail(claim, lease, &f.address, why_not_bound(&daemon->kernel), 0);
 	else
-		lease_advance(lease, LEASE_BOUND);
+		lease_go(lease, LEASE_BOUND);
 	claim_advance(claim);
 }
 
@@ -232,20 +228,18 @@ static void on_bind_done(void *userdata, const struct work_result *result)
 	struct claim *claim = lease->claim;
 
 	lease->work = NULL;
-	if (lease->state == GPUBROKER_LEASE_STUCK || !claim) {
-		/* Late, but back: the claim was answered long ago. */
-		if (lease_advance(lease, LEASE_ABANDON))
-			lease_restore(daemon, lease);
-	} else if (result->error) {
-		claim_fail(claim, lease, &result->address, result->what, result->error);
-		claim_advance(claim);
-	} else {
-		lease_bound(lease);
+	if (!came_late(lease)) {
+		if (result->error) {
+			claim_fail(claim, lease, &result->address, result->what, result->error);
+			claim_advance(claim);
+		} else {
+			lease_bound(lease);
+		}
 	}
 	daemon_quit_if_idle(daemon);
 }
 
-int lease_bind(struct daemon *daemon, struct lease *lease, const struct group_view *view)
+int lease_bind(struct daemon *daemon, struct lease *lease)
 {
 	static const struct work_ops ops = {
 		.begun = on_bind_begun,
@@ -255,15 +249,16 @@ int lease_bind(struct daemon *daemon, struct lease *lease, const struct group_vi
 	struct work *work = work_new(&ops, lease);
 	int r = work ? 0 : -ENOMEM;
 
-	for (size_t i = 0; !r && i < view->n_functions; i++) {
-		const struct function *f = &view->functions[i];
-		bool asked = !pci_address_compare(&f->address, &lease->asked);
+	for (size_t i = 0; !r && i < lease->n_functions; i++) {
+		const struct lease_function *was = &lease->functions[i];
+		bool asked = !pci_address_compare(&was->address, &lease->asked);
 
-		r = add_bind_steps(daemon, work, f, asked ? lease->terms.vfio_driver : "");
+		r = add_bind_steps(daemon, work, &was->address, was->driver,
+				   asked ? lease->terms.vfio_driver : "");
 	}
 	if (!r && !work_steps(work)) {
 		work_free(work);
-		lease_advance(lease, LEASE_BOUND);
+		lease_go(lease, LEASE_BOUND);
 		return 0;
 	}
 	if (!r)
@@ -274,161 +269,6 @@ int lease_bind(struct daemon *daemon, struct lease *lease, const struct group_vi
 	}
 	lease->work = work;
 	return 0;
-}
-
-/* Compares with the record. NULL: as it was; else what is wrong. */
-static const char *not_as_before(const struct kernel *kernel, const struct lease *lease,
-				 struct pci_address *ret_address)
-{
-	for (size_t i = 0; i < lease->n_functions; i++) {
-		const struct lease_function *was = &lease->functions[i];
-		struct function now;
-		int r = sysfs_function_read(kernel->sys, &was->address, &now);
-
-		*ret_address = was->address;
-		if (r == -ENODEV)
-			continue;
-		if (r)
-			return "cannot be read";
-		if (strcmp(now.override, was->override) != 0)
-			return "its driver override could not be put back";
-		if (strcmp(now.driver, was->driver) != 0 &&
-		    (!now.driver[0] || driver_is_vfio(now.driver)))
-			return "did not go back to its driver";
-	}
-	return NULL;
-}
-
-static void on_retry(evutil_socket_t fd, short what, void *userdata)
-{
-	struct lease *lease = userdata;
-
-	(void)fd;
-	(void)what;
-	if (!lease->work && lease_advance(lease, LEASE_ABANDON))
-		lease_restore(lease->owner, lease);
-}
-
-/*
- * What could not be given back may be had later: a driver that is loaded again, memory that is free
- * again.
- */
-static void retry_later(struct daemon *daemon, struct lease *lease)
-{
-	const struct timeval after = { .tv_sec = RETRY_SECONDS };
-
-	if (lease->timer)
-		event_free(lease->timer);
-	lease->timer = evtimer_new(daemon->base, on_retry, lease);
-	if (!lease->timer || evtimer_add(lease->timer, &after))
-		log_error("lease %" PRIu64 ": no memory for a timer; a restart tries again",
-			  lease->id);
-}
-
-static void restore_over(struct daemon *daemon, struct lease *lease, const char *what,
-			 const struct pci_address *address, int error)
-{
-	struct claim *claim = lease->claim;
-
-	if (what) {
-		lease_advance(lease, LEASE_FAILED);
-		lease_stick(lease, address, what, error ? strerror(error) : "");
-		retry_later(daemon, lease);
-	} else {
-		if (claim)
-			claim_forget(claim, lease);
-		lease_end(daemon, lease);
-	}
-	if (claim)
-		claim_advance(claim);
-	daemon_quit_if_idle(daemon);
-}
-
-static void on_restore_begun(void *userdata, const struct pci_address *address, uint32_t index,
-			     uint32_t total)
-{
-	claim_step(userdata, GPUBROKER_STEP_RESTORE, address, index, total);
-}
-
-static void on_give_back_done(void *userdata, const struct work_result *result)
-{
-	struct lease *lease = userdata;
-	struct daemon *daemon = lease->owner;
-	struct pci_address address = result->address;
-	const char *what;
-
-	lease->work = NULL;
-	what = not_as_before(&daemon->kernel, lease, &address);
-	if (what && result->error)
-		restore_over(daemon, lease, result->what, &result->address, result->error);
-	else
-		restore_over(daemon, lease, what, &address, 0);
-}
-
-/*
- * The second half: each function is given back. What of it failed is judged by looking, when it is
- * over.
- */
-static void on_take_off_done(void *userdata, const struct work_result *result)
-{
-	static const struct work_ops ops = {
-		.begun = on_restore_begun,
-		.done = on_give_back_done,
-		.late = on_work_late,
-	};
-	struct lease *lease = userdata;
-	struct daemon *daemon = lease->owner;
-	struct pci_address address = lease->functions[0].address;
-	struct work *work;
-	int r;
-
-	lease->work = NULL;
-	if (result->error) {
-		restore_over(daemon, lease, result->what, &result->address, result->error);
-		return;
-	}
-	work = work_new(&ops, lease);
-	r = work ? add_restore_steps(&daemon->kernel, work, lease, true) : -ENOMEM;
-	if (!r && !work_steps(work)) {
-		work_free(work);
-		restore_over(daemon, lease, not_as_before(&daemon->kernel, lease, &address),
-			     &address, 0);
-		return;
-	}
-	if (!r)
-		r = work_start(work, daemon->base, daemon->worker_filter, WORKER_SECONDS);
-	if (r) {
-		work_free(work);
-		restore_over(daemon, lease, "giving it back", &address, -r);
-		return;
-	}
-	lease->work = work;
-}
-
-/* The first half of RESTORING: overrides as they were, and off VFIO. */
-void lease_restore(struct daemon *daemon, struct lease *lease)
-{
-	static const struct work_ops ops = {
-		.done = on_take_off_done,
-		.late = on_work_late,
-	};
-	static const struct work_result nothing_to_do;
-	struct work *work = work_new(&ops, lease);
-	int r = work ? add_restore_steps(&daemon->kernel, work, lease, false) : -ENOMEM;
-
-	if (!r && !work_steps(work)) {
-		work_free(work);
-		on_take_off_done(lease, &nothing_to_do);
-		return;
-	}
-	if (!r)
-		r = work_start(work, daemon->base, daemon->worker_filter, WORKER_SECONDS);
-	if (r) {
-		work_free(work);
-		restore_over(daemon, lease, "taking it off VFIO", &lease->functions[0].address, -r);
-		return;
-	}
-	lease->work = work;
 }
 
 /* ---- the end of a lease ---- */
@@ -489,45 +329,78 @@ static void lease_look(struct daemon *daemon, struct lease *lease)
 	lease->regained = fd >= 0 ? fd : -1;
 	kernel_group_unwatch(&daemon->kernel, lease->watch);
 	lease->watch = -1;
-	if (lease_advance(lease, LEASE_REGAINED))
+	if (lease_go(lease, LEASE_REGAINED))
 		lease_restore(daemon, lease);
 }
 
 static void lease_closed(struct daemon *daemon, struct lease *lease)
 {
-	if (!lease_advance(lease, LEASE_CLOSED))
+	if (!lease_go(lease, LEASE_CLOSED))
 		return;
 	lease->tries = 0;
 	lease_look(daemon, lease);
 }
 
+/* ---- taking it back ---- */
+
 /*
- * The rule's time is up. Taking a function from VFIO makes the kernel ask its holder to let go
- * (QEMU unplugs the device from its guest) and then wait, in a worker: a holder that does not
- * answer has a stuck lease to its name until it ends.
+ * Taking a function from VFIO makes the kernel ask its holder to let go (QEMU unplugs the device
+ * from its guest) and then wait, in a worker: a holder that does not answer has a stuck lease to
+ * its name until it ends.
  */
-static void on_expired(evutil_socket_t fd, short what, void *userdata)
+void lease_recall(struct lease *lease, const char *why)
+{
+	if (lease->work && lease->state == GPUBROKER_LEASE_LEASED)
+		lease->recall = why; /* when that is done: on_kept() */
+	if (lease->work || !lease_go(lease, LEASE_RECALLED))
+		return;
+	log_notice("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32 " outcome=%s rule=%s",
+		   lease->id, lease->uid, lease->group, why, lease->terms.rule);
+	lease_restore(lease->owner, lease);
+}
+
+static void on_clock(evutil_socket_t fd, short what, void *userdata)
 {
 	struct lease *lease = userdata;
 
 	(void)fd;
 	(void)what;
-	if (!lease_advance(lease, LEASE_RECALLED))
+	if ((uint64_t)time(NULL) >= lease->ends) {
+		lease_recall(lease, "expired");
 		return;
-	log_notice("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32 " outcome=expired rule=%s",
-		   lease->id, lease->uid, lease->group, lease->terms.rule);
-	lease_restore(lease->owner, lease);
+	}
+	if (!lease->warned && (uint64_t)time(NULL) >= lease->warn_at) {
+		lease->warned = true;
+		log_notice("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32
+			   " outcome=ending ends=%" PRIu64 " rule=%s",
+			   lease->id, lease->uid, lease->group, lease->ends, lease->terms.rule);
+		event_ending(lease);
+	}
+	lease_set_clock(lease->owner, lease);
 }
 
-void lease_set_expiry(struct daemon *daemon, struct lease *lease)
+/*
+ * A minute before the end its holder is warned, or half-way through what is left of a shorter time.
+ * The clock is the wall's, so it is looked at again now and then: it may be set, and the host may
+ * sleep.
+ */
+void lease_set_clock(struct daemon *daemon, struct lease *lease)
 {
-	const uint64_t now = (uint64_t)time(NULL), end = lease->since + lease->terms.lifetime;
-	const struct timeval left = { .tv_sec = end > now ? (time_t)(end - now) : 0 };
+	const uint64_t now = (uint64_t)time(NULL);
+	const uint64_t left = lease->ends > now ? lease->ends - now : 0;
+	uint64_t next;
+	struct timeval after;
 
-	if (!lease->terms.lifetime)
+	if (!lease->ends)
 		return;
-	lease->expiry = evtimer_new(daemon->base, on_expired, lease);
-	if (!lease->expiry || evtimer_add(lease->expiry, &left))
+	if (!lease->warn_at)
+		lease->warn_at = left > 120 ? lease->ends - 60 : now + left / 2;
+	next = lease->warned ? lease->ends : lease->warn_at;
+	next = next > now ? next - now : 0;
+	after = (struct timeval){ .tv_sec = (time_t)(next < 60 ? next : 60) };
+	if (!lease->expiry)
+		lease->expiry = evtimer_new(daemon->base, on_clock, lease);
+	if (!lease->expiry || evtimer_add(lease->expiry, &after))
 		log_error("lease %" PRIu64
 			  ": no memory for its timer; it lasts until it is released",
 			  lease->id);
@@ -566,14 +439,150 @@ void lending_take_up(struct daemon *daemon, struct lease *lease)
 	int watch;
 
 	lease->owner = daemon;
+	/* Whether it was ever sent is not known, so it was. */
+	lease->recorded = lease->lent = true;
+	if (lease->stuck_since) {
+		/* The worker waits in the kernel, as the one of the run before did. */
+		lease_go(lease, LEASE_LATE);
+		lease_restore(daemon, lease);
+		return;
+	}
 	/* Watch first, look then: a close in between is heard. */
 	watch = kernel_group_watch(&daemon->kernel, lease->group);
 	lease->watch = watch >= 0 ? watch : -1;
 	if (all_on_vfio(&daemon->kernel, lease, &f))
 		/* Perhaps it is still held; if not, lease_look() finds out. */
-		lease_advance(lease, LEASE_SENT);
-	lease_set_expiry(daemon, lease);
+		lease_go(lease, LEASE_SENT);
+	lease_set_clock(daemon, lease);
 	lease_look(daemon, lease);
+}
+
+void lease_of_unknown(struct lease *lease, const struct group_view *view)
+{
+	lease->n_functions = view->n_functions;
+	for (size_t i = 0; i < view->n_functions; i++)
+		lease->functions[i] = (struct lease_function){
+			.address = view->functions[i].address,
+			.vendor = view->functions[i].vendor,
+			.device = view->functions[i].device,
+			.driver = LEASE_DRIVER_UNKNOWN,
+		};
+	lease->asked = lease->functions[0].address;
+}
+
+/* ---- functions that come and go ---- */
+
+/*
+ * A worker has put a function that came into a lent group on VFIO. The lease may have ended
+ * meanwhile.
+ */
+static void on_kept(void *userdata, const struct work_result *result)
+{
+	struct lease *lease = userdata;
+	struct daemon *daemon = lease->owner;
+
+	lease->work = NULL;
+	if (lease->state == GPUBROKER_LEASE_STUCK) {
+		came_late(lease);
+	} else {
+		if (result->error)
+			log_error("lease=%" PRIu64 " group=%" PRIu32
+				  ": a function that came to it: %s: %s",
+				  lease->id, lease->group, result->what, strerror(result->error));
+		if (lease->recall)
+			lease_recall(lease, lease->recall);
+		else if (lease->state == GPUBROKER_LEASE_RELEASING)
+			lease_look(daemon, lease);
+	}
+	daemon_quit_if_idle(daemon);
+}
+
+/*
+ * A function has come into a lent group: plugged in, or made by somebody. A host driver on it would
+ * make the group unusable to its holder, so it goes to VFIO for as long as the lease lasts, and then
+ * to whatever driver claims it.
+ */
+static void function_came(struct daemon *daemon, struct lease *lease,
+			  const struct watcher_record *record)
+{
+	static const struct work_ops ops = { .done = on_kept, .late = on_work_late };
+	char text[PCI_ADDRESS_TEXT];
+	struct lease_function *was;
+	struct function now;
+	struct work *work;
+	int r;
+
+	if (lease->n_functions == PROTOCOL_FUNCTIONS_MAX || lease->work ||
+	    class_is_bridge(record->class_code) ||
+	    sysfs_function_read(daemon->kernel.sys, &record->address, &now) ||
+	    now.iommu_group != lease->group)
+		return;
+	was = &lease->functions[lease->n_functions++];
+	*was = (struct lease_function){
+		.address = now.address,
+		.vendor = now.vendor,
+		.device = now.device,
+		.driver = LEASE_DRIVER_UNKNOWN,
+	};
+	log_warning("lease=%" PRIu64 " group=%" PRIu32 " device=%s outcome=arrived", lease->id,
+		    lease->group, pci_address_format(&now.address, text));
+	event_function(lease, &now.address, true);
+	r = record_write(daemon->state_dir, lease);
+	work = r ? NULL : work_new(&ops, lease);
+	if (!r)
+		r = work ? add_bind_steps(daemon, work, &now.address, now.driver, "") : -ENOMEM;
+	if (!r && work_steps(work))
+		r = work_start(work, daemon->base, daemon->worker_filter, WORKER_SECONDS);
+	else if (!r)
+		work = work_free(work);
+	if (r) {
+		work_free(work);
+		lease->n_functions--;
+		log_error("lease=%" PRIu64 " device=%s: cannot be kept from host drivers: %s",
+			  lease->id, text, strerror(-r));
+		return;
+	}
+	lease->work = work;
+}
+
+/* A function of a lent group is gone: what is left of the group is of no use to its holder. */
+static void function_went(struct daemon *daemon, struct lease *lease,
+			  const struct pci_address *address)
+{
+	char text[PCI_ADDRESS_TEXT];
+	struct function now;
+
+	if (sysfs_function_read(daemon->kernel.sys, address, &now) != -ENODEV)
+		return; /* it is there: an event is a hint */
+	log_warning("lease=%" PRIu64 " group=%" PRIu32 " device=%s outcome=vanished", lease->id,
+		    lease->group, pci_address_format(address, text));
+	event_function(lease, address, false);
+	lease_recall(lease, "recalled");
+}
+
+void lending_record(struct daemon *daemon, const struct watcher_record *record)
+{
+	struct lease *lease;
+
+	if (record->type != WATCHER_DEVICE && record->type != WATCHER_GONE)
+		return;
+	TAILQ_FOREACH(lease, &daemon->leases.list, link) {
+		bool member = false;
+
+		if (lease->state != GPUBROKER_LEASE_LEASED)
+			continue;
+		for (size_t i = 0; i < lease->n_functions && !member; i++)
+			member = !pci_address_compare(&lease->functions[i].address,
+						      &record->address);
+		if (record->type == WATCHER_GONE ? !member
+						 : member || record->group != lease->group)
+			continue;
+		if (record->type == WATCHER_GONE)
+			function_went(daemon, lease, &record->address);
+		else
+			function_came(daemon, lease, record);
+		return; /* the list may have changed */
+	}
 }
 
 bool lending_is_busy(const struct daemon *daemon)

@@ -34,6 +34,8 @@ union request {
 	struct message_hello hello;
 	struct message_plain plain;
 	struct message_claim claim;
+	struct message_release release;
+	struct message_restore restore;
 };
 
 /* ---- who it is ---- */
@@ -173,6 +175,7 @@ void peer_free(struct peer *peer)
 {
 	struct claim *claim = TAKE_PTR(peer->claim);
 
+	queue_leave(peer);
 	if (claim)
 		claim_abandon(claim);
 	event_free(peer->on_readable);
@@ -287,8 +290,8 @@ static void format_lease(const struct daemon *daemon, const struct lease *lease,
 		memcpy(ret_message->reason, lease->reason, sizeof(ret_message->reason));
 	memcpy(ret_message->rule, lease->terms.rule, sizeof(ret_message->rule));
 	ret_message->allowed = lease_is_allowed(daemon, lease);
-	if (lease->terms.lifetime)
-		ret_message->expires = lease->since + lease->terms.lifetime;
+	ret_message->expires = lease->ends;
+	ret_message->stuck_since = lease->stuck_since;
 }
 
 /*
@@ -377,8 +380,8 @@ static bool is_plain(const void *packet, size_t size, enum message_type type)
 
 static bool valid_claim(const struct message_claim *claim)
 {
-	if (claim->flags & ~(uint32_t)CLAIM_FORCE || claim->reserved || !claim->n_selectors ||
-	    claim->n_selectors > PROTOCOL_SELECTORS_MAX)
+	if (claim->flags & ~(uint32_t)(CLAIM_FORCE | CLAIM_WAIT) || claim->reserved ||
+	    !claim->n_selectors || claim->n_selectors > PROTOCOL_SELECTORS_MAX)
 		return false;
 	for (uint32_t i = 0; i < claim->n_selectors; i++) {
 		const struct selector *s = &claim->selectors[i];
@@ -404,6 +407,29 @@ static bool greet(struct peer *peer, const struct message_hello *hello)
 	return !passfd_send(peer->fd, &welcome, sizeof(welcome), NULL, 0);
 }
 
+static bool valid_release(const struct message_release *release)
+{
+	return !(release->flags & ~(uint32_t)RELEASE_REVOKE) &&
+	       (!release->after || release->flags & RELEASE_REVOKE);
+}
+
+static bool valid_restore(const struct message_restore *restore)
+{
+	return !restore->reserved && restore->address.device <= 31 &&
+	       restore->address.function <= 7 && !restore->address.reserved;
+}
+
+/* The answer to what is begun at once. */
+static void answer(struct peer *peer, int r, const struct message_refusal *refusal)
+{
+	const struct message_plain end = { .type = MESSAGE_END };
+
+	if (r)
+		peer_refuse(peer, refusal);
+	else if (peer->fd >= 0 && passfd_send(peer->fd, &end, sizeof(end), NULL, 0))
+		doom(peer);
+}
+
 bool peer_request(struct peer *peer, const void *packet, size_t size)
 {
 	const union request *request = packet;
@@ -427,8 +453,17 @@ bool peer_request(struct peer *peer, const void *packet, size_t size)
 	} else if (request->type == MESSAGE_CLAIM && size == sizeof(request->claim) &&
 		   valid_claim(&request->claim)) {
 		peer->busy = PEER_CLAIMING;
-		if (claim_start(peer, &request->claim, &refusal))
+		if (claim_start(peer, &request->claim, &refusal) && !peer->waiting)
 			peer_refuse(peer, &refusal);
+	} else if (request->type == MESSAGE_RELEASE && size == sizeof(request->release) &&
+		   valid_release(&request->release)) {
+		answer(peer, release_lease(peer, &request->release, &refusal), &refusal);
+	} else if (request->type == MESSAGE_RESTORE && size == sizeof(request->restore) &&
+		   valid_restore(&request->restore)) {
+		answer(peer, restore_device(peer, &request->restore, &refusal), &refusal);
+	} else if (is_plain(packet, size, MESSAGE_WATCH)) {
+		peer->busy = PEER_WATCHING;
+		peer->lost = 0;
 	} else {
 		return false;
 	}

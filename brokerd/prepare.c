@@ -222,7 +222,8 @@ static void take_over(struct daemon *daemon, const struct group_view *view)
 		const struct policy_facts facts = function_facts(&view->functions[i]);
 
 		preparation->functions[preparation->n++] = view->functions[i].address;
-		r = add_bind_steps(daemon, work, &view->functions[i], driver_for(daemon, &facts));
+		r = add_bind_steps(daemon, work, &view->functions[i].address,
+				   view->functions[i].driver, driver_for(daemon, &facts));
 	}
 	if (note)
 		note->tries++;

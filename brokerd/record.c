@@ -12,7 +12,10 @@
  *	pid 4711
  *	since 1790000000
  *	rule /etc/gpubroker/policy.d/10-lab.policy:7
+ *	stuck 0 (and a space; else since when, and why)
  *	lifetime 0
+ *	ends 0
+ *	require-reset 0
  *	group-id 44 (a line for each supplementary group)
  *	function 0000:01:00.0 1234 1111
  *	driver bochs-drm
@@ -55,7 +58,7 @@ int record_format(const struct lease *lease, char *out, size_t size)
 	size_t used = 0;
 	int r;
 
-	if (strchr(lease->terms.rule, '\n'))
+	if (strchr(lease->terms.rule, '\n') || strchr(lease->reason, '\n'))
 		return -EINVAL;
 	for (size_t i = 0; i < lease->n_functions; i++)
 		if (strchr(lease->functions[i].driver, '\n') ||
@@ -63,10 +66,11 @@ int record_format(const struct lease *lease, char *out, size_t size)
 			return -EINVAL;
 	r = append(out, size, &used,
 		   "gpubroker lease 1\nid %" PRIu64 "\ngroup %" PRIu32 "\nuid %" PRIu32
-		   "\ngid %" PRIu32 "\npid %" PRIu32 "\nsince %" PRIu64
-		   "\nrule %s\nlifetime %" PRIu64 "\n",
+		   "\ngid %" PRIu32 "\npid %" PRIu32 "\nsince %" PRIu64 "\nrule %s\nstuck %" PRIu64
+		   " %s\nlifetime %" PRIu64 "\nends %" PRIu64 "\nrequire-reset %d\n",
 		   lease->id, lease->group, lease->uid, lease->gid, lease->pid, lease->since,
-		   lease->terms.rule, lease->terms.lifetime);
+		   lease->terms.rule, lease->stuck_since, lease->stuck_since ? lease->reason : "",
+		   lease->terms.lifetime, lease->ends, (int)lease->terms.require_reset);
 	for (size_t i = 0; !r && i < lease->n_gids; i++)
 		r = append(out, size, &used, "group-id %" PRIu32 "\n", lease->gids[i]);
 	for (size_t i = 0; !r && i < lease->n_functions; i++) {
@@ -125,6 +129,24 @@ static bool take_text(char **text, const char *key, unsigned *line, char *out, s
 	return true;
 }
 
+/* "0 ", or since when and why. */
+static bool take_stuck(char **text, unsigned *line, struct lease *lease)
+{
+	const char *value = next_line(text, "stuck", line);
+	unsigned long long since;
+	char *end;
+
+	if (!value || *value < '0' || *value > '9')
+		return false;
+	errno = 0;
+	since = strtoull(value, &end, 10);
+	if (errno || *end != ' ' || strlen(end + 1) >= sizeof(lease->reason))
+		return false;
+	lease->stuck_since = since;
+	strcpy(lease->reason, end + 1);
+	return true;
+}
+
 static bool take_function(char **text, unsigned *line, struct lease_function *f)
 {
 	char address[PCI_ADDRESS_TEXT];
@@ -143,7 +165,7 @@ static bool take_function(char **text, unsigned *line, struct lease_function *f)
 int record_parse(const char *text, size_t len, struct lease *lease, unsigned *ret_line)
 {
 	char copy[RECORD_MAX + 1], again[RECORD_MAX], *p = copy;
-	uint64_t version, id, group, uid, gid, pid, since, lifetime;
+	uint64_t version, id, group, uid, gid, pid, since, lifetime, reset;
 	unsigned line = 1;
 
 	*ret_line = 1;
@@ -160,8 +182,12 @@ int record_parse(const char *text, size_t len, struct lease *lease, unsigned *re
 	    !take_number(&p, "pid", &line, UINT32_MAX, &pid) ||
 	    !take_number(&p, "since", &line, UINT64_MAX, &since) ||
 	    !take_text(&p, "rule", &line, lease->terms.rule, sizeof(lease->terms.rule)) ||
-	    !take_number(&p, "lifetime", &line, UINT32_MAX, &lifetime))
+	    !take_stuck(&p, &line, lease) ||
+	    !take_number(&p, "lifetime", &line, UINT32_MAX, &lifetime) ||
+	    !take_number(&p, "ends", &line, UINT64_MAX, &lease->ends) ||
+	    !take_number(&p, "require-reset", &line, 1, &reset))
 		goto damaged;
+	lease->terms.require_reset = reset;
 	lease->id = id;
 	lease->group = (uint32_t)group;
 	lease->uid = (uint32_t)uid;
@@ -282,7 +308,18 @@ static ssize_t read_all(int state_dir, const char *name, char *out, size_t size)
 	return (ssize_t)used;
 }
 
-int record_each(int state_dir,
+int record_settle(int state_dir, const char *damaged)
+{
+	char settled[64];
+	const char *suffix = strstr(damaged, ".damaged");
+
+	if (!suffix || snprintf(settled, sizeof(settled), "%.*s.settled%s", (int)(suffix - damaged),
+				damaged, suffix + strlen(".damaged")) >= (int)sizeof(settled))
+		return -EINVAL;
+	return renameat(state_dir, damaged, state_dir, settled) ? -errno : 0;
+}
+
+int record_each(int state_dir, bool damaged,
 		void (*found)(void *userdata, const char *name, const char *text, size_t len),
 		void *userdata)
 {
@@ -308,7 +345,8 @@ int record_each(int state_dir,
 			unlinkat(state_dir, entry->d_name, 0);
 			continue;
 		}
-		if (entry->d_name[digits])
+		if (damaged ? strncmp(entry->d_name + digits, ".damaged", 8) != 0
+			    : entry->d_name[digits] != '\0')
 			continue;
 		n = read_all(state_dir, entry->d_name, text, sizeof(text));
 		found(userdata, entry->d_name, text, n < 0 ? 0 : (size_t)n);

@@ -29,10 +29,10 @@ int record_write(int state_dir, const struct lease *lease);
 int record_remove(int state_dir, uint64_t id);
 
 /*
- * Calls found() with the text of each record in the directory. What is not named like a record is
- * skipped, a leftover temporary file removed.
+ * Calls found() with the text of each record in the directory, or of each damaged one. What is not
+ * named like that is skipped, a leftover temporary file removed.
  */
-int record_each(int state_dir,
+int record_each(int state_dir, bool damaged,
 		void (*found)(void *userdata, const char *name, const char *text, size_t len),
 		void *userdata);
 
@@ -40,3 +40,5 @@ int record_each(int state_dir,
  * Renames a record that cannot be read to NAME.damaged, so that it is neither lost nor read again.
  */
 int record_set_aside(int state_dir, const char *name);
+/* Renames NAME.damaged to NAME.settled: the host has its devices, or root gave them back. */
+int record_settle(int state_dir, const char *damaged);

@@ -2,17 +2,21 @@
 /*
  * At start: the records of leases that an earlier run left. Each is taken up, whatever ended that
  * run; whether it is held is asked of the kernel (lending.c). What cannot be read is set aside with
- * a message, never guessed at.
+ * a message, never guessed at, and what it may be about is not lent.
  */
 #include "config.h"
 
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
 #include "brokerd/record.h"
+#include "brokerd/worker.h"
 #include "client/sysfs.h"
+#include "client/util.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 struct recovery {
 	struct daemon *daemon;
@@ -35,10 +39,7 @@ static bool same_functions(const struct kernel *kernel, const struct lease *leas
 
 static void damaged(struct daemon *daemon, const char *name, const char *why)
 {
-	log_error(
-		"lease record %s: %s; it is set aside as %s.damaged, look there for the drivers that its "
-		"functions had",
-		name, why, name);
+	log_error("lease record %s: %s; it is set aside as %s.damaged", name, why, name);
 	if (record_set_aside(daemon->state_dir, name))
 		log_error("lease record %s: cannot be set aside", name);
 }
@@ -76,6 +77,9 @@ static void found(void *userdata, const char *name, const char *text, size_t len
 	lease->gid = read.gid;
 	lease->since = read.since;
 	lease->terms = read.terms;
+	lease->ends = read.ends;
+	lease->stuck_since = read.stuck_since;
+	memcpy(lease->reason, read.reason, sizeof(lease->reason));
 	lease->n_gids = read.n_gids;
 	memcpy(lease->gids, read.gids, sizeof(lease->gids));
 	lease->n_functions = read.n_functions;
@@ -87,7 +91,7 @@ int recover_leases(struct daemon *daemon)
 {
 	struct recovery recovery = { .daemon = daemon };
 	struct lease *lease, *next;
-	int r = record_each(daemon->state_dir, found, &recovery);
+	int r = record_each(daemon->state_dir, false, found, &recovery);
 
 	if (r || recovery.error)
 		return r ? r : recovery.error;
@@ -98,4 +102,169 @@ int recover_leases(struct daemon *daemon)
 		lending_take_up(daemon, lease);
 	}
 	return 0;
+}
+
+/* ---- damaged records ---- */
+
+#define GROUPS_LOOKED_AT 4096
+
+static void on_told(void *userdata, const struct pci_address *address, const char *text)
+{
+	struct lease *lease = userdata;
+
+	for (size_t i = 0; i < lease->n_functions; i++)
+		if (!pci_address_compare(&lease->functions[i].address, address) &&
+		    (!*text || !strcmp(text, "(null)")))
+			lease->as_recorded |= UINT64_C(1) << i;
+}
+
+/* Is each function with a host driver, and without an override? Then no lease has it. */
+static void on_looked(void *userdata, const struct work_result *result)
+{
+	struct lease *lease = userdata;
+	struct daemon *daemon = lease->owner;
+	bool hosts = !result->error;
+
+	lease->work = NULL;
+	for (size_t i = 0; hosts && i < lease->n_functions; i++) {
+		struct function now;
+
+		hosts = lease->as_recorded & UINT64_C(1) << i &&
+			!sysfs_function_read(daemon->kernel.sys, &lease->functions[i].address,
+					     &now) &&
+			now.driver[0] && !driver_is_vfio(now.driver);
+	}
+	if (hosts && lease_go(lease, LEASE_ABANDON))
+		lease_restore(daemon, lease); /* nothing is recorded, so it just ends */
+}
+
+static void on_look_late(void *userdata, const char *what, const struct pci_address *address)
+{
+	(void)userdata;
+	(void)what;
+	(void)address;
+}
+
+/*
+ * Does the kernel show what the policy wants without any lease: prepared, on VFIO, and nobody has
+ * it?
+ */
+static bool is_prepared(const struct daemon *daemon, const struct group_view *view)
+{
+	struct policy_facts facts[FUNCTIONS_MAX];
+	size_t rule;
+	int fd;
+
+	for (size_t i = 0; i < view->n_functions; i++)
+		facts[i] = function_facts(&view->functions[i]);
+	for (size_t i = 0; i < view->n_functions; i++)
+		if (driver_is_vfio(view->functions[i].driver) &&
+		    !policy_prepares(&daemon->policy, &facts[i], facts, view->n_functions, &rule))
+			return false;
+	fd = kernel_group_open(&daemon->kernel, view->group);
+	fd_close(fd);
+	return fd >= 0;
+}
+
+static void keep_from_lending(struct daemon *daemon, uint32_t group, const char *name, bool named)
+{
+	static const struct work_ops ops = {
+		.told = on_told,
+		.done = on_looked,
+		.late = on_look_late,
+	};
+	struct group_view *view = malloc(sizeof(*view));
+	char text[PCI_ADDRESS_TEXT];
+	struct lease *lease = NULL;
+	struct work *work;
+	bool on_vfio = false;
+	int r = 0;
+
+	if (!view || lease_find_group(&daemon->leases, group) ||
+	    sysfs_group_read(daemon->kernel.sys, group, view) || !view->n_functions)
+		goto out;
+	for (size_t i = 0; i < view->n_functions; i++)
+		on_vfio = on_vfio || driver_is_vfio(view->functions[i].driver);
+	if ((!named && !on_vfio) || (on_vfio && is_prepared(daemon, view)))
+		goto out;
+	lease = lease_new(&daemon->leases, 0, group);
+	if (!lease)
+		goto out;
+	lease_of_unknown(lease, view);
+	lease->owner = daemon;
+	lease->uid = lease->gid = UINT32_MAX;
+	lease->since = lease->stuck_since = (uint64_t)time(NULL);
+	strcpy(lease->terms.rule, "-");
+	snprintf(lease->damaged, sizeof(lease->damaged), "%s", name);
+	snprintf(lease->reason, sizeof(lease->reason),
+		 "its lease record is damaged (%.40s); root settles it with 'gpubroker restore %s'",
+		 name, pci_address_format(&lease->asked, text));
+	lease_go(lease, LEASE_LATE);
+	log_error("lease=%" PRIu64 " group=%" PRIu32 " device=%s outcome=stuck reason=\"%s\"",
+		  lease->id, group, text, lease->reason);
+	if (on_vfio)
+		goto out;
+	work = work_new(&ops, lease);
+	r = work ? 0 : -ENOMEM;
+	for (size_t i = 0; !r && i < lease->n_functions; i++)
+		r = work_add_read(work,
+				  kernel_open_override_read(&daemon->kernel,
+							    &lease->functions[i].address),
+				  "reading driver_override", &lease->functions[i].address);
+	if (!r)
+		r = work_start(work, daemon->base, daemon->worker_filter, WORKER_SECONDS);
+	if (r)
+		work_free(work);
+	else
+		lease->work = work;
+out:
+	free(view);
+}
+
+/*
+ * The addresses that can still be read in it say which groups. Where none can, it may be any group
+ * that is on VFIO now.
+ */
+static void found_damaged(void *userdata, const char *name, const char *text, size_t len)
+{
+	static const char word[] = "function ";
+	static uint32_t groups[GROUPS_LOOKED_AT];
+	struct daemon *daemon = userdata;
+	const struct lease *lease;
+	size_t named = 0;
+	uint32_t group;
+	bool any = false;
+	int n;
+
+	for (size_t i = 0; i + sizeof(word) - 1 + 12 <= len; i++) {
+		struct pci_address address;
+		char digits[13] = "";
+
+		if (memcmp(text + i, word, sizeof(word) - 1) != 0)
+			continue;
+		memcpy(digits, text + i + sizeof(word) - 1, 12);
+		if (pci_address_parse(digits, &address))
+			continue;
+		named++;
+		if (!sysfs_group_of(daemon->kernel.sys, &address, &group) && group != NO_GROUP)
+			keep_from_lending(daemon, group, name, true);
+	}
+	if (!named) {
+		n = sysfs_groups(daemon->kernel.sys, groups, GROUPS_LOOKED_AT);
+		for (int i = 0; i < n && i < GROUPS_LOOKED_AT; i++)
+			keep_from_lending(daemon, groups[i], name, false);
+	}
+	TAILQ_FOREACH(lease, &daemon->leases.list, link)
+		any = any || !strcmp(lease->damaged, name);
+	if (!any && !record_settle(daemon->state_dir, name))
+		log_notice("lease record %s: settled, no device is as a lease would leave it",
+			   name);
+}
+
+void recover_damaged(struct daemon *daemon)
+{
+	int r = record_each(daemon->state_dir, true, found_damaged, daemon);
+
+	if (r)
+		log_error("damaged lease records cannot be looked for: %s", strerror(-r));
 }

@@ -101,6 +101,27 @@ static uint32_t leases_by_rule(void *userdata, size_t rule)
 	return n;
 }
 
+/* Where a rule requires a reset, each function must have one; only whether, it is not done here. */
+static int check_reset(const struct daemon *daemon, const struct group_view *view, size_t asked,
+		       struct message_refusal *ret_refusal)
+{
+	for (size_t i = 0; i < view->n_functions; i++) {
+		int fd = kernel_open_reset(&daemon->kernel, &view->functions[i].address);
+
+		fd_close(fd);
+		if (fd >= 0)
+			continue;
+		*ret_refusal = refusal_make(GPUBROKER_REFUSED_NO_RESET);
+		ret_refusal->group = view->group;
+		ret_refusal->address = view->functions[asked].address;
+		ret_refusal->has_address = 1;
+		ret_refusal->other = view->functions[i].address;
+		ret_refusal->has_other = i != asked;
+		return GPUBROKER_REFUSED_NO_RESET;
+	}
+	return 0;
+}
+
 /* Takes a group that was read into the claim, if the policy and the guards let it. */
 static int claim_take(struct claim *claim, const struct policy_subject *subject, uint32_t flags,
 		      struct group_view *view, size_t asked, struct message_refusal *ret_refusal)
@@ -119,9 +140,23 @@ static int claim_take(struct claim *claim, const struct policy_subject *subject,
 			 ret_refusal);
 	if (r)
 		return r;
+	if (verdict.require_reset && (r = check_reset(daemon, view, asked, ret_refusal))) {
+		rule_origin(&daemon->policy, verdict.rule, ret_refusal->rule);
+		return r;
+	}
+	/* From here on only others are in the way: worth waiting for. */
+	wanted_add(&claim->wanted, view->group);
 	lease = lease_find_group(&daemon->leases, view->group);
 	if (lease)
 		return refuse_held(ret_refusal, lease, &address);
+	if (queue_holds(daemon, claim->peer->waiting, view->group)) {
+		*ret_refusal = refusal_make(GPUBROKER_REFUSED_BUSY);
+		ret_refusal->address = address;
+		ret_refusal->has_address = 1;
+		ret_refusal->group = view->group;
+		strcpy(ret_refusal->detail, "promised");
+		return GPUBROKER_REFUSED_BUSY;
+	}
 	if (prepare_has_group(daemon, view->group, &late)) {
 		*ret_refusal =
 			refusal_make(late ? GPUBROKER_REFUSED_STUCK : GPUBROKER_REFUSED_BUSY);
@@ -136,6 +171,7 @@ static int claim_take(struct claim *claim, const struct policy_subject *subject,
 	claim->memlock = larger(claim->memlock, verdict.memlock);
 	rule_origin(&daemon->policy, verdict.rule, terms->rule);
 	terms->lifetime = verdict.lifetime;
+	terms->require_reset = verdict.require_reset;
 	driver = policy_text(&daemon->policy, verdict.vfio_driver);
 	if (driver)
 		snprintf(terms->vfio_driver, sizeof(terms->vfio_driver), "%s", driver);

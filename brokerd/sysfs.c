@@ -24,6 +24,16 @@ int kernel_open_override(const struct kernel *kernel, const struct pci_address *
 	return sysfs_function_open(kernel->sys, address, O_WRONLY, "driver_override");
 }
 
+int kernel_open_override_read(const struct kernel *kernel, const struct pci_address *address)
+{
+	return sysfs_function_open(kernel->sys, address, O_RDONLY, "driver_override");
+}
+
+int kernel_open_reset(const struct kernel *kernel, const struct pci_address *address)
+{
+	return sysfs_function_open(kernel->sys, address, O_WRONLY, "reset");
+}
+
 int kernel_open_unbind(const struct kernel *kernel, const struct pci_address *address)
 {
 	return sysfs_function_open(kernel->sys, address, O_WRONLY, "driver/unbind");

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Workers, see worker.h. The parent opens every file beforehand (sysfs checks permission at open);
- * the child closes everything else, goes under a filter of `write` and `exit_group`, and writes. It
- * reports each step over a pipe.
+ * the child closes everything else, goes under a filter of `read`, `write` and `exit_group`, and
+ * does its steps. It reports each over a pipe.
  *
  * The child must never touch the heap, libevent or stdio: between fork and the filter it makes five
  * system calls. The parent must never wait for it: its end comes as a readable pidfd.
@@ -22,7 +22,9 @@
 
 struct step {
 	int fd;
-	char text[64];
+	bool reads;
+	unsigned flags;
+	char text[WORK_TEXT_MAX];
 	size_t len;
 	const char *what;
 	struct pci_address address;
@@ -32,6 +34,7 @@ struct step {
 struct report {
 	uint32_t step;
 	int32_t error;
+	char text[WORK_TEXT_MAX]; /* that was read, NUL-terminated */
 };
 
 struct work {
@@ -40,7 +43,9 @@ struct work {
 	struct step steps[WORK_STEPS_MAX];
 	size_t n_steps;
 	size_t n_done; /* reported */
+	size_t failed; /* the first step that failed, if error */
 	int error;
+	bool over; /* a step failed that was not WORK_SOFT */
 	int pid;
 	int pipe;
 	int pidfd;
@@ -78,7 +83,7 @@ struct work *work_free(struct work *work)
 }
 
 int work_add(struct work *work, int fd, const char *text, const char *what,
-	     const struct pci_address *address)
+	     const struct pci_address *address, unsigned flags)
 {
 	struct step *step;
 
@@ -90,11 +95,21 @@ int work_add(struct work *work, int fd, const char *text, const char *what,
 	}
 	step = &work->steps[work->n_steps++];
 	step->fd = fd;
+	step->flags = flags;
 	step->len = strlen(text);
 	memcpy(step->text, text, step->len);
 	step->what = what;
 	step->address = *address;
 	return 0;
+}
+
+int work_add_read(struct work *work, int fd, const char *what, const struct pci_address *address)
+{
+	int r = work_add(work, fd, "", what, address, 0);
+
+	if (!r)
+		work->steps[work->n_steps - 1].reads = true;
+	return r;
 }
 
 size_t work_steps(const struct work *work)
@@ -127,6 +142,25 @@ static void keep_only(const struct work *work, int pipe)
 	}
 }
 
+/* In the child: one step. 0, or its errno. What was read is in `text`. */
+static int do_step(const struct step *step, char text[WORK_TEXT_MAX])
+{
+	ssize_t n;
+
+	do
+		n = step->reads ? read(step->fd, text, WORK_TEXT_MAX)
+				: write(step->fd, step->text, step->len);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return errno;
+	if (!step->reads)
+		return (size_t)n == step->len ? 0 : EIO;
+	if (n == WORK_TEXT_MAX)
+		return E2BIG;
+	text[n && text[n - 1] == '\n' ? n - 1 : n] = '\0';
+	return 0;
+}
+
 static void __attribute__((noreturn))
 child(const struct work *work, int pipe, const struct confine_filter *filter)
 {
@@ -142,47 +176,46 @@ child(const struct work *work, int pipe, const struct confine_filter *filter)
 		_exit(2);
 	for (size_t i = 0; i < work->n_steps; i++) {
 		const struct step *step = &work->steps[i];
-		ssize_t n;
 
-		do
-			n = write(step->fd, step->text, step->len);
-		while (n < 0 && errno == EINTR);
 		report.step = (uint32_t)i;
-		report.error = n < 0 ? errno : (size_t)n != step->len ? EIO : 0;
-		if (write(pipe, &report, sizeof(report)) != sizeof(report) || report.error)
+		report.error = do_step(step, report.text);
+		if (write(pipe, &report, sizeof(report)) != sizeof(report) ||
+		    (report.error && !(step->flags & WORK_SOFT)))
 			_exit(1);
 	}
 	_exit(0);
 }
 
-/* Which of the work's functions a step is about, counted from 1, and how many there are. */
-static void count_functions(const struct work *work, size_t step, uint32_t *ret_index,
-			    uint32_t *ret_total)
+static void tell_begun(struct work *work, size_t step)
 {
 	uint32_t index = 0, total = 0;
 
+	if (!work->ops.begun || step >= work->n_steps || !(work->steps[step].flags & WORK_SHOWN))
+		return;
 	for (size_t i = 0; i < work->n_steps; i++) {
-		if (!i ||
-		    pci_address_compare(&work->steps[i].address, &work->steps[i - 1].address) != 0)
-			total++;
+		total += !!(work->steps[i].flags & WORK_SHOWN);
 		if (i == step)
 			index = total;
 	}
-	*ret_index = index;
-	*ret_total = total;
+	work->ops.begun(work->userdata, &work->steps[step].address, index, total);
 }
 
-static void tell_begun(struct work *work, size_t step)
+static void take_report(struct work *work, struct report *report)
 {
-	uint32_t index, total;
+	const struct step *step = &work->steps[work->n_done];
 
-	if (!work->ops.begun || step >= work->n_steps)
+	if (report->error && !work->error) {
+		work->error = report->error;
+		work->failed = work->n_done;
+	}
+	if (report->error && !(step->flags & WORK_SOFT)) {
+		work->over = true;
 		return;
-	if (step &&
-	    !pci_address_compare(&work->steps[step].address, &work->steps[step - 1].address))
-		return;
-	count_functions(work, step, &index, &total);
-	work->ops.begun(work->userdata, &work->steps[step].address, index, total);
+	}
+	report->text[sizeof(report->text) - 1] = '\0';
+	if (step->reads && work->ops.told)
+		work->ops.told(work->userdata, &step->address, report->text);
+	tell_begun(work, ++work->n_done);
 }
 
 static void read_reports(struct work *work)
@@ -191,11 +224,8 @@ static void read_reports(struct work *work)
 	ssize_t n;
 
 	while ((n = read(work->pipe, &report, sizeof(report))) == sizeof(report)) {
-		if (report.step != work->n_done || work->n_done == work->n_steps)
-			continue;
-		work->error = report.error;
-		if (!report.error)
-			tell_begun(work, ++work->n_done);
+		if (report.step == work->n_done && work->n_done < work->n_steps && !work->over)
+			take_report(work, &report);
 	}
 	if (!n && work->on_report)
 		event_del(work->on_report);
@@ -219,12 +249,14 @@ static void on_gone(evutil_socket_t fd, short what, void *userdata)
 	if (waitpid(work->pid, &status, WNOHANG) != work->pid)
 		return;
 	read_reports(work);
-	result.n_done = work->n_done;
-	if (work->n_done < work->n_steps) {
-		result.step = work->n_done;
-		result.what = work->steps[work->n_done].what;
-		result.address = work->steps[work->n_done].address;
-		result.error = work->error ? work->error : EINTR; /* killed between two steps */
+	if (!work->error && work->n_done < work->n_steps) {
+		work->error = EINTR; /* killed between two steps */
+		work->failed = work->n_done;
+	}
+	if (work->error) {
+		result.error = work->error;
+		result.what = work->steps[work->failed].what;
+		result.address = work->steps[work->failed].address;
 	}
 	work->ops.done(work->userdata, &result);
 	work_free(work);

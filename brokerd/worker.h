@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Workers: a disposable child for the writes that may hang. The kernel lets a write to `unbind`
- * sleep in D state, out of reach of SIGKILL, for as long as somebody holds the device; it must not
- * be this process that sleeps.
+ * Workers: a disposable child for what may hang. The kernel lets a write to `unbind` sleep in D
+ * state, out of reach of SIGKILL, for as long as somebody holds the device; and whoever then reads
+ * `driver_override` sleeps with it, since both take the device's lock. It must not be this process
+ * that sleeps.
  */
 #pragma once
 
@@ -15,22 +16,26 @@
 struct event_base;
 struct confine_filter;
 
-#define WORK_STEPS_MAX 256
+#define WORK_STEPS_MAX 352
+#define WORK_TEXT_MAX 64 /* of one write or read, with its NUL */
 
 struct work;
 
 struct work_result {
-	int error; /* 0: every step was written; else the errno, positive, of the step that failed */
-	size_t step; /* which, if one failed */
-	size_t n_done;
+	/* 0: every step was done; else the errno, positive, of the first that failed */
+	int error;
 	const char *what;	    /* the step's name, "drivers_probe" */
 	struct pci_address address; /* the step's function */
 };
 
 struct work_ops {
-	/* A step was begun. index and total count functions, for progress. May be NULL. */
+	/*
+	 * A step with WORK_SHOWN was begun, the index-th of total such, for progress. May be NULL.
+	 */
 	void (*begun)(void *userdata, const struct pci_address *address, uint32_t index,
 		      uint32_t total);
+	/* What a step read, without its newline. May be NULL where none reads. */
+	void (*told)(void *userdata, const struct pci_address *address, const char *text);
 	/* The worker is gone. Called once; the work is freed when it returns. */
 	void (*done)(void *userdata, const struct work_result *result);
 	/*
@@ -44,19 +49,25 @@ struct work *work_new(const struct work_ops *ops, void *userdata);
 /* Drops a work that was not started, and all its descriptors. Returns NULL. */
 struct work *work_free(struct work *work);
 
+enum work_flags {
+	WORK_SOFT = 1 << 0,  /* where it fails, the rest is done all the same */
+	WORK_SHOWN = 1 << 1, /* begun() is told of it */
+};
+
 /*
- * Adds a write of text (copied, at most 63 bytes) to fd, which is now the work's, also on failure.
- * A negative fd is passed through, so that an open can stand in the argument. `what` must be
- * static.
+ * Adds a write of text (copied) to fd, which is now the work's, also on failure. A negative fd is
+ * passed through, so that an open can stand in the argument. `what` must be static.
  */
 int work_add(struct work *work, int fd, const char *text, const char *what,
-	     const struct pci_address *address);
-/* How many writes it holds. */
+	     const struct pci_address *address, unsigned flags);
+/* Adds a read, for told(), likewise. What is longer than WORK_TEXT_MAX fails with E2BIG. */
+int work_add_read(struct work *work, int fd, const char *what, const struct pci_address *address);
+/* How many steps it holds. */
 size_t work_steps(const struct work *work);
 
 /*
- * Forks the worker, which does the writes in order until one fails. On success the work is
- * libevent's, until done(). On failure nothing was written and the work is still the caller's.
+ * Forks the worker, which does the steps in order until one fails. On success the work is
+ * libevent's, until done(). On failure nothing was done and the work is still the caller's.
  */
 int work_start(struct work *work, struct event_base *base, const struct confine_filter *filter,
 	       unsigned seconds);

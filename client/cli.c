@@ -18,13 +18,17 @@ static const char usage[] =
 	"usage: gpubroker [--socket PATH] COMMAND [...]\n"
 	"\n"
 	"  list [--all] [--json]        the GPUs (--all: every PCI function) and their status\n"
-	"  run [--gpu DEVICE]... [--force] [--memlock SIZE] -- COMMAND [ARG...]\n"
+	"  run [--gpu DEVICE]... [--wait[=TIME]] [--force] [--memlock SIZE] -- COMMAND [ARG...]\n"
 	"                               claim DEVICE and run COMMAND, a VMM, with it\n"
 	"  leases [--json]              what is lent to whom\n"
+	"  release LEASE                end a lease of your own\n"
+	"  watch [--json]               what becomes of leases, as it happens\n"
 	"  policy check [FILE...]       every mistake in the policy, before it is in force\n"
 	"  policy explain --user USER DEVICE\n"
 	"                               may USER have DEVICE, by which rule, with what limits\n"
 	"  policy install               what prepare rules need at boot (root)\n"
+	"  revoke LEASE [--after TIME]  end anybody's lease (root)\n"
+	"  restore DEVICE               give a device back to its host driver (root)\n"
 	"  help, --version\n"
 	"\n"
 	"DEVICE is a PCI address, iommu-group:N, a name from the policy, or any.\n";
@@ -45,6 +49,7 @@ static int refusal_status(int refusal)
 	switch ((enum gpubroker_refusal)refusal) {
 	case GPUBROKER_REFUSED_POLICY:
 	case GPUBROKER_REFUSED_MEMLOCK:
+	case GPUBROKER_REFUSED_NOT_YOURS:
 		return EXIT_POLICY;
 	case GPUBROKER_REFUSED_BUSY:
 	case GPUBROKER_REFUSED_STUCK:
@@ -52,11 +57,13 @@ static int refusal_status(int refusal)
 	case GPUBROKER_REFUSED_LIMIT:
 		return EXIT_BUSY;
 	case GPUBROKER_REFUSED_NO_DEVICE:
+	case GPUBROKER_REFUSED_NO_LEASE:
 		return EXIT_NO_DEVICE;
 	case GPUBROKER_REFUSED_NO_NAME:
 		return EXIT_NO_NAME;
 	case GPUBROKER_REFUSED_NO_GROUP:
 	case GPUBROKER_REFUSED_NOT_VIABLE:
+	case GPUBROKER_REFUSED_NO_RESET:
 		return EXIT_NO_GROUP;
 	case GPUBROKER_REFUSED_BOOT_VGA:
 	case GPUBROKER_REFUSED_IN_USE:
@@ -146,14 +153,45 @@ int cli_columns(FILE *file)
 	return 80;
 }
 
+bool cli_parse_time(const char *text, uint64_t *ret_seconds)
+{
+	static const struct {
+		char name;
+		uint64_t seconds;
+	} units[] = { { 'd', 86400 }, { 'h', 3600 }, { 'm', 60 }, { 's', 1 } };
+	uint64_t total = 0;
+	size_t next = 0;
+
+	while (*text) {
+		size_t digits = strspn(text, "0123456789");
+		uint64_t value = 0;
+
+		for (size_t i = 0; i < digits; i++) {
+			value = value * 10 + (uint64_t)(text[i] - '0');
+			if (value > UINT32_MAX)
+				return false;
+		}
+		text += digits;
+		while (next < ARRAY_SIZE(units) && units[next].name != *text)
+			next++;
+		if (!digits || next == ARRAY_SIZE(units))
+			return false;
+		total += value * units[next++].seconds;
+		text++;
+	}
+	if (!total || total > INT32_MAX)
+		return false;
+	*ret_seconds = total;
+	return true;
+}
+
 static const struct {
 	const char *name;
 	int (*run)(const struct cli *cli, int argc, char **argv);
 } commands[] = {
-	{ "list", cli_list },
-	{ "run", cli_run },
-	{ "leases", cli_leases },
-	{ "policy", cli_policy },
+	{ "list", cli_list },	    { "run", cli_run },		{ "leases", cli_leases },
+	{ "policy", cli_policy },   { "release", cli_release }, { "revoke", cli_revoke },
+	{ "restore", cli_restore }, { "watch", cli_watch },
 };
 
 int main(int argc, char **argv)

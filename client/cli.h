@@ -40,9 +40,16 @@ int cli_list(const struct cli *cli, int argc, char **argv);
 int cli_leases(const struct cli *cli, int argc, char **argv);
 int cli_run(const struct cli *cli, int argc, char **argv);
 int cli_policy(const struct cli *cli, int argc, char **argv);
+int cli_release(const struct cli *cli, int argc, char **argv);
+int cli_revoke(const struct cli *cli, int argc, char **argv);
+int cli_restore(const struct cli *cli, int argc, char **argv);
+int cli_watch(const struct cli *cli, int argc, char **argv);
 
 /* Connects; 0, or the exit status after the reason was printed. */
 int cli_open(const struct cli *cli, struct gpubroker **ret_handle);
+
+/* "90s", "10m", "1h30m", "7d": seconds, above 0, as `for TIME` in the policy. */
+bool cli_parse_time(const char *text, uint64_t *ret_seconds);
 
 /* Prints why r (negative errno or refusal) happened and returns the exit status for it. */
 int cli_failed(const struct cli *cli, const struct gpubroker *handle, int r);

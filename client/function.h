@@ -16,18 +16,17 @@
 #define FUNCTION_NAME_MAX 32 /* a driver's name with its NUL */
 #define FUNCTION_PATH_MAX 64
 #define FUNCTION_SERIAL_MAX 64
-#define FUNCTIONS_MAX 64     /* functions of one IOMMU group that go along with a lease */
+#define FUNCTIONS_MAX 64 /* functions of one IOMMU group that go along with a lease */
 #define NO_GROUP UINT32_MAX
 
 struct function {
 	struct pci_address address;
 	uint16_t vendor, device, subsystem_vendor, subsystem_device;
 	uint32_t class_code;
-	uint32_t iommu_group;		  /* NO_GROUP: none */
-	char driver[FUNCTION_NAME_MAX];	  /* "": none */
-	char override[FUNCTION_NAME_MAX]; /* driver_override, "": none */
+	uint32_t iommu_group;		/* NO_GROUP: none */
+	char driver[FUNCTION_NAME_MAX]; /* "": none */
 	bool boot_vga;
-	char in_use[96]; /* by what the host is using it, "": it is not */
+	char in_use[96];	      /* by what the host is using it, "": it is not */
 	char path[FUNCTION_PATH_MAX]; /* "pci0000:00/10.0/00.0": root bus, bridges, itself; "": too deep */
 	char serial[FUNCTION_SERIAL_MAX]; /* lower case; "": it has none, or see serial_unknown */
 	bool serial_unknown;		  /* could not be read: an older kernel, or not as root */

@@ -45,6 +45,9 @@ enum gpubroker_refusal {
 	GPUBROKER_REFUSED_NOT_READY,  /* the broker has no policy yet */
 	GPUBROKER_REFUSED_VERSION,    /* the broker speaks another version of the protocol */
 	GPUBROKER_REFUSED_LIMIT,      /* the user has as many leases as the rule allows */
+	GPUBROKER_REFUSED_NO_LEASE,   /* there is no such lease */
+	GPUBROKER_REFUSED_NOT_YOURS, /* another user's lease, or a request that only root may make */
+	GPUBROKER_REFUSED_NO_RESET,  /* the rule requires a reset, which the kernel has not */
 };
 
 enum gpubroker_status {
@@ -67,11 +70,20 @@ enum gpubroker_lease_state {
 	GPUBROKER_LEASE_HOST, /* over: the host has everything back */
 };
 
+enum gpubroker_event_kind {
+	GPUBROKER_EVENT_STATE =
+		1,		/* a lease came to another state; its end is GPUBROKER_LEASE_HOST */
+	GPUBROKER_EVENT_ENDING, /* a lease will be taken back at `ends` */
+	GPUBROKER_EVENT_ARRIVED, /* a function came into a lent group; it is kept from host drivers */
+	GPUBROKER_EVENT_VANISHED, /* a function of a lent group is gone; the lease ends */
+};
+
 enum gpubroker_step {
 	GPUBROKER_STEP_BIND =
 		1,	     /* function `index` of `total` of the group goes to its VFIO driver */
 	GPUBROKER_STEP_OPEN, /* the group is checked and opened */
 	GPUBROKER_STEP_RESTORE, /* after a failure: function `index` of `total` goes back */
+	GPUBROKER_STEP_WAIT,	/* the claim waits, or its place has changed */
 };
 
 /*
@@ -129,11 +141,12 @@ struct gpubroker_lease {
 	uint64_t since; /* seconds since the epoch */
 	enum gpubroker_lease_state state;
 	size_t n_devices;
-	char (*devices)[20]; /* PCI addresses */
-	char reason[128];    /* why it is stuck, else "" */
-	bool allowed;	     /* the policy in force would grant it; a lease goes on where not */
-	uint64_t expires;    /* seconds since the epoch, 0: never */
-	char rule[288];	     /* which granted it, as file:line */
+	char (*devices)[20];  /* PCI addresses */
+	char reason[128];     /* why it is stuck, else "" */
+	uint64_t stuck_since; /* seconds since the epoch, 0: it is not stuck */
+	bool allowed;	      /* the policy in force would grant it; a lease goes on where not */
+	uint64_t expires;     /* seconds since the epoch, 0: never */
+	char rule[288];	      /* which granted it, as file:line */
 };
 
 /*
@@ -148,6 +161,44 @@ int gpubroker_list(struct gpubroker *handle, gpubroker_device_func func, void *u
 
 /* All leases. Blocks likewise. */
 int gpubroker_leases(struct gpubroker *handle, gpubroker_lease_func func, void *userdata);
+
+struct gpubroker_event {
+	enum gpubroker_event_kind kind;
+	uint64_t time; /* seconds since the epoch */
+	uint64_t lease;
+	enum gpubroker_lease_state state;
+	uint32_t uid, pid; /* who claimed */
+	uint32_t iommu_group;
+	char address[20]; /* the function that was claimed, or that came or went */
+	uint64_t ends;	  /* seconds since the epoch, 0: never */
+	char reason[128]; /* why it is stuck, else "" */
+	uint32_t lost;	  /* events before this one that were not read in time */
+};
+typedef int (*gpubroker_event_func)(void *userdata, const struct gpubroker_event *event);
+
+/*
+ * What becomes of leases from now on, as it happens. Blocks for good: it returns the first value
+ * other than 0 that func returns, or a negative errno when the connection ends. The handle is then
+ * only to be closed.
+ */
+int gpubroker_watch(struct gpubroker *handle, gpubroker_event_func func, void *userdata);
+
+/* ---- ending leases ---- */
+
+/*
+ * Ends a lease that the caller (or, for root, anybody) has, before its holder lets go: the kernel
+ * asks the holder's VMM for the device, and waits for it. 0 means that this has begun;
+ * gpubroker_leases() shows what comes of it.
+ */
+int gpubroker_release(struct gpubroker *handle, uint64_t lease);
+/* The same for root, of anybody's lease, after so many seconds; its holder is warned before. */
+int gpubroker_revoke(struct gpubroker *handle, uint64_t lease, uint64_t after);
+/*
+ * For root: gives a function, with its IOMMU group, to its host driver: one that no lease has, or
+ * one whose lease is stuck. -EINVAL: `device` is no PCI address. On success its whole address is in
+ * ret_address.
+ */
+int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_address[20]);
 
 /* ---- claiming ---- */
 
@@ -173,12 +224,22 @@ void gpubroker_claim_set_force(struct gpubroker_claim *claim, bool force);
  */
 void gpubroker_claim_set_memlock(struct gpubroker_claim *claim, uint64_t bytes);
 
+/*
+ * Rather waits than is refused as busy, in a queue in the order of arrival: nobody who came later
+ * gets what this claim could have. It waits for as long as the connection lasts.
+ */
+void gpubroker_claim_set_wait(struct gpubroker_claim *claim, bool wait);
+
 struct gpubroker_progress {
 	enum gpubroker_step step;
 	char address[20];
 	uint32_t iommu_group;
-	uint32_t index; /* from 1 */
+	uint32_t index; /* from 1; GPUBROKER_STEP_WAIT: the place in the queue */
 	uint32_t total;
+	/* GPUBROKER_STEP_WAIT only: a lease in the way, and when it is this claim's turn at the latest */
+	uint64_t lease;
+	uint32_t holder_uid, holder_pid;
+	uint64_t ends; /* seconds since the epoch, 0: nobody knows */
 };
 typedef void (*gpubroker_progress_func)(void *userdata, const struct gpubroker_progress *progress);
 

@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "client/cli.h"
+#include "client/holders.h"
 #include "client/util.h"
 
 #include <getopt.h>
@@ -38,6 +39,28 @@ static void held_text(uint64_t since, char out[24])
 		snprintf(out, 24, "%" PRIu64 "d", held / 86400);
 }
 
+static void print_end(uint64_t expires)
+{
+	const uint64_t now = (uint64_t)time(NULL);
+	time_t end = (time_t)expires;
+	char text[24];
+	struct tm tm;
+
+	if (localtime_r(&end, &tm) && strftime(text, sizeof(text), "%F %H:%M:%S", &tm))
+		printf("       %s at %s\n", expires > now ? "ends" : "was to end", text);
+}
+
+/* Who keeps a stuck one, as far as the caller may see that. */
+static void print_holders(uint32_t group)
+{
+	struct holder holders[4];
+	size_t n = holders_find(group, holders, ARRAY_SIZE(holders));
+
+	for (size_t i = 0; i < n && i < ARRAY_SIZE(holders); i++)
+		printf("       held by pid %d (%s) of %s\n", holders[i].pid, holders[i].command,
+		       holders[i].user);
+}
+
 static void add_json(struct json_object *array, const struct gpubroker_lease *lease)
 {
 	struct json_object *o = json_object_new_object(), *devices = json_object_new_array();
@@ -54,6 +77,9 @@ static void add_json(struct json_object *array, const struct gpubroker_lease *le
 	json_object_object_add(o, "since", json_object_new_int64((int64_t)lease->since));
 	json_object_object_add(o, "reason",
 			       lease->reason[0] ? json_object_new_string(lease->reason) : NULL);
+	json_object_object_add(
+		o, "stuck_since",
+		lease->stuck_since ? json_object_new_int64((int64_t)lease->stuck_since) : NULL);
 	json_object_object_add(o, "rule",
 			       lease->rule[0] ? json_object_new_string(lease->rule) : NULL);
 	json_object_object_add(o, "allowed", json_object_new_boolean(lease->allowed));
@@ -87,10 +113,14 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	putchar('\n');
 	if (!lease->allowed)
 		puts("       the policy in force would not grant this lease; it goes on until it ends");
+	if (lease->expires)
+		print_end(lease->expires);
 	if (lease->reason[0]) {
-		fputs("       ", stdout);
+		held_text(lease->stuck_since, held);
+		printf("       stuck for %s: ", held);
 		cli_print_text(stdout, lease->reason, -1);
 		putchar('\n');
+		print_holders(lease->iommu_group);
 	}
 	return 0;
 }
@@ -126,7 +156,9 @@ int cli_leases(const struct cli *cli, int argc, char **argv)
 		r = cli_failed(cli, handle, r);
 	} else {
 		if (json)
-			puts(json_object_to_json_string_ext(output.array, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+			puts(json_object_to_json_string_ext(
+				output.array,
+				JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
 		else if (!output.n && cli_columns(stdout))
 			puts("Nothing is lent.");
 		r = cli_finish_output();

@@ -45,6 +45,8 @@ union answer {
 	struct message_step step;
 	struct message_grant grant;
 	struct message_refusal refusal;
+	struct message_queued queued;
+	struct message_event event;
 };
 
 static size_t answer_size(uint32_t type)
@@ -64,6 +66,10 @@ static size_t answer_size(uint32_t type)
 		return sizeof(struct message_grant);
 	case MESSAGE_REFUSAL:
 		return sizeof(struct message_refusal);
+	case MESSAGE_QUEUED:
+		return sizeof(struct message_queued);
+	case MESSAGE_EVENT:
+		return sizeof(struct message_event);
 	default:
 		return 0;
 	}
@@ -292,6 +298,7 @@ static int tell_lease(const struct message_lease *m, gpubroker_lease_func func, 
 		pci_address_format(&m->functions[i], addresses[i]);
 	lease.allowed = m->allowed;
 	lease.expires = m->expires;
+	lease.stuck_since = m->stuck_since;
 	COPY_TEXT(lease.reason, m->reason);
 	COPY_TEXT(lease.rule, m->rule);
 	return func(userdata, &lease);
@@ -330,6 +337,92 @@ int gpubroker_list(struct gpubroker *handle, gpubroker_device_func func, void *u
 int gpubroker_leases(struct gpubroker *handle, gpubroker_lease_func func, void *userdata)
 {
 	return list(handle, MESSAGE_LEASES, NULL, func, userdata);
+}
+
+static int tell_event(const struct message_event *m, gpubroker_event_func func, void *userdata)
+{
+	struct gpubroker_event event = {
+		.kind = (enum gpubroker_event_kind)m->event,
+		.time = m->time,
+		.lease = m->lease,
+		.state = (enum gpubroker_lease_state)m->state,
+		.uid = m->uid,
+		.pid = m->pid,
+		.iommu_group = m->group,
+		.ends = m->ends,
+		.lost = m->lost,
+	};
+
+	pci_address_format(&m->address, event.address);
+	COPY_TEXT(event.reason, m->reason);
+	return func(userdata, &event);
+}
+
+int gpubroker_watch(struct gpubroker *handle, gpubroker_event_func func, void *userdata)
+{
+	const struct message_plain request = { .type = MESSAGE_WATCH };
+	int r = send_request(handle, &request, sizeof(request));
+	union answer answer;
+
+	while (!r) {
+		r = receive_wait(handle, &answer);
+		if (r)
+			return r;
+		if (answer.type == MESSAGE_REFUSAL)
+			return refused(handle, &answer.refusal);
+		if (answer.type != MESSAGE_EVENT)
+			return -EPROTO;
+		r = tell_event(&answer.event, func, userdata);
+	}
+	return r;
+}
+
+/* ---- ending leases ---- */
+
+static int ask(struct gpubroker *handle, const void *request, size_t size)
+{
+	union answer answer;
+	int r = send_request(handle, request, size);
+
+	if (!r)
+		r = receive_wait(handle, &answer);
+	if (r)
+		return r;
+	if (answer.type == MESSAGE_REFUSAL)
+		return refused(handle, &answer.refusal);
+	return answer.type == MESSAGE_END ? 0 : -EPROTO;
+}
+
+int gpubroker_release(struct gpubroker *handle, uint64_t lease)
+{
+	const struct message_release request = { .type = MESSAGE_RELEASE, .lease = lease };
+
+	return ask(handle, &request, sizeof(request));
+}
+
+int gpubroker_revoke(struct gpubroker *handle, uint64_t lease, uint64_t after)
+{
+	const struct message_release request = {
+		.type = MESSAGE_RELEASE,
+		.flags = RELEASE_REVOKE,
+		.lease = lease,
+		.after = after,
+	};
+
+	return ask(handle, &request, sizeof(request));
+}
+
+int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_address[20])
+{
+	struct message_restore request = { .type = MESSAGE_RESTORE };
+	int r;
+
+	if (pci_address_parse(device, &request.address))
+		return -EINVAL;
+	r = ask(handle, &request, sizeof(request));
+	if (!r)
+		pci_address_format(&request.address, ret_address);
+	return r;
 }
 
 /* ---- claiming ---- */
@@ -410,7 +503,14 @@ int gpubroker_claim_add(struct gpubroker_claim *claim, const char *device)
 
 void gpubroker_claim_set_force(struct gpubroker_claim *claim, bool force)
 {
-	claim->request.flags = force ? CLAIM_FORCE : 0;
+	claim->request.flags &= ~(uint32_t)CLAIM_FORCE;
+	claim->request.flags |= force ? CLAIM_FORCE : 0;
+}
+
+void gpubroker_claim_set_wait(struct gpubroker_claim *claim, bool wait)
+{
+	claim->request.flags &= ~(uint32_t)CLAIM_WAIT;
+	claim->request.flags |= wait ? CLAIM_WAIT : 0;
 }
 
 void gpubroker_claim_set_memlock(struct gpubroker_claim *claim, uint64_t bytes)
@@ -456,6 +556,22 @@ static void tell_step(const struct message_step *m, gpubroker_progress_func func
 		func(userdata, &progress);
 }
 
+static void tell_place(const struct message_queued *m, gpubroker_progress_func func, void *userdata)
+{
+	struct gpubroker_progress progress = {
+		.step = GPUBROKER_STEP_WAIT,
+		.index = m->place,
+		.lease = m->lease,
+		.holder_uid = m->holder_uid,
+		.holder_pid = m->holder_pid,
+		.ends = m->ends,
+	};
+
+	pci_address_format(&m->address, progress.address);
+	if (func)
+		func(userdata, &progress);
+}
+
 int gpubroker_claim_continue(struct gpubroker *handle, struct gpubroker_claim *claim,
 			     gpubroker_progress_func progress, void *userdata)
 {
@@ -470,9 +586,12 @@ int gpubroker_claim_continue(struct gpubroker *handle, struct gpubroker_claim *c
 			fd_close(fds[--n_fds]);
 		if (answer.type == MESSAGE_REFUSAL)
 			return refused(handle, &answer.refusal);
-		if (answer.type != MESSAGE_STEP)
+		if (answer.type == MESSAGE_QUEUED)
+			tell_place(&answer.queued, progress, userdata);
+		else if (answer.type == MESSAGE_STEP)
+			tell_step(&answer.step, progress, userdata);
+		else
 			return -EPROTO;
-		tell_step(&answer.step, progress, userdata);
 	}
 	return r;
 }

@@ -15,8 +15,14 @@
  *   leases                            ->
  *                                     <-  lease ... lease, end
  *   claim                             ->
- *                                     <-  step ..., then grant with a descriptor per group,
- *                                         or refusal; steps are dropped when nobody reads them
+ *                                     <-  queued ... (if it may wait), step ..., then grant with
+ *                                         a descriptor per group, or refusal; queued and step
+ *                                         are dropped when nobody reads them
+ *   release, restore                  ->
+ *                                     <-  end: it is begun; or refusal
+ *   watch                             ->
+ *                                     <-  event ..., until the client goes; what is not read in
+ *                                         time is counted in the next one
  *
  * No uid, pid or path is in a request: who asks is what the kernel said when the socket was
  * connected (SO_PEERCRED, SO_PEERGROUPS). Only the daemon sends descriptors.
@@ -41,6 +47,9 @@ enum message_type {
 	MESSAGE_LIST,
 	MESSAGE_LEASES,
 	MESSAGE_CLAIM,
+	MESSAGE_RELEASE,
+	MESSAGE_RESTORE,
+	MESSAGE_WATCH,
 	/* answers */
 	MESSAGE_WELCOME = 101,
 	MESSAGE_DEVICE,
@@ -49,6 +58,8 @@ enum message_type {
 	MESSAGE_STEP,
 	MESSAGE_GRANT,
 	MESSAGE_REFUSAL,
+	MESSAGE_QUEUED,
+	MESSAGE_EVENT,
 };
 
 struct message_hello { /* also the welcome */
@@ -56,7 +67,7 @@ struct message_hello { /* also the welcome */
 	uint32_t version;
 };
 
-struct message_plain { /* list, leases, end */
+struct message_plain { /* list, leases, watch, end */
 	uint32_t type;
 	uint32_t reserved;
 };
@@ -77,6 +88,7 @@ struct selector {
 
 enum claim_flags {
 	CLAIM_FORCE = 1 << 0, /* the boot VGA too, where a rule has boot-vga */
+	CLAIM_WAIT = 1 << 1,  /* rather wait in the queue than be refused as busy */
 };
 
 struct message_claim {
@@ -86,6 +98,23 @@ struct message_claim {
 	uint32_t n_selectors;
 	uint32_t reserved;
 	struct selector selectors[PROTOCOL_SELECTORS_MAX];
+};
+
+enum release_flags {
+	RELEASE_REVOKE = 1 << 0, /* root's: whoever has it */
+};
+
+struct message_release { /* the lease's end, before its holder lets go */
+	uint32_t type;
+	uint32_t flags;
+	uint64_t lease;
+	uint64_t after; /* seconds from now, only to revoke */
+};
+
+struct message_restore { /* root's: a function, with its group, goes to its host driver */
+	uint32_t type;
+	uint32_t reserved;
+	struct pci_address address;
 };
 
 struct message_device {
@@ -117,6 +146,7 @@ struct message_lease {
 	uint64_t expires; /* seconds since the epoch, 0: never */
 	uint32_t allowed; /* by the policy now in force */
 	uint32_t reserved;
+	uint64_t stuck_since; /* seconds since the epoch, 0: it is not stuck */
 	char rule[288];
 };
 
@@ -156,9 +186,34 @@ struct message_refusal {
 	int32_t error; /* a kernel's errno, positive, or 0 */
 	uint64_t since;
 	uint64_t lease;
-	uint64_t limit; /* memlock: what the rule grants; limit: how many leases */
+	uint64_t limit;			/* memlock: what the rule grants; limit: how many leases */
 	char name[PROTOCOL_NAME_MAX];	/* the policy name asked for */
 	char driver[PROTOCOL_NAME_MAX]; /* the driver in the way */
 	char detail[96];		/* "drivers_probe", "network interface enp3s0 is up" */
 	char rule[288];			/* "/etc/gpubroker/policy.d/10-lab.policy:7" */
+};
+
+struct message_queued {
+	uint32_t type;
+	uint32_t place;	     /* from 1, among those who wait for the same */
+	uint32_t holder_uid; /* of one of the leases in the way */
+	uint32_t holder_pid;
+	uint64_t lease;
+	uint64_t ends; /* when it is this one's turn at the latest, 0: nobody knows */
+	struct pci_address address;
+};
+
+struct message_event {
+	uint32_t type;
+	uint32_t event; /* enum gpubroker_event_kind */
+	uint64_t lease; /* 0: of no lease */
+	uint64_t time;	/* seconds since the epoch */
+	uint64_t ends;	/* likewise, 0: never */
+	uint32_t group;
+	uint32_t uid, pid; /* who claimed */
+	uint32_t state;	   /* enum gpubroker_lease_state */
+	uint32_t lost;	   /* events before this one that were not read in time */
+	uint32_t has_address;
+	struct pci_address address;
+	char reason[128];
 };

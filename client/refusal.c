@@ -116,18 +116,34 @@ static void format(const struct message_refusal *r, const struct refusal_names *
 				what);
 			return;
 		}
+		if (!strncmp(r->detail, "promised", sizeof(r->detail))) {
+			snprintf(out, size,
+				 "%s is promised to somebody who waits for it; add --wait to join "
+				 "the queue",
+				 what);
+			return;
+		}
+		if (!strncmp(r->detail, "leased", sizeof(r->detail))) {
+			snprintf(out, size,
+				 "%s is leased to %s; 'gpubroker revoke %" PRIu64
+				 "' asks for it back",
+				 what, holder_of(r, names).text, r->lease);
+			return;
+		}
 		snprintf(out, size,
-			 "%s is %s %s; try again when it is free, see 'gpubroker leases'", what,
-			 r->detail[0] ? "on its way back to the host from" : "leased to",
+			 "%s is %s %s; try again when it is free, see 'gpubroker leases', or wait "
+			 "for it with --wait",
+			 what, r->detail[0] ? "on its way back to the host from" : "leased to",
 			 holder_of(r, names).text);
 		return;
 	case GPUBROKER_REFUSED_STUCK:
-		snprintf(out, size,
-			 "%s is stuck (%.*s): the kernel has not finished with it, so nobody can have "
-			 "it; %s",
-			 what, detail_max, r->detail,
-			 r->lease ? "'gpubroker leases' shows since when"
-				  : "'journalctl -u gpubroker' shows the administrator since when");
+		snprintf(
+			out, size,
+			"%s is stuck (%.*s): the kernel has not finished with it, so nobody can have "
+			"it; %s",
+			what, detail_max, r->detail,
+			r->lease ? "'gpubroker leases' shows since when"
+				 : "'journalctl -u gpubroker' shows the administrator since when");
 		return;
 	case GPUBROKER_REFUSED_NO_DEVICE:
 		snprintf(
@@ -210,6 +226,28 @@ static void format(const struct message_refusal *r, const struct refusal_names *
 		snprintf(
 			out, size,
 			"the broker speaks another version of the protocol; restart it after the upgrade");
+		return;
+	case GPUBROKER_REFUSED_NO_LEASE:
+		snprintf(out, size,
+			 "there is no lease %" PRIu64 "; 'gpubroker leases' shows those there are",
+			 r->lease);
+		return;
+	case GPUBROKER_REFUSED_NOT_YOURS:
+		if (r->lease)
+			snprintf(out, size,
+				 "lease %" PRIu64
+				 " is another user's; only that user and root can release it",
+				 r->lease);
+		else
+			snprintf(out, size, "only root can %.*s", detail_max, r->detail);
+		return;
+	case GPUBROKER_REFUSED_NO_RESET:
+		snprintf(
+			out, size,
+			"the rule for %s requires a reset between two users (%.*s), and the kernel "
+			"has no way to reset %s; the administrator can allow it without "
+			"require-reset",
+			what, (int)sizeof(r->rule) - 1, r->rule, r->has_other ? other : what);
 		return;
 	case GPUBROKER_REFUSED_LIMIT:
 		snprintf(out, size,

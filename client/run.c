@@ -17,17 +17,51 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pwd.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define GROUPS_MAX 16
+
+/* How to say a place: "1st". */
+static const char *ordinal(uint32_t n)
+{
+	if (n % 100 / 10 == 1)
+		return "th";
+	return n % 10 == 1 ? "st" : n % 10 == 2 ? "nd" : n % 10 == 3 ? "rd" : "th";
+}
+
+static void print_place(const struct gpubroker_progress *p)
+{
+	const struct passwd *user = getpwuid((uid_t)p->holder_uid);
+	time_t ends = (time_t)p->ends;
+	char until[48] = "", uid[16];
+	struct tm tm;
+
+	if (p->ends && localtime_r(&ends, &tm))
+		strftime(until, sizeof(until), ", until %H:%M:%S at the latest", &tm);
+	snprintf(uid, sizeof(uid), "%" PRIu32, p->holder_uid);
+	if (p->lease)
+		fprintf(stderr,
+			"waiting, %" PRIu32 "%s in the queue: %s is leased to %s (pid %" PRIu32
+			", lease %" PRIu64 ")%s\n",
+			p->index, ordinal(p->index), p->address, user ? user->pw_name : uid,
+			p->holder_pid, p->lease, until);
+	else
+		fprintf(stderr, "waiting, %" PRIu32 "%s in the queue\n", p->index,
+			ordinal(p->index));
+}
 
 static void on_progress(void *userdata, const struct gpubroker_progress *p)
 {
 	(void)userdata;
 	switch (p->step) {
+	case GPUBROKER_STEP_WAIT:
+		print_place(p);
+		break;
 	case GPUBROKER_STEP_BIND:
 		fprintf(stderr, "%s: binding %" PRIu32 " of %" PRIu32 " to its VFIO driver\n",
 			p->address, p->index, p->total);
@@ -180,10 +214,11 @@ static int add_device(struct gpubroker_claim *claim, const char *device)
 }
 
 /* Parses the options into the claim. 0 with optind at COMMAND, or an exit status. */
-static int parse(int argc, char **argv, struct gpubroker_claim *claim)
+static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t *ret_wait)
 {
 	static const struct option options[] = {
 		{ "gpu", required_argument, NULL, 'g' },
+		{ "wait", optional_argument, NULL, 'w' },
 		{ "force", no_argument, NULL, 'f' },
 		{ "memlock", required_argument, NULL, 'm' },
 		{ NULL, 0, NULL, 0 },
@@ -213,6 +248,16 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim)
 			}
 			gpubroker_claim_set_memlock(claim, bytes);
 			break;
+		case 'w':
+			gpubroker_claim_set_wait(claim, true);
+			*ret_wait = 0;
+			if (optarg && !cli_parse_time(optarg, ret_wait)) {
+				cli_error(
+					"--wait=%s: that is no time; give it as 30s, 10m or 1h30m",
+					optarg);
+				return EXIT_USAGE_;
+			}
+			break;
 		default:
 			return EXIT_USAGE_;
 		}
@@ -225,10 +270,42 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim)
 	return any ? add_device(claim, "any") : 0;
 }
 
+/* gpubroker_claim_run(), for at most so many seconds; 0: without an end. -ETIMEDOUT. */
+static int claim_within(struct gpubroker *handle, struct gpubroker_claim *claim, uint64_t seconds)
+{
+	gpubroker_progress_func progress = cli_columns(stderr) ? on_progress : NULL;
+	struct pollfd p = { .fd = gpubroker_fd(handle), .events = POLLIN };
+	struct timespec now, end;
+	int r;
+
+	if (!seconds)
+		return gpubroker_claim_run(handle, claim, progress, NULL);
+	clock_gettime(CLOCK_BOOTTIME, &end);
+	end.tv_sec += (time_t)seconds;
+	r = gpubroker_claim_start(handle, claim);
+	while (!r) {
+		int64_t left;
+
+		r = gpubroker_claim_continue(handle, claim, progress, NULL);
+		if (r != -EAGAIN)
+			return r;
+		clock_gettime(CLOCK_BOOTTIME, &now);
+		left = (int64_t)(end.tv_sec - now.tv_sec) * 1000 +
+		       (end.tv_nsec - now.tv_nsec) / 1000000;
+		if (left <= 0)
+			return -ETIMEDOUT;
+		r = poll(&p, 1, left < INT32_MAX ? (int)left : INT32_MAX) < 0 && errno != EINTR
+			    ? -errno
+			    : 0;
+	}
+	return r;
+}
+
 int cli_run(const struct cli *cli, int argc, char **argv)
 {
 	struct gpubroker_claim *claim;
 	struct gpubroker *handle = NULL;
+	uint64_t wait = 0; /* seconds, 0: for ever */
 	int r;
 
 	r = gpubroker_claim_new(&claim);
@@ -236,7 +313,7 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 		cli_error("%s", strerror(-r));
 		return EXIT_SOFTWARE;
 	}
-	r = parse(argc, argv, claim);
+	r = parse(argc, argv, claim, &wait);
 	if (r)
 		goto out;
 	argv += optind;
@@ -250,7 +327,13 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	r = cli_open(cli, &handle);
 	if (r)
 		goto out;
-	r = gpubroker_claim_run(handle, claim, cli_columns(stderr) ? on_progress : NULL, NULL);
+	r = claim_within(handle, claim, wait);
+	if (r == -ETIMEDOUT) {
+		cli_error("it was not free within the time; nothing was claimed, and the place in "
+			  "the queue is given up; 'gpubroker leases' shows who has what");
+		r = EXIT_BUSY;
+		goto out;
+	}
 	if (r) {
 		r = cli_failed(cli, handle, r);
 		goto out;

@@ -3,7 +3,9 @@
  * Eyes in /sys: reads the few facts that decide a lending, for the core before it acts and for
  * gpubroker(1) when it explains. It must never write, never follow a path out of /sys (openat2 with
  * RESOLVE_BENEATH and without mounts and magic links), and what it reads is copied into fixed sizes
- * or refused.
+ * or refused. It must never wait: no attribute is read here for which the kernel takes the device's
+ * lock (driver_override, sriov_numvfs, and in some versions uevent), since a driver that hangs in its
+ * probe or remove holds that.
  */
 #include "config.h"
 
@@ -13,6 +15,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
 #include <net/if.h>
 #include <stdarg.h>
@@ -204,7 +207,7 @@ static int find_below(int sys, const char *class, const char *component,
 static int read_in_use(int sys, const struct pci_address *address, char *out, size_t size)
 {
 	char text[PCI_ADDRESS_TEXT], component[PCI_ADDRESS_TEXT + 2], name[64];
-	uint32_t vfs;
+	cleanup_fd int dir = -1;
 	int r;
 
 	snprintf(component, sizeof(component), "/%s/", pci_address_format(address, text));
@@ -218,8 +221,10 @@ static int read_in_use(int sys, const struct pci_address *address, char *out, si
 		snprintf(out, size, "disk %s is on it", name);
 	if (r)
 		return r < 0 ? r : 0;
-	if (!read_number(sys, address, "sriov_numvfs", 10, &vfs) && vfs)
-		snprintf(out, size, "it has %u virtual functions", (unsigned)vfs);
+	/* Not sriov_numvfs: reading it takes the device's lock. */
+	dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
+	if (dir >= 0 && !link_name(dir, "virtfn0", name, sizeof(name)))
+		strcpy(out, "it has virtual functions");
 	return 0;
 }
 
@@ -308,16 +313,12 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 	    (r = read_number(sys, address, "subsystem_device", 16, &subsystem_device)) ||
 	    (r = read_number(sys, address, "class", 16, &f.class_code)) ||
 	    (r = group_number(dir, &f.iommu_group)) ||
-	    (r = driver_of(dir, f.driver, sizeof(f.driver))) ||
-	    (r = read_text(sysfs_function_open(sys, address, O_RDONLY, "driver_override"),
-			   f.override, sizeof(f.override))))
+	    (r = driver_of(dir, f.driver, sizeof(f.driver))))
 		return r;
 	f.vendor = (uint16_t)vendor;
 	f.device = (uint16_t)device;
 	f.subsystem_vendor = (uint16_t)subsystem_vendor;
 	f.subsystem_device = (uint16_t)subsystem_device;
-	if (!strcmp(f.override, "(null)")) /* how the kernel prints none */
-		f.override[0] = '\0';
 	/* Only display controllers have the attribute. */
 	f.boot_vga = !read_number(sys, address, "boot_vga", 10, &boot_vga) && boot_vga;
 	read_path(sys, address, f.path, sizeof(f.path));
@@ -402,4 +403,31 @@ int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
 			r = add_member(sys, entry->d_name, ret_view);
 	closedir(dir);
 	return r;
+}
+
+int sysfs_groups(int sys, uint32_t *ret_groups, size_t max)
+{
+	int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "kernel/iommu_groups"), n = 0;
+	struct dirent *entry;
+	DIR *dir;
+
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	dir = fdopendir(fd);
+	if (!dir) {
+		fd_close(fd);
+		return -ENOMEM;
+	}
+	while ((entry = readdir(dir)) && n < INT_MAX) {
+		char *end;
+		unsigned long group = strtoul(entry->d_name, &end, 10);
+
+		if (*end || end == entry->d_name || group >= NO_GROUP)
+			continue;
+		if ((size_t)n < max)
+			ret_groups[n] = (uint32_t)group;
+		n++;
+	}
+	closedir(dir);
+	return n;
 }

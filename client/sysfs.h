@@ -23,5 +23,7 @@ int sysfs_function_open(int sys, const struct pci_address *address, uint64_t fla
 int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_group);
 /* A whole group. -ENODEV: no such group. */
 int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view);
+/* The groups that there are, in any order, at most `max`; how many there are, or -errno. */
+int sysfs_groups(int sys, uint32_t *ret_groups, size_t max);
 /* One function. -ENODEV: no such function. */
 int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function);

@@ -248,7 +248,10 @@ static void test_sizes(void)
 		MESSAGE_LIST,
 		MESSAGE_LEASES,
 		MESSAGE_CLAIM,
-		MESSAGE_CLAIM + 1,
+		MESSAGE_RELEASE,
+		MESSAGE_RESTORE,
+		MESSAGE_WATCH,
+		MESSAGE_WATCH + 1,
 		MESSAGE_WELCOME,
 		MESSAGE_DEVICE,
 		MESSAGE_LEASE,
@@ -278,6 +281,12 @@ static void test_sizes(void)
 					right = sizeof(struct message_plain);
 				else if (greeted && types[i] == MESSAGE_CLAIM)
 					right = sizeof(struct message_claim);
+				else if (greeted && types[i] == MESSAGE_RELEASE)
+					right = sizeof(struct message_release);
+				else if (greeted && types[i] == MESSAGE_RESTORE)
+					right = sizeof(struct message_restore);
+				else if (greeted && types[i] == MESSAGE_WATCH)
+					right = sizeof(struct message_plain);
 				say(fd, packet, size);
 				turn(2);
 				dropped = !broker.n_peers;
@@ -289,7 +298,7 @@ static void test_sizes(void)
 				hang_up(fd);
 			}
 		}
-		tap_ok(!wrong && taken == (types[i] >= MESSAGE_HELLO && types[i] <= MESSAGE_CLAIM),
+		tap_ok(!wrong && taken == (types[i] >= MESSAGE_HELLO && types[i] <= MESSAGE_WATCH),
 		       "type %u: every size from 0 to 1300 but the right one drops the peer (%u wrong, last %zu)",
 		       (unsigned)types[i], wrong, where);
 	}
@@ -298,7 +307,7 @@ static void test_sizes(void)
 
 static void spoil_flags(struct message_claim *c)
 {
-	c->flags = 2;
+	c->flags = 4;
 }
 static void spoil_all_flags(struct message_claim *c)
 {

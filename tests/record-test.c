@@ -19,7 +19,10 @@ static const char sample_text[] = "gpubroker lease 1\n"
 				  "pid 4711\n"
 				  "since 1790000000\n"
 				  "rule /etc/gpubroker/policy.d/10-lab.policy:7\n"
+				  "stuck 1790000100 0000:01:00.0: unbind: has not come back\n"
 				  "lifetime 3600\n"
+				  "ends 1790003600\n"
+				  "require-reset 1\n"
 				  "group-id 44\n"
 				  "group-id 109\n"
 				  "function 0000:01:00.0 1234 1111\n"
@@ -37,7 +40,12 @@ static const struct lease sample = {
 	.gid = 1001,
 	.pid = 4711,
 	.since = 1790000000,
-	.terms = { .rule = "/etc/gpubroker/policy.d/10-lab.policy:7", .lifetime = 3600 },
+	.ends = 1790003600,
+	.stuck_since = 1790000100,
+	.reason = "0000:01:00.0: unbind: has not come back",
+	.terms = { .rule = "/etc/gpubroker/policy.d/10-lab.policy:7",
+		   .lifetime = 3600,
+		   .require_reset = true },
 	.n_gids = 2,
 	.gids = { 44, 109 },
 	.n_functions = 2,
@@ -70,6 +78,8 @@ static bool same(const struct lease *a, const struct lease *b)
 {
 	if (a->id != b->id || a->group != b->group || a->uid != b->uid || a->pid != b->pid ||
 	    a->since != b->since || a->n_functions != b->n_functions || a->gid != b->gid ||
+	    a->ends != b->ends || a->stuck_since != b->stuck_since ||
+	    strcmp(a->reason, b->reason) != 0 || a->terms.require_reset != b->terms.require_reset ||
 	    a->terms.lifetime != b->terms.lifetime || strcmp(a->terms.rule, b->terms.rule) != 0 ||
 	    a->n_gids != b->n_gids || memcmp(a->gids, b->gids, a->n_gids * sizeof(a->gids[0])) != 0)
 		return false;
@@ -93,11 +103,15 @@ static void largest(struct lease *lease)
 		.pid = UINT32_MAX,
 		.gid = UINT32_MAX,
 		.since = UINT64_MAX,
+		.ends = UINT64_MAX,
+		.stuck_since = UINT64_MAX,
 		.terms.lifetime = UINT32_MAX,
+		.terms.require_reset = true,
 		.n_gids = LEASE_GIDS_MAX,
 		.n_functions = PROTOCOL_FUNCTIONS_MAX,
 	};
 	memset(lease->terms.rule, 'r', sizeof(lease->terms.rule) - 1);
+	memset(lease->reason, 'w', sizeof(lease->reason) - 1);
 	memset(lease->gids, 0xff, sizeof(lease->gids));
 	for (size_t i = 0; i < lease->n_functions; i++) {
 		struct lease_function *f = &lease->functions[i];
@@ -167,12 +181,13 @@ static void test_format_hostile(void)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
-		struct lease lease[3] = { sample, sample, sample };
+		struct lease lease[4] = { sample, sample, sample, sample };
 		bool good = true;
 
 		strcpy(lease[0].terms.rule, values[i]);
 		strcpy(lease[1].functions[0].driver, values[i]);
 		strcpy(lease[2].functions[1].override, values[i]);
+		strcpy(lease[3].reason, values[i]);
 		for (size_t k = 0; k < ARRAY_SIZE(lease); k++) {
 			struct lease back = { 0 };
 			char text[RECORD_MAX];
@@ -352,6 +367,13 @@ static const struct {
 	{ "lifetime 3600", "lifetime 4294967296" },
 	{ "lifetime 3600", "lifetime +3600" },
 	{ "lifetime 3600", "lifetime 3600s" },
+	{ "ends 1790003600", "ends 18446744073709551616" },
+	{ "ends 1790003600", "ends never" },
+	{ "require-reset 1", "require-reset 2" },
+	{ "require-reset 1", "require-reset yes" },
+	{ "stuck 1790000100 ", "stuck 1790000100" },
+	{ "stuck 1790000100", "stuck 0" },
+	{ "stuck 1790000100", "stuck -1" },
 	{ "rule /etc", "rule\n/etc" },
 	{ "rule /etc",
 	  "rule /a:1\nlifetime 0\nfunction 0000:99:00.0 1234 1111\ndriver x\noverride \n/etc" },
@@ -467,7 +489,7 @@ static struct found look(int dir)
 {
 	struct found found = { 0 };
 
-	need(!record_each(dir, on_found, &found));
+	need(!record_each(dir, false, on_found, &found));
 	return found;
 }
 
@@ -641,7 +663,7 @@ int main(void)
 	test_write_fails(dir);
 	test_each(dir);
 	test_aside(dir);
-	tap_ok(record_each(-1, on_found, NULL) == -EBADF,
+	tap_ok(record_each(-1, false, on_found, NULL) == -EBADF,
 	       "no directory to look in: the error is passed up");
 	tap_ok(open_descriptors() == before, "and no descriptor was left open");
 	return tap_done();

@@ -15,9 +15,9 @@
 #define REASONS (GPUBROKER_REFUSED_LIMIT + 1) /* and one that does not exist */
 
 static const char *const reasons[] = {
-	"0",	    "policy",	  "busy",     "stuck",	"no-device", "no-name",
-	"no-group", "not-viable", "boot-vga", "in-use", "memlock",   "quota",
-	"failed",   "not-ready",  "version",  "limit",	"unknown",
+	"0",	      "policy",	  "busy",     "stuck",	   "no-device", "no-name", "no-group",
+	"not-viable", "boot-vga", "in-use",   "memlock",   "quota",	"failed",  "not-ready",
+	"version",    "limit",	  "no-lease", "not-yours", "no-reset",	"unknown",
 };
 
 static void alice(uint32_t uid, char *out, size_t size)
@@ -72,7 +72,8 @@ static bool is_sentence(const char *text)
 static bool is_about_device(uint32_t reason)
 {
 	return reason != GPUBROKER_REFUSED_QUOTA && reason != GPUBROKER_REFUSED_NOT_READY &&
-	       reason != GPUBROKER_REFUSED_VERSION;
+	       reason != GPUBROKER_REFUSED_VERSION && reason != GPUBROKER_REFUSED_NO_LEASE &&
+	       reason != GPUBROKER_REFUSED_NOT_YOURS;
 }
 
 static void fill(struct message_refusal *m)
@@ -104,7 +105,9 @@ static void test_named(void)
 				strcpy(m.detail,
 				       "disk sda is on it"); /* these always come with one */
 			if (reason == GPUBROKER_REFUSED_MEMLOCK ||
-			    reason == GPUBROKER_REFUSED_LIMIT)
+			    reason == GPUBROKER_REFUSED_LIMIT ||
+			    reason == GPUBROKER_REFUSED_NOT_YOURS ||
+			    reason == GPUBROKER_REFUSED_NO_RESET)
 				fill(&m);
 			plain = is_sentence(format(&m, alice));
 			tap_ok(plain, "%s, %s: a sentence without a device: %s", reasons[reason],

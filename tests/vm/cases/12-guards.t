@@ -81,6 +81,7 @@ kill $holder
 wait $holder
 ok 'it is back when its holder is killed' wait_for 20 has_driver $gpu2 bochs-drm
 wait_for 20 has_driver $gpu bochs-drm
+wait_for 20 no_records
 
 # A failure in the middle: root holds the second group open, so that opening it fails.
 echo vfio-pci >/sys/bus/pci/devices/$gpu2/driver_override

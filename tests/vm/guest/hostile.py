@@ -90,7 +90,7 @@ def busy():
 
 
 def claims():
-    for request in (claim(n=0), claim(n=17), claim(flags=2), claim(kind=0), claim(kind=5),
+    for request in (claim(n=0), claim(n=17), claim(flags=4), claim(kind=0), claim(kind=5),
                     claim(reserved=1), claim(address=(0, 1, 32, 0, 0)), claim(address=(0, 1, 0, 8, 0)),
                     claim(address=(0, 1, 0, 0, 1)), claim(kind=3, name=b"a" * 32)):
         s = connect()

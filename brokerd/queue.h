@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* The queue of claims that would rather wait than be refused as busy. */
+#pragma once
+
+#include "brokerd/daemon.h"
+
+#define WANTED_MAX 64
+
+/* The groups that a claim could have had, were they free. */
+struct wanted {
+	size_t n;
+	uint32_t groups[WANTED_MAX];
+};
+
+struct waiting {
+	TAILQ_ENTRY(waiting) link;
+	struct peer *peer;
+	struct message_claim request;
+	struct wanted wanted;
+	struct message_queued told; /* as the peer was last told */
+};
+
+void wanted_add(struct wanted *wanted, uint32_t group);
+
+/*
+ * Is the group wanted by somebody who waits and came before `before`? NULL: before one who comes
+ * now.
+ */
+bool queue_holds(const struct daemon *daemon, const struct waiting *before, uint32_t group);
+
+/* Puts a peer's claim at the end, and tells it its place. 0 or -ENOMEM. */
+int queue_add(struct peer *peer, const struct message_claim *request, const struct wanted *wanted);
+/* The peer is gone, or has what it wanted. */
+void queue_leave(struct peer *peer);
+
+/* Something may be free: everybody who waits is looked at in the loop's next turn. */
+void queue_look(struct daemon *daemon);
+/* That turn. */
+void queue_run(struct daemon *daemon);

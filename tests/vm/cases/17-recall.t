@@ -1,0 +1,114 @@
+#!/bin/bash
+# A lease ends before its holder lets go: released by its owner, revoked by root, its rule's time up,
+# with a warning before; and the one who does not let go is named.
+. ./lib.sh
+
+events=/tmp/events
+capture gpubroker release 1
+is $status 66 'a lease that is not there cannot be released'
+like "$stderr" 'there is no lease 1' '... and the answer says so'
+
+# hold USER FILE yields|keeps: a lease on gpu2 by a program that uses VFIO as QEMU does.
+hold() {
+	rm -f "$2"
+	run_as "$1" gpubroker run --gpu 02:00.0 -- /tests/holder $gpu2 "$2" "$3" 2>"$2.err" &
+	holder=$!
+	wait_for 20 grep -q has "$2" || diag "$(cat "$2.err")"
+}
+lease_of() { gpubroker leases --json | python3 -c 'import json,sys; print(*[l["id"] for l in json.load(sys.stdin)])'; }
+back() {
+	ok "$1: the GPU is back on its driver" wait_for 20 has_driver $gpu2 bochs-drm
+	ok "$1: no record is left" wait_for 10 no_records
+}
+
+run_as bob gpubroker watch --json >$events &
+watcher=$!
+run_as bob gpubroker watch >$events.text &
+watcher2=$!
+
+hold alice /tmp/h1 yields
+id=$(lease_of)
+capture run_as bob gpubroker release "$id"
+is $status 77 "another user's lease cannot be released"
+like "$stderr" "lease $id is another user's; only that user and root can release it" '... and why'
+capture run_as alice gpubroker revoke "$id"
+is $status 77 'revoking is for root'
+like "$stderr" "only root can revoke a lease; 'gpubroker release' ends one of your own" '... and what helps'
+ok 'the lease goes on' kill -0 $holder
+ok 'the owner releases it' run_as alice gpubroker release "$id"
+is "$(cat /tmp/h1)" $'has\nasked' '... which asked the holder, who let go'
+back 'released'
+wait $holder
+
+hold alice /tmp/h2 yields
+ok 'root revokes a lease' gpubroker revoke "$(lease_of)"
+like "$(cat /tmp/h2)" asked '... and the holder was asked'
+back 'revoked'
+wait $holder
+
+# Who does not let go.
+hold alice /tmp/h3 keeps
+id=$(lease_of)
+capture gpubroker revoke "$id"
+is $status 75 'a holder that does not let go keeps the lease, and revoke says so'
+like "$stderr" "lease $id was asked for, and has not come back yet \($gpu2: unbind: has not come back from the kernel\)" \
+	'... with the step that waits'
+like "$stderr" "it is held by pid $holder \(holder\) of alice" '... and who holds it'
+like "$(gpubroker leases)" "stuck .*
+       stuck for [0-9]+s: $gpu2: unbind: .*
+       held by pid $holder \(holder\) of alice" 'leases says since when, and who'
+capture run_as alice gpubroker run --gpu 02:00.0 -- true
+is $status 75 'it is not lent'
+before=$EPOCHREALTIME
+systemctl stop gpubroker.service gpubroker.socket
+like "$((${EPOCHREALTIME/./} - ${before/./}))" '^[0-4]?[0-9]{6}$' 'the daemon stops in under 5 s all the same'
+systemctl start gpubroker.socket gpubroker.service
+like "$(gpubroker leases --json | tr -d ' \n')" "\"id\":$id,.*\"state\":\"stuck\".*unbind" \
+	'started again, the lease is stuck as it was'
+ok 'others are served' run_as alice gpubroker run --gpu 01:00.0 -- true
+kill -KILL $holder
+wait $holder 2>/dev/null
+back 'the holder is gone'
+is "$(override_of $gpu2)" '' '... and no override is left'
+
+# A time is set later: the holder is warned before.
+run_as bob gpubroker watch --json >$events.2 &
+watcher3=$!
+hold alice /tmp/h4 yields
+id=$(lease_of)
+ok 'root revokes after a time' gpubroker revoke "$id" --after 6s
+like "$(gpubroker leases)" "leased .*ends at" 'leases shows the end'
+capture gpubroker revoke "$id" --after soon
+is $status 64 'a time that is none is refused'
+ok 'it ends by itself' wait_for 30 grep -q asked /tmp/h4
+back 'the time is up'
+wait $holder
+like "$(cat $events.2)" '"event":"ending"[^{]*"lease":'"$id"'.*"state":"restoring".*"state":"host"' \
+	'an event warned before it was taken back'
+
+kill $watcher3
+# The first watchers went with the daemon that they watched.
+wait $watcher $watcher2 $watcher3 2>/dev/null
+like "$(cat $events)" '"state":"preparing".*"state":"ready".*"state":"leased".*"state":"restoring".*"state":"host"' \
+	'watch tells a lease from its beginning to its end'
+like "$(cat $events)" '"state":"stuck"[^}]*"reason":"'$gpu2': unbind' '... and why it is stuck'
+like "$(cat $events.text)" "lease [0-9]+ of alice, $gpu2: stuck \($gpu2: unbind: has not come back" \
+	'... to people as well'
+rm -f /tmp/h[1-4] /tmp/h[1-4].err $events*
+
+# What root gives back without a lease.
+capture run_as alice gpubroker restore 09:00.0
+is $status 77 'restoring is for root'
+ok 'a prepared function goes to its host driver' gpubroker restore 09:00.0
+is "$(driver_of $prep_twin):$(override_of $prep_twin)" bochs-drm: '... and has no override'
+ok 'no record is left of it' no_records
+hold alice /tmp/h5 yields
+capture gpubroker restore 02:00.0
+is $status 75 'a leased function is not restored under its holder'
+like "$stderr" "$gpu2 is leased to alice .*'gpubroker revoke [0-9]+' asks for it back" '... and what helps'
+kill $holder
+wait $holder 2>/dev/null
+back 'the holder ended'
+udevadm trigger --action=add "/sys/bus/pci/devices/$prep_twin"
+ok 'the prepared function is prepared again' wait_for 20 has_driver $prep_twin vfio-pci
+done_testing

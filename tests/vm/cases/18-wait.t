@@ -1,0 +1,107 @@
+#!/bin/bash
+# Who waits for a GPU gets it in the order of arrival, whatever else is asked meanwhile; and nobody is
+# left waiting, or waits for somebody who is gone.
+. ./lib.sh
+
+# waiter NAME USER OPTIONS...: claims, notes its turn in /tmp/turns, holds until /tmp/NAME.go.
+waiter() {
+	local name=$1 user=$2
+	shift 2
+	rm -f "/tmp/$name.go"
+	run_as "$user" gpubroker run "$@" -- sh -c "echo $name >>/tmp/turns
+		until [ -e /tmp/$name.go ]; do sleep 0.2; done" 2>"/tmp/$name.err" &
+	pid=$!
+}
+has_turn() { grep -qx "$1" /tmp/turns; }
+waiting() { [ "$(journalctl -q -u gpubroker --since "$since" | grep -c outcome=waiting)" -ge "$1" ]; }
+go() { : >"/tmp/$1.go"; }
+: >/tmp/turns
+chmod 666 /tmp/turns
+since=$(date '+%F %T')
+
+capture run_as alice gpubroker run --gpu 02:00.0 --wait=1s -- true
+is $status 0 'what is free is not waited for'
+capture run_as alice gpubroker run --gpu 01:00.1 --wait=never -- true
+is $status 64 'a time that is none is refused'
+capture run_as bob gpubroker run --gpu 02:00.0 --wait=5s -- true
+is $status 77 'what the policy refuses is not waited for'
+
+wait_for 10 has_driver $gpu2 bochs-drm
+waiter first alice --gpu 02:00.0
+first=$pid
+ok 'the first has it' wait_for 20 has_turn first
+capture run_as alice gpubroker run --gpu 02:00.0 -- true
+like "$stderr" 'leased to alice .* or wait for it with --wait' 'who is refused is told of --wait'
+start=$SECONDS
+capture run_as carol gpubroker run --gpu 02:00.0 --wait=2s -- true
+is $status 75 'who waited in vain has the status of busy'
+like "$stderr" 'not free within the time' '... and is told'
+ok '... after the time' test $((SECONDS - start)) -ge 2
+
+waiter second carol --gpu 02:00.0 --wait
+second=$pid
+ok 'the second waits' wait_for 10 waiting 2
+waiter third alice --gpu 02:00.0 --wait
+third=$pid
+ok 'the third waits' wait_for 10 waiting 3
+waiter gone alice --gpu 02:00.0 --wait
+gone=$pid
+ok 'one more waits' wait_for 10 waiting 4
+waiter last carol --gpu 02:00.0 --wait
+last=$pid
+ok 'and one behind it' wait_for 10 waiting 5
+kill $gone
+wait $gone 2>/dev/null
+# What a terminal shows; script(1) gives it one.
+run_as alice script -qec 'gpubroker run --gpu 02:00.0 --wait=3s -- true' /dev/null >/tmp/place </dev/null
+like "$(cat /tmp/place)" "waiting, 4th in the queue: $gpu2 is leased to alice \(pid $first, lease [0-9]+\)" \
+	'a terminal shows the place, not counting one who left, and who has it'
+
+go first
+wait $first
+ok 'the second is next' wait_for 20 has_turn second
+capture run_as alice gpubroker run --gpu 02:00.0 -- true
+is $status 75 'nobody comes between'
+go second
+wait $second
+ok 'then the third' wait_for 20 has_turn third
+go third
+wait $third
+ok 'then the last, past the one who left' wait_for 20 has_turn last
+is "$(tr '\n' ' ' </tmp/turns)" 'first second third last ' 'in the order of arrival'
+
+# Two devices: one is free, and kept for the one who waits for both.
+waiter both alice --gpu 02:00.0 --gpu 01:00.0 --wait
+both=$pid
+ok 'one waits for a GPU that is lent and one that is free' wait_for 10 waiting 7
+capture run_as alice gpubroker run --gpu 01:00.0 -- true
+is $status 75 'the free one is not taken from it'
+like "$stderr" "$gpu is promised to somebody who waits for it" '... and the answer says why'
+like "$(gpubroker leases)" "$gpu2" 'the other one is still lent'
+unlike "$(gpubroker leases)" "$gpu " '... and only that'
+systemctl reload gpubroker
+go last
+wait $last
+ok 'it gets both at once' wait_for 30 has_turn both
+go both
+wait $both
+ok 'all is back' wait_for 20 has_driver $gpu2 bochs-drm
+ok '... the other too' wait_for 20 has_driver $gpu bochs-drm
+ok 'no record is left' wait_for 10 no_records
+
+# A restart of the daemon ends the waiting, and says so, rather than leaving it for ever.
+waiter hold alice --gpu 02:00.0
+hold=$pid
+wait_for 20 has_turn hold
+waiter lost carol --gpu 02:00.0 --wait
+lost=$pid
+wait_for 10 waiting 8
+systemctl restart gpubroker
+wait $lost
+is $? 69 'who waits when the daemon ends is told'
+like "$(cat /tmp/lost.err)" 'the broker ended the connection' '... by its message'
+go hold
+wait $hold
+ok 'the holder did not notice' wait_for 20 has_driver $gpu2 bochs-drm
+rm -f /tmp/*.go /tmp/turns /tmp/place /tmp/*.err
+done_testing
