@@ -11,6 +11,8 @@
 
 /* Before 80-drivers.rules, whose kmod would bring the host's driver. */
 #define UDEVRULES_FILE "/etc/udev/rules.d/69-gpubroker-prepare.rules"
+/* What the initramfs of this boot applied, by the hooks in udev-rules/, where it had any. */
+#define UDEVRULES_INITRAMFS_FILE "/run/gpubroker-initramfs.rules"
 #define UDEVRULES_SIZE_MAX (8 << 20)
 
 /*

@@ -11,12 +11,6 @@ field() {
 			if d["address"] == sys.argv[1]))' "$1" "$2"
 }
 is_status() { [ "$(field "$1" status)" = "$2" ]; }
-# bound ADDRESS FILE: the drivers that bound it, by the kernel's events, in order.
-bound() {
-	awk -v slot="PCI_SLOT_NAME=$1" -v RS= '
-		/(^|\n)ACTION=bind(\n|$)/ && index($0 "\n", slot "\n") {
-			match($0, /\nDRIVER=[^\n]*/); print substr($0, RSTART + 8, RLENGTH - 8) }' "$2" | xargs
-}
 # log SINCE TEXT: the service said it.
 log() { journalctl -q -u gpubroker.service --since "$1" -o cat | grep -qF -- "$2"; }
 now() { sleep 1; date '+%F %T'; }
