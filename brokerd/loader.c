@@ -77,7 +77,7 @@ static bool file_is(const char *path, const char *text)
 static void compare_installed(const struct policy *policy)
 {
 	cleanup_free char *text = NULL;
-	int r = udevrules_text(policy, &text);
+	int r = udevrules_for_host(policy, &text);
 
 	if (r) {
 		log_warning("loader: cannot tell what udev is to prepare at boot: %s",
