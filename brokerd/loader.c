@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define FINDINGS_MAX 100 /* lines in the journal about one policy; 'policy check' shows all */
 
@@ -76,13 +77,19 @@ static bool file_is(const char *path, const char *text)
 static void compare_installed(const struct policy *policy)
 {
 	cleanup_free char *text = NULL;
-	int r = udevrules_text(policy, &text);
+	int r = udevrules_for_host(policy, &text);
 
-	if (r)
+	if (r) {
 		log_warning("loader: cannot tell what udev is to prepare at boot: %s",
 			    strerror(-r));
-	else if (!file_is(UDEVRULES_FILE, text))
+		return;
+	}
+	if (!file_is(UDEVRULES_FILE, text))
 		log_warning(UDEVRULES_FILE " is stale; 'gpubroker policy install' renews it");
+	if (!access(UDEVRULES_INITRAMFS_FILE, F_OK) && !file_is(UDEVRULES_INITRAMFS_FILE, text))
+		log_warning(
+			"the initramfs of this boot prepared by a stale copy of the udev rules; "
+			"'update-initramfs -u' or 'dracut -f' renews it");
 }
 
 static int send_policy(int socket, const struct policy *policy)

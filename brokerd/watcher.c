@@ -10,34 +10,27 @@
 #include "brokerd/devices.h"
 #include "brokerd/helper.h"
 #include "brokerd/log.h"
+#include "client/aliases.h"
 #include "client/sysfs.h"
 #include "client/util.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <libudev.h>
-#include <limits.h>
 #include <linux/netlink.h>
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/utsname.h>
 
 #define KERNEL_GROUP 1 /* the kernel's own uevents; udevd's repetitions are group 2 */
 #define BUFFER (8 << 20)
 
-struct alias {
-	char pattern[256]; /* "v000015B3d0000101Esv*sd*bc*sc*i*" */
-	char module[PROTOCOL_NAME_MAX];
-};
-
 struct watcher {
 	int core;
 	int sys;
-	struct alias *aliases;
-	size_t n_aliases;
+	struct aliases
+		aliases; /* read once; a module that is installed later is known after a restart */
 	struct udev *udev;
 	struct udev_hwdb *hwdb; /* NULL where the system has none: ids are shown as numbers then */
 	struct nl_sock *netlink;
@@ -65,60 +58,6 @@ static void name_from_hwdb(const struct watcher *watcher, const char *modalias,
 		else if (!strcmp(key, "ID_MODEL_FROM_DATABASE"))
 			copy_text(record->model, sizeof(record->model),
 				  udev_list_entry_get_value(entry));
-	}
-}
-
-/* ---- variant drivers: the vfio_pci: aliases of the kernel's modules ---- */
-
-/* Reads modules.alias once; a module that is installed later is known after a restart. */
-static void read_aliases(struct watcher *watcher)
-{
-	char path[256], pattern[256], module[PROTOCOL_NAME_MAX], line[1024];
-	cleanup_file FILE *file = NULL;
-	struct utsname kernel;
-
-	if (uname(&kernel) || snprintf(path, sizeof(path), "/lib/modules/%s/modules.alias",
-				       kernel.release) >= (int)sizeof(path))
-		return;
-	file = fopen(path, "re");
-	while (file && fgets(line, sizeof(line), file)) {
-		struct alias *aliases;
-
-		if (sscanf(line, "alias vfio_pci:%255s %31s", pattern, module) != 2)
-			continue;
-		aliases = reallocarray(watcher->aliases, watcher->n_aliases + 1, sizeof(*aliases));
-		if (!aliases)
-			return;
-		watcher->aliases = aliases;
-		strcpy(aliases[watcher->n_aliases].pattern, pattern);
-		strcpy(aliases[watcher->n_aliases++].module, module);
-	}
-}
-
-static unsigned wildcards(const char *pattern)
-{
-	unsigned n = 0;
-
-	for (; *pattern; pattern++)
-		n += *pattern == '*';
-	return n;
-}
-
-/* Of the aliases that match, the one with the fewest wildcards says most about this very device. */
-static void vfio_driver_of(const struct watcher *watcher, const char *modalias,
-			   struct watcher_record *record)
-{
-	unsigned best = UINT_MAX;
-
-	if (!modalias || strncmp(modalias, "pci:", 4) != 0)
-		return;
-	for (size_t i = 0; i < watcher->n_aliases; i++) {
-		const struct alias *alias = &watcher->aliases[i];
-
-		if (wildcards(alias->pattern) < best && !fnmatch(alias->pattern, modalias + 4, 0)) {
-			best = wildcards(alias->pattern);
-			memcpy(record->vfio_driver, alias->module, sizeof(record->vfio_driver));
-		}
 	}
 }
 
@@ -152,7 +91,8 @@ static void fill(const struct watcher *watcher, const struct function *f,
 		const char *modalias = udev_device_get_sysattr_value(device, "modalias");
 
 		name_from_hwdb(watcher, modalias, record);
-		vfio_driver_of(watcher, modalias, record);
+		copy_text(record->vfio_driver, sizeof(record->vfio_driver),
+			  aliases_find(&watcher->aliases, modalias));
 	}
 	udev_device_unref(device);
 }
@@ -307,7 +247,10 @@ int watcher_run(int socket, const void *unused)
 	watcher.sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (!watcher.udev || watcher.sys < 0)
 		return 71;
-	read_aliases(&watcher);
+	r = aliases_add_running(&watcher.aliases);
+	if (r)
+		log_warning("watcher: the kernel's variant drivers are not all known: %s",
+			    strerror(-r));
 	watcher.hwdb = udev_hwdb_new(watcher.udev);
 	/* Listen first, look then: nothing that happens in between is missed. */
 	r = listen_to_kernel(&watcher);
@@ -321,6 +264,6 @@ int watcher_run(int socket, const void *unused)
 	udev_hwdb_unref(watcher.hwdb);
 	udev_unref(watcher.udev);
 	fd_close(watcher.sys);
-	free(watcher.aliases);
+	aliases_done(&watcher.aliases);
 	return r ? 70 : 0;
 }

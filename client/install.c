@@ -98,7 +98,7 @@ static int install(const struct policy *policy, const char *root)
 {
 	cleanup_free char *text = NULL;
 	char path[PATH_MAX];
-	int r = udevrules_text(policy, &text);
+	int r = udevrules_for_host(policy, &text);
 
 	if (r == -E2BIG) {
 		cli_error(

@@ -9,6 +9,9 @@
  * one pattern. Their directories differ from the own one in the last digit, but udev cannot cut a
  * string: the slot's name is put together again, a digit at a time.
  *
+ * The driver is the one that a rule names, or else the variant driver that the kernel has for it, or
+ * else vfio-pci, as in brokerd/lending.c.
+ *
  * The daemon does the same by policy_prepares() for whatever a host driver had first. It must never
  * be that a word of the policy ends a quoted string here: what is not plainly harmless is left to
  * the daemon.
@@ -42,11 +45,19 @@ static const char header[] =
 	"ATTR{boot_vga}==\"1\", GOTO=\"gpubroker_end\"\n"
 	"TEST!=\"iommu_group\", GOTO=\"gpubroker_end\"\n";
 
+/* udev looks for TEST before it does IMPORT, wherever they stand in a line: so each has its own. */
+static const char after_named[] =
+	"\n# A driver that a rule names, where it is there.\n"
+	"ENV{.GPUBROKER_DRIVER}!=\"\", IMPORT{builtin}=\"kmod load $env{.GPUBROKER_DRIVER}\"\n"
+	"ENV{.GPUBROKER_DRIVER}!=\"\", TEST==\"/sys/bus/pci/drivers/$env{.GPUBROKER_DRIVER}\", "
+	"GOTO=\"gpubroker_bind\"\n"
+	"ENV{.GPUBROKER_DRIVER}!=\"\", ENV{.GPUBROKER_DRIVER}=\"vfio-pci\"\n\n";
+
+static const char after_unnamed[] = "\nENV{.GPUBROKER_DRIVER}==\"\", GOTO=\"gpubroker_end\"\n";
+
 static const char footer[] =
-	"\nENV{.GPUBROKER_DRIVER}==\"\", GOTO=\"gpubroker_end\"\n"
+	"\nLABEL=\"gpubroker_bind\"\n"
 	"IMPORT{builtin}=\"kmod load $env{.GPUBROKER_DRIVER}\"\n"
-	"TEST!=\"/sys/bus/pci/drivers/$env{.GPUBROKER_DRIVER}\", ENV{.GPUBROKER_DRIVER}=\"vfio-pci\", "
-	"IMPORT{builtin}=\"kmod load vfio-pci\"\n"
 	"# Without VFIO the host keeps it.\n"
 	"TEST!=\"/sys/bus/pci/drivers/$env{.GPUBROKER_DRIVER}\", GOTO=\"gpubroker_end\"\n"
 	"ATTR{driver_override}=\"$env{.GPUBROKER_DRIVER}\"\n"
@@ -274,6 +285,8 @@ static bool has_group(const struct pattern *p)
 	return false;
 }
 
+/* Of a function that gets vfio-pci, unless there is a variant driver. */
+#define UNDECIDED_VARIANT "ENV{.GPUBROKER_DRIVER}==\"vfio-pci\", ENV{MODALIAS}==\"pci:%s\", "
 #define UNDECIDED "ENV{.GPUBROKER_DRIVER}==\"\""
 
 /* What the rule itself matches, for the driver that it names. */
@@ -439,6 +452,41 @@ static int put_rules(FILE *out, const struct policy *policy, const struct chains
 	return 0;
 }
 
+/*
+ * The variant driver of a function for which no rule names one, the most specific first. Which of
+ * them a kernel has is seen when udev asks for it: a driver may spell its own name with '-' where
+ * the module has '_'.
+ */
+static void put_variants(FILE *out, const struct aliases *aliases)
+{
+	size_t n = aliases->n;
+
+	while (n && !strcmp(aliases->list[n - 1].module, "vfio_pci"))
+		n--; /* as without */
+	if (n)
+		fputs("\n# What else the kernels say is for it, the most specific first.\n", out);
+	for (size_t i = 0; i < n; i++) {
+		const struct alias *alias = &aliases->list[i];
+		const char *spelled = alias->module;
+		char dashes[FUNCTION_NAME_MAX];
+		size_t len = strlen(spelled);
+
+		if (!strcmp(spelled, "vfio_pci")) {
+			fprintf(out, UNDECIDED_VARIANT "GOTO=\"gpubroker_bind\"\n", alias->pattern);
+			continue;
+		}
+		fprintf(out, UNDECIDED_VARIANT "IMPORT{builtin}=\"kmod load %s\"\n", alias->pattern,
+			spelled);
+		for (size_t c = 0; c <= len; c++)
+			dashes[c] = spelled[c] == '_' ? '-' : spelled[c];
+		for (int k = 0; k < 2; k++, spelled = dashes)
+			fprintf(out,
+				UNDECIDED_VARIANT "TEST==\"/sys/bus/pci/drivers/%s\", "
+						  "ENV{.GPUBROKER_DRIVER}=\"%s\"\n",
+				alias->pattern, spelled, spelled);
+	}
+}
+
 static bool prepares(const struct policy *policy)
 {
 	for (size_t i = 0; i < policy->n_rules; i++)
@@ -447,7 +495,7 @@ static bool prepares(const struct policy *policy)
 	return false;
 }
 
-int udevrules_text(const struct policy *policy, char **ret_text)
+int udevrules_text(const struct policy *policy, const struct aliases *aliases, char **ret_text)
 {
 	struct chains chains = { 0 };
 	char *text = NULL;
@@ -462,8 +510,11 @@ int udevrules_text(const struct policy *policy, char **ret_text)
 		/* A driver that is named counts for what the rule itself matches, and goes first. */
 		if (!r)
 			r = put_rules(out, policy, &chains, true);
+		fputs(after_named, out);
 		if (!r)
 			r = put_rules(out, policy, &chains, false);
+		fputs(after_unnamed, out);
+		put_variants(out, aliases);
 		fputs(footer, out);
 	}
 	if (out && fclose(out) && !r)
@@ -476,4 +527,15 @@ int udevrules_text(const struct policy *policy, char **ret_text)
 	}
 	*ret_text = text;
 	return 0;
+}
+
+int udevrules_for_host(const struct policy *policy, char **ret_text)
+{
+	struct aliases aliases = { 0 };
+	int r = prepares(policy) ? aliases_add_installed(&aliases) : 0;
+
+	if (!r)
+		r = udevrules_text(policy, &aliases, ret_text);
+	aliases_done(&aliases);
+	return r;
 }

@@ -2,6 +2,7 @@
 /* The prepare rules of a policy as udev rules: each attribute, names, and what must not get through. */
 #include "config.h"
 
+#include "client/aliases.h"
 #include "client/udevrules.h"
 #include "client/util.h"
 #include "tests/policy-parse.h"
@@ -10,13 +11,15 @@
 #define IDS "pci:v0000????d0000????sv0000????sd0000????bc??sc??i??"
 #define THEN "ENV{.GPUBROKER_DRIVER}=\"vfio-pci\"\n"
 
+static struct aliases aliases;
+
 static char *rules_of(const char *text)
 {
 	struct parsed parsed;
 	char *out = NULL;
 
 	parse_right(text, &parsed);
-	if (udevrules_text(&parsed.policy, &out))
+	if (udevrules_text(&parsed.policy, &aliases, &out))
 		exit(99);
 	parse_done(&parsed);
 	return out;
@@ -68,7 +71,7 @@ static void forged(void)
 
 			rule.match = (struct policy_match){ .attributes = attributes[what] };
 			rule.vfio_driver = what == 2 ? 0 : POLICY_NO_TEXT;
-			if (udevrules_text(&policy, &out)) {
+			if (udevrules_text(&policy, &aliases, &out)) {
 				kept = false;
 				continue;
 			}
@@ -80,6 +83,99 @@ static void forged(void)
 		}
 	}
 	tap_ok(kept, "no text ends a string, is a pattern, or is substituted");
+}
+
+/* Two kernels' modules.alias; the second has no hisi driver and a newer one for the ConnectX. */
+static const char first_kernel[] =
+	"# Aliases extracted from modules themselves.\n"
+	"alias pci:v000015B3d0000101Esv*sd*bc*sc*i* mlx5_core\n"
+	"alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\n"
+	"alias vfio_pci:v000015B3d*sv*sd*bc*sc*i* fallback_vfio_pci\n"
+	"alias vfio_pci:v000015B3d0000101Esv*sd*bc*sc*i* mlx5_vfio_pci\n"
+	"alias vfio_pci:v000010DEd00002342sv*sd*bc*sc*i* nvgrace_gpu_vfio_pci\n"
+	"alias vfio_pci:v000019E5d0000A250sv*sd*bc*sc*i* hisi_acc_vfio_pci\n"
+	"alias vfio_pci:v00001AF4d00001041sv*sd*bc*sc*i* evil_vfio_pci\"\n"
+	"alias vfio_pci:v00001AF4d00001041sv*sd*bc*sc*i*\",RUN+=\"x virtio_vfio_pci\n"
+	"alias vfio_pci:v00001AF4|d00001041sv*sd*bc*sc*i* virtio_vfio_pci\n"
+	"alias vfio_pci:v00001AF4d00001041sv*sd*bc*sc*i* not_of_ours\n";
+static const char second_kernel[] =
+	"alias vfio_pci:v000015B3d0000101Esv*sd*bc*sc*i* mlx5_vfio_pci\n"
+	"alias vfio_pci:v000015B3d0000101Esv000015B3sd*bc*sc*i* newer_vfio_pci\n"
+	"alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\n";
+
+static void add(struct aliases *to, const char *kernel)
+{
+	cleanup_file FILE *file = fmemopen((char *)(uintptr_t)kernel, strlen(kernel), "r");
+
+	if (!file || aliases_add(to, file))
+		exit(99);
+}
+
+static bool is_found(const struct aliases *from, const char *modalias, const char *want)
+{
+	const char *module = aliases_find(from, modalias);
+
+	return module && !strcmp(module, want);
+}
+
+#define CONNECTX "pci:v000015B3d0000101Esv000015B3sd00000001bc02sc00i00"
+
+static void variants(void)
+{
+	struct aliases other = { 0 };
+	char *text, *again;
+	const char *newer, *mlx5, *fallback, *slot, *bind;
+
+	add(&aliases, first_kernel);
+	tap_ok(aliases.n == 5, "aliases of other forms, and what would end a string, are none");
+	tap_ok(is_found(&aliases, CONNECTX, "mlx5_vfio_pci"), "the most specific alias wins");
+	tap_ok(is_found(&aliases, "pci:v000015B3d00000001sv00000000sd00000000bc02sc00i00",
+			"fallback_vfio_pci"),
+	       "... a less specific one where no other matches");
+	tap_ok(is_found(&aliases, "pci:v00001234d00001111sv00000000sd00000000bc03sc00i00",
+			"vfio_pci"),
+	       "... and vfio-pci's own for all else");
+	tap_ok(!aliases_find(&aliases, NULL) && !aliases_find(&aliases, "usb:v15B3"),
+	       "what is no PCI function has none");
+	add(&aliases, second_kernel);
+	tap_ok(is_found(&aliases, CONNECTX, "newer_vfio_pci") && aliases.n == 6,
+	       "two kernels' are one list, without what both have");
+	add(&other, second_kernel);
+	add(&other, first_kernel);
+	text = rules_of("prepare vendor 15b3\nprepare vendor 8086 vfio-driver vfio-pci\n");
+	aliases_done(&aliases);
+	aliases = other;
+	again = rules_of("prepare vendor 15b3\nprepare vendor 8086 vfio-driver vfio-pci\n");
+	tap_ok(!strcmp(text, again), "the same text in whatever order the kernels are read");
+	free(again);
+
+	gives("prepare any\n",
+	      "ENV{.GPUBROKER_DRIVER}==\"vfio-pci\", "
+	      "ENV{MODALIAS}==\"pci:v000010DEd00002342sv*sd*bc*sc*i*\", "
+	      "IMPORT{builtin}=\"kmod load nvgrace_gpu_vfio_pci\"\n",
+	      "a variant driver is loaded for what its alias matches");
+	gives("prepare any\n",
+	      "ENV{MODALIAS}==\"pci:v000010DEd00002342sv*sd*bc*sc*i*\", "
+	      "TEST==\"/sys/bus/pci/drivers/nvgrace_gpu_vfio_pci\", "
+	      "ENV{.GPUBROKER_DRIVER}=\"nvgrace_gpu_vfio_pci\"\n",
+	      "... and taken if the kernel has it");
+	gives("prepare any\n",
+	      "TEST==\"/sys/bus/pci/drivers/hisi-acc-vfio-pci\", "
+	      "ENV{.GPUBROKER_DRIVER}=\"hisi-acc-vfio-pci\"\n",
+	      "... by the name that the driver gives itself");
+	newer = strstr(text, "kmod load newer_vfio_pci");
+	mlx5 = strstr(text, "kmod load mlx5_vfio_pci");
+	fallback = strstr(text, "kmod load fallback_vfio_pci");
+	tap_ok(newer && mlx5 && fallback && newer < mlx5 && mlx5 < fallback,
+	       "the most specific comes first");
+	bind = strstr(text, "GOTO=\"gpubroker_bind\"");
+	slot = strstr(text, "*\", " THEN);
+	tap_ok(bind && slot && bind < slot && slot < newer,
+	       "a driver that a rule names, even vfio-pci, is none of theirs");
+	tap_ok(!strstr(text, "RUN") && !strstr(text, "PROGRAM"), "no process is started");
+	tap_ok(!strstr(text, "pci:v*d*"), "vfio-pci's own alias is left out");
+	free(text);
+	aliases_done(&aliases);
 }
 
 int main(void)
@@ -130,5 +226,6 @@ int main(void)
 	      "*;?pci:v000015B3d0000????sv0000????sd0000????bc??sc??i??*\", " THEN,
 	      "... and other functions get vfio-pci");
 	forged();
+	variants();
 	return tap_done();
 }

@@ -11,12 +11,6 @@ field() {
 			if d["address"] == sys.argv[1]))' "$1" "$2"
 }
 is_status() { [ "$(field "$1" status)" = "$2" ]; }
-# bound ADDRESS FILE: the drivers that bound it, by the kernel's events, in order.
-bound() {
-	awk -v slot="PCI_SLOT_NAME=$1" -v RS= '
-		/(^|\n)ACTION=bind(\n|$)/ && index($0 "\n", slot "\n") {
-			match($0, /\nDRIVER=[^\n]*/); print substr($0, RSTART + 8, RLENGTH - 8) }' "$2" | xargs
-}
 # log SINCE TEXT: the service said it.
 log() { journalctl -q -u gpubroker.service --since "$1" -o cat | grep -qF -- "$2"; }
 now() { sleep 1; date '+%F %T'; }
@@ -57,11 +51,23 @@ ok 'what a driver of the host got, the daemon takes over' wait_for 20 has_driver
 ok '... and says so' wait_for 10 log "$start" 'outcome=prepared'
 like "$(bound $prep_twin /run/uevents)" 'vfio-pci bochs-drm vfio-pci' 'the driver of the host had it'
 
+# Another kernel, which has a driver of its own for such a card; here it is not to be had.
+other=/lib/modules/other
+mkdir $other
+echo 'alias vfio_pci:v00001234d00001111sv*sd*bc*sc*i* other_vfio_pci' >$other/modules.alias
+start=$(now)
+systemctl kill -s HUP --kill-whom=main gpubroker
+ok 'another kernel that is installed makes the file stale' wait_for 10 log "$start" 'is stale'
+gpubroker policy install >/dev/null
+ok '... and is in it then' grep -q 'kmod load other_vfio_pci' $rules
+ok 'udev finds nothing to say about that either' udevadm verify $rules
+udevadm control --reload
+
 # Hot-plug.
 start=$(now)
 outer device_add "{\"driver\": \"bochs-display\", \"bus\": \"$empty_port\", \"id\": \"plugged\"}" >/dev/null
 plugged=0000:05:00.0
-ok 'a GPU that is plugged in gets to vfio-pci' wait_for 30 has_driver $plugged vfio-pci
+ok 'a GPU that is plugged in gets to vfio-pci, where its variant driver is not there' wait_for 30 has_driver $plugged vfio-pci
 diag "drivers of the plugged GPU: $(bound $plugged /run/uevents); the daemon: $(
 	journalctl -q -u gpubroker.service --since "$start" -o cat | grep "$plugged" | xargs)"
 ok '... and is vfio-ready' wait_for 10 is_status $plugged vfio-ready
@@ -73,6 +79,8 @@ wait $vm_pid
 ok '... and give it back' wait_for 20 is_status $plugged vfio-ready
 outer device_del '{"id": "plugged"}' >/dev/null
 ok 'it can be unplugged' wait_for 30 test ! -e /sys/bus/pci/devices/$plugged
+rm -r $other
+gpubroker policy install >/dev/null
 
 # What the host uses, and what drives its console, is left alone.
 start=$(now)

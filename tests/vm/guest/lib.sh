@@ -130,6 +130,12 @@ override_of() {
 	[ "$o" = '(null)' ] || echo "$o"
 }
 has_driver() { [ "/sys/bus/pci/devices/$1/driver" -ef "/sys/bus/pci/drivers/$2" ]; }
+# bound ADDRESS FILE: the drivers that bound it, by the kernel's events, in order.
+bound() {
+	awk -v slot="PCI_SLOT_NAME=$1" -v RS= '
+		/(^|\n)ACTION=bind(\n|$)/ && index($0 "\n", slot "\n") {
+			match($0, /\nDRIVER=[^\n]*/); print substr($0, RSTART + 8, RLENGTH - 8) }' "$2" | xargs
+}
 # no_records: the broker has no lease on record.
 no_records() { local f=(/run/gpubroker/leases/*); [ ! -e "${f[0]}" ]; }
 gone() { ! kill -0 "$1" 2>/dev/null; }
