@@ -26,7 +26,8 @@
 #endif
 
 #define REQUEST_BURST 8	      /* requests a turn; listings are longer than they are asked for */
-#define LIST_BURST 64	      /* devices or leases a turn */
+#define LIST_BURST 64	      /* devices or leases a turn, of all connections of a user */
+#define REQUEST_COST 4	      /* a request is as much as so many of them */
 #define VERDICT_BURST 1000000 /* rules looked at in a turn */
 
 union request {
@@ -374,6 +375,21 @@ static int send_next(struct peer *peer, const struct policy_subject *subject)
 	return r ? r : 1;
 }
 
+/*
+ * What a turn does is bounded for each user, not for each connection: who has 128 of them and keeps
+ * them busy makes others wait no longer than with one. Who may do no more is heard in the next turn,
+ * since its socket is still ready then.
+ */
+static bool may_go_on(struct peer *peer, unsigned cost, size_t budget)
+{
+	struct timeval turn; /* read once a turn, by libevent */
+
+	event_base_gettimeofday_cached(peer->daemon->base, &turn);
+	return usercount_spend(&peer->daemon->users, peer->uid,
+			       (uint64_t)turn.tv_sec * 1000000 + (uint64_t)turn.tv_usec, cost,
+			       (unsigned)budget);
+}
+
 void peer_continue(struct peer *peer)
 {
 	struct policy_subject subject;
@@ -390,7 +406,7 @@ void peer_continue(struct peer *peer)
 	 */
 	burst = VERDICT_BURST / (peer->daemon->policy.n_rules + 1);
 	burst = burst > LIST_BURST ? LIST_BURST : burst ? burst : 1;
-	for (size_t i = 0; !r && i < burst; i++)
+	while (!r && may_go_on(peer, 1, burst))
 		r = send_next(peer, known ? &subject : NULL);
 	if (r == 1) {
 		wait_for_room(peer, false);
@@ -483,6 +499,8 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 
 		if (peer->fd < 0)
 			break; /* doomed */
+		if (!may_go_on(peer, REQUEST_COST, LIST_BURST))
+			return;
 		/* Room for no descriptor: what comes with one is closed and drops the peer. */
 		n = passfd_receive(peer->fd, &request, sizeof(request), NULL, 0, &n_fds);
 		if (n == -EAGAIN)

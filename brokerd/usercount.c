@@ -12,6 +12,8 @@ struct usercount_entry {
 	struct usercount_entry *next;
 	uint32_t uid;
 	unsigned n;
+	unsigned spent; /* in this turn */
+	uint64_t turn;
 };
 
 /*
@@ -51,6 +53,23 @@ void usercount_give(struct usercount *counts, uint32_t uid)
 		return;
 	*place = entry->next;
 	free(entry);
+}
+
+bool usercount_spend(struct usercount *counts, uint32_t uid, uint64_t turn, unsigned cost,
+		     unsigned budget)
+{
+	struct usercount_entry *entry = *find(counts->buckets, uid);
+
+	if (!entry)
+		return true; /* nobody whom we know, so nobody to be held back */
+	if (entry->turn != turn) {
+		entry->turn = turn;
+		entry->spent = 0;
+	}
+	if (entry->spent >= budget)
+		return false;
+	entry->spent += cost;
+	return true;
 }
 
 unsigned usercount_of(const struct usercount *counts, uint32_t uid)

@@ -206,6 +206,11 @@ static void test_usercount(void)
 	tap_ok(usercount_of(&counts, 64) == 2 && usercount_of(&counts, 128) == 3 &&
 		       !usercount_take(&counts, 64, 3),
 	       "one that goes makes room for its user's, and nobody else's");
+	tap_ok(usercount_spend(&counts, 64, 1, 3, 4) && usercount_spend(&counts, 64, 1, 3, 4) &&
+		       !usercount_spend(&counts, 64, 1, 1, 4) &&
+		       usercount_spend(&counts, 128, 1, 1, 4),
+	       "who has had its share of a turn is held back, others are not");
+	tap_ok(usercount_spend(&counts, 64, 2, 1, 4), "until the next turn");
 	usercount_give(&counts, 63);
 	tap_ok(!usercount_of(&counts, 63), "who has none cannot have less");
 	for (uint32_t uid = 0; uid < 4000; uid++)
