@@ -116,7 +116,7 @@ static int claim_send(struct claim *claim, const int *fds, size_t *ret_which, co
 	*ret_which = 0;
 	if (claim->memlock) {
 		*ret_what = "raising the limit of locked memory";
-		r = kernel_memlock_raise(peer->pidfd, (int)peer->pid, claim->memlock);
+		r = peer_memlock_raise(peer, claim->memlock);
 		if (r == -EPERM) {
 			/*
 			 * Started without CAP_SYS_RESOURCE. The device is as good; `run` will warn

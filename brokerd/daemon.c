@@ -297,8 +297,8 @@ static int open_state(const char *path)
 }
 
 /*
- * Every peer may take two descriptors, so the soft limit is raised to what that needs, as far as it
- * may be.
+ * A peer takes a descriptor, and before 6.5 a second one (see peer.c). So the soft limit is raised to
+ * what that needs, as far as it may be.
  */
 static int check_descriptors(void)
 {

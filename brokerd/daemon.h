@@ -21,20 +21,22 @@
 #include "brokerd/helper.h"
 #include "brokerd/kernel.h"
 #include "brokerd/lease.h"
+#include "brokerd/usercount.h"
 
 #define WORKER_SECONDS 10 /* after this a worker is late, and its lease stuck */
-#define PEERS_PER_UID 64  /* connections of one user at a time */
-#define PEERS_MAX 4096	  /* of all users; below the descriptors that we may have */
+#define PEERS_PER_UID 128 /* connections of one user at a time */
+#define PEERS_MAX 12288	  /* of all users; LimitNOFILE= in the unit follows from it */
 #define LEASES_MAX 512
 
 struct peer {
 	TAILQ_ENTRY(peer) link;
 	struct daemon *daemon;
 	int fd;
-	int pidfd;		/* of the process that connected, or -1 where it was gone already */
+	int pidfd; /* of the process that connected, only where the kernel would not know it later; else -1 */
 	uint32_t uid, gid, pid; /* SO_PEERCRED: who connected, as the kernel said */
 	bool greeted;
-	struct event *on_readable, *on_writable;
+	struct event *on_readable;
+	struct event *on_writable; /* NULL but while a listing waits for room */
 	/* the listing under way, where it stands */
 	enum {
 		PEER_IDLE,
@@ -79,6 +81,7 @@ struct daemon {
 	struct event *on_connect, *on_accept_again;
 	struct peer_list peers;
 	size_t n_peers;
+	struct usercount users; /* their connections */
 	bool serving, quitting;
 	int status;
 };
@@ -117,6 +120,8 @@ void peer_free(struct peer *peer);
  * call.
  */
 int peer_subject(const struct peer *peer, struct policy_subject *ret_subject);
+/* Raises the limit of locked memory of the process that connected. 0, or -errno; -ESRCH: it is gone. */
+int peer_memlock_raise(const struct peer *peer, uint64_t bytes);
 /* Answers that end a claim. peer_grant() is 0 only if the packet is on its way. */
 int peer_grant(struct peer *peer, const struct message_grant *grant, const int *fds, size_t n_fds);
 void peer_refuse(struct peer *peer, const struct message_refusal *refusal);

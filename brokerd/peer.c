@@ -26,7 +26,8 @@
 #endif
 
 #define REQUEST_BURST 8	      /* requests a turn; listings are longer than they are asked for */
-#define LIST_BURST 64	      /* devices or leases a turn */
+#define LIST_BURST 64	      /* devices or leases a turn, of all connections of a user */
+#define REQUEST_COST 4	      /* a request is as much as so many of them */
 #define VERDICT_BURST 1000000 /* rules looked at in a turn */
 
 union request {
@@ -40,6 +41,28 @@ union request {
 
 /* ---- who it is ---- */
 
+/* A descriptor of the process that connected, or -errno. -ENOPROTOOPT: a kernel before 6.5. */
+static int process_of(int fd)
+{
+	socklen_t size = sizeof(int);
+	int pidfd;
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) ? -errno : pidfd;
+}
+
+/* The same for all sockets, so only the first is asked. */
+static bool kernel_knows_process(int fd)
+{
+	static enum { NOT_ASKED, KNOWS, KNOWS_NOT } answer;
+
+	if (answer == NOT_ASKED) {
+		cleanup_fd int pidfd = process_of(fd);
+
+		answer = pidfd == -ENOPROTOOPT ? KNOWS_NOT : KNOWS;
+	}
+	return answer == KNOWS;
+}
+
 static int identify(struct peer *peer)
 {
 	struct ucred cred;
@@ -52,13 +75,20 @@ static int identify(struct peer *peer)
 	peer->uid = cred.uid;
 	peer->gid = cred.gid;
 	peer->pid = (uint32_t)cred.pid;
-	size = sizeof(peer->pidfd);
 	/*
-	 * 6.5 and later say it without a race; before, the pid is asked for as early as it can be.
+	 * From 6.5 on the socket remembers the process itself, and can be asked when there is need:
+	 * a descriptor less for each who is only connected. Before, the pid is held as early as can be.
 	 */
-	if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERPIDFD, &peer->pidfd, &size))
-		peer->pidfd = errno == ENOPROTOOPT ? (int)syscall(SYS_pidfd_open, cred.pid, 0) : -1;
+	if (!kernel_knows_process(peer->fd))
+		peer->pidfd = (int)syscall(SYS_pidfd_open, cred.pid, 0);
 	return 0;
+}
+
+int peer_memlock_raise(const struct peer *peer, uint64_t bytes)
+{
+	cleanup_fd int own = peer->pidfd < 0 ? process_of(peer->fd) : -1;
+
+	return kernel_memlock_raise(peer->pidfd < 0 ? own : peer->pidfd, (int)peer->pid, bytes);
 }
 
 int peer_subject(const struct peer *peer, struct policy_subject *ret_subject)
@@ -79,12 +109,27 @@ int peer_subject(const struct peer *peer, struct policy_subject *ret_subject)
 
 /* ---- coming and going ---- */
 
+static void on_writable(evutil_socket_t fd, short what, void *userdata);
+
+/* Whether peer_continue() is called when the socket has room. False: there is no memory for it. */
+static bool wait_for_room(struct peer *peer, bool wait)
+{
+	if (wait && !peer->on_writable)
+		peer->on_writable = event_new(peer->daemon->base, peer->fd, EV_WRITE | EV_PERSIST,
+					      on_writable, peer);
+	if (wait)
+		return peer->on_writable && !event_add(peer->on_writable, NULL);
+	if (peer->on_writable)
+		event_free(TAKE_PTR(peer->on_writable));
+	return true;
+}
+
 /* Lets the peer go in the loop's next turn, when nobody is using it. */
 static void doom(struct peer *peer)
 {
 	/* Before the close: the number may be another peer's before the next turn. */
 	event_del(peer->on_readable);
-	event_del(peer->on_writable);
+	wait_for_room(peer, false);
 	peer->busy = PEER_IDLE;
 	peer->greeted = false;
 	peer->fd = fd_close(peer->fd);
@@ -98,16 +143,6 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata)
 	(void)fd;
 	(void)what;
 	peer_continue(userdata);
-}
-
-static size_t peers_of(const struct daemon *daemon, uint32_t uid)
-{
-	const struct peer *peer;
-	size_t n = 0;
-
-	TAILQ_FOREACH(peer, &daemon->peers, link)
-		n += peer->uid == uid;
-	return n;
 }
 
 static void turn_away(struct daemon *daemon, const struct peer *peer)
@@ -150,22 +185,24 @@ void peer_new(struct daemon *daemon, int fd)
 		log_info("a connection was refused: its user cannot be told: %s", strerror(-r));
 		goto drop;
 	}
-	if (daemon->n_peers >= PEERS_MAX || peers_of(daemon, peer->uid) >= PEERS_PER_UID) {
-		turn_away(daemon, peer);
+	r = daemon->n_peers >= PEERS_MAX ? -EDQUOT
+					 : usercount_take(&daemon->users, peer->uid, PEERS_PER_UID);
+	if (r) {
+		if (r == -EDQUOT)
+			turn_away(daemon, peer);
 		goto drop;
 	}
 	peer->on_readable = event_new(daemon->base, fd, EV_READ | EV_PERSIST, on_readable, peer);
-	peer->on_writable = event_new(daemon->base, fd, EV_WRITE | EV_PERSIST, on_writable, peer);
-	if (!peer->on_readable || !peer->on_writable || event_add(peer->on_readable, NULL))
+	if (!peer->on_readable || event_add(peer->on_readable, NULL)) {
+		usercount_give(&daemon->users, peer->uid);
 		goto drop;
+	}
 	TAILQ_INSERT_TAIL(&daemon->peers, peer, link);
 	daemon->n_peers++;
 	return;
 drop:
 	if (peer->on_readable)
 		event_free(peer->on_readable);
-	if (peer->on_writable)
-		event_free(peer->on_writable);
 	fd_close(peer->fd);
 	fd_close(peer->pidfd);
 	free(peer);
@@ -179,11 +216,12 @@ void peer_free(struct peer *peer)
 	if (claim)
 		claim_abandon(claim);
 	event_free(peer->on_readable);
-	event_free(peer->on_writable);
+	wait_for_room(peer, false);
 	fd_close(peer->fd);
 	fd_close(peer->pidfd);
 	TAILQ_REMOVE(&peer->daemon->peers, peer, link);
 	peer->daemon->n_peers--;
+	usercount_give(&peer->daemon->users, peer->uid);
 	free(peer);
 }
 
@@ -340,6 +378,21 @@ static int send_next(struct peer *peer, const struct policy_subject *subject)
 	return r ? r : 1;
 }
 
+/*
+ * What a turn does is bounded for each user, not for each connection: who has 128 of them and keeps
+ * them busy makes others wait no longer than with one. Who may do no more is heard in the next turn,
+ * since its socket is still ready then.
+ */
+static bool may_go_on(struct peer *peer, unsigned cost, size_t budget)
+{
+	struct timeval turn; /* read once a turn, by libevent */
+
+	event_base_gettimeofday_cached(peer->daemon->base, &turn);
+	return usercount_spend(&peer->daemon->users, peer->uid,
+			       (uint64_t)turn.tv_sec * 1000000 + (uint64_t)turn.tv_usec, cost,
+			       (unsigned)budget);
+}
+
 void peer_continue(struct peer *peer)
 {
 	struct policy_subject subject;
@@ -356,16 +409,14 @@ void peer_continue(struct peer *peer)
 	 */
 	burst = VERDICT_BURST / (peer->daemon->policy.n_rules + 1);
 	burst = burst > LIST_BURST ? LIST_BURST : burst ? burst : 1;
-	for (size_t i = 0; !r && i < burst; i++)
+	while (!r && may_go_on(peer, 1, burst))
 		r = send_next(peer, known ? &subject : NULL);
 	if (r == 1) {
-		event_del(peer->on_writable);
+		wait_for_room(peer, false);
 		peer->busy = PEER_IDLE;
-	} else if (r && r != -EAGAIN) {
+	} else if ((r && r != -EAGAIN) || !wait_for_room(peer, true)) {
+		/* else: the rest when there is room, or in the next turn */
 		doom(peer);
-	} else {
-		event_add(peer->on_writable,
-			  NULL); /* the rest when there is room, or in the next turn */
 	}
 }
 
@@ -483,6 +534,8 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 
 		if (peer->fd < 0)
 			break; /* doomed */
+		if (!may_go_on(peer, REQUEST_COST, LIST_BURST))
+			return;
 		/* Room for no descriptor: what comes with one is closed and drops the peer. */
 		n = passfd_receive(peer->fd, &request, sizeof(request), NULL, 0, &n_fds);
 		if (n == -EAGAIN)

@@ -3,7 +3,8 @@
  * The watcher: looks at PCI functions through libudev, hears the kernel's uevents through libnl,
  * and tells the core in fixed records. Runs as the helpers' account, may read and nothing else. It
  * must never trust an event to be true or complete: an event only says where to look, and a lost
- * one makes it look everywhere.
+ * one makes it look everywhere. Nor may it look while events wait that may say the same: what is read
+ * is what is true now, so a thousand events for a function are worth one look.
  */
 #include "config.h"
 
@@ -25,6 +26,9 @@
 
 #define KERNEL_GROUP 1 /* the kernel's own uevents; udevd's repetitions are group 2 */
 #define BUFFER (8 << 20)
+#define EVENT_BURST                                                                                \
+	4096	      /* read in a row, so that an endless stream does not keep us from looking */
+#define MARKS_MAX 256 /* functions to look at; more, and all are looked at */
 
 struct watcher {
 	int core;
@@ -34,6 +38,10 @@ struct watcher {
 	struct udev *udev;
 	struct udev_hwdb *hwdb; /* NULL where the system has none: ids are shown as numbers then */
 	struct nl_sock *netlink;
+	/* what the events since the last look were about */
+	struct pci_address marks[MARKS_MAX];
+	size_t n_marks;
+	bool everything;
 };
 
 static void copy_text(char *out, size_t size, const char *text)
@@ -98,19 +106,20 @@ static void fill(const struct watcher *watcher, const struct function *f,
 }
 
 /* Looks at one function anew and tells the core what there is. */
-static int look(const struct watcher *watcher, const char *name)
+static int look(const struct watcher *watcher, const struct pci_address *address)
 {
-	struct watcher_record record = { .type = WATCHER_GONE };
+	struct watcher_record record = { .type = WATCHER_GONE, .address = *address };
 	struct function function;
-	int r;
+	int r = sysfs_function_read(watcher->sys, address, &function);
 
-	if (pci_address_parse(name, &record.address))
-		return 0;
-	r = sysfs_function_read(watcher->sys, &record.address, &function);
-	if (!r)
+	if (!r) {
 		fill(watcher, &function, &record);
-	else if (r != -ENODEV)
-		log_warning("watcher: %s cannot be read: %s", name, strerror(-r));
+	} else if (r != -ENODEV) {
+		char text[PCI_ADDRESS_TEXT];
+
+		log_warning("watcher: %s cannot be read: %s", pci_address_format(address, text),
+			    strerror(-r));
+	}
 	return helper_send(watcher->core, &record, sizeof(record));
 }
 
@@ -131,8 +140,10 @@ static int scan(const struct watcher *watcher)
 		udev_list_entry_foreach(entry, udev_enumerate_get_list_entry(enumerate)) {
 			const char *path = udev_list_entry_get_name(entry),
 				   *name = strrchr(path, '/');
+			struct pci_address address;
 
-			r = name ? look(watcher, name + 1) : 0;
+			r = name && !pci_address_parse(name + 1, &address) ? look(watcher, &address)
+									   : 0;
 			if (r)
 				break;
 		}
@@ -141,18 +152,30 @@ static int scan(const struct watcher *watcher)
 	return r < 0 ? r : tell(watcher, WATCHER_SCANNED);
 }
 
+static void mark(struct watcher *watcher, const struct pci_address *address)
+{
+	for (size_t i = 0; i < watcher->n_marks; i++)
+		if (!pci_address_compare(&watcher->marks[i], address))
+			return;
+	if (watcher->n_marks < MARKS_MAX)
+		watcher->marks[watcher->n_marks++] = *address;
+	else
+		watcher->everything = true;
+}
+
 /*
  * "ACTION@DEVPATH", then KEY=VALUE strings, each with its NUL. Only PCI functions matter here, and
  * of those only which: what is true of it is read from sysfs. A message that does not end in NUL is
  * cut there.
  */
-static int take_uevent(const struct watcher *watcher, char *text, size_t size)
+static void take_uevent(struct watcher *watcher, char *text, size_t size)
 {
+	struct pci_address address;
 	const char *slot = NULL;
 	bool pci = false;
 
 	if (!size)
-		return 0;
+		return;
 	text[size - 1] = '\0';
 	for (char *p = text; p < text + size; p += strlen(p) + 1) {
 		if (!strcmp(p, "SUBSYSTEM=pci"))
@@ -160,34 +183,48 @@ static int take_uevent(const struct watcher *watcher, char *text, size_t size)
 		else if (!strncmp(p, "PCI_SLOT_NAME=", 14))
 			slot = p + 14;
 	}
-	return pci && slot ? look(watcher, slot) : 0;
+	if (pci && slot && !pci_address_parse(slot, &address))
+		mark(watcher, &address);
 }
 
-/*
- * 0, or -errno of the core's socket: what goes wrong with an event is answered by looking at
- * everything.
- */
-static int drain(const struct watcher *watcher)
+/* Reads what events there are. What goes wrong with one is answered by looking at everything. */
+static void drain(struct watcher *watcher)
 {
-	for (;;) {
+	for (int i = 0; i < EVENT_BURST; i++) {
 		struct sockaddr_nl from = { 0 };
 		unsigned char *message = NULL;
-		int n = nl_recv(watcher->netlink, &from, &message, NULL), r = 0;
+		int n = nl_recv(watcher->netlink, &from, &message, NULL);
 
 		if (n == -NLE_AGAIN || !n)
-			return 0;
+			return;
 		if (n < 0) {
-			log_notice(
-				"watcher: uevents were lost (%s), looking at every function again",
-				nl_geterror(n));
-			return scan(watcher);
+			if (!watcher->everything)
+				log_notice(
+					"watcher: uevents were lost (%s), looking at every function again",
+					n == -NLE_NOMEM ? "more than the socket holds"
+							: nl_geterror(n));
+			watcher->everything = true;
+			continue;
 		}
 		if (!from.nl_pid) /* the kernel; root could forge others */
-			r = take_uevent(watcher, (char *)message, (size_t)n);
+			take_uevent(watcher, (char *)message, (size_t)n);
 		free(message);
-		if (r)
-			return r;
 	}
+}
+
+/* 0, or -errno of the core's socket. */
+static int look_at_marked(struct watcher *watcher)
+{
+	int r = 0;
+
+	if (watcher->everything)
+		r = scan(watcher);
+	else
+		for (size_t i = 0; !r && i < watcher->n_marks; i++)
+			r = look(watcher, &watcher->marks[i]);
+	watcher->n_marks = 0;
+	watcher->everything = false;
+	return r;
 }
 
 static int listen_to_kernel(struct watcher *watcher)
@@ -215,7 +252,7 @@ static int listen_to_kernel(struct watcher *watcher)
 	return 0;
 }
 
-static int loop(const struct watcher *watcher)
+static int loop(struct watcher *watcher)
 {
 	struct pollfd polls[] = {
 		{ .fd = watcher->core, .events = POLLIN },
@@ -231,8 +268,10 @@ static int loop(const struct watcher *watcher)
 		}
 		if (polls[0].revents) /* the core says nothing, so this is its end */
 			return 0;
-		if (polls[1].revents)
-			r = drain(watcher);
+		if (polls[1].revents) {
+			drain(watcher);
+			r = look_at_marked(watcher);
+		}
 	}
 	return r;
 }

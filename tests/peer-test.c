@@ -116,7 +116,7 @@ static bool quiet(void)
 {
 	turn(TURNS);
 	return !broker.n_peers && TAILQ_EMPTY(&broker.peers) && TAILQ_EMPTY(&broker.claims) &&
-	       open_descriptors() == fds_at_start;
+	       !usercount_of(&broker.users, getuid()) && open_descriptors() == fds_at_start;
 }
 
 /* ---- who connects ---- */
@@ -172,6 +172,55 @@ static void test_hello(void)
 	tap_ok(quiet(), "what is no socket is closed");
 }
 
+/* A kernel before 6.5, which has no SO_PEERPIDFD. */
+static bool knows_no_process(void)
+{
+	int ends[2], pidfd = -1;
+	socklen_t size = sizeof(pidfd);
+	bool no;
+
+	need(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
+	no = getsockopt(ends[0], SOL_SOCKET, 77, &pidfd, &size) && errno == ENOPROTOOPT;
+	fd_close(pidfd);
+	close(ends[0]);
+	close(ends[1]);
+	return no;
+}
+
+static void test_usercount(void)
+{
+	struct usercount counts = { 0 };
+	size_t left = 0;
+	bool all = true;
+
+	/* All of them in four buckets. */
+	for (uint32_t uid = 0; uid < 4000; uid++)
+		for (unsigned i = 0; i < 3; i++)
+			all = all && !usercount_take(&counts, uid * 64, 3);
+	tap_ok(all, "each of 4,000 users has as many connections as it may");
+	for (uint32_t uid = 0; uid < 4000; uid++)
+		all = all && usercount_take(&counts, uid * 64, 3) == -EDQUOT &&
+		      usercount_of(&counts, uid * 64) == 3;
+	tap_ok(all, "and not one more");
+	usercount_give(&counts, 64);
+	tap_ok(usercount_of(&counts, 64) == 2 && usercount_of(&counts, 128) == 3 &&
+		       !usercount_take(&counts, 64, 3),
+	       "one that goes makes room for its user's, and nobody else's");
+	tap_ok(usercount_spend(&counts, 64, 1, 3, 4) && usercount_spend(&counts, 64, 1, 3, 4) &&
+		       !usercount_spend(&counts, 64, 1, 1, 4) &&
+		       usercount_spend(&counts, 128, 1, 1, 4),
+	       "who has had its share of a turn is held back, others are not");
+	tap_ok(usercount_spend(&counts, 64, 2, 1, 4), "until the next turn");
+	usercount_give(&counts, 63);
+	tap_ok(!usercount_of(&counts, 63), "who has none cannot have less");
+	for (uint32_t uid = 0; uid < 4000; uid++)
+		for (unsigned i = 0; i < 3; i++)
+			usercount_give(&counts, uid * 64);
+	for (size_t i = 0; i < USERCOUNT_BUCKETS; i++)
+		left += counts.buckets[i] != NULL;
+	tap_ok(!left, "when all have gone nothing is left");
+}
+
 static void test_quota(void)
 {
 	int fds[PEERS_PER_UID], fd;
@@ -186,10 +235,13 @@ static void test_quota(void)
 	}
 	tap_ok(all && broker.n_peers == PEERS_PER_UID, "%d connections of one user are served",
 	       PEERS_PER_UID);
+	tap_ok(open_descriptors() - fds_at_start <=
+		       (size_t)PEERS_PER_UID * (knows_no_process() ? 3 : 2),
+	       "and cost a descriptor each, two where the kernel would forget their process");
 	fd = dial(0);
 	tap_ok(hear(fd, &answer) == sizeof(answer.refusal) && answer.type == MESSAGE_REFUSAL &&
 		       answer.refusal.reason == GPUBROKER_REFUSED_QUOTA &&
-		       strstr(answer.refusal.detail, "64") && is_dropped(fd),
+		       strstr(answer.refusal.detail, "128") && is_dropped(fd),
 	       "the next one is told why it is not");
 	close(fd);
 
@@ -1077,6 +1129,7 @@ int main(void)
 	fds_at_start = open_descriptors();
 
 	test_hello();
+	test_usercount();
 	test_quota();
 	test_bad_claims();
 	test_descriptors();

@@ -43,11 +43,11 @@ ok '... record and all' wait_for 10 no_records
 run_as bob python3 /tmp/hostile.py thousand >/tmp/thousand.out 2>&1 &
 crowd=$!
 wait_for 60 grep -q ready /tmp/thousand.out
-is "$(cat /tmp/thousand.out)" "connected 1000 refused 936
-ready" 'of 1,000 connections of one user 64 are served, the rest refused with a reason'
+is "$(cat /tmp/thousand.out)" "connected 1000 refused 872
+ready" 'of 1,000 connections of one user 128 are served, the rest refused with a reason'
 capture run_as bob gpubroker list
-is $status 75 'the user with 64 connections is told so'
-like "$stderr" '64 connections' '... in a sentence'
+is $status 75 'the user with 128 connections is told so'
+like "$stderr" '128 connections' '... in a sentence'
 serves 'a user with 1,000 connections'
 kill $crowd
 wait $crowd 2>/dev/null

@@ -1,0 +1,100 @@
+#!/bin/bash
+# 10,000 idle peers of 100 users, and one user who misbehaves in every way at once: others' claims
+# are granted as fast as when it is quiet, the core stays small, and limits hold.
+. ./lib.sh
+
+# udevd, which knows nothing of these functions, costs a tenth of a second for each of their events.
+noise=(systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket gpubroker-uevents.service)
+users=(u1 u2 u3 u4 u5 u6 u7)
+core=$(systemctl show -P MainPID gpubroker)
+memory() { sed -n "s/^$1:[^0-9]*\([0-9]*\).*/\1/p" "/proc/$core/status"; }
+fds() { local f=("/proc/$core/fd/"*); echo ${#f[@]}; }
+count() { local v=${2#*"$1="}; echo "${v%%[ $'\n']*}"; }
+has_fds() { [ "$(fds)" = "$1" ]; }
+all_back() {
+	local f
+	for f in "${plain[@]}"; do has_driver "$f" gpubroker_test || return; done
+	no_records
+}
+# claims WHEN: claims of seven users for six seconds, each of functions of its own; adds to `medians`.
+claims() {
+	local out n
+	out=$(/tests/cycle run -o -n 10000 -s 6 -t 300 "${users[@]}" -- "${plain[@]:0:14}")
+	n=$(count granted "$out")
+	is "$((n > 20)),$(count refused "$out"),$(count faults "$out"),$(count unreachable "$out")" 1,0,0,0 \
+		"$1: $n claims, all granted"
+	diag "$out"
+	medians+=("$(count median "$out")")
+}
+# middle NUMBER...: the median of an odd count.
+middle() { printf '%s\n' "$@" | sort -n | sed -n "$((($# + 1) / 2))p"; }
+
+systemctl stop "${noise[@]}"
+insmod /tests/gpubroker_test.ko
+wait_for 10 all_back
+medians=() && claims 'to warm up'
+wait_for 20 all_back
+fds_before=$(fds)
+diag "resident $(memory VmRSS) KiB, $fds_before descriptors"
+medians=()
+claims 'quiet'
+claims 'quiet again'
+
+/tests/cycle hold 100 20000 20099 >/tmp/hold &
+hold=$!
+ok '10,000 connections of 100 users' wait_for 90 grep -q ready /tmp/hold
+is "$(cat /tmp/hold)" 'held 10000 refused 0
+ready' '... and none is refused'
+diag "resident $(memory VmRSS) KiB, at most $(memory VmHWM) KiB, $(fds) descriptors"
+diag "the unit's memory, kernel's included: $(systemctl show -P MemoryCurrent gpubroker) bytes"
+ok "memory is less than 16 MiB ($(memory VmHWM) KiB)" test "$(memory VmHWM)" -lt 16384
+
+# One user's limit: others are not concerned.
+/tests/cycle hold 140 20100 20100 >/tmp/limit &
+limit=$!
+ok 'one user asks for 140 more' wait_for 30 grep -q ready /tmp/limit
+is "$(cat /tmp/limit)" 'held 128 refused 12
+you have 128 connections to the broker, which is the most one user may have; end some and try again
+ready' '... and has 128, and a sentence for each of the others'
+ok '... while others connect' run_as u1 gpubroker list
+kill $limit
+wait $limit
+like "$(cat /tmp/limit)" 'alive 128' '... and keeps those it has'
+
+quiet=("${medians[@]}") medians=()
+claims 'with 10,000 idle peers'
+crowd=("${medians[@]}") medians=()
+# Its processor time is the scheduler's affair, which gives each user a share; here there are two
+# processors for all, so it takes what is left over.
+nice -n 19 /tests/cycle misbehave u8 600 "${plain[15]}" >/tmp/misbehave &
+bad=$!
+pause
+for i in 1 2 3; do claims "u8 misbehaves, $i"; done
+loud=("${medians[@]}")
+diag "resident $(memory VmRSS) KiB, at most $(memory VmHWM) KiB, $(fds) descriptors"
+ok 'another user is served while u8 has all it may have' run_as u1 gpubroker list
+kill $bad
+wait $bad
+diag "u8: $(cat /tmp/misbehave)"
+for what in connects rubbish claims listings; do
+	ok "u8 did misbehave: $what" test "$(count $what "$(cat /tmp/misbehave)")" -gt 0
+done
+ok "memory is less than 16 MiB ($(memory VmHWM) KiB)" test "$(memory VmHWM)" -lt 16384
+
+kill $hold
+wait $hold
+like "$(cat /tmp/hold)" 'alive 10000' 'of the 10,000 none was dropped'
+ok 'when all have gone, descriptors are back' wait_for 30 has_fds "$fds_before"
+ok "... and u8's function too" wait_for 20 all_back
+medians=() && claims 'quiet after'
+quiet+=("${medians[@]}")
+q=$(middle "${quiet[@]}") l=$(middle "${loud[@]}")
+diag "median of a claim: quiet ${quiet[*]}, with idle peers ${crowd[*]}, with u8 ${loud[*]} us"
+diag "ratio: idle peers $((crowd[0] * 100 / q))%, u8 misbehaving $((l * 100 / q))%"
+ok "a claim's median is less than twice the quiet one ($l and $q us)" test "$l" -lt $((q * 2))
+is "$(systemctl show -P MainPID gpubroker)" "$core" 'the daemon is the same process as before'
+wait_for 20 all_back
+rmmod gpubroker_test
+systemctl start "${noise[@]}"
+rm -f /tmp/hold /tmp/limit /tmp/misbehave
+done_testing
