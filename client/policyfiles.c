@@ -12,12 +12,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <poll.h>
 #include <pwd.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define POLICY_SIZE_MAX (64 << 20)
+
+/* How long a file must have been left alone, in ms, and how often that is waited for. */
+#define REST 20
+#define TRIES 25
 
 struct source {
 	char name[256];
@@ -148,9 +155,15 @@ static int add_directory(struct loading *loading, const char *path)
 	return r;
 }
 
-/* Why a file of the policy may not be taken, or NULL. */
-static const char *unfit(const struct stat *st)
+/* Why a file may not be taken, or NULL. */
+static const char *unfit(const struct stat *st, bool trusted)
 {
+	if (!S_ISREG(st->st_mode))
+		return "is not a regular file";
+	if (st->st_size > POLICY_SIZE_MAX)
+		return "is larger than 64 MiB";
+	if (trusted)
+		return NULL;
 	if (st->st_uid != 0)
 		return "does not belong to root, so it could grant anything to anybody; chown it";
 	if (st->st_mode & (S_IWGRP | S_IWOTH))
@@ -193,17 +206,55 @@ static int read_file(int fd, char **ret_text, size_t *ret_len)
 }
 
 /*
- * Reads it, again if it was changed meanwhile, so that no half of two versions is taken. -EBUSY: it
- * keeps changing.
+ * Was it changed a moment before `now`? Then a change that comes next may leave all of its times as
+ * they are, since the kernel's clock for them goes by ticks: nobody would notice. And a writer may
+ * be in the middle. A time in the future is another matter: the clock was put back.
  */
-static int read_steadily(int fd, struct stat *st, char **ret_text, size_t *ret_len)
+static bool is_fresh(const struct stat *st, const struct timespec *now)
 {
-	for (int tries = 0; tries < 3; tries++) {
+	int64_t age = (int64_t)(now->tv_sec - st->st_ctim.tv_sec) * 1000 +
+		      (now->tv_nsec - st->st_ctim.tv_nsec) / 1000000;
+
+	return age > -1000 && age < REST;
+}
+
+static bool is_unchanged(const struct stat *a, const struct stat *b)
+{
+	return a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+	       a->st_mtim.tv_nsec == b->st_mtim.tv_nsec && a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
+	       a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/*
+ * Checks and reads it, and does so again if it was changed meanwhile, so that no half of a version
+ * and no mix of two is taken. What was replaced by another of its name is still whole here. 0; or 1
+ * and why it may not be taken; or -errno. Writers that stop half-way for longer than REST cannot be
+ * told from those that have finished: hence "rename".
+ */
+static int read_steadily(int fd, bool trusted, const char **ret_why, char **ret_text,
+			 size_t *ret_len)
+{
+	for (int tries = 0; tries < TRIES; tries++) {
 		cleanup_free char *text = NULL;
-		struct stat after;
+		struct stat st, after;
+		struct timespec now;
+		const char *why;
 		size_t len = 0;
 		int r;
 
+		/* The clock of file times itself: a tick that is late does not matter then. */
+		if (clock_gettime(CLOCK_REALTIME_COARSE, &now) || fstat(fd, &st))
+			return -errno;
+		why = unfit(&st, trusted);
+		if (why) {
+			*ret_why = why;
+			return 1;
+		}
+		if (is_fresh(&st, &now)) {
+			/* Not a sleep: that would be one more system call for the loader. */
+			poll(NULL, 0, REST);
+			continue;
+		}
 		if (lseek(fd, 0, SEEK_SET) < 0)
 			return -errno;
 		r = read_file(fd, &text, &len);
@@ -211,15 +262,15 @@ static int read_steadily(int fd, struct stat *st, char **ret_text, size_t *ret_l
 			return r;
 		if (fstat(fd, &after))
 			return -errno;
-		if (after.st_size == st->st_size && (size_t)after.st_size == len &&
-		    !memcmp(&after.st_mtim, &st->st_mtim, sizeof(after.st_mtim))) {
+		if ((size_t)st.st_size == len && is_unchanged(&st, &after)) {
 			*ret_text = TAKE_PTR(text);
 			*ret_len = len;
 			return 0;
 		}
-		*st = after;
 	}
-	return -EBUSY;
+	*ret_why = "keeps changing while it is read; write it under another name and rename it to "
+		   "this one";
+	return 1;
 }
 
 /* A link to /dev/null is how a file of the package is masked. */
@@ -248,35 +299,24 @@ static int load_file(struct loading *loading, const char *path, bool trusted)
 	cleanup_free char *text = NULL;
 	cleanup_fd int fd = -1;
 	const char *why = NULL;
-	struct stat st;
 	size_t len = 0;
 	int r;
 
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (trusted ? 0 : O_NOFOLLOW));
-	if (fd < 0 || fstat(fd, &st)) {
+	if (fd < 0) {
 		r = errno;
 		if (r != ELOOP || !is_mask(path))
 			file_mistake(loading, path, why_not_opened(r));
 		return 0;
 	}
-	if (!S_ISREG(st.st_mode))
-		why = "is not a regular file";
-	else if (st.st_size > POLICY_SIZE_MAX)
-		why = "is larger than 64 MiB";
-	else if (!trusted)
-		why = unfit(&st);
-	if (why) {
-		file_mistake(loading, path, why);
+	r = read_steadily(fd, trusted, &why, &text, &len);
+	if (r == -ENOMEM)
+		return r;
+	if (r) {
+		file_mistake(loading, path, r > 0 ? why : strerror(-r));
 		return 0;
 	}
-	r = read_steadily(fd, &st, &text, &len);
-	if (r == -EBUSY || r == -EFBIG || r == -EIO) {
-		file_mistake(loading, path,
-			     r == -EBUSY ? "changes while it is read; reload when it is finished"
-					 : strerror(-r));
-		return 0;
-	}
-	return r ? r : policy_parser_file(loading->parser, path, text, len);
+	return policy_parser_file(loading->parser, path, text, len);
 }
 
 static int load_source(struct loading *loading, const struct source *source)
