@@ -329,6 +329,7 @@ static struct lease *lease_begin(struct claim *claim, size_t i)
 	}
 	if (lease->terms.lifetime)
 		lease->ends = lease->since + lease->terms.lifetime;
+	event_state(lease);
 	return lease;
 }
 

@@ -41,6 +41,8 @@ static void quit(struct daemon *daemon, int status)
 
 static void start_serving(struct daemon *daemon)
 {
+	struct lease *lease;
+
 	if (daemon->serving || daemon->quitting)
 		return;
 	recover_damaged(daemon);
@@ -54,6 +56,9 @@ static void start_serving(struct daemon *daemon)
 		   daemon->policy.n_rules, daemon->leases.n);
 	notify_send(notify_fd, "READY=1");
 	prepare_all(daemon);
+	TAILQ_FOREACH(lease, &daemon->leases.list, link)
+		if (lease->state == GPUBROKER_LEASE_LEASED)
+			lending_arrivals(daemon, lease);
 }
 
 static void serve_when_ready(struct daemon *daemon)

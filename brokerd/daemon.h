@@ -135,8 +135,8 @@ bool peer_request(struct peer *peer, const void *packet, size_t size);
 
 /* lease_advance(), and those who watch are told. */
 bool lease_go(struct lease *lease, enum lease_event event);
-/* It is stuck, and lease->reason says why. */
-void event_stuck(const struct lease *lease);
+/* The same for a state that it came to otherwise, or whose reason is known only now. */
+void event_state(const struct lease *lease);
 /* It ends soon. */
 void event_ending(const struct lease *lease);
 /* A function came to its group, or vanished from it. */

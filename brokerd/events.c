@@ -55,7 +55,7 @@ bool lease_go(struct lease *lease, enum lease_event event)
 
 	if (!lease_advance(lease, event))
 		return false;
-	/* What is stuck says why, a moment later: event_stuck(). */
+	/* What is stuck says why, a moment later: event_state(). */
 	if (lease->state != before && lease->state != GPUBROKER_LEASE_STUCK && lease->owner) {
 		message = of(lease, GPUBROKER_EVENT_STATE);
 		tell(lease->owner, &message);
@@ -63,7 +63,7 @@ bool lease_go(struct lease *lease, enum lease_event event)
 	return true;
 }
 
-void event_stuck(const struct lease *lease)
+void event_state(const struct lease *lease)
 {
 	struct message_event message = of(lease, GPUBROKER_EVENT_STATE);
 

@@ -41,9 +41,13 @@ int kernel_open_bind(const struct kernel *kernel, const char *driver); /* -ENOEN
 
 /*
  * Opens /dev/vfio/N. -EBUSY: somebody holds it (a group opens once). -ENOENT: nothing in it is on
- * VFIO.
+ * VFIO. Waits for a holder who is just opening or letting go of a device of it, so only for one that
+ * nobody has: else see work_add_open().
  */
 int kernel_group_open(const struct kernel *kernel, uint32_t group);
+/* The same in a directory that kernel_open_vfio() opened; only a worker may be made to wait. */
+int kernel_group_open_in(int directory, uint32_t group);
+int kernel_open_vfio(const struct kernel *kernel); /* /dev/vfio, O_PATH */
 /* 0: viable, the kernel would let it be attached; -EPERM: not. */
 int kernel_group_viable(int group_fd);
 /*

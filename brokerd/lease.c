@@ -81,7 +81,6 @@ struct lease *lease_new(struct leases *leases, uint64_t id, uint32_t group)
 	lease->state = HOST;
 	lease_advance(lease, LEASE_CLAIMED);
 	lease->watch = -1;
-	lease->regained = -1;
 	after = lease_find_from(leases, id);
 	if (after)
 		TAILQ_INSERT_BEFORE(after, lease, link);

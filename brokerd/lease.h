@@ -79,8 +79,8 @@ struct lease {
 	char damaged[48];	  /* the damaged record that keeps it from being lent, or "" */
 	uint64_t as_recorded;	  /* bit i: function i's override was read, and is as recorded */
 	int watch;		  /* inotify's, or -1 */
-	int regained;		  /* the group, open for us alone while it is restored, or -1 */
 	struct work *work;	  /* a worker at it, or NULL */
+	bool looking;		  /* it only looks whether the group has been let go */
 	uint64_t warn_at;	  /* when its holder is told that it ends soon */
 	bool warned;
 	const char *recall;   /* why it is to be taken back as soon as its worker is done */

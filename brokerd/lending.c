@@ -4,12 +4,11 @@
  *
  *	ask:     a worker reads what takes the device's lock -> recorded by claim.c
  *	bind:    a worker takes the functions from their drivers and gives them to VFIO
- *	end:     inotify -> open, to have the group alone -> restore.c
+ *	end:     inotify -> a worker has opened the group, so nobody else has it -> restore.c
  *	recall:  a release, a revocation, the end of a rule's time, a vanished function -> restore.c
  *
  * Drives leases through lease.c's table. It must never change a function that is not recorded, and
- * never wait: what may take time is a worker's, and comes back here as an event. While a group is
- * taken back it is held open here, so that nobody else can have it.
+ * never wait: what may take time is a worker's, and comes back here as an event.
  */
 #include "config.h"
 
@@ -306,34 +305,83 @@ static void look_again(struct daemon *daemon, struct lease *lease)
 		log_error("lease %" PRIu64 ": no memory for a timer", lease->id);
 }
 
-/*
- * Tries to have the group alone. If so, nobody has it any more, nobody can get it, and it goes
- * back.
- */
-static void lease_look(struct daemon *daemon, struct lease *lease)
+/* Nobody has it any more, and nobody can get it: it goes back. */
+static void lease_regained(struct daemon *daemon, struct lease *lease)
 {
-	int fd;
-
-	if (lease->work || lease->state == GPUBROKER_LEASE_RESTORING ||
-	    lease->state == GPUBROKER_LEASE_STUCK)
-		return;
-	fd = kernel_group_open(&daemon->kernel, lease->group);
-	/*
-	 * -ENOENT, -ENODEV: no function of it is on VFIO, so there is nothing that anybody could
-	 * hold.
-	 */
-	if (fd < 0 && fd != -ENOENT && fd != -ENODEV && fd != -ENXIO) {
-		look_again(daemon, lease);
-		return;
-	}
-	lease->regained = fd >= 0 ? fd : -1;
 	kernel_group_unwatch(&daemon->kernel, lease->watch);
 	lease->watch = -1;
 	if (lease_go(lease, LEASE_REGAINED))
 		lease_restore(daemon, lease);
 }
 
-static void lease_closed(struct daemon *daemon, struct lease *lease)
+/* The worker is done of a lease that somebody has: what had to wait for it is seen to now. */
+static void work_was_done(struct daemon *daemon, struct lease *lease)
+{
+	if (lease->recall)
+		lease_recall(lease, lease->recall);
+	else if (lease->state == GPUBROKER_LEASE_LEASED)
+		lending_arrivals(daemon, lease);
+}
+
+static bool is_let_go(int error)
+{
+	/* No node: no function of it is on VFIO, so there is nothing that anybody could hold. */
+	return !error || error == ENOENT || error == ENODEV || error == ENXIO;
+}
+
+static void on_looked(void *userdata, const struct work_result *result)
+{
+	struct lease *lease = userdata;
+	struct daemon *daemon = lease->owner;
+
+	lease->work = NULL;
+	lease->looking = false;
+	if (is_let_go(result->error)) {
+		lease_regained(daemon, lease);
+	} else {
+		look_again(daemon, lease);
+		work_was_done(daemon, lease);
+	}
+	daemon_quit_if_idle(daemon);
+}
+
+/* It may take as long as unpinning all of a VM's memory does, and is no news. */
+static void on_look_late(void *userdata, const char *what, const struct pci_address *address)
+{
+	(void)userdata;
+	(void)what;
+	(void)address;
+}
+
+/* Has the group been let go? A worker tries to open it. */
+static void lease_look(struct daemon *daemon, struct lease *lease)
+{
+	static const struct work_ops ops = { .done = on_looked, .late = on_look_late };
+	struct work *work;
+	int r;
+
+	if (lease->work || lease->state == GPUBROKER_LEASE_RESTORING ||
+	    lease->state == GPUBROKER_LEASE_STUCK)
+		return;
+	work = work_new(&ops, lease);
+	r = work ? work_add_open(work, kernel_open_vfio(&daemon->kernel), lease->group,
+				 &lease->asked)
+		 : -ENOMEM;
+	if (!r)
+		r = work_start(work, daemon->base, daemon->worker_filter, WORKER_SECONDS);
+	if (!r) {
+		lease->work = work;
+		lease->looking = true;
+		return;
+	}
+	work_free(work);
+	if (is_let_go(-r))
+		lease_regained(daemon, lease);
+	else
+		look_again(daemon, lease);
+}
+
+void lease_closed(struct daemon *daemon, struct lease *lease)
 {
 	if (!lease_go(lease, LEASE_CLOSED))
 		return;
@@ -489,9 +537,8 @@ static void on_kept(void *userdata, const struct work_result *result)
 			log_error("lease=%" PRIu64 " group=%" PRIu32
 				  ": a function that came to it: %s: %s",
 				  lease->id, lease->group, result->what, strerror(result->error));
-		if (lease->recall)
-			lease_recall(lease, lease->recall);
-		else if (lease->state == GPUBROKER_LEASE_RELEASING)
+		work_was_done(daemon, lease);
+		if (lease->state == GPUBROKER_LEASE_RELEASING)
 			lease_look(daemon, lease);
 	}
 	daemon_quit_if_idle(daemon);
@@ -560,6 +607,24 @@ static void function_went(struct daemon *daemon, struct lease *lease,
 	lease_recall(lease, "recalled");
 }
 
+static bool is_member(const struct lease *lease, const struct pci_address *address)
+{
+	for (size_t i = 0; i < lease->n_functions; i++)
+		if (!pci_address_compare(&lease->functions[i].address, address))
+			return true;
+	return false;
+}
+
+void lending_arrivals(struct daemon *daemon, struct lease *lease)
+{
+	for (size_t i = 0; i < daemon->devices.n && !lease->work; i++) {
+		const struct watcher_record *record = &daemon->devices.list[i].record;
+
+		if (record->group == lease->group && !is_member(lease, &record->address))
+			function_came(daemon, lease, record);
+	}
+}
+
 void lending_record(struct daemon *daemon, const struct watcher_record *record)
 {
 	struct lease *lease;
@@ -567,21 +632,18 @@ void lending_record(struct daemon *daemon, const struct watcher_record *record)
 	if (record->type != WATCHER_DEVICE && record->type != WATCHER_GONE)
 		return;
 	TAILQ_FOREACH(lease, &daemon->leases.list, link) {
-		bool member = false;
+		bool member = is_member(lease, &record->address);
 
 		if (lease->state != GPUBROKER_LEASE_LEASED)
 			continue;
-		for (size_t i = 0; i < lease->n_functions && !member; i++)
-			member = !pci_address_compare(&lease->functions[i].address,
-						      &record->address);
-		if (record->type == WATCHER_GONE ? !member
-						 : member || record->group != lease->group)
-			continue;
-		if (record->type == WATCHER_GONE)
+		if (record->type == WATCHER_GONE && member) {
 			function_went(daemon, lease, &record->address);
-		else
+			return; /* the list may have changed */
+		}
+		if (record->type == WATCHER_DEVICE && !member && record->group == lease->group) {
 			function_came(daemon, lease, record);
-		return; /* the list may have changed */
+			return;
+		}
 	}
 }
 
@@ -590,7 +652,7 @@ bool lending_is_busy(const struct daemon *daemon)
 	const struct lease *lease;
 
 	TAILQ_FOREACH(lease, &daemon->leases.list, link)
-		if (lease->work && lease->state != GPUBROKER_LEASE_STUCK)
+		if (lease->work && !lease->looking && lease->state != GPUBROKER_LEASE_STUCK)
 			return true;
 	return false;
 }

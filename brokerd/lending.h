@@ -26,6 +26,9 @@ int lease_bind(struct daemon *daemon, struct lease *lease);
  */
 void lease_set_clock(struct daemon *daemon, struct lease *lease);
 
+/* Its holder is letting go, or nobody has it: it goes back as soon as that is so. */
+void lease_closed(struct daemon *daemon, struct lease *lease);
+
 /*
  * Takes a lease back whose holder still has it; `why` (static) is for the log. Nothing where it is
  * on its way back already. It may be gone on return.
@@ -43,6 +46,8 @@ int add_bind_steps(const struct daemon *daemon, struct work *work,
 /* What the watcher says, before the table takes it: functions of lent groups that come and go. */
 void lending_record(struct daemon *daemon, const struct watcher_record *record);
 
+/* Functions that came into the lease's group while nobody looked. */
+void lending_arrivals(struct daemon *daemon, struct lease *lease);
 /* inotify has something. */
 void lending_watch(struct daemon *daemon);
 /* A lease known from the records: is it held, or does its group go back? */

@@ -112,6 +112,17 @@ static void leave(struct preparations *p, uint32_t group, const struct pci_addre
 		    pci_address_format(address, text), group, reason);
 }
 
+void prepare_leave(struct daemon *daemon, uint32_t group)
+{
+	struct preparations *p = preparations_of(daemon);
+	struct note *note = p ? note_of(p, group, true) : NULL;
+
+	if (note)
+		note->tries = TRIES;
+	else
+		log_error("group %" PRIu32 ": no memory to remember that it is the host's", group);
+}
+
 /* ---- at work ---- */
 
 static struct preparation *find(const struct daemon *daemon, uint32_t group)

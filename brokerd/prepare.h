@@ -18,4 +18,6 @@ void prepare_record(struct daemon *daemon, const struct watcher_record *record);
 bool prepare_has_group(const struct daemon *daemon, uint32_t group, bool *ret_late);
 /* Is any worker at work that is not late? */
 bool prepare_is_busy(const struct daemon *daemon);
+/* Root has given the group back to its host driver: leave it there until the policy is loaded anew. */
+void prepare_leave(struct daemon *daemon, uint32_t group);
 void prepare_done(struct daemon *daemon);

@@ -146,14 +146,13 @@ static void on_look_late(void *userdata, const char *what, const struct pci_addr
 }
 
 /*
- * Does the kernel show what the policy wants without any lease: prepared, on VFIO, and nobody has
- * it?
+ * Does the kernel show what the policy wants without any lease: prepared, on VFIO? If somebody has
+ * it all the same, opening it for the next one fails.
  */
 static bool is_prepared(const struct daemon *daemon, const struct group_view *view)
 {
 	struct policy_facts facts[FUNCTIONS_MAX];
 	size_t rule;
-	int fd;
 
 	for (size_t i = 0; i < view->n_functions; i++)
 		facts[i] = function_facts(&view->functions[i]);
@@ -161,9 +160,7 @@ static bool is_prepared(const struct daemon *daemon, const struct group_view *vi
 		if (driver_is_vfio(view->functions[i].driver) &&
 		    !policy_prepares(&daemon->policy, &facts[i], facts, view->n_functions, &rule))
 			return false;
-	fd = kernel_group_open(&daemon->kernel, view->group);
-	fd_close(fd);
-	return fd >= 0;
+	return true;
 }
 
 static void keep_from_lending(struct daemon *daemon, uint32_t group, const char *name, bool named)

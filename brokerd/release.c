@@ -128,25 +128,14 @@ static int restore_group(struct peer *peer, uint32_t group, const struct pci_add
 	struct group_view *view = malloc(sizeof(*view));
 	struct lease *lease;
 	int r = view ? sysfs_group_read(daemon->kernel.sys, group, view) : -ENOMEM;
-	int fd;
 
 	if (r || !view->n_functions) {
 		free(view);
 		return refuse_fault(ret_refusal, address, "reading its IOMMU group", -r);
 	}
-	/* Somebody else's, without us: unbinding would hang until they let go. */
-	fd = kernel_group_open(&daemon->kernel, group);
-	if (fd == -EBUSY) {
-		free(view);
-		return refuse_fault(ret_refusal, address,
-				    "its IOMMU group is open in a program that did not get it "
-				    "from the broker",
-				    EBUSY);
-	}
 	lease = lease_new(&daemon->leases, 0, group);
 	if (!lease) {
 		free(view);
-		fd_close(fd);
 		return refuse_fault(ret_refusal, address, "restore", ENOMEM);
 	}
 	lease_of_unknown(lease, view);
@@ -157,18 +146,18 @@ static int restore_group(struct peer *peer, uint32_t group, const struct pci_add
 	lease->gid = peer->gid;
 	lease->pid = peer->pid;
 	lease->since = (uint64_t)time(NULL);
-	lease->regained = fd >= 0 ? fd : -1;
 	lease->forced = true;
 	strcpy(lease->terms.rule, "gpubroker restore");
 	r = record_write(daemon->state_dir, lease);
 	if (r) {
-		fd_close(lease->regained);
 		lease_free(&daemon->leases, lease);
 		return refuse_fault(ret_refusal, address, "recording it", -r);
 	}
 	lease->recorded = true;
-	lease_go(lease, LEASE_ABANDON);
-	lease_restore(daemon, lease);
+	prepare_leave(daemon, group);
+	/* Perhaps somebody has it without us: it goes back when they let go. */
+	lease_go(lease, LEASE_SENT);
+	lease_closed(daemon, lease);
 	return 0;
 }
 

@@ -88,6 +88,14 @@ static int add_give_back(const struct kernel *kernel, struct work *work, const s
 	char text[PCI_ADDRESS_TEXT];
 	int fd;
 
+	/*
+	 * The kernel shows the driver before its probe has answered. Binding what is bound waits
+	 * until it has, and does nothing else.
+	 */
+	if (*driver && !strcmp(driver, was->driver))
+		return work_add(work, kernel_open_bind(kernel, driver),
+				pci_address_format(&was->address, text), "bind", &was->address,
+				WORK_QUIET);
 	/* A driver that is neither ours nor the recorded one is somebody's wish: leave it. */
 	if (*driver || !was->driver[0])
 		return 0;
@@ -162,7 +170,6 @@ static void lease_end(struct daemon *daemon, struct lease *lease)
 		log_info("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32 " outcome=ended",
 			 lease->id, lease->uid, lease->group);
 	kernel_group_unwatch(&daemon->kernel, lease->watch);
-	fd_close(lease->regained);
 	if (lease->timer)
 		event_free(lease->timer);
 	if (lease->expiry)
@@ -192,7 +199,7 @@ void lease_stick(struct lease *lease, const struct pci_address *address, const c
 	if (r)
 		log_error("lease %" PRIu64 ": that it is stuck cannot be recorded: %s", lease->id,
 			  strerror(-r));
-	event_stuck(lease);
+	event_state(lease);
 }
 
 void on_work_late(void *userdata, const char *what, const struct pci_address *address)

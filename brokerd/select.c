@@ -364,6 +364,7 @@ int claim_decide(struct claim *claim, const struct message_claim *request,
 		 struct message_refusal *ret_refusal)
 {
 	struct policy_subject subject;
+	bool busy = false;
 	int r;
 
 	if (!claim->daemon->policy_good || claim->daemon->quitting)
@@ -379,10 +380,21 @@ int claim_decide(struct claim *claim, const struct message_claim *request,
 	for (; claim->n_gids < subject.n_groups && claim->n_gids < LEASE_GIDS_MAX; claim->n_gids++)
 		claim->gids[claim->n_gids] = (uint32_t)subject.groups[claim->n_gids];
 	for (uint32_t i = 0; i < request->n_selectors; i++) {
-		r = claim_select(claim, &subject, request, &request->selectors[i], ret_refusal);
-		if (r)
+		struct message_refusal refusal;
+
+		r = claim_select(claim, &subject, request, &request->selectors[i], &refusal);
+		if (r && !busy)
+			*ret_refusal = refusal;
+		/* One that waits is to want all of it; but what it can never have is said at once. */
+		if (r == GPUBROKER_REFUSED_BUSY && request->flags & CLAIM_WAIT) {
+			busy = true;
+		} else if (r) {
+			*ret_refusal = refusal;
 			return r;
+		}
 	}
+	if (busy)
+		return GPUBROKER_REFUSED_BUSY;
 	if (request->memlock > claim->memlock) {
 		refuse_plain(ret_refusal, GPUBROKER_REFUSED_MEMLOCK, &request->selectors[0]);
 		ret_refusal->limit = claim->memlock;

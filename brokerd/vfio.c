@@ -3,8 +3,7 @@
  * The core's side of /dev/vfio: opens a group, asks whether it is viable, and learns from inotify
  * when the last reference to a lent one is gone (the kernel's own reference is the lease:
  * IN_CLOSE_WRITE comes when the open file is released, its device descriptors, duplicates and
- * passed copies included). It must never keep a group open longer than it takes to send it, but for
- * the time in which it takes one back.
+ * passed copies included). It must never keep a group open longer than it takes to send it.
  *
  * Kernel ABI: linux/vfio.h (VFIO_GROUP_GET_STATUS), inotify(7).
  */
@@ -46,20 +45,39 @@ void kernel_done(struct kernel *kernel)
 	kernel->inotify = fd_close(kernel->inotify);
 }
 
-int kernel_group_open(const struct kernel *kernel, uint32_t group)
+static int open_in(int directory, const char *path, uint64_t flags)
 {
 	struct open_how how = {
-		.flags = O_RDWR | O_CLOEXEC,
+		.flags = flags | O_CLOEXEC,
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
 	};
-	char path[32];
 	long fd;
 
-	snprintf(path, sizeof(path), "vfio/%u", (unsigned)group);
 	do
-		fd = syscall(SYS_openat2, kernel->dev, path, &how, sizeof(how));
+		fd = syscall(SYS_openat2, directory, path, &how, sizeof(how));
 	while (fd < 0 && (errno == EINTR || errno == EAGAIN));
 	return fd < 0 ? -errno : (int)fd;
+}
+
+int kernel_open_vfio(const struct kernel *kernel)
+{
+	return open_in(kernel->dev, "vfio", O_PATH | O_DIRECTORY);
+}
+
+int kernel_group_open_in(int directory, uint32_t group)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "%u", (unsigned)group);
+	return open_in(directory, name, O_RDWR);
+}
+
+int kernel_group_open(const struct kernel *kernel, uint32_t group)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "vfio/%u", (unsigned)group);
+	return open_in(kernel->dev, path, O_RDWR);
 }
 
 int kernel_group_viable(int group_fd)

@@ -5,11 +5,12 @@
  * does its steps. It reports each over a pipe.
  *
  * The child must never touch the heap, libevent or stdio: between fork and the filter it makes five
- * system calls. The parent must never wait for it: its end comes as a readable pidfd.
+ * system calls, and one more where it is to open a group. The parent must never wait for it: its end comes as a readable pidfd.
  */
 #include "config.h"
 
 #include "brokerd/confine.h"
+#include "brokerd/kernel.h"
 #include "brokerd/worker.h"
 #include "client/util.h"
 
@@ -22,7 +23,8 @@
 
 struct step {
 	int fd;
-	bool reads;
+	enum { WRITES, READS, OPENS } does;
+	uint32_t group; /* to open */
 	unsigned flags;
 	char text[WORK_TEXT_MAX];
 	size_t len;
@@ -108,7 +110,19 @@ int work_add_read(struct work *work, int fd, const char *what, const struct pci_
 	int r = work_add(work, fd, "", what, address, 0);
 
 	if (!r)
-		work->steps[work->n_steps - 1].reads = true;
+		work->steps[work->n_steps - 1].does = READS;
+	return r;
+}
+
+int work_add_open(struct work *work, int directory, uint32_t group,
+		  const struct pci_address *address)
+{
+	int r = work_add(work, directory, "", "opening its IOMMU group", address, 0);
+
+	if (!r) {
+		work->steps[work->n_steps - 1].does = OPENS;
+		work->steps[work->n_steps - 1].group = group;
+	}
 	return r;
 }
 
@@ -142,18 +156,23 @@ static void keep_only(const struct work *work, int pipe)
 	}
 }
 
-/* In the child: one step. 0, or its errno. What was read is in `text`. */
-static int do_step(const struct step *step, char text[WORK_TEXT_MAX])
+/*
+ * In the child: one step. 0, or its errno. What was read is in `text`. `opened` is what opening
+ * gave, before the filter.
+ */
+static int do_step(const struct step *step, int opened, char text[WORK_TEXT_MAX])
 {
 	ssize_t n;
 
+	if (step->does == OPENS)
+		return opened < 0 ? -opened : 0; /* closed by the end of the process */
 	do
-		n = step->reads ? read(step->fd, text, WORK_TEXT_MAX)
-				: write(step->fd, step->text, step->len);
+		n = step->does == READS ? read(step->fd, text, WORK_TEXT_MAX)
+					: write(step->fd, step->text, step->len);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return errno;
-	if (!step->reads)
+	if (step->does == WRITES)
 		return (size_t)n == step->len ? 0 : EIO;
 	if (n == WORK_TEXT_MAX)
 		return E2BIG;
@@ -165,6 +184,7 @@ static void __attribute__((noreturn))
 child(const struct work *work, int pipe, const struct confine_filter *filter)
 {
 	struct report report = { 0 };
+	int opened = -EBADF;
 
 	/*
 	 * A core that is gone starts anew and decides by its records; an old worker must not write
@@ -172,15 +192,17 @@ child(const struct work *work, int pipe, const struct confine_filter *filter)
 	 */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	keep_only(work, pipe);
+	if (work->n_steps && work->steps[0].does == OPENS)
+		opened = kernel_group_open_in(work->steps[0].fd, work->steps[0].group);
 	if (confine_worker(filter))
 		_exit(2);
 	for (size_t i = 0; i < work->n_steps; i++) {
 		const struct step *step = &work->steps[i];
 
 		report.step = (uint32_t)i;
-		report.error = do_step(step, report.text);
+		report.error = do_step(step, opened, report.text);
 		if (write(pipe, &report, sizeof(report)) != sizeof(report) ||
-		    (report.error && !(step->flags & WORK_SOFT)))
+		    (report.error && !(step->flags & (WORK_SOFT | WORK_QUIET))))
 			_exit(1);
 	}
 	_exit(0);
@@ -204,6 +226,8 @@ static void take_report(struct work *work, struct report *report)
 {
 	const struct step *step = &work->steps[work->n_done];
 
+	if (step->flags & WORK_QUIET)
+		report->error = 0;
 	if (report->error && !work->error) {
 		work->error = report->error;
 		work->failed = work->n_done;
@@ -213,7 +237,7 @@ static void take_report(struct work *work, struct report *report)
 		return;
 	}
 	report->text[sizeof(report->text) - 1] = '\0';
-	if (step->reads && work->ops.told)
+	if (step->does == READS && work->ops.told)
 		work->ops.told(work->userdata, &step->address, report->text);
 	tell_begun(work, ++work->n_done);
 }

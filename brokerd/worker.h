@@ -52,6 +52,7 @@ struct work *work_free(struct work *work);
 enum work_flags {
 	WORK_SOFT = 1 << 0,  /* where it fails, the rest is done all the same */
 	WORK_SHOWN = 1 << 1, /* begun() is told of it */
+	WORK_QUIET = 1 << 2, /* its failure is none: it is written to wait for the device's lock */
 };
 
 /*
@@ -62,6 +63,12 @@ int work_add(struct work *work, int fd, const char *text, const char *what,
 	     const struct pci_address *address, unsigned flags);
 /* Adds a read, for told(), likewise. What is longer than WORK_TEXT_MAX fails with E2BIG. */
 int work_add_read(struct work *work, int fd, const char *what, const struct pci_address *address);
+/*
+ * Makes the work's first step to open a group's node in a directory (now the work's), and to close
+ * it: whoever opens it waits while its last holder's memory is unpinned, which takes seconds.
+ */
+int work_add_open(struct work *work, int directory, uint32_t group,
+		  const struct pci_address *address);
 /* How many steps it holds. */
 size_t work_steps(const struct work *work);
 

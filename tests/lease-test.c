@@ -157,7 +157,7 @@ static void test_table(void)
 	a = lease_new(&leases, 0, 17);
 	b = lease_new(&leases, 0, 18);
 	tap_ok(a && b && a->id == 1 && b->id == 2, "numbers start at 1 and count");
-	tap_ok(a->state == GPUBROKER_LEASE_PREPARING && a->watch == -1 && a->regained == -1 &&
+	tap_ok(a->state == GPUBROKER_LEASE_PREPARING && a->watch == -1 && !a->recorded &&
 		       !a->work && !a->timer && !a->claim && !a->n_functions && !a->reason[0],
 	       "a new lease is being prepared and owns nothing");
 

@@ -1,0 +1,68 @@
+#!/bin/bash
+# The host sleeps and wakes, the package is upgraded, the daemon started again: no VM notices, no
+# lease is lost, and who waits goes on waiting as far as the daemon lives.
+. ./lib.sh
+
+states() { gpubroker leases --json | tr -d ' \n' | grep -o '"state":"[a-z]*"' | xargs; }
+running() { qmp "$1" query-status | grep -q '"running"'; }
+
+vm alice one --gpu 02:00.0 -- -m 64 -device vfio-pci,host=02:00.0
+ok 'a VM has the GPU' vm_up one
+core=$(systemctl show -P MainPID gpubroker)
+run_as carol gpubroker run --gpu 02:00.0 --wait -- sh -c 'echo had >/tmp/had' &
+waiter=$!
+sleep 1
+
+slept() { [ "$(cat /sys/power/suspend_stats/success)" -gt "$1" ]; }
+before=$(cat /sys/power/suspend_stats/success)
+capture rtcwake -m freeze -s 3
+is $status 0 'the host goes to sleep and wakes by its clock' || diag "$stderr"
+ok '... by the kernel'"'"'s count' slept "$before"
+ok 'the VM runs on' running one
+is "$(states)" '"state":"leased"' '... with its lease'
+is "$(driver_of $gpu2)" vfio-pci '... and its GPU'
+is "$(systemctl show -P MainPID gpubroker)" "$core" 'the daemon is the same process'
+ok 'another is served' run_as alice gpubroker run --gpu 01:00.0 -- true
+ok 'who waited waits' kill -0 $waiter
+
+# With the devices suspended for five seconds, as for deeper sleep.
+if [ -e /sys/power/pm_test ]; then
+	before=$(cat /sys/power/suspend_stats/success)
+	echo devices >/sys/power/pm_test
+	echo freeze >/sys/power/state
+	echo none >/sys/power/pm_test
+	ok 'the VM runs on after its device slept too' running one
+	is "$(states)" '"state":"leased"' '... with its lease'
+else
+	skip 'the VM runs on after its device slept too' 'a kernel without pm_test'
+fi
+
+qmp one quit >/dev/null
+wait $vm_pid
+ok 'the next in the queue has the GPU after all that' wait_for 20 test -e /tmp/had
+wait $waiter
+ok 'the GPU comes back' wait_for 20 has_driver $gpu2 bochs-drm
+ok '... and no record is left' wait_for 10 no_records
+
+# An upgrade: every file of the package is another one, and what packages' scripts do is done.
+vm alice one --gpu 02:00.0 -- -m 64 -device vfio-pci,host=02:00.0
+ok 'a VM has the GPU' vm_up one
+for file in /usr/sbin/gpubrokerd /usr/bin/gpubroker /usr/lib/libgpubroker.so.0.*; do
+	[ -e "$file" ] || continue
+	cp -p "$file" "$file.new"
+	mv "$file.new" "$file"
+done
+core=$(systemctl show -P MainPID gpubroker)
+systemctl daemon-reload
+ok 'the unit is started again by the upgrade' systemctl try-restart gpubroker
+isnt "$(systemctl show -P MainPID gpubroker)" "$core" 'the daemon is another process'
+ok 'the VM runs on through an upgrade' running one
+is "$(states)" '"state":"leased"' '... with its lease'
+capture run_as carol gpubroker run --gpu 02:00.0 -- true
+is $status 75 '... which nobody else gets'
+qmp one quit >/dev/null
+wait $vm_pid
+ok 'the GPU comes back by the new daemon' wait_for 20 has_driver $gpu2 bochs-drm
+ok '... and no record is left' wait_for 10 no_records
+rm -f /tmp/had
+done_testing
