@@ -109,6 +109,7 @@ like "$stderr" "$gpu2 is leased to alice .*'gpubroker revoke [0-9]+' asks for it
 kill $holder
 wait $holder 2>/dev/null
 back 'the holder ended'
-udevadm trigger --action=add "/sys/bus/pci/devices/$prep_twin"
-ok 'the prepared function is prepared again' wait_for 20 has_driver $prep_twin vfio-pci
+ok "it stays there" has_driver $prep_twin bochs-drm
+systemctl reload gpubroker
+ok '... until the policy is loaded anew' wait_for 20 has_driver $prep_twin vfio-pci
 done_testing
