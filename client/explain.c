@@ -18,6 +18,7 @@
 #include <inttypes.h>
 #include <pwd.h>
 #include <string.h>
+#include <unistd.h>
 
 struct question {
 	const char *user_name;
@@ -25,6 +26,7 @@ struct question {
 	gid_t *groups;
 	struct policy policy;
 	struct inventory inventory;
+	bool saved; /* the inventory is a file, perhaps another host's */
 	unsigned asked;
 	int status; /* of the best answer so far */
 };
@@ -131,6 +133,9 @@ static void print_limits(const struct question *q, const struct policy_verdict *
 	} else {
 		puts("none: the user's own limit stays");
 	}
+	printf("  reset     %s\n", v->require_reset
+					   ? "required of each function, before the next has it"
+					   : "not required");
 	printf("  driver    %s\n",
 	       driver ? driver : "vfio-pci, or the variant that the kernel names");
 }
@@ -169,8 +174,19 @@ static void print_group(const struct question *q, const struct group_view *view,
 	}
 }
 
+/* Has the kernel a way to reset it? Of this host's functions: a saved list does not tell. */
+static bool can_reset(const struct function *f)
+{
+	char path[64], text[PCI_ADDRESS_TEXT];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset",
+		 pci_address_format(&f->address, text));
+	return !access(path, F_OK);
+}
+
 /* Whether the guards would let it go now; the exit status. */
-static int print_now(const struct group_view *view, const struct policy_verdict *v)
+static int print_now(const struct question *q, const struct group_view *view,
+		     const struct policy_verdict *v)
 {
 	const struct function *f;
 	char text[PCI_ADDRESS_TEXT];
@@ -199,6 +215,14 @@ static int print_now(const struct group_view *view, const struct policy_verdict 
 		cli_print_text(stdout, f->in_use, -1);
 		putchar('\n');
 		return EXIT_IN_USE;
+	}
+	for (size_t i = 0; v->require_reset && !q->saved && i < view->n_functions; i++) {
+		f = &view->functions[i];
+		if (can_reset(f))
+			continue;
+		printf("refused: a rule has require-reset, and the kernel cannot reset %s\n",
+		       pci_address_format(&f->address, text));
+		return EXIT_NO_GROUP;
 	}
 	for (size_t i = 0; i < view->n_functions; i++) {
 		if (view->functions[i].boot_vga) {
@@ -237,7 +261,7 @@ static void explain(struct question *q, const struct function *function)
 	if (v.outcome == POLICY_ALLOWED) {
 		print_limits(q, &v);
 		print_group(q, view, asked);
-		status = print_now(view, &v);
+		status = print_now(q, view, &v);
 	} else {
 		fputs("  because   ", stdout);
 		pci_address_format(&view->functions[v.function].address, other);
@@ -330,6 +354,7 @@ static int answer(struct question *q, const struct policy_sources *sources, cons
 		cli_error("the policy cannot be explained before its mistakes are mended");
 		return EXIT_BAD_POLICY;
 	}
+	q->saved = devices;
 	r = read_devices(q, devices);
 	return r ? r : explain_device(q, device);
 }

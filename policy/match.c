@@ -13,7 +13,7 @@
 
 #include "client/util.h"
 
-_Static_assert(sizeof(struct policy_rule) == 96, "struct policy_rule is sent as it is: no padding");
+_Static_assert(sizeof(struct policy_rule) == 104, "struct policy_rule is sent as it is: no padding");
 
 void policy_done(struct policy *policy)
 {

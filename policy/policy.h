@@ -82,11 +82,13 @@ struct policy_rule {
 			  or POLICY_NO_NAME. An index into struct policy's names. */
 	struct policy_match match;
 	/* What follows is of POLICY_ALLOW, and vfio_driver of POLICY_PREPARE too. */
-	uint32_t limit;	      /* leases at once, for each user by this rule; 0: no limit */
-	uint64_t memlock;     /* bytes, below 2^63; 0 grants none */
-	uint32_t boot_vga;    /* 0 or 1 */
-	uint32_t lifetime;    /* seconds that a lease may last; 0: no end */
-	uint32_t vfio_driver; /* index into struct policy's texts, or POLICY_NO_TEXT */
+	uint32_t limit;		/* leases at once, for each user by this rule; 0: no limit */
+	uint64_t memlock;	/* bytes, below 2^63; 0 grants none */
+	uint32_t boot_vga;	/* 0 or 1 */
+	uint32_t lifetime;	/* seconds that a lease may last; 0: no end */
+	uint32_t vfio_driver;	/* index into struct policy's texts, or POLICY_NO_TEXT */
+	uint32_t require_reset; /* 0 or 1 */
+	uint32_t reserved;	/* 0 */
 	/* Where it stands; all before it is what it says. */
 	uint32_t file; /* index into struct policy's files */
 	uint32_t line; /* from 1 */
@@ -256,6 +258,12 @@ struct policy_verdict {
 	 */
 	uint64_t memlock;
 	bool boot_vga;
+	/*
+	 * Every function of the group must be one that the kernel can reset, and is reset before
+	 * anybody else has it. Not the most that is granted but the most that is asked: true if any
+	 * of these rules says so, for that is what who wrote it relies on.
+	 */
+	bool require_reset;
 	uint32_t lifetime; /* seconds; 0: no end, which is the most */
 	bool require_reset;
 	/*

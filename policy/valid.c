@@ -65,9 +65,11 @@ static bool limits_valid(const struct policy_rule *rule, const struct policy_tex
 	bool allow = rule->verb == POLICY_ALLOW;
 	bool may_drive = allow || rule->verb == POLICY_PREPARE;
 
-	if (!allow && (rule->limit || rule->memlock || rule->boot_vga || rule->lifetime))
+	if (!allow && (rule->limit || rule->memlock || rule->boot_vga || rule->lifetime ||
+		       rule->require_reset))
 		return false;
-	if (rule->limit > POLICY_LIMIT_MAX || rule->memlock > INT64_MAX || rule->boot_vga > 1)
+	if (rule->limit > POLICY_LIMIT_MAX || rule->memlock > INT64_MAX || rule->boot_vga > 1 ||
+	    rule->require_reset > 1 || rule->reserved)
 		return false;
 	return rule->vfio_driver == POLICY_NO_TEXT ||
 	       index_valid(rule->vfio_driver, may_drive, value_vfio_driver, texts, n_texts);

@@ -172,6 +172,13 @@ bool value_boot_vga(const char *text, struct policy_rule *rule)
 	return true;
 }
 
+bool value_require_reset(const char *text, struct policy_rule *rule)
+{
+	(void)text;
+	rule->require_reset = 1;
+	return true;
+}
+
 /* 30s, 10m, 8h, 7d, or several of them with the larger unit first, as 1h30m. */
 bool value_lifetime(const char *text, struct policy_rule *rule)
 {

@@ -21,6 +21,8 @@ static void grant(const struct policy *policy, size_t index, struct policy_verdi
 		verdict->memlock = rule->memlock;
 	if (rule->boot_vga)
 		verdict->boot_vga = true;
+	if (rule->require_reset)
+		verdict->require_reset = true;
 	if (first)
 		verdict->lifetime = rule->lifetime;
 	else if (!verdict->lifetime || !rule->lifetime)

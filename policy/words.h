@@ -30,6 +30,7 @@ enum word_kind {
 #define WORD_LEASES (1U << 18)
 #define WORD_LIFETIME (1U << 19)
 #define WORD_VFIO_DRIVER (1U << 20)
+#define WORD_REQUIRE_RESET (1U << 21)
 
 struct word {
 	const char *text;

@@ -255,6 +255,8 @@ static void test_intake_rules(void)
 		{ "line 0", SET(line, 0), 0 },
 		{ "column 0", SET(column, 0), 0 },
 		{ "a boot-vga that is neither 0 nor 1", SET(boot_vga, 2), 0 },
+		{ "a require-reset that is neither 0 nor 1", SET(require_reset, 2), 0 },
+		{ "a reserved word that is not 0", SET(reserved, 1), 0 },
 		{ "more memory than there can be", SET(memlock, 1ULL << 63), 0 },
 		{ "more leases than there can be", SET(limit, POLICY_LIMIT_MAX + 1), 0 },
 		{ "an attribute that is none", SET(match.attributes, POLICY_PATH << 1), 0 },
@@ -274,6 +276,7 @@ static void test_intake_rules(void)
 		{ "a vfio-driver past the texts told", SET(vfio_driver, 1), 0 },
 		{ "memory in a deny", SET(memlock, 1), POLICY_DENY },
 		{ "boot-vga in a deny", SET(boot_vga, 1), POLICY_DENY },
+		{ "require-reset in a deny", SET(require_reset, 1), POLICY_DENY },
 		{ "a limit in a deny", SET(limit, 1), POLICY_DENY },
 		{ "a time in a deny", SET(lifetime, 1), POLICY_DENY },
 	};

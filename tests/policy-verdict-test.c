@@ -100,6 +100,11 @@ static void check_verdicts(void)
 		       verdict.boot_vga && verdict.rule == 0,
 	       "the largest memlock and any boot-vga of the matching rules, and of no others");
 
+	tap_ok(!verdict.require_reset &&
+		       ask("allow any claim any memlock 2M\nallow any claim any require-reset", 2)
+			       .require_reset,
+	       "a reset is required if any of them requires it");
+
 	policy_decide(&policy, &nobody, card, 1, 0, NULL, &verdict);
 	tap_ok(verdict.outcome == POLICY_NO_RULE, "the uid -1 matches no rule");
 	rule.who = POLICY_WHO_ANY;
