@@ -29,12 +29,21 @@
 #define KERNEL_GROUP 1 /* the kernel's own uevents; udevd's repetitions are group 2 */
 #define BUFFER (8 << 20)
 #define EVENT_BURST                                                                                \
-	4096	      /* read in a row, so that an endless stream does not keep us from looking */
-#define MARKS_MAX 256 /* functions to look at; more, and all are looked at */
+	4096	       /* read in a row, so that an endless stream does not keep us from looking */
+#define KINDS_MAX 1024 /* remembered; what is of none of them is looked up each time */
+#define MARKS_MAX 256  /* functions to look at; more, and all are looked at */
 
 struct alias {
 	char pattern[256]; /* "v000015B3d0000101Esv*sd*bc*sc*i*" */
 	char module[PROTOCOL_NAME_MAX];
+};
+
+/* What the databases say of functions of one kind, which is the same for as long as we run. */
+struct kind {
+	char modalias[80];
+	char vendor_name[sizeof(((struct watcher_record *)NULL)->vendor_name)];
+	char model[sizeof(((struct watcher_record *)NULL)->model)];
+	char vfio_driver[sizeof(((struct watcher_record *)NULL)->vfio_driver)];
 };
 
 struct watcher {
@@ -45,6 +54,8 @@ struct watcher {
 	struct udev *udev;
 	struct udev_hwdb *hwdb; /* NULL where the system has none: ids are shown as numbers then */
 	struct nl_sock *netlink;
+	struct kind *kinds;
+	size_t n_kinds;
 	/* what the events since the last look were about */
 	struct pci_address marks[MARKS_MAX];
 	size_t n_marks;
@@ -56,22 +67,21 @@ static void copy_text(char *out, size_t size, const char *text)
 	snprintf(out, size, "%.*s", (int)size - 1, text ? text : "");
 }
 
-static void name_from_hwdb(const struct watcher *watcher, const char *modalias,
-			   struct watcher_record *record)
+static void name_from_hwdb(const struct watcher *watcher, struct kind *kind)
 {
 	struct udev_list_entry *entry;
 
-	if (!watcher->hwdb || !modalias)
+	if (!watcher->hwdb)
 		return;
-	udev_list_entry_foreach(entry,
-				udev_hwdb_get_properties_list_entry(watcher->hwdb, modalias, 0)) {
+	udev_list_entry_foreach(entry, udev_hwdb_get_properties_list_entry(watcher->hwdb,
+									   kind->modalias, 0)) {
 		const char *key = udev_list_entry_get_name(entry);
 
 		if (!strcmp(key, "ID_VENDOR_FROM_DATABASE"))
-			copy_text(record->vendor_name, sizeof(record->vendor_name),
+			copy_text(kind->vendor_name, sizeof(kind->vendor_name),
 				  udev_list_entry_get_value(entry));
 		else if (!strcmp(key, "ID_MODEL_FROM_DATABASE"))
-			copy_text(record->model, sizeof(record->model),
+			copy_text(kind->model, sizeof(kind->model),
 				  udev_list_entry_get_value(entry));
 	}
 }
@@ -113,21 +123,50 @@ static unsigned wildcards(const char *pattern)
 }
 
 /* Of the aliases that match, the one with the fewest wildcards says most about this very device. */
-static void vfio_driver_of(const struct watcher *watcher, const char *modalias,
-			   struct watcher_record *record)
+static void vfio_driver_of(const struct watcher *watcher, struct kind *kind)
 {
 	unsigned best = UINT_MAX;
 
-	if (!modalias || strncmp(modalias, "pci:", 4) != 0)
-		return;
 	for (size_t i = 0; i < watcher->n_aliases; i++) {
 		const struct alias *alias = &watcher->aliases[i];
 
-		if (wildcards(alias->pattern) < best && !fnmatch(alias->pattern, modalias + 4, 0)) {
+		if (wildcards(alias->pattern) < best &&
+		    !fnmatch(alias->pattern, kind->modalias + strlen("pci:"), 0)) {
 			best = wildcards(alias->pattern);
-			memcpy(record->vfio_driver, alias->module, sizeof(record->vfio_driver));
+			memcpy(kind->vfio_driver, alias->module, sizeof(kind->vfio_driver));
 		}
 	}
+}
+
+/*
+ * The kind of a function, by the alias that the kernel has for it (pci_uevent() in pci-driver.c). To look
+ * it up costs more than to read the function, and a claim and its end make four events.
+ */
+static void kind_of(struct watcher *watcher, const struct function *f, struct kind *ret_kind)
+{
+	struct kind kind = { 0 }, *kinds;
+
+	snprintf(kind.modalias, sizeof(kind.modalias),
+		 "pci:v%08Xd%08Xsv%08Xsd%08Xbc%02Xsc%02Xi%02X", (unsigned)f->vendor,
+		 (unsigned)f->device, (unsigned)f->subsystem_vendor, (unsigned)f->subsystem_device,
+		 (unsigned)(f->class_code >> 16 & 0xff), (unsigned)(f->class_code >> 8 & 0xff),
+		 (unsigned)(f->class_code & 0xff));
+	for (size_t i = 0; i < watcher->n_kinds; i++) {
+		if (!strcmp(watcher->kinds[i].modalias, kind.modalias)) {
+			*ret_kind = watcher->kinds[i];
+			return;
+		}
+	}
+	name_from_hwdb(watcher, &kind);
+	vfio_driver_of(watcher, &kind);
+	*ret_kind = kind;
+	if (watcher->n_kinds == KINDS_MAX)
+		return;
+	kinds = reallocarray(watcher->kinds, watcher->n_kinds + 1, sizeof(*kinds));
+	if (!kinds)
+		return;
+	watcher->kinds = kinds;
+	kinds[watcher->n_kinds++] = kind;
 }
 
 static int tell(const struct watcher *watcher, enum watcher_record_type type)
@@ -137,11 +176,9 @@ static int tell(const struct watcher *watcher, enum watcher_record_type type)
 	return helper_send(watcher->core, &record, sizeof(record));
 }
 
-static void fill(const struct watcher *watcher, const struct function *f,
-		 struct watcher_record *record)
+static void fill(struct watcher *watcher, const struct function *f, struct watcher_record *record)
 {
-	char name[PCI_ADDRESS_TEXT];
-	struct udev_device *device;
+	struct kind kind;
 
 	record->type = WATCHER_DEVICE;
 	record->vendor = f->vendor;
@@ -153,20 +190,14 @@ static void fill(const struct watcher *watcher, const struct function *f,
 	record->boot_vga = f->boot_vga;
 	memcpy(record->driver, f->driver, sizeof(record->driver));
 	memcpy(record->path, f->path, sizeof(record->path));
-	/* A fresh one, since libudev remembers what it has read. */
-	device = udev_device_new_from_subsystem_sysname(watcher->udev, "pci",
-							pci_address_format(&f->address, name));
-	if (device) {
-		const char *modalias = udev_device_get_sysattr_value(device, "modalias");
-
-		name_from_hwdb(watcher, modalias, record);
-		vfio_driver_of(watcher, modalias, record);
-	}
-	udev_device_unref(device);
+	kind_of(watcher, f, &kind);
+	memcpy(record->vendor_name, kind.vendor_name, sizeof(record->vendor_name));
+	memcpy(record->model, kind.model, sizeof(record->model));
+	memcpy(record->vfio_driver, kind.vfio_driver, sizeof(record->vfio_driver));
 }
 
 /* Looks at one function anew and tells the core what there is. */
-static int look(const struct watcher *watcher, const struct pci_address *address)
+static int look(struct watcher *watcher, const struct pci_address *address)
 {
 	struct watcher_record record = { .type = WATCHER_GONE, .address = *address };
 	struct function function;
@@ -183,7 +214,7 @@ static int look(const struct watcher *watcher, const struct pci_address *address
 	return helper_send(watcher->core, &record, sizeof(record));
 }
 
-static int scan(const struct watcher *watcher)
+static int scan(struct watcher *watcher)
 {
 	struct udev_enumerate *enumerate = udev_enumerate_new(watcher->udev);
 	struct udev_list_entry *entry;
@@ -361,5 +392,6 @@ int watcher_run(int socket, const void *unused)
 	udev_unref(watcher.udev);
 	fd_close(watcher.sys);
 	free(watcher.aliases);
+	free(watcher.kinds);
 	return r ? 70 : 0;
 }
