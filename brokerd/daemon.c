@@ -426,6 +426,7 @@ static void stop(struct daemon *daemon)
 	/* The signals' handlers stay: taking them down is a call that the filter has no row for. */
 	free_event(daemon->on_start_limit);
 	free_event(daemon->on_quit_limit);
+	free_event(daemon->on_turn_end);
 	prepare_done(daemon);
 	helper_stop(&daemon->watcher);
 	helper_stop(&daemon->loader);

@@ -1176,6 +1176,8 @@ int main(void)
 	test_list_allowed();
 
 	devices_done(&broker.devices);
+	if (broker.on_turn_end)
+		event_free(broker.on_turn_end);
 	event_base_free(broker.base);
 	close(broker.kernel.sys);
 	return tap_done();
