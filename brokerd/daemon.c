@@ -444,6 +444,7 @@ static void stop(struct daemon *daemon)
 	free_event(daemon->on_start_limit);
 	free_event(daemon->on_quit_limit);
 	free_event(daemon->on_queue);
+	free_event(daemon->on_turn_end);
 	prepare_done(daemon);
 	helper_stop(&daemon->watcher);
 	helper_stop(&daemon->loader);

@@ -82,6 +82,9 @@ struct daemon {
 	struct peer_list peers;
 	size_t n_peers;
 	struct usercount users; /* their connections */
+	struct event *on_turn_end;
+	uint64_t turn; /* of the loop, those in which a peer asked for something */
+	bool in_turn;
 	bool serving, quitting;
 	int status;
 };

@@ -20,8 +20,7 @@
 
 #define LISTEN_FD 3 /* sd_listen_fds(3): the first passed descriptor */
 #define BACKLOG 128
-#define ACCEPT_BURST                                                                               \
-	32 /* connections a turn, so that one who connects in a loop does not keep the loop */
+#define ACCEPT_BURST 8 /* connections a turn: others' claims wait for one who connects in a loop */
 
 static int adopt(int fd)
 {

@@ -27,8 +27,17 @@
 #define KERNEL_GROUP 1 /* the kernel's own uevents; udevd's repetitions are group 2 */
 #define BUFFER (8 << 20)
 #define EVENT_BURST                                                                                \
-	4096	      /* read in a row, so that an endless stream does not keep us from looking */
-#define MARKS_MAX 256 /* functions to look at; more, and all are looked at */
+	4096	       /* read in a row, so that an endless stream does not keep us from looking */
+#define KINDS_MAX 1024 /* remembered; what is of none of them is looked up each time */
+#define MARKS_MAX 256  /* functions to look at; more, and all are looked at */
+
+/* What the databases say of functions of one kind, which is the same for as long as we run. */
+struct kind {
+	char modalias[80];
+	char vendor_name[sizeof(((struct watcher_record *)NULL)->vendor_name)];
+	char model[sizeof(((struct watcher_record *)NULL)->model)];
+	char vfio_driver[sizeof(((struct watcher_record *)NULL)->vfio_driver)];
+};
 
 struct watcher {
 	int core;
@@ -38,6 +47,8 @@ struct watcher {
 	struct udev *udev;
 	struct udev_hwdb *hwdb; /* NULL where the system has none: ids are shown as numbers then */
 	struct nl_sock *netlink;
+	struct kind *kinds;
+	size_t n_kinds;
 	/* what the events since the last look were about */
 	struct pci_address marks[MARKS_MAX];
 	size_t n_marks;
@@ -49,24 +60,55 @@ static void copy_text(char *out, size_t size, const char *text)
 	snprintf(out, size, "%.*s", (int)size - 1, text ? text : "");
 }
 
-static void name_from_hwdb(const struct watcher *watcher, const char *modalias,
-			   struct watcher_record *record)
+static void name_from_hwdb(const struct watcher *watcher, struct kind *kind)
 {
 	struct udev_list_entry *entry;
 
-	if (!watcher->hwdb || !modalias)
+	if (!watcher->hwdb)
 		return;
-	udev_list_entry_foreach(entry,
-				udev_hwdb_get_properties_list_entry(watcher->hwdb, modalias, 0)) {
+	udev_list_entry_foreach(entry, udev_hwdb_get_properties_list_entry(watcher->hwdb,
+									   kind->modalias, 0)) {
 		const char *key = udev_list_entry_get_name(entry);
 
 		if (!strcmp(key, "ID_VENDOR_FROM_DATABASE"))
-			copy_text(record->vendor_name, sizeof(record->vendor_name),
+			copy_text(kind->vendor_name, sizeof(kind->vendor_name),
 				  udev_list_entry_get_value(entry));
 		else if (!strcmp(key, "ID_MODEL_FROM_DATABASE"))
-			copy_text(record->model, sizeof(record->model),
+			copy_text(kind->model, sizeof(kind->model),
 				  udev_list_entry_get_value(entry));
 	}
+}
+
+/*
+ * The kind of a function, by the alias that the kernel has for it (pci_uevent() in pci-driver.c). To look
+ * it up costs more than to read the function, and a claim and its end make four events.
+ */
+static void kind_of(struct watcher *watcher, const struct function *f, struct kind *ret_kind)
+{
+	struct kind kind = { 0 }, *kinds;
+
+	snprintf(kind.modalias, sizeof(kind.modalias),
+		 "pci:v%08Xd%08Xsv%08Xsd%08Xbc%02Xsc%02Xi%02X", (unsigned)f->vendor,
+		 (unsigned)f->device, (unsigned)f->subsystem_vendor, (unsigned)f->subsystem_device,
+		 (unsigned)(f->class_code >> 16 & 0xff), (unsigned)(f->class_code >> 8 & 0xff),
+		 (unsigned)(f->class_code & 0xff));
+	for (size_t i = 0; i < watcher->n_kinds; i++) {
+		if (!strcmp(watcher->kinds[i].modalias, kind.modalias)) {
+			*ret_kind = watcher->kinds[i];
+			return;
+		}
+	}
+	name_from_hwdb(watcher, &kind);
+	copy_text(kind.vfio_driver, sizeof(kind.vfio_driver),
+		  aliases_find(&watcher->aliases, kind.modalias));
+	*ret_kind = kind;
+	if (watcher->n_kinds == KINDS_MAX)
+		return;
+	kinds = reallocarray(watcher->kinds, watcher->n_kinds + 1, sizeof(*kinds));
+	if (!kinds)
+		return;
+	watcher->kinds = kinds;
+	kinds[watcher->n_kinds++] = kind;
 }
 
 static int tell(const struct watcher *watcher, enum watcher_record_type type)
@@ -76,11 +118,9 @@ static int tell(const struct watcher *watcher, enum watcher_record_type type)
 	return helper_send(watcher->core, &record, sizeof(record));
 }
 
-static void fill(const struct watcher *watcher, const struct function *f,
-		 struct watcher_record *record)
+static void fill(struct watcher *watcher, const struct function *f, struct watcher_record *record)
 {
-	char name[PCI_ADDRESS_TEXT];
-	struct udev_device *device;
+	struct kind kind;
 
 	record->type = WATCHER_DEVICE;
 	record->vendor = f->vendor;
@@ -92,21 +132,14 @@ static void fill(const struct watcher *watcher, const struct function *f,
 	record->boot_vga = f->boot_vga;
 	memcpy(record->driver, f->driver, sizeof(record->driver));
 	memcpy(record->path, f->path, sizeof(record->path));
-	/* A fresh one, since libudev remembers what it has read. */
-	device = udev_device_new_from_subsystem_sysname(watcher->udev, "pci",
-							pci_address_format(&f->address, name));
-	if (device) {
-		const char *modalias = udev_device_get_sysattr_value(device, "modalias");
-
-		name_from_hwdb(watcher, modalias, record);
-		copy_text(record->vfio_driver, sizeof(record->vfio_driver),
-			  aliases_find(&watcher->aliases, modalias));
-	}
-	udev_device_unref(device);
+	kind_of(watcher, f, &kind);
+	memcpy(record->vendor_name, kind.vendor_name, sizeof(record->vendor_name));
+	memcpy(record->model, kind.model, sizeof(record->model));
+	memcpy(record->vfio_driver, kind.vfio_driver, sizeof(record->vfio_driver));
 }
 
 /* Looks at one function anew and tells the core what there is. */
-static int look(const struct watcher *watcher, const struct pci_address *address)
+static int look(struct watcher *watcher, const struct pci_address *address)
 {
 	struct watcher_record record = { .type = WATCHER_GONE, .address = *address };
 	struct function function;
@@ -123,7 +156,7 @@ static int look(const struct watcher *watcher, const struct pci_address *address
 	return helper_send(watcher->core, &record, sizeof(record));
 }
 
-static int scan(const struct watcher *watcher)
+static int scan(struct watcher *watcher)
 {
 	struct udev_enumerate *enumerate = udev_enumerate_new(watcher->udev);
 	struct udev_list_entry *entry;
@@ -304,5 +337,6 @@ int watcher_run(int socket, const void *unused)
 	udev_unref(watcher.udev);
 	fd_close(watcher.sys);
 	aliases_done(&watcher.aliases);
+	free(watcher.kinds);
 	return r ? 70 : 0;
 }

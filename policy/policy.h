@@ -265,7 +265,6 @@ struct policy_verdict {
 	 */
 	bool require_reset;
 	uint32_t lifetime; /* seconds; 0: no end, which is the most */
-	bool require_reset;
 	/*
 	 * For the asked function, by `rule`, or else by the first of them that names one; index into
 	 * texts, or POLICY_NO_TEXT: the kernel's choice.

@@ -757,6 +757,41 @@ static void test_never_reads(void)
 	tap_ok(quiet(), "and nothing is left");
 }
 
+/* A user with many connections has no larger share of a turn than with one. */
+static void test_share(void)
+{
+	const struct message_plain list = { .type = MESSAGE_LIST };
+	int fds[32];
+	size_t most = 0, ends = 0;
+	union answer answer;
+
+	fill_devices(DEVICES);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		fds[i] = dial_in(0);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		say(fds[i], &list, sizeof(list));
+	for (int turns = 0; turns < 20000 && ends < ARRAY_SIZE(fds); turns++) {
+		size_t n = 0;
+
+		/* Once round: without ONCE it goes on for as long as there is something to do. */
+		event_base_loop(broker.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+		for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+			while (hear(fds[i], &answer) > 0) {
+				n++;
+				ends += answer.type == MESSAGE_END;
+			}
+		most = n > most ? n : most;
+	}
+	tap_ok(most > 0 && most <= 64, "32 listings of one user: %zu messages in a turn at most",
+	       most);
+	tap_ok(ends == ARRAY_SIZE(fds), "and all of them come to their end");
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		close(fds[i]);
+	for (int turns = 0; broker.n_peers && turns < 1000; turns++)
+		turn(1);
+	tap_ok(quiet(), "and nothing is left");
+}
+
 static void test_gone(void)
 {
 	int fd;
@@ -1138,6 +1173,7 @@ int main(void)
 	test_leases();
 	test_busy();
 	test_never_reads();
+	test_share();
 	test_gone();
 	test_number_again();
 	fill_devices(0);
@@ -1149,6 +1185,8 @@ int main(void)
 	test_list_allowed();
 
 	devices_done(&broker.devices);
+	if (broker.on_turn_end)
+		event_free(broker.on_turn_end);
 	event_base_free(broker.base);
 	close(broker.kernel.sys);
 	return tap_done();

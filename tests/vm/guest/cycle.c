@@ -340,7 +340,10 @@ static int run(void)
 		if (due(&daemon_at, options.kill_daemon)) {
 			pid_t pid = daemon_pid();
 
-			daemon_killed += pid && !kill(pid, SIGKILL);
+			if (pid)
+				daemon_killed += !kill(pid, SIGKILL);
+			else /* not back yet */
+				daemon_at = now() + 100000;
 		}
 		if (due(&progress_at, options.progress * 1000))
 			print_counts(stderr, killed, daemon_killed);

@@ -4,7 +4,8 @@
  *
  *	uevents storm COUNT ADDRESS...             COUNT "change" events of these functions, as fast as it goes
  *	uevents toggle COUNT DRIVER ADDRESS...     takes functions off their driver and puts them back, at random
- *	uevents compare SECONDS                    until `list` says of every function what sysfs says
+ *	uevents compare SECONDS [PID]              until `list` says of every function what sysfs says;
+ *	                                           the process PID, which is stopped, goes on first
  *
  * One program and no script: what it measures is milliseconds, and in an emulated host a process costs a
  * hundred of them. It must never take the broker's word for what sysfs says, nor the other way round.
@@ -15,6 +16,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,8 +144,8 @@ static void add(struct view *view, const char *address, unsigned long vendor, un
 	if (view->n == FUNCTIONS_MAX)
 		exit(2);
 	snprintf(view->lines[view->n++], LINE,
-		 "%.12s %04lx:%04lx %04lx:%04lx %06lx driver=%.40s group=%.20s", address, vendor, device,
-		 sub_vendor, sub_device, class, driver, group);
+		 "%.12s %04lx:%04lx %04lx:%04lx %06lx driver=%.40s group=%.20s", address, vendor,
+		 device, sub_vendor, sub_device, class, driver, group);
 }
 
 static unsigned long number(const char *address, const char *name)
@@ -213,16 +216,19 @@ static void print_differences(const struct view *sysfs, const struct view *broke
 	}
 }
 
-static int compare(double seconds)
+static int compare(double seconds, pid_t stopped)
 {
 	struct view sysfs = { calloc(FUNCTIONS_MAX, LINE), 0 },
 		    broker = { calloc(FUNCTIONS_MAX, LINE), 0 };
-	double start = now(), asked;
+	double start, asked;
 	struct gpubroker *handle;
 	unsigned looks = 0;
 
 	if (!sysfs.lines || !broker.lines || gpubroker_open(NULL, &handle))
 		die("compare");
+	start = now();
+	if (stopped && kill(stopped, SIGCONT))
+		die("SIGCONT");
 	do {
 		if (looks++)
 			pause_ms(5);
@@ -246,8 +252,9 @@ int main(int argc, char **argv)
 		return storm(strtoul(argv[2], NULL, 10), argv + 3, (size_t)argc - 3);
 	if (argc >= 5 && !strcmp(argv[1], "toggle"))
 		return toggle(strtoul(argv[2], NULL, 10), argv[3], argv + 4, (size_t)argc - 4);
-	if (argc == 3 && !strcmp(argv[1], "compare"))
-		return compare(strtod(argv[2], NULL));
+	if ((argc == 3 || argc == 4) && !strcmp(argv[1], "compare"))
+		return compare(strtod(argv[2], NULL),
+			       argc == 4 ? (pid_t)strtol(argv[3], NULL, 10) : 0);
 	fprintf(stderr, "usage: uevents storm|toggle|compare ...\n");
 	return 2;
 }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Claims and releases without end, by eight users on sixteen functions, while peers and then the
 # daemon are killed at random: nothing is left of any of it, and every function is on its driver.
-# The short sweep takes 12 seconds of each, the whole one 100,000 cycles.
+# The short sweep takes 13 seconds of each, the whole one 100,000 cycles.
 . ./lib.sh
 
 # udevd, which knows nothing of these functions, costs a tenth of a second for each of their events.
@@ -44,7 +44,7 @@ cycle -n 400 -s 5
 wait_for 20 all_back
 fds_before=$(fds) rss_before=$(rss)
 
-if [ -n "${THOROUGH:-}" ]; then long=(-n "$((${CYCLES:-100000} / 2))" -p 60); else long=(-n 1000000 -s 12); fi
+if [ -n "${THOROUGH:-}" ]; then long=(-n 50000 -p 60); else long=(-n 1000000 -s 13); fi
 cycle "${long[@]}" -k 250
 is $status 0 'peers killed: claims go on to the end'
 ok "peers killed: $(count granted "$out") granted" test "$(count granted "$out")" -ge 20
@@ -60,7 +60,7 @@ ok "peers killed: memory has grown by less than 256 KiB ($rss_before KiB, now $g
 cycle "${long[@]}" -k 250 -K 2000
 is $status 0 'the daemon killed: claims go on to the end'
 ok "the daemon killed: $(count granted "$out") granted" test "$(count granted "$out")" -ge 10
-ok "... and the daemon killed $(count daemon_killed "$out") times" test "$(count daemon_killed "$out")" -ge 3
+ok "... and the daemon killed $(count daemon_killed "$out") times" test "$(count daemon_killed "$out")" -ge 2
 is "$(count refused "$out")" 0 '... none refused but for a function that was busy'
 ok '... and it serves' wait_for 20 serves
 isnt "$(main_pid)" "$core" '... a new one'
