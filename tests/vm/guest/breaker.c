@@ -812,7 +812,7 @@ int main(int argc, char **argv)
 	sigaction(SIGCHLD, &action, NULL);
 	/* Tracer and tracees take turns; between two emulated processors each turn waits for the host. */
 	CPU_ZERO(&one);
-	CPU_SET(0, &one);
+	CPU_SET((size_t)sched_getcpu(), &one);
 	sched_setaffinity(0, sizeof(one), &one);
 	open_notify();
 	for (;;) {
