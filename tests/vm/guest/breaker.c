@@ -27,7 +27,7 @@
  *				worker is told of half. Then only writes count
  *
  * CLASS is sysfs (a write there), open (outside of the state directory), record (whatever changes
- * the state directory), send, other, or any. Under `start` a plan counts from the moment at which
+ * the state directory), read (in sysfs and of records), send, other, or any. Under `start` a plan counts from the moment at which
  * the core is confined, since before it has read no record; workers are processes that it forks
  * from then on.
  *
@@ -63,15 +63,18 @@
 #define GONE_SECONDS 10
 #define QUIET_MS 60 /* in its loop for so long, without a worker: idle */
 
-enum class {
+enum kind {
 	OTHER,
 	SYSFS,
 	OPEN,
 	RECORD,
 	SEND,
+	READ,
 	ANY, /* only asked for */
 };
-static const char *const class_names[] = { "other", "sysfs", "open", "record", "send", "any" };
+static const char *const kind_names[] = {
+	"other", "sysfs", "open", "record", "send", "read", "any"
+};
 
 enum plan {
 	NOTHING,
@@ -101,7 +104,7 @@ static int core_status;
 static uint64_t last_event; /* of any tracee, in ms */
 
 static enum plan plan;
-static enum class wanted;
+static enum kind wanted;
 static unsigned long at, seen, orphans;
 static bool at_exit, done, short_write, counting;
 static int error;
@@ -142,44 +145,44 @@ static void __attribute__((format(printf, 1, 2))) answer(const char *format, ...
 
 /* ---- names ---- */
 
+static const struct {
+	uint64_t number;
+	const char *name;
+} calls[] = {
+#define CALL(name)                                                                                 \
+	{                                                                                          \
+		SYS_##name, #name                                                                  \
+	}
+	/* clang-format off */
+	CALL(accept4), CALL(access), CALL(brk), CALL(capget), CALL(capset), CALL(clock_gettime),
+	CALL(clone), CALL(clone3), CALL(close), CALL(close_range), CALL(connect), CALL(dup),
+	CALL(epoll_create1), CALL(epoll_ctl), CALL(epoll_pwait), CALL(epoll_pwait2),
+	CALL(epoll_wait), CALL(eventfd2), CALL(execve), CALL(exit), CALL(exit_group),
+	CALL(faccessat), CALL(faccessat2), CALL(fchmod), CALL(fcntl), CALL(fdatasync),
+	CALL(fstat), CALL(fsync), CALL(ftruncate), CALL(futex), CALL(getdents64), CALL(getpid),
+	CALL(getppid), CALL(getrandom), CALL(getsockopt), CALL(gettid), CALL(inotify_add_watch),
+	CALL(inotify_rm_watch), CALL(ioctl), CALL(linkat), CALL(lseek), CALL(madvise),
+	CALL(mkdirat), CALL(mmap), CALL(mprotect), CALL(mremap), CALL(munmap), CALL(newfstatat),
+	CALL(open), CALL(openat), CALL(openat2), CALL(pidfd_open), CALL(pidfd_send_signal),
+	CALL(pipe2), CALL(poll), CALL(ppoll), CALL(prctl), CALL(pread64), CALL(prlimit64),
+	CALL(pwrite64), CALL(read), CALL(readlink), CALL(readlinkat), CALL(recvmsg),
+	CALL(rename), CALL(renameat), CALL(renameat2), CALL(restart_syscall), CALL(rseq),
+	CALL(rt_sigaction), CALL(rt_sigprocmask), CALL(rt_sigreturn), CALL(seccomp),
+	CALL(sendmsg), CALL(sendto), CALL(set_robust_list), CALL(shutdown), CALL(signalfd4),
+	CALL(socket), CALL(socketpair), CALL(statx), CALL(symlinkat), CALL(tgkill),
+	CALL(timerfd_settime), CALL(unlink), CALL(unlinkat), CALL(wait4), CALL(waitid),
+	CALL(write), CALL(writev),
+/* clang-format on */
+#undef CALL
+};
+
 static const char *call_name(uint64_t call)
 {
 	static char number[32];
 
-	switch (call) {
-#define CALL(name)                                                                                 \
-	case SYS_##name:                                                                           \
-		return #name;
-		CALL(accept4)
-		CALL(access)
-		CALL(brk)
-		CALL(capget)
-		CALL(capset)
-		CALL(clock_gettime) CALL(clone) CALL(clone3) CALL(close) CALL(close_range) CALL(connect) CALL(
-			dup) CALL(epoll_create1) CALL(epoll_ctl) CALL(epoll_pwait) CALL(epoll_pwait2) CALL(epoll_wait)
-			CALL(eventfd2) CALL(execve) CALL(exit) CALL(exit_group) CALL(faccessat) CALL(faccessat2) CALL(
-				fchmod) CALL(fcntl) CALL(fdatasync) CALL(fstat) CALL(fsync) CALL(ftruncate)
-				CALL(futex) CALL(getdents64) CALL(getpid) CALL(getppid) CALL(getrandom) CALL(
-					getsockopt) CALL(gettid) CALL(inotify_add_watch) CALL(inotify_rm_watch)
-					CALL(ioctl) CALL(linkat) CALL(lseek) CALL(madvise) CALL(mkdirat) CALL(
-						mmap) CALL(mprotect) CALL(mremap) CALL(munmap) CALL(newfstatat)
-						CALL(open) CALL(openat) CALL(openat2) CALL(pidfd_open) CALL(pidfd_send_signal) CALL(
-							pipe2) CALL(poll) CALL(ppoll) CALL(prctl) CALL(pread64) CALL(prlimit64)
-							CALL(pwrite64) CALL(read) CALL(readlink) CALL(readlinkat) CALL(
-								recvmsg) CALL(rename) CALL(renameat) CALL(renameat2)
-								CALL(restart_syscall) CALL(rseq) CALL(rt_sigaction) CALL(
-									rt_sigprocmask) CALL(rt_sigreturn) CALL(seccomp)
-									CALL(sendmsg) CALL(sendto) CALL(set_robust_list) CALL(
-										shutdown) CALL(signalfd4) CALL(socket)
-										CALL(socketpair) CALL(statx) CALL(
-											symlinkat) CALL(timerfd_settime)
-											CALL(tgkill) CALL(unlink) CALL(
-												unlinkat) CALL(wait4)
-												CALL(waitid) CALL(
-													write)
-													CALL(writev)
-#undef CALL
-	}
+	for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++)
+		if (calls[i].number == call)
+			return calls[i].name;
 	snprintf(number, sizeof(number), "call-%llu", (unsigned long long)call);
 	return number;
 }
@@ -234,61 +237,89 @@ static bool is_below(const char *path, const char *dir)
 }
 
 /* The object in `out`: what a descriptor is, and the path that is given with it. */
-static enum class classify(const struct tracee *t, char *out, size_t size) {
-	char fd[160] = "", path[160] = ""; enum class class = OTHER; size_t path_at = 0;
+static enum kind classify(const struct tracee *t, char *out, size_t size)
+{
+	char fd[160] = "", path[160] = "";
+	enum kind kind = OTHER;
+	size_t path_at = 0;
 
-	switch (t->call){
-		case SYS_open : case SYS_unlink : case
-		SYS_rename : read_string(t->pid, t->args[0], path, sizeof(path));
+	switch (t->call) {
+	case SYS_open:
+	case SYS_unlink:
+	case SYS_rename:
+		read_string(t->pid, t->args[0], path, sizeof(path));
 		path_at = 1;
 		break;
-		case SYS_openat : case SYS_openat2 : case SYS_unlinkat : case SYS_renameat : case
-		SYS_renameat2 : case SYS_readlinkat : case SYS_newfstatat : case SYS_mkdirat : case
-		SYS_linkat : case
-		SYS_inotify_add_watch : read_string(t->pid, t->args[1], path, sizeof(path));
+	case SYS_openat:
+	case SYS_openat2:
+	case SYS_unlinkat:
+	case SYS_renameat:
+	case SYS_renameat2:
+	case SYS_readlinkat:
+	case SYS_newfstatat:
+	case SYS_mkdirat:
+	case SYS_linkat:
+	case SYS_inotify_add_watch:
+		read_string(t->pid, t->args[1], path, sizeof(path));
 		path_at = 1;
-		/* fall through */
-		case SYS_read : case SYS_write : case SYS_pwrite64 : case SYS_writev : case
-		SYS_close : case SYS_fsync : case SYS_fdatasync : case SYS_ftruncate : case
-		SYS_getdents64 : case SYS_ioctl : case SYS_sendmsg : case SYS_sendto : case
-		SYS_recvmsg : if ((int)t->args[0] >= 0)
+	/* fall through */
+	case SYS_read:
+	case SYS_write:
+	case SYS_pwrite64:
+	case SYS_writev:
+	case SYS_close:
+	case SYS_fsync:
+	case SYS_fdatasync:
+	case SYS_ftruncate:
+	case SYS_getdents64:
+	case SYS_ioctl:
+	case SYS_sendmsg:
+	case SYS_sendto:
+	case SYS_recvmsg:
+		if ((int)t->args[0] >= 0)
 			name_of_fd(t->pid, (int)t->args[0], fd, sizeof(fd));
 		break;
 	}
-snprintf(out, size, "%s%s%s", fd, path_at &&fd[0] ? "+" : "", path);
-switch (t->call) {
-case SYS_write:
-case SYS_pwrite64:
-case SYS_writev:
-	if (is_below(fd, "/sys"))
-		class = SYSFS;
-	/* fall through */
-case SYS_fsync:
-case SYS_fdatasync:
-case SYS_ftruncate:
-	if (is_below(fd, state_dir))
-		class = RECORD;
-	break;
-case SYS_open:
-case SYS_openat:
-case SYS_openat2:
-	class = is_below(path[0] == '/' ? path : fd, state_dir) ? RECORD : OPEN;
-	break;
-case SYS_unlink:
-case SYS_unlinkat:
-case SYS_rename:
-case SYS_renameat:
-case SYS_renameat2:
-case SYS_linkat:
-case SYS_mkdirat:
-	class = RECORD;
-	break;
-case SYS_sendmsg:
-case SYS_sendto:
-	class = SEND;
-	break;
-}
-return class;
+	snprintf(out, size, "%s%s%s", fd, path_at && fd[0] ? "+" : "", path);
+	switch (t->call) {
+	case SYS_write:
+	case SYS_pwrite64:
+	case SYS_writev:
+		if (is_below(fd, "/sys"))
+			kind = SYSFS;
+		/* fall through */
+	case SYS_fsync:
+	case SYS_fdatasync:
+	case SYS_ftruncate:
+		if (is_below(fd, state_dir))
+			kind = RECORD;
+		break;
+	case SYS_open:
+	case SYS_openat:
+	case SYS_openat2:
+		kind = is_below(path[0] == '/' ? path : fd, state_dir) ? RECORD : OPEN;
+		break;
+	case SYS_unlink:
+	case SYS_unlinkat:
+	case SYS_rename:
+	case SYS_renameat:
+	case SYS_renameat2:
+	case SYS_linkat:
+	case SYS_mkdirat:
+		kind = RECORD;
+		break;
+	case SYS_read:
+	case SYS_getdents64:
+	case SYS_readlinkat:
+		if (is_below(fd, "/sys") || is_below(fd, state_dir))
+			kind = READ;
+		break;
+	case SYS_sendmsg:
+	case SYS_sendto:
+		kind = SEND;
+		break;
+	}
+	return kind;
 }
 
 /* ---- tracing ---- */
@@ -332,11 +363,11 @@ static void resume(const struct tracee *t, int signal)
 static bool tell_where(const struct tracee *t, char *out, size_t size)
 {
 	char object[400];
-	enum class class = classify(t, object, sizeof(object));
+	enum kind kind = classify(t, object, sizeof(object));
 
 	snprintf(out, size, "%s %s %s%s%s", t->pid == core ? "core" : "worker", call_name(t->call),
-		 class_names[class], *object ? " " : "", object);
-	return wanted == ANY || wanted == class;
+		 kind_names[kind], *object ? " " : "", object);
+	return wanted == ANY || wanted == kind;
 }
 
 static void kill_core(void)
@@ -620,7 +651,7 @@ static bool read_plan(char *text)
 	} else if (!strcmp(words[0], "fail") && n == 4) {
 		plan = FAIL;
 		at = strtoul(words[2], NULL, 10);
-		for (wanted = OTHER; wanted < ANY && strcmp(class_names[wanted], words[1]) != 0;)
+		for (wanted = OTHER; wanted < ANY && strcmp(kind_names[wanted], words[1]) != 0;)
 			wanted++;
 		short_write = !strcmp(words[3], "short");
 		error = short_write ? 0 : error_number(words[3]);

@@ -1,14 +1,15 @@
 #!/bin/bash
-# Each write to sysfs, open, change of a record and send of a claim and of a release fails in each
-# of the ways that a kernel knows: it ends claimed or rolled back, the peer is told, no descriptor
-# is left over, and the host gets everything back. The short form takes every k-th.
+# Each write to sysfs, open, change of a record, send and read of a claim and of a release fails in
+# each of the ways that a kernel knows: it ends claimed or rolled back, the peer is told, no
+# descriptor is left over, and the host gets everything back. And in a recovery: the daemon takes
+# the lease up, or ends and does so when it is started again. The short form takes every k-th.
 . ./lib.sh
 . ./torture.d/breaker.sh
 
 # Seconds for the short form.
 : "${SWEEP_SECONDS:=50}"
 errors=(EIO EBUSY ENODEV ENOSPC ENOMEM EINTR EMFILE ETOOMANYREFS)
-classes=(sysfs open record send)
+classes=(sysfs open record send read)
 declare -A n_calls n_writes n_points n_outcome
 
 descriptors() { local f=("/proc/$core/fd"/*); n_descriptors=${#f[@]}; }
@@ -103,13 +104,28 @@ point_release() {
 	leak
 }
 
+# A VM goes on while the daemon is started anew.
+point_recovery() {
+	told_of='taken-up'
+	[ -n "$lives" ] || { claim; lives=1; }
+	ask kill
+	start "fail $1 $2 $3"
+	failed
+	if [ -z "$alive" ]; then
+		start
+		[ -n "$alive" ] || { outcome="${outcome:-the daemon does not start: $reply}"; return; }
+	fi
+	held || outcome="${outcome:-lost: $(tell)}"
+}
+
 # run PHASE CLASS N HOW
 run() {
 	outcome='' how_settled='' daemon=lives
+	[ "$1" = recovery ] || [ -z "$lives" ] || { release; lives=; await 10 restored; }
 	"point_$1" "$2" "$3" "$4"
 	if [ -n "$outcome" ]; then
 		wrong "$1: $2 $3 $4 ($point): $outcome"
-		told_of=wrong
+		told_of=wrong lives=
 	fi
 	[ "$point" != passed ] || return
 	n_points[$1]=$((n_points[$1] + 1))
@@ -152,7 +168,7 @@ counts() {
 }
 
 begin
-ended=0 plan=()
+ended=0 plan=() lives=
 ask 'seize list'
 claim
 ask done
@@ -165,10 +181,19 @@ release
 await 5 restored
 ask done
 listed release
+claim
+ask kill
+start list
+listed recovery
+ask 'done'
+listed recovery
+release
+await 5 restored
 plan claim
 plan release
+plan recovery
 for class in "${classes[@]}"; do
-	diag "$class: ${n_calls[claim $class]:-0} calls in a claim, ${n_calls[release $class]:-0} in a release"
+	diag "$class: ${n_calls[claim $class]:-0} calls in a claim, ${n_calls[release $class]:-0} in a release, ${n_calls[recovery $class]:-0} in a recovery"
 done
 isnt ${#plan[@]} 0 "there is something to break, in ${#plan[@]} ways"
 
@@ -186,12 +211,13 @@ fi
 for ((i = from; i < ${#plan[@]}; i += k)); do
 	run ${plan[i]}
 done
-for phase in claim release; do
+[ -z "$lives" ] || { release; await 10 restored; }
+for phase in claim release recovery; do
 	diag "$phase, by class: $(counts $phase "${classes[@]}")"
 	diag "$phase, by error: $(counts $phase "${errors[@]}" short)"
-	diag "$phase, what became of it: $(counts $phase claimed refused dropped released wrong); settled later: $(counts $phase late stuck); the daemon ended on purpose: $(counts $phase ended)"
+	diag "$phase, what became of it: $(counts $phase claimed refused dropped released taken-up wrong); settled later: $(counts $phase late stuck); the daemon ended on purpose: $(counts $phase ended)"
 done
-is $bad 0 "$((n_points[claim] + n_points[release])) failures (every $k. of ${#plan[@]}) in $(((${EPOCHREALTIME/./} - started) / 1000000)) s: nothing lost, nobody left waiting, nothing left over"
+is $bad 0 "$((n_points[claim] + n_points[release] + n_points[recovery])) failures (every $k. of ${#plan[@]}) in $(((${EPOCHREALTIME/./} - started) / 1000000)) s: nothing lost, nobody left waiting, nothing left over"
 ask state
 like "$reply" '^alive ' 'the daemon lives'
 end
