@@ -184,10 +184,13 @@ static int find_below(int sys, const char *class, const char *component,
 		fd_close(fd);
 		return -ENOMEM;
 	}
-	while (!result && (entry = readdir(dir))) {
+	while (!result && (errno = 0, entry = readdir(dir))) {
 		char target[1024];
 		ssize_t n = readlinkat(fd, entry->d_name, target, sizeof(target) - 1);
 
+		/* No link, or gone meanwhile. Another error hides what may be the host's disk. */
+		if (n < 0 && errno != EINVAL && errno != ENOENT)
+			result = -errno;
 		if (n <= 0)
 			continue;
 		target[n] = '\0';
@@ -196,6 +199,8 @@ static int find_below(int sys, const char *class, const char *component,
 			result = 1;
 		}
 	}
+	if (!result && errno)
+		result = -errno;
 	closedir(dir);
 	return result;
 }
@@ -218,9 +223,10 @@ static int read_in_use(int sys, const struct pci_address *address, char *out, si
 		snprintf(out, size, "disk %s is on it", name);
 	if (r)
 		return r < 0 ? r : 0;
-	if (!read_number(sys, address, "sriov_numvfs", 10, &vfs) && vfs)
+	r = read_number(sys, address, "sriov_numvfs", 10, &vfs);
+	if (!r && vfs)
 		snprintf(out, size, "it has %u virtual functions", (unsigned)vfs);
-	return 0;
+	return r == -ENOENT ? 0 : r;
 }
 
 static int driver_of(int dir, char *out, size_t size)
@@ -318,8 +324,11 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 	f.subsystem_device = (uint16_t)subsystem_device;
 	if (!strcmp(f.override, "(null)")) /* how the kernel prints none */
 		f.override[0] = '\0';
-	/* Only display controllers have the attribute. */
-	f.boot_vga = !read_number(sys, address, "boot_vga", 10, &boot_vga) && boot_vga;
+	/* Only display controllers have the attribute. Not to be known is not no. */
+	r = read_number(sys, address, "boot_vga", 10, &boot_vga);
+	if (r && r != -ENOENT)
+		return r;
+	f.boot_vga = !r && boot_vga;
 	read_path(sys, address, f.path, sizeof(f.path));
 	read_serial(sys, address, &f);
 	r = read_in_use(sys, address, f.in_use, sizeof(f.in_use));
@@ -393,13 +402,17 @@ int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
 	 * enable_unsafe_noiommu_mode makes groups that isolate nothing; they are told by this name
 	 * alone.
 	 */
-	if (!read_text(sysfs_open(sys, O_RDONLY, "kernel/iommu_groups/%u/name", group), name,
-		       sizeof(name)) &&
-	    !strcmp(name, "vfio-noiommu"))
+	r = read_text(sysfs_open(sys, O_RDONLY, "kernel/iommu_groups/%u/name", group), name,
+		      sizeof(name));
+	if (!r && !strcmp(name, "vfio-noiommu"))
 		strcpy(ret_view->not_viable, "is a no-IOMMU group, which isolates nothing");
-	while (!r && (entry = readdir(dir)))
+	if (r == -ENOENT || r == -E2BIG) /* it has none, or another */
+		r = 0;
+	while (!r && (errno = 0, entry = readdir(dir)))
 		if (entry->d_name[0] != '.')
 			r = add_member(sys, entry->d_name, ret_view);
+	if (!r && errno)
+		r = -errno;
 	closedir(dir);
 	return r;
 }
