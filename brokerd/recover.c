@@ -89,8 +89,13 @@ int recover_leases(struct daemon *daemon)
 	struct lease *lease, *next;
 	int r = record_each(daemon->state_dir, found, &recovery);
 
-	if (r || recovery.error)
-		return r ? r : recovery.error;
+	if (!r)
+		r = recovery.error;
+	if (r) {
+		log_error("the lease records cannot be read: %s; ending, to be started again",
+			  strerror(-r));
+		return r;
+	}
 	for (lease = TAILQ_FIRST(&daemon->leases.list); lease; lease = next) {
 		next = TAILQ_NEXT(lease, link); /* it may end at once */
 		log_info("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32 " outcome=taken-up",
