@@ -31,18 +31,18 @@ after() {
 	if [ -z "$alive" ]; then
 		outcome="the daemon does not start: $reply"
 	elif [ "$1" = 1 ]; then
-		held || { outcome="lost: $(tell)"; return; }
+		held || { outcome="lost"; return; }
 		outcome=held
 	elif await 12 restored; then
 		outcome=restored
 	else
-		outcome="not restored: $(tell)"
+		outcome="not restored"
 	fi
 }
 
 give_back() {
 	release
-	await 12 restored || outcome="held, but not given back: $(tell)"
+	await 12 restored || outcome="held, but not given back"
 }
 
 point_claim() {
@@ -51,7 +51,7 @@ point_claim() {
 	killed
 	case $outcome:$answer in
 	passed:granted*)
-		held || outcome="granted, but not held: $(tell)"
+		held || outcome="granted, but not held"
 		give_back ;;
 	:granted*)
 		after 1
@@ -70,7 +70,7 @@ point_release() {
 	await 12 over
 	killed
 	if [ "$outcome" = passed ]; then
-		restored || outcome="not restored: $(tell)"
+		restored || outcome="not restored"
 	elif [ -z "$outcome" ]; then
 		after 0
 	fi
@@ -82,9 +82,9 @@ recovery() {
 	killed
 	if [ "$outcome" = passed ]; then
 		if [ "$2" = 1 ]; then
-			held || outcome="not taken up: $(tell)"
+			held || outcome="not taken up"
 		else
-			await 12 restored || outcome="not restored: $(tell)"
+			await 12 restored || outcome="not restored"
 		fi
 	elif [ -z "$outcome" ]; then
 		after "$2"

@@ -31,7 +31,7 @@ settle() {
 	if [ -z "$alive" ]; then
 		outcome="the daemon does not start: $reply"
 	elif ! await 15 restored; then
-		outcome="it does not come back: $(tell)"
+		outcome="it does not come back"
 	elif [ -z "$seen" ]; then
 		outcome="forgotten until a restart: $point"
 	fi
@@ -76,7 +76,7 @@ point_claim() {
 	granted\ *)
 		told_of=claimed
 		[ -n "$alive" ] || start
-		held || outcome="${outcome:-granted, but not held: $(tell)}"
+		held || outcome="${outcome:-granted, but not held}"
 		release ;;
 	refused\ [0-9]*\ ?*) told_of=refused ;;
 	fault\ *)
@@ -115,7 +115,7 @@ point_recovery() {
 		start
 		[ -n "$alive" ] || { outcome="${outcome:-the daemon does not start: $reply}"; return; }
 	fi
-	held || outcome="${outcome:-lost: $(tell)}"
+	held || outcome="${outcome:-lost}"
 }
 
 # run PHASE CLASS N HOW
