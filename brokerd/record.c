@@ -311,7 +311,7 @@ int record_each(int state_dir,
 		if (entry->d_name[digits])
 			continue;
 		n = read_all(state_dir, entry->d_name, text, sizeof(text));
-		if (n >= 0 || n == -ELOOP) /* a link is none of ours */
+		if (n >= 0 || n == -ELOOP || n == -EISDIR) /* no file is none of ours */
 			found(userdata, entry->d_name, text, n < 0 ? 0 : (size_t)n);
 		else
 			r = (int)n;
