@@ -122,12 +122,10 @@ static int read_drivers(struct daemon *daemon, struct lease *lease)
 {
 	for (size_t i = 0; i < lease->n_functions; i++) {
 		struct lease_function *was = &lease->functions[i];
-		struct function now;
-		int r = sysfs_function_read(daemon->kernel.sys, &was->address, &now);
+		int r = sysfs_driver_read(daemon->kernel.sys, &was->address, was->driver);
 
 		if (r)
 			return r;
-		memcpy(was->driver, now.driver, sizeof(was->driver));
 	}
 	return 0;
 }
@@ -188,14 +186,15 @@ static const char *why_not_bound(const struct kernel *kernel)
 			     : "vfio-pci did not take it";
 }
 
-/* Is every function of the lease on a VFIO driver? The one that is not, in *ret_function. */
+/* Is every function of the lease on a VFIO driver? The one that is not, in *ret_address. */
 static bool all_on_vfio(const struct kernel *kernel, const struct lease *lease,
-			struct function *ret_function)
+			struct pci_address *ret_address)
 {
+	char driver[FUNCTION_NAME_MAX];
+
 	for (size_t i = 0; i < lease->n_functions; i++) {
-		*ret_function = (struct function){ .address = lease->functions[i].address };
-		if (sysfs_function_read(kernel->sys, &lease->functions[i].address, ret_function) ||
-		    !driver_is_vfio(ret_function->driver))
+		*ret_address = lease->functions[i].address;
+		if (sysfs_driver_read(kernel->sys, ret_address, driver) || !driver_is_vfio(driver))
 			return false;
 	}
 	return true;
@@ -205,10 +204,10 @@ static void lease_bound(struct lease *lease)
 {
 	const struct daemon *daemon = lease->owner;
 	struct claim *claim = lease->claim;
-	struct function f;
+	struct pci_address address;
 
-	if (!all_on_vfio(&daemon->kernel, lease, &f))
-		claim_fail(claim, lease, &f.address, why_not_bound(&daemon->kernel), 0);
+	if (!all_on_vfio(&daemon->kernel, lease, &address))
+		claim_fail(claim, lease, &address, why_not_bound(&daemon->kernel), 0);
 	else
 		lease_go(lease, LEASE_BOUND);
 	claim_advance(claim);
@@ -296,7 +295,7 @@ static void look_again(struct daemon *daemon, struct lease *lease)
 
 	if (lease->tries >= quick)
 		after = (struct timeval){ .tv_sec = 1 };
-	if (lease->state == GPUBROKER_LEASE_LEASED && lease->tries > 60)
+	if (lease->state == GPUBROKER_LEASE_LEASED && lease->tries > 60 && lease->watch >= 0)
 		return;
 	lease->tries++;
 	if (!lease->timer)
@@ -339,6 +338,9 @@ static void on_looked(void *userdata, const struct work_result *result)
 	if (is_let_go(result->error)) {
 		lease_regained(daemon, lease);
 	} else {
+		/* Of a record it is not known whether it was ever held: now it is. */
+		if (result->error == EBUSY && lease->state == GPUBROKER_LEASE_PREPARING)
+			lease_go(lease, LEASE_SENT);
 		look_again(daemon, lease);
 		work_was_done(daemon, lease);
 	}
@@ -483,7 +485,6 @@ void lending_watch(struct daemon *daemon)
 
 void lending_take_up(struct daemon *daemon, struct lease *lease)
 {
-	struct function f;
 	int watch;
 
 	lease->owner = daemon;
@@ -498,9 +499,6 @@ void lending_take_up(struct daemon *daemon, struct lease *lease)
 	/* Watch first, look then: a close in between is heard. */
 	watch = kernel_group_watch(&daemon->kernel, lease->group);
 	lease->watch = watch >= 0 ? watch : -1;
-	if (all_on_vfio(&daemon->kernel, lease, &f))
-		/* Perhaps it is still held; if not, lease_look() finds out. */
-		lease_go(lease, LEASE_SENT);
 	lease_set_clock(daemon, lease);
 	lease_look(daemon, lease);
 }
@@ -597,9 +595,9 @@ static void function_went(struct daemon *daemon, struct lease *lease,
 			  const struct pci_address *address)
 {
 	char text[PCI_ADDRESS_TEXT];
-	struct function now;
+	char driver[FUNCTION_NAME_MAX];
 
-	if (sysfs_function_read(daemon->kernel.sys, address, &now) != -ENODEV)
+	if (sysfs_driver_read(daemon->kernel.sys, address, driver) != -ENODEV)
 		return; /* it is there: an event is a hint */
 	log_warning("lease=%" PRIu64 " group=%" PRIu32 " device=%s outcome=vanished", lease->id,
 		    lease->group, pci_address_format(address, text));

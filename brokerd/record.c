@@ -323,7 +323,7 @@ int record_each(int state_dir, bool damaged,
 		void (*found)(void *userdata, const char *name, const char *text, size_t len),
 		void *userdata)
 {
-	int fd = openat(state_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(state_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
 	struct dirent *entry;
 	DIR *dir;
 
@@ -334,7 +334,7 @@ int record_each(int state_dir, bool damaged,
 		fd_close(fd);
 		return -ENOMEM;
 	}
-	while ((entry = readdir(dir))) {
+	while (!r && (errno = 0, entry = readdir(dir))) {
 		char text[RECORD_MAX + 1]; /* one more, so that too long shows */
 		size_t digits = strspn(entry->d_name, "0123456789");
 		ssize_t n;
@@ -349,8 +349,14 @@ int record_each(int state_dir, bool damaged,
 			    : entry->d_name[digits] != '\0')
 			continue;
 		n = read_all(state_dir, entry->d_name, text, sizeof(text));
-		found(userdata, entry->d_name, text, n < 0 ? 0 : (size_t)n);
+		if (n >= 0 || n == -ELOOP || n == -EISDIR) /* no file is none of ours */
+			found(userdata, entry->d_name, text, n < 0 ? 0 : (size_t)n);
+		else
+			r = (int)n;
 	}
+	/* A record that was not seen is a lease forgotten, and its number given away again. */
+	if (!r && errno)
+		r = -errno;
 	closedir(dir);
-	return 0;
+	return r;
 }

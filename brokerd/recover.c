@@ -48,7 +48,7 @@ static void found(void *userdata, const char *name, const char *text, size_t len
 {
 	struct recovery *recovery = userdata;
 	struct daemon *daemon = recovery->daemon;
-	struct lease read, *lease;
+	struct lease read, *lease, *other;
 	char own_name[24], why[64];
 	unsigned line;
 
@@ -58,10 +58,20 @@ static void found(void *userdata, const char *name, const char *text, size_t len
 		return;
 	}
 	snprintf(own_name, sizeof(own_name), "%" PRIu64, read.id);
-	if (strcmp(own_name, name) != 0 || !read.n_functions ||
-	    lease_find_group(&daemon->leases, read.group)) {
-		damaged(daemon, name, "another lease's, or a second one of its group");
+	if (strcmp(own_name, name) != 0 || !read.n_functions) {
+		damaged(daemon, name, "it is another lease's");
 		return;
+	}
+	/* Of two records of a group the older is one that could not be removed when its lease ended. */
+	other = lease_find_group(&daemon->leases, read.group);
+	if (other && other->id > read.id) {
+		damaged(daemon, name, "its group has a later one");
+		return;
+	}
+	if (other) {
+		snprintf(own_name, sizeof(own_name), "%" PRIu64, other->id);
+		damaged(daemon, own_name, "its group has a later one");
+		lease_free(&daemon->leases, other);
 	}
 	if (!same_functions(&daemon->kernel, &read)) {
 		damaged(daemon, name, "other devices are at its addresses now");
@@ -93,8 +103,13 @@ int recover_leases(struct daemon *daemon)
 	struct lease *lease, *next;
 	int r = record_each(daemon->state_dir, false, found, &recovery);
 
-	if (r || recovery.error)
-		return r ? r : recovery.error;
+	if (!r)
+		r = recovery.error;
+	if (r) {
+		log_error("the lease records cannot be read: %s; ending, to be started again",
+			  strerror(-r));
+		return r;
+	}
 	for (lease = TAILQ_FIRST(&daemon->leases.list); lease; lease = next) {
 		next = TAILQ_NEXT(lease, link); /* it may end at once */
 		log_info("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32 " outcome=taken-up",

@@ -39,11 +39,10 @@ static bool is_unknown(const char *driver)
  * driver is unbound from VFIO, which makes an old descriptor worthless; what stays on VFIO is
  * unbound and bound again for the same end.
  */
-static bool comes_off(const struct lease *lease, const struct lease_function *was,
-		      const struct function *now)
+static bool comes_off(const struct lease *lease, const struct lease_function *was, const char *now)
 {
-	return driver_is_vfio(now->driver) &&
-	       (lease->lent || is_unknown(was->driver) || strcmp(now->driver, was->driver) != 0);
+	return driver_is_vfio(now) &&
+	       (lease->lent || is_unknown(was->driver) || strcmp(now, was->driver) != 0);
 }
 
 /*
@@ -65,7 +64,7 @@ static int add_reset(const struct kernel *kernel, struct work *work, const struc
 }
 
 static int add_take_off(const struct kernel *kernel, struct work *work, const struct lease *lease,
-			const struct lease_function *was, const struct function *now)
+			const struct lease_function *was, const char *now)
 {
 	char text[PCI_ADDRESS_TEXT], override[PROTOCOL_NAME_MAX + 1];
 	int r;
@@ -82,9 +81,9 @@ static int add_take_off(const struct kernel *kernel, struct work *work, const st
 }
 
 static int add_give_back(const struct kernel *kernel, struct work *work, const struct lease *lease,
-			 const struct lease_function *was, const struct function *now)
+			 const struct lease_function *was, const char *now)
 {
-	const char *driver = comes_off(lease, was, now) ? "" : now->driver;
+	const char *driver = comes_off(lease, was, now) ? "" : now;
 	char text[PCI_ADDRESS_TEXT];
 	int fd;
 
@@ -114,21 +113,21 @@ static int add_give_back(const struct kernel *kernel, struct work *work, const s
 static int add_restore_steps(const struct kernel *kernel, struct work *work,
 			     const struct lease *lease)
 {
-	static struct function now[PROTOCOL_FUNCTIONS_MAX]; /* too large for the stack */
+	char now[PROTOCOL_FUNCTIONS_MAX][FUNCTION_NAME_MAX];
 	bool there[PROTOCOL_FUNCTIONS_MAX];
 	int r = 0;
 
 	for (size_t i = 0; !r && i < lease->n_functions; i++) {
-		r = sysfs_function_read(kernel->sys, &lease->functions[i].address, &now[i]);
+		r = sysfs_driver_read(kernel->sys, &lease->functions[i].address, now[i]);
 		if (!r)
-			r = add_take_off(kernel, work, lease, &lease->functions[i], &now[i]);
+			r = add_take_off(kernel, work, lease, &lease->functions[i], now[i]);
 		there[i] = r != -ENODEV && r != -ENOENT; /* unplugged: nothing to give back */
 		if (!there[i])
 			r = 0;
 	}
 	for (size_t i = 0; !r && i < lease->n_functions; i++)
 		if (there[i])
-			r = add_give_back(kernel, work, lease, &lease->functions[i], &now[i]);
+			r = add_give_back(kernel, work, lease, &lease->functions[i], now[i]);
 	for (size_t i = 0; !r && i < lease->n_functions; i++)
 		if (there[i])
 			r = work_add_read(work,
@@ -220,8 +219,8 @@ static const char *not_as_before(const struct kernel *kernel, const struct lease
 {
 	for (size_t i = 0; i < lease->n_functions; i++) {
 		const struct lease_function *was = &lease->functions[i];
-		struct function now;
-		int r = sysfs_function_read(kernel->sys, &was->address, &now);
+		char now[FUNCTION_NAME_MAX];
+		int r = sysfs_driver_read(kernel->sys, &was->address, now);
 
 		*ret_address = was->address;
 		if (r == -ENODEV)
@@ -231,9 +230,8 @@ static const char *not_as_before(const struct kernel *kernel, const struct lease
 		if (!(lease->as_recorded & UINT64_C(1) << i))
 			return "its driver override could not be put back";
 		if (is_unknown(was->driver)
-			    ? driver_is_vfio(now.driver)
-			    : strcmp(now.driver, was->driver) != 0 &&
-				      (!now.driver[0] || driver_is_vfio(now.driver)))
+			    ? driver_is_vfio(now)
+			    : strcmp(now, was->driver) != 0 && (!*now || driver_is_vfio(now)))
 			return "did not go back to its driver";
 	}
 	return NULL;

@@ -196,6 +196,13 @@ child(const struct work *work, int pipe, const struct confine_filter *filter)
 		opened = kernel_group_open_in(work->steps[0].fd, work->steps[0].group);
 	if (confine_worker(filter))
 		_exit(2);
+	/*
+	 * A core that was gone before prctl() has sent no signal. It alone reads the pipe, so with
+	 * it the pipe is broken (SIGPIPE is ignored); to a core that lives this is no step's report.
+	 */
+	report.step = UINT32_MAX;
+	if (write(pipe, &report, sizeof(report)) != sizeof(report))
+		_exit(1);
 	for (size_t i = 0; i < work->n_steps; i++) {
 		const struct step *step = &work->steps[i];
 

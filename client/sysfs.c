@@ -187,10 +187,13 @@ static int find_below(int sys, const char *class, const char *component,
 		fd_close(fd);
 		return -ENOMEM;
 	}
-	while (!result && (entry = readdir(dir))) {
+	while (!result && (errno = 0, entry = readdir(dir))) {
 		char target[1024];
 		ssize_t n = readlinkat(fd, entry->d_name, target, sizeof(target) - 1);
 
+		/* No link, or gone meanwhile. Another error hides what may be the host's disk. */
+		if (n < 0 && errno != EINVAL && errno != ENOENT)
+			result = -errno;
 		if (n <= 0)
 			continue;
 		target[n] = '\0';
@@ -199,6 +202,8 @@ static int find_below(int sys, const char *class, const char *component,
 			result = 1;
 		}
 	}
+	if (!result && errno)
+		result = -errno;
 	closedir(dir);
 	return result;
 }
@@ -223,9 +228,12 @@ static int read_in_use(int sys, const struct pci_address *address, char *out, si
 		return r < 0 ? r : 0;
 	/* Not sriov_numvfs: reading it takes the device's lock. */
 	dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
-	if (dir >= 0 && !link_name(dir, "virtfn0", name, sizeof(name)))
+	if (dir < 0)
+		return dir;
+	r = link_name(dir, "virtfn0", name, sizeof(name));
+	if (!r)
 		strcpy(out, "it has virtual functions");
-	return 0;
+	return r == -ENOENT ? 0 : r;
 }
 
 static int driver_of(int dir, char *out, size_t size)
@@ -237,6 +245,16 @@ static int driver_of(int dir, char *out, size_t size)
 		return 0;
 	}
 	return r;
+}
+
+int sysfs_driver_read(int sys, const struct pci_address *address,
+		      char ret_driver[FUNCTION_NAME_MAX])
+{
+	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
+
+	if (dir < 0)
+		return dir == -ENOENT ? -ENODEV : dir;
+	return driver_of(dir, ret_driver, FUNCTION_NAME_MAX);
 }
 
 /*
@@ -319,8 +337,11 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 	f.device = (uint16_t)device;
 	f.subsystem_vendor = (uint16_t)subsystem_vendor;
 	f.subsystem_device = (uint16_t)subsystem_device;
-	/* Only display controllers have the attribute. */
-	f.boot_vga = !read_number(sys, address, "boot_vga", 10, &boot_vga) && boot_vga;
+	/* Only display controllers have the attribute. Not to be known is not no. */
+	r = read_number(sys, address, "boot_vga", 10, &boot_vga);
+	if (r && r != -ENOENT)
+		return r;
+	f.boot_vga = !r && boot_vga;
 	read_path(sys, address, f.path, sizeof(f.path));
 	read_serial(sys, address, &f);
 	r = read_in_use(sys, address, f.in_use, sizeof(f.in_use));
@@ -394,13 +415,17 @@ int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
 	 * enable_unsafe_noiommu_mode makes groups that isolate nothing; they are told by this name
 	 * alone.
 	 */
-	if (!read_text(sysfs_open(sys, O_RDONLY, "kernel/iommu_groups/%u/name", group), name,
-		       sizeof(name)) &&
-	    !strcmp(name, "vfio-noiommu"))
+	r = read_text(sysfs_open(sys, O_RDONLY, "kernel/iommu_groups/%u/name", group), name,
+		      sizeof(name));
+	if (!r && !strcmp(name, "vfio-noiommu"))
 		strcpy(ret_view->not_viable, "is a no-IOMMU group, which isolates nothing");
-	while (!r && (entry = readdir(dir)))
+	if (r == -ENOENT || r == -E2BIG) /* it has none, or another */
+		r = 0;
+	while (!r && (errno = 0, entry = readdir(dir)))
 		if (entry->d_name[0] != '.')
 			r = add_member(sys, entry->d_name, ret_view);
+	if (!r && errno)
+		r = -errno;
 	closedir(dir);
 	return r;
 }

@@ -25,5 +25,8 @@ int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_gro
 int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view);
 /* The groups that there are, in any order, at most `max`; how many there are, or -errno. */
 int sysfs_groups(int sys, uint32_t *ret_groups, size_t max);
+/* Its driver alone, "" where it has none. -ENODEV: no such function. */
+int sysfs_driver_read(int sys, const struct pci_address *address,
+		      char ret_driver[FUNCTION_NAME_MAX]);
 /* One function. -ENODEV: no such function. */
 int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function);

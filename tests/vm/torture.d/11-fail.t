@@ -1,0 +1,225 @@
+#!/bin/bash
+# Each write to sysfs, open, change of a record, send and read of a claim and of a release fails in
+# each of the ways that a kernel knows: it ends claimed or rolled back, the peer is told, no
+# descriptor is left over, and the host gets everything back. And in a recovery: the daemon takes
+# the lease up, or ends and does so when it is started again. The short form takes every k-th.
+. ./lib.sh
+. ./torture.d/breaker.sh
+
+# Seconds for the short form.
+: "${SWEEP_SECONDS:=50}"
+errors=(EIO EBUSY ENODEV ENOSPC ENOMEM EINTR EMFILE ETOOMANYREFS)
+classes=(sysfs open record send read)
+declare -A n_calls n_writes n_points n_outcome
+
+descriptors() { local f=("/proc/$core/fd"/*); n_descriptors=${#f[@]}; }
+few() { descriptors; [ "$n_descriptors" -le "$before" ]; }
+
+# settle: the host has everything back: at once; or, where giving it back was what failed, when the
+# daemon is started again, which tries again as it does every ten seconds by itself.
+settle() {
+	local seen=''
+	await 1 restored && return
+	[ -z "$alive" ] || { on_record stuck && seen=stuck; }
+	if [ -z "$seen" ] && [ -n "$alive" ] && await 5 restored; then
+		how_settled=late
+		return
+	fi
+	how_settled=stuck
+	[ -z "$alive" ] || ask stop
+	start
+	if [ -z "$alive" ]; then
+		outcome="the daemon does not start: $reply"
+	elif ! await 15 restored; then
+		outcome="it does not come back"
+	elif [ -z "$seen" ]; then
+		outcome="forgotten until a restart: $point"
+	fi
+}
+
+# failed: what came of the plan, from `done`.
+failed() {
+	ask done
+	point=$reply
+	case $reply in
+	failed\ *) ;;
+	passed\ *) point=passed ;;
+	*) outcome="neither failed nor passed: $reply" ;;
+	esac
+	ask state
+	[[ $reply == alive\ * ]] || {
+		alive=''
+		# What the daemon ends with on purpose, sysexits.h's.
+		case ${reply#gone } in
+		'exit 70' | 'exit 71') ended=$((ended + 1)) daemon=ended ;;
+		*) outcome="the daemon died: $reply" ;;
+		esac
+	}
+}
+
+# leak: no more is open than before.
+leak() {
+	[ -z "$alive" ] || [ "$daemon" = ended ] || [ -n "$how_settled" ] || await 3 few ||
+		outcome="$((n_descriptors - before)) descriptors left over: $(ls -l "/proc/$core/fd" | tail -n 3)"
+	[ -n "$alive" ] || { start; [ -n "$alive" ] || outcome="the daemon does not start: $reply"; }
+}
+
+# The peer of a claim: granted; or refused with a sentence; or the daemon or the connection ended,
+# which only a send that failed or a daemon that ended excuse.
+point_claim() {
+	descriptors
+	before=$n_descriptors
+	ask "seize fail $1 $2 $3"
+	claim
+	failed
+	case $answer in
+	granted\ *)
+		told_of=claimed
+		[ -n "$alive" ] || start
+		held || outcome="${outcome:-granted, but not held}"
+		release ;;
+	refused\ [0-9]*\ ?*) told_of=refused ;;
+	fault\ *)
+		told_of=dropped
+		[ "$1" = send ] || [ "$daemon" = ended ] || outcome="${outcome:-the peer was dropped: $answer}" ;;
+	*) outcome="${outcome:-the peer was told: $answer}" ;;
+	esac
+	settle
+	leak
+}
+
+over() { restored || [ ! -e "/proc/$core" ] || [ "${EPOCHREALTIME/./}" -gt $given_up ]; }
+
+point_release() {
+	descriptors
+	before=$n_descriptors
+	claim
+	ask "seize fail $1 $2 $3"
+	release
+	given_up=$((${EPOCHREALTIME/./} + 1500000))
+	await 3 over
+	failed
+	told_of=released
+	settle
+	leak
+}
+
+# A VM goes on while the daemon is started anew.
+point_recovery() {
+	told_of='taken-up'
+	[ -n "$lives" ] || { claim; lives=1; }
+	ask kill
+	start "fail $1 $2 $3"
+	failed
+	if [ -z "$alive" ]; then
+		start
+		[ -n "$alive" ] || { outcome="${outcome:-the daemon does not start: $reply}"; return; }
+	fi
+	held || outcome="${outcome:-lost}"
+}
+
+# run PHASE CLASS N HOW
+run() {
+	outcome='' how_settled='' daemon=lives
+	[ "$1" = recovery ] || [ -z "$lives" ] || { release; lives=; await 10 restored; }
+	"point_$1" "$2" "$3" "$4"
+	if [ -n "$outcome" ]; then
+		wrong "$1: $2 $3 $4 ($point): $outcome"
+		told_of=wrong lives=
+	fi
+	[ "$point" != passed ] || return
+	n_points[$1]=$((n_points[$1] + 1))
+	n_points[$1 $2]=$((n_points[$1 $2] + 1))
+	n_points[$1 $4]=$((n_points[$1 $4] + 1))
+	n_outcome[$1 $told_of]=$((n_outcome[$1 $told_of] + 1))
+	[ -z "$how_settled" ] || n_outcome[$1 $how_settled]=$((n_outcome[$1 $how_settled] + 1))
+	[ $daemon = lives ] || n_outcome[$1 ended]=$((n_outcome[$1 ended] + 1))
+}
+
+# listed PHASE: counts the calls of each class, from $calls.
+listed() {
+	local line words
+	for line in "${calls[@]}"; do
+		read -ra words <<<"$line"
+		n_calls[$1 ${words[4]}]=$((n_calls[$1 ${words[4]}] + 1))
+		[ "${words[3]}" != write ] || n_writes[$1 ${words[4]}]=$((n_writes[$1 ${words[4]}] + 1))
+	done
+}
+
+# plan PHASE: all that can be broken in it, into $plan.
+plan() {
+	local class n how
+	for class in "${classes[@]}"; do
+		for ((n = 1; n <= n_calls[$1 $class]; n++)); do
+			for how in "${errors[@]}"; do plan+=("$1 $class $n $how"); done
+		done
+		for ((n = 1; n <= n_writes[$1 $class]; n++)); do
+			[ $class = send ] || plan+=("$1 $class $n short")
+		done
+	done
+}
+
+# counts PHASE KEYS...: "key 3, other 4"
+counts() {
+	local phase=$1 text='' key
+	shift
+	for key; do text+=", $key ${n_points[$phase $key]:-${n_outcome[$phase $key]:-0}}"; done
+	echo "${text#, }"
+}
+
+begin
+ended=0 plan=() lives=
+ask 'seize list'
+claim
+ask done
+listed claim
+release
+await 5 restored
+claim
+ask 'seize list'
+release
+await 5 restored
+ask done
+listed release
+claim
+ask kill
+start list
+listed recovery
+ask 'done'
+listed recovery
+release
+await 5 restored
+plan claim
+plan release
+plan recovery
+for class in "${classes[@]}"; do
+	diag "$class: ${n_calls[claim $class]:-0} calls in a claim, ${n_calls[release $class]:-0} in a release, ${n_calls[recovery $class]:-0} in a recovery"
+done
+isnt ${#plan[@]} 0 "there is something to break, in ${#plan[@]} ways"
+
+k=1 from=0 started=${EPOCHREALTIME/./}
+if [ -z "${THOROUGH:-}" ]; then
+	run ${plan[0]}
+	run ${plan[${#plan[@]} / 2]}
+	took=$(((${EPOCHREALTIME/./} - started) / 2))
+	k=$((${#plan[@]} * took / (SWEEP_SECONDS * 1000000) + 1))
+	# Odd and no multiple of three, so that all eight errors and nine ways have their turn.
+	while ((k % 2 == 0 || k % 3 == 0)); do k=$((k + 1)); done
+	from=$((RANDOM % k))
+	n_points=() n_outcome=()
+fi
+for ((i = from; i < ${#plan[@]}; i += k)); do
+	run ${plan[i]}
+done
+[ -z "$lives" ] || { release; await 10 restored; }
+for phase in claim release recovery; do
+	diag "$phase, by class: $(counts $phase "${classes[@]}")"
+	diag "$phase, by error: $(counts $phase "${errors[@]}" short)"
+	diag "$phase, what became of it: $(counts $phase claimed refused dropped released taken-up wrong); settled later: $(counts $phase late stuck); the daemon ended on purpose: $(counts $phase ended)"
+done
+is $bad 0 "$((n_points[claim] + n_points[release] + n_points[recovery])) failures (every $k. of ${#plan[@]}) in $(((${EPOCHREALTIME/./} - started) / 1000000)) s: nothing lost, nobody left waiting, nothing left over"
+ask state
+like "$reply" '^alive ' 'the daemon lives'
+end
+ok 'the usual daemon is back' wait_for 20 systemctl is-active gpubroker
+done_testing
