@@ -26,6 +26,9 @@ union answer {
 	struct message_device device;
 	struct message_lease lease;
 	struct message_refusal refusal;
+	struct message_queued queued;
+	struct message_event event;
+	struct message_step step;
 	char all[PROTOCOL_MESSAGE_MAX];
 };
 
@@ -189,6 +192,41 @@ static inline void broker_make(void)
 	broker.kernel.sys = open(sys, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	need(broker.kernel.sys >= 0);
 	fds_at_start = open_descriptors();
+}
+
+/* Lets anybody claim what has the vendor that add_function() gives. */
+static inline void broker_allow_all(struct policy_rule *rule)
+{
+	static struct policy_file file = { "/etc/gpubroker/policy.d/10-all.policy" };
+
+	*rule = (struct policy_rule){
+		.verb = POLICY_ALLOW,
+		.who = POLICY_WHO_ANY,
+		.name = POLICY_NO_NAME,
+		.match = {
+			.attributes = POLICY_VENDOR,
+			.vendor = 0x1234,
+			.driver = POLICY_NO_TEXT,
+			.serial = POLICY_NO_TEXT,
+			.path = POLICY_NO_TEXT,
+		},
+		.vfio_driver = POLICY_NO_TEXT,
+		.line = 1,
+		.column = 1,
+	};
+	need(policy_rule_valid(rule, 0, 1, NULL, 0));
+	broker.policy =
+		(struct policy){ .rules = rule, .n_rules = 1, .files = &file, .n_files = 1 };
+	broker.policy_good = true;
+}
+
+/*
+ * The connection's user is another one, until it is given back: what counts connections goes by the
+ * user whom it knew.
+ */
+static inline void last_is_user(uint32_t uid)
+{
+	TAILQ_LAST(&broker.peers, peer_list)->uid = uid;
 }
 
 static inline void broker_drop(void)
