@@ -220,13 +220,14 @@ static inline void broker_allow_all(struct policy_rule *rule)
 	broker.policy_good = true;
 }
 
-/*
- * The connection's user is another one, until it is given back: what counts connections goes by the
- * user whom it knew.
- */
+/* From now on the latest connection is of another user, and counted as that user's. */
 static inline void last_is_user(uint32_t uid)
 {
-	TAILQ_LAST(&broker.peers, peer_list)->uid = uid;
+	struct peer *peer = TAILQ_LAST(&broker.peers, peer_list);
+
+	need(!usercount_take(&broker.users, uid, PEERS_PER_UID));
+	usercount_give(&broker.users, peer->uid);
+	peer->uid = uid;
 }
 
 static inline void broker_drop(void)
