@@ -5,7 +5,7 @@
  * does its steps. It reports each over a pipe.
  *
  * The child must never touch the heap, libevent or stdio: between fork and the filter it makes five
- * system calls, and one more where it is to open a group. The parent must never wait for it: its end comes as a readable pidfd.
+ * or six system calls, and one more where it is to open a group. The parent must never wait for it: its end comes as a readable pidfd.
  */
 #include "config.h"
 
@@ -16,6 +16,9 @@
 
 #include <event2/event.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -180,11 +183,35 @@ static int do_step(const struct step *step, int opened, char text[WORK_TEXT_MAX]
 	return 0;
 }
 
+/* Is what the child needs below the peers' sockets? So it is, but with hundreds of workers at once. */
+static bool is_low(const struct work *work, int pipe)
+{
+	for (size_t i = 0; i < work->n_steps; i++)
+		if (work->steps[i].fd >= WORK_DESCRIPTORS)
+			return false;
+	return pipe < WORK_DESCRIPTORS;
+}
+
+/*
+ * fork(), but where `shared` the child has our very table of descriptors, until it takes a copy of
+ * its lower part: see child(). As a call of its own, since glibc has none without a stack.
+ */
+static int make_child(bool shared)
+{
+	long pid = syscall(SYS_clone, (shared ? CLONE_FILES : 0) | SIGCHLD, 0, 0, 0, 0);
+
+	return pid < 0 ? -errno : (int)pid;
+}
+
 static void __attribute__((noreturn))
-child(const struct work *work, int pipe, const struct confine_filter *filter)
+child(const struct work *work, int pipe, bool shared, const struct confine_filter *filter)
 {
 	struct report report = { 0 };
 	int opened = -EBADF;
+
+	/* Before anything is closed: it would be closed for the core as well. */
+	if (shared && syscall(SYS_close_range, WORK_DESCRIPTORS, ~0U, CLOSE_RANGE_UNSHARE))
+		_exit(3);
 
 	/*
 	 * A core that is gone starts anew and decides by its records; an old worker must not write
@@ -309,16 +336,18 @@ int work_start(struct work *work, struct event_base *base, const struct confine_
 	const struct timeval limit = { .tv_sec = (time_t)seconds };
 	cleanup_fd int write_end = -1;
 	int ends[2];
+	bool shared;
 
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
 		return -errno;
 	work->pipe = ends[0];
 	write_end = ends[1];
-	work->pid = fork();
+	shared = is_low(work, write_end);
+	work->pid = make_child(shared);
 	if (work->pid < 0)
-		return -errno;
+		return work->pid;
 	if (!work->pid)
-		child(work, write_end, filter);
+		child(work, write_end, shared, filter);
 
 	work->pidfd = (int)syscall(SYS_pidfd_open, work->pid, 0);
 	if (work->pidfd < 0)
