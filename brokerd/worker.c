@@ -53,6 +53,7 @@ struct work {
 	bool over; /* a step failed that was not WORK_SOFT */
 	int pid;
 	int pipe;
+	int child_end; /* of the pipe, until the child has its own */
 	int pidfd;
 	struct event *on_report, *on_exit, *on_late;
 };
@@ -65,16 +66,23 @@ struct work *work_new(const struct work_ops *ops, void *userdata)
 		return NULL;
 	work->ops = *ops;
 	work->userdata = userdata;
-	work->pid = work->pipe = work->pidfd = -1;
+	work->pid = work->pipe = work->child_end = work->pidfd = -1;
 	return work;
+}
+
+/* The child has its own, or there will be none: held here, they would only count. */
+static void close_files(struct work *work)
+{
+	for (size_t i = 0; i < work->n_steps; i++)
+		work->steps[i].fd = fd_close(work->steps[i].fd);
+	work->child_end = fd_close(work->child_end);
 }
 
 struct work *work_free(struct work *work)
 {
 	if (!work)
 		return NULL;
-	for (size_t i = 0; i < work->n_steps; i++)
-		fd_close(work->steps[i].fd);
+	close_files(work);
 	if (work->on_report)
 		event_free(work->on_report);
 	if (work->on_exit)
@@ -225,7 +233,8 @@ child(const struct work *work, int pipe, bool shared, const struct confine_filte
 		_exit(2);
 	/*
 	 * A core that was gone before prctl() has sent no signal. It alone reads the pipe, so with
-	 * it the pipe is broken (SIGPIPE is ignored); to a core that lives this is no step's report.
+	 * it the pipe is broken (SIGPIPE is ignored). To a core that lives this says that what it
+	 * holds for us can be closed.
 	 */
 	report.step = UINT32_MAX;
 	if (write(pipe, &report, sizeof(report)) != sizeof(report))
@@ -282,7 +291,9 @@ static void read_reports(struct work *work)
 	ssize_t n;
 
 	while ((n = read(work->pipe, &report, sizeof(report))) == sizeof(report)) {
-		if (report.step == work->n_done && work->n_done < work->n_steps && !work->over)
+		if (report.step == UINT32_MAX)
+			close_files(work);
+		else if (report.step == work->n_done && work->n_done < work->n_steps && !work->over)
 			take_report(work, &report);
 	}
 	if (!n && work->on_report)
@@ -334,20 +345,19 @@ int work_start(struct work *work, struct event_base *base, const struct confine_
 	       unsigned seconds)
 {
 	const struct timeval limit = { .tv_sec = (time_t)seconds };
-	cleanup_fd int write_end = -1;
 	int ends[2];
 	bool shared;
 
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
 		return -errno;
 	work->pipe = ends[0];
-	write_end = ends[1];
-	shared = is_low(work, write_end);
+	work->child_end = ends[1];
+	shared = is_low(work, work->child_end);
 	work->pid = make_child(shared);
 	if (work->pid < 0)
 		return work->pid;
 	if (!work->pid)
-		child(work, write_end, shared, filter);
+		child(work, work->child_end, shared, filter);
 
 	work->pidfd = (int)syscall(SYS_pidfd_open, work->pid, 0);
 	if (work->pidfd < 0)
@@ -359,9 +369,6 @@ int work_start(struct work *work, struct event_base *base, const struct confine_
 	    event_add(work->on_report, NULL) || event_add(work->on_exit, NULL) ||
 	    event_add(work->on_late, &limit))
 		goto lost;
-	/* The files are the child's now; held here, they would only count. */
-	for (size_t i = 0; i < work->n_steps; i++)
-		work->steps[i].fd = fd_close(work->steps[i].fd);
 	tell_begun(work, 0);
 	return 0;
 lost:
