@@ -35,9 +35,9 @@
 enum held {
 	FREELY,
 	NO_EXEC,	/* mmap, mprotect: without PROT_EXEC */
-	FORK,		/* clone: fork()'s flags and no others */
+	FORK,		/* clone: a child, with a copy of our descriptors or the table itself */
 	VFIO_STATUS,	/* ioctl: VFIO_GROUP_GET_STATUS */
-	FD_FLAGS,	/* fcntl: F_GETFL, F_SETFD */
+	FD_FLAGS,	/* fcntl: F_GETFL, F_SETFD, F_DUPFD_CLOEXEC */
 	DEATHSIG,	/* prctl: PR_SET_PDEATHSIG */
 	MEMLOCK,	/* prlimit64: RLIMIT_MEMLOCK */
 	PEER,		/* getsockopt: SO_PEERCRED, SO_PEERGROUPS, SO_PEERPIDFD */
@@ -74,11 +74,11 @@ static const struct row core_rows[] = {
 	{ SCMP_SYS(getdents64), FREELY },   /* a group's members, the records */
 	{ SCMP_SYS(newfstatat), FREELY },   /* fdopendir */
 	{ SCMP_SYS(fstat), FREELY },	    /* fdopendir, older glibc */
-	{ SCMP_SYS(fcntl), FD_FLAGS },	    /* fdopendir */
-	{ SCMP_SYS(lseek), FREELY },	    /* closedir, some versions of glibc */
-	{ SCMP_SYS(renameat), FREELY },	    /* a record becomes whole */
-	{ SCMP_SYS(renameat2), FREELY },    /* the same, where there is no renameat */
-	{ SCMP_SYS(unlinkat), FREELY },	    /* a lease has ended */
+	{ SCMP_SYS(fcntl), FD_FLAGS }, /* fdopendir; a peer's socket goes out of the workers' way */
+	{ SCMP_SYS(lseek), FREELY },   /* closedir, some versions of glibc */
+	{ SCMP_SYS(renameat), FREELY },		 /* a record becomes whole */
+	{ SCMP_SYS(renameat2), FREELY },	 /* the same, where there is no renameat */
+	{ SCMP_SYS(unlinkat), FREELY },		 /* a lease has ended */
 	{ SCMP_SYS(inotify_add_watch), FREELY }, /* a lent group's node */
 	{ SCMP_SYS(inotify_rm_watch), FREELY },
 	{ SCMP_SYS(ioctl), VFIO_STATUS }, /* is a group viable */
@@ -91,10 +91,6 @@ static const struct row core_rows[] = {
 	  DEATHSIG }, /* a worker must not outlive us; in the child, before its filter */
 	{ SCMP_SYS(close_range), FREELY },     /* in the child, before its filter */
 	{ SCMP_SYS(seccomp), FREELY },	       /* in the child: its filter, which can only narrow */
-	{ SCMP_SYS(set_robust_list), FREELY }, /* fork, in the child */
-	{ SCMP_SYS(rseq), FREELY },	       /* fork, in the child */
-	{ SCMP_SYS(gettid), FREELY },	       /* fork */
-	{ SCMP_SYS(rt_sigprocmask), FREELY },  /* fork */
 	{ SCMP_SYS(rt_sigreturn), FREELY },    /* SIGTERM's handler in libevent */
 	{ SCMP_SYS(capget), FREELY },	       /* dropping CAP_SYS_RESOURCE */
 	{ SCMP_SYS(capset), FREELY },	       /* the same; without capabilities it can only drop */
@@ -259,13 +255,15 @@ static int add_row(scmp_filter_ctx context, const struct row *row)
 	case NO_EXEC:
 		return allow(context, row->call, no_exec, NULL);
 	case FORK:
-		return allow(context, row->call,
-			     equal(0, CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD), NULL);
+		r = allow(context, row->call, equal(0, SIGCHLD), NULL);
+		return r ? r : allow(context, row->call, equal(0, CLONE_FILES | SIGCHLD), NULL);
 	case VFIO_STATUS:
 		return allow(context, row->call, equal(1, VFIO_GROUP_GET_STATUS), NULL);
 	case FD_FLAGS:
 		r = allow(context, row->call, equal(1, F_GETFL), NULL);
-		return r ? r : allow(context, row->call, equal(1, F_SETFD), NULL);
+		if (!r)
+			r = allow(context, row->call, equal(1, F_SETFD), NULL);
+		return r ? r : allow(context, row->call, equal(1, F_DUPFD_CLOEXEC), NULL);
 	case DEATHSIG:
 		return allow(context, row->call, equal(0, PR_SET_PDEATHSIG), NULL);
 	case MEMLOCK:

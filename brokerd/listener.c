@@ -8,6 +8,7 @@
 
 #include "brokerd/daemon.h"
 #include "brokerd/log.h"
+#include "brokerd/worker.h"
 #include "client/util.h"
 
 #include <errno.h>
@@ -102,6 +103,17 @@ static void pause_accepting(struct daemon *daemon, int error)
 	evtimer_add(daemon->on_accept_again, &second);
 }
 
+/* To the numbers that are peers': see WORK_DESCRIPTORS. Where there is none left, as it is. */
+static int out_of_the_way(int fd)
+{
+	int moved = fcntl(fd, F_DUPFD_CLOEXEC, WORK_DESCRIPTORS);
+
+	if (moved < 0)
+		return fd;
+	fd_close(fd);
+	return moved;
+}
+
 static void on_connect(evutil_socket_t listen_fd, short what, void *userdata)
 {
 	struct daemon *daemon = userdata;
@@ -111,7 +123,7 @@ static void on_connect(evutil_socket_t listen_fd, short what, void *userdata)
 		int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0)
-			peer_new(daemon, fd);
+			peer_new(daemon, out_of_the_way(fd));
 		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
 			return pause_accepting(daemon, errno);
 		else if (errno != ECONNABORTED && errno != EINTR)

@@ -5,7 +5,7 @@
  * does its steps. It reports each over a pipe.
  *
  * The child must never touch the heap, libevent or stdio: between fork and the filter it makes five
- * system calls, and one more where it is to open a group. The parent must never wait for it: its end comes as a readable pidfd.
+ * or six system calls, and one more where it is to open a group. The parent must never wait for it: its end comes as a readable pidfd.
  */
 #include "config.h"
 
@@ -16,6 +16,9 @@
 
 #include <event2/event.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -50,6 +53,7 @@ struct work {
 	bool over; /* a step failed that was not WORK_SOFT */
 	int pid;
 	int pipe;
+	int child_end; /* of the pipe, until the child has its own */
 	int pidfd;
 	struct event *on_report, *on_exit, *on_late;
 };
@@ -62,16 +66,23 @@ struct work *work_new(const struct work_ops *ops, void *userdata)
 		return NULL;
 	work->ops = *ops;
 	work->userdata = userdata;
-	work->pid = work->pipe = work->pidfd = -1;
+	work->pid = work->pipe = work->child_end = work->pidfd = -1;
 	return work;
+}
+
+/* The child has its own, or there will be none: held here, they would only count. */
+static void close_files(struct work *work)
+{
+	for (size_t i = 0; i < work->n_steps; i++)
+		work->steps[i].fd = fd_close(work->steps[i].fd);
+	work->child_end = fd_close(work->child_end);
 }
 
 struct work *work_free(struct work *work)
 {
 	if (!work)
 		return NULL;
-	for (size_t i = 0; i < work->n_steps; i++)
-		fd_close(work->steps[i].fd);
+	close_files(work);
 	if (work->on_report)
 		event_free(work->on_report);
 	if (work->on_exit)
@@ -180,11 +191,35 @@ static int do_step(const struct step *step, int opened, char text[WORK_TEXT_MAX]
 	return 0;
 }
 
+/* Is what the child needs below the peers' sockets? So it is, but with hundreds of workers at once. */
+static bool is_low(const struct work *work, int pipe)
+{
+	for (size_t i = 0; i < work->n_steps; i++)
+		if (work->steps[i].fd >= WORK_DESCRIPTORS)
+			return false;
+	return pipe < WORK_DESCRIPTORS;
+}
+
+/*
+ * fork(), but where `shared` the child has our very table of descriptors, until it takes a copy of
+ * its lower part: see child(). As a call of its own, since glibc has none without a stack.
+ */
+static int make_child(bool shared)
+{
+	long pid = syscall(SYS_clone, (shared ? CLONE_FILES : 0) | SIGCHLD, 0, 0, 0, 0);
+
+	return pid < 0 ? -errno : (int)pid;
+}
+
 static void __attribute__((noreturn))
-child(const struct work *work, int pipe, const struct confine_filter *filter)
+child(const struct work *work, int pipe, bool shared, const struct confine_filter *filter)
 {
 	struct report report = { 0 };
 	int opened = -EBADF;
+
+	/* Before anything is closed: it would be closed for the core as well. */
+	if (shared && syscall(SYS_close_range, WORK_DESCRIPTORS, ~0U, CLOSE_RANGE_UNSHARE))
+		_exit(3);
 
 	/*
 	 * A core that is gone starts anew and decides by its records; an old worker must not write
@@ -198,7 +233,8 @@ child(const struct work *work, int pipe, const struct confine_filter *filter)
 		_exit(2);
 	/*
 	 * A core that was gone before prctl() has sent no signal. It alone reads the pipe, so with
-	 * it the pipe is broken (SIGPIPE is ignored); to a core that lives this is no step's report.
+	 * it the pipe is broken (SIGPIPE is ignored). To a core that lives this says that what it
+	 * holds for us can be closed.
 	 */
 	report.step = UINT32_MAX;
 	if (write(pipe, &report, sizeof(report)) != sizeof(report))
@@ -255,7 +291,9 @@ static void read_reports(struct work *work)
 	ssize_t n;
 
 	while ((n = read(work->pipe, &report, sizeof(report))) == sizeof(report)) {
-		if (report.step == work->n_done && work->n_done < work->n_steps && !work->over)
+		if (report.step == UINT32_MAX)
+			close_files(work);
+		else if (report.step == work->n_done && work->n_done < work->n_steps && !work->over)
 			take_report(work, &report);
 	}
 	if (!n && work->on_report)
@@ -307,18 +345,19 @@ int work_start(struct work *work, struct event_base *base, const struct confine_
 	       unsigned seconds)
 {
 	const struct timeval limit = { .tv_sec = (time_t)seconds };
-	cleanup_fd int write_end = -1;
 	int ends[2];
+	bool shared;
 
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
 		return -errno;
 	work->pipe = ends[0];
-	write_end = ends[1];
-	work->pid = fork();
+	work->child_end = ends[1];
+	shared = is_low(work, work->child_end);
+	work->pid = make_child(shared);
 	if (work->pid < 0)
-		return -errno;
+		return work->pid;
 	if (!work->pid)
-		child(work, write_end, filter);
+		child(work, work->child_end, shared, filter);
 
 	work->pidfd = (int)syscall(SYS_pidfd_open, work->pid, 0);
 	if (work->pidfd < 0)
@@ -330,9 +369,6 @@ int work_start(struct work *work, struct event_base *base, const struct confine_
 	    event_add(work->on_report, NULL) || event_add(work->on_exit, NULL) ||
 	    event_add(work->on_late, &limit))
 		goto lost;
-	/* The files are the child's now; held here, they would only count. */
-	for (size_t i = 0; i < work->n_steps; i++)
-		work->steps[i].fd = fd_close(work->steps[i].fd);
 	tell_begun(work, 0);
 	return 0;
 lost:

@@ -19,6 +19,12 @@ struct confine_filter;
 #define WORK_STEPS_MAX 352
 #define WORK_TEXT_MAX 64 /* of one write or read, with its NUL */
 
+/*
+ * Peers' sockets are kept at this number and above, so that a worker can be made without a copy of
+ * ten thousand of them.
+ */
+#define WORK_DESCRIPTORS 512
+
 struct work;
 
 struct work_result {
