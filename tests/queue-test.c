@@ -421,6 +421,7 @@ static void test_prepared(void)
 	const struct message_claim claim = claim_of_bus(0);
 	const struct policy before = broker.policy;
 	char path[128], block[4096] = "";
+	struct pollfd written = { .fd = overrides[0], .events = POLLIN };
 	struct message_queued q;
 	int probe, fd;
 	bool late;
@@ -449,8 +450,9 @@ static void test_prepared(void)
 	q = told(fd, NULL);
 	tap_ok(q.place == 1 && !q.lease,
 	       "what is being prepared is waited for, and no lease is in the way");
-	while (read(overrides[0], block, sizeof(block)) > 0)
-		; /* what the preparation wrote */
+	/* What the preparation has written first, so that the claim's worker finds none. */
+	poll(&written, 1, 5000);
+	need(read(overrides[0], block, sizeof(block)) > 0);
 	while (read(probe, block, sizeof(block)) > 0)
 		;
 	for (int n = 0; n < 3000 && prepare_has_group(&broker, FIRST_GROUP, &late); n++) {
