@@ -400,8 +400,10 @@ void lease_closed(struct daemon *daemon, struct lease *lease)
  */
 void lease_recall(struct lease *lease, const char *why)
 {
-	if (lease->work && lease->state == GPUBROKER_LEASE_LEASED)
-		lease->recall = why; /* when that is done: on_kept() */
+	/* When its worker is done, or it is known whether anybody has it: work_was_done(). */
+	if (lease->state == GPUBROKER_LEASE_PREPARING ||
+	    (lease->work && lease->state == GPUBROKER_LEASE_LEASED))
+		lease->recall = why;
 	if (lease->work || !lease_go(lease, LEASE_RECALLED))
 		return;
 	log_notice("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32 " outcome=%s rule=%s",

@@ -39,6 +39,8 @@ union any {
 	struct message_step step;
 	struct message_grant grant;
 	struct message_refusal refusal;
+	struct message_queued queued;
+	struct message_event event;
 	char all[8192];
 };
 
@@ -80,6 +82,26 @@ static size_t make(const struct packet *p, union any *m)
 		m->refusal.reason = p->value;
 		m->refusal.group = 17;
 		return sizeof(m->refusal);
+	case MESSAGE_QUEUED:
+		m->queued.place = p->value;
+		m->queued.holder_uid = 5;
+		m->queued.holder_pid = 6;
+		m->queued.lease = 7;
+		m->queued.ends = 8;
+		m->queued.address = (struct pci_address){ .bus = 9 };
+		return sizeof(m->queued);
+	case MESSAGE_EVENT:
+		m->event.event = p->value;
+		m->event.lease = 3;
+		m->event.time = 4;
+		m->event.ends = 5;
+		m->event.group = 6;
+		m->event.uid = 7;
+		m->event.pid = 8;
+		m->event.state = GPUBROKER_LEASE_LEASED;
+		m->event.lost = 9;
+		m->event.address = (struct pci_address){ .bus = 10 };
+		return sizeof(m->event);
 	default:
 		return sizeof(m->end);
 	}
@@ -890,6 +912,399 @@ static void test_request(void)
 	stop();
 }
 
+/* ---- waiting ---- */
+
+struct waits {
+	unsigned n, n_other;
+	struct gpubroker_progress last;
+};
+
+static void on_wait(void *userdata, const struct gpubroker_progress *progress)
+{
+	struct waits *waits = userdata;
+
+	if (progress->step != GPUBROKER_STEP_WAIT) {
+		waits->n_other++;
+		return;
+	}
+	waits->n++;
+	waits->last = *progress;
+}
+
+#define QUEUED(place_)                                                                             \
+	{                                                                                          \
+		.type = MESSAGE_QUEUED, .value = place_                                            \
+	}
+#define GRANT                                                                                      \
+	{                                                                                          \
+		.type = MESSAGE_GRANT, .n_fds = 1, .value = 1                                      \
+	}
+
+static void test_wait(void)
+{
+	static const struct {
+		const char *name;
+		bool close_after;
+		struct packet script[7];
+		int result;
+		unsigned n, n_other;
+		uint32_t place;
+	} cases[] = {
+		{ "places, a step and a grant",
+		  false,
+		  { WELCOME, QUEUED(3), QUEUED(2), QUEUED(1), STEP, GRANT },
+		  0,
+		  3,
+		  1,
+		  1 },
+		{ "a place and a refusal",
+		  false,
+		  { WELCOME,
+		    QUEUED(2),
+		    { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_POLICY } },
+		  GPUBROKER_REFUSED_POLICY,
+		  1,
+		  0,
+		  2 },
+		{ "a place and the end", true, { WELCOME, QUEUED(2) }, -ECONNRESET, 1, 0, 2 },
+		{ "a very large place",
+		  false,
+		  { WELCOME, QUEUED(UINT32_MAX), GRANT },
+		  0,
+		  1,
+		  0,
+		  UINT32_MAX },
+		{ "a place too small",
+		  false,
+		  { WELCOME, { .type = MESSAGE_QUEUED, .more = -1, .value = 1 }, GRANT },
+		  -EPROTO,
+		  0,
+		  0,
+		  0 },
+		{ "a place too large",
+		  false,
+		  { WELCOME, { .type = MESSAGE_QUEUED, .more = 1, .value = 1 }, GRANT },
+		  -EPROTO,
+		  0,
+		  0,
+		  0 },
+		{ "a place with descriptors",
+		  false,
+		  { WELCOME, { .type = MESSAGE_QUEUED, .n_fds = 2, .value = 1 }, GRANT },
+		  0,
+		  1,
+		  0,
+		  1 },
+		{ "an event among places",
+		  false,
+		  { WELCOME, QUEUED(1), { .type = MESSAGE_EVENT, .value = 1 }, GRANT },
+		  -EPROTO,
+		  1,
+		  0,
+		  1 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		size_t before = open_descriptors();
+		struct waits waits = { 0 };
+		struct gpubroker_claim *claim;
+		struct gpubroker *handle;
+		int r;
+
+		start(cases[i].script, cases[i].close_after);
+		need(!gpubroker_open(socket_path, &handle) && !gpubroker_claim_new(&claim) &&
+		     !gpubroker_claim_add(claim, "any"));
+		gpubroker_claim_set_wait(claim, true);
+		r = gpubroker_claim_run(handle, claim, on_wait, &waits);
+		tap_ok(r == cases[i].result && waits.n == cases[i].n &&
+			       waits.n_other == cases[i].n_other &&
+			       waits.last.index == cases[i].place,
+		       "who waits meets %s: %d (%d, %u told)", cases[i].name, cases[i].result, r,
+		       waits.n);
+		if (waits.n)
+			tap_ok(waits.last.lease == 7 && waits.last.holder_uid == 5 &&
+				       waits.last.holder_pid == 6 && waits.last.ends == 8 &&
+				       !strcmp(waits.last.address, "0000:09:00.0"),
+			       "and is told by whom, and until when");
+		gpubroker_claim_free(claim);
+		gpubroker_close(handle);
+		tap_ok(open_descriptors() == before, "and no descriptor is left");
+		stop();
+	}
+}
+
+/* ---- ending leases ---- */
+
+enum ending { RELEASE, REVOKE, RESTORE };
+
+static int end_by(struct gpubroker *handle, enum ending how, char address[20])
+{
+	switch (how) {
+	case RELEASE:
+		return gpubroker_release(handle, 3);
+	case REVOKE:
+		return gpubroker_revoke(handle, 4, 60);
+	case RESTORE:
+		return gpubroker_restore(handle, "01:00.1", address);
+	}
+	return 0;
+}
+
+static void test_ending(void)
+{
+	static const char *const names[] = { "a release", "a revocation", "a restore" };
+	static const struct {
+		const char *name;
+		bool close_after;
+		struct packet script[3];
+		int result;
+	} cases[] = {
+		{ "an end", false, { WELCOME, END }, 0 },
+		{ "a refusal",
+		  false,
+		  { WELCOME, { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_NOT_YOURS } },
+		  GPUBROKER_REFUSED_NOT_YOURS },
+		{ "a refusal without ends",
+		  false,
+		  { WELCOME,
+		    { .type = MESSAGE_REFUSAL,
+		      .value = GPUBROKER_REFUSED_NO_LEASE,
+		      .endless = true } },
+		  GPUBROKER_REFUSED_NO_LEASE },
+		{ "a refusal without a reason",
+		  false,
+		  { WELCOME, { .type = MESSAGE_REFUSAL } },
+		  -EPROTO },
+		{ "an end too small",
+		  false,
+		  { WELCOME, { .type = MESSAGE_END, .more = -1 } },
+		  -EPROTO },
+		{ "an end too large",
+		  false,
+		  { WELCOME, { .type = MESSAGE_END, .more = 1 } },
+		  -EPROTO },
+		{ "an end with a descriptor",
+		  false,
+		  { WELCOME, { .type = MESSAGE_END, .n_fds = 1 } },
+		  -EPROTO },
+		{ "a grant", false, { WELCOME, GRANT }, -EPROTO },
+		{ "an event", false, { WELCOME, { .type = MESSAGE_EVENT, .value = 1 } }, -EPROTO },
+		{ "a device", false, { WELCOME, DEVICE }, -EPROTO },
+		{ "an unknown type", false, { WELCOME, { .type = 4711 } }, -EPROTO },
+		{ "nothing but the end", true, { WELCOME }, -ECONNRESET },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		for (unsigned how = RELEASE; how <= RESTORE; how++) {
+			size_t before = open_descriptors();
+			char address[20] = "untouched";
+			struct gpubroker *handle;
+			int r;
+
+			start(cases[i].script, cases[i].close_after);
+			need(!gpubroker_open(socket_path, &handle));
+			r = end_by(handle, (enum ending)how, address);
+			tap_ok(r == cases[i].result, "%s meets %s: %d (%d)", names[how],
+			       cases[i].name, cases[i].result, r);
+			tap_ok(!strcmp(address,
+				       how == RESTORE && !r ? "0000:01:00.1" : "untouched"),
+			       "and has an address only where one is promised");
+			tap_ok(r <= 0 || gpubroker_reason(handle)[0],
+			       "and a sentence where it is refused");
+			gpubroker_close(handle);
+			tap_ok(open_descriptors() == before, "and no descriptor is left");
+			stop();
+		}
+	}
+}
+
+/* What is sent, as one packet each. */
+static void test_ending_requests(void)
+{
+	const struct message_hello hello = { .type = MESSAGE_WELCOME, .version = PROTOCOL_VERSION };
+	const struct message_plain end = { .type = MESSAGE_END };
+	union {
+		uint32_t type;
+		struct message_release release;
+		struct message_restore restore;
+		struct message_plain plain;
+		struct message_claim claim;
+		char all[2048];
+	} request;
+	struct gpubroker_claim *claim;
+	char address[20] = "untouched";
+	struct gpubroker *handle;
+	int fd, sent[2];
+	uint32_t size;
+
+	need(!pipe(sent));
+	child = fork();
+	need(child >= 0);
+	if (!child) {
+		alarm(60);
+		fd = accept(listener, NULL, NULL);
+		if (recv(fd, &request, sizeof(request), 0) <= 0 ||
+		    send(fd, &hello, sizeof(hello), 0) <= 0)
+			_exit(1);
+		for (;;) {
+			ssize_t n = recv(fd, &request, sizeof(request), 0);
+
+			size = (uint32_t)n;
+			if (n <= 0)
+				_exit(0);
+			if (write(sent[1], &size, sizeof(size)) != sizeof(size) ||
+			    write(sent[1], &request, size) != n ||
+			    send(fd, &end, sizeof(end), 0) <= 0)
+				_exit(1);
+		}
+	}
+	close(sent[1]);
+	need(!gpubroker_open(socket_path, &handle));
+#define SENT(what)                                                                                 \
+	(read(sent[0], &size, sizeof(size)) == sizeof(size) && size == sizeof(request.what) &&     \
+	 read(sent[0], &request, size) == (ssize_t)size)
+	tap_ok(!gpubroker_release(handle, UINT64_MAX - 1) && SENT(release) &&
+		       request.type == MESSAGE_RELEASE && !request.release.flags &&
+		       request.release.lease == UINT64_MAX - 1 && !request.release.after,
+	       "a release is sent as one");
+	tap_ok(!gpubroker_revoke(handle, 3, 1ULL << 33) && SENT(release) &&
+		       request.release.flags == RELEASE_REVOKE && request.release.lease == 3 &&
+		       request.release.after == 1ULL << 33,
+	       "a revocation with its time");
+	tap_ok(!gpubroker_revoke(handle, 3, 0) && SENT(release) &&
+		       request.release.flags == RELEASE_REVOKE && !request.release.after,
+	       "and without");
+	tap_ok(!gpubroker_restore(handle, "10000:e1:1f.7", address) && SENT(restore) &&
+		       request.type == MESSAGE_RESTORE && !request.restore.reserved &&
+		       request.restore.address.domain == 0x10000 &&
+		       request.restore.address.bus == 0xe1 &&
+		       request.restore.address.device == 31 &&
+		       request.restore.address.function == 7 && !request.restore.address.reserved &&
+		       !strcmp(address, "10000:e1:1f.7"),
+	       "a restore with its address, which is told");
+	strcpy(address, "untouched");
+	for (size_t i = 0; i < 4; i++) {
+		static const char *const none[] = { "any", "iommu-group:3", "", "01:00.8" };
+
+		tap_ok(gpubroker_restore(handle, none[i], address) == -EINVAL &&
+			       !strcmp(address, "untouched"),
+		       "'%s' is nothing to restore, and nothing is sent", none[i]);
+	}
+	need(!gpubroker_claim_new(&claim) && !gpubroker_claim_add(claim, "any"));
+	for (int i = 0; i < 3; i++) {
+		static const uint32_t flags[] = { CLAIM_WAIT, CLAIM_WAIT | CLAIM_FORCE,
+						  CLAIM_FORCE };
+
+		gpubroker_claim_set_wait(claim, i < 2);
+		gpubroker_claim_set_force(claim, i > 0);
+		tap_ok(gpubroker_claim_run(handle, claim, NULL, NULL) == -EPROTO && SENT(claim) &&
+			       request.type == MESSAGE_CLAIM && request.claim.flags == flags[i],
+		       "a claim that %s is sent as one%s", i < 2 ? "waits" : "waits no more",
+		       i ? ", beside force" : "");
+	}
+	gpubroker_claim_free(claim);
+	gpubroker_close(handle);
+	close(sent[0]);
+	stop();
+}
+
+/* ---- watching ---- */
+
+struct heard {
+	unsigned n, enough;
+	bool good, ended;
+};
+
+static int on_event(void *userdata, const struct gpubroker_event *event)
+{
+	struct heard *heard = userdata;
+
+	heard->n++;
+	heard->good = event->lease == 3 && event->time == 4 && event->ends == 5 &&
+		      event->iommu_group == 6 && event->uid == 7 && event->pid == 8 &&
+		      event->state == GPUBROKER_LEASE_LEASED && event->lost == 9 &&
+		      !strcmp(event->address, "0000:0a:00.0");
+	heard->ended = strnlen(event->reason, sizeof(event->reason)) < sizeof(event->reason);
+	return heard->n == heard->enough ? 42 : 0;
+}
+
+#define EVENT                                                                                      \
+	{                                                                                          \
+		.type = MESSAGE_EVENT, .value = GPUBROKER_EVENT_ENDING                             \
+	}
+
+static void test_watch(void)
+{
+	static const struct {
+		const char *name;
+		bool close_after;
+		unsigned enough; /* the function has enough then; 0: never */
+		struct packet script[5];
+		int result;
+		unsigned n;
+	} cases[] = {
+		{ "events until it has enough", false, 2, { WELCOME, EVENT, EVENT, EVENT }, 42, 2 },
+		{ "events and the end", true, 0, { WELCOME, EVENT, EVENT }, -ECONNRESET, 2 },
+		{ "the end at once", true, 0, { WELCOME }, -ECONNRESET, 0 },
+		{ "an event of a kind to come",
+		  true,
+		  0,
+		  { WELCOME, { .type = MESSAGE_EVENT, .value = 4711 } },
+		  -ECONNRESET,
+		  1 },
+		{ "a reason without end",
+		  false,
+		  1,
+		  { WELCOME, { .type = MESSAGE_EVENT, .value = 1, .endless = true } },
+		  42,
+		  1 },
+		{ "a refusal",
+		  false,
+		  0,
+		  { WELCOME, EVENT, { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_QUOTA } },
+		  GPUBROKER_REFUSED_QUOTA,
+		  1 },
+		{ "an end", false, 0, { WELCOME, EVENT, END }, -EPROTO, 1 },
+		{ "a lease", false, 0, { WELCOME, LEASE }, -EPROTO, 0 },
+		{ "an event too small",
+		  false,
+		  0,
+		  { WELCOME, { .type = MESSAGE_EVENT, .more = -4, .value = 1 } },
+		  -EPROTO,
+		  0 },
+		{ "an event too large",
+		  false,
+		  0,
+		  { WELCOME, { .type = MESSAGE_EVENT, .more = 4, .value = 1 } },
+		  -EPROTO,
+		  0 },
+		{ "an event with a descriptor",
+		  false,
+		  0,
+		  { WELCOME, { .type = MESSAGE_EVENT, .n_fds = 1, .value = 1 } },
+		  -EPROTO,
+		  0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct heard heard = { .enough = cases[i].enough, .good = true, .ended = true };
+		size_t before = open_descriptors();
+		struct gpubroker *handle;
+		int r;
+
+		start(cases[i].script, cases[i].close_after);
+		need(!gpubroker_open(socket_path, &handle));
+		r = gpubroker_watch(handle, on_event, &heard);
+		tap_ok(r == cases[i].result && heard.n == cases[i].n,
+		       "who watches meets %s: %d (%d, %u told)", cases[i].name, cases[i].result, r,
+		       heard.n);
+		tap_ok(heard.good && heard.ended, "every event is whole, and every string ends");
+		gpubroker_close(handle);
+		tap_ok(open_descriptors() == before, "and no descriptor is left");
+		stop();
+	}
+}
+
 static void test_names(void)
 {
 	static const uint32_t none[] = { 0, 8, 255, INT32_MAX, UINT32_MAX };
@@ -929,6 +1344,10 @@ int main(void)
 	test_claims();
 	test_claim_again();
 	test_request();
+	test_wait();
+	test_ending();
+	test_ending_requests();
+	test_watch();
 	test_names();
 	tap_ok(open_descriptors() == before, "in the end, no descriptor is left");
 	return tap_done();

@@ -7,117 +7,13 @@
  */
 #include "config.h"
 
-#include "brokerd/daemon.h"
 #include "brokerd/group.h"
-#include "client/passfd.h"
-#include "client/util.h"
-#include "tests/scratch.h"
+#include "tests/broker.h"
 #include "tests/tap.h"
 
 #include <malloc.h>
-#include <stdint.h>
-#include <sys/socket.h>
 
-#define TURNS 6 /* more than any single answer takes */
 #define DEVICES 500
-
-static struct daemon broker;
-static size_t fds_at_start; /* when nobody is connected */
-
-union answer {
-	uint32_t type;
-	struct message_hello welcome;
-	struct message_plain end;
-	struct message_device device;
-	struct message_lease lease;
-	struct message_refusal refusal;
-	char all[PROTOCOL_MESSAGE_MAX];
-};
-
-static void turn(int n)
-{
-	while (n--)
-		event_base_loop(broker.base, EVLOOP_NONBLOCK);
-}
-
-/* A connection: the client's end, blocking for nobody. `room` is the daemon's send buffer, 0: the usual. */
-static int dial(int room)
-{
-	int ends[2];
-
-	need(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
-	if (room)
-		need(!setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)));
-	peer_new(&broker, ends[0]);
-	return ends[1];
-}
-
-static bool say(int fd, const void *packet, size_t size)
-{
-	return send(fd, packet, size, MSG_NOSIGNAL) == (ssize_t)size;
-}
-
-static void say_plain(int fd, enum message_type type)
-{
-	const struct message_plain plain = { .type = type };
-
-	say(fd, &plain, sizeof(plain));
-}
-
-/* The next answer's size; 0: the end; -1: there is none yet. As the library does, looks past a reset. */
-static ssize_t hear(int fd, union answer *answer)
-{
-	ssize_t n = recv(fd, answer, sizeof(*answer), 0);
-
-	if (n < 0 && errno == ECONNRESET)
-		n = recv(fd, answer, sizeof(*answer), 0);
-	return n;
-}
-
-static bool hears(int fd, uint32_t type, size_t size)
-{
-	union answer answer;
-
-	return hear(fd, &answer) == (ssize_t)size && answer.type == type;
-}
-
-static bool is_dropped(int fd)
-{
-	union answer answer;
-
-	return hear(fd, &answer) == 0;
-}
-
-static bool welcome(int fd)
-{
-	const struct message_hello hello = { .type = MESSAGE_HELLO, .version = PROTOCOL_VERSION };
-
-	say(fd, &hello, sizeof(hello));
-	turn(TURNS);
-	return hears(fd, MESSAGE_WELCOME, sizeof(hello));
-}
-
-static int dial_in(int room)
-{
-	int fd = dial(room);
-
-	need(welcome(fd));
-	return fd;
-}
-
-static void hang_up(int fd)
-{
-	close(fd);
-	turn(TURNS);
-}
-
-/* Nobody is connected, and no descriptor is open that was not at the start. */
-static bool quiet(void)
-{
-	turn(TURNS);
-	return !broker.n_peers && TAILQ_EMPTY(&broker.peers) && TAILQ_EMPTY(&broker.claims) &&
-	       !usercount_of(&broker.users, getuid()) && open_descriptors() == fds_at_start;
-}
 
 /* ---- who connects ---- */
 
@@ -268,15 +164,6 @@ static void test_quota(void)
 }
 
 /* ---- what is no request ---- */
-
-static struct message_claim claim_of(enum selector_kind kind)
-{
-	return (struct message_claim){
-		.type = MESSAGE_CLAIM,
-		.n_selectors = 1,
-		.selectors = { { .kind = kind } },
-	};
-}
 
 /* A packet of any size that is as good as it can be: if it is dropped, then for its size. */
 static void make_packet(char packet[PROTOCOL_MESSAGE_MAX * 2], uint32_t type)
@@ -898,49 +785,6 @@ static void make_policy(void)
 	};
 }
 
-static void add_function(const char *address, const char *class_code, int group)
-{
-	const struct {
-		const char *name, *text;
-	} attributes[] = {
-		{ "vendor", "0x1234\n" },
-		{ "device", "0x1111\n" },
-		{ "subsystem_vendor", "0x1af4\n" },
-		{ "subsystem_device", "0x1100\n" },
-		{ "class", class_code },
-		{ "driver_override", "(null)\n" },
-	};
-	char path[128], text[32];
-
-	for (size_t i = 0; i < ARRAY_SIZE(attributes); i++) {
-		snprintf(path, sizeof(path), "sys/bus/pci/devices/%s/%s", address,
-			 attributes[i].name);
-		scratch_write(path, attributes[i].text);
-	}
-	if (group < 0)
-		return;
-	snprintf(path, sizeof(path), "sys/kernel/iommu_groups/%d/devices/%s", group, address);
-	scratch_write(path, "");
-	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/iommu_group", scratch_path,
-		 address);
-	snprintf(text, sizeof(text), "../groups/%d", group);
-	need(!symlink(text, path));
-}
-
-static void add_device(uint8_t bus, uint8_t function, uint32_t class_code, uint32_t group)
-{
-	const struct watcher_record record = {
-		.type = WATCHER_DEVICE,
-		.address = { .bus = bus, .function = function },
-		.vendor = 0x1234,
-		.device = 0x1111,
-		.class_code = class_code,
-		.group = group,
-	};
-
-	need(!devices_take(&broker.devices, &record));
-}
-
 static void make_host(void)
 {
 	/* "lab", and a companion in another slot that no rule allows */
@@ -1141,27 +985,9 @@ static void test_list_allowed(void)
 
 int main(void)
 {
-	char sys[80];
-
 	alarm(150);
 	need(freopen("/dev/null", "w", stderr)); /* the log */
-	broker = (struct daemon){
-		.kernel = { -1, -1, -1 },
-		.watcher = HELPER_NONE,
-		.loader = HELPER_NONE,
-		.state_dir = -1,
-		.listen_fd = -1,
-	};
-	leases_init(&broker.leases);
-	TAILQ_INIT(&broker.claims);
-	TAILQ_INIT(&broker.peers);
-	broker.base = event_base_new();
-	need(broker.base);
-	snprintf(sys, sizeof(sys), "%s/sys", scratch_make());
-	scratch_write("sys/bus/none", "");
-	broker.kernel.sys = open(sys, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	need(broker.kernel.sys >= 0);
-	fds_at_start = open_descriptors();
+	broker_make();
 
 	test_hello();
 	test_usercount();
@@ -1184,10 +1010,6 @@ int main(void)
 	test_claims();
 	test_list_allowed();
 
-	devices_done(&broker.devices);
-	if (broker.on_turn_end)
-		event_free(broker.on_turn_end);
-	event_base_free(broker.base);
-	close(broker.kernel.sys);
+	broker_drop();
 	return tap_done();
 }
