@@ -12,6 +12,7 @@
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
 #include "brokerd/prepare.h"
+#include "brokerd/queue.h"
 #include "brokerd/worker.h"
 #include "client/sysfs.h"
 #include "client/util.h"
@@ -195,6 +196,7 @@ static void on_done(void *userdata, const struct work_result *result)
 	}
 	TAILQ_REMOVE(&p->at_work, preparation, link);
 	free(preparation);
+	queue_look(daemon); /* who waits for it may have it now */
 	daemon_quit_if_idle(daemon);
 }
 

@@ -233,6 +233,22 @@ out:
 	free(view);
 }
 
+#define ADDRESS_SHORTEST 12 /* "0000:01:00.0" */
+
+/* The whole address that a text begins with, of whatever domain. */
+static bool address_at(const char *text, size_t len, struct pci_address *ret_address)
+{
+	char copy[PCI_ADDRESS_TEXT];
+
+	for (size_t n = ADDRESS_SHORTEST; n <= len && n < sizeof(copy); n++) {
+		memcpy(copy, text, n);
+		copy[n] = '\0';
+		if (!pci_address_parse(copy, ret_address))
+			return true;
+	}
+	return false;
+}
+
 /*
  * The addresses that can still be read in it say which groups. Where none can, it may be any group
  * that is on VFIO now.
@@ -248,14 +264,12 @@ static void found_damaged(void *userdata, const char *name, const char *text, si
 	bool any = false;
 	int n;
 
-	for (size_t i = 0; i + sizeof(word) - 1 + 12 <= len; i++) {
+	for (size_t i = 0; i + sizeof(word) - 1 + ADDRESS_SHORTEST <= len; i++) {
 		struct pci_address address;
-		char digits[13] = "";
 
-		if (memcmp(text + i, word, sizeof(word) - 1) != 0)
-			continue;
-		memcpy(digits, text + i + sizeof(word) - 1, 12);
-		if (pci_address_parse(digits, &address))
+		if (memcmp(text + i, word, sizeof(word) - 1) != 0 ||
+		    !address_at(text + i + sizeof(word) - 1, len - i - (sizeof(word) - 1),
+				&address))
 			continue;
 		named++;
 		if (!sysfs_group_of(daemon->kernel.sys, &address, &group) && group != NO_GROUP)

@@ -86,6 +86,46 @@ for size in '' 0 0G -1 +1 ' 1' '1 ' 1.5G 1e9 0x10 G 12X 1GB 1GiB 1KK 18446744073
 	tap_ok "--memlock '$size' is no size: 64" says 64 run --memlock "$size" -- true
 done
 
+for time in '' ' ' 0 0s 10 s -1s +1s ' 1s' '1s ' 1.5h 1H 1m1h 1h1h 1s1s 1hm 1h30 24856d 2147483648s \
+	596524h 99999999999999999999s 4294967296s '1h 30m' 1w; do
+	tap_ok "--wait='$time' is no time: 64" says_that "--wait=$time" 64 run --wait="$time" -- true
+	tap_ok "revoke --after '$time' is no time: 64" says_that "--after '$time'" 64 revoke 3 --after "$time"
+done
+for lease in '' ' ' 0 00 -1 +1 ' 3' '3 ' 3x 0x3 1.5 18446744073709551616 99999999999999999999999 any 01:00.0; do
+	tap_ok "release '$lease' is of no lease: 64" says_that "'$lease'" 64 release -- "$lease"
+	tap_ok "revoke '$lease' is of no lease: 64" says_that "'$lease'" 64 revoke -- "$lease"
+done
+tap_ok "release without a lease: 64" says_that "gpubroker leases" 64 release
+tap_ok "release of two: 64" says 64 release 3 4
+tap_ok "release with a time: 64" exits 64 release 3 --after 10m
+tap_ok "release with an unknown option: 64" exits 64 release --all 3
+tap_ok "revoke without a lease: 64" says_that "--after" 64 revoke
+tap_ok "revoke of two: 64" says 64 revoke 3 4
+tap_ok "revoke --after without a time: 64" exits 64 revoke 3 --after
+tap_ok "revoke with a time and no lease: 64" says 64 revoke --after 10m
+tap_ok "revoke with an unknown option: 64" exits 64 revoke --force 3
+tap_ok "restore without a device: 64" says_that "DEVICE" 64 restore
+tap_ok "restore of two: 64" says 64 restore 01:00.0 01:00.1
+tap_ok "restore with an unknown option: 64" exits 64 restore --force 01:00.0
+tap_ok "watch with an argument: 64" says_that "'3'" 64 watch 3
+tap_ok "watch with an unknown option: 64" exits 64 watch --all
+tap_ok "watch --json with a value: 64" exits 64 watch --json=yes
+tap_ok "--wait's time is behind a '=': else it is the command" says_that "10m" 127 run --wait 10m true
+
+for time in 1s 90s 10m 1h 1h30m 1d2h3m4s 7d 24855d 2147483647s 596523h; do
+	tap_ok "--wait=$time is a time: 69" says 69 run --wait="$time" -- true
+	tap_ok "revoke --after $time is a time: 69" says 69 revoke 3 --after "$time"
+done
+tap_ok "--wait alone is without an end: 69" says 69 run --wait -- true
+for lease in 1 3 007 18446744073709551615; do
+	tap_ok "$lease is a lease: 69" says 69 release "$lease"
+	tap_ok "$lease is one to revoke: 69" says 69 revoke "$lease"
+done
+tap_ok "revoke's options may stand first: 69" says 69 revoke --after=10m 3
+tap_ok "restore without a broker: 69" says_that "$dir/socket" 69 restore 01:00.0
+tap_ok "watch without a broker: 69" says_that "gpubroker.socket" 69 watch
+tap_ok "watch --json without a broker: 69, and no half JSON" says 69 watch --json
+
 tap_ok "list without a broker: 69, one line that says what would help" says_that "$dir/socket" 69 list
 tap_ok "list --json without a broker: 69, and no half JSON" says 69 list --json
 tap_ok "leases without a broker: 69" says_that "gpubroker.socket" 69 leases

@@ -8,6 +8,7 @@
 
 #include "brokerd/claim.h"
 #include "brokerd/group.h"
+#include "brokerd/prepare.h"
 #include "tests/broker.h"
 #include "tests/tap.h"
 
@@ -410,6 +411,68 @@ static void test_no_use(void)
 	tap_ok(nobody(), "and nothing is left");
 }
 
+/*
+ * A group that is being prepared is no lease's. The preparation stands still at drivers_probe, a FIFO that is full, and
+ * then fails, since nothing here takes the function.
+ */
+static void test_prepared(void)
+{
+	static struct policy_rule rules[2];
+	const struct message_claim claim = claim_of_bus(0);
+	const struct policy before = broker.policy;
+	char path[128], block[4096] = "";
+	struct message_queued q;
+	int probe, fd;
+	bool late;
+
+	rules[0] = rules[1] = rule;
+	rules[1].verb = POLICY_PREPARE;
+	rules[1].who = POLICY_WHO_NONE;
+	need(policy_rule_valid(&rules[1], 0, 1, NULL, 0));
+	broker.policy.rules = rules;
+	broker.policy.n_rules = 2;
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/drivers_probe", scratch_path);
+	need(!mkfifo(path, 0600));
+	probe = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	need(probe >= 0);
+	while (write(probe, block, sizeof(block)) > 0)
+		;
+	for (size_t i = 1; i < GROUPS; i++)
+		lend(i, 0); /* so that only the first is prepared */
+	broker.serving = true;
+	prepare_all(&broker);
+	for (int n = 0; n < 3000 && !prepare_has_group(&broker, FIRST_GROUP, &late); n++) {
+		turn(1);
+		poll(NULL, 0, 1);
+	}
+	fd = join(&claim);
+	q = told(fd, NULL);
+	tap_ok(q.place == 1 && !q.lease,
+	       "what is being prepared is waited for, and no lease is in the way");
+	while (read(overrides[0], block, sizeof(block)) > 0)
+		; /* what the preparation wrote */
+	while (read(probe, block, sizeof(block)) > 0)
+		;
+	for (int n = 0; n < 3000 && prepare_has_group(&broker, FIRST_GROUP, &late); n++) {
+		turn(1);
+		poll(NULL, 0, 1);
+	}
+	turn(TURNS);
+	tap_ok(TAILQ_EMPTY(&broker.waiting) && lease_find_group(&broker.leases, FIRST_GROUP),
+	       "when that is over, it is the turn of who waits");
+	close(fd);
+	turn(TURNS);
+	if (lease_find_group(&broker.leases, FIRST_GROUP))
+		let_fail(0);
+	broker.serving = false;
+	broker.policy = before;
+	prepare_done(&broker);
+	close(probe);
+	unlink(path);
+	let_go_all();
+	tap_ok(nobody(), "and nothing is left");
+}
+
 /* ---- too much of it ---- */
 
 static void test_many_groups(void)
@@ -572,6 +635,7 @@ int main(void)
 	test_ends();
 	test_holds();
 	test_no_use();
+	test_prepared();
 	test_many_groups();
 	test_never_reads();
 	test_many();

@@ -468,8 +468,8 @@ static void test_too_much(void)
 
 struct found {
 	size_t n, n_good, n_empty;
-	char names[16][32];
-	size_t lengths[16];
+	char names[32][32];
+	size_t lengths[32];
 };
 
 static void on_found(void *userdata, const char *name, const char *text, size_t len)
@@ -644,6 +644,55 @@ static void test_aside(int dir)
 	       "a second damaged record of a number does not lose the first");
 }
 
+/* Those that were set aside, and no others; and how they are settled. */
+static void test_damaged(int dir)
+{
+	static const char *const aside[] = { "40.damaged", "41.damaged.1", "42.damaged.999" };
+	static const char *const other[] = { "43",	    "44.settled",
+					     "x45.damaged", ".damaged",
+					     "46.new",	    "000000000000000000047.damaged" };
+	struct found before = { 0 }, found = { 0 };
+	char longest[80];
+
+	need(!record_each(dir, true, on_found, &before));
+	for (size_t i = 0; i < ARRAY_SIZE(aside); i++)
+		scratch_write(aside[i], "what is left\n");
+	for (size_t i = 0; i < ARRAY_SIZE(other); i++)
+		scratch_write(other[i], "something else\n");
+	need(!symlinkat("43", dir, "48.damaged"));
+	need(!record_each(dir, true, on_found, &found));
+	for (size_t i = 0; i < ARRAY_SIZE(aside); i++)
+		tap_ok(named(&found, aside[i]) != SIZE_MAX &&
+			       found.lengths[named(&found, aside[i])] == strlen("what is left\n"),
+		       "'%s' is found among the damaged, with its text", aside[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(other); i++)
+		tap_ok(named(&found, other[i]) == SIZE_MAX, "'%s' is not", other[i]);
+	tap_ok(found.n == before.n + ARRAY_SIZE(aside) + 1 &&
+		       !found.lengths[named(&found, "48.damaged")],
+	       "a link is told of, and not followed");
+	tap_ok(!exists(dir, "46.new"), "left over temporary files go here too");
+
+	tap_ok(!record_settle(dir, "40.damaged") && holds(dir, "40.settled", "what is left\n") &&
+		       !exists(dir, "40.damaged"),
+	       "a damaged record is settled under its name");
+	tap_ok(!record_settle(dir, "41.damaged.1") && holds(dir, "41.settled.1", "what is left\n"),
+	       "a second one under its own");
+	tap_ok(record_settle(dir, "43") == -EINVAL && record_settle(dir, "44.settled") == -EINVAL &&
+		       holds(dir, "43", "something else\n"),
+	       "what is not damaged cannot be settled");
+	tap_ok(record_settle(dir, "999.damaged") == -ENOENT, "nor what is not there");
+	memset(longest, '1', sizeof(longest));
+	strcpy(longest + 60, ".damaged");
+	tap_ok(record_settle(dir, longest) == -EINVAL, "and a name is never cut");
+	found = (struct found){ 0 };
+	need(!record_each(dir, true, on_found, &found));
+	tap_ok(named(&found, "40.damaged") == SIZE_MAX && named(&found, "40.settled") == SIZE_MAX &&
+		       named(&found, "42.damaged.999") != SIZE_MAX,
+	       "what is settled is not found again");
+	tap_ok(record_each(-1, true, on_found, NULL) == -EBADF,
+	       "no directory to look in: the error is passed up");
+}
+
 int main(void)
 {
 	cleanup_fd int dir = open(scratch_make(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -663,6 +712,7 @@ int main(void)
 	test_write_fails(dir);
 	test_each(dir);
 	test_aside(dir);
+	test_damaged(dir);
 	tap_ok(record_each(-1, false, on_found, NULL) == -EBADF,
 	       "no directory to look in: the error is passed up");
 	tap_ok(open_descriptors() == before, "and no descriptor was left open");
