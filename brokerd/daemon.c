@@ -42,6 +42,7 @@ static void quit(struct daemon *daemon, int status)
 static void start_serving(struct daemon *daemon)
 {
 	struct lease *lease;
+	int r;
 
 	if (daemon->serving || daemon->quitting)
 		return;
@@ -54,7 +55,13 @@ static void start_serving(struct daemon *daemon)
 	event_del(daemon->on_start_limit);
 	log_notice("serving: %zu functions, %zu rules, %zu leases taken up", daemon->devices.n,
 		   daemon->policy.n_rules, daemon->leases.n);
-	notify_send(notify_fd, "READY=1");
+	r = notify_send(notify_fd, "READY=1");
+	if (r) { /* nobody would ever know; started again, it may go better */
+		log_error("cannot tell systemd that it is ready: %s; ending, to be started again",
+			  strerror(-r));
+		quit(daemon, EX_OSERR);
+		return;
+	}
 	prepare_all(daemon);
 	TAILQ_FOREACH(lease, &daemon->leases.list, link)
 		if (lease->state == GPUBROKER_LEASE_LEASED)

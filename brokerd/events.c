@@ -16,6 +16,8 @@ static void tell(struct daemon *daemon, struct message_event *event)
 {
 	struct peer *peer;
 
+	if (!daemon->n_watching)
+		return;
 	event->type = MESSAGE_EVENT;
 	event->time = (uint64_t)time(NULL);
 	TAILQ_FOREACH(peer, &daemon->peers, link) {

@@ -9,6 +9,7 @@
 #include "brokerd/notify.h"
 #include "client/util.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -35,8 +36,14 @@ int notify_open(void)
 	return TAKE_FD(fd);
 }
 
-void notify_send(int fd, const char *text)
+int notify_send(int fd, const char *text)
 {
-	if (fd >= 0)
-		send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+	ssize_t n;
+
+	if (fd < 0)
+		return 0;
+	do
+		n = send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : 0;
 }

@@ -4,5 +4,5 @@
 
 /* Connects to $NOTIFY_SOCKET, before confinement. -1 where there is none, which is fine. */
 int notify_open(void);
-/* Sends "READY=1" and the like; does nothing with -1. */
-void notify_send(int fd, const char *text);
+/* Sends "READY=1" and the like; does nothing with -1. 0 or -errno. */
+int notify_send(int fd, const char *text);

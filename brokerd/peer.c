@@ -124,13 +124,20 @@ static bool wait_for_room(struct peer *peer, bool wait)
 	return true;
 }
 
+static void stop_watching(struct peer *peer)
+{
+	if (peer->busy == PEER_WATCHING)
+		peer->daemon->n_watching--;
+	peer->busy = PEER_IDLE;
+}
+
 /* Lets the peer go in the loop's next turn, when nobody is using it. */
 static void doom(struct peer *peer)
 {
 	/* Before the close: the number may be another peer's before the next turn. */
 	event_del(peer->on_readable);
 	wait_for_room(peer, false);
-	peer->busy = PEER_IDLE;
+	stop_watching(peer);
 	peer->greeted = false;
 	peer->fd = fd_close(peer->fd);
 	event_active(peer->on_readable, EV_READ, 1);
@@ -213,6 +220,7 @@ void peer_free(struct peer *peer)
 	struct claim *claim = TAKE_PTR(peer->claim);
 
 	queue_leave(peer);
+	stop_watching(peer);
 	if (claim)
 		claim_abandon(claim);
 	event_free(peer->on_readable);
@@ -533,6 +541,7 @@ bool peer_request(struct peer *peer, const void *packet, size_t size)
 		answer(peer, restore_device(peer, &request->restore, &refusal), &refusal);
 	} else if (is_plain(packet, size, MESSAGE_WATCH)) {
 		peer->busy = PEER_WATCHING;
+		peer->daemon->n_watching++;
 		peer->lost = 0;
 	} else {
 		return false;

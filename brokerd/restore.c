@@ -155,14 +155,9 @@ static void settle(const struct daemon *daemon, const struct lease *lease)
 		log_notice("lease record %s: settled, its devices are the host's", lease->damaged);
 }
 
-/* Forgets a lease that is over: the host has everything back. */
+/* Forgets a lease that is over: the host has everything back, and the record is gone. */
 static void lease_end(struct daemon *daemon, struct lease *lease)
 {
-	int r = lease->recorded ? record_remove(daemon->state_dir, lease->id) : 0;
-
-	if (r) /* it would be taken up at the next start, found restored, and removed then */
-		log_error("lease %" PRIu64 ": its record cannot be removed: %s", lease->id,
-			  strerror(-r));
 	if (lease->damaged[0])
 		settle(daemon, lease);
 	if (lease->recorded)
@@ -272,7 +267,13 @@ static void restore_over(struct daemon *daemon, struct lease *lease, const char 
 			 const struct pci_address *address, int error)
 {
 	struct claim *claim = lease->claim;
+	int r = !what && lease->recorded ? record_remove(daemon->state_dir, lease->id) : 0;
 
+	if (r) { /* or the next start would take it up, perhaps beside another lease of the group */
+		what = "its record cannot be removed";
+		address = &lease->asked;
+		error = -r;
+	}
 	if (what) {
 		lease_go(lease, LEASE_FAILED);
 		lease_stick(lease, address, what, error ? strerror(error) : "");

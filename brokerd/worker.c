@@ -176,7 +176,7 @@ static int do_step(const struct step *step, int opened, char text[WORK_TEXT_MAX]
 	ssize_t n;
 
 	if (step->does == OPENS)
-		return opened < 0 ? -opened : 0; /* closed by the end of the process */
+		return opened < 0 ? -opened : 0;
 	do
 		n = step->does == READS ? read(step->fd, text, WORK_TEXT_MAX)
 					: write(step->fd, step->text, step->len);
@@ -227,8 +227,13 @@ child(const struct work *work, int pipe, bool shared, const struct confine_filte
 	 */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	keep_only(work, pipe);
-	if (work->n_steps && work->steps[0].does == OPENS)
+	if (work->n_steps && work->steps[0].does == OPENS) {
 		opened = kernel_group_open_in(work->steps[0].fd, work->steps[0].group);
+		/* Only that it could be opened matters: nothing of it goes under the filter. */
+		close(work->steps[0].fd);
+		if (opened >= 0)
+			close(opened);
+	}
 	if (confine_worker(filter))
 		_exit(2);
 	/*

@@ -46,6 +46,23 @@ like "$(cat /tmp/h2)" asked '... and the holder was asked'
 back 'revoked'
 wait $holder
 
+# An unmodified QEMU, whose guest gives the device up as its operating system would.
+cp /tests/nested.elf /tmp/nested.elf
+vm alice guest --gpu 02:00.0 -- -m 64 -serial file:/tmp/guest.serial -kernel /tmp/nested.elf -append yield \
+	-device pcie-root-port,id=rp,slot=1 -device vfio-pci,host=02:00.0,bus=rp
+ok 'a QEMU has the GPU' vm_up guest
+ok '... and its guest runs' wait_for 60 grep -q END /tmp/guest.serial
+ok 'its lease is revoked' gpubroker revoke "$(lease_of)"
+like "$(cat /tmp/guest.serial)" YIELD '... for which the guest was asked'
+back 'the guest gave it up'
+ok 'QEMU runs on' qmp guest query-status
+unlike "$(vm_devices guest)" 1234:1111 '... without the GPU'
+ok '... which another user has now' run_as carol gpubroker run --gpu 02:00.0 -- true
+qmp guest quit >/dev/null
+wait $vm_pid
+back 'the next user was done'
+rm -f /tmp/nested.elf /tmp/guest.serial
+
 # Who does not let go.
 hold alice /tmp/h3 keeps
 id=$(lease_of)

@@ -2,7 +2,8 @@
 /*
  * What alice boots: a kernel of one file. It lists the PCI functions that its machine has on the serial
  * port, reads a register of each bochs display through its memory, and turns the machine off,
- * unless its command line ends in "stay". Linux would take minutes for that in an emulated machine inside
+ * unless its command line ends in "stay", or in "yield": then it lets go of each device that the machine
+ * asks it for, as an operating system does. Linux would take minutes for that in an emulated machine inside
  * an emulated machine.
  * Started by QEMU's -kernel (multiboot): 32 bits, flat, no interrupts, no stack yet.
  */
@@ -10,7 +11,9 @@
 #define MULTIBOOT_MAGIC 0x1badb002u
 
 __attribute__((section(".multiboot"), used)) static const unsigned int multiboot[] = {
-	MULTIBOOT_MAGIC, 0, -MULTIBOOT_MAGIC,
+	MULTIBOOT_MAGIC,
+	0,
+	-MULTIBOOT_MAGIC,
 };
 
 static void outb(unsigned short port, unsigned char v)
@@ -71,6 +74,28 @@ static void ask_display(unsigned int function)
 	put_hex(*(volatile unsigned short *)(region + 0x500), 4);
 }
 
+/*
+ * q35's ports for hot-plug by ACPI (docs/specs/acpi_pci_hotplug in QEMU): choose a bus, read which of
+ * its slots are to be given up, write those that are.
+ */
+static void yield(void)
+{
+	for (;;) {
+		for (unsigned int bus = 0; bus < 4; bus++) {
+			unsigned int asked;
+
+			outl(0xcd0, bus);
+			asked = inl(0xcc4);
+			if (!asked)
+				continue;
+			put("YIELD\n");
+			outl(0xcc8, asked);
+		}
+		for (unsigned int i = 0; i < 20000; i++)
+			__asm__ volatile("pause");
+	}
+}
+
 __attribute__((used)) static void kernel(const unsigned int *info)
 {
 	const char *argument = (const char *)info[4];
@@ -97,7 +122,10 @@ __attribute__((used)) static void kernel(const unsigned int *info)
 	put("END\n");
 	while (*argument)
 		argument++;
-	if (argument[-4] != 's' || argument[-3] != 't' || argument[-2] != 'a' || argument[-1] != 'y')
+	if (argument[-5] == 'y' && argument[-1] == 'd')
+		yield();
+	if (argument[-4] != 's' || argument[-3] != 't' || argument[-2] != 'a' ||
+	    argument[-1] != 'y')
 		outw(0x604, 0x2000); /* q35's ACPI: off */
 	for (;;)
 		__asm__ volatile("hlt");

@@ -122,7 +122,9 @@ point_recovery() {
 run() {
 	outcome='' how_settled='' daemon=lives
 	[ "$1" = recovery ] || [ -z "$lives" ] || { release; lives=; await 10 restored; }
+	began=$SECONDS
 	"point_$1" "$2" "$3" "$4"
+	[ $((SECONDS - began)) -lt 8 ] || diag "$1: $2 $3 $4 ($point) took $((SECONDS - began)) s: $answer, $reply, ${how_settled:-at once}"
 	if [ -n "$outcome" ]; then
 		wrong "$1: $2 $3 $4 ($point): $outcome"
 		told_of=wrong lives=
