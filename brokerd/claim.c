@@ -385,12 +385,21 @@ int claim_start(struct peer *peer, const struct message_claim *request,
 	TAILQ_INSERT_TAIL(&peer->daemon->claims, claim, link);
 	r = claim_decide(claim, request, ret_refusal);
 	if (may_wait(claim, request, r)) {
-		bool queued = peer->waiting || !queue_add(peer, request, &claim->wanted);
+		int queued = peer->waiting ? 0 : queue_add(peer, request, &claim->wanted);
 
 		if (peer->waiting)
 			peer->waiting->wanted = claim->wanted;
+		if (queued == -EDQUOT) {
+			*ret_refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
+			snprintf(
+				ret_refusal->detail, sizeof(ret_refusal->detail),
+				"you have %d claims that wait, which is the most one user may have",
+				WAITING_PER_UID);
+			r = GPUBROKER_REFUSED_QUOTA;
+			log_refused(peer, ret_refusal);
+		}
 		claim_free(claim);
-		return queued ? GPUBROKER_REFUSED_BUSY : r;
+		return r;
 	}
 	if (!r)
 		r = claim_begin(claim, ret_refusal);

@@ -164,7 +164,9 @@ static void on_watcher(evutil_socket_t fd, short what, void *userdata)
 {
 	struct daemon *daemon = userdata;
 	struct watcher_record record;
+	const struct device *known;
 	size_t n_fds;
+	bool came;
 
 	(void)what;
 	for (int i = 0; i < RECORD_BURST; i++) {
@@ -180,7 +182,13 @@ static void on_watcher(evutil_socket_t fd, short what, void *userdata)
 		}
 		prepare_record(daemon, &record);
 		lending_record(daemon, &record);
+		known = devices_from(&daemon->devices, &record.address);
+		came = record.type == WATCHER_DEVICE &&
+		       (!known ||
+			pci_address_compare(&known->record.address, &record.address) != 0);
 		r = devices_take(&daemon->devices, &record);
+		if (came && !r)
+			queue_look(daemon); /* perhaps it is what somebody waits for */
 		if (r == -EBADMSG) {
 			helper_ended(daemon, "watcher", "sent a record that makes no sense");
 			return;

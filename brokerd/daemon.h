@@ -81,7 +81,7 @@ struct daemon {
 	struct event *on_connect, *on_accept_again;
 	struct peer_list peers;
 	size_t n_peers;
-	size_t n_watching; /* of them */
+	size_t n_watching;	/* of them */
 	struct usercount users; /* their connections */
 	struct event *on_turn_end;
 	uint64_t turn; /* of the loop, those in which a peer asked for something */

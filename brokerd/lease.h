@@ -76,7 +76,7 @@ struct lease {
 	bool recorded;		  /* there is a record, so its functions may have been changed */
 	bool lent;		  /* somebody has had it: the next tenant needs a barrier */
 	bool forced;		  /* root wants it back, reset or not */
-	char damaged[48];	  /* the damaged record that keeps it from being lent, or "" */
+	char damaged[64];	  /* the damaged record that keeps it from being lent, or "" */
 	uint64_t as_recorded;	  /* bit i: function i's override was read, and is as recorded */
 	int watch;		  /* inotify's, or -1 */
 	struct work *work;	  /* a worker at it, or NULL */

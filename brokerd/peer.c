@@ -487,7 +487,7 @@ static bool greet(struct peer *peer, const struct message_hello *hello)
 
 static bool valid_release(const struct message_release *release)
 {
-	return !(release->flags & ~(uint32_t)RELEASE_REVOKE) &&
+	return !(release->flags & ~(uint32_t)RELEASE_REVOKE) && release->after <= INT32_MAX &&
 	       (!release->after || release->flags & RELEASE_REVOKE);
 }
 

@@ -14,8 +14,18 @@
 #include "client/passfd.h"
 #include "client/util.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+
+#define LOOKS_A_TURN 4
+#define TELLS_A_TURN 16
+
+static void queue_soon(struct daemon *daemon)
+{
+	if (!TAILQ_EMPTY(&daemon->waiting) && daemon->on_queue)
+		event_active(daemon->on_queue, EV_TIMEOUT, 1);
+}
 
 static bool wants(const struct waiting *waiting, uint32_t group)
 {
@@ -95,24 +105,34 @@ static struct message_queued report(const struct daemon *daemon, const struct wa
 	return queued;
 }
 
-static void tell_places(struct daemon *daemon)
+static void tell_place(struct waiting *waiting)
 {
-	struct waiting *waiting;
+	struct message_queued now = report(waiting->peer->daemon, waiting);
 
-	TAILQ_FOREACH(waiting, &daemon->waiting, link) {
-		struct message_queued now = report(daemon, waiting);
+	waiting->tell = false;
+	if (memcmp(&now, &waiting->told, sizeof(now)) != 0 && waiting->peer->fd >= 0 &&
+	    !passfd_send(waiting->peer->fd, &now, sizeof(now), NULL, 0))
+		waiting->told = now;
+}
 
-		if (memcmp(&now, &waiting->told, sizeof(now)) != 0 && waiting->peer->fd >= 0 &&
-		    !passfd_send(waiting->peer->fd, &now, sizeof(now), NULL, 0))
-			waiting->told = now;
-	}
+static size_t waiting_of(const struct daemon *daemon, uint32_t uid)
+{
+	const struct waiting *waiting;
+	size_t n = 0;
+
+	TAILQ_FOREACH(waiting, &daemon->waiting, link)
+		n += waiting->peer->uid == uid;
+	return n;
 }
 
 int queue_add(struct peer *peer, const struct message_claim *request, const struct wanted *wanted)
 {
 	struct daemon *daemon = peer->daemon;
-	struct waiting *waiting = calloc(1, sizeof(*waiting));
+	struct waiting *waiting;
 
+	if (waiting_of(daemon, peer->uid) >= WAITING_PER_UID)
+		return -EDQUOT;
+	waiting = calloc(1, sizeof(*waiting));
 	if (!waiting)
 		return -ENOMEM;
 	waiting->peer = peer;
@@ -123,7 +143,7 @@ int queue_add(struct peer *peer, const struct message_claim *request, const stru
 	TAILQ_INSERT_TAIL(&daemon->waiting, waiting, link);
 	log_info("uid=%" PRIu32 " pid=%" PRIu32 " groups=%zu outcome=waiting", peer->uid, peer->pid,
 		 wanted->n);
-	tell_places(daemon);
+	tell_place(waiting);
 	return 0;
 }
 
@@ -136,13 +156,16 @@ static void take_out(struct waiting *waiting)
 
 void queue_leave(struct peer *peer)
 {
-	struct daemon *daemon = peer->daemon;
+	struct waiting *waiting = peer->waiting, *behind;
 
-	if (!peer->waiting)
+	if (!waiting)
 		return;
-	take_out(peer->waiting);
-	/* What it alone kept from others is free now. */
-	queue_look(daemon);
+	/* What it alone kept from those behind it is free now. */
+	for (behind = TAILQ_NEXT(waiting, link); behind; behind = TAILQ_NEXT(behind, link))
+		if (share(waiting, behind))
+			behind->look = true;
+	take_out(waiting);
+	queue_soon(peer->daemon);
 }
 
 /* Asks again for one. What it wants is found anew on the way. */
@@ -150,8 +173,12 @@ static void try(struct waiting *waiting)
 {
 	struct peer *peer = waiting->peer;
 	struct message_refusal refusal;
-	int r = claim_start(peer, &waiting->request, &refusal);
+	int r;
 
+	waiting->look = false;
+	if (peer->fd < 0)
+		return;
+	r = claim_start(peer, &waiting->request, &refusal);
 	if (r == GPUBROKER_REFUSED_BUSY)
 		return;
 	take_out(waiting);
@@ -159,21 +186,55 @@ static void try(struct waiting *waiting)
 		peer_refuse(peer, &refusal);
 }
 
+/*
+ * A few a turn, since each may be about every device that there is, and others have requests too. Those
+ * whose turn to be looked at has not come keep what they want meanwhile.
+ */
 void queue_run(struct daemon *daemon)
 {
 	struct waiting *waiting, *next;
+	size_t looks = 0, tells = 0;
+	bool more = false;
 
-	for (waiting = TAILQ_FIRST(&daemon->waiting); waiting && !daemon->quitting;
-	     waiting = next) {
+	if (daemon->quitting)
+		return;
+	for (waiting = TAILQ_FIRST(&daemon->waiting); waiting; waiting = next) {
 		next = TAILQ_NEXT(waiting, link);
-		if (waiting->peer->fd >= 0)
+		if (waiting->look && looks++ < LOOKS_A_TURN) {
+			struct waiting *other;
+
+			/* Whatever comes of it, others may be in another place, or have another time. */
+			TAILQ_FOREACH(other, &daemon->waiting, link)
+				other->tell = true;
 			try(waiting);
+		} else {
+			more = more || waiting->look;
+		}
 	}
-	tell_places(daemon);
+	TAILQ_FOREACH(waiting, &daemon->waiting, link) {
+		if (waiting->tell && tells++ < TELLS_A_TURN)
+			tell_place(waiting);
+		else
+			more = more || waiting->tell;
+	}
+	if (more)
+		queue_soon(daemon);
 }
 
 void queue_look(struct daemon *daemon)
 {
-	if (!TAILQ_EMPTY(&daemon->waiting) && daemon->on_queue)
-		event_active(daemon->on_queue, EV_TIMEOUT, 1);
+	struct waiting *waiting;
+
+	TAILQ_FOREACH(waiting, &daemon->waiting, link)
+		waiting->look = true;
+	queue_soon(daemon);
+}
+
+void queue_look_group(struct daemon *daemon, uint32_t group)
+{
+	struct waiting *waiting;
+
+	TAILQ_FOREACH(waiting, &daemon->waiting, link)
+		waiting->look = waiting->look || wants(waiting, group);
+	queue_soon(daemon);
 }

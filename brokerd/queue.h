@@ -5,6 +5,7 @@
 #include "brokerd/daemon.h"
 
 #define WANTED_MAX 64
+#define WAITING_PER_UID 16 /* claims of one user that wait at a time */
 
 /* The groups that a claim could have had, were they free. */
 struct wanted {
@@ -17,6 +18,7 @@ struct waiting {
 	struct peer *peer;
 	struct message_claim request;
 	struct wanted wanted;
+	bool look, tell;	    /* it is to be asked for again; its place may have changed */
 	struct message_queued told; /* as the peer was last told */
 };
 
@@ -28,12 +30,17 @@ void wanted_add(struct wanted *wanted, uint32_t group);
  */
 bool queue_holds(const struct daemon *daemon, const struct waiting *before, uint32_t group);
 
-/* Puts a peer's claim at the end, and tells it its place. 0 or -ENOMEM. */
+/*
+ * Puts a peer's claim at the end, and tells it its place. 0; -EDQUOT: its user has WAITING_PER_UID
+ * there; -ENOMEM.
+ */
 int queue_add(struct peer *peer, const struct message_claim *request, const struct wanted *wanted);
 /* The peer is gone, or has what it wanted. */
 void queue_leave(struct peer *peer);
 
-/* Something may be free: everybody who waits is looked at in the loop's next turn. */
+/* Something may be free: everybody who waits is looked at in the loop's next turns. */
 void queue_look(struct daemon *daemon);
+/* The same for those who want this group. */
+void queue_look_group(struct daemon *daemon, uint32_t group);
 /* That turn. */
 void queue_run(struct daemon *daemon);

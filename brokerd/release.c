@@ -67,7 +67,7 @@ static int end_at(struct daemon *daemon, struct lease *lease, uint64_t after,
 	const uint64_t now = (uint64_t)time(NULL), before = lease->ends;
 	int r;
 
-	if (after > INT32_MAX || (before && before <= now + after))
+	if (before && before <= now + after)
 		return 0;
 	lease->ends = now + after;
 	r = record_write(daemon->state_dir, lease);

@@ -194,6 +194,7 @@ void lease_stick(struct lease *lease, const struct pci_address *address, const c
 		log_error("lease %" PRIu64 ": that it is stuck cannot be recorded: %s", lease->id,
 			  strerror(-r));
 	event_state(lease);
+	queue_look_group(lease->owner, lease->group); /* who waits for it is told, as others are */
 }
 
 void on_work_late(void *userdata, const char *what, const struct pci_address *address)
@@ -267,6 +268,7 @@ static void restore_over(struct daemon *daemon, struct lease *lease, const char 
 			 const struct pci_address *address, int error)
 {
 	struct claim *claim = lease->claim;
+	const uint32_t group = lease->group;
 	int r = !what && lease->recorded ? record_remove(daemon->state_dir, lease->id) : 0;
 
 	if (r) { /* or the next start would take it up, perhaps beside another lease of the group */
@@ -287,7 +289,7 @@ static void restore_over(struct daemon *daemon, struct lease *lease, const char 
 	if (claim)
 		claim_advance(claim);
 	if (!what)
-		queue_look(daemon);
+		queue_look_group(daemon, group);
 	daemon_quit_if_idle(daemon);
 }
 

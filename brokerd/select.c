@@ -144,6 +144,7 @@ static int claim_take(struct claim *claim, const struct policy_subject *subject,
 		rule_origin(&daemon->policy, verdict.rule, ret_refusal->rule);
 		return r;
 	}
+	claim->memlock = larger(claim->memlock, verdict.memlock);
 	/* From here on only others are in the way: worth waiting for. */
 	wanted_add(&claim->wanted, view->group);
 	lease = lease_find_group(&daemon->leases, view->group);
@@ -168,7 +169,6 @@ static int claim_take(struct claim *claim, const struct policy_subject *subject,
 			    : "preparing");
 		return (int)ret_refusal->reason;
 	}
-	claim->memlock = larger(claim->memlock, verdict.memlock);
 	rule_origin(&daemon->policy, verdict.rule, terms->rule);
 	terms->lifetime = verdict.lifetime;
 	terms->require_reset = verdict.require_reset;
@@ -393,14 +393,14 @@ int claim_decide(struct claim *claim, const struct message_claim *request,
 			return r;
 		}
 	}
-	if (busy)
-		return GPUBROKER_REFUSED_BUSY;
 	if (request->memlock > claim->memlock) {
 		refuse_plain(ret_refusal, GPUBROKER_REFUSED_MEMLOCK, &request->selectors[0]);
 		ret_refusal->limit = claim->memlock;
 		memcpy(ret_refusal->rule, claim->terms[0].rule, sizeof(ret_refusal->rule));
 		return GPUBROKER_REFUSED_MEMLOCK;
 	}
+	if (busy)
+		return GPUBROKER_REFUSED_BUSY;
 	if (request->memlock)
 		claim->memlock = request->memlock;
 	if (claim->daemon->leases.n + claim->n > LEASES_MAX) {

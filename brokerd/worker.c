@@ -285,7 +285,7 @@ static void take_report(struct work *work, struct report *report)
 		return;
 	}
 	report->text[sizeof(report->text) - 1] = '\0';
-	if (step->does == READS && work->ops.told)
+	if (step->does == READS && !report->error && work->ops.told)
 		work->ops.told(work->userdata, &step->address, report->text);
 	tell_begun(work, ++work->n_done);
 }

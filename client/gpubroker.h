@@ -191,7 +191,10 @@ int gpubroker_watch(struct gpubroker *handle, gpubroker_event_func func, void *u
  * gpubroker_leases() shows what comes of it.
  */
 int gpubroker_release(struct gpubroker *handle, uint64_t lease);
-/* The same for root, of anybody's lease, after so many seconds; its holder is warned before. */
+/*
+ * The same for root, of anybody's lease, after so many seconds, at most INT32_MAX (else -EINVAL);
+ * its holder is warned before.
+ */
 int gpubroker_revoke(struct gpubroker *handle, uint64_t lease, uint64_t after);
 /*
  * For root: gives a function, with its IOMMU group, to its host driver: one that no lease has, or

@@ -409,6 +409,8 @@ int gpubroker_revoke(struct gpubroker *handle, uint64_t lease, uint64_t after)
 		.after = after,
 	};
 
+	if (after > INT32_MAX)
+		return -EINVAL;
 	return ask(handle, &request, sizeof(request));
 }
 

@@ -39,6 +39,7 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	if (!is)
 		return 0;
 	look->found = true;
+	look->id = lease->id; /* the next holder's is another one */
 	look->state = lease->state;
 	look->lease = lease->id;
 	look->group = lease->iommu_group;

@@ -57,7 +57,12 @@ static void print_place(const struct gpubroker_progress *p)
 
 static void on_progress(void *userdata, const struct gpubroker_progress *p)
 {
-	(void)userdata;
+	bool *begun = userdata;
+
+	if (begun && p->step != GPUBROKER_STEP_WAIT)
+		*begun = true;
+	if (!cli_columns(stderr))
+		return;
 	switch (p->step) {
 	case GPUBROKER_STEP_WAIT:
 		print_place(p);
@@ -273,28 +278,32 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t 
 /* gpubroker_claim_run(), for at most so many seconds; 0: without an end. -ETIMEDOUT. */
 static int claim_within(struct gpubroker *handle, struct gpubroker_claim *claim, uint64_t seconds)
 {
-	gpubroker_progress_func progress = cli_columns(stderr) ? on_progress : NULL;
+	bool begun = false; /* it is its turn: the rest takes as long as it takes */
 	struct pollfd p = { .fd = gpubroker_fd(handle), .events = POLLIN };
 	struct timespec now, end;
 	int r;
 
 	if (!seconds)
-		return gpubroker_claim_run(handle, claim, progress, NULL);
+		return gpubroker_claim_run(handle, claim, on_progress, NULL);
 	clock_gettime(CLOCK_BOOTTIME, &end);
 	end.tv_sec += (time_t)seconds;
 	r = gpubroker_claim_start(handle, claim);
 	while (!r) {
 		int64_t left;
 
-		r = gpubroker_claim_continue(handle, claim, progress, NULL);
+		r = gpubroker_claim_continue(handle, claim, on_progress, &begun);
 		if (r != -EAGAIN)
 			return r;
 		clock_gettime(CLOCK_BOOTTIME, &now);
 		left = (int64_t)(end.tv_sec - now.tv_sec) * 1000 +
 		       (end.tv_nsec - now.tv_nsec) / 1000000;
-		if (left <= 0)
+		if (left <= 0 && !begun)
 			return -ETIMEDOUT;
-		r = poll(&p, 1, left < INT32_MAX ? (int)left : INT32_MAX) < 0 && errno != EINTR
+		r = poll(&p, 1,
+			 begun		    ? -1
+			 : left < INT32_MAX ? (int)left
+					    : INT32_MAX) < 0 &&
+				    errno != EINTR
 			    ? -errno
 			    : 0;
 	}

@@ -1167,10 +1167,12 @@ static void test_ending_requests(void)
 		       request.type == MESSAGE_RELEASE && !request.release.flags &&
 		       request.release.lease == UINT64_MAX - 1 && !request.release.after,
 	       "a release is sent as one");
-	tap_ok(!gpubroker_revoke(handle, 3, 1ULL << 33) && SENT(release) &&
+	tap_ok(!gpubroker_revoke(handle, 3, INT32_MAX) && SENT(release) &&
 		       request.release.flags == RELEASE_REVOKE && request.release.lease == 3 &&
-		       request.release.after == 1ULL << 33,
+		       request.release.after == INT32_MAX,
 	       "a revocation with its time");
+	tap_ok(gpubroker_revoke(handle, 3, 1ULL << 31) == -EINVAL,
+	       "a time that no broker would take is not sent");
 	tap_ok(!gpubroker_revoke(handle, 3, 0) && SENT(release) &&
 		       request.release.flags == RELEASE_REVOKE && !request.release.after,
 	       "and without");

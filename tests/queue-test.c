@@ -546,7 +546,8 @@ static void test_never_reads(void)
 static void test_many(void)
 {
 	const struct message_claim claim = claim_of_bus(0);
-	int fds[PEERS_PER_UID];
+	int fds[WAITING_PER_UID], fd;
+	union answer answer;
 	bool in_order = true, nearer = true;
 
 	lend(0, 0);
@@ -554,7 +555,13 @@ static void test_many(void)
 		fds[i] = join(&claim);
 		in_order = in_order && place(fds[i]) == i + 1;
 	}
-	tap_ok(in_order, "%d wait in order", PEERS_PER_UID);
+	tap_ok(in_order, "%d wait in order", WAITING_PER_UID);
+	fd = join(&claim);
+	tap_ok(hear(fd, &answer) == (ssize_t)sizeof(answer.refusal) &&
+		       answer.type == MESSAGE_REFUSAL &&
+		       answer.refusal.reason == GPUBROKER_REFUSED_QUOTA,
+	       "one more of the same user is refused, and told that it is too many");
+	hang_up(fd);
 	hang_up(fds[0]);
 	for (size_t i = 1; i < ARRAY_SIZE(fds); i++) {
 		unsigned n;
@@ -562,14 +569,15 @@ static void test_many(void)
 		nearer = nearer && told(fds[i], &n).place == i && n == 1;
 	}
 	tap_ok(nearer, "one goes, and each of the others is told once");
-	for (size_t i = ARRAY_SIZE(fds) - 1; i >= 64; i--)
+	for (size_t i = ARRAY_SIZE(fds) - 1; i >= WAITING_PER_UID / 2; i--)
 		close(fds[i]);
 	turn(TURNS);
 	nearer = true;
-	for (size_t i = 1; i < 64; i++)
+	for (size_t i = 1; i < WAITING_PER_UID / 2; i++)
 		nearer = nearer && hears_nothing(fds[i]);
-	tap_ok(nearer && broker.n_peers == 63, "those behind go, and nobody is told anything");
-	for (size_t i = 1; i < 64; i++)
+	tap_ok(nearer && broker.n_peers == WAITING_PER_UID / 2 - 1,
+	       "those behind go, and nobody is told anything");
+	for (size_t i = 1; i < WAITING_PER_UID / 2; i++)
 		close(fds[i]);
 	turn(TURNS);
 	let_go_all();

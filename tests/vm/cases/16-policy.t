@@ -92,7 +92,7 @@ like "$(journalctl -q --no-pager -o cat -u gpubroker --since -1min)" 'outcome=ex
 	'the journal says that it expired'
 vm alice expire --gpu left -- -m 64 -device vfio-pci,host=01:00.0 -device vfio-pci,host=01:00.1
 vm_up expire || fail 'the VM starts'
-stuck() { run_as bob gpubroker leases --json | grep -q stuck; }
+stuck() { run_as bob gpubroker leases --json | grep -q "\"stuck\""; }
 ok 'a VM that does not give its device back when the time is up has a stuck lease' wait_for 40 stuck
 like "$(run_as bob gpubroker leases)" "stuck .*$gpu.*
  +$gpu: unbind: has not come back" '... which says what it waits for'

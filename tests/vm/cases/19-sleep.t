@@ -13,29 +13,21 @@ run_as carol gpubroker run --gpu 02:00.0 --wait -- sh -c 'echo had >/tmp/had' &
 waiter=$!
 sleep 1
 
-slept() { [ "$(cat /sys/power/suspend_stats/success)" -gt "$1" ]; }
-before=$(cat /sys/power/suspend_stats/success)
-capture rtcwake -m freeze -s 3
-is $status 0 'the host goes to sleep and wakes by its clock' || diag "$stderr"
-ok '... by the kernel'"'"'s count' slept "$before"
-ok 'the VM runs on' running one
-is "$(states)" '"state":"leased"' '... with its lease'
-is "$(driver_of $gpu2)" vfio-pci '... and its GPU'
+# The kernel goes to sleep as far as it is told, waits five seconds, and wakes by itself; the emulated
+# machine has nothing that would wake it from the whole of it.
+slept() { [ "$(cat /sys/power/suspend_stats/success)" -gt "$before" ]; }
+for level in freezer devices platform; do
+	before=$(cat /sys/power/suspend_stats/success)
+	ok "the host sleeps: $level" sh -c "echo $level >/sys/power/pm_test; echo freeze >/sys/power/state"
+	ok "$level: ... by the kernel's count" slept
+	ok "$level: the VM runs on" running one
+	is "$(states)" '"state":"leased"' "$level: ... with its lease"
+	is "$(driver_of $gpu2)" vfio-pci "$level: ... and its GPU"
+done
+echo none >/sys/power/pm_test
 is "$(systemctl show -P MainPID gpubroker)" "$core" 'the daemon is the same process'
 ok 'another is served' run_as alice gpubroker run --gpu 01:00.0 -- true
 ok 'who waited waits' kill -0 $waiter
-
-# With the devices suspended for five seconds, as for deeper sleep.
-if [ -e /sys/power/pm_test ]; then
-	before=$(cat /sys/power/suspend_stats/success)
-	echo devices >/sys/power/pm_test
-	echo freeze >/sys/power/state
-	echo none >/sys/power/pm_test
-	ok 'the VM runs on after its device slept too' running one
-	is "$(states)" '"state":"leased"' '... with its lease'
-else
-	skip 'the VM runs on after its device slept too' 'a kernel without pm_test'
-fi
 
 qmp one quit >/dev/null
 wait $vm_pid
