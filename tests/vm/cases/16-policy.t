@@ -95,7 +95,7 @@ vm_up expire || fail 'the VM starts'
 stuck() { run_as bob gpubroker leases --json | grep -q "\"stuck\""; }
 ok 'a VM that does not give its device back when the time is up has a stuck lease' wait_for 40 stuck
 like "$(run_as bob gpubroker leases)" "stuck .*$gpu.*
- +$gpu: unbind: has not come back" '... which says what it waits for'
+ +stuck for [0-9]+s: $gpu: unbind: has not come back" '... which says what it waits for'
 capture run_as alice gpubroker run --gpu left -- true
 is $status 75 '... and is not lent'
 like "$stderr" "$gpu is stuck" '... and the answer says why'
