@@ -21,7 +21,7 @@ for level in freezer devices platform; do
 	ok "the host sleeps: $level" sh -c "echo $level >/sys/power/pm_test; echo freeze >/sys/power/state"
 	ok "$level: ... by the kernel's count" slept
 	ok "$level: the VM runs on" running one
-	is "$(states)" '"state":"leased"' "$level: ... with its lease"
+	is "$(states)" state:leased "$level: ... with its lease"
 	is "$(driver_of $gpu2)" vfio-pci "$level: ... and its GPU"
 done
 echo none >/sys/power/pm_test
@@ -49,7 +49,7 @@ systemctl daemon-reload
 ok 'the unit is started again by the upgrade' systemctl try-restart gpubroker
 isnt "$(systemctl show -P MainPID gpubroker)" "$core" 'the daemon is another process'
 ok 'the VM runs on through an upgrade' running one
-is "$(states)" '"state":"leased"' '... with its lease'
+is "$(states)" state:leased '... with its lease'
 capture run_as carol gpubroker run --gpu 02:00.0 -- true
 is $status 75 '... which nobody else gets'
 qmp one quit >/dev/null
