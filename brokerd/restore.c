@@ -60,7 +60,12 @@ static int add_reset(const struct kernel *kernel, struct work *work, const struc
 	fd = kernel_open_reset(kernel, &was->address);
 	if (fd == -ENOENT)
 		return lease->terms.require_reset ? -EOPNOTSUPP : 0;
-	return work_add(work, fd, "1", step_reset, &was->address, 0);
+	/*
+	 * Of a card's first function the kernel believes, from before it saw the second, that the
+	 * slot's reset is its own; asked, it says ENOTTY.
+	 */
+	return work_add(work, fd, "1", step_reset, &was->address,
+			lease->terms.require_reset ? 0 : WORK_MAY_LACK);
 }
 
 static int add_take_off(const struct kernel *kernel, struct work *work, const struct lease *lease,

@@ -182,7 +182,7 @@ static int do_step(const struct step *step, int opened, char text[WORK_TEXT_MAX]
 					: write(step->fd, step->text, step->len);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
-		return errno;
+		return errno == ENOTTY && step->flags & WORK_MAY_LACK ? 0 : errno;
 	if (step->does == WRITES)
 		return (size_t)n == step->len ? 0 : EIO;
 	if (n == WORK_TEXT_MAX)

@@ -59,6 +59,7 @@ enum work_flags {
 	WORK_SOFT = 1 << 0,  /* where it fails, the rest is done all the same */
 	WORK_SHOWN = 1 << 1, /* begun() is told of it */
 	WORK_QUIET = 1 << 2, /* its failure is none: it is written to wait for the device's lock */
+	WORK_MAY_LACK = 1 << 3, /* ENOTTY is none: the kernel has no way to do it after all */
 };
 
 /*
