@@ -322,10 +322,23 @@ static void work_was_done(struct daemon *daemon, struct lease *lease)
 		lending_arrivals(daemon, lease);
 }
 
-static bool is_let_go(int error)
+/*
+ * No node: then no function of it is on VFIO, and there is nothing that anybody could hold. Where one
+ * is all the same, the error was another thing's.
+ */
+static bool is_let_go(const struct daemon *daemon, const struct lease *lease, int error)
 {
-	/* No node: no function of it is on VFIO, so there is nothing that anybody could hold. */
-	return !error || error == ENOENT || error == ENODEV || error == ENXIO;
+	char driver[FUNCTION_NAME_MAX];
+	int r;
+
+	if (error && error != ENOENT && error != ENODEV && error != ENXIO)
+		return false;
+	for (size_t i = 0; error && i < lease->n_functions; i++) {
+		r = sysfs_driver_read(daemon->kernel.sys, &lease->functions[i].address, driver);
+		if (r != -ENODEV && (r || driver_is_vfio(driver)))
+			return false;
+	}
+	return true;
 }
 
 static void on_looked(void *userdata, const struct work_result *result)
@@ -335,7 +348,7 @@ static void on_looked(void *userdata, const struct work_result *result)
 
 	lease->work = NULL;
 	lease->looking = false;
-	if (is_let_go(result->error)) {
+	if (is_let_go(daemon, lease, result->error)) {
 		lease_regained(daemon, lease);
 	} else {
 		/* Of a record it is not known whether it was ever held: now it is. */
@@ -377,7 +390,7 @@ static void lease_look(struct daemon *daemon, struct lease *lease)
 		return;
 	}
 	work_free(work);
-	if (is_let_go(-r))
+	if (is_let_go(daemon, lease, -r))
 		lease_regained(daemon, lease);
 	else
 		look_again(daemon, lease);
