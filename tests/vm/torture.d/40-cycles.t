@@ -9,7 +9,8 @@ noise=(systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.s
 users=(u1 u2 u3 u4 u5 u6 u7 u8)
 main_pid() { systemctl show -P MainPID gpubroker; }
 fds() { local f=("/proc/$core/fd/"*); echo ${#f[@]}; }
-rss() { sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$core/status"; }
+# What a leak would grow: not the pages of programs and libraries, of which ever more are touched.
+rss() { sed -n 's/^RssAnon:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$core/status"; }
 # count NAME LINE: the number behind NAME= in what cycle printed.
 count() { local v=${2#*"$1="}; echo "${v%%[ $'\n']*}"; }
 cycle() {
