@@ -124,9 +124,13 @@ static int add_restore_steps(const struct kernel *kernel, struct work *work,
 
 	for (size_t i = 0; !r && i < lease->n_functions; i++) {
 		r = sysfs_driver_read(kernel->sys, &lease->functions[i].address, now[i]);
-		if (!r)
+		there[i] = r != -ENODEV; /* unplugged: nothing to give back */
+		if (there[i] && !r)
 			r = add_take_off(kernel, work, lease, &lease->functions[i], now[i]);
-		there[i] = r != -ENODEV && r != -ENOENT; /* unplugged: nothing to give back */
+		/* Unplugged in between? An error of another kind must not pass for that. */
+		if (there[i] && r &&
+		    sysfs_driver_read(kernel->sys, &lease->functions[i].address, now[i]) == -ENODEV)
+			there[i] = false;
 		if (!there[i])
 			r = 0;
 	}

@@ -252,8 +252,9 @@ int sysfs_driver_read(int sys, const struct pci_address *address,
 {
 	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
 
+	/* Only what is not there is no device: whoever asks forgets it then. */
 	if (dir < 0)
-		return dir == -ENOENT ? -ENODEV : dir;
+		return dir == -ENOENT ? -ENODEV : dir == -ENODEV ? -EIO : dir;
 	return driver_of(dir, ret_driver, FUNCTION_NAME_MAX);
 }
 
