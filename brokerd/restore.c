@@ -78,10 +78,11 @@ static int add_take_off(const struct kernel *kernel, struct work *work, const st
 	snprintf(override, sizeof(override), "%s\n", was->override);
 	r = work_add(work, kernel_open_override(kernel, &was->address), override, "driver_override",
 		     &was->address, WORK_SOFT);
+	/* What stays on VFIO looks as before without its unbind, which is the barrier: so not soft. */
 	if (!r && comes_off(lease, was, now))
 		r = work_add(work, kernel_open_unbind(kernel, &was->address),
 			     pci_address_format(&was->address, text), "unbind", &was->address,
-			     WORK_SOFT);
+			     driver_is_vfio(was->driver) ? 0 : WORK_SOFT);
 	return r ? r : add_reset(kernel, work, lease, was);
 }
 

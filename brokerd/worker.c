@@ -5,7 +5,8 @@
  * does its steps. It reports each over a pipe.
  *
  * The child must never touch the heap, libevent or stdio: between fork and the filter it makes five
- * or six system calls, and one more where it is to open a group. The parent must never wait for it: its end comes as a readable pidfd.
+ * or six system calls, and three more where it is to open a group. The parent must never wait for
+ * it: its end comes as a readable pidfd.
  */
 #include "config.h"
 

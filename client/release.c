@@ -106,7 +106,8 @@ static int print_end(struct look *look, struct gpubroker *handle)
 	struct tm tm;
 	time_t end;
 
-	if (gpubroker_leases(handle, on_lease, look) || !look->found)
+	/* No end: it was stuck, or not granted yet, and has been asked for at once. */
+	if (gpubroker_leases(handle, on_lease, look) || !look->found || !look->ends)
 		return cli_finish_output();
 	end = (time_t)look->ends;
 	if (localtime_r(&end, &tm) && strftime(text, sizeof(text), "%F %H:%M:%S", &tm))
@@ -129,15 +130,13 @@ static int parse_lease(const char *text, uint64_t *ret_id)
 	return 0;
 }
 
-static int end_lease(const struct cli *cli, const char *command, const char *text, bool revoke,
-		     uint64_t after)
+static int end_lease(const struct cli *cli, const char *text, bool revoke, uint64_t after)
 {
 	struct look look = { 0 };
 	struct gpubroker *handle;
 	char what[32];
 	int r = parse_lease(text, &look.id);
 
-	(void)command;
 	if (!r)
 		r = cli_open(cli, &handle);
 	if (r)
@@ -165,7 +164,7 @@ int cli_release(const struct cli *cli, int argc, char **argv)
 			  "shows them");
 		return EXIT_USAGE_;
 	}
-	return end_lease(cli, argv[0], argv[optind], false, 0);
+	return end_lease(cli, argv[optind], false, 0);
 }
 
 int cli_revoke(const struct cli *cli, int argc, char **argv)
@@ -190,7 +189,7 @@ int cli_revoke(const struct cli *cli, int argc, char **argv)
 			  "'gpubroker leases' shows them");
 		return EXIT_USAGE_;
 	}
-	return end_lease(cli, argv[0], argv[optind], true, after);
+	return end_lease(cli, argv[optind], true, after);
 }
 
 int cli_restore(const struct cli *cli, int argc, char **argv)
