@@ -11,6 +11,7 @@
  */
 #include "config.h"
 
+#include "brokerd/audit.h"
 #include "brokerd/claim.h"
 #include "brokerd/group.h"
 #include "brokerd/lending.h"
@@ -72,18 +73,6 @@ void claim_forget(struct claim *claim, struct lease *lease)
 	for (size_t i = 0; i < claim->n; i++)
 		if (claim->leases[i] == lease)
 			claim->leases[i] = NULL;
-}
-
-static void log_refused(const struct peer *peer, const struct message_refusal *r)
-{
-	char address[PCI_ADDRESS_TEXT] = "-";
-
-	if (r->has_address)
-		pci_address_format(&r->address, address);
-	log_info("uid=%" PRIu32 " pid=%" PRIu32
-		 " device=%s name=%.*s rule=%s outcome=refused reason=%s",
-		 peer->uid, peer->pid, address, PROTOCOL_NAME_MAX - 1, r->name[0] ? r->name : "-",
-		 r->rule[0] ? r->rule : "-", refusal_name(r->reason));
 }
 
 static void claim_free(struct claim *claim)
@@ -190,14 +179,10 @@ static void claim_grant(struct claim *claim)
 static void claim_granted(struct claim *claim)
 {
 	for (size_t i = 0; i < claim->n; i++) {
-		char text[PCI_ADDRESS_TEXT];
+		const struct audit line = audit_of(claim->leases[i], "granted");
 
 		lease_set_clock(claim->daemon, claim->leases[i]);
-		log_info("lease=%" PRIu64 " uid=%" PRIu32 " pid=%" PRIu32
-			 " device=%s group=%" PRIu32 " rule=%s outcome=granted",
-			 claim->leases[i]->id, claim->peer->uid, claim->peer->pid,
-			 pci_address_format(&claim->asked[i], text), claim->leases[i]->group,
-			 claim->terms[i].rule);
+		audit(&line);
 	}
 	claim_free(claim);
 }
@@ -291,7 +276,7 @@ void claim_advance(struct claim *claim)
 	if (peer) {
 		struct message_refusal refusal = claim->refusal;
 
-		log_refused(peer, &refusal);
+		audit_refused(peer, &refusal);
 		claim_free(claim);
 		peer_refuse(peer, &refusal);
 	} else {
@@ -396,7 +381,7 @@ int claim_start(struct peer *peer, const struct message_claim *request,
 				"you have %d claims that wait, which is the most one user may have",
 				WAITING_PER_UID);
 			r = GPUBROKER_REFUSED_QUOTA;
-			log_refused(peer, ret_refusal);
+			audit_refused(peer, ret_refusal);
 		}
 		claim_free(claim);
 		return r;
@@ -404,7 +389,7 @@ int claim_start(struct peer *peer, const struct message_claim *request,
 	if (!r)
 		r = claim_begin(claim, ret_refusal);
 	if (r) {
-		log_refused(peer, ret_refusal);
+		audit_refused(peer, ret_refusal);
 		claim_free(claim);
 		return r;
 	}

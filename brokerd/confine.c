@@ -12,6 +12,7 @@
 
 #include <cap-ng.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/netlink.h>
 #include <linux/seccomp.h>
@@ -31,13 +32,25 @@
 #define SO_PEERPIDFD 77
 #endif
 
+/* Of several calls that do the same, the one that the C library makes on this architecture. */
+#ifdef __NR_epoll_wait
+#define __SNR_EPOLL_WAIT __NR_epoll_wait
+#else
+#define __SNR_EPOLL_WAIT __NR_epoll_pwait
+#endif
+
 /* How far the arguments of a call are held to what the reason names. */
 enum held {
 	FREELY,
 	NO_EXEC,	/* mmap, mprotect: without PROT_EXEC */
+	UNKNOWN,	/* not allowed, but answered as by a kernel that does not know it */
 	FORK,		/* clone: a child, with a copy of our descriptors or the table itself */
 	VFIO_STATUS,	/* ioctl: VFIO_GROUP_GET_STATUS */
-	FD_FLAGS,	/* fcntl: F_GETFL, F_SETFD, F_DUPFD_CLOEXEC */
+	CLOSED,		/* accept4: SOCK_CLOEXEC | SOCK_NONBLOCK */
+	PIPE,		/* pipe2: O_CLOEXEC | O_NONBLOCK */
+	DUPLICATE,	/* fcntl: F_DUPFD_CLOEXEC */
+	FILES,		/* unlinkat: no directory */
+	FILTER,		/* seccomp: SECCOMP_SET_MODE_FILTER, without flags */
 	DEATHSIG,	/* prctl: PR_SET_PDEATHSIG */
 	MEMLOCK,	/* prlimit64: RLIMIT_MEMLOCK */
 	PEER,		/* getsockopt: SO_PEERCRED, SO_PEERGROUPS, SO_PEERPIDFD */
@@ -53,57 +66,42 @@ struct row {
 };
 
 static const struct row core_rows[] = {
-	{ SCMP_SYS(read), FREELY },  /* sysfs attributes, records, inotify, reports */
+	{ SCMP_SYS(read), FREELY },  /* sysfs attributes, records, inotify, signals, reports */
 	{ SCMP_SYS(write), FREELY }, /* records, the log */
 	{ SCMP_SYS(close), FREELY },
-	{ SCMP_SYS(sendmsg), FREELY },	    /* answers, with the lent descriptors */
-	{ SCMP_SYS(sendto), FREELY },	    /* readiness, to systemd */
-	{ SCMP_SYS(recvmsg), FREELY },	    /* peers and helpers */
-	{ SCMP_SYS(accept4), FREELY },	    /* peers */
-	{ SCMP_SYS(shutdown), FREELY },	    /* a peer too many, so that it sees why */
-	{ SCMP_SYS(getsockopt), PEER },	    /* who a peer is */
-	{ SCMP_SYS(poll), FREELY },	    /* does a claimer still live */
-	{ SCMP_SYS(ppoll), FREELY },	    /* the same, where there is no poll */
-	{ SCMP_SYS(epoll_ctl), FREELY },    /* libevent */
-	{ SCMP_SYS(epoll_wait), FREELY },   /* libevent */
-	{ SCMP_SYS(epoll_pwait), FREELY },  /* libevent, where there is no epoll_wait */
-	{ SCMP_SYS(epoll_pwait2), FREELY }, /* libevent from 2.2 on */
-	{ SCMP_SYS(openat2), FREELY },	    /* sysfs and /dev/vfio, always beneath a descriptor */
-	{ SCMP_SYS(openat), FREELY },	    /* the state directory */
-	{ SCMP_SYS(readlinkat), FREELY },   /* a function's driver and group */
-	{ SCMP_SYS(getdents64), FREELY },   /* a group's members, the records */
-	{ SCMP_SYS(newfstatat), FREELY },   /* fdopendir */
-	{ SCMP_SYS(fstat), FREELY },	    /* fdopendir, older glibc */
-	{ SCMP_SYS(fcntl), FD_FLAGS }, /* fdopendir; a peer's socket goes out of the workers' way */
-	{ SCMP_SYS(lseek), FREELY },   /* closedir, some versions of glibc */
-	{ SCMP_SYS(renameat), FREELY },		 /* a record becomes whole */
-	{ SCMP_SYS(renameat2), FREELY },	 /* the same, where there is no renameat */
-	{ SCMP_SYS(unlinkat), FREELY },		 /* a lease has ended */
+	{ SCMP_SYS(sendmsg), FREELY },	  /* answers, with the lent descriptors; to systemd */
+	{ SCMP_SYS(recvmsg), FREELY },	  /* peers and helpers */
+	{ SCMP_SYS(accept4), CLOSED },	  /* peers */
+	{ SCMP_SYS(getsockopt), PEER },	  /* who a peer is */
+	{ SCMP_SYS(epoll_ctl), FREELY },  /* libevent; does a claimer still live */
+	{ SCMP_SYS(EPOLL_WAIT), FREELY }, /* the same */
+	{ SCMP_SYS(openat2), FREELY }, /* sysfs, /dev/vfio, records: always beneath a descriptor */
+	{ SCMP_SYS(readlinkat), FREELY },	 /* a function's driver and group */
+	{ SCMP_SYS(getdents64), FREELY },	 /* a group's members, the records */
+	{ SCMP_SYS(fcntl), DUPLICATE },		 /* a peer's socket goes out of the workers' way */
+	{ SCMP_SYS(renameat2), FREELY },	 /* a record becomes whole, or is set aside */
+	{ SCMP_SYS(unlinkat), FILES },		 /* a lease has ended */
 	{ SCMP_SYS(inotify_add_watch), FREELY }, /* a lent group's node */
-	{ SCMP_SYS(inotify_rm_watch), FREELY },
-	{ SCMP_SYS(ioctl), VFIO_STATUS }, /* is a group viable */
-	{ SCMP_SYS(prlimit64), MEMLOCK }, /* the claimer's limit */
-	{ SCMP_SYS(clone), FORK },	  /* workers */
-	{ SCMP_SYS(pipe2), FREELY },	  /* a worker's reports */
-	{ SCMP_SYS(pidfd_open), FREELY }, /* a worker's end; a peer's, before SO_PEERPIDFD */
-	{ SCMP_SYS(wait4), FREELY },	  /* a worker's end */
-	{ SCMP_SYS(prctl),
-	  DEATHSIG }, /* a worker must not outlive us; in the child, before its filter */
-	{ SCMP_SYS(close_range), FREELY },     /* in the child, before its filter */
-	{ SCMP_SYS(seccomp), FREELY },	       /* in the child: its filter, which can only narrow */
-	{ SCMP_SYS(rt_sigreturn), FREELY },    /* SIGTERM's handler in libevent */
-	{ SCMP_SYS(capget), FREELY },	       /* dropping CAP_SYS_RESOURCE */
-	{ SCMP_SYS(capset), FREELY },	       /* the same; without capabilities it can only drop */
-	{ SCMP_SYS(mmap), NO_EXEC },	       /* malloc */
-	{ SCMP_SYS(mremap), FREELY },	       /* malloc */
-	{ SCMP_SYS(mprotect), NO_EXEC },       /* malloc */
-	{ SCMP_SYS(munmap), FREELY },	       /* malloc */
-	{ SCMP_SYS(brk), FREELY },	       /* malloc */
-	{ SCMP_SYS(futex), FREELY },	       /* malloc and stdio, on contention */
-	{ SCMP_SYS(getrandom), FREELY },       /* malloc, once */
-	{ SCMP_SYS(clock_gettime), FREELY },   /* where the vDSO has no clock */
-	{ SCMP_SYS(restart_syscall), FREELY }, /* after a stop */
+	{ SCMP_SYS(inotify_rm_watch), FREELY },	 /* one that was not lent after all */
+	{ SCMP_SYS(ioctl), VFIO_STATUS },	 /* is a group viable */
+	{ SCMP_SYS(prlimit64), MEMLOCK },	 /* the claimer's limit */
+	{ SCMP_SYS(clone), FORK },		 /* workers */
+	{ SCMP_SYS(pipe2), PIPE },		 /* a worker's reports */
+	{ SCMP_SYS(prctl), DEATHSIG }, /* a worker must not outlive us; in it, before its filter */
+	{ SCMP_SYS(close_range), FREELY },   /* likewise: it has what it is handed */
+	{ SCMP_SYS(seccomp), FILTER },	     /* likewise: its filter, which can only narrow */
+	{ SCMP_SYS(capset), FREELY },	     /* dropping CAP_SYS_RESOURCE; it can only drop */
+	{ SCMP_SYS(mmap), NO_EXEC },	     /* malloc */
+	{ SCMP_SYS(munmap), FREELY },	     /* malloc */
+	{ SCMP_SYS(mremap), UNKNOWN },	     /* malloc, which copies where there is none */
+	{ SCMP_SYS(brk), FREELY },	     /* malloc */
+	{ SCMP_SYS(clock_gettime), FREELY }, /* where the vDSO has no clock */
 	{ SCMP_SYS(exit_group), FREELY },
+};
+
+/* Before SO_PEERPIDFD, Linux 6.5: who a peer is, held from when it connects. */
+static const struct row core_old_kernel_rows[] = {
+	{ SCMP_SYS(pidfd_open), FREELY },
 };
 
 static const struct row watcher_rows[] = {
@@ -218,7 +216,6 @@ static const struct row worker_rows[] = {
 	{ SCMP_SYS(write), FREELY }, /* the files it was handed, its reports */
 	{ SCMP_SYS(read), FREELY },  /* likewise: attributes that take the device's lock */
 	{ SCMP_SYS(exit_group), FREELY },
-	{ SCMP_SYS(restart_syscall), FREELY }, /* a write that was stopped and goes on */
 };
 
 /* Allows a call where one or two of its arguments are as given. */
@@ -254,16 +251,26 @@ static int add_row(scmp_filter_ctx context, const struct row *row)
 		return seccomp_rule_add(context, SCMP_ACT_ALLOW, row->call, 0);
 	case NO_EXEC:
 		return allow(context, row->call, no_exec, NULL);
+	case UNKNOWN:
+		return seccomp_rule_add(context, SCMP_ACT_ERRNO(ENOSYS), row->call, 0);
 	case FORK:
-		r = allow(context, row->call, equal(0, SIGCHLD), NULL);
-		return r ? r : allow(context, row->call, equal(0, CLONE_FILES | SIGCHLD), NULL);
+		r = allow(context, row->call, equal(0, CLONE_PIDFD | SIGCHLD), NULL);
+		return r ? r
+			 : allow(context, row->call, equal(0, CLONE_FILES | CLONE_PIDFD | SIGCHLD),
+				 NULL);
 	case VFIO_STATUS:
 		return allow(context, row->call, equal(1, VFIO_GROUP_GET_STATUS), NULL);
-	case FD_FLAGS:
-		r = allow(context, row->call, equal(1, F_GETFL), NULL);
-		if (!r)
-			r = allow(context, row->call, equal(1, F_SETFD), NULL);
-		return r ? r : allow(context, row->call, equal(1, F_DUPFD_CLOEXEC), NULL);
+	case CLOSED:
+		return allow(context, row->call, equal(3, SOCK_CLOEXEC | SOCK_NONBLOCK), NULL);
+	case PIPE:
+		return allow(context, row->call, equal(1, O_CLOEXEC | O_NONBLOCK), NULL);
+	case DUPLICATE:
+		return allow(context, row->call, equal(1, F_DUPFD_CLOEXEC), NULL);
+	case FILES:
+		return allow(context, row->call, equal(2, 0), NULL);
+	case FILTER:
+		second = equal(1, 0);
+		return allow(context, row->call, equal(0, SECCOMP_SET_MODE_FILTER), &second);
 	case DEATHSIG:
 		return allow(context, row->call, equal(0, PR_SET_PDEATHSIG), NULL);
 	case MEMLOCK:
@@ -291,7 +298,9 @@ static int add_row(scmp_filter_ctx context, const struct row *row)
 	return -EINVAL;
 }
 
-static int build(const struct row *rows, size_t n_rows, scmp_filter_ctx *ret_context)
+/* Two tables, the second perhaps empty. */
+static int build(const struct row *rows, size_t n_rows, const struct row *more, size_t n_more,
+		 scmp_filter_ctx *ret_context)
 {
 	/* Other architectures' calls are killed: libseccomp's default for what no filter names. */
 	scmp_filter_ctx context = seccomp_init(SCMP_ACT_KILL_PROCESS);
@@ -302,6 +311,8 @@ static int build(const struct row *rows, size_t n_rows, scmp_filter_ctx *ret_con
 	r = seccomp_attr_set(context, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 	for (size_t i = 0; !r && i < n_rows; i++)
 		r = add_row(context, &rows[i]);
+	for (size_t i = 0; !r && i < n_more; i++)
+		r = add_row(context, &more[i]);
 	if (r) {
 		seccomp_release(context);
 		return r;
@@ -310,17 +321,34 @@ static int build(const struct row *rows, size_t n_rows, scmp_filter_ctx *ret_con
 	return 0;
 }
 
+/* Has it no SO_PEERPIDFD? Whatever else goes wrong with the question is no reason to allow less. */
+static bool kernel_is_old(void)
+{
+	int ends[2], pidfd = -1, error = 0;
+	socklen_t size = sizeof(pidfd);
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+		return true;
+	if (getsockopt(ends[0], SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size))
+		error = errno;
+	fd_close(pidfd);
+	fd_close(ends[0]);
+	fd_close(ends[1]);
+	return error;
+}
+
 static int load(enum confine_part part)
 {
 	scmp_filter_ctx context;
 	int r;
 
 	if (part == CONFINE_CORE)
-		r = build(core_rows, ARRAY_SIZE(core_rows), &context);
+		r = build(core_rows, ARRAY_SIZE(core_rows), core_old_kernel_rows,
+			  kernel_is_old() ? ARRAY_SIZE(core_old_kernel_rows) : 0, &context);
 	else if (part == CONFINE_WATCHER)
-		r = build(watcher_rows, ARRAY_SIZE(watcher_rows), &context);
+		r = build(watcher_rows, ARRAY_SIZE(watcher_rows), NULL, 0, &context);
 	else
-		r = build(loader_rows, ARRAY_SIZE(loader_rows), &context);
+		r = build(loader_rows, ARRAY_SIZE(loader_rows), NULL, 0, &context);
 	if (r)
 		return r;
 	r = seccomp_load(context); /* sets no_new_privs first */
@@ -368,10 +396,13 @@ int confine_core(bool keep_sys_resource)
 	return load(CONFINE_CORE);
 }
 
+/* As a call of its own, since libcap-ng asks for what there is, by calls that have no row. */
 int confine_drop_sys_resource(void)
 {
-	capng_clear(CAPNG_SELECT_CAPS);
-	return capng_apply(CAPNG_SELECT_CAPS) ? -EPERM : 0;
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+	return syscall(SYS_capset, &header, none) ? -errno : 0;
 }
 
 struct confine_filter {
@@ -385,7 +416,7 @@ int confine_filter_new(struct confine_filter **ret_filter)
 	scmp_filter_ctx context;
 	cleanup_fd int memory = -1;
 	ssize_t n = -1;
-	int r = build(worker_rows, ARRAY_SIZE(worker_rows), &context);
+	int r = build(worker_rows, ARRAY_SIZE(worker_rows), NULL, 0, &context);
 
 	if (r)
 		return r;

@@ -7,6 +7,7 @@
  */
 #include "config.h"
 
+#include "brokerd/audit.h"
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
 #include "brokerd/notify.h"
@@ -20,6 +21,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sysexits.h>
 
@@ -46,8 +48,7 @@ static void start_serving(struct daemon *daemon)
 
 	if (daemon->serving || daemon->quitting)
 		return;
-	recover_damaged(daemon);
-	if (listener_start(daemon)) {
+	if (recover_damaged(daemon) || listener_start(daemon)) {
 		quit(daemon, EX_OSERR);
 		return;
 	}
@@ -65,7 +66,7 @@ static void start_serving(struct daemon *daemon)
 	prepare_all(daemon);
 	TAILQ_FOREACH(lease, &daemon->leases.list, link)
 		if (lease->state == GPUBROKER_LEASE_LEASED)
-			lending_arrivals(daemon, lease);
+			arrivals_look(daemon, lease);
 }
 
 static void serve_when_ready(struct daemon *daemon)
@@ -140,16 +141,11 @@ static void policy_arrived(struct daemon *daemon, struct policy *policy)
 	serve_when_ready(daemon);
 }
 
-/* SIGHUP: the loader reads the files again, and what it finds comes as at the start. */
-static void on_hangup(evutil_socket_t fd, short what, void *userdata)
+static void reload(struct daemon *daemon)
 {
-	const uint32_t reload = LOADER_RELOAD;
-	struct daemon *daemon = userdata;
-	int r;
+	const uint32_t packet = LOADER_RELOAD;
+	int r = passfd_send(daemon->loader.fd, &packet, sizeof(packet), NULL, 0);
 
-	(void)fd;
-	(void)what;
-	r = passfd_send(daemon->loader.fd, &reload, sizeof(reload), NULL, 0);
 	if (r) /* -EAGAIN: it has been asked more often than it could load; the last asking is still to come */
 		log_warning("the loader cannot be asked to reload: %s", strerror(-r));
 }
@@ -181,7 +177,7 @@ static void on_watcher(evutil_socket_t fd, short what, void *userdata)
 			return;
 		}
 		prepare_record(daemon, &record);
-		lending_record(daemon, &record);
+		arrivals_record(daemon, &record);
 		known = devices_from(&daemon->devices, &record.address);
 		came = record.type == WATCHER_DEVICE &&
 		       (!known ||
@@ -289,11 +285,18 @@ static void quit_gently(struct daemon *daemon)
 	daemon_quit_if_idle(daemon);
 }
 
+/* SIGTERM, SIGINT: the end. SIGHUP: the loader reads the files again, and what it finds comes as at the start. */
 static void on_signal(evutil_socket_t fd, short what, void *userdata)
 {
-	(void)fd;
+	struct signalfd_siginfo signal;
+
 	(void)what;
-	quit_gently(userdata);
+	while (read(fd, &signal, sizeof(signal)) == sizeof(signal)) {
+		if (signal.ssi_signo == SIGHUP)
+			reload(userdata);
+		else
+			quit_gently(userdata);
+	}
 }
 
 /* ---- the start ---- */
@@ -383,9 +386,9 @@ static int start_events(struct daemon *daemon)
 	daemon->on_inotify = add(event_new(daemon->base, daemon->kernel.inotify,
 					   EV_READ | EV_PERSIST, on_inotify, daemon),
 				 NULL, &ok);
-	daemon->on_term = add(evsignal_new(daemon->base, SIGTERM, on_signal, daemon), NULL, &ok);
-	daemon->on_int = add(evsignal_new(daemon->base, SIGINT, on_signal, daemon), NULL, &ok);
-	daemon->on_hangup = add(evsignal_new(daemon->base, SIGHUP, on_hangup, daemon), NULL, &ok);
+	daemon->on_signal = add(event_new(daemon->base, daemon->signal_fd, EV_READ | EV_PERSIST,
+					  on_signal, daemon),
+				NULL, &ok);
 	daemon->on_start_limit =
 		add(evtimer_new(daemon->base, on_start_limit, daemon), &limit, &ok);
 	daemon->on_quit_limit = evtimer_new(daemon->base, on_quit_limit, daemon);
@@ -393,13 +396,33 @@ static int start_events(struct daemon *daemon)
 	return ok && daemon->on_quit_limit && daemon->on_queue ? 0 : -ENOMEM;
 }
 
+/* As a descriptor, since a handler would need a row to return. */
+static int take_signals(void)
+{
+	sigset_t signals;
+	int fd;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_IGN); /* nobody waits for a worker: its pidfd says that it has ended */
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	if (sigprocmask(SIG_BLOCK, &signals, NULL))
+		return -errno;
+	fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
 /* Everything that needs privilege or makes a descriptor that confinement would refuse. */
 static int prepare(struct daemon *daemon, const struct daemon_options *options)
 {
 	int r;
 
-	signal(SIGPIPE, SIG_IGN);
 	umask(022);
+	daemon->signal_fd = take_signals();
+	if (daemon->signal_fd < 0)
+		return daemon->signal_fd;
 	r = check_descriptors();
 	if (r)
 		return r;
@@ -455,12 +478,13 @@ static void stop(struct daemon *daemon)
 	free_event(daemon->on_watcher);
 	free_event(daemon->on_loader);
 	free_event(daemon->on_inotify);
-	/* The signals' handlers stay: taking them down is a call that the filter has no row for. */
+	free_event(daemon->on_signal);
 	free_event(daemon->on_start_limit);
 	free_event(daemon->on_quit_limit);
 	free_event(daemon->on_queue);
 	free_event(daemon->on_turn_end);
 	prepare_done(daemon);
+	audit_done(daemon);
 	helper_stop(&daemon->watcher);
 	helper_stop(&daemon->loader);
 	policy_done(&daemon->policy);
@@ -470,17 +494,19 @@ static void stop(struct daemon *daemon)
 	confine_filter_free(daemon->worker_filter);
 	fd_close(daemon->state_dir);
 	fd_close(daemon->listen_fd);
+	fd_close(daemon->signal_fd);
 	notify_fd = fd_close(notify_fd);
 }
 
 int daemon_run(const struct daemon_options *options)
 {
 	struct daemon daemon = {
-		.kernel = { -1, -1, -1 },
+		.kernel = KERNEL_NONE,
 		.watcher = HELPER_NONE,
 		.loader = HELPER_NONE,
 		.state_dir = -1,
 		.listen_fd = -1,
+		.signal_fd = -1,
 	};
 	int r;
 

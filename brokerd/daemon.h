@@ -4,7 +4,8 @@
  *
  *	listener.c  accepts peers                     peer.c     one connection: requests and answers
  *	claim.[ch]  a claim, decided and granted      lending.[ch] leases come true and end
- *	restore.c   leases go back                    queue.[ch] claims that wait
+ *	restore.c   leases go back                    arrivals.c functions that come and go
+ *	queue.[ch]  claims that wait                  audit.[ch] decisions in the journal
  *	recover.c   leases found in the records       daemon.c   start, helpers' records, stop
  *	prepare.[ch] what the policy wants on VFIO    events.c   what peers that watch are told
  *	release.c   leases ended by their owner or root
@@ -16,6 +17,7 @@
 #include <stdbool.h>
 #include <sys/queue.h>
 
+#include "brokerd/audit.h"
 #include "brokerd/confine.h"
 #include "brokerd/devices.h"
 #include "brokerd/helper.h"
@@ -64,7 +66,7 @@ struct daemon {
 	struct confine_filter *worker_filter;
 	struct helper watcher, loader;
 	struct event *on_watcher, *on_loader, *on_inotify, *on_start_limit, *on_quit_limit;
-	struct event *on_term, *on_int, *on_hangup;
+	struct event *on_signal;
 	struct policy policy;
 	struct policy_intake intake;
 	bool policy_known; /* the loader has spoken, well or ill */
@@ -77,12 +79,13 @@ struct daemon {
 	struct waiting_list waiting; /* queue.c's, in the order in which they came */
 	struct event *on_queue;
 	int state_dir;
-	int listen_fd;
+	int listen_fd, signal_fd;
 	struct event *on_connect, *on_accept_again;
 	struct peer_list peers;
 	size_t n_peers;
 	size_t n_watching;	/* of them */
 	struct usercount users; /* their connections */
+	struct audit_limits audited;
 	struct event *on_turn_end;
 	uint64_t turn; /* of the loop, those in which a peer asked for something */
 	bool in_turn;
@@ -162,4 +165,4 @@ int recover_leases(struct daemon *daemon);
  * Damaged records, of this start and earlier ones: keeps what they may be about from being lent,
  * until root restores it or the kernel shows that the host has it. Before anything is lent.
  */
-void recover_damaged(struct daemon *daemon);
+int recover_damaged(struct daemon *daemon);

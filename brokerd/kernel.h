@@ -17,7 +17,13 @@ struct kernel {
 	int sys;     /* /sys, O_PATH */
 	int dev;     /* /dev, O_PATH */
 	int inotify; /* group nodes that are lent */
+	int ends;    /* epoll's: has a process ended */
 };
+
+#define KERNEL_NONE                                                                                \
+	{                                                                                          \
+		-1, -1, -1, -1                                                                     \
+	}
 
 int kernel_init(struct kernel *kernel);
 void kernel_done(struct kernel *kernel);
@@ -58,4 +64,4 @@ void kernel_group_unwatch(const struct kernel *kernel, int watch);
 /* The next watch that saw a close; -EAGAIN: none; -EOVERFLOW: some were lost, look at all. */
 int kernel_watch_read(const struct kernel *kernel);
 /* Raises a process's RLIMIT_MEMLOCK, soft and hard, to at least bytes. Needs CAP_SYS_RESOURCE. */
-int kernel_memlock_raise(int pidfd, int pid, uint64_t bytes);
+int kernel_memlock_raise(const struct kernel *kernel, int pidfd, int pid, uint64_t bytes);

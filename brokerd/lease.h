@@ -61,10 +61,11 @@ struct lease {
 	uint32_t uid;
 	uint32_t pid;
 	uint32_t gid;
-	uint64_t since;	      /* seconds since the epoch */
-	uint64_t ends;	      /* when it is taken back, likewise; 0: never */
-	uint64_t stuck_since; /* likewise, 0: it is not stuck */
-	char reason[128];     /* why it is stuck */
+	uint64_t since;		  /* seconds since the epoch */
+	uint64_t ends;		  /* when it is taken back, likewise; 0: never */
+	uint64_t stuck_since;	  /* likewise, 0: it is not stuck */
+	char reason[128];	  /* why it is stuck */
+	struct pci_address asked; /* the function that the claim named */
 	struct lease_terms terms;
 	size_t n_gids;
 	uint32_t gids[LEASE_GIDS_MAX];
@@ -72,16 +73,15 @@ struct lease {
 	struct lease_function functions[PROTOCOL_FUNCTIONS_MAX];
 	/* what only this process knows; all of it can be found out anew */
 	enum gpubroker_lease_state state;
-	struct pci_address asked; /* the function that the claim named */
-	bool recorded;		  /* there is a record, so its functions may have been changed */
-	bool lent;		  /* somebody has had it: the next tenant needs a barrier */
-	bool forced;		  /* root wants it back, reset or not */
-	char damaged[64];	  /* the damaged record that keeps it from being lent, or "" */
-	uint64_t as_recorded;	  /* bit i: function i's override was read, and is as recorded */
-	int watch;		  /* inotify's, or -1 */
-	struct work *work;	  /* a worker at it, or NULL */
-	bool looking;		  /* it only looks whether the group has been let go */
-	uint64_t warn_at;	  /* when its holder is told that it ends soon */
+	bool recorded;	      /* there is a record, so its functions may have been changed */
+	bool lent;	      /* somebody has had it: the next tenant needs a barrier */
+	bool forced;	      /* root wants it back, reset or not */
+	char damaged[64];     /* the damaged record that keeps it from being lent, or "" */
+	uint64_t as_recorded; /* bit i: function i's override was read, and is as recorded */
+	int watch;	      /* inotify's, or -1 */
+	struct work *work;    /* a worker at it, or NULL */
+	bool looking;	      /* it only looks whether the group has been let go */
+	uint64_t warn_at;     /* when its holder is told that it ends soon */
 	bool warned;
 	const char *recall;   /* why it is to be taken back as soon as its worker is done */
 	struct event *expiry; /* its time is up, or nearly; or NULL */

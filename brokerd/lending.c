@@ -12,6 +12,7 @@
  */
 #include "config.h"
 
+#include "brokerd/audit.h"
 #include "brokerd/claim.h"
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
@@ -87,8 +88,7 @@ int add_bind_steps(const struct daemon *daemon, struct work *work,
 	return r;
 }
 
-/* A worker came back late, after its claim was answered: put things right. */
-static bool came_late(struct lease *lease)
+bool lease_came_late(struct lease *lease)
 {
 	if (lease->state != GPUBROKER_LEASE_STUCK && lease->claim)
 		return false;
@@ -138,7 +138,7 @@ static void on_asked(void *userdata, const struct work_result *result)
 	int r;
 
 	lease->work = NULL;
-	if (!came_late(lease)) {
+	if (!lease_came_late(lease)) {
 		if (result->error)
 			claim_fail(claim, lease, &result->address, result->what, result->error);
 		else if (lease->as_recorded)
@@ -226,7 +226,7 @@ static void on_bind_done(void *userdata, const struct work_result *result)
 	struct claim *claim = lease->claim;
 
 	lease->work = NULL;
-	if (!came_late(lease)) {
+	if (!lease_came_late(lease)) {
 		if (result->error) {
 			claim_fail(claim, lease, &result->address, result->what, result->error);
 			claim_advance(claim);
@@ -271,8 +271,6 @@ int lease_bind(struct daemon *daemon, struct lease *lease)
 
 /* ---- the end of a lease ---- */
 
-static void lease_look(struct daemon *daemon, struct lease *lease);
-
 static void on_look_again(evutil_socket_t fd, short what, void *userdata)
 {
 	struct lease *lease = userdata;
@@ -313,13 +311,12 @@ static void lease_regained(struct daemon *daemon, struct lease *lease)
 		lease_restore(daemon, lease);
 }
 
-/* The worker is done of a lease that somebody has: what had to wait for it is seen to now. */
-static void work_was_done(struct daemon *daemon, struct lease *lease)
+void lease_work_was_done(struct daemon *daemon, struct lease *lease)
 {
 	if (lease->recall)
 		lease_recall(lease, lease->recall);
 	else if (lease->state == GPUBROKER_LEASE_LEASED)
-		lending_arrivals(daemon, lease);
+		arrivals_look(daemon, lease);
 }
 
 /*
@@ -355,7 +352,7 @@ static void on_looked(void *userdata, const struct work_result *result)
 		if (result->error == EBUSY && lease->state == GPUBROKER_LEASE_PREPARING)
 			lease_go(lease, LEASE_SENT);
 		look_again(daemon, lease);
-		work_was_done(daemon, lease);
+		lease_work_was_done(daemon, lease);
 	}
 	daemon_quit_if_idle(daemon);
 }
@@ -368,8 +365,7 @@ static void on_look_late(void *userdata, const char *what, const struct pci_addr
 	(void)address;
 }
 
-/* Has the group been let go? A worker tries to open it. */
-static void lease_look(struct daemon *daemon, struct lease *lease)
+void lease_look(struct daemon *daemon, struct lease *lease)
 {
 	static const struct work_ops ops = { .done = on_looked, .late = on_look_late };
 	struct work *work;
@@ -413,20 +409,25 @@ void lease_closed(struct daemon *daemon, struct lease *lease)
  */
 void lease_recall(struct lease *lease, const char *why)
 {
-	/* When its worker is done, or it is known whether anybody has it: work_was_done(). */
+	struct audit line;
+
+	/* When its worker is done, or it is known whether anybody has it: lease_work_was_done(). */
 	if (lease->state == GPUBROKER_LEASE_PREPARING ||
 	    (lease->work && lease->state == GPUBROKER_LEASE_LEASED))
 		lease->recall = why;
 	if (lease->work || !lease_go(lease, LEASE_RECALLED))
 		return;
-	log_notice("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32 " outcome=%s rule=%s",
-		   lease->id, lease->uid, lease->group, why, lease->terms.rule);
+	line = audit_of(lease, why);
+	line.level = LOG_NOTICE;
+	audit(&line);
 	lease_restore(lease->owner, lease);
 }
 
 static void on_clock(evutil_socket_t fd, short what, void *userdata)
 {
 	struct lease *lease = userdata;
+	struct audit line;
+	char reason[32];
 
 	(void)fd;
 	(void)what;
@@ -436,9 +437,11 @@ static void on_clock(evutil_socket_t fd, short what, void *userdata)
 	}
 	if (!lease->warned && (uint64_t)time(NULL) >= lease->warn_at) {
 		lease->warned = true;
-		log_notice("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32
-			   " outcome=ending ends=%" PRIu64 " rule=%s",
-			   lease->id, lease->uid, lease->group, lease->ends, lease->terms.rule);
+		line = audit_of(lease, "ending");
+		line.level = LOG_NOTICE;
+		snprintf(reason, sizeof(reason), "at %" PRIu64, lease->ends);
+		line.reason = reason;
+		audit(&line);
 		event_ending(lease);
 	}
 	lease_set_clock(lease->owner, lease);
@@ -529,135 +532,6 @@ void lease_of_unknown(struct lease *lease, const struct group_view *view)
 			.driver = LEASE_DRIVER_UNKNOWN,
 		};
 	lease->asked = lease->functions[0].address;
-}
-
-/* ---- functions that come and go ---- */
-
-/*
- * A worker has put a function that came into a lent group on VFIO. The lease may have ended
- * meanwhile.
- */
-static void on_kept(void *userdata, const struct work_result *result)
-{
-	struct lease *lease = userdata;
-	struct daemon *daemon = lease->owner;
-
-	lease->work = NULL;
-	if (lease->state == GPUBROKER_LEASE_STUCK) {
-		came_late(lease);
-	} else {
-		if (result->error)
-			log_error("lease=%" PRIu64 " group=%" PRIu32
-				  ": a function that came to it: %s: %s",
-				  lease->id, lease->group, result->what, strerror(result->error));
-		work_was_done(daemon, lease);
-		if (lease->state == GPUBROKER_LEASE_RELEASING)
-			lease_look(daemon, lease);
-	}
-	daemon_quit_if_idle(daemon);
-}
-
-/*
- * A function has come into a lent group: plugged in, or made by somebody. A host driver on it would
- * make the group unusable to its holder, so it goes to VFIO for as long as the lease lasts, and then
- * to whatever driver claims it.
- */
-static void function_came(struct daemon *daemon, struct lease *lease,
-			  const struct watcher_record *record)
-{
-	static const struct work_ops ops = { .done = on_kept, .late = on_work_late };
-	char text[PCI_ADDRESS_TEXT];
-	struct lease_function *was;
-	struct function now;
-	struct work *work;
-	int r;
-
-	if (lease->n_functions == PROTOCOL_FUNCTIONS_MAX || lease->work ||
-	    class_is_bridge(record->class_code) ||
-	    sysfs_function_read(daemon->kernel.sys, &record->address, &now) ||
-	    now.iommu_group != lease->group)
-		return;
-	was = &lease->functions[lease->n_functions++];
-	*was = (struct lease_function){
-		.address = now.address,
-		.vendor = now.vendor,
-		.device = now.device,
-		.driver = LEASE_DRIVER_UNKNOWN,
-	};
-	log_warning("lease=%" PRIu64 " group=%" PRIu32 " device=%s outcome=arrived", lease->id,
-		    lease->group, pci_address_format(&now.address, text));
-	event_function(lease, &now.address, true);
-	r = record_write(daemon->state_dir, lease);
-	work = r ? NULL : work_new(&ops, lease);
-	if (!r)
-		r = work ? add_bind_steps(daemon, work, &now.address, now.driver, "") : -ENOMEM;
-	if (!r && work_steps(work))
-		r = work_start(work, daemon->base, daemon->worker_filter, WORKER_SECONDS);
-	else if (!r)
-		work = work_free(work);
-	if (r) {
-		work_free(work);
-		lease->n_functions--;
-		log_error("lease=%" PRIu64 " device=%s: cannot be kept from host drivers: %s",
-			  lease->id, text, strerror(-r));
-		return;
-	}
-	lease->work = work;
-}
-
-/* A function of a lent group is gone: what is left of the group is of no use to its holder. */
-static void function_went(struct daemon *daemon, struct lease *lease,
-			  const struct pci_address *address)
-{
-	char text[PCI_ADDRESS_TEXT];
-	char driver[FUNCTION_NAME_MAX];
-
-	if (sysfs_driver_read(daemon->kernel.sys, address, driver) != -ENODEV)
-		return; /* it is there: an event is a hint */
-	log_warning("lease=%" PRIu64 " group=%" PRIu32 " device=%s outcome=vanished", lease->id,
-		    lease->group, pci_address_format(address, text));
-	event_function(lease, address, false);
-	lease_recall(lease, "recalled");
-}
-
-static bool is_member(const struct lease *lease, const struct pci_address *address)
-{
-	for (size_t i = 0; i < lease->n_functions; i++)
-		if (!pci_address_compare(&lease->functions[i].address, address))
-			return true;
-	return false;
-}
-
-void lending_arrivals(struct daemon *daemon, struct lease *lease)
-{
-	for (size_t i = 0; i < daemon->devices.n && !lease->work; i++) {
-		const struct watcher_record *record = &daemon->devices.list[i].record;
-
-		if (record->group == lease->group && !is_member(lease, &record->address))
-			function_came(daemon, lease, record);
-	}
-}
-
-void lending_record(struct daemon *daemon, const struct watcher_record *record)
-{
-	struct lease *lease;
-
-	if (record->type != WATCHER_DEVICE && record->type != WATCHER_GONE)
-		return;
-	TAILQ_FOREACH(lease, &daemon->leases.list, link) {
-		bool member = is_member(lease, &record->address);
-
-		if (lease->state != GPUBROKER_LEASE_LEASED)
-			continue;
-		if (record->type == WATCHER_GONE && member) {
-			function_went(daemon, lease, &record->address);
-			return; /* the list may have changed */
-		}
-		if (record->type == WATCHER_DEVICE && !member && record->group == lease->group) {
-			function_came(daemon, lease, record);
-			return;
-		}
-	}
 }
 
 bool lending_is_busy(const struct daemon *daemon)

@@ -43,11 +43,6 @@ void lease_recall(struct lease *lease, const char *why);
 int add_bind_steps(const struct daemon *daemon, struct work *work,
 		   const struct pci_address *address, const char *bound, const char *wanted);
 
-/* What the watcher says, before the table takes it: functions of lent groups that come and go. */
-void lending_record(struct daemon *daemon, const struct watcher_record *record);
-
-/* Functions that came into the lease's group while nobody looked. */
-void lending_arrivals(struct daemon *daemon, struct lease *lease);
 /* inotify has something. */
 void lending_watch(struct daemon *daemon);
 /* A lease known from the records: is it held, or does its group go back? */
@@ -57,6 +52,20 @@ struct group_view;
 void lease_of_unknown(struct lease *lease, const struct group_view *view);
 /* Is any worker at work? */
 bool lending_is_busy(const struct daemon *daemon);
+
+/* Has the group been let go? A worker tries to open it. */
+void lease_look(struct daemon *daemon, struct lease *lease);
+/* The worker is done of a lease that somebody has: what had to wait for it is seen to now. */
+void lease_work_was_done(struct daemon *daemon, struct lease *lease);
+/* A worker came back late, after its claim was answered: puts things right. False: it did not. */
+bool lease_came_late(struct lease *lease);
+
+/* ---- arrivals.c ---- */
+
+/* What the watcher says, before the table takes it: functions of lent groups that come and go. */
+void arrivals_record(struct daemon *daemon, const struct watcher_record *record);
+/* Functions that came into the lease's group while nobody looked. */
+void arrivals_look(struct daemon *daemon, struct lease *lease);
 
 /* ---- restore.c ---- */
 

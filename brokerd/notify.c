@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "brokerd/notify.h"
+#include "client/passfd.h"
 #include "client/util.h"
 
 #include <errno.h>
@@ -38,12 +39,5 @@ int notify_open(void)
 
 int notify_send(int fd, const char *text)
 {
-	ssize_t n;
-
-	if (fd < 0)
-		return 0;
-	do
-		n = send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
-	return n < 0 ? -errno : 0;
+	return fd < 0 ? 0 : passfd_send(fd, text, strlen(text), NULL, 0);
 }

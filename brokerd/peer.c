@@ -9,6 +9,7 @@
  */
 #include "config.h"
 
+#include "brokerd/audit.h"
 #include "brokerd/claim.h"
 #include "brokerd/group.h"
 #include "brokerd/log.h"
@@ -88,7 +89,8 @@ int peer_memlock_raise(const struct peer *peer, uint64_t bytes)
 {
 	cleanup_fd int own = peer->pidfd < 0 ? process_of(peer->fd) : -1;
 
-	return kernel_memlock_raise(peer->pidfd < 0 ? own : peer->pidfd, (int)peer->pid, bytes);
+	return kernel_memlock_raise(&peer->daemon->kernel, peer->pidfd < 0 ? own : peer->pidfd,
+				    (int)peer->pid, bytes);
 }
 
 int peer_subject(const struct peer *peer, struct policy_subject *ret_subject)
@@ -152,7 +154,7 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata)
 	peer_continue(userdata);
 }
 
-static void turn_away(struct daemon *daemon, const struct peer *peer)
+static void turn_away(struct daemon *daemon, struct peer *peer)
 {
 	struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
 	union request ignored;
@@ -167,12 +169,43 @@ static void turn_away(struct daemon *daemon, const struct peer *peer)
 			PEERS_PER_UID);
 	passfd_send(peer->fd, &refusal, sizeof(refusal), NULL, 0);
 	/*
-	 * A socket closed with a packet unread resets the other side, which then never sees what we
-	 * said: take no more packets, and read the one that may be there.
+	 * A socket that is closed with a packet unread resets the other side: its next receive says so
+	 * once, and the one after that has the refusal (see library.c). So take what may be there.
 	 */
-	shutdown(peer->fd, SHUT_RD);
 	while (passfd_receive(peer->fd, &ignored, sizeof(ignored), NULL, 0, &n_fds) > 0)
 		;
+	audit_refused(peer, &refusal);
+}
+
+static void tell_dropped(const struct peer *peer, const char *why)
+{
+	const struct audit line = {
+		.outcome = "dropped",
+		.level = LOG_INFO,
+		.uid = peer->uid,
+		.pid = peer->pid,
+		.group = NO_GROUP,
+		.by = AUDIT_NOBODY,
+		.reason = why,
+	};
+
+	audit_asked(peer->daemon, peer->uid, &line);
+}
+
+static void tell_unknown(struct daemon *daemon, int error)
+{
+	char reason[96];
+	const struct audit line = {
+		.outcome = "dropped",
+		.level = LOG_INFO,
+		.uid = AUDIT_NOBODY,
+		.group = NO_GROUP,
+		.by = AUDIT_NOBODY,
+		.reason = reason,
+	};
+
+	snprintf(reason, sizeof(reason), "its user cannot be told: %s", strerror(-error));
+	audit_asked(daemon, UINT32_MAX, &line);
 }
 
 void peer_new(struct daemon *daemon, int fd)
@@ -189,7 +222,7 @@ void peer_new(struct daemon *daemon, int fd)
 	peer->pidfd = -1;
 	r = identify(peer);
 	if (r) {
-		log_info("a connection was refused: its user cannot be told: %s", strerror(-r));
+		tell_unknown(daemon, r);
 		goto drop;
 	}
 	r = daemon->n_peers >= PEERS_MAX ? -EDQUOT
@@ -479,6 +512,7 @@ static bool greet(struct peer *peer, const struct message_hello *hello)
 
 	if (hello->version != PROTOCOL_VERSION) {
 		passfd_send(peer->fd, &refusal, sizeof(refusal), NULL, 0);
+		audit_refused(peer, &refusal);
 		return false;
 	}
 	peer->greeted = true;
@@ -502,10 +536,12 @@ static void answer(struct peer *peer, int r, const struct message_refusal *refus
 {
 	const struct message_plain end = { .type = MESSAGE_END };
 
-	if (r)
+	if (r) {
+		audit_refused(peer, refusal);
 		peer_refuse(peer, refusal);
-	else if (peer->fd >= 0 && passfd_send(peer->fd, &end, sizeof(end), NULL, 0))
+	} else if (peer->fd >= 0 && passfd_send(peer->fd, &end, sizeof(end), NULL, 0)) {
 		doom(peer);
+	}
 }
 
 bool peer_request(struct peer *peer, const void *packet, size_t size)
@@ -571,8 +607,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 		if (n > 0 && peer_request(peer, &request, (size_t)n))
 			continue;
 		if (n && n != -ECONNRESET)
-			log_info("uid=%" PRIu32 " pid=%" PRIu32 " outcome=dropped reason=protocol",
-				 peer->uid, peer->pid);
+			tell_dropped(peer, n > 0 ? "protocol" : strerror((int)-n));
 		peer_free(peer);
 		return;
 	}

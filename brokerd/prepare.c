@@ -9,6 +9,7 @@
  */
 #include "config.h"
 
+#include "brokerd/audit.h"
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
 #include "brokerd/prepare.h"
@@ -98,19 +99,34 @@ static void note_drop(struct preparations *p, struct note *note)
 	free(note);
 }
 
+static void tell(const char *outcome, int level, const struct pci_address *address, uint32_t group,
+		 const char *reason)
+{
+	const struct audit line = {
+		.outcome = outcome,
+		.level = level,
+		.uid = AUDIT_NOBODY,
+		.device = address,
+		.group = group,
+		.by = AUDIT_NOBODY,
+		.reason = reason,
+	};
+
+	audit(&line);
+}
+
 static void leave(struct preparations *p, uint32_t group, const struct pci_address *address,
 		  const char *why, const char *detail)
 {
 	struct note *note = note_of(p, group, true);
-	char text[PCI_ADDRESS_TEXT], reason[sizeof(note->reason)];
+	char reason[sizeof(note->reason)];
 
 	snprintf(reason, sizeof(reason), "%s%s%s", why, *detail ? ": " : "", detail);
 	if (note && !strcmp(note->reason, reason))
 		return;
 	if (note)
 		memcpy(note->reason, reason, sizeof(reason));
-	log_warning("device=%s group=%" PRIu32 " outcome=not-prepared reason=\"%s\"",
-		    pci_address_format(address, text), group, reason);
+	tell("not-prepared", LOG_WARNING, address, group, reason);
 }
 
 void prepare_leave(struct daemon *daemon, uint32_t group)
@@ -175,7 +191,7 @@ static void on_done(void *userdata, const struct work_result *result)
 	struct daemon *daemon = preparation->daemon;
 	struct preparations *p = daemon->preparations;
 	struct function f = { 0 };
-	char text[PCI_ADDRESS_TEXT];
+	char reason[96];
 	size_t i;
 
 	for (i = 0; i < preparation->n; i++)
@@ -184,9 +200,9 @@ static void on_done(void *userdata, const struct work_result *result)
 			break;
 	if (i == preparation->n) {
 		note_drop(p, note_of(p, preparation->group, false));
-		log_info("device=%s group=%" PRIu32 " functions=%zu outcome=prepared driver=%s",
-			 pci_address_format(&preparation->functions[0], text), preparation->group,
-			 preparation->n, f.driver);
+		snprintf(reason, sizeof(reason), "%zu function%s on %s", preparation->n,
+			 preparation->n == 1 ? "" : "s", f.driver);
+		tell("prepared", LOG_INFO, &preparation->functions[0], preparation->group, reason);
 	} else if (result->error) {
 		leave(p, preparation->group, &result->address, result->what,
 		      strerror(result->error));

@@ -8,6 +8,7 @@
  */
 #include "config.h"
 
+#include "brokerd/audit.h"
 #include "brokerd/claim.h"
 #include "brokerd/log.h"
 #include "brokerd/queue.h"
@@ -127,6 +128,7 @@ static size_t waiting_of(const struct daemon *daemon, uint32_t uid)
 
 int queue_add(struct peer *peer, const struct message_claim *request, const struct wanted *wanted)
 {
+	struct audit line = { .outcome = "waiting", .level = LOG_INFO, .by = AUDIT_NOBODY };
 	struct daemon *daemon = peer->daemon;
 	struct waiting *waiting;
 
@@ -141,8 +143,10 @@ int queue_add(struct peer *peer, const struct message_claim *request, const stru
 	peer->waiting = waiting;
 	peer->busy = PEER_WAITING;
 	TAILQ_INSERT_TAIL(&daemon->waiting, waiting, link);
-	log_info("uid=%" PRIu32 " pid=%" PRIu32 " groups=%zu outcome=waiting", peer->uid, peer->pid,
-		 wanted->n);
+	line.uid = peer->uid;
+	line.pid = peer->pid;
+	line.group = wanted->groups[0];
+	audit_asked(daemon, peer->uid, &line);
 	tell_place(waiting);
 	return 0;
 }

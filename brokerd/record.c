@@ -12,6 +12,8 @@
  *	pid 4711
  *	since 1790000000
  *	rule /etc/gpubroker/policy.d/10-lab.policy:7
+ *	asked 0000:01:00.0 (the function that was claimed, one of those below)
+ *	asked 0000:01:00.0
  *	stuck 0 (and a space; else since when, and why)
  *	lifetime 0
  *	ends 0
@@ -25,15 +27,19 @@
 #include "config.h"
 
 #include "brokerd/record.h"
+#include "client/directory.h"
 #include "client/util.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/openat2.h>
 #include <stdarg.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/syscall.h>
+
+/* No record is a link, and none is elsewhere. */
+#define IN_STATE (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV)
 
 static int append(char *out, size_t size, size_t *used, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
@@ -66,10 +72,12 @@ int record_format(const struct lease *lease, char *out, size_t size)
 			return -EINVAL;
 	r = append(out, size, &used,
 		   "gpubroker lease 1\nid %" PRIu64 "\ngroup %" PRIu32 "\nuid %" PRIu32
-		   "\ngid %" PRIu32 "\npid %" PRIu32 "\nsince %" PRIu64 "\nrule %s\nstuck %" PRIu64
-		   " %s\nlifetime %" PRIu64 "\nends %" PRIu64 "\nrequire-reset %d\n",
+		   "\ngid %" PRIu32 "\npid %" PRIu32 "\nsince %" PRIu64
+		   "\nrule %s\nasked %s\nstuck %" PRIu64 " %s\nlifetime %" PRIu64 "\nends %" PRIu64
+		   "\nrequire-reset %d\n",
 		   lease->id, lease->group, lease->uid, lease->gid, lease->pid, lease->since,
-		   lease->terms.rule, lease->stuck_since, lease->stuck_since ? lease->reason : "",
+		   lease->terms.rule, pci_address_format(&lease->asked, address),
+		   lease->stuck_since, lease->stuck_since ? lease->reason : "",
 		   lease->terms.lifetime, lease->ends, (int)lease->terms.require_reset);
 	for (size_t i = 0; !r && i < lease->n_gids; i++)
 		r = append(out, size, &used, "group-id %" PRIu32 "\n", lease->gids[i]);
@@ -147,6 +155,21 @@ static bool take_stuck(char **text, unsigned *line, struct lease *lease)
 	return true;
 }
 
+static bool take_address(char **text, const char *key, unsigned *line, struct pci_address *address)
+{
+	const char *value = next_line(text, key, line);
+
+	return value && !pci_address_parse(value, address);
+}
+
+static bool has_asked(const struct lease *lease)
+{
+	for (size_t i = 0; i < lease->n_functions; i++)
+		if (!pci_address_compare(&lease->functions[i].address, &lease->asked))
+			return true;
+	return !lease->n_functions;
+}
+
 static bool take_function(char **text, unsigned *line, struct lease_function *f)
 {
 	char address[PCI_ADDRESS_TEXT];
@@ -182,7 +205,7 @@ int record_parse(const char *text, size_t len, struct lease *lease, unsigned *re
 	    !take_number(&p, "pid", &line, UINT32_MAX, &pid) ||
 	    !take_number(&p, "since", &line, UINT64_MAX, &since) ||
 	    !take_text(&p, "rule", &line, lease->terms.rule, sizeof(lease->terms.rule)) ||
-	    !take_stuck(&p, &line, lease) ||
+	    !take_address(&p, "asked", &line, &lease->asked) || !take_stuck(&p, &line, lease) ||
 	    !take_number(&p, "lifetime", &line, UINT32_MAX, &lifetime) ||
 	    !take_number(&p, "ends", &line, UINT64_MAX, &lease->ends) ||
 	    !take_number(&p, "require-reset", &line, 1, &reset))
@@ -210,7 +233,7 @@ int record_parse(const char *text, size_t len, struct lease *lease, unsigned *re
 			goto damaged;
 		lease->n_functions++;
 	}
-	if (strcmp(p, "end\n") != 0)
+	if (strcmp(p, "end\n") != 0 || !has_asked(lease))
 		goto damaged;
 	line = 1;
 	if (record_format(lease, again, sizeof(again)) != (int)len || memcmp(again, text, len) != 0)
@@ -241,6 +264,12 @@ static int write_all(int fd, const char *text, size_t len)
 	return 0;
 }
 
+/* As a call of its own: glibc's renameat2() without flags is another call. */
+static int move(int state_dir, const char *from, const char *to, unsigned flags)
+{
+	return syscall(SYS_renameat2, state_dir, from, state_dir, to, flags) ? -errno : 0;
+}
+
 int record_write(int state_dir, const struct lease *lease)
 {
 	char text[RECORD_MAX], name[48], temporary[48];
@@ -251,13 +280,12 @@ int record_write(int state_dir, const struct lease *lease)
 		return len;
 	file_name(lease->id, "", name);
 	file_name(lease->id, ".new", temporary);
-	fd = openat(state_dir, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
-		    0644);
+	fd = open_beneath(state_dir, temporary, O_WRONLY | O_CREAT | O_TRUNC, 0644, IN_STATE);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	r = write_all(fd, text, (size_t)len);
-	if (!r && renameat(state_dir, temporary, state_dir, name))
-		r = -errno;
+	if (!r)
+		r = move(state_dir, temporary, name, 0);
 	if (r)
 		unlinkat(state_dir, temporary, 0);
 	return r;
@@ -274,27 +302,27 @@ int record_remove(int state_dir, uint64_t id)
 int record_set_aside(int state_dir, const char *name)
 {
 	char damaged[64];
-	struct stat st;
+	int r = 0;
 
-	/* Nobody else writes here, so a name that is free stays free. */
 	for (unsigned i = 0; i < 1000; i++) {
 		if (snprintf(damaged, sizeof(damaged), i ? "%s.damaged.%u" : "%s.damaged", name,
 			     i) >= (int)sizeof(damaged))
 			return -ENAMETOOLONG;
-		if (fstatat(state_dir, damaged, &st, AT_SYMLINK_NOFOLLOW))
+		r = move(state_dir, name, damaged, RENAME_NOREPLACE);
+		if (r != -EEXIST)
 			break;
 	}
-	return renameat(state_dir, name, state_dir, damaged) ? -errno : 0;
+	return r;
 }
 
 static ssize_t read_all(int state_dir, const char *name, char *out, size_t size)
 {
-	cleanup_fd int fd = openat(state_dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	cleanup_fd int fd = open_beneath(state_dir, name, O_RDONLY | O_NONBLOCK, 0, IN_STATE);
 	size_t used = 0;
 	ssize_t n;
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	while (used < size) {
 		n = read(fd, out + used, size - used);
 		if (n < 0 && errno == EINTR)
@@ -316,47 +344,39 @@ int record_settle(int state_dir, const char *damaged)
 	if (!suffix || snprintf(settled, sizeof(settled), "%.*s.settled%s", (int)(suffix - damaged),
 				damaged, suffix + strlen(".damaged")) >= (int)sizeof(settled))
 		return -EINVAL;
-	return renameat(state_dir, damaged, state_dir, settled) ? -errno : 0;
+	return move(state_dir, damaged, settled, 0);
 }
 
 int record_each(int state_dir, bool damaged,
 		void (*found)(void *userdata, const char *name, const char *text, size_t len),
 		void *userdata)
 {
-	int fd = openat(state_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-	struct dirent *entry;
-	DIR *dir;
+	cleanup_fd int fd = open_beneath(state_dir, ".", O_RDONLY | O_DIRECTORY, 0, IN_STATE);
+	struct directory dir = DIRECTORY(fd);
+	const char *entry;
+	int r = 0;
 
 	if (fd < 0)
-		return -errno;
-	dir = fdopendir(fd);
-	if (!dir) {
-		fd_close(fd);
-		return -ENOMEM;
-	}
-	while (!r && (errno = 0, entry = readdir(dir))) {
+		return fd;
+	while (!r && (entry = directory_next(&dir))) {
 		char text[RECORD_MAX + 1]; /* one more, so that too long shows */
-		size_t digits = strspn(entry->d_name, "0123456789");
+		size_t digits = strspn(entry, "0123456789");
 		ssize_t n;
 
 		if (!digits || digits > 20)
 			continue;
-		if (!strcmp(entry->d_name + digits, ".new")) {
-			unlinkat(state_dir, entry->d_name, 0);
+		if (!strcmp(entry + digits, ".new")) {
+			unlinkat(state_dir, entry, 0);
 			continue;
 		}
-		if (damaged ? strncmp(entry->d_name + digits, ".damaged", 8) != 0
-			    : entry->d_name[digits] != '\0')
+		if (damaged ? strncmp(entry + digits, ".damaged", 8) != 0 : entry[digits] != '\0')
 			continue;
-		n = read_all(state_dir, entry->d_name, text, sizeof(text));
+		n = read_all(state_dir, entry, text, sizeof(text));
 		if (n >= 0 || n == -ELOOP || n == -EISDIR) /* no file is none of ours */
-			found(userdata, entry->d_name, text, n < 0 ? 0 : (size_t)n);
+			found(userdata, entry, text, n < 0 ? 0 : (size_t)n);
 		else
 			r = (int)n;
 	}
 	/* A record that was not seen is a lease forgotten, and its number given away again. */
-	if (!r && errno)
-		r = -errno;
-	closedir(dir);
-	return r;
+	return r ? r : dir.error;
 }

@@ -6,6 +6,7 @@
  */
 #include "config.h"
 
+#include "brokerd/audit.h"
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
 #include "brokerd/record.h"
@@ -94,13 +95,14 @@ static void found(void *userdata, const char *name, const char *text, size_t len
 	memcpy(lease->gids, read.gids, sizeof(lease->gids));
 	lease->n_functions = read.n_functions;
 	memcpy(lease->functions, read.functions, sizeof(lease->functions));
-	lease->asked = lease->functions[0].address;
+	lease->asked = read.asked;
 }
 
 int recover_leases(struct daemon *daemon)
 {
 	struct recovery recovery = { .daemon = daemon };
 	struct lease *lease, *next;
+	struct audit line;
 	int r = record_each(daemon->state_dir, false, found, &recovery);
 
 	if (!r)
@@ -112,8 +114,8 @@ int recover_leases(struct daemon *daemon)
 	}
 	for (lease = TAILQ_FIRST(&daemon->leases.list); lease; lease = next) {
 		next = TAILQ_NEXT(lease, link); /* it may end at once */
-		log_info("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32 " outcome=taken-up",
-			 lease->id, lease->uid, lease->group);
+		line = audit_of(lease, "taken-up");
+		audit(&line);
 		lending_take_up(daemon, lease);
 	}
 	return 0;
@@ -188,6 +190,7 @@ static void keep_from_lending(struct daemon *daemon, uint32_t group, const char 
 	struct group_view *view = malloc(sizeof(*view));
 	char text[PCI_ADDRESS_TEXT];
 	struct lease *lease = NULL;
+	struct audit line;
 	struct work *work;
 	bool on_vfio = false;
 	int r = 0;
@@ -212,8 +215,10 @@ static void keep_from_lending(struct daemon *daemon, uint32_t group, const char 
 		 "its lease record is damaged (%.40s); root settles it with 'gpubroker restore %s'",
 		 name, pci_address_format(&lease->asked, text));
 	lease_go(lease, LEASE_LATE);
-	log_error("lease=%" PRIu64 " group=%" PRIu32 " device=%s outcome=stuck reason=\"%s\"",
-		  lease->id, group, text, lease->reason);
+	line = audit_of(lease, "stuck");
+	line.level = LOG_ERROR;
+	line.reason = lease->reason;
+	audit(&line);
 	if (on_vfio)
 		goto out;
 	work = work_new(&ops, lease);
@@ -287,10 +292,12 @@ static void found_damaged(void *userdata, const char *name, const char *text, si
 			   name);
 }
 
-void recover_damaged(struct daemon *daemon)
+int recover_damaged(struct daemon *daemon)
 {
 	int r = record_each(daemon->state_dir, true, found_damaged, daemon);
 
 	if (r)
-		log_error("damaged lease records cannot be looked for: %s", strerror(-r));
+		log_error("damaged lease records cannot be read: %s; ending, to be started again",
+			  strerror(-r));
+	return r;
 }

@@ -7,6 +7,7 @@
  */
 #include "config.h"
 
+#include "brokerd/audit.h"
 #include "brokerd/claim.h"
 #include "brokerd/group.h"
 #include "brokerd/lending.h"
@@ -70,15 +71,30 @@ static int end_at(struct daemon *daemon, struct lease *lease, uint64_t after,
 	if (before && before <= now + after)
 		return 0;
 	lease->ends = now + after;
-	r = record_write(daemon->state_dir, lease);
+	r = lease->recorded ? record_write(daemon->state_dir, lease) : 0;
 	if (r) {
 		lease->ends = before;
 		return refuse_fault(ret_refusal, &lease->asked, "recording its end", -r);
 	}
 	lease->warned = false;
 	lease->warn_at = 0;
-	lease_set_clock(daemon, lease);
+	if (after)
+		lease_set_clock(daemon, lease);
 	return 0;
+}
+
+static void tell(const struct peer *peer, const struct lease *lease, const char *outcome,
+		 uint64_t after)
+{
+	struct audit line = audit_of(lease, outcome);
+	char reason[48];
+
+	line.level = LOG_NOTICE;
+	line.by = peer->uid;
+	snprintf(reason, sizeof(reason), "after %" PRIu64 " s", after);
+	if (after)
+		line.reason = reason;
+	audit_asked(peer->daemon, peer->uid, &line);
 }
 
 int release_lease(struct peer *peer, const struct message_release *request,
@@ -94,11 +110,8 @@ int release_lease(struct peer *peer, const struct message_release *request,
 		return refuse(ret_refusal, GPUBROKER_REFUSED_NO_LEASE, request->lease, "");
 	if (peer->uid != 0 && peer->uid != lease->uid)
 		return refuse(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, lease->id, "");
-	log_notice("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32 " outcome=%s by=%" PRIu32
-		   " after=%" PRIu64,
-		   lease->id, lease->uid, lease->group, revoke ? "revoking" : "releasing",
-		   peer->uid, request->after);
-	if (lease->claim) {
+	tell(peer, lease, revoke ? "revoking" : "releasing", request->after);
+	if (lease->claim && !request->after) {
 		struct claim *claim = lease->claim;
 
 		claim_fail(claim, lease, NULL, "released before it was granted", 0);
@@ -108,11 +121,15 @@ int release_lease(struct peer *peer, const struct message_release *request,
 	if (lease->state == GPUBROKER_LEASE_STUCK) {
 		if (lease->damaged[0])
 			return force_back(peer->daemon, lease, ret_refusal);
-		lease_retry(lease);
+		lease_retry(lease); /* it is on its way back, whatever the time */
 		return 0;
 	}
 	if (request->after)
 		return end_at(peer->daemon, lease, request->after, ret_refusal);
+	/* So that a restart in between does not forget it. */
+	if (lease->state == GPUBROKER_LEASE_LEASED && end_at(peer->daemon, lease, 0, ret_refusal))
+		log_error("lease %" PRIu64 ": that it is to end cannot be recorded: %s", lease->id,
+			  strerror(ret_refusal->error));
 	lease_recall(lease, revoke ? "revoked" : "released");
 	return 0;
 }
@@ -154,6 +171,7 @@ static int restore_group(struct peer *peer, uint32_t group, const struct pci_add
 		return refuse_fault(ret_refusal, address, "recording it", -r);
 	}
 	lease->recorded = true;
+	tell(peer, lease, "restoring", 0);
 	prepare_leave(daemon, group);
 	/* Perhaps somebody has it without us: it goes back when they let go. */
 	lease_go(lease, LEASE_SENT);
@@ -183,8 +201,10 @@ int restore_device(struct peer *peer, const struct message_restore *request,
 		return (int)ret_refusal->reason;
 	}
 	lease = lease_find_group(&daemon->leases, group);
-	if (lease && lease->state == GPUBROKER_LEASE_STUCK)
+	if (lease && lease->state == GPUBROKER_LEASE_STUCK) {
+		tell(peer, lease, "restoring", 0);
 		return force_back(daemon, lease, ret_refusal);
+	}
 	if (lease) {
 		r = refuse_held(ret_refusal, lease, &request->address);
 		if (lease->state == GPUBROKER_LEASE_LEASED)

@@ -9,6 +9,7 @@
  */
 #include "config.h"
 
+#include "brokerd/audit.h"
 #include "brokerd/claim.h"
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
@@ -168,11 +169,12 @@ static void settle(const struct daemon *daemon, const struct lease *lease)
 /* Forgets a lease that is over: the host has everything back, and the record is gone. */
 static void lease_end(struct daemon *daemon, struct lease *lease)
 {
+	const struct audit line = audit_of(lease, "ended");
+
 	if (lease->damaged[0])
 		settle(daemon, lease);
 	if (lease->recorded)
-		log_info("lease=%" PRIu64 " uid=%" PRIu32 " group=%" PRIu32 " outcome=ended",
-			 lease->id, lease->uid, lease->group);
+		audit(&line);
 	kernel_group_unwatch(&daemon->kernel, lease->watch);
 	if (lease->timer)
 		event_free(lease->timer);
@@ -186,6 +188,7 @@ void lease_stick(struct lease *lease, const struct pci_address *address, const c
 {
 	char text[PCI_ADDRESS_TEXT], reason[sizeof(lease->reason)];
 	const struct daemon *daemon = lease->owner;
+	struct audit line;
 	int r;
 
 	snprintf(reason, sizeof(reason), "%s: %s%s%s", pci_address_format(address, text), what,
@@ -195,9 +198,10 @@ void lease_stick(struct lease *lease, const struct pci_address *address, const c
 	memcpy(lease->reason, reason, sizeof(reason));
 	if (!lease->stuck_since)
 		lease->stuck_since = (uint64_t)time(NULL);
-	log_error("lease=%" PRIu64 " uid=%" PRIu32 " pid=%" PRIu32 " group=%" PRIu32
-		  " outcome=stuck reason=\"%s\"",
-		  lease->id, lease->uid, lease->pid, lease->group, lease->reason);
+	line = audit_of(lease, "stuck");
+	line.level = LOG_ERROR;
+	line.reason = lease->reason;
+	audit(&line);
 	/* So that a restart takes it up as stuck. */
 	r = lease->recorded ? record_write(daemon->state_dir, lease) : 0;
 	if (r)

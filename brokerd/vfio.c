@@ -10,24 +10,24 @@
 #include "config.h"
 
 #include "brokerd/kernel.h"
+#include "client/directory.h"
 #include "client/util.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <linux/vfio.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 
 int kernel_init(struct kernel *kernel)
 {
-	*kernel = (struct kernel){ -1, -1, -1 };
+	*kernel = (struct kernel)KERNEL_NONE;
 	kernel->sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (kernel->sys < 0)
 		return -errno;
@@ -35,7 +35,10 @@ int kernel_init(struct kernel *kernel)
 	if (kernel->dev < 0)
 		return -errno;
 	kernel->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	return kernel->inotify < 0 ? -errno : 0;
+	if (kernel->inotify < 0)
+		return -errno;
+	kernel->ends = epoll_create1(EPOLL_CLOEXEC);
+	return kernel->ends < 0 ? -errno : 0;
 }
 
 void kernel_done(struct kernel *kernel)
@@ -43,20 +46,12 @@ void kernel_done(struct kernel *kernel)
 	kernel->sys = fd_close(kernel->sys);
 	kernel->dev = fd_close(kernel->dev);
 	kernel->inotify = fd_close(kernel->inotify);
+	kernel->ends = fd_close(kernel->ends);
 }
 
 static int open_in(int directory, const char *path, uint64_t flags)
 {
-	struct open_how how = {
-		.flags = flags | O_CLOEXEC,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
-	};
-	long fd;
-
-	do
-		fd = syscall(SYS_openat2, directory, path, &how, sizeof(how));
-	while (fd < 0 && (errno == EINTR || errno == EAGAIN));
-	return fd < 0 ? -errno : (int)fd;
+	return open_beneath(directory, path, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 }
 
 int kernel_open_vfio(const struct kernel *kernel)
@@ -130,11 +125,19 @@ int kernel_watch_read(const struct kernel *kernel)
 	}
 }
 
-static bool process_lives(int pidfd)
+/* A pidfd is readable when its process has ended. By epoll, which the core has rows for anyway. */
+static bool process_lives(const struct kernel *kernel, int pidfd)
 {
-	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	struct epoll_event event = { .events = EPOLLIN };
+	int n;
 
-	return pidfd >= 0 && poll(&p, 1, 0) == 0;
+	if (pidfd < 0 || epoll_ctl(kernel->ends, EPOLL_CTL_ADD, pidfd, &event))
+		return false;
+	do
+		n = epoll_wait(kernel->ends, &event, 1, 0);
+	while (n < 0 && errno == EINTR);
+	epoll_ctl(kernel->ends, EPOLL_CTL_DEL, pidfd, NULL);
+	return n == 0;
 }
 
 /*
@@ -142,11 +145,11 @@ static bool process_lives(int pidfd)
  * while its process lives, the pid is its own. Looked at before and after; in between, a pid cannot
  * go round.
  */
-int kernel_memlock_raise(int pidfd, int pid, uint64_t bytes)
+int kernel_memlock_raise(const struct kernel *kernel, int pidfd, int pid, uint64_t bytes)
 {
 	struct rlimit limit;
 
-	if (!process_lives(pidfd))
+	if (!process_lives(kernel, pidfd))
 		return -ESRCH;
 	if (prlimit(pid, RLIMIT_MEMLOCK, NULL, &limit))
 		return -errno;
@@ -156,5 +159,5 @@ int kernel_memlock_raise(int pidfd, int pid, uint64_t bytes)
 		limit.rlim_max = bytes;
 	if (prlimit(pid, RLIMIT_MEMLOCK, &limit, NULL))
 		return -errno;
-	return process_lives(pidfd) ? 0 : -ESRCH;
+	return process_lives(kernel, pidfd) ? 0 : -ESRCH;
 }

@@ -6,7 +6,8 @@
  *
  * The child must never touch the heap, libevent or stdio: between fork and the filter it makes five
  * or six system calls, and three more where it is to open a group. The parent must never wait for
- * it: its end comes as a readable pidfd.
+ * it: its end comes as a readable pidfd. Nobody waits for it afterwards either: where SIGCHLD is
+ * ignored, as the daemon does, nothing of it is left.
  */
 #include "config.h"
 
@@ -23,7 +24,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
 struct step {
 	int fd;
@@ -52,7 +52,6 @@ struct work {
 	size_t failed; /* the first step that failed, if error */
 	int error;
 	bool over; /* a step failed that was not WORK_SOFT */
-	int pid;
 	int pipe;
 	int child_end; /* of the pipe, until the child has its own */
 	int pidfd;
@@ -67,7 +66,7 @@ struct work *work_new(const struct work_ops *ops, void *userdata)
 		return NULL;
 	work->ops = *ops;
 	work->userdata = userdata;
-	work->pid = work->pipe = work->child_end = work->pidfd = -1;
+	work->pipe = work->child_end = work->pidfd = -1;
 	return work;
 }
 
@@ -205,9 +204,10 @@ static bool is_low(const struct work *work, int pipe)
  * fork(), but where `shared` the child has our very table of descriptors, until it takes a copy of
  * its lower part: see child(). As a call of its own, since glibc has none without a stack.
  */
-static int make_child(bool shared)
+static int make_child(bool shared, int *ret_pidfd)
 {
-	long pid = syscall(SYS_clone, (shared ? CLONE_FILES : 0) | SIGCHLD, 0, 0, 0, 0);
+	long pid = syscall(SYS_clone, (shared ? CLONE_FILES : 0) | CLONE_PIDFD | SIGCHLD, 0,
+			   ret_pidfd, 0, 0);
 
 	return pid < 0 ? -errno : (int)pid;
 }
@@ -317,12 +317,9 @@ static void on_gone(evutil_socket_t fd, short what, void *userdata)
 {
 	struct work *work = userdata;
 	struct work_result result = { 0 };
-	int status;
 
 	(void)fd;
 	(void)what;
-	if (waitpid(work->pid, &status, WNOHANG) != work->pid)
-		return;
 	read_reports(work);
 	if (!work->error && work->n_done < work->n_steps) {
 		work->error = EINTR; /* killed between two steps */
@@ -351,7 +348,7 @@ int work_start(struct work *work, struct event_base *base, const struct confine_
 	       unsigned seconds)
 {
 	const struct timeval limit = { .tv_sec = (time_t)seconds };
-	int ends[2];
+	int ends[2], pid;
 	bool shared;
 
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
@@ -359,15 +356,12 @@ int work_start(struct work *work, struct event_base *base, const struct confine_
 	work->pipe = ends[0];
 	work->child_end = ends[1];
 	shared = is_low(work, work->child_end);
-	work->pid = make_child(shared);
-	if (work->pid < 0)
-		return work->pid;
-	if (!work->pid)
+	pid = make_child(shared, &work->pidfd);
+	if (pid < 0)
+		return pid;
+	if (!pid)
 		child(work, work->child_end, shared, filter);
 
-	work->pidfd = (int)syscall(SYS_pidfd_open, work->pid, 0);
-	if (work->pidfd < 0)
-		goto lost;
 	work->on_report = event_new(base, work->pipe, EV_READ | EV_PERSIST, on_report, work);
 	work->on_exit = event_new(base, work->pidfd, EV_READ | EV_PERSIST, on_gone, work);
 	work->on_late = evtimer_new(base, on_late, work);

@@ -9,10 +9,10 @@
  */
 #include "config.h"
 
+#include "client/directory.h"
 #include "client/sysfs.h"
 #include "client/util.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -20,7 +20,6 @@
 #include <net/if.h>
 #include <stdarg.h>
 #include <string.h>
-#include <sys/syscall.h>
 
 /*
  * All of /sys/bus/pci/devices is links into /sys/devices: resolving starts at /sys, so they stay
@@ -29,20 +28,13 @@
 static int __attribute__((format(printf, 3, 0)))
 beneath(int root, uint64_t flags, const char *format, va_list args)
 {
-	struct open_how how = {
-		.flags = flags | O_CLOEXEC,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS,
-	};
 	char path[256];
 	int n = vsnprintf(path, sizeof(path), format, args);
-	long fd;
 
 	if (n < 0 || (size_t)n >= sizeof(path))
 		return -ENAMETOOLONG;
-	do
-		fd = syscall(SYS_openat2, root, path, &how, sizeof(how));
-	while (fd < 0 && (errno == EINTR || errno == EAGAIN));
-	return fd < 0 ? -errno : (int)fd;
+	return open_beneath(root, path, flags, 0,
+			    RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS);
 }
 
 int sysfs_open(int sys, uint64_t flags, const char *format, ...)
@@ -176,20 +168,16 @@ static bool always(int sys, const char *name)
 static int find_below(int sys, const char *class, const char *component,
 		      bool (*counts)(int sys, const char *name), char *out, size_t size)
 {
-	int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "class/%s", class), result = 0;
-	struct dirent *entry;
-	DIR *dir;
+	cleanup_fd int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "class/%s", class);
+	struct directory dir = DIRECTORY(fd);
+	const char *entry;
+	int result = 0;
 
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
-	dir = fdopendir(fd);
-	if (!dir) {
-		fd_close(fd);
-		return -ENOMEM;
-	}
-	while (!result && (errno = 0, entry = readdir(dir))) {
+	while (!result && (entry = directory_next(&dir))) {
 		char target[1024];
-		ssize_t n = readlinkat(fd, entry->d_name, target, sizeof(target) - 1);
+		ssize_t n = readlinkat(fd, entry, target, sizeof(target) - 1);
 
 		/* No link, or gone meanwhile. Another error hides what may be the host's disk. */
 		if (n < 0 && errno != EINVAL && errno != ENOENT)
@@ -197,15 +185,12 @@ static int find_below(int sys, const char *class, const char *component,
 		if (n <= 0)
 			continue;
 		target[n] = '\0';
-		if (strstr(target, component) && counts(sys, entry->d_name)) {
-			snprintf(out, size, "%.*s", (int)size - 1, entry->d_name);
+		if (strstr(target, component) && counts(sys, entry)) {
+			snprintf(out, size, "%.*s", (int)size - 1, entry);
 			result = 1;
 		}
 	}
-	if (!result && errno)
-		result = -errno;
-	closedir(dir);
-	return result;
+	return result ? result : dir.error;
 }
 
 /* What the host would lose. Disks count whether mounted or not: mounts are not sysfs' to tell. */
@@ -251,11 +236,13 @@ int sysfs_driver_read(int sys, const struct pci_address *address,
 		      char ret_driver[FUNCTION_NAME_MAX])
 {
 	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
+	int r;
 
 	/* Only what is not there is no device: whoever asks forgets it then. */
-	if (dir < 0)
-		return dir == -ENOENT ? -ENODEV : dir == -ENODEV ? -EIO : dir;
-	return driver_of(dir, ret_driver, FUNCTION_NAME_MAX);
+	if (dir == -ENOENT)
+		return -ENODEV;
+	r = dir < 0 ? dir : driver_of(dir, ret_driver, FUNCTION_NAME_MAX);
+	return r == -ENODEV ? -EIO : r;
 }
 
 /*
@@ -397,19 +384,15 @@ static int add_member(int sys, const char *name, struct group_view *view)
 
 int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
 {
-	int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "kernel/iommu_groups/%u/devices", group),
-	    r = 0;
-	struct dirent *entry;
+	cleanup_fd int fd =
+		sysfs_open(sys, O_RDONLY | O_DIRECTORY, "kernel/iommu_groups/%u/devices", group);
+	struct directory dir = DIRECTORY(fd);
+	const char *entry;
 	char name[32];
-	DIR *dir;
+	int r;
 
 	if (fd < 0)
 		return fd == -ENOENT ? -ENODEV : fd;
-	dir = fdopendir(fd);
-	if (!dir) {
-		fd_close(fd);
-		return -ENOMEM;
-	}
 	memset(ret_view, 0, sizeof(*ret_view));
 	ret_view->group = group;
 	/*
@@ -422,38 +405,29 @@ int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
 		strcpy(ret_view->not_viable, "is a no-IOMMU group, which isolates nothing");
 	if (r == -ENOENT || r == -E2BIG) /* it has none, or another */
 		r = 0;
-	while (!r && (errno = 0, entry = readdir(dir)))
-		if (entry->d_name[0] != '.')
-			r = add_member(sys, entry->d_name, ret_view);
-	if (!r && errno)
-		r = -errno;
-	closedir(dir);
-	return r;
+	while (!r && (entry = directory_next(&dir)))
+		r = add_member(sys, entry, ret_view);
+	return r ? r : dir.error;
 }
 
 int sysfs_groups(int sys, uint32_t *ret_groups, size_t max)
 {
-	int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "kernel/iommu_groups"), n = 0;
-	struct dirent *entry;
-	DIR *dir;
+	cleanup_fd int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "kernel/iommu_groups");
+	struct directory dir = DIRECTORY(fd);
+	const char *entry;
+	int n = 0;
 
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
-	dir = fdopendir(fd);
-	if (!dir) {
-		fd_close(fd);
-		return -ENOMEM;
-	}
-	while ((entry = readdir(dir)) && n < INT_MAX) {
+	while (n < INT_MAX && (entry = directory_next(&dir))) {
 		char *end;
-		unsigned long group = strtoul(entry->d_name, &end, 10);
+		unsigned long group = strtoul(entry, &end, 10);
 
-		if (*end || end == entry->d_name || group >= NO_GROUP)
+		if (*end || end == entry || group >= NO_GROUP)
 			continue;
 		if ((size_t)n < max)
 			ret_groups[n] = (uint32_t)group;
 		n++;
 	}
-	closedir(dir);
-	return n;
+	return dir.error ? dir.error : n;
 }

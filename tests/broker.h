@@ -175,7 +175,7 @@ static inline void broker_make(void)
 	char sys[80];
 
 	broker = (struct daemon){
-		.kernel = { -1, -1, -1 },
+		.kernel = KERNEL_NONE,
 		.watcher = HELPER_NONE,
 		.loader = HELPER_NONE,
 		.state_dir = -1,

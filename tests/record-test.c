@@ -19,6 +19,7 @@ static const char sample_text[] = "gpubroker lease 1\n"
 				  "pid 4711\n"
 				  "since 1790000000\n"
 				  "rule /etc/gpubroker/policy.d/10-lab.policy:7\n"
+				  "asked 0000:01:00.0\n"
 				  "stuck 1790000100 0000:01:00.0: unbind: has not come back\n"
 				  "lifetime 3600\n"
 				  "ends 1790003600\n"
@@ -43,6 +44,7 @@ static const struct lease sample = {
 	.ends = 1790003600,
 	.stuck_since = 1790000100,
 	.reason = "0000:01:00.0: unbind: has not come back",
+	.asked = { 0, 1, 0, 0, 0 },
 	.terms = { .rule = "/etc/gpubroker/policy.d/10-lab.policy:7",
 		   .lifetime = 3600,
 		   .require_reset = true },
@@ -80,6 +82,7 @@ static bool same(const struct lease *a, const struct lease *b)
 	    a->since != b->since || a->n_functions != b->n_functions || a->gid != b->gid ||
 	    a->ends != b->ends || a->stuck_since != b->stuck_since ||
 	    strcmp(a->reason, b->reason) != 0 || a->terms.require_reset != b->terms.require_reset ||
+	    memcmp(&a->asked, &b->asked, sizeof(a->asked)) != 0 ||
 	    a->terms.lifetime != b->terms.lifetime || strcmp(a->terms.rule, b->terms.rule) != 0 ||
 	    a->n_gids != b->n_gids || memcmp(a->gids, b->gids, a->n_gids * sizeof(a->gids[0])) != 0)
 		return false;
@@ -122,6 +125,7 @@ static void largest(struct lease *lease)
 		memset(f->driver, 'd', sizeof(f->driver) - 1);
 		memset(f->override, 'o', sizeof(f->override) - 1);
 	}
+	lease->asked = lease->functions[lease->n_functions - 1].address;
 }
 
 static void test_round_trip(void)
@@ -377,6 +381,9 @@ static const struct {
 	{ "rule /etc", "rule\n/etc" },
 	{ "rule /etc",
 	  "rule /a:1\nlifetime 0\nfunction 0000:99:00.0 1234 1111\ndriver x\noverride \n/etc" },
+	{ "asked 0000:01:00.0", "asked 0000:01:00.2" },
+	{ "asked 0000:01:00.0", "asked 01:00.0" },
+	{ "asked 0000:01:00.0", "asked " },
 	{ "pid 4711", "pid 4294967296" },
 	{ "pid 4711", "pid +4711" },
 	{ "pid 4711", "pid 4711 4711" },

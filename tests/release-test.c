@@ -319,6 +319,7 @@ static void test_revoke(void)
 	uint64_t now = (uint64_t)time(NULL);
 	int dir = broker.state_dir;
 
+	lease->recorded = true;
 	tap_ok(revoke_as(OTHER, lease->id, 0, &r) == GPUBROKER_REFUSED_NOT_YOURS && !r.lease &&
 		       lease->state == GPUBROKER_LEASE_LEASED,
 	       "only root may revoke, also of one's own");
@@ -347,6 +348,16 @@ static void test_revoke(void)
 
 	lease = lend(11, OTHER);
 	tap_ok(!revoke_as(0, lease->id, 0, NULL) && !broker.leases.n, "at once: it ends");
+	lease = lend(11, OTHER);
+	lease->looking = true;
+	lease->work = (struct work *)lease;
+	lease->recorded = true;
+	tap_ok(!revoke_as(0, lease->id, 0, NULL) && lease->recall &&
+		       !strcmp(lease->recall, "revoked") && lease->ends && lease->ends <= now + 5 &&
+		       is_recorded(lease->id),
+	       "where that takes time, it is recorded that it is to end, so a restart ends it");
+	lease->work = NULL;
+	let_go_all();
 	tap_ok(quiet(), "and nothing is left");
 }
 

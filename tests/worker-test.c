@@ -589,6 +589,7 @@ int main(void)
 
 	alarm(60);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_IGN); /* as the daemon does */
 	need(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 	need(!confine_filter_new(&filter));
 	base = event_base_new();

@@ -75,8 +75,8 @@ wait_for 10 no_records
 is "$(override_of $driverless)" '' '... and no override'
 
 journal=$(journalctl -q --no-pager -o cat -u gpubroker --since -2min)
-like "$journal" "uid=1001 pid=[0-9]+ device=$gpu name=- rule=- outcome=refused reason=policy" \
+like "$journal" "uid=1001 pid=[0-9]+ device=$gpu group=[0-9-]+ name=- rule=- by=- outcome=refused reason=\"policy\"" \
 	'the journal has who was refused what and why'
-like "$journal" "lease=[0-9]+ uid=1000 pid=[0-9]+ device=$driverless group=[0-9]+ rule=/etc/gpubroker/policy.d/[^ ]+.policy:[0-9]+ outcome=granted" \
+like "$journal" "lease=[0-9]+ uid=1000 pid=[0-9]+ device=$driverless group=[0-9]+ name=- rule=/etc/gpubroker/policy.d/[^ ]+.policy:[0-9]+ by=- outcome=granted" \
 	'the journal has who was granted what by which rule'
 done_testing

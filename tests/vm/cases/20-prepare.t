@@ -88,8 +88,8 @@ cp $policy /tmp/saved.policy
 printf '%s\n' "prepare address $disk" 'prepare path 01.0' >>$policy
 systemctl reload gpubroker
 ok 'what the host is using is left to it, with the reason' \
-	wait_for 10 log "$start" "device=$disk group=$(group_of $disk) outcome=not-prepared reason=\"the host is using it: disk"
-ok 'as is the boot VGA' wait_for 10 log "$start" "device=$boot_vga group=$(group_of $boot_vga) outcome=not-prepared"
+	wait_for 10 log "$start" "device=$disk group=$(group_of $disk) name=- rule=- by=- outcome=not-prepared reason=\"the host is using it: disk"
+ok 'as is the boot VGA' wait_for 10 log "$start" "device=$boot_vga group=$(group_of $boot_vga) name=- rule=- by=- outcome=not-prepared"
 is "$(driver_of $disk):$(driver_of $boot_vga)" nvme:bochs-drm 'both have their drivers'
 
 # Renewed, stale, wrong.

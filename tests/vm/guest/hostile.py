@@ -146,7 +146,11 @@ def thousand():
             s.send(HELLO)
         except BrokenPipeError:
             pass
-        kind = struct.unpack("=I", s.recv(1024)[:4])[0]
+        try:
+            answer = s.recv(1024)
+        except ConnectionResetError:  # the broker has gone, and our hello came late
+            answer = s.recv(1024)
+        kind = struct.unpack("=I", answer[:4])[0]
         if kind == 101:
             held.append(s)
         elif kind == 107:
