@@ -180,7 +180,8 @@ int landlock_core(int state_dir)
 	    /* driver_override, driver/unbind, reset */
 	    (r = allow_functions(ruleset, &all)) ||
 	    /* Groups. A node opened without IOCTL_DEV would refuse ioctl to whom it is lent as well. */
-	    (r = allow(ruleset, &all, "/dev/vfio", READ_FILE | READ_DIR | WRITE_FILE | IOCTL_DEV)) ||
+	    (r = allow(ruleset, &all, "/dev/vfio",
+		       READ_FILE | READ_DIR | WRITE_FILE | IOCTL_DEV)) ||
 	    (r = allow(ruleset, &all, "/dev/iommu", READ_FILE | WRITE_FILE | IOCTL_DEV)) ||
 	    /* records */
 	    (r = allow_below(ruleset, &all, state_dir,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The watcher: looks at PCI functions through libudev, hears the kernel's uevents through libnl,
- * and tells the core in fixed records. Runs as the helpers' account, may read and nothing else. It
+ * The watcher: looks at PCI functions in sysfs, has their names from libudev's hardware database,
+ * hears the kernel's uevents through libnl, and tells the core in fixed records. Runs as the helpers' account, may read and nothing else. It
  * must never trust an event to be true or complete: an event only says where to look, and a lost
  * one makes it look everywhere. Nor may it look while events wait that may say the same: what is read
  * is what is true now, so a thousand events for a function are worth one look.
@@ -12,6 +12,7 @@
 #include "brokerd/helper.h"
 #include "brokerd/log.h"
 #include "client/aliases.h"
+#include "client/directory.h"
 #include "client/sysfs.h"
 #include "client/util.h"
 
@@ -158,31 +159,21 @@ static int look(struct watcher *watcher, const struct pci_address *address)
 
 static int scan(struct watcher *watcher)
 {
-	struct udev_enumerate *enumerate = udev_enumerate_new(watcher->udev);
-	struct udev_list_entry *entry;
+	cleanup_fd int fd = sysfs_open(watcher->sys, O_RDONLY | O_DIRECTORY, "bus/pci/devices");
+	struct directory dir = DIRECTORY(fd);
+	struct pci_address address;
+	const char *name;
 	int r;
 
-	if (!enumerate)
-		return -ENOMEM;
-	r = udev_enumerate_add_match_subsystem(enumerate, "pci");
-	if (r >= 0)
-		r = udev_enumerate_scan_devices(enumerate);
-	if (r >= 0)
-		r = tell(watcher, WATCHER_SCAN);
-	if (r >= 0) {
-		udev_list_entry_foreach(entry, udev_enumerate_get_list_entry(enumerate)) {
-			const char *path = udev_list_entry_get_name(entry),
-				   *name = strrchr(path, '/');
-			struct pci_address address;
-
-			r = name && !pci_address_parse(name + 1, &address) ? look(watcher, &address)
-									   : 0;
-			if (r)
-				break;
-		}
-	}
-	udev_enumerate_unref(enumerate);
-	return r < 0 ? r : tell(watcher, WATCHER_SCANNED);
+	if (fd < 0 && fd != -ENOENT)
+		return fd;
+	r = tell(watcher, WATCHER_SCAN);
+	while (!r && fd >= 0 && (name = directory_next(&dir)))
+		if (!pci_address_parse(name, &address))
+			r = look(watcher, &address);
+	if (!r)
+		r = dir.error;
+	return r ? r : tell(watcher, WATCHER_SCANNED);
 }
 
 static void mark(struct watcher *watcher, const struct pci_address *address)
@@ -328,6 +319,8 @@ int watcher_run(int socket, const void *unused)
 	r = listen_to_kernel(&watcher);
 	if (!r)
 		r = scan(&watcher);
+	if (!r)
+		r = confine_settled();
 	if (!r)
 		r = loop(&watcher);
 	if (r && r != -EPIPE && r != -ECONNRESET)
