@@ -271,20 +271,29 @@ int record_remove(int state_dir, uint64_t id)
 	return unlinkat(state_dir, name, 0) && errno != ENOENT ? -errno : 0;
 }
 
-int record_set_aside(int state_dir, const char *name)
+/*
+ * Renames to NUMBER.WORD, or NUMBER.WORD.1 and so on: the text of another one is never lost, for a
+ * number may come again once nothing of its lease is left. Nobody else writes here, so a name that
+ * is free stays free.
+ */
+static int rename_to(int state_dir, const char *name, int number_len, const char *word)
 {
-	char damaged[64];
+	char to[64];
 	struct stat st;
 
-	/* Nobody else writes here, so a name that is free stays free. */
 	for (unsigned i = 0; i < 1000; i++) {
-		if (snprintf(damaged, sizeof(damaged), i ? "%s.damaged.%u" : "%s.damaged", name,
-			     i) >= (int)sizeof(damaged))
+		if (snprintf(to, sizeof(to), i ? "%.*s.%s.%u" : "%.*s.%s", number_len, name, word,
+			     i) >= (int)sizeof(to))
 			return -ENAMETOOLONG;
-		if (fstatat(state_dir, damaged, &st, AT_SYMLINK_NOFOLLOW))
+		if (fstatat(state_dir, to, &st, AT_SYMLINK_NOFOLLOW))
 			break;
 	}
-	return renameat(state_dir, name, state_dir, damaged) ? -errno : 0;
+	return renameat(state_dir, name, state_dir, to) ? -errno : 0;
+}
+
+int record_set_aside(int state_dir, const char *name)
+{
+	return rename_to(state_dir, name, (int)strlen(name), "damaged");
 }
 
 static ssize_t read_all(int state_dir, const char *name, char *out, size_t size)
@@ -310,12 +319,15 @@ static ssize_t read_all(int state_dir, const char *name, char *out, size_t size)
 
 int record_settle(int state_dir, const char *damaged)
 {
-	char settled[64];
 	const char *suffix = strstr(damaged, ".damaged");
+	char settled[64];
+	struct stat st;
 
 	if (!suffix || snprintf(settled, sizeof(settled), "%.*s.settled%s", (int)(suffix - damaged),
 				damaged, suffix + strlen(".damaged")) >= (int)sizeof(settled))
 		return -EINVAL;
+	if (!fstatat(state_dir, settled, &st, AT_SYMLINK_NOFOLLOW))
+		return rename_to(state_dir, damaged, (int)(suffix - damaged), "settled");
 	return renameat(state_dir, damaged, state_dir, settled) ? -errno : 0;
 }
 
