@@ -72,9 +72,9 @@ struct row {
 };
 
 static const struct row core_rows[] = {
-	{ SCMP_SYS(read), FREELY },  /* sysfs attributes, records, inotify, signals, reports */
-	{ SCMP_SYS(write), FREELY }, /* records, the log */
-	{ SCMP_SYS(close), FREELY },
+	{ SCMP_SYS(read), FREELY },	  /* sysfs attributes, records, inotify, signals, reports */
+	{ SCMP_SYS(write), FREELY },	  /* records, the log */
+	{ SCMP_SYS(close), FREELY },	  /* what was opened */
 	{ SCMP_SYS(sendmsg), FREELY },	  /* answers, with the lent descriptors; to systemd */
 	{ SCMP_SYS(recvmsg), FREELY },	  /* peers and helpers */
 	{ SCMP_SYS(accept4), CLOSED },	  /* peers */
@@ -102,7 +102,7 @@ static const struct row core_rows[] = {
 	{ SCMP_SYS(mremap), UNKNOWN },	     /* malloc, which copies where there is none */
 	{ SCMP_SYS(brk), FREELY },	     /* malloc */
 	{ SCMP_SYS(clock_gettime), FREELY }, /* where the vDSO has no clock */
-	{ SCMP_SYS(exit_group), FREELY },
+	{ SCMP_SYS(exit_group), FREELY },    /* its end */
 };
 
 /* Before SO_PEERPIDFD, Linux 6.5: who a peer is, held from when it connects. */
@@ -129,19 +129,20 @@ static const struct row watcher_start_rows[] = {
 };
 
 static const struct row watcher_rows[] = {
-	{ SCMP_SYS(read), FREELY },					 /* sysfs */
-	{ SCMP_SYS(write), FREELY },					 /* the log */
-	{ SCMP_SYS(close), FREELY },	  { SCMP_SYS(sendmsg), FREELY }, /* records to the core */
-	{ SCMP_SYS(recvmsg), FREELY },					 /* uevents */
-	{ SCMP_SYS(POLL), FREELY },					 /* for either */
-	{ SCMP_SYS(openat2), FREELY },					 /* sysfs */
+	{ SCMP_SYS(read), FREELY },	  /* sysfs */
+	{ SCMP_SYS(write), FREELY },	  /* the log */
+	{ SCMP_SYS(close), FREELY },	  /* what it has read */
+	{ SCMP_SYS(sendmsg), FREELY },	  /* records to the core */
+	{ SCMP_SYS(recvmsg), FREELY },	  /* uevents */
+	{ SCMP_SYS(POLL), FREELY },	  /* for either */
+	{ SCMP_SYS(openat2), FREELY },	  /* sysfs */
 	{ SCMP_SYS(readlinkat), FREELY }, /* a function's driver and group */
 	{ SCMP_SYS(getdents64), FREELY }, /* which functions there are */
 	{ SCMP_SYS(mmap), NO_EXEC },	  /* malloc, the hardware database */
 	{ SCMP_SYS(mremap), UNKNOWN },	  /* malloc, which copies where there is none */
 	{ SCMP_SYS(munmap), FREELY },	  /* malloc */
 	{ SCMP_SYS(brk), FREELY },	  /* malloc */
-	{ SCMP_SYS(exit_group), FREELY },
+	{ SCMP_SYS(exit_group), FREELY }, /* its end */
 };
 
 /* Until it has loaded the policy once: then confine_settled(). */
@@ -159,36 +160,38 @@ static const struct row loader_start_rows[] = {
  * a module calls beyond this ends the loader, and the daemon, at its start.
  */
 static const struct row loader_rows[] = {
-	{ SCMP_SYS(read), FREELY },  /* policy files, modules.alias, NSS */
-	{ SCMP_SYS(write), FREELY }, /* the log */
-	{ SCMP_SYS(close), FREELY },	      { SCMP_SYS(sendmsg), FREELY }, /* rules to the core */
-	{ SCMP_SYS(recvmsg), FREELY },					     /* NSS */
-	{ SCMP_SYS(sendto), FREELY },					     /* NSS */
-	{ SCMP_SYS(recvfrom), FREELY },	   /* what the core asks; NSS */
-	{ SCMP_SYS(POLL), FREELY },	   /* NSS, and the end of the core */
-	{ SCMP_SYS(socket), UNIX_SOCKET }, /* NSS */
-	{ SCMP_SYS(connect), FREELY },	   /* NSS */
-	{ SCMP_SYS(getsockopt), FREELY },  /* NSS: who is the daemon */
-	{ SCMP_SYS(fcntl), FREELY },	   /* NSS: do not wait for it */
-	{ SCMP_SYS(openat), FREELY },	   /* policy files, modules.alias, NSS */
-	{ SCMP_SYS(readlinkat), FREELY },  /* devices, for the udev rules */
-	{ SCMP_SYS(getdents64), FREELY },  /* policy directories */
-	{ SCMP_SYS(newfstatat), FREELY },  /* whose files are they */
-	{ SCMP_SYS(access), FREELY },	   /* is there a copy in the initramfs; NSS */
-	{ SCMP_SYS(lseek), FREELY },	   /* stdio */
-	{ SCMP_SYS(mmap), NO_EXEC },	   /* malloc, NSS's caches */
-	{ SCMP_SYS(mremap), UNKNOWN },	   /* malloc, which copies where there is none */
-	{ SCMP_SYS(munmap), FREELY },	      { SCMP_SYS(brk), FREELY },
+	{ SCMP_SYS(read), FREELY },	      /* policy files, modules.alias, NSS */
+	{ SCMP_SYS(write), FREELY },	      /* the log */
+	{ SCMP_SYS(close), FREELY },	      /* what it has read */
+	{ SCMP_SYS(sendmsg), FREELY },	      /* rules to the core */
+	{ SCMP_SYS(recvmsg), FREELY },	      /* NSS */
+	{ SCMP_SYS(sendto), FREELY },	      /* NSS */
+	{ SCMP_SYS(recvfrom), FREELY },	      /* what the core asks; NSS */
+	{ SCMP_SYS(POLL), FREELY },	      /* NSS, and the end of the core */
+	{ SCMP_SYS(socket), UNIX_SOCKET },    /* NSS */
+	{ SCMP_SYS(connect), FREELY },	      /* NSS */
+	{ SCMP_SYS(getsockopt), FREELY },     /* NSS: who is the daemon */
+	{ SCMP_SYS(fcntl), FREELY },	      /* NSS: do not wait for it */
+	{ SCMP_SYS(openat), FREELY },	      /* policy files, modules.alias, NSS */
+	{ SCMP_SYS(readlinkat), FREELY },     /* devices, for the udev rules */
+	{ SCMP_SYS(getdents64), FREELY },     /* policy directories */
+	{ SCMP_SYS(newfstatat), FREELY },     /* whose files are they */
+	{ SCMP_SYS(access), FREELY },	      /* is there a copy in the initramfs; NSS */
+	{ SCMP_SYS(lseek), FREELY },	      /* stdio */
+	{ SCMP_SYS(mmap), NO_EXEC },	      /* malloc, NSS's caches */
+	{ SCMP_SYS(mremap), UNKNOWN },	      /* malloc, which copies where there is none */
+	{ SCMP_SYS(munmap), FREELY },	      /* malloc, stdio */
+	{ SCMP_SYS(brk), FREELY },	      /* malloc */
 	{ SCMP_SYS(rt_sigprocmask), FREELY }, /* NSS */
 	{ SCMP_SYS(getpid), FREELY },	      /* NSS */
 	{ SCMP_SYS(geteuid), FREELY },	      /* NSS */
-	{ SCMP_SYS(exit_group), FREELY },
+	{ SCMP_SYS(exit_group), FREELY },     /* its end */
 };
 
 static const struct row worker_rows[] = {
-	{ SCMP_SYS(write), FREELY }, /* the files it was handed, its reports */
-	{ SCMP_SYS(read), FREELY },  /* likewise: attributes that take the device's lock */
-	{ SCMP_SYS(exit_group), FREELY },
+	{ SCMP_SYS(write), FREELY },	  /* the files it was handed, its reports */
+	{ SCMP_SYS(read), FREELY },	  /* likewise: attributes that take the device's lock */
+	{ SCMP_SYS(exit_group), FREELY }, /* its end */
 };
 
 /* Allows a call where one or two of its arguments are as given. */

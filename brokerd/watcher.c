@@ -11,6 +11,7 @@
 #include "brokerd/devices.h"
 #include "brokerd/helper.h"
 #include "brokerd/log.h"
+#include "brokerd/uevent.h"
 #include "client/aliases.h"
 #include "client/directory.h"
 #include "client/sysfs.h"
@@ -30,7 +31,6 @@
 #define EVENT_BURST                                                                                \
 	4096	       /* read in a row, so that an endless stream does not keep us from looking */
 #define KINDS_MAX 1024 /* remembered; what is of none of them is looked up each time */
-#define MARKS_MAX 256  /* functions to look at; more, and all are looked at */
 
 /* What the databases say of functions of one kind, which is the same for as long as we run. */
 struct kind {
@@ -50,10 +50,7 @@ struct watcher {
 	struct nl_sock *netlink;
 	struct kind *kinds;
 	size_t n_kinds;
-	/* what the events since the last look were about */
-	struct pci_address marks[MARKS_MAX];
-	size_t n_marks;
-	bool everything;
+	struct uevent_marks marks; /* since the last look */
 };
 
 static void copy_text(char *out, size_t size, const char *text)
@@ -176,41 +173,6 @@ static int scan(struct watcher *watcher)
 	return r ? r : tell(watcher, WATCHER_SCANNED);
 }
 
-static void mark(struct watcher *watcher, const struct pci_address *address)
-{
-	for (size_t i = 0; i < watcher->n_marks; i++)
-		if (!pci_address_compare(&watcher->marks[i], address))
-			return;
-	if (watcher->n_marks < MARKS_MAX)
-		watcher->marks[watcher->n_marks++] = *address;
-	else
-		watcher->everything = true;
-}
-
-/*
- * "ACTION@DEVPATH", then KEY=VALUE strings, each with its NUL. Only PCI functions matter here, and
- * of those only which: what is true of it is read from sysfs. A message that does not end in NUL is
- * cut there.
- */
-static void take_uevent(struct watcher *watcher, char *text, size_t size)
-{
-	struct pci_address address;
-	const char *slot = NULL;
-	bool pci = false;
-
-	if (!size)
-		return;
-	text[size - 1] = '\0';
-	for (char *p = text; p < text + size; p += strlen(p) + 1) {
-		if (!strcmp(p, "SUBSYSTEM=pci"))
-			pci = true;
-		else if (!strncmp(p, "PCI_SLOT_NAME=", 14))
-			slot = p + 14;
-	}
-	if (pci && slot && !pci_address_parse(slot, &address))
-		mark(watcher, &address);
-}
-
 /* Reads what events there are. What goes wrong with one is answered by looking at everything. */
 static void drain(struct watcher *watcher)
 {
@@ -222,16 +184,16 @@ static void drain(struct watcher *watcher)
 		if (n == -NLE_AGAIN || !n)
 			return;
 		if (n < 0) {
-			if (!watcher->everything)
+			if (!watcher->marks.everything)
 				log_notice(
 					"watcher: uevents were lost (%s), looking at every function again",
 					n == -NLE_NOMEM ? "more than the socket holds"
 							: nl_geterror(n));
-			watcher->everything = true;
+			watcher->marks.everything = true;
 			continue;
 		}
 		if (!from.nl_pid) /* the kernel; root could forge others */
-			take_uevent(watcher, (char *)message, (size_t)n);
+			uevent_take(&watcher->marks, (const char *)message, (size_t)n);
 		free(message);
 	}
 }
@@ -241,13 +203,13 @@ static int look_at_marked(struct watcher *watcher)
 {
 	int r = 0;
 
-	if (watcher->everything)
+	if (watcher->marks.everything)
 		r = scan(watcher);
 	else
-		for (size_t i = 0; !r && i < watcher->n_marks; i++)
-			r = look(watcher, &watcher->marks[i]);
-	watcher->n_marks = 0;
-	watcher->everything = false;
+		for (size_t i = 0; !r && i < watcher->marks.n; i++)
+			r = look(watcher, &watcher->marks.list[i]);
+	watcher->marks.n = 0;
+	watcher->marks.everything = false;
 	return r;
 }
 
