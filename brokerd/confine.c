@@ -121,7 +121,9 @@ static const struct row watcher_start_rows[] = {
 	{ SCMP_SYS(openat), FREELY },	      /* /sys, the hardware database, modules.alias */
 	{ SCMP_SYS(uname), FREELY },	      /* whose modules.alias */
 	{ SCMP_SYS(newfstatat), FREELY },     /* libudev: the hardware database; stdio */
-	{ SCMP_SYS(fstat), FREELY },	      /* the same, in other versions */
+	{ SCMP_SYS(fstat), FREELY },	      /* the same, from glibc 2.39 on */
+	{ SCMP_SYS(rt_sigprocmask), FREELY }, /* libudev: the hardware database */
+	{ SCMP_SYS(futex), FREELY },	      /* libudev: the hardware database */
 	{ SCMP_SYS(lseek), FREELY },	      /* stdio */
 	{ SCMP_SYS(getpid), FREELY },	      /* libnl's port */
 	{ SCMP_SYS(getrandom), FREELY },      /* libudev's hash tables */
@@ -151,6 +153,7 @@ static const struct row loader_start_rows[] = {
 	{ SCMP_SYS(mprotect), FREELY },	 /* dlopen */
 	{ SCMP_SYS(futex), FREELY },	 /* dlopen wakes who waits for it */
 	{ SCMP_SYS(getrandom), FREELY }, /* NSS: systemd's hash tables */
+	{ SCMP_SYS(access), FREELY },	 /* NSS: is nscd there; dlopen */
 	{ SCMP_SYS(prctl), FREELY },	 /* it must not outlive the core; NSS: systemd, by libcap */
 	{ SCMP_SYS(seccomp), FILTER },	 /* what is left of this */
 };
@@ -160,28 +163,28 @@ static const struct row loader_start_rows[] = {
  * a module calls beyond this ends the loader, and the daemon, at its start.
  */
 static const struct row loader_rows[] = {
-	{ SCMP_SYS(read), FREELY },	      /* policy files, modules.alias, NSS */
-	{ SCMP_SYS(write), FREELY },	      /* the log */
-	{ SCMP_SYS(close), FREELY },	      /* what it has read */
-	{ SCMP_SYS(sendmsg), FREELY },	      /* rules to the core */
-	{ SCMP_SYS(recvmsg), FREELY },	      /* NSS */
-	{ SCMP_SYS(sendto), FREELY },	      /* NSS */
-	{ SCMP_SYS(recvfrom), FREELY },	      /* what the core asks; NSS */
-	{ SCMP_SYS(POLL), FREELY },	      /* NSS, and the end of the core */
-	{ SCMP_SYS(socket), UNIX_SOCKET },    /* NSS */
-	{ SCMP_SYS(connect), FREELY },	      /* NSS */
-	{ SCMP_SYS(getsockopt), FREELY },     /* NSS: who is the daemon */
-	{ SCMP_SYS(fcntl), FREELY },	      /* NSS: do not wait for it */
-	{ SCMP_SYS(openat), FREELY },	      /* policy files, modules.alias, NSS */
-	{ SCMP_SYS(readlinkat), FREELY },     /* devices, for the udev rules */
-	{ SCMP_SYS(getdents64), FREELY },     /* policy directories */
-	{ SCMP_SYS(newfstatat), FREELY },     /* whose files are they */
-	{ SCMP_SYS(access), FREELY },	      /* is there a copy in the initramfs; NSS */
-	{ SCMP_SYS(lseek), FREELY },	      /* stdio */
-	{ SCMP_SYS(mmap), NO_EXEC },	      /* malloc, NSS's caches */
-	{ SCMP_SYS(mremap), UNKNOWN },	      /* malloc, which copies where there is none */
-	{ SCMP_SYS(munmap), FREELY },	      /* malloc, stdio */
-	{ SCMP_SYS(brk), FREELY },	      /* malloc */
+	{ SCMP_SYS(read), FREELY },	   /* policy files, modules.alias, NSS */
+	{ SCMP_SYS(write), FREELY },	   /* the log */
+	{ SCMP_SYS(close), FREELY },	   /* what it has read */
+	{ SCMP_SYS(sendmsg), FREELY },	   /* rules to the core */
+	{ SCMP_SYS(recvmsg), FREELY },	   /* NSS */
+	{ SCMP_SYS(sendto), FREELY },	   /* NSS */
+	{ SCMP_SYS(recvfrom), FREELY },	   /* what the core asks; NSS */
+	{ SCMP_SYS(POLL), FREELY },	   /* NSS, and the end of the core */
+	{ SCMP_SYS(socket), UNIX_SOCKET }, /* NSS */
+	{ SCMP_SYS(connect), FREELY },	   /* NSS */
+	{ SCMP_SYS(getsockopt), FREELY },  /* NSS: who is the daemon */
+	{ SCMP_SYS(fcntl), FREELY },	   /* NSS: do not wait for it */
+	{ SCMP_SYS(openat), FREELY },	   /* policy files, modules.alias, NSS */
+	{ SCMP_SYS(readlinkat), FREELY },  /* devices, for the udev rules */
+	{ SCMP_SYS(getdents64), FREELY },  /* policy directories */
+	{ SCMP_SYS(newfstatat), FREELY },  /* whose files are they; NSS */
+	{ SCMP_SYS(fstat), FREELY },	   /* the same of what is open, from glibc 2.39 on; stdio */
+	{ SCMP_SYS(lseek), FREELY },	   /* stdio */
+	{ SCMP_SYS(mmap), NO_EXEC },	   /* malloc, NSS's caches */
+	{ SCMP_SYS(mremap), UNKNOWN },	   /* malloc, which copies where there is none */
+	{ SCMP_SYS(munmap), FREELY },	   /* malloc, stdio */
+	{ SCMP_SYS(brk), FREELY },	   /* malloc */
 	{ SCMP_SYS(rt_sigprocmask), FREELY }, /* NSS */
 	{ SCMP_SYS(getpid), FREELY },	      /* NSS */
 	{ SCMP_SYS(geteuid), FREELY },	      /* NSS */
