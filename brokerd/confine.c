@@ -49,6 +49,7 @@
 enum held {
 	FREELY,
 	NO_EXEC,	/* mmap, mprotect: without PROT_EXEC */
+	NO_MEMORY,	/* not allowed, but answered with ENOMEM */
 	UNKNOWN,	/* not allowed, but answered as by a kernel that does not know it */
 	FORK,		/* clone: a child, with a copy of our descriptors or the table itself */
 	VFIO_STATUS,	/* ioctl: VFIO_GROUP_GET_STATUS */
@@ -57,7 +58,8 @@ enum held {
 	DUPLICATE,	/* fcntl: F_DUPFD_CLOEXEC */
 	FILES,		/* unlinkat: no directory */
 	FILTER,		/* seccomp: SECCOMP_SET_MODE_FILTER, without flags */
-	DEATHSIG,	/* prctl: PR_SET_PDEATHSIG */
+	DEATHSIG,	/* prctl: PR_SET_PDEATHSIG, SIGKILL */
+	BOUNDING_SET,	/* prctl: PR_CAPBSET_READ */
 	MEMLOCK,	/* prlimit64: RLIMIT_MEMLOCK */
 	PEER,		/* getsockopt: SO_PEERCRED, SO_PEERGROUPS, SO_PEERPIDFD */
 	NETLINK_UEVENT, /* socket: AF_NETLINK, NETLINK_KOBJECT_UEVENT */
@@ -97,11 +99,10 @@ static const struct row core_rows[] = {
 	{ SCMP_SYS(close_range), FREELY },   /* likewise: it has what it is handed */
 	{ SCMP_SYS(seccomp), FILTER },	     /* likewise: its filter, which can only narrow */
 	{ SCMP_SYS(capset), FREELY },	     /* dropping CAP_SYS_RESOURCE; it can only drop */
-	{ SCMP_SYS(mmap), NO_EXEC },	     /* malloc */
-	{ SCMP_SYS(munmap), FREELY },	     /* malloc */
-	{ SCMP_SYS(mremap), UNKNOWN },	     /* malloc, which copies where there is none */
+	{ SCMP_SYS(mmap), NO_MEMORY },	     /* malloc, where brk has no more */
 	{ SCMP_SYS(brk), FREELY },	     /* malloc */
-	{ SCMP_SYS(clock_gettime), FREELY }, /* where the vDSO has no clock */
+	{ SCMP_SYS(clock_gettime), FREELY }, /* libevent, where the vDSO has no clock: hpet */
+	{ SCMP_SYS(gettimeofday), FREELY },  /* the same */
 	{ SCMP_SYS(exit_group), FREELY },    /* its end */
 };
 
@@ -112,7 +113,6 @@ static const struct row core_old_kernel_rows[] = {
 
 /* Until it has looked at everything once: then confine_settled(). */
 static const struct row watcher_start_rows[] = {
-	{ SCMP_SYS(prctl), DEATHSIG },	      /* it must not outlive the core */
 	{ SCMP_SYS(socket), NETLINK_UEVENT }, /* uevents */
 	{ SCMP_SYS(bind), FREELY },	      /* uevents */
 	{ SCMP_SYS(setsockopt), FREELY },     /* uevents: the group and the buffer's size */
@@ -120,11 +120,12 @@ static const struct row watcher_start_rows[] = {
 	{ SCMP_SYS(fcntl), FREELY },	      /* libnl: non-blocking */
 	{ SCMP_SYS(openat), FREELY },	      /* /sys, the hardware database, modules.alias */
 	{ SCMP_SYS(uname), FREELY },	      /* whose modules.alias */
-	{ SCMP_SYS(newfstatat), FREELY },     /* libudev: the hardware database; stdio */
-	{ SCMP_SYS(fstat), FREELY },	      /* the same, from glibc 2.39 on */
+	{ SCMP_SYS(newfstatat), FREELY },     /* fstat(), before glibc 2.39: libudev, stdio */
+	{ SCMP_SYS(fstat), FREELY },	      /* the same, since then */
 	{ SCMP_SYS(rt_sigprocmask), FREELY }, /* libudev: the hardware database */
 	{ SCMP_SYS(futex), FREELY },	      /* libudev: the hardware database */
-	{ SCMP_SYS(lseek), FREELY },	      /* stdio */
+	{ SCMP_SYS(mmap), NO_EXEC },	      /* the hardware database */
+	{ SCMP_SYS(madvise), FREELY },	      /* what the start took is given back */
 	{ SCMP_SYS(getpid), FREELY },	      /* libnl's port */
 	{ SCMP_SYS(getrandom), FREELY },      /* libudev's hash tables */
 	{ SCMP_SYS(seccomp), FILTER },	      /* what is left of this */
@@ -140,55 +141,79 @@ static const struct row watcher_rows[] = {
 	{ SCMP_SYS(openat2), FREELY },	  /* sysfs */
 	{ SCMP_SYS(readlinkat), FREELY }, /* a function's driver and group */
 	{ SCMP_SYS(getdents64), FREELY }, /* which functions there are */
-	{ SCMP_SYS(mmap), NO_EXEC },	  /* malloc, the hardware database */
-	{ SCMP_SYS(mremap), UNKNOWN },	  /* malloc, which copies where there is none */
-	{ SCMP_SYS(munmap), FREELY },	  /* malloc */
+	{ SCMP_SYS(mmap), NO_MEMORY },	  /* malloc, where brk has no more */
+	{ SCMP_SYS(munmap), FREELY },	  /* stdio: its buffers of the start */
 	{ SCMP_SYS(brk), FREELY },	  /* malloc */
 	{ SCMP_SYS(exit_group), FREELY }, /* its end */
 };
 
-/* Until it has loaded the policy once: then confine_settled(). */
-static const struct row loader_start_rows[] = {
-	{ SCMP_SYS(mmap), FREELY },	 /* dlopen maps code: NSS modules */
-	{ SCMP_SYS(mprotect), FREELY },	 /* dlopen */
-	{ SCMP_SYS(futex), FREELY },	 /* dlopen wakes who waits for it */
-	{ SCMP_SYS(getrandom), FREELY }, /* NSS: systemd's hash tables */
-	{ SCMP_SYS(access), FREELY },	 /* NSS: is nscd there; dlopen */
-	{ SCMP_SYS(prctl), FREELY },	 /* it must not outlive the core; NSS: systemd, by libcap */
-	{ SCMP_SYS(seccomp), FILTER },	 /* what is left of this */
-};
-
 /*
- * Name services ask their daemons (nscd, sssd, systemd) over Unix sockets, or map their caches; what
- * a module calls beyond this ends the loader, and the daemon, at its start.
+ * The longest, for whatever the name service's modules call, which are others' code: nscd's, sssd's
+ * and systemd's clients were looked at. It is always as wide: each reload asks them again.
  */
 static const struct row loader_rows[] = {
-	{ SCMP_SYS(read), FREELY },	   /* policy files, modules.alias, NSS */
-	{ SCMP_SYS(write), FREELY },	   /* the log */
-	{ SCMP_SYS(close), FREELY },	   /* what it has read */
-	{ SCMP_SYS(sendmsg), FREELY },	   /* rules to the core */
-	{ SCMP_SYS(recvmsg), FREELY },	   /* NSS */
-	{ SCMP_SYS(sendto), FREELY },	   /* NSS */
-	{ SCMP_SYS(recvfrom), FREELY },	   /* what the core asks; NSS */
-	{ SCMP_SYS(POLL), FREELY },	   /* NSS, and the end of the core */
-	{ SCMP_SYS(socket), UNIX_SOCKET }, /* NSS */
+	{ SCMP_SYS(epoll_pwait2), FREELY },    /* NSS: systemd */
+	{ SCMP_SYS(timerfd_settime), FREELY }, /* NSS: systemd */
+	{ SCMP_SYS(epoll_ctl), FREELY },       /* NSS: systemd */
+	{ SCMP_SYS(epoll_wait), FREELY },      /* NSS: systemd, older */
+	{ SCMP_SYS(epoll_pwait), FREELY },     /* NSS: systemd, older */
+	{ SCMP_SYS(timerfd_create), FREELY },  /* NSS: systemd */
+	{ SCMP_SYS(epoll_create1), FREELY },   /* NSS: systemd */
+	{ SCMP_SYS(read), FREELY },	       /* policy files, NSS */
+	{ SCMP_SYS(pread64), FREELY },	       /* dlopen of NSS modules */
+	{ SCMP_SYS(write), FREELY },	       /* the log */
+	{ SCMP_SYS(close), FREELY },
+	{ SCMP_SYS(sendmsg), FREELY },	/* rules to the core; NSS */
+	{ SCMP_SYS(recvmsg), FREELY },	/* NSS */
+	{ SCMP_SYS(sendto), FREELY },	/* NSS: nscd, sssd, systemd */
+	{ SCMP_SYS(recvfrom), FREELY }, /* NSS */
+	{ SCMP_SYS(poll), FREELY },	/* NSS, and the end of the core */
+	{ SCMP_SYS(ppoll), FREELY },
+	{ SCMP_SYS(socket), UNIX_SOCKET }, /* NSS: nscd, sssd, systemd */
 	{ SCMP_SYS(connect), FREELY },	   /* NSS */
-	{ SCMP_SYS(getsockopt), FREELY },  /* NSS: who is the daemon */
-	{ SCMP_SYS(fcntl), FREELY },	   /* NSS: do not wait for it */
-	{ SCMP_SYS(openat), FREELY },	   /* policy files, modules.alias, NSS */
-	{ SCMP_SYS(readlinkat), FREELY },  /* devices, for the udev rules */
+	{ SCMP_SYS(getsockopt), FREELY },  /* NSS */
+	{ SCMP_SYS(setsockopt), FREELY },  /* NSS */
+	{ SCMP_SYS(getsockname), FREELY }, /* NSS */
+	{ SCMP_SYS(getpeername), FREELY }, /* NSS */
+	{ SCMP_SYS(fcntl), FREELY },	   /* NSS, fdopendir */
+	{ SCMP_SYS(ioctl), TERMINAL },	   /* stdio */
+	{ SCMP_SYS(openat), FREELY },	   /* policy files, NSS */
+	{ SCMP_SYS(readlinkat), FREELY },  /* NSS */
+	{ SCMP_SYS(readlink), FREELY },	   /* NSS */
 	{ SCMP_SYS(getdents64), FREELY },  /* policy directories */
-	{ SCMP_SYS(newfstatat), FREELY },  /* whose files are they; NSS */
-	{ SCMP_SYS(fstat), FREELY },	   /* the same of what is open, from glibc 2.39 on; stdio */
-	{ SCMP_SYS(lseek), FREELY },	   /* stdio */
-	{ SCMP_SYS(mmap), NO_EXEC },	   /* malloc, NSS's caches */
-	{ SCMP_SYS(mremap), UNKNOWN },	   /* malloc, which copies where there is none */
-	{ SCMP_SYS(munmap), FREELY },	   /* malloc, stdio */
-	{ SCMP_SYS(brk), FREELY },	   /* malloc */
-	{ SCMP_SYS(rt_sigprocmask), FREELY }, /* NSS */
-	{ SCMP_SYS(getpid), FREELY },	      /* NSS */
-	{ SCMP_SYS(geteuid), FREELY },	      /* NSS */
-	{ SCMP_SYS(exit_group), FREELY },     /* its end */
+	{ SCMP_SYS(newfstatat), FREELY },  /* whose files are they */
+	{ SCMP_SYS(fstat), FREELY },
+	{ SCMP_SYS(fstatfs), FREELY },	  /* NSS */
+	{ SCMP_SYS(statx), FREELY },	  /* NSS */
+	{ SCMP_SYS(access), FREELY },	  /* NSS */
+	{ SCMP_SYS(faccessat), FREELY },  /* NSS */
+	{ SCMP_SYS(faccessat2), FREELY }, /* NSS */
+	{ SCMP_SYS(lseek), FREELY },	  /* stdio */
+	{ SCMP_SYS(mmap), FREELY },	  /* dlopen maps code: NSS modules */
+	{ SCMP_SYS(sysinfo), FREELY },	  /* qsort, of a large policy */
+	{ SCMP_SYS(mremap), FREELY },
+	{ SCMP_SYS(mprotect), FREELY }, /* dlopen */
+	{ SCMP_SYS(munmap), FREELY },
+	{ SCMP_SYS(madvise), FREELY },
+	{ SCMP_SYS(brk), FREELY },
+	{ SCMP_SYS(futex), FREELY },
+	{ SCMP_SYS(getpid), FREELY },	   /* NSS */
+	{ SCMP_SYS(gettid), FREELY },	   /* NSS */
+	{ SCMP_SYS(getuid), FREELY },	   /* NSS */
+	{ SCMP_SYS(geteuid), FREELY },	   /* NSS */
+	{ SCMP_SYS(getgid), FREELY },	   /* NSS */
+	{ SCMP_SYS(getegid), FREELY },	   /* NSS */
+	{ SCMP_SYS(getrandom), FREELY },   /* NSS */
+	{ SCMP_SYS(prctl), BOUNDING_SET }, /* NSS: systemd, by libcap */
+	{ SCMP_SYS(uname), FREELY },	   /* NSS: systemd */
+	{ SCMP_SYS(clock_gettime), FREELY },
+	{ SCMP_SYS(gettimeofday), FREELY },
+	{ SCMP_SYS(time), FREELY },
+	{ SCMP_SYS(rt_sigprocmask), FREELY },
+	{ SCMP_SYS(rt_sigaction), FREELY }, /* NSS */
+	{ SCMP_SYS(rt_sigreturn), FREELY },
+	{ SCMP_SYS(restart_syscall), FREELY },
+	{ SCMP_SYS(exit_group), FREELY },
 };
 
 static const struct row worker_rows[] = {
@@ -230,6 +255,8 @@ static int add_row(scmp_filter_ctx context, const struct row *row)
 		return seccomp_rule_add(context, SCMP_ACT_ALLOW, row->call, 0);
 	case NO_EXEC:
 		return allow(context, row->call, no_exec, NULL);
+	case NO_MEMORY:
+		return seccomp_rule_add(context, SCMP_ACT_ERRNO(ENOMEM), row->call, 0);
 	case UNKNOWN:
 		return seccomp_rule_add(context, SCMP_ACT_ERRNO(ENOSYS), row->call, 0);
 	case FORK:
@@ -251,7 +278,10 @@ static int add_row(scmp_filter_ctx context, const struct row *row)
 		second = equal(1, 0);
 		return allow(context, row->call, equal(0, SECCOMP_SET_MODE_FILTER), &second);
 	case DEATHSIG:
-		return allow(context, row->call, equal(0, PR_SET_PDEATHSIG), NULL);
+		second = equal(1, SIGKILL);
+		return allow(context, row->call, equal(0, PR_SET_PDEATHSIG), &second);
+	case BOUNDING_SET:
+		return allow(context, row->call, equal(0, PR_CAPBSET_READ), NULL);
 	case MEMLOCK:
 		return allow(context, row->call, equal(1, RLIMIT_MEMLOCK), NULL);
 	case PEER:
@@ -277,7 +307,15 @@ static int add_row(scmp_filter_ctx context, const struct row *row)
 	return -EINVAL;
 }
 
-/* Two tables, the second perhaps empty. */
+static bool has_call(const struct row *rows, size_t n_rows, int call)
+{
+	for (size_t i = 0; i < n_rows; i++)
+		if (rows[i].call == call)
+			return true;
+	return false;
+}
+
+/* Two tables, the second perhaps empty; of a call in both the second says how far. */
 static int build(const struct row *rows, size_t n_rows, const struct row *more, size_t n_more,
 		 scmp_filter_ctx *ret_context)
 {
@@ -289,7 +327,7 @@ static int build(const struct row *rows, size_t n_rows, const struct row *more, 
 		return -ENOMEM;
 	r = seccomp_attr_set(context, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 	for (size_t i = 0; !r && i < n_rows; i++)
-		r = add_row(context, &rows[i]);
+		r = has_call(more, n_more, rows[i].call) ? 0 : add_row(context, &rows[i]);
 	for (size_t i = 0; !r && i < n_more; i++)
 		r = add_row(context, &more[i]);
 	if (r) {
@@ -334,7 +372,7 @@ static const struct table tables[] = {
 };
 static const struct table start_tables[] = {
 	[CONFINE_WATCHER] = TABLE(watcher_start_rows),
-	[CONFINE_LOADER] = TABLE(loader_start_rows),
+	[CONFINE_LOADER] = { NULL, 0 },
 };
 
 static int load(enum confine_part part)

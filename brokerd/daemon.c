@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -311,7 +312,8 @@ static int open_state(const char *path)
 	if (snprintf(parent, sizeof(parent), "%s", path) < (int)sizeof(parent) &&
 	    strrchr(parent, '/') > parent) {
 		*strrchr(parent, '/') = '\0';
-		if (mkdir(parent, 0755) && errno != EEXIST)
+		/* The socket is in it, too. */
+		if (mkdir(parent, 0755) ? errno != EEXIST : chmod(parent, 0755))
 			log_error("%s: %s", parent, strerror(errno));
 	}
 	if (mkdir(path, 0755) && errno != EEXIST)
@@ -373,6 +375,31 @@ static struct event *add(struct event *event, const struct timeval *limit, bool 
 	return event;
 }
 
+static void on_watchdog(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	(void)userdata;
+	notify_send(notify_fd, "WATCHDOG=1");
+}
+
+/* Twice in the time in which systemd wants a sign of life, if it does. */
+static int start_watchdog(struct daemon *daemon)
+{
+	const char *text = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+	unsigned long long microseconds = text ? strtoull(text, NULL, 10) / 2 : 0;
+	struct timeval interval;
+
+	if (!microseconds || (pid && strtol(pid, NULL, 10) != (long)getpid()))
+		return 0;
+	interval = (struct timeval){
+		.tv_sec = (time_t)(microseconds / 1000000),
+		.tv_usec = (suseconds_t)(microseconds % 1000000),
+	};
+	daemon->on_watchdog = event_new(daemon->base, -1, EV_PERSIST, on_watchdog, daemon);
+	return daemon->on_watchdog && !event_add(daemon->on_watchdog, &interval) ? 0 : -ENOMEM;
+}
+
 static int start_events(struct daemon *daemon)
 {
 	const struct timeval limit = { .tv_sec = START_LIMIT };
@@ -394,7 +421,7 @@ static int start_events(struct daemon *daemon)
 		add(evtimer_new(daemon->base, on_start_limit, daemon), &limit, &ok);
 	daemon->on_quit_limit = evtimer_new(daemon->base, on_quit_limit, daemon);
 	daemon->on_queue = evtimer_new(daemon->base, on_queue, daemon);
-	return ok && daemon->on_quit_limit && daemon->on_queue ? 0 : -ENOMEM;
+	return ok && daemon->on_quit_limit && daemon->on_queue ? start_watchdog(daemon) : -ENOMEM;
 }
 
 /* As a descriptor, since a handler would need a row to return. */
@@ -420,7 +447,11 @@ static int prepare(struct daemon *daemon, const struct daemon_options *options)
 {
 	int r;
 
-	umask(022);
+	/*
+	 * All memory is the heap's, by one call: rows of their own for great blocks would buy nothing.
+	 */
+	mallopt(M_MMAP_MAX, 0);
+	umask(077); /* records are nobody else's; what others need says so itself */
 	daemon->signal_fd = take_signals();
 	if (daemon->signal_fd < 0)
 		return daemon->signal_fd;
@@ -488,6 +519,7 @@ static void stop(struct daemon *daemon)
 	free_event(daemon->on_start_limit);
 	free_event(daemon->on_quit_limit);
 	free_event(daemon->on_queue);
+	free_event(daemon->on_watchdog);
 	free_event(daemon->on_turn_end);
 	prepare_done(daemon);
 	audit_done(daemon);

@@ -66,7 +66,7 @@ struct daemon {
 	struct confine_filter *worker_filter;
 	struct helper watcher, loader;
 	struct event *on_watcher, *on_loader, *on_inotify, *on_start_limit, *on_quit_limit;
-	struct event *on_signal;
+	struct event *on_signal, *on_watchdog;
 	struct policy policy;
 	struct policy_intake intake;
 	bool policy_known; /* the loader has spoken, well or ill */

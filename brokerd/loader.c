@@ -13,9 +13,7 @@
 #include "client/util.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <poll.h>
-#include <pwd.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -155,14 +153,8 @@ int loader_run(int socket, const void *options)
 {
 	struct pollfd p = { .fd = socket, .events = POLLIN };
 	uint32_t asked;
-	int r;
+	int r = serve(socket, options);
 
-	/* Nobody: the name service's modules are all loaded for that, and none can be later. */
-	getpwnam("_gpubroker-nobody");
-	getgrnam("_gpubroker-nobody");
-	r = serve(socket, options);
-	if (!r && confine_settled())
-		r = 71;
 	while (!r) {
 		ssize_t n;
 

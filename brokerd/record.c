@@ -280,7 +280,7 @@ int record_write(int state_dir, const struct lease *lease)
 		return len;
 	file_name(lease->id, "", name);
 	file_name(lease->id, ".new", temporary);
-	fd = open_beneath(state_dir, temporary, O_WRONLY | O_CREAT | O_TRUNC, 0644, IN_STATE);
+	fd = open_beneath(state_dir, temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600, IN_STATE);
 	if (fd < 0)
 		return fd;
 	r = write_all(fd, text, (size_t)len);

@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <libudev.h>
 #include <linux/netlink.h>
+#include <malloc.h>
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
 #include <poll.h>
@@ -281,6 +282,7 @@ int watcher_run(int socket, const void *unused)
 	r = listen_to_kernel(&watcher);
 	if (!r)
 		r = scan(&watcher);
+	malloc_trim(0);
 	if (!r)
 		r = confine_settled();
 	if (!r)

@@ -10,9 +10,14 @@ again() { gpubroker list; }
 loaded_again() {
 	[ "$(journalctl -q --no-pager -o cat -u gpubroker --since "$since" | grep -c 'loaded anew')" = 2 ]
 }
-# calls NAME FILE: what processes of that name have called, sorted.
+# calls NAME FILE: what processes called that in the end have called, sorted. (One is shown with the
+# name that it had at its first call of a kind.)
 calls() {
-	sed -nE "s/^\{ common_pid: $1 +\[ *[0-9]+\], id: sys_([a-z0-9_]+) .*/\1/p" "$2" | sort -u
+	sed -nE 's/^\{ common_pid: ([^ ]+) +\[ *([0-9]+)\], id: sys_([a-z0-9_]+) .*/\1 \2 \3/p' "$2" |
+		awk -v name="$1" '{ call[NR] = $3; pid[NR] = $2; if ($1 != "gpubrokerd") is[$2] = $1
+				if ($1 == "gpubrokerd" && !($2 in is)) is[$2] = $1 }
+			END { for (i = 1; i <= NR; i++) if (is[pid[i]] == name) print call[i] }' |
+		sed 's/^newuname$/uname/; s/^newfstat$/fstat/' | sort -u
 }
 hist=hist:keys=common_pid.execname,id.syscall:size=32768
 count_from_here() { echo "$hist" >$trace/trigger; }
@@ -48,8 +53,11 @@ os.chmod("/run/remote.socket", 0o666)
 s.listen()
 while True:
     c = s.accept()[0]
-    c.recv(100)
-    c.send(struct.pack("=I", 4242))
+    try:
+        c.recv(100)
+        c.send(struct.pack("=I", 4242))
+    except OSError:
+        pass
     c.close()' &
 service=$!
 ok 'a name service is there' wait_for 20 test -S /run/remote.socket
@@ -61,8 +69,11 @@ echo 'allow user remote claim any' >>$policy
 since=$(date '+%F %T')
 count_from_here
 systemctl restart gpubroker
-ok 'the broker serves' wait_for 20 serving
+served=1
+ok 'the broker serves' wait_for 20 serving || served=
 counted /tmp/hist.start
+diag "gpubroker-load calls: $(calls gpubroker-load /tmp/hist.start | xargs)"
+[ -n "$served" ] || done_testing
 unlike "$(journalctl -q --no-pager -o cat -u gpubroker --since "$since")" 'no user "remote"' \
 	'... and has asked the name service'
 core=$(main_pid)
@@ -115,9 +126,8 @@ systemctl start gpubroker.socket gpubroker
 used core gpubrokerd /tmp/hist
 used worker gpubrokerd /tmp/hist
 used watcher gpubroker-watch /tmp/hist
-used loader gpubroker-load /tmp/hist
 used watcher_start gpubroker-watch /tmp/hist.start
-used loader_start gpubroker-load /tmp/hist.start
-is "$(journalctl -q --no-pager -k -b -g 'type=1326' -o cat)" '' 'no filter has killed anything since the boot'
+# The loader's table is not asked: what it is for, name services of all kinds, is not here.
+is "$(killed)" '' 'no filter has killed anything since the boot'
 rm -f /tmp/hist /tmp/hist.start
 done_testing
