@@ -6,6 +6,9 @@
 . /tests/machine
 
 lib_n=0 lib_failed=0
+# selinux, apparmor or nothing: what enforces here. Then users' commands are confined too, see as.c.
+read -r AS_CONFINED </tests/confined-by
+export AS_CONFINED
 export XDG_RUNTIME_DIR=/tmp
 
 diag() { printf '%s\n' "$*" | sed 's/^/# /'; }

@@ -1,0 +1,46 @@
+#!/bin/bash
+# SELinux enforces, and everybody is in the domain that is meant.
+. ./lib.sh
+
+# domain PID: its context without the trailing NUL.
+context() { tr -d '\0' <"/proc/$1/attr/current"; }
+label() { stat -c %C "$1"; }
+
+ok 'SELinux is there' test -e /sys/fs/selinux/enforce
+is "$(cat /sys/fs/selinux/enforce)" 1 'SELinux enforces'
+is "$(systemctl is-system-running --wait)" running 'the host is up, no unit has failed' ||
+	diag "$(systemctl --failed --no-legend)"
+
+core=$(systemctl show -P MainPID gpubroker)
+is "$(context "$core")" system_u:system_r:gpubrokerd_t:s0 'the core is in its domain'
+for helper in gpubroker-load gpubroker-watch; do
+	is "$(context "$(pgrep -P "$core" -x $helper)")" system_u:system_r:gpubrokerd_t:s0 "$helper is in it too"
+done
+is "$(selinuxexeccon /usr/bin/gpubroker system_u:system_r:init_t:s0)" system_u:system_r:gpubroker_install_t:s0 \
+	"the command has a domain where systemd starts it"
+is "$(run_as alice cat /proc/self/attr/current | tr -d '\0')" unconfined_u:unconfined_r:gpubroker_test_t:s0:c400,c401 \
+	"a user's command is confined, with categories of its own"
+isnt "$(run_as bob cat /proc/self/attr/current | tr -d '\0')" "$(run_as alice cat /proc/self/attr/current | tr -d '\0')" \
+	'... which another user has not'
+
+is "$(label /usr/sbin/gpubrokerd)" system_u:object_r:gpubrokerd_exec_t:s0 'the daemon has its type'
+is "$(label /usr/bin/gpubroker)" system_u:object_r:gpubroker_exec_t:s0 'the command has its type'
+is "$(label /run/gpubroker)" system_u:object_r:gpubroker_runtime_t:s0 'its directory has its type'
+is "$(label /run/gpubroker/socket)" system_u:object_r:gpubroker_runtime_t:s0 'its socket has its type'
+is "$(label /run/gpubroker/leases)" system_u:object_r:gpubroker_lease_t:s0 'its records have their type'
+is "$(label /etc/gpubroker/policy.d)" system_u:object_r:gpubroker_conf_t:s0 'its policy has its type'
+is "$(label /dev/vfio)" system_u:object_r:gpubroker_vfio_dir_t:s0 'the directory of VFIO has its type'
+is "$(label /dev/vfio/vfio)" system_u:object_r:gpubroker_vfio_container_t:s0 'the container has its own'
+is "$(label "/dev/vfio/$(group_of $prep_gpu)")" system_u:object_r:vfio_device_t:s0 'a group has its type'
+
+# At birth, by the kernel: udevd is stopped, so nobody labels it later.
+systemctl stop systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket 2>/dev/null
+run_as alice gpubroker run --gpu 02:00.0 -- sleep 60 &
+holder=$!
+ok 'a function is bound while udevd is stopped' wait_for 20 has_driver $gpu2 vfio-pci
+is "$(label "/dev/vfio/$(group_of $gpu2)")" system_u:object_r:vfio_device_t:s0 'a group has its type at birth'
+kill $holder
+wait $holder 2>/dev/null
+systemctl start systemd-udevd-kernel.socket systemd-udevd-control.socket systemd-udevd.service
+ok 'it comes back' wait_for 20 has_driver $gpu2 bochs-drm
+done_testing
