@@ -45,8 +45,12 @@ static int put(struct devices *devices, const struct watcher_record *record)
 	if (!is_at(devices, i, &record->address)) {
 		struct device *list;
 
-		if (devices->n == DEVICES_MAX)
-			return -E2BIG;
+		if (devices->n == DEVICES_MAX) {
+			bool told = devices->full;
+
+			devices->full = true;
+			return told ? 0 : -E2BIG;
+		}
 		list = reallocarray(devices->list, devices->n + 1, sizeof(*list));
 		if (!list)
 			return -ENOMEM;
@@ -80,6 +84,7 @@ int devices_take(struct devices *devices, const struct watcher_record *record)
 	case WATCHER_SCAN:
 		for (i = 0; i < devices->n; i++)
 			devices->list[i].stale = true;
+		devices->full = false;
 		return 0;
 	case WATCHER_DEVICE:
 		if (record->address.device > 31 || record->address.function > 7 ||

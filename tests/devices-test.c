@@ -182,6 +182,14 @@ static void test_max(void)
 	record.address.domain = DEVICES_MAX;
 	tap_ok(devices_take(&devices, &record) == -E2BIG && devices.n == DEVICES_MAX,
 	       "and not one more");
+	record.address.domain = DEVICES_MAX + 1;
+	tap_ok(!devices_take(&devices, &record) && devices.n == DEVICES_MAX,
+	       "which is said once, not for each of a hundred thousand");
+	record.type = WATCHER_SCAN;
+	devices_take(&devices, &record);
+	record.type = WATCHER_DEVICE;
+	tap_ok(devices_take(&devices, &record) == -E2BIG && devices.n == DEVICES_MAX,
+	       "and again in the next scan");
 	record.address.domain = 7;
 	record.vendor = 0x8086;
 	tap_ok(!devices_take(&devices, &record) && devices.list[7].record.vendor == 0x8086,
