@@ -45,7 +45,7 @@ struct device {
 
 struct devices {
 	struct device *list; /* by address */
-	size_t n;
+	size_t n, room;
 	bool scanned; /* a whole scan has been told */
 	bool full;    /* it was said in this scan that there are more than DEVICES_MAX */
 };
