@@ -31,7 +31,7 @@ touch /etc/gpubroker/policy.d/$'51-\nlease=1 outcome=granted.policy' /etc/gpubro
 systemctl reload gpubroker
 ok 'in a policy: it is not taken' wait_for 30 said 'the policy in force stays'
 capture run_as bob gpubroker policy check $hostile
-is "$status" 78 '... nor by policy check'
+is "$status" 65 '... nor by policy check'
 unlike "$(tr -d '\n\t' <<<"$stdout$stderr" | LC_ALL=C tr -d ' -~' | head -c 100)" . '... which says so in printable lines'
 rm $hostile /etc/gpubroker/policy.d/5[12]-*
 systemctl reload gpubroker
