@@ -17,10 +17,10 @@
 #include "brokerd/worker.h"
 #include "client/util.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/landlock.h>
 #include <linux/netlink.h>
 #include <linux/openat2.h>
 #include <linux/seccomp.h>
@@ -615,15 +615,11 @@ int __wrap_recover_leases(struct daemon *daemon);
 int __real_confine_worker(const struct confine_filter *filter);
 int __wrap_confine_worker(const struct confine_filter *filter);
 
+/* Does the kernel have it in use, and this tree? */
 static bool under_landlock(void)
 {
-	char list[256] = "";
-	FILE *file = fopen("/sys/kernel/security/lsm", "re");
-	bool has = file && fgets(list, sizeof(list), file) && strstr(list, "landlock");
-
-	if (file)
-		fclose(file);
-	return has && TREE_HAS_LANDLOCK;
+	return TREE_HAS_LANDLOCK &&
+	       syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0;
 }
 
 /* The alternatives of `wanted` are separated by |. */
