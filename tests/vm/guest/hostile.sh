@@ -21,7 +21,7 @@ begin() {
 	wait_for 40 said_it "${3:-serving: }"
 }
 lease_goes_on() {
-	is "$(gpubroker leases --json | grep -o '"id": *[0-9]*' | tr -dc '0-9\n' | xargs)" "$lease" \
+	is "$(gpubroker leases | awk '$1 ~ /^[0-9]/ { print $1, $2, $3, $5 }')" "$lease alice $holder leased" \
 		"$1: the lease goes on, and is the only one"
 	is "$(driver_of "$gpu") $(driver_of "$gpu_audio")" 'vfio-pci vfio-pci' "$1: its functions are its holder's"
 }

@@ -113,7 +113,8 @@ def command():
     for name in names():
         if b"\0" in name:
             name = name.replace(b"\0", b"\x01")
-        p = subprocess.run([b"gpubroker", b"run", b"--gpu", name, b"--", b"true"], capture_output=True)
+        p = subprocess.run([b"gpubroker", b"run", b"--gpu", name, b"--", b"true"], capture_output=True,
+                           stdin=subprocess.DEVNULL, close_fds=False)
         n += 1
         whole = re.fullmatch(rb"(?:[^\x00-\x1f\x7f]+\n)+", p.stderr)
         if p.returncode not in (64, 66, 67, 68, 75, 77, 78) or not whole or p.stdout:
