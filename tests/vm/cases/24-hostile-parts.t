@@ -27,7 +27,7 @@ attempts() {
 # A copy of the unit, which leaves the daemon alone.
 sed -e 's|^ExecStart=.*|ExecStart=/tests/hostile-parts --socket /run/gpubroker/hostile --state /run/gpubroker/hostile-leases|' \
 	-e 's/^Type=.*/Type=oneshot/' -e 's/^Restart=.*/Restart=no/' -e '/^ExecStartPre=/d' -e '/^ExecReload=/d' \
-	-e '/^Requires=/d' -e 's/^\[Service\]/&\nStandardOutput=file:\/run\/hostile.out\nEnvironment=HOSTILE=unit\nTimeoutStartSec=120/' \
+	-e '/^Requires=/d' -e '/^WatchdogSec=/d' -e 's/^\[Service\]/&\nStandardOutput=file:\/run\/hostile.out\nEnvironment=HOSTILE=unit\nTimeoutStartSec=120/' \
 	/usr/lib/systemd/system/gpubroker.service >$units/gpubroker-hostile.service
 systemctl daemon-reload
 ok 'the hostile build has run in the sandbox of the unit' systemctl start gpubroker-hostile
