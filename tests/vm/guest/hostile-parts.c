@@ -194,13 +194,21 @@ static int make_in_etc(void)
 {
 	return open_("/etc/hostile", O_WRONLY | O_CREAT | O_EXCL);
 }
+/* Not one that another part has made, which the kernel would protect from us (fs.protected_regular). */
+static int make_own(const char *directory)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "%s/hostile-%s", directory, part_names[part]);
+	return open_(path, O_WRONLY | O_CREAT | O_TRUNC);
+}
 static int make_in_tmp(void)
 {
-	return open_("/tmp/hostile", O_WRONLY | O_CREAT | O_TRUNC);
+	return make_own("/tmp");
 }
 static int make_in_dev(void)
 {
-	return open_("/dev/shm/hostile-new", O_WRONLY | O_CREAT | O_TRUNC);
+	return make_own("/dev/shm");
 }
 static int make_record(void)
 {
