@@ -559,6 +559,9 @@ static void wait_for(pid_t child)
 
 /* ---- helpers ---- */
 
+/* What a helper that has started gives up besides, where this tree has that. */
+int confine_settled(void) __attribute__((weak));
+
 int __real_helper_start(struct helper *helper, const char *name, enum confine_part, uid_t, gid_t,
 			helper_main, const void *);
 int __wrap_helper_start(struct helper *helper, const char *name, enum confine_part, uid_t, gid_t,
@@ -588,6 +591,8 @@ static int run_attempt(int socket, const void *argument)
 	const struct attempt *attempt = argument;
 
 	(void)socket;
+	if (confine_settled && confine_settled())
+		return 203;
 	return attempt->make();
 }
 
