@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "brokerd/confine.h"
+#include "brokerd/landlock.h"
 #include "client/util.h"
 
 #include <cap-ng.h>
@@ -38,6 +39,11 @@
 #else
 #define __SNR_EPOLL_WAIT __NR_epoll_pwait
 #endif
+#ifdef __NR_poll
+#define __SNR_POLL __NR_poll
+#else
+#define __SNR_POLL __NR_ppoll
+#endif
 
 /* How far the arguments of a call are held to what the reason names. */
 enum held {
@@ -66,9 +72,9 @@ struct row {
 };
 
 static const struct row core_rows[] = {
-	{ SCMP_SYS(read), FREELY },  /* sysfs attributes, records, inotify, signals, reports */
-	{ SCMP_SYS(write), FREELY }, /* records, the log */
-	{ SCMP_SYS(close), FREELY },
+	{ SCMP_SYS(read), FREELY },	  /* sysfs attributes, records, inotify, signals, reports */
+	{ SCMP_SYS(write), FREELY },	  /* records, the log */
+	{ SCMP_SYS(close), FREELY },	  /* what was opened */
 	{ SCMP_SYS(sendmsg), FREELY },	  /* answers, with the lent descriptors; to systemd */
 	{ SCMP_SYS(recvmsg), FREELY },	  /* peers and helpers */
 	{ SCMP_SYS(accept4), CLOSED },	  /* peers */
@@ -96,7 +102,7 @@ static const struct row core_rows[] = {
 	{ SCMP_SYS(mremap), UNKNOWN },	     /* malloc, which copies where there is none */
 	{ SCMP_SYS(brk), FREELY },	     /* malloc */
 	{ SCMP_SYS(clock_gettime), FREELY }, /* where the vDSO has no clock */
-	{ SCMP_SYS(exit_group), FREELY },
+	{ SCMP_SYS(exit_group), FREELY },    /* its end */
 };
 
 /* Before SO_PEERPIDFD, Linux 6.5: who a peer is, held from when it connects. */
@@ -104,118 +110,91 @@ static const struct row core_old_kernel_rows[] = {
 	{ SCMP_SYS(pidfd_open), FREELY },
 };
 
-static const struct row watcher_rows[] = {
-	{ SCMP_SYS(read), FREELY },  /* sysfs */
-	{ SCMP_SYS(write), FREELY }, /* the log */
-	{ SCMP_SYS(close), FREELY },
-	{ SCMP_SYS(sendmsg), FREELY }, /* records to the core */
-	{ SCMP_SYS(recvmsg), FREELY }, /* uevents */
-	{ SCMP_SYS(poll), FREELY },
-	{ SCMP_SYS(ppoll), FREELY },
+/* Until it has looked at everything once: then confine_settled(). */
+static const struct row watcher_start_rows[] = {
+	{ SCMP_SYS(prctl), DEATHSIG },	      /* it must not outlive the core */
 	{ SCMP_SYS(socket), NETLINK_UEVENT }, /* uevents */
 	{ SCMP_SYS(bind), FREELY },	      /* uevents */
 	{ SCMP_SYS(setsockopt), FREELY },     /* uevents: the group and the buffer's size */
 	{ SCMP_SYS(getsockname), FREELY },    /* libnl: its port */
-	{ SCMP_SYS(fcntl), FREELY },	      /* libnl: non-blocking; libudev: fdopendir */
-	{ SCMP_SYS(openat), FREELY },	      /* sysfs, udev's database, the hardware database */
-	{ SCMP_SYS(openat2), FREELY },	      /* sysfs.c */
+	{ SCMP_SYS(fcntl), FREELY },	      /* libnl: non-blocking */
+	{ SCMP_SYS(openat), FREELY },	      /* /sys, the hardware database, modules.alias */
 	{ SCMP_SYS(uname), FREELY },	      /* whose modules.alias */
-	{ SCMP_SYS(sysinfo), FREELY },	      /* qsort in libudev, where there are many devices */
-	{ SCMP_SYS(readlinkat), FREELY },     /* libudev */
-	{ SCMP_SYS(readlink), FREELY },	      /* libudev */
-	{ SCMP_SYS(getdents64), FREELY },     /* libudev's enumerating */
-	{ SCMP_SYS(newfstatat), FREELY },     /* libudev */
-	{ SCMP_SYS(fstat), FREELY },	      /* libudev */
-	{ SCMP_SYS(fstatfs), FREELY },	      /* libudev: is this sysfs */
-	{ SCMP_SYS(statx), FREELY },	      /* libudev from 257 on */
-	{ SCMP_SYS(access), FREELY },	      /* libudev */
-	{ SCMP_SYS(faccessat), FREELY },      /* libudev */
-	{ SCMP_SYS(faccessat2), FREELY },     /* libudev */
+	{ SCMP_SYS(newfstatat), FREELY },     /* libudev: the hardware database; stdio */
+	{ SCMP_SYS(fstat), FREELY },	      /* the same, from glibc 2.39 on */
+	{ SCMP_SYS(rt_sigprocmask), FREELY }, /* libudev: the hardware database */
+	{ SCMP_SYS(futex), FREELY },	      /* libudev: the hardware database */
 	{ SCMP_SYS(lseek), FREELY },	      /* stdio */
-	{ SCMP_SYS(mmap), NO_EXEC },	      /* malloc, the hardware database */
-	{ SCMP_SYS(mremap), FREELY },
-	{ SCMP_SYS(mprotect), NO_EXEC },
-	{ SCMP_SYS(munmap), FREELY },
-	{ SCMP_SYS(madvise), FREELY }, /* malloc */
-	{ SCMP_SYS(brk), FREELY },
-	{ SCMP_SYS(futex), FREELY },
-	{ SCMP_SYS(getpid), FREELY }, /* libnl's port; libudev's fork check */
-	{ SCMP_SYS(gettid), FREELY }, /* libudev */
-	{ SCMP_SYS(getuid), FREELY }, /* libudev: secure_getenv's like */
-	{ SCMP_SYS(geteuid), FREELY },
-	{ SCMP_SYS(getrandom), FREELY }, /* libudev's hash tables */
-	{ SCMP_SYS(prctl), FREELY },	 /* libudev from 257 on */
-	{ SCMP_SYS(clock_gettime), FREELY },
-	{ SCMP_SYS(time), FREELY }, /* libnl's sequence numbers, where the vDSO has no clock */
-	{ SCMP_SYS(gettimeofday), FREELY },
-	{ SCMP_SYS(rt_sigprocmask), FREELY },
-	{ SCMP_SYS(rt_sigreturn), FREELY },
-	{ SCMP_SYS(restart_syscall), FREELY },
-	{ SCMP_SYS(exit_group), FREELY },
+	{ SCMP_SYS(getpid), FREELY },	      /* libnl's port */
+	{ SCMP_SYS(getrandom), FREELY },      /* libudev's hash tables */
+	{ SCMP_SYS(seccomp), FILTER },	      /* what is left of this */
 };
 
+static const struct row watcher_rows[] = {
+	{ SCMP_SYS(read), FREELY },	  /* sysfs */
+	{ SCMP_SYS(write), FREELY },	  /* the log */
+	{ SCMP_SYS(close), FREELY },	  /* what it has read */
+	{ SCMP_SYS(sendmsg), FREELY },	  /* records to the core */
+	{ SCMP_SYS(recvmsg), FREELY },	  /* uevents */
+	{ SCMP_SYS(POLL), FREELY },	  /* for either */
+	{ SCMP_SYS(openat2), FREELY },	  /* sysfs */
+	{ SCMP_SYS(readlinkat), FREELY }, /* a function's driver and group */
+	{ SCMP_SYS(getdents64), FREELY }, /* which functions there are */
+	{ SCMP_SYS(mmap), NO_EXEC },	  /* malloc, the hardware database */
+	{ SCMP_SYS(mremap), UNKNOWN },	  /* malloc, which copies where there is none */
+	{ SCMP_SYS(munmap), FREELY },	  /* malloc */
+	{ SCMP_SYS(brk), FREELY },	  /* malloc */
+	{ SCMP_SYS(exit_group), FREELY }, /* its end */
+};
+
+/* Until it has loaded the policy once: then confine_settled(). */
+static const struct row loader_start_rows[] = {
+	{ SCMP_SYS(mmap), FREELY },	 /* dlopen maps code: NSS modules */
+	{ SCMP_SYS(mprotect), FREELY },	 /* dlopen */
+	{ SCMP_SYS(futex), FREELY },	 /* dlopen wakes who waits for it */
+	{ SCMP_SYS(getrandom), FREELY }, /* NSS: systemd's hash tables */
+	{ SCMP_SYS(access), FREELY },	 /* NSS: is nscd there; dlopen */
+	{ SCMP_SYS(prctl), FREELY },	 /* it must not outlive the core; NSS: systemd, by libcap */
+	{ SCMP_SYS(seccomp), FILTER },	 /* what is left of this */
+};
+
+/*
+ * Name services ask their daemons (nscd, sssd, systemd) over Unix sockets, or map their caches; what
+ * a module calls beyond this ends the loader, and the daemon, at its start.
+ */
 static const struct row loader_rows[] = {
-	{ SCMP_SYS(read), FREELY },    /* policy files, NSS */
-	{ SCMP_SYS(pread64), FREELY }, /* dlopen of NSS modules */
-	{ SCMP_SYS(write), FREELY },   /* the log */
-	{ SCMP_SYS(close), FREELY },
-	{ SCMP_SYS(sendmsg), FREELY },	/* rules to the core; NSS */
-	{ SCMP_SYS(recvmsg), FREELY },	/* NSS */
-	{ SCMP_SYS(sendto), FREELY },	/* NSS: nscd, sssd, systemd */
-	{ SCMP_SYS(recvfrom), FREELY }, /* NSS */
-	{ SCMP_SYS(poll), FREELY },	/* NSS, and the end of the core */
-	{ SCMP_SYS(ppoll), FREELY },
-	{ SCMP_SYS(socket), UNIX_SOCKET }, /* NSS: nscd, sssd, systemd */
+	{ SCMP_SYS(read), FREELY },	   /* policy files, modules.alias, NSS */
+	{ SCMP_SYS(write), FREELY },	   /* the log */
+	{ SCMP_SYS(close), FREELY },	   /* what it has read */
+	{ SCMP_SYS(sendmsg), FREELY },	   /* rules to the core */
+	{ SCMP_SYS(recvmsg), FREELY },	   /* NSS */
+	{ SCMP_SYS(sendto), FREELY },	   /* NSS */
+	{ SCMP_SYS(recvfrom), FREELY },	   /* what the core asks; NSS */
+	{ SCMP_SYS(POLL), FREELY },	   /* NSS, and the end of the core */
+	{ SCMP_SYS(socket), UNIX_SOCKET }, /* NSS */
 	{ SCMP_SYS(connect), FREELY },	   /* NSS */
-	{ SCMP_SYS(getsockopt), FREELY },  /* NSS */
-	{ SCMP_SYS(setsockopt), FREELY },  /* NSS */
-	{ SCMP_SYS(getsockname), FREELY }, /* NSS */
-	{ SCMP_SYS(getpeername), FREELY }, /* NSS */
-	{ SCMP_SYS(fcntl), FREELY },	   /* NSS, fdopendir */
-	{ SCMP_SYS(ioctl), TERMINAL },	   /* stdio */
-	{ SCMP_SYS(openat), FREELY },	   /* policy files, NSS */
-	{ SCMP_SYS(readlinkat), FREELY },  /* NSS */
-	{ SCMP_SYS(readlink), FREELY },	   /* NSS */
+	{ SCMP_SYS(getsockopt), FREELY },  /* NSS: who is the daemon */
+	{ SCMP_SYS(fcntl), FREELY },	   /* NSS: do not wait for it */
+	{ SCMP_SYS(openat), FREELY },	   /* policy files, modules.alias, NSS */
+	{ SCMP_SYS(readlinkat), FREELY },  /* devices, for the udev rules */
 	{ SCMP_SYS(getdents64), FREELY },  /* policy directories */
-	{ SCMP_SYS(newfstatat), FREELY },  /* whose files are they */
-	{ SCMP_SYS(fstat), FREELY },
-	{ SCMP_SYS(fstatfs), FREELY },	  /* NSS */
-	{ SCMP_SYS(statx), FREELY },	  /* NSS */
-	{ SCMP_SYS(access), FREELY },	  /* NSS */
-	{ SCMP_SYS(faccessat), FREELY },  /* NSS */
-	{ SCMP_SYS(faccessat2), FREELY }, /* NSS */
-	{ SCMP_SYS(lseek), FREELY },	  /* stdio */
-	{ SCMP_SYS(mmap), FREELY },	  /* dlopen maps code: NSS modules */
-	{ SCMP_SYS(sysinfo), FREELY },	  /* qsort, of a large policy */
-	{ SCMP_SYS(mremap), FREELY },
-	{ SCMP_SYS(mprotect), FREELY }, /* dlopen */
-	{ SCMP_SYS(munmap), FREELY },
-	{ SCMP_SYS(madvise), FREELY },
-	{ SCMP_SYS(brk), FREELY },
-	{ SCMP_SYS(futex), FREELY },
-	{ SCMP_SYS(getpid), FREELY },	 /* NSS */
-	{ SCMP_SYS(gettid), FREELY },	 /* NSS */
-	{ SCMP_SYS(getuid), FREELY },	 /* NSS */
-	{ SCMP_SYS(geteuid), FREELY },	 /* NSS */
-	{ SCMP_SYS(getgid), FREELY },	 /* NSS */
-	{ SCMP_SYS(getegid), FREELY },	 /* NSS */
-	{ SCMP_SYS(getrandom), FREELY }, /* NSS */
-	{ SCMP_SYS(prctl), FREELY },	 /* NSS: systemd */
-	{ SCMP_SYS(uname), FREELY },	 /* NSS: systemd */
-	{ SCMP_SYS(clock_gettime), FREELY },
-	{ SCMP_SYS(gettimeofday), FREELY },
-	{ SCMP_SYS(time), FREELY },
-	{ SCMP_SYS(rt_sigprocmask), FREELY },
-	{ SCMP_SYS(rt_sigaction), FREELY }, /* NSS */
-	{ SCMP_SYS(rt_sigreturn), FREELY },
-	{ SCMP_SYS(restart_syscall), FREELY },
-	{ SCMP_SYS(exit_group), FREELY },
+	{ SCMP_SYS(newfstatat), FREELY },  /* whose files are they; NSS */
+	{ SCMP_SYS(fstat), FREELY },	   /* the same of what is open, from glibc 2.39 on; stdio */
+	{ SCMP_SYS(lseek), FREELY },	   /* stdio */
+	{ SCMP_SYS(mmap), NO_EXEC },	   /* malloc, NSS's caches */
+	{ SCMP_SYS(mremap), UNKNOWN },	   /* malloc, which copies where there is none */
+	{ SCMP_SYS(munmap), FREELY },	   /* malloc, stdio */
+	{ SCMP_SYS(brk), FREELY },	   /* malloc */
+	{ SCMP_SYS(rt_sigprocmask), FREELY }, /* NSS */
+	{ SCMP_SYS(getpid), FREELY },	      /* NSS */
+	{ SCMP_SYS(geteuid), FREELY },	      /* NSS */
+	{ SCMP_SYS(exit_group), FREELY },     /* its end */
 };
 
 static const struct row worker_rows[] = {
-	{ SCMP_SYS(write), FREELY }, /* the files it was handed, its reports */
-	{ SCMP_SYS(read), FREELY },  /* likewise: attributes that take the device's lock */
-	{ SCMP_SYS(exit_group), FREELY },
+	{ SCMP_SYS(write), FREELY },	  /* the files it was handed, its reports */
+	{ SCMP_SYS(read), FREELY },	  /* likewise: attributes that take the device's lock */
+	{ SCMP_SYS(exit_group), FREELY }, /* its end */
 };
 
 /* Allows a call where one or two of its arguments are as given. */
@@ -337,6 +316,27 @@ static bool kernel_is_old(void)
 	return error;
 }
 
+struct table {
+	const struct row *rows;
+	size_t n;
+};
+
+#define TABLE(rows)                                                                                \
+	{                                                                                          \
+		rows, ARRAY_SIZE(rows)                                                             \
+	}
+
+/* What a part may do from when on it has settled, and what until then only. */
+static const struct table tables[] = {
+	[CONFINE_CORE] = TABLE(core_rows),
+	[CONFINE_WATCHER] = TABLE(watcher_rows),
+	[CONFINE_LOADER] = TABLE(loader_rows),
+};
+static const struct table start_tables[] = {
+	[CONFINE_WATCHER] = TABLE(watcher_start_rows),
+	[CONFINE_LOADER] = TABLE(loader_start_rows),
+};
+
 static int load(enum confine_part part)
 {
 	scmp_filter_ctx context;
@@ -345,10 +345,9 @@ static int load(enum confine_part part)
 	if (part == CONFINE_CORE)
 		r = build(core_rows, ARRAY_SIZE(core_rows), core_old_kernel_rows,
 			  kernel_is_old() ? ARRAY_SIZE(core_old_kernel_rows) : 0, &context);
-	else if (part == CONFINE_WATCHER)
-		r = build(watcher_rows, ARRAY_SIZE(watcher_rows), NULL, 0, &context);
 	else
-		r = build(loader_rows, ARRAY_SIZE(loader_rows), NULL, 0, &context);
+		r = build(tables[part].rows, tables[part].n, start_tables[part].rows,
+			  start_tables[part].n, &context);
 	if (r)
 		return r;
 	r = seccomp_load(context); /* sets no_new_privs first */
@@ -356,67 +355,18 @@ static int load(enum confine_part part)
 	return r;
 }
 
-int confine_helper(enum confine_part part, uid_t uid, gid_t gid)
-{
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-		return -errno;
-	capng_clear(CAPNG_SELECT_BOTH);
-	/*
-	 * Drops supplementary groups, sets all six ids, empties the bounding set, then the
-	 * capabilities.
-	 */
-	if (capng_change_id((int)uid, (int)gid,
-			    CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT))
-		return -EPERM;
-	/* The helpers share an account: one must not be able to look into the other. */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
-		return -errno;
-	return load(part);
-}
-
-int confine_core(bool keep_sys_resource)
-{
-	bool have;
-
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-		return -errno;
-	if (capng_get_caps_process())
-		return -EINVAL;
-	have = capng_have_capability(CAPNG_PERMITTED, CAP_SYS_RESOURCE);
-	capng_clear(CAPNG_SELECT_BOTH);
-	/*
-	 * CAP_SYS_RESOURCE: prlimit() on the claimer, above its hard limit; kept only while a rule
-	 * grants memlock.
-	 */
-	if (have && keep_sys_resource &&
-	    capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SYS_RESOURCE))
-		return -EINVAL;
-	if (capng_apply(CAPNG_SELECT_BOTH))
-		return -EPERM;
-	return load(CONFINE_CORE);
-}
-
-/* As a call of its own, since libcap-ng asks for what there is, by calls that have no row. */
-int confine_drop_sys_resource(void)
-{
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { 0 };
-
-	return syscall(SYS_capset, &header, none) ? -errno : 0;
-}
-
 struct confine_filter {
 	struct sock_fprog program;
 	struct sock_filter instructions[BPF_MAXINSNS];
 };
 
-int confine_filter_new(struct confine_filter **ret_filter)
+static int compile(const struct row *rows, size_t n_rows, struct confine_filter **ret_filter)
 {
 	struct confine_filter *filter;
 	scmp_filter_ctx context;
 	cleanup_fd int memory = -1;
 	ssize_t n = -1;
-	int r = build(worker_rows, ARRAY_SIZE(worker_rows), NULL, 0, &context);
+	int r = build(rows, n_rows, NULL, 0, &context);
 
 	if (r)
 		return r;
@@ -433,6 +383,78 @@ int confine_filter_new(struct confine_filter **ret_filter)
 	filter->program.filter = filter->instructions;
 	*ret_filter = filter;
 	return 0;
+}
+
+/* A helper's, made while it may still do what that takes. */
+static struct confine_filter *settled;
+
+int confine_helper(enum confine_part part, uid_t uid, gid_t gid)
+{
+	int r;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return -errno;
+	capng_clear(CAPNG_SELECT_BOTH);
+	/*
+	 * Drops supplementary groups, sets all six ids, empties the bounding set, then the
+	 * capabilities.
+	 */
+	if (capng_change_id((int)uid, (int)gid,
+			    CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT))
+		return -EPERM;
+	/* The helpers share an account: one must not be able to look into the other. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+		return -errno;
+	r = landlock_helper();
+	if (!r)
+		r = compile(tables[part].rows, tables[part].n, &settled);
+	return r ? r : load(part);
+}
+
+int confine_settled(void)
+{
+	int r = settled ? confine_worker(settled) : -EINVAL;
+
+	settled = confine_filter_free(settled);
+	return r;
+}
+
+int confine_core(bool keep_sys_resource, int state_dir)
+{
+	bool have;
+	int r;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return -errno;
+	if (capng_get_caps_process())
+		return -EINVAL;
+	have = capng_have_capability(CAPNG_PERMITTED, CAP_SYS_RESOURCE);
+	capng_clear(CAPNG_SELECT_BOTH);
+	/*
+	 * CAP_SYS_RESOURCE: prlimit() on the claimer, above its hard limit; kept only while a rule
+	 * grants memlock.
+	 */
+	if (have && keep_sys_resource &&
+	    capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SYS_RESOURCE))
+		return -EINVAL;
+	if (capng_apply(CAPNG_SELECT_BOTH))
+		return -EPERM;
+	r = landlock_core(state_dir);
+	return r ? r : load(CONFINE_CORE);
+}
+
+/* As a call of its own, since libcap-ng asks for what there is, by calls that have no row. */
+int confine_drop_sys_resource(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+	return syscall(SYS_capset, &header, none) ? -errno : 0;
+}
+
+int confine_filter_new(struct confine_filter **ret_filter)
+{
+	return compile(worker_rows, ARRAY_SIZE(worker_rows), ret_filter);
 }
 
 struct confine_filter *confine_filter_free(struct confine_filter *filter)

@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "brokerd/audit.h"
+#include "brokerd/landlock.h"
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
 #include "brokerd/notify.h"
@@ -447,6 +448,7 @@ static int prepare(struct daemon *daemon, const struct daemon_options *options)
 
 static int start(struct daemon *daemon, const struct daemon_options *options)
 {
+	const int landlock = landlock_version();
 	int r = prepare(daemon, options);
 
 	if (r)
@@ -458,11 +460,15 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
 	if (r)
 		return r;
 	/* Kept until the policy says whether it is needed: see policy_arrived(). */
-	r = confine_core(true);
+	r = confine_core(true, daemon->state_dir);
 	if (r) {
 		log_error("cannot be confined: %s", strerror(-r));
 		return r;
 	}
+	if (landlock)
+		log_info("confined: seccomp, Landlock version %d", landlock);
+	else
+		log_notice("confined: seccomp; this kernel has no Landlock, or it is not enabled");
 	return recover_leases(daemon);
 }
 

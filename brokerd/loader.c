@@ -13,7 +13,9 @@
 #include "client/util.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <poll.h>
+#include <pwd.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -56,21 +58,22 @@ static int load(const struct loader_options *options, struct policy *ret_policy)
 	return policyfiles_load(&request, ret_policy);
 }
 
-static bool file_is(const char *path, const char *text)
+/* Is the file's text another one? What is not there is as `missing` says. */
+static bool differs(const char *path, const char *text, bool missing)
 {
 	cleanup_file FILE *file = fopen(path, "re");
 	size_t n = strlen(text), got;
 	char block[4096];
 
 	if (!file)
-		return !n && errno == ENOENT;
+		return errno == ENOENT ? missing : true;
 	while ((got = fread(block, 1, sizeof(block), file))) {
 		if (got > n || memcmp(block, text, got) != 0)
-			return false;
+			return true;
 		text += got;
 		n -= got;
 	}
-	return !n && !ferror(file);
+	return n || ferror(file);
 }
 
 /* What udev does at boot was made from a policy: from this one? */
@@ -84,9 +87,9 @@ static void compare_installed(const struct policy *policy)
 			    strerror(-r));
 		return;
 	}
-	if (!file_is(UDEVRULES_FILE, text))
+	if (differs(UDEVRULES_FILE, text, *text))
 		log_warning(UDEVRULES_FILE " is stale; 'gpubroker policy install' renews it");
-	if (!access(UDEVRULES_INITRAMFS_FILE, F_OK) && !file_is(UDEVRULES_INITRAMFS_FILE, text))
+	if (differs(UDEVRULES_INITRAMFS_FILE, text, false))
 		log_warning(
 			"the initramfs of this boot prepared by a stale copy of the udev rules; "
 			"'update-initramfs -u' or 'dracut -f' renews it");
@@ -152,8 +155,14 @@ int loader_run(int socket, const void *options)
 {
 	struct pollfd p = { .fd = socket, .events = POLLIN };
 	uint32_t asked;
-	int r = serve(socket, options);
+	int r;
 
+	/* Nobody: the name service's modules are all loaded for that, and none can be later. */
+	getpwnam("_gpubroker-nobody");
+	getgrnam("_gpubroker-nobody");
+	r = serve(socket, options);
+	if (!r && confine_settled())
+		r = 71;
 	while (!r) {
 		ssize_t n;
 

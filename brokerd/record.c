@@ -299,20 +299,30 @@ int record_remove(int state_dir, uint64_t id)
 	return unlinkat(state_dir, name, 0) && errno != ENOENT ? -errno : 0;
 }
 
-int record_set_aside(int state_dir, const char *name)
+/*
+ * Renames to NUMBER.WORD, or NUMBER.WORD.1 and so on: the text of another one is never lost, for a
+ * number may come again once nothing of its lease is left. Nobody else writes here, so a name that
+ * is free stays free.
+ */
+static int rename_to(int state_dir, const char *name, int number_len, const char *word)
 {
-	char damaged[64];
+	char to[64];
 	int r = 0;
 
 	for (unsigned i = 0; i < 1000; i++) {
-		if (snprintf(damaged, sizeof(damaged), i ? "%s.damaged.%u" : "%s.damaged", name,
-			     i) >= (int)sizeof(damaged))
+		if (snprintf(to, sizeof(to), i ? "%.*s.%s.%u" : "%.*s.%s", number_len, name, word,
+			     i) >= (int)sizeof(to))
 			return -ENAMETOOLONG;
-		r = move(state_dir, name, damaged, RENAME_NOREPLACE);
+		r = move(state_dir, name, to, RENAME_NOREPLACE);
 		if (r != -EEXIST)
 			break;
 	}
 	return r;
+}
+
+int record_set_aside(int state_dir, const char *name)
+{
+	return rename_to(state_dir, name, (int)strlen(name), "damaged");
 }
 
 static ssize_t read_all(int state_dir, const char *name, char *out, size_t size)
@@ -338,13 +348,15 @@ static ssize_t read_all(int state_dir, const char *name, char *out, size_t size)
 
 int record_settle(int state_dir, const char *damaged)
 {
-	char settled[64];
 	const char *suffix = strstr(damaged, ".damaged");
+	char settled[64];
+	int r;
 
 	if (!suffix || snprintf(settled, sizeof(settled), "%.*s.settled%s", (int)(suffix - damaged),
 				damaged, suffix + strlen(".damaged")) >= (int)sizeof(settled))
 		return -EINVAL;
-	return move(state_dir, damaged, settled, 0);
+	r = move(state_dir, damaged, settled, RENAME_NOREPLACE);
+	return r == -EEXIST ? rename_to(state_dir, damaged, (int)(suffix - damaged), "settled") : r;
 }
 
 int record_each(int state_dir, bool damaged,

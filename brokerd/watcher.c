@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The watcher: looks at PCI functions through libudev, hears the kernel's uevents through libnl,
- * and tells the core in fixed records. Runs as the helpers' account, may read and nothing else. It
+ * The watcher: looks at PCI functions in sysfs, has their names from libudev's hardware database,
+ * hears the kernel's uevents through libnl, and tells the core in fixed records. Runs as the helpers' account, may read and nothing else. It
  * must never trust an event to be true or complete: an event only says where to look, and a lost
  * one makes it look everywhere. Nor may it look while events wait that may say the same: what is read
  * is what is true now, so a thousand events for a function are worth one look.
@@ -11,7 +11,9 @@
 #include "brokerd/devices.h"
 #include "brokerd/helper.h"
 #include "brokerd/log.h"
+#include "brokerd/uevent.h"
 #include "client/aliases.h"
+#include "client/directory.h"
 #include "client/sysfs.h"
 #include "client/util.h"
 
@@ -29,7 +31,6 @@
 #define EVENT_BURST                                                                                \
 	4096	       /* read in a row, so that an endless stream does not keep us from looking */
 #define KINDS_MAX 1024 /* remembered; what is of none of them is looked up each time */
-#define MARKS_MAX 256  /* functions to look at; more, and all are looked at */
 
 /* What the databases say of functions of one kind, which is the same for as long as we run. */
 struct kind {
@@ -49,10 +50,7 @@ struct watcher {
 	struct nl_sock *netlink;
 	struct kind *kinds;
 	size_t n_kinds;
-	/* what the events since the last look were about */
-	struct pci_address marks[MARKS_MAX];
-	size_t n_marks;
-	bool everything;
+	struct uevent_marks marks; /* since the last look */
 };
 
 static void copy_text(char *out, size_t size, const char *text)
@@ -158,66 +156,21 @@ static int look(struct watcher *watcher, const struct pci_address *address)
 
 static int scan(struct watcher *watcher)
 {
-	struct udev_enumerate *enumerate = udev_enumerate_new(watcher->udev);
-	struct udev_list_entry *entry;
+	cleanup_fd int fd = sysfs_open(watcher->sys, O_RDONLY | O_DIRECTORY, "bus/pci/devices");
+	struct directory dir = DIRECTORY(fd);
+	struct pci_address address;
+	const char *name;
 	int r;
 
-	if (!enumerate)
-		return -ENOMEM;
-	r = udev_enumerate_add_match_subsystem(enumerate, "pci");
-	if (r >= 0)
-		r = udev_enumerate_scan_devices(enumerate);
-	if (r >= 0)
-		r = tell(watcher, WATCHER_SCAN);
-	if (r >= 0) {
-		udev_list_entry_foreach(entry, udev_enumerate_get_list_entry(enumerate)) {
-			const char *path = udev_list_entry_get_name(entry),
-				   *name = strrchr(path, '/');
-			struct pci_address address;
-
-			r = name && !pci_address_parse(name + 1, &address) ? look(watcher, &address)
-									   : 0;
-			if (r)
-				break;
-		}
-	}
-	udev_enumerate_unref(enumerate);
-	return r < 0 ? r : tell(watcher, WATCHER_SCANNED);
-}
-
-static void mark(struct watcher *watcher, const struct pci_address *address)
-{
-	for (size_t i = 0; i < watcher->n_marks; i++)
-		if (!pci_address_compare(&watcher->marks[i], address))
-			return;
-	if (watcher->n_marks < MARKS_MAX)
-		watcher->marks[watcher->n_marks++] = *address;
-	else
-		watcher->everything = true;
-}
-
-/*
- * "ACTION@DEVPATH", then KEY=VALUE strings, each with its NUL. Only PCI functions matter here, and
- * of those only which: what is true of it is read from sysfs. A message that does not end in NUL is
- * cut there.
- */
-static void take_uevent(struct watcher *watcher, char *text, size_t size)
-{
-	struct pci_address address;
-	const char *slot = NULL;
-	bool pci = false;
-
-	if (!size)
-		return;
-	text[size - 1] = '\0';
-	for (char *p = text; p < text + size; p += strlen(p) + 1) {
-		if (!strcmp(p, "SUBSYSTEM=pci"))
-			pci = true;
-		else if (!strncmp(p, "PCI_SLOT_NAME=", 14))
-			slot = p + 14;
-	}
-	if (pci && slot && !pci_address_parse(slot, &address))
-		mark(watcher, &address);
+	if (fd < 0 && fd != -ENOENT)
+		return fd;
+	r = tell(watcher, WATCHER_SCAN);
+	while (!r && fd >= 0 && (name = directory_next(&dir)))
+		if (!pci_address_parse(name, &address))
+			r = look(watcher, &address);
+	if (!r)
+		r = dir.error;
+	return r ? r : tell(watcher, WATCHER_SCANNED);
 }
 
 /* Reads what events there are. What goes wrong with one is answered by looking at everything. */
@@ -231,16 +184,16 @@ static void drain(struct watcher *watcher)
 		if (n == -NLE_AGAIN || !n)
 			return;
 		if (n < 0) {
-			if (!watcher->everything)
+			if (!watcher->marks.everything)
 				log_notice(
 					"watcher: uevents were lost (%s), looking at every function again",
 					n == -NLE_NOMEM ? "more than the socket holds"
 							: nl_geterror(n));
-			watcher->everything = true;
+			watcher->marks.everything = true;
 			continue;
 		}
 		if (!from.nl_pid) /* the kernel; root could forge others */
-			take_uevent(watcher, (char *)message, (size_t)n);
+			uevent_take(&watcher->marks, (const char *)message, (size_t)n);
 		free(message);
 	}
 }
@@ -250,13 +203,13 @@ static int look_at_marked(struct watcher *watcher)
 {
 	int r = 0;
 
-	if (watcher->everything)
+	if (watcher->marks.everything)
 		r = scan(watcher);
 	else
-		for (size_t i = 0; !r && i < watcher->n_marks; i++)
-			r = look(watcher, &watcher->marks[i]);
-	watcher->n_marks = 0;
-	watcher->everything = false;
+		for (size_t i = 0; !r && i < watcher->marks.n; i++)
+			r = look(watcher, &watcher->marks.list[i]);
+	watcher->marks.n = 0;
+	watcher->marks.everything = false;
 	return r;
 }
 
@@ -328,6 +281,8 @@ int watcher_run(int socket, const void *unused)
 	r = listen_to_kernel(&watcher);
 	if (!r)
 		r = scan(&watcher);
+	if (!r)
+		r = confine_settled();
 	if (!r)
 		r = loop(&watcher);
 	if (r && r != -EPIPE && r != -ECONNRESET)

@@ -56,7 +56,7 @@ command_files() {
 
 written_out() {
 	includes $(sources brokerd client policy tests) |
-		only ': <' ': "config\.h"' ': "(brokerd|client|policy|tests)/[a-z0-9-]+\.h"'
+		only ': <' ': "config\.h"' ': "(brokerd|client|policy|tests|tests/fuzz)/[a-z0-9-]+\.h"'
 }
 
 there() {

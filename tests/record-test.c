@@ -684,6 +684,10 @@ static void test_damaged(int dir)
 	       "a damaged record is settled under its name");
 	tap_ok(!record_settle(dir, "41.damaged.1") && holds(dir, "41.settled.1", "what is left\n"),
 	       "a second one under its own");
+	scratch_write("40.damaged", "of another lease\n");
+	tap_ok(!record_settle(dir, "40.damaged") && holds(dir, "40.settled", "what is left\n") &&
+		       holds(dir, "40.settled.1", "of another lease\n"),
+	       "and where the number was settled before, both are kept");
 	tap_ok(record_settle(dir, "43") == -EINVAL && record_settle(dir, "44.settled") == -EINVAL &&
 		       holds(dir, "43", "something else\n"),
 	       "what is not damaged cannot be settled");

@@ -60,7 +60,11 @@ static inline void scratch_remove(void)
 /* Makes the directory. Its path, of at most 40 characters, so that a socket's fits. */
 static inline const char *scratch_make(void)
 {
-	strcpy(scratch_path, "/tmp/gpubroker-test.XXXXXX");
+	const char *tmp = getenv("TMPDIR");
+
+	if (!tmp || strlen(tmp) > 18)
+		tmp = "/tmp";
+	snprintf(scratch_path, sizeof(scratch_path), "%s/gpubroker-test.XXXXXX", tmp);
 	need(mkdtemp(scratch_path));
 	scratch_owner = getpid();
 	need(!atexit(scratch_remove));

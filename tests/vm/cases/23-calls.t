@@ -7,17 +7,28 @@ trace=/sys/kernel/tracing/events/raw_syscalls/sys_enter
 main_pid() { systemctl show -P MainPID gpubroker; }
 serving() { journalctl -q --no-pager -o cat -u gpubroker --since "$since" | grep -q serving; }
 again() { gpubroker list; }
-# calls NAME: what processes of that name have called, sorted.
+loaded_again() {
+	[ "$(journalctl -q --no-pager -o cat -u gpubroker --since "$since" | grep -c 'loaded anew')" = 2 ]
+}
+# calls NAME FILE: what processes of that name have called, sorted.
 calls() {
-	sed -nE "s/^\{ common_pid: $1 +\[ *[0-9]+\], id: sys_([a-z0-9_]+) .*/\1/p" /tmp/hist |
-		sort -u
+	sed -nE "s/^\{ common_pid: $1 +\[ *[0-9]+\], id: sys_([a-z0-9_]+) .*/\1/p" "$2" | sort -u
+}
+hist=hist:keys=common_pid.execname,id.syscall:size=32768
+count_from_here() { echo "$hist" >$trace/trigger; }
+# counted FILE: up to here, without a gap.
+counted() {
+	cat $trace/hist >"$1"
+	echo "!$hist" >$trace/trigger
+	is "$(sed -n 's/^ *Dropped: *//p' "$1")" 0 'every call was counted'
 }
 # rows PART: what its filter allows.
 rows() { awk -v part="$1" '$1 == part { print $2 }' /tests/rows | sort -u; }
-# used PART NAME
+# used PART NAME FILE: what processes of that name called is in FILE.
 used() {
 	local rows calls
-	rows=$(rows "$1") calls=$(calls "$2")
+	rows=$(rows "$1") calls=$(calls "$2" "$3")
+	diag "$2 calls: $(xargs <<<"$calls")"
 	diag "$1: $(wc -l <<<"$rows") rows: $(xargs <<<"$rows")"
 	is "$(comm -23 <(echo "$rows") <(echo "$calls") | xargs)" '' "$1: each row of its filter is used"
 }
@@ -25,16 +36,45 @@ used() {
 [ -d $trace ] || mount -t tracefs none /sys/kernel/tracing
 [ -e $trace/trigger ] || skip_all 'the kernel cannot count system calls (raw_syscalls, hist)'
 
+# A name service that asks a daemon of its own, as many do.
+cp /tests/libnss_remote.so.2 /usr/lib/x86_64-linux-gnu/
+cp /etc/nsswitch.conf /tmp/nsswitch.saved
+sed -i 's/^passwd:.*/& remote/' /etc/nsswitch.conf
+python3 -c '
+import os, socket, struct
+s = socket.socket(socket.AF_UNIX)
+s.bind("/run/remote.socket")
+os.chmod("/run/remote.socket", 0o666)
+s.listen()
+while True:
+    c = s.accept()[0]
+    c.recv(100)
+    c.send(struct.pack("=I", 4242))
+    c.close()' &
+service=$!
+ok 'a name service is there' wait_for 20 test -S /run/remote.socket
+
 # The capability is there, so that dropping it can be seen.
 policy=/etc/gpubroker/policy.d/20-memlock.policy
 echo "allow user alice claim address $gpu2 memlock 1G" >$policy
+echo 'allow user remote claim any' >>$policy
 since=$(date '+%F %T')
+count_from_here
 systemctl restart gpubroker
 ok 'the broker serves' wait_for 20 serving
+counted /tmp/hist.start
+unlike "$(journalctl -q --no-pager -o cat -u gpubroker --since "$since")" 'no user "remote"' \
+	'... and has asked the name service'
 core=$(main_pid)
-# From here on only what is called under the filters.
-echo 'hist:keys=common_pid.execname,id.syscall:size=32768' >$trace/trigger
+# From here on only what is called when all has started.
+count_from_here
 
+# Where the vDSO has no clock, the clock is a system call.
+clock=/sys/devices/system/clocksource/clocksource0
+clock_before=$(<$clock/current_clocksource)
+for source in acpi_pm hpet; do
+	! grep -qw $source $clock/available_clocksource || echo $source >$clock/current_clocksource
+done
 run_as alice gpubroker list >/dev/null
 capture run_as alice gpubroker run --gpu "$gpu2" -- true
 is "$status" 0 'a claim, with locked memory'
@@ -49,21 +89,35 @@ kill $holder
 wait $holder
 wait_for 20 has_driver $gpu2 bochs-drm
 udevadm trigger --settle --subsystem-match=pci
+echo 1 >/sys/bus/pci/devices/$gpu2/remove
+sleep 1
+echo 1 >/sys/bus/pci/rescan
+ok 'a function that went comes back' wait_for 20 has_driver $gpu2 bochs-drm
+# So many rules that malloc takes pages of their own for them.
 rm $policy
+for ((i = 0; i < 4000; i++)); do echo "allow user alice claim address 0000:77:00.0"; done >${policy%memlock.policy}many.policy
 systemctl reload gpubroker
 no_capability() { [ "$(sed -n 's/^CapPrm:\t//p' "/proc/$core/status")" = 0000000000000000 ]; }
 ok 'the capability is dropped' wait_for 20 no_capability
 is "$(main_pid)" "$core" 'all of it by one core'
+echo 'allow user remote claim any' >${policy%memlock.policy}many.policy
+systemctl reload gpubroker
+ok 'the policy is as before' wait_for 30 loaded_again
+echo "$clock_before" >$clock/current_clocksource
+rm ${policy%memlock.policy}many.policy
 systemctl stop gpubroker.socket gpubroker
-cat $trace/hist >/tmp/hist
-echo '!hist:keys=common_pid.execname,id.syscall:size=32768' >$trace/trigger
-is "$(sed -n 's/^ *Dropped: *//p' /tmp/hist)" 0 'every call was counted'
+counted /tmp/hist
+mv /tmp/nsswitch.saved /etc/nsswitch.conf
+kill $service
+rm -f /usr/lib/x86_64-linux-gnu/libnss_remote.so.2 /run/remote.socket
 systemctl start gpubroker.socket gpubroker
 
-used core gpubrokerd
-used worker gpubrokerd
-used watcher gpubroker-watch
-used loader gpubroker-load
+used core gpubrokerd /tmp/hist
+used worker gpubrokerd /tmp/hist
+used watcher gpubroker-watch /tmp/hist
+used loader gpubroker-load /tmp/hist
+used watcher_start gpubroker-watch /tmp/hist.start
+used loader_start gpubroker-load /tmp/hist.start
 is "$(journalctl -q --no-pager -k -b -g 'type=1326' -o cat)" '' 'no filter has killed anything since the boot'
-rm -f /tmp/hist
+rm -f /tmp/hist /tmp/hist.start
 done_testing

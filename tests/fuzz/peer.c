@@ -1,0 +1,927 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The wire as the core reads it: up to four connections of several users, who send, read, hang up and let go of what
+ * they were lent, in any order, and workers that come back, fail, or come late. The daemon is tests/broker.h's, with all
+ * of the core's own code; what the kernel would do is made here, and a lease's end is a real last reference.
+ *
+ * Whatever they send: every answer has its type's size, descriptors come with a grant alone and only of what the policy
+ * gives that user, and when all have gone and every worker has come back, the host has everything, no record is left,
+ * and no descriptor.
+ *
+ * About: brokerd/peer.c brokerd/claim.c brokerd/select.c brokerd/queue.c brokerd/release.c
+ * brokerd/lending.c brokerd/restore.c brokerd/lease.c brokerd/events.c brokerd/group.c
+ * brokerd/usercount.c client/passfd.c
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+
+#include "brokerd/claim.h"
+#include "brokerd/group.h"
+#include "brokerd/lending.h"
+#include "brokerd/log.h"
+#include "brokerd/worker.h"
+#include "tests/broker.h"
+#include "tests/fuzz/descriptors.h"
+#include "tests/fuzz/fuzz.h"
+#include "tests/policy-parse.h"
+
+const char fuzz_name[] = "peer";
+
+enum op {
+	OP_DIAL,
+	OP_SEND,
+	OP_READ,
+	OP_HANG_UP,
+	OP_LET_GO,
+	OP_WORKER,
+	OP_LATE,
+	OP_CLOCK,
+	OP_FAIL,
+	OP_UNPLUG,
+	N_OPS
+};
+
+#define CLIENTS 4
+#define OPS_MAX 64
+#define HELD_MAX 24
+#define TASKS_MAX 32
+#define GROUPS 8 /* 101 ... 107, of one function each, of the bus of that number; the last of two */
+#define FIRST_GROUP 100
+#define GROUP_DENIED 3
+#define GROUP_ALICES 4
+#define ALICE 1000
+
+static const char text_of_policy[] = "device card vendor 1234\n"
+				     "allow any claim address 01:00.0\n"
+				     "allow any claim address 02:00.0 limit 1 memlock 64M\n"
+				     "allow any claim address 03:00.0\n"
+				     "deny any claim address 03:00.0\n"
+				     "allow user 1000 claim address 04:00.0 for 1h\n"
+				     "allow any claim address 05:00.0\n"
+				     "allow any claim address 06:00.0 require-reset\n";
+
+static struct client {
+	int fd;
+	uint32_t uid;
+	int held[HELD_MAX];
+	size_t n_held;
+} clients[CLIENTS];
+
+static int ends_of[GROUPS];   /* readable: nobody has the group open any more; -1: nobody had */
+static int watched[GROUPS];   /* closes that inotify would tell of */
+static bool gone[GROUPS];     /* its last function is unplugged */
+static bool moved[GROUPS][2]; /* a function is on another driver than at the start */
+static int fail_next;	      /* an errno for the next thing that the kernel is asked, or 0 */
+static struct parsed policy;
+
+/* ---- what the kernel does ---- */
+
+void __wrap_log_line(enum log_level level, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+void __wrap_log_line(enum log_level level, const char *format, ...)
+{
+	char text[1024];
+	va_list args;
+
+	(void)level;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+}
+
+static int failure(void)
+{
+	int error = fail_next;
+
+	fail_next = 0;
+	return -error;
+}
+
+static bool is_held(size_t i)
+{
+	struct pollfd p = { .fd = ends_of[i] };
+
+	if (ends_of[i] < 0)
+		return false;
+	if (poll(&p, 1, 0) == 1 && p.revents & POLLHUP) {
+		ends_of[i] = fd_close(ends_of[i]);
+		watched[i]++;
+		return false;
+	}
+	return true;
+}
+
+/* A pipe's end is what is lent: the other end tells when the last reference to it is gone. */
+int __wrap_kernel_group_open(const struct kernel *kernel, uint32_t group);
+int __wrap_kernel_group_open(const struct kernel *kernel, uint32_t group)
+{
+	size_t i = group - FIRST_GROUP;
+	int pipes[2], r = failure();
+
+	(void)kernel;
+	must(i < GROUPS);
+	if (r)
+		return r;
+	if (is_held(i))
+		return -EBUSY;
+	must(!pipe2(pipes, O_CLOEXEC));
+	ends_of[i] = pipes[0];
+	return pipes[1];
+}
+
+int __wrap_kernel_open_vfio(const struct kernel *kernel);
+int __wrap_kernel_open_vfio(const struct kernel *kernel)
+{
+	int r = failure();
+
+	return r ? r : fcntl(kernel->sys, F_DUPFD_CLOEXEC, 3);
+}
+
+int __wrap_kernel_group_viable(int group_fd);
+int __wrap_kernel_group_viable(int group_fd)
+{
+	must(fcntl(group_fd, F_GETFD) == FD_CLOEXEC);
+	return failure();
+}
+
+int __wrap_kernel_group_watch(const struct kernel *kernel, uint32_t group);
+int __wrap_kernel_group_watch(const struct kernel *kernel, uint32_t group)
+{
+	int r = failure();
+
+	(void)kernel;
+	return r ? r : (int)group;
+}
+
+void __wrap_kernel_group_unwatch(const struct kernel *kernel, int watch);
+void __wrap_kernel_group_unwatch(const struct kernel *kernel, int watch)
+{
+	(void)kernel;
+	(void)watch;
+}
+
+int __wrap_kernel_watch_read(const struct kernel *kernel);
+int __wrap_kernel_watch_read(const struct kernel *kernel)
+{
+	(void)kernel;
+	for (size_t i = 0; i < GROUPS; i++)
+		if (watched[i]) {
+			watched[i] = 0;
+			return FIRST_GROUP + (int)i;
+		}
+	return -EAGAIN;
+}
+
+int __wrap_kernel_memlock_raise(int pidfd, int pid, uint64_t bytes);
+int __wrap_kernel_memlock_raise(int pidfd, int pid, uint64_t bytes)
+{
+	(void)pidfd;
+	must(pid > 0 && bytes <= 64 << 20);
+	return failure();
+}
+
+/* ---- workers, which come back when the input says so ---- */
+
+static struct task {
+	struct work *work;
+	struct work_ops ops;
+	void *userdata;
+	bool started, late;
+	int group; /* that it opens, or -1 */
+	struct pci_address first, reads[PROTOCOL_FUNCTIONS_MAX];
+	size_t n_reads;
+} tasks[TASKS_MAX];
+
+struct work *__real_work_new(const struct work_ops *ops, void *userdata);
+struct work *__wrap_work_new(const struct work_ops *ops, void *userdata);
+struct work *__real_work_free(struct work *work);
+struct work *__wrap_work_free(struct work *work);
+int __real_work_add(struct work *work, int fd, const char *text, const char *what,
+		    const struct pci_address *address, unsigned flags);
+int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
+		    const struct pci_address *address, unsigned flags);
+int __real_work_add_read(struct work *work, int fd, const char *what,
+			 const struct pci_address *address);
+int __wrap_work_add_read(struct work *work, int fd, const char *what,
+			 const struct pci_address *address);
+int __real_work_add_open(struct work *work, int directory, uint32_t group,
+			 const struct pci_address *address);
+int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
+			 const struct pci_address *address);
+int __wrap_work_start(struct work *work, struct event_base *base,
+		      const struct confine_filter *filter, unsigned seconds);
+
+static struct task *task_of(const struct work *work)
+{
+	for (size_t i = 0; i < TASKS_MAX; i++)
+		if (tasks[i].work == work)
+			return &tasks[i];
+	fputs("more works at a time than there is room for, or one that was not made\n", stderr);
+	abort();
+}
+
+struct work *__wrap_work_new(const struct work_ops *ops, void *userdata)
+{
+	struct task *task = task_of(NULL);
+
+	*task = (struct task){ .work = __real_work_new(ops, userdata),
+			       .ops = *ops,
+			       .userdata = userdata,
+			       .group = -1 };
+	return task->work;
+}
+
+struct work *__wrap_work_free(struct work *work)
+{
+	if (work)
+		*task_of(work) = (struct task){ 0 };
+	return __real_work_free(work);
+}
+
+int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
+		    const struct pci_address *address, unsigned flags)
+{
+	task_of(work)->first = *address;
+	return __real_work_add(work, fd, text, what, address, flags);
+}
+
+int __wrap_work_add_read(struct work *work, int fd, const char *what,
+			 const struct pci_address *address)
+{
+	struct task *task = task_of(work);
+
+	if (task->n_reads < ARRAY_SIZE(task->reads))
+		task->reads[task->n_reads++] = *address;
+	task->first = *address;
+	return __real_work_add_read(work, fd, what, address);
+}
+
+int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
+			 const struct pci_address *address)
+{
+	task_of(work)->group = (int)(group - FIRST_GROUP);
+	task_of(work)->first = *address;
+	return __real_work_add_open(work, directory, group, address);
+}
+
+int __wrap_work_start(struct work *work, struct event_base *base,
+		      const struct confine_filter *filter, unsigned seconds)
+{
+	int r = failure();
+
+	(void)base;
+	(void)filter;
+	(void)seconds;
+	if (!r)
+		task_of(work)->started = true;
+	return r;
+}
+
+static struct task *started(size_t n)
+{
+	for (size_t i = 0; i < TASKS_MAX; i++) {
+		struct task *task = &tasks[(n + i) % TASKS_MAX];
+
+		if (task->work && task->started)
+			return task;
+	}
+	return NULL;
+}
+
+/* The override that a function had before its lease, which is what it has again once it was written. */
+static const char *override_of(const struct pci_address *address)
+{
+	const struct lease *lease;
+
+	TAILQ_FOREACH(lease, &broker.leases.list, link)
+		for (size_t i = 0; i < lease->n_functions; i++)
+			if (!pci_address_compare(&lease->functions[i].address, address))
+				return lease->functions[i].override;
+	return "(null)";
+}
+
+/* It has done what it was to do, or fails with that errno; whether it can open a group is the kernel's to say. */
+static void come_back(struct task *task, int error, const char *text)
+{
+	struct work_result result = { .error = error, .what = "a step", .address = task->first };
+	struct task was = *task;
+
+	if (was.group >= 0)
+		result.error = error == ENOENT ? error : is_held((size_t)was.group) ? EBUSY : 0;
+	task->started = false; /* it comes back once */
+	if (was.ops.begun)
+		was.ops.begun(was.userdata, &was.first, 1, 1);
+	for (size_t i = 0; was.ops.told && !result.error && i < was.n_reads; i++) {
+		char told[64]; /* a report's, not the lease's own */
+
+		snprintf(told, sizeof(told), "%s", text ? text : override_of(&was.reads[i]));
+		was.ops.told(was.userdata, &was.reads[i], told);
+	}
+	was.ops.done(was.userdata, &result);
+	__wrap_work_free(was.work);
+}
+
+/* ---- clients ---- */
+
+static void take_held(struct client *client, const int *fds, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		must(fcntl(fds[i], F_GETFD) >= 0);
+		if (client->n_held < HELD_MAX)
+			client->held[client->n_held++] = fds[i];
+		else
+			close(fds[i]);
+	}
+}
+
+static void check_grant(const struct client *client, const struct message_grant *grant)
+{
+	for (uint32_t i = 0; i < grant->n_groups; i++) {
+		uint32_t group = grant->groups[i].group;
+		const struct lease *lease = lease_find_group(&broker.leases, group);
+
+		must(group > FIRST_GROUP && group < FIRST_GROUP + GROUPS);
+		must(group != FIRST_GROUP + GROUP_DENIED);
+		must(group != FIRST_GROUP + GROUP_ALICES || client->uid == ALICE);
+		must(grant->groups[i].lease && grant->groups[i].lease < broker.leases.next_id);
+		must(!lease || lease->id != grant->groups[i].lease || lease->uid == client->uid);
+		for (uint32_t k = 0; k < i; k++)
+			must(grant->groups[k].group != group);
+	}
+}
+
+/* Whatever is told has the size of its type, and ends. */
+static void check_answer(const struct client *client, const union answer *a, size_t n, size_t n_fds)
+{
+	static const struct {
+		uint32_t type;
+		size_t size;
+	} sizes[] = {
+		{ MESSAGE_WELCOME, sizeof(struct message_hello) },
+		{ MESSAGE_DEVICE, sizeof(struct message_device) },
+		{ MESSAGE_LEASE, sizeof(struct message_lease) },
+		{ MESSAGE_END, sizeof(struct message_plain) },
+		{ MESSAGE_STEP, sizeof(struct message_step) },
+		{ MESSAGE_GRANT, sizeof(struct message_grant) },
+		{ MESSAGE_REFUSAL, sizeof(struct message_refusal) },
+		{ MESSAGE_QUEUED, sizeof(struct message_queued) },
+		{ MESSAGE_EVENT, sizeof(struct message_event) },
+	};
+	struct message_grant grant;
+	size_t i = 0;
+
+	must(n >= sizeof(uint32_t));
+	while (i < ARRAY_SIZE(sizes) && sizes[i].type != a->type)
+		i++;
+	must(i < ARRAY_SIZE(sizes) && sizes[i].size == n);
+	must(a->type == MESSAGE_GRANT ? n_fds > 0 : n_fds == 0);
+	switch (a->type) {
+	case MESSAGE_GRANT:
+		memcpy(&grant, a, sizeof(grant));
+		must(grant.n_groups == n_fds);
+		check_grant(client, &grant);
+		break;
+	case MESSAGE_REFUSAL:
+		must(a->refusal.reason && a->refusal.reason <= GPUBROKER_REFUSED_NO_RESET);
+		must(memchr(a->refusal.detail, 0, sizeof(a->refusal.detail)) &&
+		     memchr(a->refusal.rule, 0, sizeof(a->refusal.rule)));
+		break;
+	case MESSAGE_LEASE:
+		must(a->lease.id && a->lease.n_functions &&
+		     a->lease.n_functions <= PROTOCOL_FUNCTIONS_MAX);
+		must(a->lease.state >= GPUBROKER_LEASE_PREPARING &&
+		     a->lease.state < GPUBROKER_LEASE_HOST);
+		break;
+	case MESSAGE_DEVICE:
+		must(a->device.status && a->device.status <= GPUBROKER_NOT_VIABLE);
+		must(!a->device.allowed || a->device.group != FIRST_GROUP + GROUP_DENIED);
+		break;
+	}
+}
+
+static void read_all(struct client *client)
+{
+	union answer answer;
+	int fds[PASSFD_MAX];
+	size_t n_fds = 0;
+	ssize_t n;
+
+	if (client->fd < 0)
+		return;
+	while ((n = passfd_receive(client->fd, &answer, sizeof(answer), fds, PASSFD_MAX, &n_fds)) >
+	       0) {
+		check_answer(client, &answer, (size_t)n, n_fds);
+		take_held(client, fds, n_fds);
+		n_fds = 0;
+	}
+	must(n == 0 || n == -EAGAIN || n == -ECONNRESET);
+}
+
+static void let_go(struct client *client)
+{
+	while (client->n_held)
+		close(client->held[--client->n_held]);
+	for (size_t i = 0; i < GROUPS; i++)
+		is_held(i);
+	lending_watch(&broker);
+}
+
+static void hang_up_all(struct client *client)
+{
+	client->fd = fd_close(client->fd);
+}
+
+static void call(struct client *client, uint8_t how)
+{
+	static const uint32_t uids[] = { ALICE, 1001, 0, 65534 };
+	const struct message_hello hello = { .type = MESSAGE_HELLO, .version = PROTOCOL_VERSION };
+
+	if (client->fd >= 0)
+		return;
+	client->fd = dial(how & 4 ? 4096 : 0);
+	client->uid = uids[how & 3];
+	last_is_user(client->uid);
+	if (how & 8)
+		return; /* it says hello itself, or not */
+	say(client->fd, &hello, sizeof(hello));
+	turn(1);
+}
+
+/* Requests of the protocol's sizes, filled up with zeros, or whatever it is; with descriptors now and then. */
+static void send_one(struct client *client, struct input *input)
+{
+	static const size_t sizes[] = {
+		[MESSAGE_HELLO] = sizeof(struct message_hello),
+		[MESSAGE_LIST] = sizeof(struct message_plain),
+		[MESSAGE_LEASES] = sizeof(struct message_plain),
+		[MESSAGE_CLAIM] = sizeof(struct message_claim),
+		[MESSAGE_RELEASE] = sizeof(struct message_release),
+		[MESSAGE_RESTORE] = sizeof(struct message_restore),
+		[MESSAGE_WATCH] = sizeof(struct message_plain),
+	};
+	uint8_t kind = input_byte(input) % 16;
+	union {
+		uint32_t type;
+		char bytes[PROTOCOL_MESSAGE_MAX + 64];
+	} packet;
+	size_t n = input->left >= 2 ? input->p[0] | (size_t)input->p[1] << 8 : 0;
+	const int fds[] = { client->fd, client->fd };
+
+	input_struct(input, &packet, sizeof(packet));
+	if (kind && kind < ARRAY_SIZE(sizes)) {
+		packet.type = kind;
+		n = sizes[kind];
+	} else if (n > sizeof(packet)) {
+		n = sizeof(packet);
+	}
+	if (client->fd < 0)
+		return;
+	passfd_send(client->fd, &packet, n, fds, kind == 15 ? 2 : 0);
+	turn(2);
+}
+
+static void function_name(unsigned bus, unsigned function, char out[16])
+{
+	snprintf(out, 16, "0000:%02x:00.%x", bus, function);
+}
+
+/* The last function of that bus goes, or comes back, and the watcher says so. */
+static void unplug(unsigned bus, bool goes)
+{
+	struct watcher_record record = {
+		.type = goes ? WATCHER_GONE : WATCHER_DEVICE,
+		.address = { .bus = (uint8_t)bus, .function = bus == GROUPS - 1 },
+		.class_code = 0x030000,
+		.vendor = 0x1234,
+		.group = FIRST_GROUP + bus,
+	};
+	char name[16], here[64], there[64];
+
+	if (gone[bus] != goes) {
+		function_name(bus, bus == GROUPS - 1, name);
+		snprintf(here, sizeof(here), "bus/pci/devices/%s", name);
+		snprintf(there, sizeof(there), "gone-%s", name);
+		must(!renameat(broker.kernel.sys, goes ? here : there, broker.kernel.sys,
+			       goes ? there : here));
+		gone[bus] = goes;
+	}
+	arrivals_record(&broker, &record);
+	must(!devices_take(&broker.devices, &record));
+}
+
+static void move_to(unsigned bus, unsigned function, const char *driver)
+{
+	char name[16], path[64], target[40];
+
+	function_name(bus, function, name);
+	snprintf(path, sizeof(path), "bus/pci/devices/%s/driver", name);
+	snprintf(target, sizeof(target), "../../drivers/%s", driver);
+	must(!unlinkat(broker.kernel.sys, path, 0) && !symlinkat(target, broker.kernel.sys, path));
+}
+
+/*
+ * AFL++ forks anew after a crash or when an input took too long: what the process before left in the
+ * files is not known to this one.
+ */
+static void take_over(void)
+{
+	DIR *dir = fdopendir(openat(broker.state_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	struct dirent *entry;
+	char name[16], here[64], there[64];
+
+	must(dir);
+	while ((entry = readdir(dir)))
+		if (entry->d_name[0] != '.')
+			must(!unlinkat(broker.state_dir, entry->d_name, 0));
+	closedir(dir);
+	for (unsigned bus = 1; bus < GROUPS; bus++) {
+		function_name(bus, bus == GROUPS - 1, name);
+		snprintf(here, sizeof(here), "gone-%s", name);
+		snprintf(there, sizeof(there), "bus/pci/devices/%s", name);
+		must(!renameat(broker.kernel.sys, here, broker.kernel.sys, there) ||
+		     errno == ENOENT);
+		for (unsigned f = 0; f < 2; f++)
+			moved[bus][f] = bus != 5 && (!f || bus == GROUPS - 1);
+	}
+}
+
+/* As LLVMFuzzerInitialize() left it. */
+static void host_as_it_was(void)
+{
+	static pid_t process;
+
+	if (process != getpid())
+		take_over();
+	process = getpid();
+	for (unsigned bus = 1; bus < GROUPS; bus++) {
+		if (gone[bus])
+			unplug(bus, false);
+		for (unsigned f = 0; f < 2; f++)
+			if (moved[bus][f]) {
+				move_to(bus, f, "vfio-pci");
+				moved[bus][f] = false;
+			}
+	}
+}
+
+static void act(struct input *input)
+{
+	uint8_t op = input_byte(input), how = input_byte(input);
+	struct client *client = &clients[op >> 6];
+	struct task *task;
+
+	switch ((enum op)((op & 63) % N_OPS)) {
+	case OP_DIAL:
+		call(client, how);
+		break;
+	case OP_SEND:
+		if (how & 1) /* and two come at once */
+			send_one(client, input);
+		send_one(client, input);
+		break;
+	case OP_READ:
+		read_all(client);
+		break;
+	case OP_HANG_UP:
+		hang_up_all(client);
+		break;
+	case OP_LET_GO:
+		let_go(client);
+		break;
+	case OP_WORKER:
+		task = started(how & 31);
+		if (task)
+			come_back(task,
+				  how & 64   ? EIO
+				  : how & 32 ? ENOENT
+					     : 0,
+				  how & 128 ? "bochs" : "(null)");
+		break;
+	case OP_LATE:
+		task = started(how & 31);
+		if (task && !task->late) {
+			task->late = true;
+			task->ops.late(task->userdata, "a step", &task->first);
+		}
+		break;
+	case OP_CLOCK: {
+		struct lease *lease = lease_find_from(&broker.leases, how);
+
+		if (lease && lease->expiry)
+			event_active(lease->expiry, EV_TIMEOUT, 1);
+		if (lease && lease->timer)
+			event_active(lease->timer, EV_TIMEOUT, 1);
+		break;
+	}
+	case OP_FAIL:
+		fail_next = how % 3 == 0 ? ENOENT : how % 3 == 1 ? EPERM : ENOMEM;
+		break;
+	case OP_UNPLUG:
+		unplug(1 + how % (GROUPS - 1), !(how & 128));
+		break;
+	case N_OPS:
+		break;
+	}
+	turn(2);
+}
+
+/* ---- the host ---- */
+
+static void on_queue(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	queue_run(userdata);
+}
+
+static void add_host_function(unsigned bus, unsigned function)
+{
+	char address[24], path[128];
+
+	snprintf(address, sizeof(address), "0000:%02x:00.%x", bus, function);
+	add_function(address, "0x030000\n", FIRST_GROUP + (int)bus);
+	add_device((uint8_t)bus, (uint8_t)function, 0x030000, FIRST_GROUP + bus);
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/driver", scratch_path, address);
+	/* One is on a host driver: to bind it comes to nothing here, and then it must be as before. */
+	need(!symlink(bus == 5 ? "../../drivers/bochs" : "../../drivers/vfio-pci", path));
+	snprintf(path, sizeof(path), "sys/bus/pci/devices/%s/reset", address);
+	if (bus != 2)
+		scratch_write(path, "");
+}
+
+static void clear_leases(void)
+{
+	leases_init(&broker.leases);
+	for (size_t i = 0; i < GROUPS; i++)
+		ends_of[i] = -1;
+	for (size_t i = 0; i < CLIENTS; i++)
+		clients[i] = (struct client){ .fd = -1 };
+	memset(watched, 0, sizeof(watched));
+	fail_next = 0;
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	static const char *const drivers[] = { "vfio-pci", "bochs" };
+	char path[128];
+
+	(void)argc;
+	(void)argv;
+	broker_make();
+	for (unsigned bus = 1; bus < GROUPS; bus++)
+		add_host_function(bus, 0);
+	add_host_function(GROUPS - 1, 1);
+	for (size_t i = 0; i < ARRAY_SIZE(drivers); i++) {
+		snprintf(path, sizeof(path), "sys/bus/pci/drivers/%s/bind", drivers[i]);
+		scratch_write(path, "");
+		snprintf(path, sizeof(path), "sys/bus/pci/drivers/%s/unbind", drivers[i]);
+		scratch_write(path, "");
+	}
+	scratch_write("sys/bus/pci/drivers_probe", "");
+	snprintf(path, sizeof(path), "%s/state", scratch_path);
+	need(!mkdir(path, 0700));
+	broker.state_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	need(broker.state_dir >= 0);
+	parse_right(text_of_policy, &policy);
+	broker.policy = policy.policy;
+	broker.policy_good = broker.policy_known = true;
+	broker.on_queue = evtimer_new(broker.base, on_queue, &broker);
+	need(broker.on_queue);
+	clear_leases();
+	/* The loop's own event, and what the first connection makes. */
+	call(&clients[0], 0);
+	hang_up_all(&clients[0]);
+	turn(TURNS);
+	fds_at_start = open_descriptors();
+	return 0;
+}
+
+static void give_to_host(const struct lease_function *f)
+{
+	unsigned bus = f->address.bus, function = f->address.function;
+
+	must(bus < GROUPS && function < 2);
+	if (strcmp(f->driver, LEASE_DRIVER_UNKNOWN) != 0 || moved[bus][function] || bus == 5 ||
+	    (gone[bus] && function == (bus == GROUPS - 1)))
+		return;
+	move_to(bus, function, "bochs");
+	moved[bus][function] = true;
+}
+
+/* What a lease would wait for comes now. */
+static void hurry(void)
+{
+	struct lease *lease, *next;
+	struct task *task;
+
+	/* Of some it is not known where they were; here the host has a driver for them. */
+	TAILQ_FOREACH(lease, &broker.leases.list, link)
+		for (size_t i = 0; i < lease->n_functions; i++)
+			give_to_host(&lease->functions[i]);
+	while ((task = started(0)))
+		come_back(task, 0, NULL);
+	for (size_t i = 0; i < GROUPS; i++)
+		is_held(i);
+	lending_watch(&broker);
+	for (lease = TAILQ_FIRST(&broker.leases.list); lease; lease = next) {
+		next = TAILQ_NEXT(lease, link);
+		if (lease->timer)
+			event_active(lease->timer, EV_TIMEOUT, 1);
+		else if (lease->state == GPUBROKER_LEASE_LEASED &&
+			 !is_held(lease->group - FIRST_GROUP))
+			lease_closed(&broker, lease); /* its watch could not be had */
+	}
+	turn(4);
+}
+
+static bool no_records(void)
+{
+	DIR *dir = fdopendir(openat(broker.state_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	size_t n = 0;
+
+	must(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n == 2;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	const size_t descriptors = count_descriptors();
+	struct input input = { data, size };
+
+	host_as_it_was();
+	clear_leases();
+	for (int i = 0; i < OPS_MAX && input.left; i++)
+		act(&input);
+
+	fail_next = 0;
+	for (size_t i = 0; i < CLIENTS; i++) {
+		read_all(&clients[i]);
+		hang_up_all(&clients[i]);
+	}
+	turn(TURNS);
+	for (size_t i = 0; i < CLIENTS; i++)
+		let_go(&clients[i]);
+	for (int i = 0; i < 24 && broker.leases.n; i++)
+		hurry();
+	must(!broker.leases.n && TAILQ_EMPTY(&broker.leases.list));
+	must(TAILQ_EMPTY(&broker.claims) && TAILQ_EMPTY(&broker.waiting) &&
+	     TAILQ_EMPTY(&broker.peers));
+	must(!broker.n_peers && !broker.n_watching);
+	must(no_records());
+	for (size_t i = 0; i < GROUPS; i++)
+		must(!is_held(i));
+	for (size_t i = 0; i < USERCOUNT_BUCKETS; i++)
+		must(!broker.users.buckets[i]);
+	must(count_descriptors() == descriptors);
+	return 0;
+}
+
+/* ---- seeds ---- */
+
+static void op(struct seed *seed, unsigned client, enum op op, unsigned how)
+{
+	seed_byte(seed, client << 6 | op);
+	seed_byte(seed, how);
+}
+
+static void plug(struct seed *seed, unsigned bus, bool goes)
+{
+	unsigned how = goes ? 0 : 128;
+
+	while (1 + how % (GROUPS - 1) != bus)
+		how++;
+	op(seed, 0, OP_UNPLUG, how);
+}
+
+static void request(struct seed *seed, unsigned client, uint32_t type, const void *packet,
+		    size_t size)
+{
+	op(seed, client, OP_SEND, 0);
+	seed_byte(seed, type);
+	seed_struct(seed, packet, size);
+}
+
+static void claim(struct seed *seed, unsigned client, uint8_t bus, uint32_t flags)
+{
+	struct message_claim claim = claim_of(SELECT_ADDRESS);
+
+	claim.flags = flags;
+	claim.selectors[0].address.bus = bus;
+	request(seed, client, MESSAGE_CLAIM, &claim, sizeof(claim));
+	op(seed, client, OP_WORKER, 0); /* its override is read */
+	op(seed, client, OP_READ, 0);
+}
+
+static void plain(struct seed *seed, unsigned client, uint32_t type)
+{
+	const struct message_plain plain = { .type = type };
+
+	request(seed, client, type, &plain, sizeof(plain));
+	op(seed, client, OP_READ, 0);
+}
+
+static void seed_claims(struct seed *seed, fuzz_write write)
+{
+	const struct message_release release = { .type = MESSAGE_RELEASE, .lease = 1 };
+	const struct message_release revoke = {
+		.type = MESSAGE_RELEASE, .flags = RELEASE_REVOKE, .lease = 1, .after = 5
+	};
+	struct message_claim two = claim_of(SELECT_ANY);
+
+	seed->n = 0;
+	op(seed, 0, OP_DIAL, 0);
+	claim(seed, 0, 1, 0);
+	plain(seed, 0, MESSAGE_LEASES);
+	op(seed, 0, OP_LET_GO, 0);
+	op(seed, 0, OP_WORKER, 0);
+	write("claim", seed->data, seed->n);
+	op(seed, 1, OP_DIAL, 1);
+	claim(seed, 1, 1, CLAIM_WAIT);
+	op(seed, 0, OP_WORKER, 0);
+	op(seed, 0, OP_WORKER, 0);
+	op(seed, 1, OP_READ, 0);
+	write("wait", seed->data, seed->n);
+	seed->n = 0;
+	op(seed, 0, OP_DIAL, 0);
+	claim(seed, 0, 4, 0);
+	request(seed, 0, MESSAGE_RELEASE, &release, sizeof(release));
+	op(seed, 1, OP_DIAL, 2);
+	request(seed, 1, MESSAGE_RELEASE, &revoke, sizeof(revoke));
+	op(seed, 0, OP_CLOCK, 1);
+	op(seed, 0, OP_LATE, 0);
+	op(seed, 0, OP_WORKER, 0);
+	write("release", seed->data, seed->n);
+	seed->n = 0;
+	op(seed, 0, OP_DIAL, 1);
+	two.n_selectors = 3;
+	two.selectors[1] = (struct selector){ .kind = SELECT_NAME, .name = "card" };
+	two.selectors[2] = (struct selector){ .kind = SELECT_GROUP, .group = FIRST_GROUP + 6 };
+	request(seed, 0, MESSAGE_CLAIM, &two, sizeof(two));
+	for (int i = 0; i < 3; i++)
+		op(seed, 0, OP_WORKER, 0);
+	op(seed, 0, OP_READ, 0);
+	write("three", seed->data, seed->n);
+	seed->n = 0;
+	op(seed, 0, OP_DIAL, 1);
+	claim(seed, 0, 5, 0); /* of a host driver: it does not bind */
+	op(seed, 0, OP_WORKER, 0);
+	op(seed, 0, OP_WORKER, 64);
+	claim(seed, 0, 3, CLAIM_FORCE);
+	claim(seed, 0, 4, 0);
+	claim(seed, 0, 99, 0);
+	write("refused", seed->data, seed->n);
+	seed->n = 0;
+	op(seed, 0, OP_DIAL, 0);
+	claim(seed, 0, 1, 0);
+	op(seed, 0, OP_HANG_UP, 0);
+	plug(seed, 1, true);
+	op(seed, 0, OP_FAIL, 2);
+	op(seed, 0, OP_LET_GO, 0);
+	write("hang-up", seed->data, seed->n);
+	seed->n = 0;
+	op(seed, 0, OP_DIAL, 0);
+	plug(seed, GROUPS - 1, true);
+	claim(seed, 0, GROUPS - 1, 0);
+	plug(seed, GROUPS - 1, false);
+	op(seed, 0, OP_WORKER, 0);
+	write("arrival", seed->data, seed->n);
+}
+
+void fuzz_seeds(fuzz_write write)
+{
+	const struct message_hello old = { .type = MESSAGE_HELLO, .version = PROTOCOL_VERSION + 1 };
+	const struct message_restore restore = { .type = MESSAGE_RESTORE, .address = { .bus = 1 } };
+	static struct seed seed;
+
+	seed_claims(&seed, write);
+	seed.n = 0;
+	op(&seed, 0, OP_DIAL, 0);
+	plain(&seed, 0, MESSAGE_LIST);
+	plain(&seed, 0, MESSAGE_LEASES);
+	op(&seed, 1, OP_DIAL, 2);
+	plain(&seed, 1, MESSAGE_WATCH);
+	claim(&seed, 0, 2, 0);
+	op(&seed, 1, OP_READ, 0);
+	write("lists", seed.data, seed.n);
+	seed.n = 0;
+	op(&seed, 0, OP_DIAL, 2);
+	request(&seed, 0, MESSAGE_RESTORE, &restore, sizeof(restore));
+	op(&seed, 0, OP_WORKER, 0);
+	op(&seed, 0, OP_WORKER, 0);
+	op(&seed, 0, OP_READ, 0);
+	write("restore", seed.data, seed.n);
+	seed.n = 0;
+	op(&seed, 0, OP_DIAL, 8);
+	request(&seed, 0, MESSAGE_HELLO, &old, sizeof(old));
+	op(&seed, 0, OP_READ, 0);
+	op(&seed, 1, OP_DIAL, 8);
+	request(&seed, 1, 0, &old, 5);
+	request(&seed, 1, 15, &old, 8);
+	write("nonsense", seed.data, seed.n);
+}

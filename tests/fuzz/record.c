@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A lease record, as the next start finds it: what is taken is byte for byte what would be written, now and after it was
+ * taken, and says nothing that a lease cannot hold; what is not taken has a line.
+ *
+ * About: brokerd/record.c client/address.c
+ */
+#include "config.h"
+
+#include <errno.h>
+
+#include "brokerd/record.h"
+#include "tests/fuzz/fuzz.h"
+
+const char fuzz_name[] = "record";
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	(void)argc;
+	(void)argv;
+	return 0;
+}
+
+static bool ends(const char *text, size_t size)
+{
+	return memchr(text, '\0', size);
+}
+
+static void check(const struct lease *lease)
+{
+	must(lease->id && lease->id != UINT64_MAX && lease->group != UINT32_MAX);
+	must(lease->n_gids <= LEASE_GIDS_MAX && lease->n_functions <= PROTOCOL_FUNCTIONS_MAX);
+	must(ends(lease->terms.rule, sizeof(lease->terms.rule)) &&
+	     ends(lease->terms.vfio_driver, sizeof(lease->terms.vfio_driver)) &&
+	     ends(lease->reason, sizeof(lease->reason)));
+	must(lease->stuck_since || !lease->reason[0]);
+	for (size_t i = 0; i < lease->n_functions; i++) {
+		const struct lease_function *f = &lease->functions[i];
+
+		must(f->address.device < 32 && f->address.function < 8 && !f->address.reserved);
+		must(ends(f->driver, sizeof(f->driver)) && ends(f->override, sizeof(f->override)));
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	/* Whatever was there before. */
+	static struct lease lease, again;
+	static char text[RECORD_MAX];
+	unsigned line = 0, lines = 1;
+	int n;
+
+	memset(&lease, 0x5a, sizeof(lease));
+	for (size_t i = 0; i < size; i++)
+		lines += data[i] == '\n';
+	if (record_parse((const char *)data, size, &lease, &line)) {
+		must(line && line <= lines);
+		return 0;
+	}
+	check(&lease);
+	n = record_format(&lease, text, sizeof(text));
+	must(n > 0 && (size_t)n == size && !memcmp(text, data, size));
+	must(!record_parse(text, (size_t)n, &again, &line));
+	/* A buffer that is a byte too small. */
+	must(record_format(&lease, text, size) == -E2BIG);
+	return 0;
+}
+
+static struct lease lease_of(size_t n_gids, size_t n_functions)
+{
+	struct lease lease = {
+		.id = 3,
+		.group = 17,
+		.uid = 1000,
+		.gid = 1000,
+		.pid = 4711,
+		.since = 1790000000,
+		.terms = { .rule = "/etc/gpubroker/policy.d/10-lab.policy:7" },
+		.n_gids = n_gids,
+		.n_functions = n_functions,
+	};
+
+	for (size_t i = 0; i < n_gids; i++)
+		lease.gids[i] = 44 + (uint32_t)i;
+	for (size_t i = 0; i < n_functions; i++)
+		lease.functions[i] = (struct lease_function){
+			.address = { .bus = 1, .device = (uint8_t)(i / 8), .function = i & 7 },
+			.vendor = 0x1234,
+			.device = 0x1111,
+			.driver = "bochs-drm",
+		};
+	return lease;
+}
+
+static void write_lease(fuzz_write write, const char *name, const struct lease *lease, int cut)
+{
+	char text[RECORD_MAX];
+	int n = record_format(lease, text, sizeof(text));
+
+	must(n > cut);
+	write(name, text, (size_t)(n - cut));
+}
+
+void fuzz_seeds(fuzz_write write)
+{
+	struct lease lease = lease_of(1, 1);
+	char text[RECORD_MAX];
+	int n;
+
+	write_lease(write, "plain", &lease, 0);
+	write_lease(write, "cut", &lease, 20);
+	/* As long as it should be, and not what would be written. */
+	lease.functions[0].address.bus = 10;
+	n = record_format(&lease, text, sizeof(text));
+	must(n > 0 && strstr(text, ":0a:"));
+	memcpy(strstr(text, ":0a:"), ":0A:", 4);
+	write("upper-case", text, (size_t)n);
+	lease = lease_of(3, 2);
+	lease.ends = 1790003600;
+	lease.terms.lifetime = 3600;
+	lease.terms.require_reset = true;
+	strcpy(lease.functions[1].override, "vfio-pci");
+	strcpy(lease.functions[1].driver, LEASE_DRIVER_UNKNOWN);
+	write_lease(write, "ending", &lease, 0);
+	lease = lease_of(0, 1);
+	lease.stuck_since = 1790000100;
+	strcpy(lease.reason, "0000:01:00.0: unbind: has not come back from the kernel");
+	lease.functions[0].address.domain = 0x10000;
+	write_lease(write, "stuck", &lease, 0);
+	lease = lease_of(LEASE_GIDS_MAX, PROTOCOL_FUNCTIONS_MAX);
+	write_lease(write, "full", &lease, 0);
+	write("nothing", "", 0);
+}
