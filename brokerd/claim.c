@@ -399,8 +399,27 @@ int claim_start(struct peer *peer, const struct message_claim *request,
 	return 0;
 }
 
+/* There is nobody to answer, and what was begun is undone all the same: so it is told here. */
+static void tell_abandoned(const struct claim *claim)
+{
+	const struct audit line = {
+		.outcome = "refused",
+		.level = LOG_INFO,
+		.uid = claim->peer->uid,
+		.pid = claim->peer->pid,
+		.device = &claim->asked[0],
+		.group = claim->views[0]->group,
+		.rule = claim->terms[0].rule,
+		.by = AUDIT_NOBODY,
+		.reason = claim->failed ? refusal_name(claim->refusal.reason) : "gone",
+	};
+
+	audit(&line);
+}
+
 void claim_abandon(struct claim *claim)
 {
+	tell_abandoned(claim);
 	claim->peer = NULL;
 	claim_advance(claim);
 }

@@ -37,21 +37,43 @@ static bool is_at(const struct devices *devices, size_t i, const struct pci_addr
 	return i < devices->n && !pci_address_compare(&devices->list[i].record.address, address);
 }
 
+/* By doubling: the core has no mremap(), so that each time a large table grows it is copied. */
+static int make_room(struct devices *devices)
+{
+	size_t room = devices->n < 32 ? 64 : devices->n * 2;
+	struct device *list;
+
+	if (devices->n < devices->room)
+		return 0;
+	if (room > DEVICES_MAX)
+		room = DEVICES_MAX;
+	list = reallocarray(devices->list, room, sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	devices->list = list;
+	devices->room = room;
+	return 0;
+}
+
 static int put(struct devices *devices, const struct watcher_record *record)
 {
 	size_t i = position(devices, &record->address);
 	struct watcher_record *r;
 
 	if (!is_at(devices, i, &record->address)) {
-		struct device *list;
+		int error;
 
-		if (devices->n == DEVICES_MAX)
-			return -E2BIG;
-		list = reallocarray(devices->list, devices->n + 1, sizeof(*list));
-		if (!list)
-			return -ENOMEM;
-		memmove(list + i + 1, list + i, (devices->n - i) * sizeof(*list));
-		devices->list = list;
+		if (devices->n == DEVICES_MAX) {
+			bool told = devices->full;
+
+			devices->full = true;
+			return told ? 0 : -E2BIG;
+		}
+		error = make_room(devices);
+		if (error)
+			return error;
+		memmove(devices->list + i + 1, devices->list + i,
+			(devices->n - i) * sizeof(*devices->list));
 		devices->n++;
 	}
 	devices->list[i].stale = false;
@@ -80,6 +102,7 @@ int devices_take(struct devices *devices, const struct watcher_record *record)
 	case WATCHER_SCAN:
 		for (i = 0; i < devices->n; i++)
 			devices->list[i].stale = true;
+		devices->full = false;
 		return 0;
 	case WATCHER_DEVICE:
 		if (record->address.device > 31 || record->address.function > 7 ||

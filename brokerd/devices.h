@@ -45,13 +45,17 @@ struct device {
 
 struct devices {
 	struct device *list; /* by address */
-	size_t n;
+	size_t n, room;
 	bool scanned; /* a whole scan has been told */
+	bool full;    /* it was said in this scan that there are more than DEVICES_MAX */
 };
 
 void devices_done(struct devices *devices);
 
-/* Takes a record. -EBADMSG: it is not one; -E2BIG: more than DEVICES_MAX; -ENOMEM. */
+/*
+ * Takes a record. -EBADMSG: it is not one; -E2BIG: more than DEVICES_MAX, once in a scan, since it is
+ * logged (the others are left out without a word); -ENOMEM.
+ */
 int devices_take(struct devices *devices, const struct watcher_record *record);
 
 /* The first device at or after an address; NULL: none. A cursor that survives changes. */

@@ -33,15 +33,19 @@ static const char usage[] =
 	"\n"
 	"DEVICE is a PCI address, iommu-group:N, a name from the policy, or any.\n";
 
+/* One line, whatever is in an argument that it names: it may go to a journal, or a terminal. */
 void cli_error(const char *format, ...)
 {
+	cleanup_free char *text = NULL;
 	va_list args;
 
 	va_start(args, format);
-	fputs("gpubroker: ", stderr);
-	vfprintf(stderr, format, args);
-	fputc('\n', stderr);
+	if (vasprintf(&text, format, args) < 0)
+		text = NULL;
 	va_end(args);
+	fputs("gpubroker: ", stderr);
+	cli_print_text(stderr, text ? text : strerror(ENOMEM), -1);
+	fputc('\n', stderr);
 }
 
 static int refusal_status(int refusal)

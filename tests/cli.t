@@ -67,6 +67,9 @@ tap_ok "list with an unknown option: 64" exits 64 list --gpus
 tap_ok "list --json with a value: 64" exits 64 list --json=yes
 tap_ok "leases with an argument: 64" says 64 leases 3
 tap_ok "leases with an unknown option: 64" exits 64 leases --all
+# A line of its own in a journal, or a terminal that is cleared.
+tap_ok "an argument with control characters: one line, without them" \
+	says_that "'??<0>panic?[2J?' is no device" 64 run --gpu "$(printf '\r\n<0>panic\033[2J\177')" -- true
 tap_ok "run without a command: 64" says_that COMMAND 64 run
 tap_ok "run -- without a command: 64" says_that COMMAND 64 run --gpu 01:00.0 --
 tap_ok "run with an unknown option: 64" exits 64 run --gpus 01:00.0 -- true

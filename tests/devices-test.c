@@ -182,6 +182,14 @@ static void test_max(void)
 	record.address.domain = DEVICES_MAX;
 	tap_ok(devices_take(&devices, &record) == -E2BIG && devices.n == DEVICES_MAX,
 	       "and not one more");
+	record.address.domain = DEVICES_MAX + 1;
+	tap_ok(!devices_take(&devices, &record) && devices.n == DEVICES_MAX,
+	       "which is said once, not for each of a hundred thousand");
+	record.type = WATCHER_SCAN;
+	devices_take(&devices, &record);
+	record.type = WATCHER_DEVICE;
+	tap_ok(devices_take(&devices, &record) == -E2BIG && devices.n == DEVICES_MAX,
+	       "and again in the next scan");
 	record.address.domain = 7;
 	record.vendor = 0x8086;
 	tap_ok(!devices_take(&devices, &record) && devices.list[7].record.vendor == 0x8086,
@@ -192,6 +200,35 @@ static void test_max(void)
 	record.address.domain = DEVICES_MAX;
 	tap_ok(!devices_take(&devices, &record) && in_order(&devices),
 	       "and when one goes, another has room");
+	devices_done(&devices);
+}
+
+/* A watcher that was taken over. */
+static void test_flood(void)
+{
+	struct devices devices = { 0 };
+	struct watcher_record record = at(0, 0, 0);
+	unsigned told = 0, wrong = 0;
+
+	for (unsigned round = 0; round < 2; round++) {
+		for (uint32_t i = 0; i < 100000; i++) {
+			int r;
+
+			record.type = WATCHER_DEVICE;
+			record.address.domain = i;
+			r = devices_take(&devices, &record);
+			told += r == -E2BIG;
+			wrong += r && r != -E2BIG;
+		}
+	}
+	tap_ok(devices.n == DEVICES_MAX && devices.room == DEVICES_MAX && told == 1 && !wrong,
+	       "of 100,000 functions, told twice, DEVICES_MAX are kept, and that is said once");
+	for (uint32_t i = 0; i < 100000; i++) {
+		record.type = WATCHER_GONE;
+		record.address.domain = 99999 - i;
+		wrong += !!devices_take(&devices, &record);
+	}
+	tap_ok(!devices.n && !wrong, "and when all are said to have gone, they have");
 	devices_done(&devices);
 }
 
@@ -360,6 +397,7 @@ int main(void)
 	test_table();
 	test_scan();
 	test_max();
+	test_flood();
 	test_group();
 	test_status();
 	test_gpu();
