@@ -533,8 +533,8 @@ static void test_write(int dir)
 
 	tap_ok(!record_write(dir, &sample) && holds(dir, "3", sample_text),
 	       "a record is written to its file");
-	tap_ok(!fstatat(dir, "3", &st, 0) && (st.st_mode & 07777) == 0644,
-	       "which only its owner may change");
+	tap_ok(!fstatat(dir, "3", &st, 0) && (st.st_mode & 07777) == 0600,
+	       "which is its owner's alone");
 	changed.pid = 1;
 	tap_ok(!record_write(dir, &changed) && !holds(dir, "3", sample_text) &&
 		       !exists(dir, "3.new"),
