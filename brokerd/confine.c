@@ -125,26 +125,27 @@ static const struct row watcher_start_rows[] = {
 	{ SCMP_SYS(rt_sigprocmask), FREELY }, /* libudev: the hardware database */
 	{ SCMP_SYS(futex), FREELY },	      /* libudev: the hardware database */
 	{ SCMP_SYS(mmap), NO_EXEC },	      /* the hardware database */
-	{ SCMP_SYS(madvise), FREELY },	      /* what the start took is given back */
+	{ SCMP_SYS(brk), FREELY },	      /* malloc */
 	{ SCMP_SYS(getpid), FREELY },	      /* libnl's port */
 	{ SCMP_SYS(getrandom), FREELY },      /* libudev's hash tables */
 	{ SCMP_SYS(seccomp), FILTER },	      /* what is left of this */
 };
 
 static const struct row watcher_rows[] = {
-	{ SCMP_SYS(read), FREELY },	  /* sysfs */
-	{ SCMP_SYS(write), FREELY },	  /* the log */
-	{ SCMP_SYS(close), FREELY },	  /* what it has read */
-	{ SCMP_SYS(sendmsg), FREELY },	  /* records to the core */
-	{ SCMP_SYS(recvmsg), FREELY },	  /* uevents */
-	{ SCMP_SYS(POLL), FREELY },	  /* for either */
-	{ SCMP_SYS(openat2), FREELY },	  /* sysfs */
-	{ SCMP_SYS(readlinkat), FREELY }, /* a function's driver and group */
-	{ SCMP_SYS(getdents64), FREELY }, /* which functions there are */
-	{ SCMP_SYS(mmap), NO_MEMORY },	  /* malloc, where brk has no more */
-	{ SCMP_SYS(munmap), FREELY },	  /* stdio: its buffers of the start */
-	{ SCMP_SYS(brk), FREELY },	  /* malloc */
-	{ SCMP_SYS(exit_group), FREELY }, /* its end */
+	{ SCMP_SYS(read), FREELY },	       /* sysfs */
+	{ SCMP_SYS(write), FREELY },	       /* the log */
+	{ SCMP_SYS(close), FREELY },	       /* what it has read */
+	{ SCMP_SYS(sendmsg), FREELY },	       /* records to the core */
+	{ SCMP_SYS(recvmsg), FREELY },	       /* uevents */
+	{ SCMP_SYS(POLL), FREELY },	       /* for either */
+	{ SCMP_SYS(openat2), FREELY },	       /* sysfs */
+	{ SCMP_SYS(readlinkat), FREELY },      /* a function's driver and group */
+	{ SCMP_SYS(getdents64), FREELY },      /* which functions there are */
+	{ SCMP_SYS(mmap), NO_MEMORY },	       /* malloc: it has what it needs */
+	{ SCMP_SYS(munmap), FREELY },	       /* stdio: its buffers of the start */
+	{ SCMP_SYS(brk), NO_MEMORY },	       /* the same */
+	{ SCMP_SYS(restart_syscall), FREELY }, /* poll() after a stop, and after a suspend */
+	{ SCMP_SYS(exit_group), FREELY },      /* its end */
 };
 
 /*

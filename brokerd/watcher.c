@@ -29,6 +29,7 @@
 
 #define KERNEL_GROUP 1 /* the kernel's own uevents; udevd's repetitions are group 2 */
 #define BUFFER (8 << 20)
+#define RESERVE (512 << 10) /* of memory, for messages and kinds of devices */
 #define EVENT_BURST                                                                                \
 	4096	       /* read in a row, so that an endless stream does not keep us from looking */
 #define KINDS_MAX 1024 /* remembered; what is of none of them is looked up each time */
@@ -282,7 +283,9 @@ int watcher_run(int socket, const void *unused)
 	r = listen_to_kernel(&watcher);
 	if (!r)
 		r = scan(&watcher);
-	malloc_trim(0);
+	/* The heap keeps so much, and gets no more: what is plugged in must not make it grow. */
+	mallopt(M_TRIM_THRESHOLD, 2 * RESERVE);
+	free(malloc(RESERVE));
 	if (!r)
 		r = confine_settled();
 	if (!r)

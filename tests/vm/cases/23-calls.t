@@ -104,6 +104,15 @@ echo 1 >/sys/bus/pci/devices/$gpu2/remove
 sleep 1
 echo 1 >/sys/bus/pci/rescan
 ok 'a function that went comes back' wait_for 20 has_driver $gpu2 bochs-drm
+# A stop as in a suspend, in which more happens than its socket holds.
+watcher=$(pgrep -P "$core" -x gpubroker-watch)
+kill -STOP "$watcher"
+for ((i = 0; i < 40; i++)); do
+	for f in /sys/bus/pci/devices/*/uevent; do echo change >"$f"; done
+done
+kill -CONT "$watcher"
+lost() { journalctl -q --no-pager -o cat -u gpubroker --since "$since" | grep -q 'uevents were lost'; }
+ok 'the watcher goes on after a stop, and says that events were lost' wait_for 20 lost
 # So many rules that malloc takes pages of their own for them.
 rm $policy
 for ((i = 0; i < 4000; i++)); do echo "allow user alice claim address 0000:77:00.0"; done >${policy%memlock.policy}many.policy
