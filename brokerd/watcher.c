@@ -267,6 +267,7 @@ static int loop(struct watcher *watcher)
 int watcher_run(int socket, const void *unused)
 {
 	struct watcher watcher = { .core = socket };
+	void *volatile reserve; /* or the compiler would leave both out */
 	int r;
 
 	(void)unused;
@@ -285,7 +286,8 @@ int watcher_run(int socket, const void *unused)
 		r = scan(&watcher);
 	/* The heap keeps so much, and gets no more: what is plugged in must not make it grow. */
 	mallopt(M_TRIM_THRESHOLD, 2 * RESERVE);
-	free(malloc(RESERVE));
+	reserve = malloc(RESERVE);
+	free(reserve);
 	if (!r)
 		r = confine_settled();
 	if (!r)
