@@ -385,11 +385,13 @@ static void set_registers(const struct tracee *t, bool entry)
 	if (entry) {
 		/*
 		 * A filter looks at the number that stands here now, and -1, the usual way to skip a
-		 * call, would be killed. restart_syscall is allowed in every process of the daemon's,
-		 * since any may be stopped, and with nothing to go on with it only says EINTR.
+		 * call, would be killed. To read is allowed in every process of the daemon's, and from
+		 * nowhere it does nothing.
 		 */
-		regs.orig_rax = SYS_restart_syscall;
+		regs.orig_rax = SYS_read;
+		regs.rdi = (unsigned long long)-1;
 	} else {
+		regs.rdi = t->args[0];
 		regs.rax = (unsigned long long)-error;
 	}
 	ptrace(PTRACE_SETREGS, t->pid, NULL, &regs);
