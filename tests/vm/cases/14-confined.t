@@ -36,6 +36,7 @@ done
 cat >/tmp/catch.py <<-'END'
 	import os, sys, time
 	core, seen = sys.argv[1], {}
+	filters = int(dict(l.split(":", 1) for l in open(f"/proc/{core}/status"))["Seccomp_filters"])
 	end = time.time() + 60
 	while time.time() < end and not os.path.exists("/tmp/catch.stop"):
 	    try:
@@ -50,8 +51,8 @@ cat >/tmp/catch.py <<-'END'
 	            fds = sorted(os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd"))
 	        except OSError:
 	            continue
-	        if status.get("Seccomp_filters", "").strip() in ("", "1"):
-	            continue
+	        if int(status["Seccomp_filters"]) <= filters:
+	            continue # not under its own yet
 	        seen[pid] = (status["CapPrm"].strip(), status["Seccomp"].strip(), fds)
 	for pid, (caps, mode, fds) in seen.items():
 	    odd = [f for f in fds if not (f.startswith("/sys/") or f.startswith("pipe:"))]
