@@ -170,8 +170,9 @@ int landlock_core(int state_dir)
 		return 0;
 	if (ruleset < 0)
 		return ruleset;
-	/* Where no module has made it yet, so that there is something to name. */
-	mkdir("/dev/vfio", 0755);
+	/* Where no module has made it yet, so that there is something to name; users go through it. */
+	if (!mkdir("/dev/vfio", 0755) && chmod("/dev/vfio", 0755))
+		return -errno;
 	/* facts about functions and groups; interfaces and disks that the host uses */
 	if ((r = allow(ruleset, &all, "/sys", READ_FILE | READ_DIR)) ||
 	    /* drivers' bind, drivers_probe */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The watcher: looks at PCI functions in sysfs, has their names from libudev's hardware database,
- * hears the kernel's uevents through libnl, and tells the core in fixed records. Runs as the helpers' account, may read and nothing else. It
- * must never trust an event to be true or complete: an event only says where to look, and a lost
+ * hears the kernel's uevents through libnl, and tells the core in fixed records. Runs as the
+ * helpers' account, may read and nothing else. It must never trust an event to be true or complete: an event only says where to look, and a lost
  * one makes it look everywhere. Nor may it look while events wait that may say the same: what is read
  * is what is true now, so a thousand events for a function are worth one look.
  */
