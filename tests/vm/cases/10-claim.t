@@ -50,8 +50,7 @@ like "$(run_as bob gpubroker leases)" "alice +$vm_pid .*leased .* $gpu $gpu_audi
 	'the table of leases shows them'
 is "$(ls /run/gpubroker/leases | wc -l)" 1 'the lease is recorded'
 
-qmp claim quit >/dev/null
-wait $vm_pid
+vm_end claim
 is $? 0 "the exit status is QEMU's own"
 ok 'the GPU is back on bochs-drm' wait_for 20 has_driver $gpu bochs-drm
 ok 'the audio function is back on snd_hda_intel' wait_for 20 has_driver $gpu_audio snd_hda_intel

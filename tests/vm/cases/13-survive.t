@@ -52,8 +52,7 @@ back 'QEMU killed'
 start alice
 systemctl stop gpubroker.service gpubroker.socket
 alive 'no daemon'
-qmp survive quit >/dev/null
-wait "$vm_pid"
+vm_end survive
 is "$(driver_of $gpu2)" vfio-pci 'without a daemon the GPU waits on vfio-pci'
 systemctl start gpubroker.socket
 systemctl start gpubroker

@@ -106,8 +106,7 @@ ok 'a VM of 512 MiB starts where a rule grants 1G' vm_up roomy
 is "$(prlimit -n --memlock -o SOFT,HARD --noheadings --raw -p $vm_pid | tail -1)" '1073741824 1073741824' \
 	"the claimer's limit is what the rule grants"
 unlike "$(cat /tmp/roomy.log)" warning '... and nothing is warned of'
-qmp roomy quit >/dev/null
-wait $vm_pid
+vm_end roomy
 wait_for 20 has_driver $gpu2 bochs-drm
 MEMLOCK=8M capture run_as alice gpubroker run --gpu 02:00.0 --memlock 640M -- sh -c 'ulimit -l'
 is "$stdout" 655360 '--memlock asks for less'

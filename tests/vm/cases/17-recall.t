@@ -58,8 +58,7 @@ back 'the guest gave it up'
 ok 'QEMU runs on' qmp guest query-status
 unlike "$(vm_devices guest)" 1234:1111 '... without the GPU'
 ok '... which another user has now' run_as carol gpubroker run --gpu 02:00.0 -- true
-qmp guest quit >/dev/null
-wait $vm_pid
+vm_end guest
 back 'the next user was done'
 rm -f /tmp/nested.elf /tmp/guest.serial
 

@@ -29,8 +29,7 @@ is "$(systemctl show -P MainPID gpubroker)" "$core" 'the daemon is the same proc
 ok 'another is served' run_as alice gpubroker run --gpu 01:00.0 -- true
 ok 'who waited waits' kill -0 $waiter
 
-qmp one quit >/dev/null
-wait $vm_pid
+vm_end one
 ok 'the next in the queue has the GPU after all that' wait_for 20 test -e /tmp/had
 wait $waiter
 ok 'the GPU comes back' wait_for 20 has_driver $gpu2 bochs-drm
@@ -52,8 +51,7 @@ ok 'the VM runs on through an upgrade' running one
 is "$(states)" state:leased '... with its lease'
 capture run_as carol gpubroker run --gpu 02:00.0 -- true
 is $status 75 '... which nobody else gets'
-qmp one quit >/dev/null
-wait $vm_pid
+vm_end one
 ok 'the GPU comes back by the new daemon' wait_for 20 has_driver $gpu2 bochs-drm
 ok '... and no record is left' wait_for 10 no_records
 rm -f /tmp/had

@@ -37,8 +37,7 @@ is "$(field $prep_gpu status):$(field $prep_audio status)" vfio-ready:vfio-ready
 vm alice prep --gpu 08:00.0 -- -m 64 -device vfio-pci,host=08:00.0 -device vfio-pci,host=08:00.1
 ok 'alice claims the prepared GPU' vm_up prep
 like "$(vm_devices prep)" 1234:1111 '... and has it'
-qmp prep quit >/dev/null
-wait $vm_pid
+vm_end prep
 ok 'when she lets go it is vfio-ready again' wait_for 20 is_status $prep_gpu vfio-ready
 is "$(driver_of $prep_gpu):$(override_of $prep_gpu)" vfio-pci:vfio-pci 'on its VFIO driver, with its override'
 
@@ -74,8 +73,7 @@ ok '... and is vfio-ready' wait_for 10 is_status $plugged vfio-ready
 sleep 1 # a preparation under way would be another claim's
 vm alice plug --gpu $plugged -- -m 64 -device vfio-pci,host=05:00.0
 ok '... and alice can claim it' vm_up plug
-qmp plug quit >/dev/null
-wait $vm_pid
+vm_end plug
 ok '... and give it back' wait_for 20 is_status $plugged vfio-ready
 outer device_del '{"id": "plugged"}' >/dev/null
 ok 'it can be unplugged' wait_for 30 test ! -e /sys/bus/pci/devices/$plugged

@@ -177,6 +177,19 @@ vm_up() {
 # qmp NAME COMMAND [JSON-ARGUMENTS]: prints the answer as JSON.
 qmp() { python3 /tests/qmp.py "/tmp/$1.qmp" "${@:2}"; }
 
+# vm_end NAME: the QEMU that vm() started last ends; its status. One that does not answer is shown and killed: it
+# would keep what it was lent from all that comes after.
+vm_end() {
+	local t
+	qmp "$1" quit >/dev/null || {
+		for t in /proc/$vm_pid/task/*; do
+			diag "$(cat "$t/comm" "$t/wchan" "$t/syscall" "$t/stack" 2>&1)"
+		done
+		kill -KILL $vm_pid
+	}
+	wait $vm_pid
+}
+
 # vm_devices NAME: "vendor:device" of each PCI function that the VM has.
 vm_devices() { python3 /tests/qmp.py --devices "/tmp/$1.qmp"; }
 
