@@ -421,7 +421,11 @@ static int start_events(struct daemon *daemon)
 		add(evtimer_new(daemon->base, on_start_limit, daemon), &limit, &ok);
 	daemon->on_quit_limit = evtimer_new(daemon->base, on_quit_limit, daemon);
 	daemon->on_queue = evtimer_new(daemon->base, on_queue, daemon);
-	return ok && daemon->on_quit_limit && daemon->on_queue ? start_watchdog(daemon) : -ENOMEM;
+	/* Behind the peers that have gone: who waits no longer is not to be given anything. */
+	if (!ok || !daemon->on_quit_limit || !daemon->on_queue ||
+	    event_priority_set(daemon->on_queue, PRIORITY_PEERS))
+		return -ENOMEM;
+	return start_watchdog(daemon);
 }
 
 /* As a descriptor, since a handler would need a row to return. */
@@ -477,6 +481,27 @@ static int prepare(struct daemon *daemon, const struct daemon_options *options)
 	return r ? r : start_helpers(daemon, options);
 }
 
+/*
+ * After each thing that a peer wants the loop looks whether something of ours has come, and does that
+ * first: a worker that has finished, say. So what a claim takes does not grow with each of its steps by
+ * all that others ask for at the time.
+ */
+struct event_base *daemon_loop_new(void)
+{
+	struct event_config *config = event_config_new();
+	struct event_base *base = NULL;
+
+	if (config && !event_config_set_max_dispatch_interval(config, NULL, 1, PRIORITY_PEERS))
+		base = event_base_new_with_config(config);
+	if (config)
+		event_config_free(config);
+	if (base && event_base_priority_init(base, PRIORITY_PEERS + 1)) {
+		event_base_free(base);
+		return NULL;
+	}
+	return base;
+}
+
 static int start(struct daemon *daemon, const struct daemon_options *options)
 {
 	const int landlock = landlock_version();
@@ -484,7 +509,7 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
 
 	if (r)
 		return r;
-	daemon->base = event_base_new();
+	daemon->base = daemon_loop_new();
 	if (!daemon->base)
 		return -ENOMEM;
 	r = start_events(daemon);

@@ -30,6 +30,9 @@
 #define PEERS_MAX 12288	  /* of all users; LimitNOFILE= in the unit follows from it */
 #define LEASES_MAX 512
 
+/* What peers ask for comes behind all else that is to be done; see daemon_loop_new(). */
+#define PRIORITY_PEERS 2
+
 struct peer {
 	TAILQ_ENTRY(peer) link;
 	struct daemon *daemon;
@@ -86,8 +89,8 @@ struct daemon {
 	size_t n_watching;	/* of them */
 	struct usercount users; /* their connections */
 	struct audit_limits audited;
-	struct event *on_turn_end;
-	uint64_t turn; /* of the loop, those in which a peer asked for something */
+	struct event *on_turn_end; /* of PRIORITY_PEERS, as all that peers ask for */
+	uint64_t turn;		   /* of the loop, those in which a peer asked for something */
 	bool in_turn;
 	bool serving, quitting;
 	int status;
@@ -103,6 +106,9 @@ struct daemon_options {
 
 /* Runs the daemon until it is told to end. The exit status. */
 int daemon_run(const struct daemon_options *options);
+
+/* The loop, in which events of PRIORITY_PEERS come last. NULL where there is no memory for it. */
+struct event_base *daemon_loop_new(void);
 /* Ends once no worker is at work. */
 void daemon_quit_if_idle(struct daemon *daemon);
 

@@ -145,7 +145,9 @@ int listener_start(struct daemon *daemon)
 	daemon->on_connect = event_new(daemon->base, daemon->listen_fd, EV_READ | EV_PERSIST,
 				       on_connect, daemon);
 	daemon->on_accept_again = evtimer_new(daemon->base, on_accept_again, daemon);
-	if (!daemon->on_connect || !daemon->on_accept_again || event_add(daemon->on_connect, NULL))
+	if (!daemon->on_connect || !daemon->on_accept_again ||
+	    event_priority_set(daemon->on_connect, PRIORITY_PEERS) ||
+	    event_add(daemon->on_connect, NULL))
 		return -ENOMEM;
 	return 0;
 }

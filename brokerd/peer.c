@@ -113,12 +113,24 @@ int peer_subject(const struct peer *peer, struct policy_subject *ret_subject)
 
 static void on_writable(evutil_socket_t fd, short what, void *userdata);
 
+static struct event *new_event(struct daemon *daemon, int fd, short what, event_callback_fn call,
+			       void *userdata)
+{
+	struct event *event = event_new(daemon->base, fd, what, call, userdata);
+
+	if (event && event_priority_set(event, PRIORITY_PEERS)) {
+		event_free(event);
+		return NULL;
+	}
+	return event;
+}
+
 /* Whether peer_continue() is called when the socket has room. False: there is no memory for it. */
 static bool wait_for_room(struct peer *peer, bool wait)
 {
 	if (wait && !peer->on_writable)
-		peer->on_writable = event_new(peer->daemon->base, peer->fd, EV_WRITE | EV_PERSIST,
-					      on_writable, peer);
+		peer->on_writable =
+			new_event(peer->daemon, peer->fd, EV_WRITE | EV_PERSIST, on_writable, peer);
 	if (wait)
 		return peer->on_writable && !event_add(peer->on_writable, NULL);
 	if (peer->on_writable)
@@ -232,7 +244,7 @@ void peer_new(struct daemon *daemon, int fd)
 			turn_away(daemon, peer);
 		goto drop;
 	}
-	peer->on_readable = event_new(daemon->base, fd, EV_READ | EV_PERSIST, on_readable, peer);
+	peer->on_readable = new_event(daemon, fd, EV_READ | EV_PERSIST, on_readable, peer);
 	if (!peer->on_readable || event_add(peer->on_readable, NULL)) {
 		usercount_give(&daemon->users, peer->uid);
 		goto drop;
@@ -444,7 +456,7 @@ static bool may_go_on(struct peer *peer, unsigned cost, size_t budget)
 
 	if (!daemon->in_turn) {
 		if (!daemon->on_turn_end)
-			daemon->on_turn_end = event_new(daemon->base, -1, 0, on_turn_end, daemon);
+			daemon->on_turn_end = new_event(daemon, -1, 0, on_turn_end, daemon);
 		if (!daemon->on_turn_end)
 			return true;
 		event_active(daemon->on_turn_end, EV_TIMEOUT, 1);

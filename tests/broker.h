@@ -185,8 +185,9 @@ static inline void broker_make(void)
 	TAILQ_INIT(&broker.claims);
 	TAILQ_INIT(&broker.waiting);
 	TAILQ_INIT(&broker.peers);
+	/* Not daemon_loop_new(): of that a turn has no end that could be counted. */
 	broker.base = event_base_new();
-	need(broker.base);
+	need(broker.base && !event_base_priority_init(broker.base, PRIORITY_PEERS + 1));
 	snprintf(sys, sizeof(sys), "%s/sys", scratch_make());
 	scratch_write("sys/bus/none", "");
 	broker.kernel.sys = open(sys, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -679,6 +679,50 @@ static void test_share(void)
 	tap_ok(quiet(), "and nothing is left");
 }
 
+static char order[8];
+static struct event *ours;
+
+static void on_peers_event(evutil_socket_t fd, short what, void *name)
+{
+	(void)fd;
+	(void)what;
+	strncat(order, name, sizeof(order) - strlen(order) - 1);
+	if (!strcmp(name, "a"))
+		event_active(ours, EV_TIMEOUT, 1);
+}
+
+static void on_our_event(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	(void)userdata;
+	strcat(order, "!");
+}
+
+/* The loop that the daemon has: between two peers it does what has come of its own. */
+static void test_loop(void)
+{
+	struct event_base *base = daemon_loop_new();
+	char names[][2] = { "a", "b", "c" };
+	struct event *peers[ARRAY_SIZE(names)];
+
+	need(base);
+	ours = event_new(base, -1, 0, on_our_event, NULL);
+	need(ours);
+	for (size_t i = 0; i < ARRAY_SIZE(peers); i++) {
+		peers[i] = event_new(base, -1, 0, on_peers_event, names[i]);
+		need(peers[i] && !event_priority_set(peers[i], PRIORITY_PEERS));
+		event_active(peers[i], EV_TIMEOUT, 1);
+	}
+	event_base_loop(base, EVLOOP_NONBLOCK);
+	tap_ok(!strcmp(order, "a!bc"),
+	       "what comes of a worker while peers ask is done before the next peer's");
+	for (size_t i = 0; i < ARRAY_SIZE(peers); i++)
+		event_free(peers[i]);
+	event_free(ours);
+	event_base_free(base);
+}
+
 static void test_gone(void)
 {
 	int fd;
@@ -1000,6 +1044,7 @@ int main(void)
 	test_busy();
 	test_never_reads();
 	test_share();
+	test_loop();
 	test_gone();
 	test_number_again();
 	fill_devices(0);

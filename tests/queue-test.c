@@ -635,7 +635,7 @@ int main(void)
 	need(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)); /* for the workers' filter, without root */
 	need(!confine_filter_new(&broker.worker_filter));
 	broker.on_queue = evtimer_new(broker.base, on_queue, &broker);
-	need(broker.on_queue);
+	need(broker.on_queue && !event_priority_set(broker.on_queue, PRIORITY_PEERS));
 	make_host();
 	broker_allow_all(&rule);
 	fds_at_start = open_descriptors();

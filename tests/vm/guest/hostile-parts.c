@@ -602,8 +602,8 @@ int __wrap_helper_start(struct helper *helper, const char *name, enum confine_pa
 
 /* ---- the core, and its workers ---- */
 
-struct event_base *__real_event_base_new(void);
-struct event_base *__wrap_event_base_new(void);
+struct event_base *__real_event_base_new_with_config(const struct event_config *config);
+struct event_base *__wrap_event_base_new_with_config(const struct event_config *config);
 int __real_recover_leases(struct daemon *daemon);
 int __wrap_recover_leases(struct daemon *daemon);
 int __real_confine_worker(const struct confine_filter *filter);
@@ -670,10 +670,10 @@ static void print_outcomes(void)
 }
 
 /* The daemon is ready to be confined. From here on each attempt has a copy of it. */
-struct event_base *__wrap_event_base_new(void)
+struct event_base *__wrap_event_base_new_with_config(const struct event_config *config)
 {
 	if (keeps())
-		return __real_event_base_new();
+		return __real_event_base_new_with_config(config);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	signal(SIGCHLD, SIG_DFL); /* in the copies too, so that a worker's end is seen */
 	/* The helpers that start() began are waited for by nobody, and live as long as we do. */
@@ -687,7 +687,7 @@ struct event_base *__wrap_event_base_new(void)
 			if (pid < 0)
 				_exit(70);
 			if (!pid)
-				return __real_event_base_new();
+				return __real_event_base_new_with_config(config);
 			wait_for(pid);
 		}
 	}
