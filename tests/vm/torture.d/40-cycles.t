@@ -1,58 +1,8 @@
 #!/bin/bash
-# Claims and releases without end, by eight users on sixteen functions, while peers and then the
-# daemon are killed at random: nothing is left of any of it, and every function is on its driver.
-# The short sweep takes 13 seconds of each, the whole one 100,000 cycles.
-. ./lib.sh
+# Peers are killed at random while eight users claim and release: nothing is left of any of it, and
+# every function is on its driver.
+. ./torture.d/cycles.sh
 
-# udevd, which knows nothing of these functions, costs a tenth of a second for each of their events.
-noise=(systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket gpubroker-uevents.service)
-users=(u1 u2 u3 u4 u5 u6 u7 u8)
-main_pid() { systemctl show -P MainPID gpubroker; }
-fds() { local f=("/proc/$core/fd/"*); echo ${#f[@]}; }
-# What a leak would grow: not the pages of programs and libraries, of which ever more are touched.
-rss() { sed -n 's/^RssAnon:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$core/status"; }
-# count NAME LINE: the number behind NAME= in what cycle printed.
-count() { local v=${2#*"$1="}; echo "${v%%[ $'\n']*}"; }
-cycle() {
-	out=$(/tests/cycle run "$@" "${users[@]}" -- "${plain[@]}")
-	status=$?
-	diag "$out"
-}
-has_fds() { [ "$(fds)" = "$1" ]; }
-all_back() {
-	local f
-	for f in "${plain[@]}"; do has_driver "$f" gpubroker_test || return; done
-	no_records
-}
-# restored WHEN: everything as before.
-restored() {
-	local f overrides=
-	ok "$1: every function is back on its driver, and no record is left" wait_for 30 all_back
-	for f in "${plain[@]}"; do overrides+=$(override_of "$f"); done
-	is "$overrides" '' "$1: no override is left"
-	is "$(run_as u1 gpubroker leases --json | tr -d ' \n')" '[]' "$1: the broker knows of no lease"
-}
-serves() { systemctl is-active gpubroker && run_as u1 gpubroker list; }
-
-systemctl stop "${noise[@]}"
-insmod /tests/gpubroker_test.ko
-ok 'sixteen functions are on a driver that binds fast' wait_for 10 all_back
-# A line for each claim and each end would have journald take a third of the machine for hours.
-if [ -n "${THOROUGH:-}" ]; then
-	mkdir -p /run/systemd/system/gpubroker.service.d
-	printf '[Service]\nLogLevelMax=notice\n' >/run/systemd/system/gpubroker.service.d/quiet.conf
-	systemctl daemon-reload
-	systemctl restart gpubroker
-fi
-ok 'the broker serves' wait_for 20 serves
-
-# The table of leases, malloc's arenas and the like have their size after this.
-core=$(main_pid)
-cycle -n 400 -s 5
-wait_for 20 all_back
-fds_before=$(fds) rss_before=$(rss)
-
-if [ -n "${THOROUGH:-}" ]; then long=(-n 50000 -p 60); else long=(-n 1000000 -s 13); fi
 cycle "${long[@]}" -k 250
 is $status 0 'peers killed: claims go on to the end'
 ok "peers killed: $(count granted "$out") granted" test "$(count granted "$out")" -ge 20
@@ -64,28 +14,4 @@ restored 'peers killed'
 ok "peers killed: $fds_before descriptors, as before" wait_for 10 has_fds "$fds_before"
 grown=$(($(rss) - rss_before))
 ok "peers killed: memory has grown by less than 256 KiB ($rss_before KiB, now $grown more)" test $grown -lt 256
-
-cycle "${long[@]}" -k 250 -K 2000
-is $status 0 'the daemon killed: claims go on to the end'
-ok "the daemon killed: $(count granted "$out") granted" test "$(count granted "$out")" -ge 10
-ok "... and the daemon killed $(count daemon_killed "$out") times" test "$(count daemon_killed "$out")" -ge 2
-is "$(count refused "$out")" 0 '... none refused but for a function that was busy'
-ok '... and it serves' wait_for 20 serves
-isnt "$(main_pid)" "$core" '... a new one'
-restored 'the daemon killed'
-
-# The last daemon took up leases at its start and ended them: it must not have kept anything either.
-core=$(main_pid)
-cycle -n 400 -s 5
-wait_for 20 all_back
-ok "the last daemon has no more descriptors than the first, $fds_before" wait_for 10 has_fds "$fds_before"
-grown=$(($(rss) - rss_before))
-ok "... and less than 256 KiB more of memory ($grown KiB)" test $grown -lt 256
-is "$(killed)" '' 'no filter killed anything'
-ok 'the driver can be unloaded: nobody holds it' rmmod gpubroker_test
-if [ -n "${THOROUGH:-}" ]; then
-	rm /run/systemd/system/gpubroker.service.d/quiet.conf
-	systemctl daemon-reload
-fi
-systemctl start "${noise[@]}"
-done_testing
+finish
