@@ -373,7 +373,7 @@ int claim_start(struct peer *peer, const struct message_claim *request,
 		int queued = peer->waiting ? 0 : queue_add(peer, request, &claim->wanted);
 
 		if (peer->waiting)
-			peer->waiting->wanted = claim->wanted;
+			queue_wants(peer->waiting, &claim->wanted);
 		if (queued == -EDQUOT) {
 			*ret_refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
 			snprintf(

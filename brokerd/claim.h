@@ -43,6 +43,12 @@ void claim_abandon(struct claim *claim);
  */
 int claim_decide(struct claim *claim, const struct message_claim *request,
 		 struct message_refusal *ret_refusal);
+/* Does a name, or "any", mean the device? Of addresses and groups it says no. */
+bool selector_means(const struct daemon *daemon, const struct selector *selector,
+		    const struct device *device);
+/* The refusal for a group that is on its way to a VFIO driver; late: and does not get there. */
+int refuse_prepared(struct message_refusal *ret_refusal, const struct pci_address *address,
+		    uint32_t group, bool late);
 /* The refusal for a group that a lease has: busy or stuck. Its reason. */
 int refuse_held(struct message_refusal *ret_refusal, const struct lease *lease,
 		const struct pci_address *address);

@@ -10,6 +10,7 @@
 
 #include "brokerd/audit.h"
 #include "brokerd/claim.h"
+#include "brokerd/group.h"
 #include "brokerd/log.h"
 #include "brokerd/queue.h"
 #include "client/passfd.h"
@@ -30,9 +31,32 @@ static void queue_soon(struct daemon *daemon)
 
 static bool wants(const struct waiting *waiting, uint32_t group)
 {
-	for (size_t i = 0; i < waiting->wanted.n; i++)
-		if (waiting->wanted.groups[i] == group)
+	for (size_t i = 0; i < waiting->n_wanted; i++)
+		if (waiting->wanted[i] == group)
 			return true;
+	return false;
+}
+
+/* Could its selectors mean the group? Whether it may have it is for the policy to say when its turn comes. */
+static bool may_mean(const struct daemon *daemon, const struct waiting *waiting,
+		     const struct group_view *view)
+{
+	for (uint32_t i = 0; i < waiting->request.n_selectors; i++) {
+		const struct selector *s = &waiting->request.selectors[i];
+
+		if (s->kind == SELECT_GROUP && s->group == view->group)
+			return true;
+		if (s->kind == SELECT_ADDRESS && group_find(view, &s->address) != SIZE_MAX)
+			return true;
+		for (size_t j = 0; j < view->n_functions; j++) {
+			const struct pci_address *address = &view->functions[j].address;
+			const struct device *device = devices_from(&daemon->devices, address);
+
+			if (device && !pci_address_compare(&device->record.address, address) &&
+			    selector_means(daemon, s, device))
+				return true;
+		}
+	}
 	return false;
 }
 
@@ -45,23 +69,38 @@ void wanted_add(struct wanted *wanted, uint32_t group)
 		wanted->groups[wanted->n++] = group;
 }
 
-bool queue_holds(const struct daemon *daemon, const struct waiting *before, uint32_t group)
+bool queue_holds(const struct daemon *daemon, const struct waiting *before,
+		 const struct group_view *view)
 {
 	const struct waiting *waiting;
 
 	TAILQ_FOREACH(waiting, &daemon->waiting, link) {
 		if (waiting == before)
 			return false;
-		if (wants(waiting, group))
+		if (wants(waiting, view->group) ||
+		    (waiting->look && may_mean(daemon, waiting, view)))
 			return true;
 	}
 	return false;
 }
 
+int queue_wants(struct waiting *waiting, const struct wanted *wanted)
+{
+	uint32_t *groups = calloc(wanted->n, sizeof(*groups));
+
+	if (!groups)
+		return -ENOMEM;
+	memcpy(groups, wanted->groups, wanted->n * sizeof(*groups));
+	free(waiting->wanted);
+	waiting->wanted = groups;
+	waiting->n_wanted = wanted->n;
+	return 0;
+}
+
 static bool share(const struct waiting *a, const struct waiting *b)
 {
-	for (size_t i = 0; i < a->wanted.n; i++)
-		if (wants(b, a->wanted.groups[i]))
+	for (size_t i = 0; i < a->n_wanted; i++)
+		if (wants(b, a->wanted[i]))
 			return true;
 	return false;
 }
@@ -82,9 +121,8 @@ static struct message_queued report(const struct daemon *daemon, const struct wa
 			break;
 		queued.place += share(other, waiting);
 	}
-	for (size_t i = 0; i < waiting->wanted.n; i++) {
-		const struct lease *lease =
-			lease_find_group(&daemon->leases, waiting->wanted.groups[i]);
+	for (size_t i = 0; i < waiting->n_wanted; i++) {
+		const struct lease *lease = lease_find_group(&daemon->leases, waiting->wanted[i]);
 		size_t at;
 
 		if (!lease)
@@ -135,11 +173,12 @@ int queue_add(struct peer *peer, const struct message_claim *request, const stru
 	if (waiting_of(daemon, peer->uid) >= WAITING_PER_UID)
 		return -EDQUOT;
 	waiting = calloc(1, sizeof(*waiting));
-	if (!waiting)
+	if (!waiting || queue_wants(waiting, wanted)) {
+		free(waiting);
 		return -ENOMEM;
+	}
 	waiting->peer = peer;
 	waiting->request = *request;
-	waiting->wanted = *wanted;
 	peer->waiting = waiting;
 	peer->busy = PEER_WAITING;
 	TAILQ_INSERT_TAIL(&daemon->waiting, waiting, link);
@@ -155,6 +194,7 @@ static void take_out(struct waiting *waiting)
 {
 	TAILQ_REMOVE(&waiting->peer->daemon->waiting, waiting, link);
 	waiting->peer->waiting = NULL;
+	free(waiting->wanted);
 	free(waiting);
 }
 

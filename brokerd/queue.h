@@ -4,7 +4,8 @@
 
 #include "brokerd/daemon.h"
 
-#define WANTED_MAX 64
+#define WANTED_MAX                                                                                 \
+	1024 /* leases, groups that are prepared, and those that are promised: see queue.c */
 #define WAITING_PER_UID 16 /* claims of one user that wait at a time */
 
 /* The groups that a claim could have had, were they free. */
@@ -17,7 +18,8 @@ struct waiting {
 	TAILQ_ENTRY(waiting) link;
 	struct peer *peer;
 	struct message_claim request;
-	struct wanted wanted;
+	uint32_t *wanted; /* struct wanted's, as many as there are */
+	size_t n_wanted;
 	bool look, tell;	    /* it is to be asked for again; its place may have changed */
 	struct message_queued told; /* as the peer was last told */
 };
@@ -26,9 +28,12 @@ void wanted_add(struct wanted *wanted, uint32_t group);
 
 /*
  * Is the group wanted by somebody who waits and came before `before`? NULL: before one who comes
- * now.
+ * now. Of those who are to be looked at again it is not known what they want, so it is what they may.
  */
-bool queue_holds(const struct daemon *daemon, const struct waiting *before, uint32_t group);
+bool queue_holds(const struct daemon *daemon, const struct waiting *before,
+		 const struct group_view *view);
+/* What is wanted was found anew. 0, or -ENOMEM: it is as it was. */
+int queue_wants(struct waiting *waiting, const struct wanted *wanted);
 
 /*
  * Puts a peer's claim at the end, and tells it its place. 0; -EDQUOT: its user has WAITING_PER_UID

@@ -212,7 +212,6 @@ int restore_device(struct peer *peer, const struct message_restore *request,
 		return r;
 	}
 	if (prepare_has_group(daemon, group, &late))
-		return refuse_fault(ret_refusal, &request->address, "it is just being prepared",
-				    EBUSY);
+		return refuse_prepared(ret_refusal, &request->address, group, late);
 	return restore_group(peer, group, &request->address, ret_refusal);
 }

@@ -58,6 +58,19 @@ int refuse_held(struct message_refusal *ret_refusal, const struct lease *lease,
 	return (int)r.reason;
 }
 
+int refuse_prepared(struct message_refusal *ret_refusal, const struct pci_address *address,
+		    uint32_t group, bool late)
+{
+	*ret_refusal = refusal_make(late ? GPUBROKER_REFUSED_STUCK : GPUBROKER_REFUSED_BUSY);
+	ret_refusal->address = *address;
+	ret_refusal->has_address = 1;
+	ret_refusal->group = group;
+	strcpy(ret_refusal->detail,
+	       late ? "its host driver does not let go of it, as the policy's prepare asks"
+		    : "preparing");
+	return (int)ret_refusal->reason;
+}
+
 static int refuse_fault(struct message_refusal *ret_refusal, const struct selector *selector,
 			const char *what, int error)
 {
@@ -150,7 +163,7 @@ static int claim_take(struct claim *claim, const struct policy_subject *subject,
 	lease = lease_find_group(&daemon->leases, view->group);
 	if (lease)
 		return refuse_held(ret_refusal, lease, &address);
-	if (queue_holds(daemon, claim->peer->waiting, view->group)) {
+	if (queue_holds(daemon, claim->peer->waiting, view)) {
 		*ret_refusal = refusal_make(GPUBROKER_REFUSED_BUSY);
 		ret_refusal->address = address;
 		ret_refusal->has_address = 1;
@@ -158,17 +171,8 @@ static int claim_take(struct claim *claim, const struct policy_subject *subject,
 		strcpy(ret_refusal->detail, "promised");
 		return GPUBROKER_REFUSED_BUSY;
 	}
-	if (prepare_has_group(daemon, view->group, &late)) {
-		*ret_refusal =
-			refusal_make(late ? GPUBROKER_REFUSED_STUCK : GPUBROKER_REFUSED_BUSY);
-		ret_refusal->address = address;
-		ret_refusal->has_address = 1;
-		ret_refusal->group = view->group;
-		strcpy(ret_refusal->detail,
-		       late ? "its host driver does not let go of it, as the policy's prepare asks"
-			    : "preparing");
-		return (int)ret_refusal->reason;
-	}
+	if (prepare_has_group(daemon, view->group, &late))
+		return refuse_prepared(ret_refusal, &address, view->group, late);
 	rule_origin(&daemon->policy, verdict.rule, terms->rule);
 	terms->lifetime = verdict.lifetime;
 	terms->require_reset = verdict.require_reset;
@@ -290,6 +294,26 @@ static int claim_address(struct claim *claim, const struct policy_subject *subje
 	return claim_group_by(claim, subject, request, selector, group, address, ret_refusal);
 }
 
+static bool means(const struct daemon *daemon, uint32_t name, const struct device *device)
+{
+	struct policy_facts facts = device_facts(device);
+
+	return name == POLICY_NO_NAME ? device_is_gpu(device)
+				      : policy_name_matches(&daemon->policy, name, &facts);
+}
+
+bool selector_means(const struct daemon *daemon, const struct selector *selector,
+		    const struct device *device)
+{
+	uint32_t name = POLICY_NO_NAME;
+
+	if (selector->kind == SELECT_NAME &&
+	    policy_name_find(&daemon->policy, selector->name, &name))
+		return false;
+	return (selector->kind == SELECT_NAME || selector->kind == SELECT_ANY) &&
+	       means(daemon, name, device);
+}
+
 /*
  * The first free device that a name, or "any", may mean. Candidates come from the watcher's table;
  * each is read from sysfs before anything is decided. If none can be had, the answer is about the
@@ -309,8 +333,7 @@ static int claim_candidate(struct claim *claim, const struct policy_subject *sub
 		struct message_refusal refusal;
 		int r;
 
-		if (name == POLICY_NO_NAME ? !device_is_gpu(device)
-					   : !policy_name_matches(&daemon->policy, name, &facts))
+		if (!means(daemon, name, device))
 			continue;
 		if (facts.iommu_group != UINT32_MAX &&
 		    claim_group(claim, facts.iommu_group) != SIZE_MAX)

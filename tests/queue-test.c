@@ -16,7 +16,7 @@
 #include <poll.h>
 #include <sys/prctl.h>
 
-#define GROUPS 70 /* more than a claim can want */
+#define GROUPS 70
 #define FIRST_GROUP 100
 
 static struct policy_rule rule;
@@ -310,6 +310,16 @@ static void test_ends(void)
 	tap_ok(nobody(), "and nothing is left");
 }
 
+static bool holds(const struct waiting *before, uint32_t group)
+{
+	static struct group_view view;
+
+	view.group = group;
+	view.n_functions = 1;
+	view.functions[0].address = (struct pci_address){ .bus = (uint8_t)(group - FIRST_GROUP) };
+	return queue_holds(&broker, before, &view);
+}
+
 static void test_holds(void)
 {
 	const struct message_claim first = claim_of_two(0, 1), second = claim_of_two(1, 2);
@@ -318,21 +328,18 @@ static void test_holds(void)
 	union answer answer;
 	int fds[2], fd;
 
-	tap_ok(!queue_holds(&broker, NULL, 100), "where nobody waits nothing is held");
+	tap_ok(!holds(NULL, 100), "where nobody waits nothing is held");
 	for (size_t i = 0; i < 3; i++)
 		lend(i, 0);
 	fds[0] = join(&first);
 	fds[1] = join(&second);
 	a = TAILQ_FIRST(&broker.waiting);
 	b = TAILQ_NEXT(a, link);
-	tap_ok(queue_holds(&broker, NULL, 100) && queue_holds(&broker, NULL, 101) &&
-		       queue_holds(&broker, NULL, 102) && !queue_holds(&broker, NULL, 103),
+	tap_ok(holds(NULL, 100) && holds(NULL, 101) && holds(NULL, 102) && !holds(NULL, 103),
 	       "from who comes now, all that is waited for is held, and no more");
-	tap_ok(!queue_holds(&broker, a, 100) && !queue_holds(&broker, a, 101) &&
-		       !queue_holds(&broker, a, 102),
+	tap_ok(!holds(a, 100) && !holds(a, 101) && !holds(a, 102),
 	       "from the first who waits, nothing is");
-	tap_ok(queue_holds(&broker, b, 100) && queue_holds(&broker, b, 101) &&
-		       !queue_holds(&broker, b, 102),
+	tap_ok(holds(b, 100) && holds(b, 101) && !holds(b, 102),
 	       "from the second, what the first wants, and not what it wants itself");
 
 	let_go(0);
@@ -422,8 +429,10 @@ static void test_prepared(void)
 	const struct policy before = broker.policy;
 	char path[128], block[4096] = "";
 	struct pollfd written = { .fd = overrides[0], .events = POLLIN };
+	const struct message_restore restore = { .type = MESSAGE_RESTORE };
 	struct message_queued q;
-	int probe, fd;
+	union answer answer;
+	int probe, fd, root;
 	bool late;
 
 	rules[0] = rules[1] = rule;
@@ -450,6 +459,16 @@ static void test_prepared(void)
 	q = told(fd, NULL);
 	tap_ok(q.place == 1 && !q.lease,
 	       "what is being prepared is waited for, and no lease is in the way");
+	root = dial_in(0);
+	last_is_user(0);
+	say(root, &restore, sizeof(restore));
+	turn(TURNS);
+	tap_ok(hear(root, &answer) == sizeof(answer.refusal) &&
+		       answer.refusal.reason == GPUBROKER_REFUSED_BUSY &&
+		       !strcmp(answer.refusal.detail, "preparing"),
+	       "and is not given back meanwhile: root is told to try again");
+	close(root);
+	turn(TURNS);
 	/* What the preparation has written first, so that the claim's worker finds none. */
 	poll(&written, 1, 5000);
 	need(read(overrides[0], block, sizeof(block)) > 0);
@@ -488,10 +507,10 @@ static void test_many_groups(void)
 	a = join(&any);
 	b = join(&any);
 	q = told(a, NULL);
-	tap_ok(TAILQ_FIRST(&broker.waiting)->wanted.n == WANTED_MAX && q.place == 1 &&
-		       q.ends == 10000 - (WANTED_MAX - 1),
-	       "of more groups than can be kept, the first are (%zu, %d)",
-	       TAILQ_FIRST(&broker.waiting)->wanted.n, (int)q.ends);
+	tap_ok(TAILQ_FIRST(&broker.waiting)->n_wanted == GROUPS && q.place == 1 &&
+		       q.ends == 10000 - (GROUPS - 1),
+	       "of %d groups that it may have each is kept (%zu, %d)", GROUPS,
+	       TAILQ_FIRST(&broker.waiting)->n_wanted, (int)q.ends);
 	tap_ok(place(b) == 2, "and the next stands behind");
 	let_go(GROUPS - 1);
 	turn(TURNS);
@@ -501,6 +520,50 @@ static void test_many_groups(void)
 	tap_ok(place(b) == 1, "and the second comes nearer");
 	close(a);
 	close(b);
+	turn(TURNS);
+	let_fail(GROUPS - 1);
+	let_go_all();
+	tap_ok(nobody(), "and nothing is left");
+}
+
+/* A device that comes is for those who wait for what it may be, before any who comes after it. */
+static void test_plugged(void)
+{
+	const struct message_claim any = claim_of_any(), first = claim_of_bus(0);
+	struct message_claim late = claim_of_bus(GROUPS - 1);
+	union answer answer;
+	int a, b, c;
+
+	for (size_t i = 0; i < GROUPS - 1; i++)
+		lend(i, 0);
+	broker.devices.n = GROUPS - 1;
+	a = join(&first);
+	b = join(&any);
+	c = dial_in(0);
+	tap_ok(!holds(NULL, FIRST_GROUP + GROUPS - 1), "what is not there is held for nobody");
+	broker.devices.n = GROUPS;
+	queue_look(&broker);
+	event_del(broker.on_queue); /* its turn has not come yet */
+	tap_ok(holds(NULL, FIRST_GROUP + GROUPS - 1),
+	       "what comes is held for who waits for any, before it was looked at");
+	tap_ok(!holds(TAILQ_FIRST(&broker.waiting), FIRST_GROUP + GROUPS - 1) &&
+		       !holds(TAILQ_NEXT(TAILQ_FIRST(&broker.waiting), link),
+			      FIRST_GROUP + GROUPS - 1),
+	       "and not for who waits for another one");
+	late.flags = 0;
+	say(c, &late, sizeof(late));
+	turn(TURNS);
+	tap_ok(hear(c, &answer) == sizeof(answer.refusal) &&
+		       answer.refusal.reason == GPUBROKER_REFUSED_BUSY &&
+		       !strcmp(answer.refusal.detail, "promised"),
+	       "who comes for it in that turn is told that others were first");
+	queue_look(&broker);
+	turn(TURNS);
+	tap_ok(lease_find_group(&broker.leases, FIRST_GROUP + GROUPS - 1),
+	       "and it goes to who waited");
+	close(a);
+	close(b);
+	close(c);
 	turn(TURNS);
 	let_fail(GROUPS - 1);
 	let_go_all();
@@ -647,6 +710,7 @@ int main(void)
 	test_no_use();
 	test_prepared();
 	test_many_groups();
+	test_plugged();
 	test_never_reads();
 	test_many();
 	test_another_request();
