@@ -482,16 +482,20 @@ static int prepare(struct daemon *daemon, const struct daemon_options *options)
 }
 
 /*
- * After each thing that a peer wants the loop looks whether something of ours has come, and does that
+ * After every few things that peers want the loop looks whether something of ours has come, and does that
  * first: a worker that has finished, say. So what a claim takes does not grow with each of its steps by
- * all that others ask for at the time.
+ * all that others ask for at the time. Not after each: who may do no more in this turn is still ready, and
+ * the kernel would list a hundred such for every one that may.
  */
+#define PEERS_BURST 16
+
 struct event_base *daemon_loop_new(void)
 {
 	struct event_config *config = event_config_new();
 	struct event_base *base = NULL;
 
-	if (config && !event_config_set_max_dispatch_interval(config, NULL, 1, PRIORITY_PEERS))
+	if (config &&
+	    !event_config_set_max_dispatch_interval(config, NULL, PEERS_BURST, PRIORITY_PEERS))
 		base = event_base_new_with_config(config);
 	if (config)
 		event_config_free(config);

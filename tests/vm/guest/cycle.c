@@ -7,6 +7,7 @@
  *	    -s SECONDS  ends then, however many there were
  *	    -o          each process has its share of the functions for itself, and waits for one that is on its
  *	                way back; otherwise all choose at random among all, and a busy one is counted
+ *	    -c          connects for each cycle, as `gpubroker run` does, and counts that as part of it
  *	    -t MS       pause after each cycle
  *	    -k MS       kills one of its processes at random this often, and starts another in its place
  *	    -K MS       kills the daemon this often
@@ -59,7 +60,7 @@ struct shared {
 
 struct options {
 	unsigned long cycles, seconds, pause, kill_peers, kill_daemon, progress, seed;
-	int own;
+	int own, connect;
 };
 
 static struct shared *shared;
@@ -132,18 +133,20 @@ static void refused(struct gpubroker *handle)
 	snprintf(shared->refusal, sizeof(shared->refusal), "%s", gpubroker_reason(handle));
 }
 
-/* One claim of a function, from the request to the close. False: the connection is of no more use. */
-static bool claim_once(struct gpubroker *handle, const char *function, bool *ret_busy)
+/* One claim of a function, from the request (or `before`) to the close. False: the connection is of no more use. */
+static bool claim_once(struct gpubroker *handle, const char *function, uint64_t before,
+		       bool *ret_busy)
 {
 	struct gpubroker_claim *claim = NULL;
-	uint64_t before, took;
 	unsigned long i;
+	uint64_t took;
 	int r;
 
 	*ret_busy = false;
 	if (gpubroker_claim_new(&claim) || gpubroker_claim_add(claim, function))
 		die(function);
-	before = now();
+	if (!before)
+		before = now();
 	r = gpubroker_claim_run(handle, claim, NULL, NULL);
 	took = now() - before;
 	if (!r) {
@@ -191,6 +194,7 @@ static void __attribute__((noreturn)) work(unsigned index, uint64_t seed)
 	become(users[index]);
 	while (atomic_load(&shared->granted) < options.cycles && !atomic_load(&shared->stop)) {
 		unsigned share = n_functions / n_users;
+		uint64_t before = options.connect ? now() : 0;
 		bool busy;
 
 		if (!handle && !(handle = connect_once()))
@@ -198,8 +202,8 @@ static void __attribute__((noreturn)) work(unsigned index, uint64_t seed)
 		if (!claim_once(handle,
 				functions[options.own ? index * share + next % share
 						      : random_below(&seed, n_functions)],
-				&busy) ||
-		    !random_below(&seed, 16))
+				before, &busy) ||
+		    options.connect || !random_below(&seed, 16))
 			handle = gpubroker_close(handle);
 		if (!busy)
 			next++;
@@ -366,7 +370,7 @@ static int main_run(int argc, char **argv)
 {
 	int c, split;
 
-	while ((c = getopt(argc, argv, "+n:s:ot:k:K:p:r:")) != -1) {
+	while ((c = getopt(argc, argv, "+n:s:oct:k:K:p:r:")) != -1) {
 		unsigned long value = optarg ? strtoul(optarg, NULL, 10) : 0;
 
 		switch (c) {
@@ -378,6 +382,9 @@ static int main_run(int argc, char **argv)
 			break;
 		case 'o':
 			options.own = 1;
+			break;
+		case 'c':
+			options.connect = 1;
 			break;
 		case 't':
 			options.pause = value;

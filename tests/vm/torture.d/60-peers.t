@@ -30,10 +30,11 @@ leads() {
 	read -r -a stat <"/proc/$1/stat"
 	[ "${stat[4]}" = "$1" ]
 }
-# claims WHEN: claims of seven users for six seconds, each of functions of its own; adds to `medians`.
+# claims WHEN: claims of seven users for six seconds, each of functions of its own and from the connect to
+# the grant; adds to `medians`.
 claims() {
 	local out n
-	out=$(/tests/cycle run -o -n 10000 -s 6 -t 300 "${users[@]}" -- "${plain[@]:0:14}")
+	out=$(/tests/cycle run -o -c -n 10000 -s 6 -t 300 "${users[@]}" -- "${plain[@]:0:14}")
 	n=$(count granted "$out")
 	is "$((n > 20)),$(count refused "$out"),$(count faults "$out"),$(count unreachable "$out")" 1,0,0,0 \
 		"$1: $n claims, all granted"
