@@ -482,12 +482,11 @@ static int prepare(struct daemon *daemon, const struct daemon_options *options)
 }
 
 /*
- * After every few things that peers want the loop looks whether something of ours has come, and does that
- * first: a worker that has finished, say. So what a claim takes does not grow with each of its steps by
- * all that others ask for at the time. Not after each: who may do no more in this turn is still ready, and
- * the kernel would list a hundred such for every one that may.
+ * What has come of our own, of a worker that has finished, say, goes before what peers ask for, and the
+ * loop looks for it after so many of them. Not after fewer: who may do no more in this turn is still
+ * ready, and each look lists all of those again; of 10,000 connections that end at once most are such.
  */
-#define PEERS_BURST 16
+#define PEERS_BURST 1024
 
 struct event_base *daemon_loop_new(void)
 {
