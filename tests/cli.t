@@ -140,6 +140,16 @@ done
 for size in 1 4096 8K 512m 64G 1t 16777215T 18446744073709551615; do
 	tap_ok "--memlock $size is a size: 69" says 69 run --memlock "$size" -- true
 done
+tap_ok "--rom without --qemu: 64" says_that "--rom is a part of --qemu" 64 run --rom "$command" -- true
+tap_ok "--primary without --qemu: 64" says_that "--primary is a part of --qemu" 64 run --primary -- true
+tap_ok "--rom without a file: 64" exits 64 run --qemu --rom
+tap_ok "--qemu with a value: 64" exits 64 run --qemu=yes -- true
+: >"$dir/empty"
+tap_ok "a ROM that is not there: 64, and nothing was claimed" says_that "nothing was claimed" 64 \
+	run --qemu --rom "$dir/nothing" -- true
+tap_ok "a ROM that is a directory: 64" says_that "no regular file" 64 run --qemu --rom "$dir" -- true
+tap_ok "a ROM with nothing in it: 64" says_that "is empty" 64 run --qemu --rom "$dir/empty" -- true
+tap_ok "run --qemu without a broker: 69" says_that "no broker" 69 run --qemu --rom "$command" --primary -- true
 tap_ok "a file that nobody listens at: 69" sh -c \
 	': >"$1/file"; "$0" --socket "$1/file" list 2>"$1/err"; [ $? = 69 ] && [ "$(wc -l <"$1/err")" = 1 ]' \
 	"$command" "$dir"
