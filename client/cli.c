@@ -18,8 +18,11 @@ static const char usage[] =
 	"usage: gpubroker [--socket PATH] COMMAND [...]\n"
 	"\n"
 	"  list [--all] [--json]        the GPUs (--all: every PCI function) and their status\n"
-	"  run [--gpu DEVICE]... [--wait[=TIME]] [--force] [--memlock SIZE] -- COMMAND [ARG...]\n"
-	"                               claim DEVICE and run COMMAND, a VMM, with it\n"
+	"  run [--gpu DEVICE]... [--wait[=TIME]] [--force] [--memlock SIZE]\n"
+	"      [--qemu [--rom FILE] [--primary]] -- COMMAND [ARG...]\n"
+	"                               claim DEVICE and run COMMAND, a VMM, with it; --qemu: add\n"
+	"                               the arguments that give it to QEMU\n"
+	"  profiles [DEVICE] [--json]   parts of devices that drivers offer to make\n"
 	"  leases [--json]              what is lent to whom\n"
 	"  release LEASE                end a lease of your own\n"
 	"  watch [--json]               what becomes of leases, as it happens\n"
@@ -195,7 +198,7 @@ static const struct {
 } commands[] = {
 	{ "list", cli_list },	    { "run", cli_run },		{ "leases", cli_leases },
 	{ "policy", cli_policy },   { "release", cli_release }, { "revoke", cli_revoke },
-	{ "restore", cli_restore }, { "watch", cli_watch },
+	{ "restore", cli_restore }, { "watch", cli_watch },	{ "profiles", cli_profiles },
 };
 
 int main(int argc, char **argv)

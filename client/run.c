@@ -11,6 +11,7 @@
 #include "config.h"
 
 #include "client/cli.h"
+#include "client/runqemu.h"
 #include "client/supervise.h"
 #include "client/util.h"
 
@@ -23,8 +24,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
-
-#define GROUPS_MAX 16
 
 /* How to say a place: "1st". */
 static const char *ordinal(uint32_t n)
@@ -170,8 +169,8 @@ static void warn_memlock(const struct gpubroker_claim *claim)
 
 static int lend_and_exec(struct gpubroker_claim *claim, char **argv)
 {
-	struct supervise_file files[GROUPS_MAX];
-	char paths[GROUPS_MAX][32], whats[GROUPS_MAX][64];
+	struct supervise_file files[RUN_DEVICES_MAX];
+	char paths[RUN_DEVICES_MAX][32], whats[RUN_DEVICES_MAX][64];
 	const char *failed = NULL;
 	size_t n = gpubroker_claim_groups(claim);
 	int r;
@@ -207,7 +206,7 @@ static int add_device(struct gpubroker_claim *claim, const char *device)
 	case 0:
 		return 0;
 	case -E2BIG:
-		cli_error("more than %d devices in one claim", GROUPS_MAX);
+		cli_error("more than %d devices in one claim", RUN_DEVICES_MAX);
 		return EXIT_USAGE_;
 	default:
 		cli_error(
@@ -219,16 +218,19 @@ static int add_device(struct gpubroker_claim *claim, const char *device)
 }
 
 /* Parses the options into the claim. 0 with optind at COMMAND, or an exit status. */
-static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t *ret_wait)
+static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t *ret_wait,
+		 struct run_qemu *qemu)
 {
 	static const struct option options[] = {
 		{ "gpu", required_argument, NULL, 'g' },
 		{ "wait", optional_argument, NULL, 'w' },
 		{ "force", no_argument, NULL, 'f' },
 		{ "memlock", required_argument, NULL, 'm' },
+		{ "qemu", no_argument, NULL, 'q' },
+		{ "rom", required_argument, NULL, 'r' },
+		{ "primary", no_argument, NULL, 'p' },
 		{ NULL, 0, NULL, 0 },
 	};
-	bool any = true;
 	uint64_t bytes;
 	int c, r;
 
@@ -238,7 +240,7 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t 
 			r = add_device(claim, optarg);
 			if (r)
 				return r;
-			any = false;
+			qemu->devices[qemu->n_devices++] = optarg;
 			break;
 		case 'f':
 			gpubroker_claim_set_force(claim, true);
@@ -252,6 +254,15 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t 
 				return EXIT_USAGE_;
 			}
 			gpubroker_claim_set_memlock(claim, bytes);
+			break;
+		case 'q':
+			qemu->wanted = true;
+			break;
+		case 'r':
+			qemu->rom = optarg;
+			break;
+		case 'p':
+			qemu->options.primary = true;
 			break;
 		case 'w':
 			gpubroker_claim_set_wait(claim, true);
@@ -272,7 +283,13 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t 
 			"run needs a COMMAND, as in: gpubroker run --gpu 01:00.0 -- qemu-system-x86_64 ...");
 		return EXIT_USAGE_;
 	}
-	return any ? add_device(claim, "any") : 0;
+	if (!qemu->n_devices) {
+		qemu->devices[qemu->n_devices++] = "any";
+		r = add_device(claim, "any");
+		if (r)
+			return r;
+	}
+	return run_qemu_options(qemu);
 }
 
 /* gpubroker_claim_run(), for at most so many seconds; 0: without an end. -ETIMEDOUT. */
@@ -314,6 +331,7 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 {
 	struct gpubroker_claim *claim;
 	struct gpubroker *handle = NULL;
+	struct run_qemu qemu = { 0 };
 	uint64_t wait = 0; /* seconds, 0: for ever */
 	int r;
 
@@ -322,7 +340,7 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 		cli_error("%s", strerror(-r));
 		return EXIT_SOFTWARE;
 	}
-	r = parse(argc, argv, claim, &wait);
+	r = parse(argc, argv, claim, &wait, &qemu);
 	if (r)
 		goto out;
 	argv += optind;
@@ -333,6 +351,9 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 					      : "cannot be executed; nothing was claimed");
 		goto out;
 	}
+	r = run_qemu_foresee(&qemu, argv);
+	if (r)
+		goto out;
 	r = cli_open(cli, &handle);
 	if (r)
 		goto out;
@@ -349,9 +370,12 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	}
 	handle = gpubroker_close(handle);
 	warn_memlock(claim);
+	r = run_qemu_command(&qemu, claim, &argv);
 	/* On success this does not return; after it, the process is filtered and only exits. */
-	return lend_and_exec(claim, argv);
+	if (!r)
+		return lend_and_exec(claim, argv);
 out:
+	run_qemu_done(&qemu);
 	gpubroker_close(handle);
 	gpubroker_claim_free(claim);
 	return r;

@@ -140,6 +140,25 @@ done
 for size in 1 4096 8K 512m 64G 1t 16777215T 18446744073709551615; do
 	tap_ok "--memlock $size is a size: 69" says 69 run --memlock "$size" -- true
 done
+# profiles asks no broker. What this machine has is not known here: 34-profiles.t looks at that.
+tap_ok "profiles with an unknown option: 64" exits 64 profiles --all
+tap_ok "profiles of two devices: 64" says_that "'02:00.0'" 64 profiles 01:00.0 02:00.0
+for device in '' . .. a/b ../mtty /sys/class/mdev_bus/mtty; do
+	tap_ok "profiles '$device': no device: 64" says_that "'$device' is no device" 64 profiles "$device"
+done
+tap_ok "profiles of an address where nothing is: 66" says_that "fffffffe:ff:1f.7" 66 profiles fffffffe:ff:1f.7
+tap_ok "profiles of a name that nothing has: 66" says_that "no device no-such-parent" 66 profiles no-such-parent
+tap_ok "... and no half JSON" says 66 profiles --json no-such-parent
+tap_ok "--rom without --qemu: 64" says_that "--rom is a part of --qemu" 64 run --rom "$command" -- true
+tap_ok "--primary without --qemu: 64" says_that "--primary is a part of --qemu" 64 run --primary -- true
+tap_ok "--rom without a file: 64" exits 64 run --qemu --rom
+tap_ok "--qemu with a value: 64" exits 64 run --qemu=yes -- true
+: >"$dir/empty"
+tap_ok "a ROM that is not there: 64, and nothing was claimed" says_that "nothing was claimed" 64 \
+	run --qemu --rom "$dir/nothing" -- true
+tap_ok "a ROM that is a directory: 64" says_that "no regular file" 64 run --qemu --rom "$dir" -- true
+tap_ok "a ROM with nothing in it: 64" says_that "is empty" 64 run --qemu --rom "$dir/empty" -- true
+tap_ok "run --qemu without a broker: 69" says_that "no broker" 69 run --qemu --rom "$command" --primary -- true
 tap_ok "a file that nobody listens at: 69" sh -c \
 	': >"$1/file"; "$0" --socket "$1/file" list 2>"$1/err"; [ $? = 69 ] && [ "$(wc -l <"$1/err")" = 1 ]' \
 	"$command" "$dir"

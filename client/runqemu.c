@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See runqemu.h. Which functions a group has is read from sysfs, which every user may: the broker tells
+ * of a grant the group and the function that was asked for. It never changes what the user wrote.
+ */
+#include "config.h"
+
+#include "client/cli.h"
+#include "client/runqemu.h"
+#include "client/sysfs.h"
+#include "client/util.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* The groups of a claim, as they are now. */
+struct lent {
+	struct group_view *views[RUN_DEVICES_MAX];
+	size_t n;
+};
+
+static void lent_done(struct lent *lent)
+{
+	for (size_t i = 0; i < lent->n; i++)
+		free(lent->views[i]);
+}
+
+#define cleanup_lent cleanup_(lent_done)
+
+static int lent_add(struct lent *lent, int sys, uint32_t group)
+{
+	struct group_view *view;
+	int r;
+
+	for (size_t i = 0; i < lent->n; i++)
+		if (lent->views[i]->group == group)
+			return 0;
+	view = malloc(sizeof(*view));
+	if (!view)
+		return -ENOMEM;
+	r = sysfs_group_read(sys, group, view);
+	if (r) {
+		free(view);
+		return r;
+	}
+	lent->views[lent->n++] = view;
+	return 0;
+}
+
+static int open_sys(void)
+{
+	int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return sys < 0 ? -errno : sys;
+}
+
+int run_qemu_options(struct run_qemu *qemu)
+{
+	struct stat st;
+
+	if (!qemu->wanted && (qemu->rom || qemu->options.primary)) {
+		cli_error("%s is a part of --qemu, which adds QEMU's arguments",
+			  qemu->rom ? "--rom" : "--primary");
+		return EXIT_USAGE_;
+	}
+	if (!qemu->rom)
+		return 0;
+	/* Absolute, since a script may go elsewhere before it starts QEMU. */
+	qemu->options.rom = realpath(qemu->rom, NULL);
+	if (!qemu->options.rom || stat(qemu->options.rom, &st) || access(qemu->options.rom, R_OK)) {
+		cli_error("--rom %s: cannot be read: %s; nothing was claimed", qemu->rom,
+			  strerror(errno));
+		return EXIT_USAGE_;
+	}
+	if (!S_ISREG(st.st_mode) || !st.st_size) {
+		cli_error("--rom %s: is %s; nothing was claimed", qemu->rom,
+			  S_ISREG(st.st_mode) ? "empty" : "no regular file");
+		return EXIT_USAGE_;
+	}
+	return 0;
+}
+
+static int make(struct run_qemu *qemu, const struct lent *lent, const struct pci_address *first,
+		char **argv, const char *end)
+{
+	int r = qemu_command_make(argv, (const struct group_view *const *)lent->views, lent->n,
+				  first, &qemu->options, &qemu->command);
+
+	if (r == -EINVAL)
+		cli_error("%s; %s", qemu->command.why, end);
+	else if (r)
+		cli_error("cannot make QEMU's arguments: %s; %s", strerror(-r), end);
+	return r == -EINVAL ? EXIT_USAGE_ : r ? EXIT_SOFTWARE : 0;
+}
+
+/*
+ * 1 where the device's group is known before the broker is asked: not so for a name. What is wrong with
+ * an address the broker says, and better.
+ */
+static int foresee_device(struct lent *lent, int sys, const char *device,
+			  struct pci_address *ret_address)
+{
+	static const char prefix[] = "iommu-group:";
+	uint32_t group;
+
+	if (!strncmp(device, prefix, strlen(prefix))) {
+		group = (uint32_t)strtoul(device + strlen(prefix), NULL, 10);
+		memset(ret_address, 0, sizeof(*ret_address));
+	} else if (pci_address_parse(device, ret_address) ||
+		   sysfs_group_of(sys, ret_address, &group) || group == NO_GROUP)
+		return 0;
+	return !lent_add(lent, sys, group);
+}
+
+int run_qemu_foresee(struct run_qemu *qemu, char **argv)
+{
+	cleanup_lent struct lent lent = { 0 };
+	struct pci_address address, first = { 0 };
+	cleanup_fd int sys = -1;
+	int r;
+
+	if (!qemu->wanted)
+		return 0;
+	sys = open_sys();
+	for (size_t i = 0; i < qemu->n_devices; i++) {
+		if (sys < 0 || !foresee_device(&lent, sys, qemu->devices[i], &address))
+			return 0;
+		if (!i)
+			first = address;
+	}
+	r = make(qemu, &lent, &first, argv, "nothing was claimed");
+	qemu_command_done(&qemu->command);
+	return r;
+}
+
+/* On a terminal the steps of a claim are shown; this is one of them. */
+static void show(const struct qemu_command *command)
+{
+	if (!cli_columns(stderr))
+		return;
+	fputs("QEMU's arguments:", stderr);
+	for (size_t i = command->n_given; i < command->n; i++) {
+		fputc(' ', stderr);
+		cli_print_text(stderr, command->argv[i], -1);
+	}
+	fputc('\n', stderr);
+}
+
+int run_qemu_command(struct run_qemu *qemu, const struct gpubroker_claim *claim, char ***argv)
+{
+	static const char end[] = "the device goes back";
+	cleanup_lent struct lent lent = { 0 };
+	char text[PCI_ADDRESS_TEXT];
+	struct pci_address first = { 0 };
+	cleanup_fd int sys = -1;
+	int r;
+
+	if (!qemu->wanted)
+		return 0;
+	sys = open_sys();
+	r = sys < 0 ? sys : 0;
+	for (size_t i = 0; !r && i < gpubroker_claim_groups(claim); i++) {
+		const struct gpubroker_grant *grant = gpubroker_claim_grant(claim, i);
+
+		r = lent_add(&lent, sys, grant->iommu_group);
+		if (!i && !r)
+			r = pci_address_parse(grant->address, &first);
+	}
+	if (r) {
+		cli_error("cannot read from /sys what was lent: %s; %s", strerror(-r), end);
+		return EXIT_SOFTWARE;
+	}
+	r = make(qemu, &lent, &first, *argv, end);
+	if (r)
+		return r;
+	for (size_t i = 0; i < qemu->command.n_left; i++)
+		cli_error(
+			"%s: the command's own arguments have it already, so --qemu adds nothing for it",
+			pci_address_format(&qemu->command.left[i], text));
+	show(&qemu->command);
+	*argv = qemu->command.argv;
+	return 0;
+}
+
+void run_qemu_done(struct run_qemu *qemu)
+{
+	qemu_command_done(&qemu->command);
+	free((char *)qemu->options.rom);
+}
