@@ -19,7 +19,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define LISTEN_FD 3 /* sd_listen_fds(3): the first passed descriptor */
+#define LISTEN_FD 3		 /* sd_listen_fds(3): the first passed descriptor */
+#define LISTEN_HELPERS "helpers" /* FileDescriptorName= of gpubroker-helpers.socket */
 #define BACKLOG 128
 #define ACCEPT_BURST 8 /* connections a turn: others' claims wait for one who connects in a loop */
 
@@ -31,8 +32,8 @@ static int adopt(int fd)
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) ||
 	    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) ||
 	    type != SOCK_SEQPACKET || !listening) {
-		log_error("the descriptor that was passed is no listening SEQPACKET socket; see "
-			  "gpubroker.socket");
+		log_error("a descriptor that was passed is no listening SEQPACKET socket; see "
+			  "gpubroker.socket and gpubroker-helpers.socket");
 		return -EINVAL;
 	}
 	if (fcntl(fd, F_SETFD, FD_CLOEXEC) || fcntl(fd, F_SETFL, O_NONBLOCK))
@@ -81,17 +82,44 @@ static int make(const char *path)
 	return TAKE_FD(fd);
 }
 
-int listener_open(const char *path)
+/* Is the index-th of the names, which colons part, that one? */
+static bool has_name(const char *names, int index, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (; names && index; index--)
+		if ((names = strchr(names, ':')))
+			names++;
+	return names && !strncmp(names, name, n) && (!names[n] || names[n] == ':');
+}
+
+int listener_open(const char *path, int *ret_helpers)
 {
 	const char *pid = getenv("LISTEN_PID"), *n = getenv("LISTEN_FDS");
+	const char *names = getenv("LISTEN_FDNAMES");
+	int count, ours = -1, theirs = -1;
 
-	if (pid && n && strtol(pid, NULL, 10) == (long)getpid() && strtol(n, NULL, 10) >= 1) {
-		unsetenv("LISTEN_PID");
-		unsetenv("LISTEN_FDS");
-		unsetenv("LISTEN_FDNAMES");
-		return adopt(LISTEN_FD);
+	count = pid && n && strtol(pid, NULL, 10) == (long)getpid() ? (int)strtol(n, NULL, 10) : 0;
+	for (int i = 0; i < count; i++) {
+		int *fd = has_name(names, i, LISTEN_HELPERS) ? &theirs : &ours;
+
+		if (*fd >= 0) {
+			log_error("more sockets were passed than one of each; see gpubroker.socket "
+				  "and gpubroker-helpers.socket");
+			return -EINVAL;
+		}
+		*fd = adopt(LISTEN_FD + i);
+		if (*fd < 0)
+			return *fd;
 	}
-	return make(path);
+	unsetenv("LISTEN_PID");
+	unsetenv("LISTEN_FDS");
+	unsetenv("LISTEN_FDNAMES");
+	if (ours < 0)
+		ours = make(path);
+	if (ours >= 0 && theirs >= 0)
+		*ret_helpers = theirs;
+	return ours;
 }
 
 static void pause_accepting(struct daemon *daemon, int error)
@@ -104,7 +132,7 @@ static void pause_accepting(struct daemon *daemon, int error)
 }
 
 /* To the numbers that are peers': see WORK_DESCRIPTORS. Where there is none left, as it is. */
-static int out_of_the_way(int fd)
+int listener_out_of_the_way(int fd)
 {
 	int moved = fcntl(fd, F_DUPFD_CLOEXEC, WORK_DESCRIPTORS);
 
@@ -123,7 +151,7 @@ static void on_connect(evutil_socket_t listen_fd, short what, void *userdata)
 		int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0)
-			peer_new(daemon, out_of_the_way(fd));
+			peer_new(daemon, listener_out_of_the_way(fd));
 		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
 			return pause_accepting(daemon, errno);
 		else if (errno != ECONNABORTED && errno != EINTR)

@@ -178,6 +178,7 @@ static inline void broker_make(void)
 		.kernel = KERNEL_NONE,
 		.watcher = HELPER_NONE,
 		.loader = HELPER_NONE,
+		.helpers_fd = -1,
 		.state_dir = -1,
 		.listen_fd = -1,
 	};

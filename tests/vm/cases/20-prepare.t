@@ -12,7 +12,7 @@ field() {
 }
 is_status() { [ "$(field "$1" status)" = "$2" ]; }
 # log SINCE TEXT: the service said it.
-log() { journalctl -q -u gpubroker.service --since "$1" -o cat | grep -qF -- "$2"; }
+log() { journalctl -q -ugpubroker{,-load} --since "$1" -o cat | grep -qF -- "$2"; }
 now() { sleep 1; date '+%F %T'; }
 
 # The boot.
@@ -25,12 +25,12 @@ is "$(bound $prep_twin /tmp/boot)" vfio-pci '... and of two identical cards the 
 is "$(override_of $prep_gpu):$(override_of $prep_audio)" vfio-pci:vfio-pci 'by their overrides'
 is "$(override_of $gpu2)" '' 'the other twin has none'
 ok 'before modules were loaded for devices' systemctl is-active gpubroker-prepare.service
-is "$(journalctl -q -u gpubroker.service -b -o cat | grep -c outcome=prepared)" 0 \
+is "$(journalctl -q -ugpubroker{,-load} -b -o cat | grep -c outcome=prepared)" 0 \
 	'so the daemon found nothing to take over'
 is "$(grep -cE '^[^#]*(RUN|PROGRAM|IMPORT\{program\})' $rules)" 0 'the udev rules start no process'
 ok 'udev finds nothing to say about them' udevadm verify $rules
 is "$(journalctl -q -b -u systemd-udevd.service -o cat | grep -c 69-gpubroker)" 0 '... nor did it at boot'
-ok 'what was installed is not stale' bash -c '! journalctl -q -b -u gpubroker.service | grep stale'
+ok 'what was installed is not stale' bash -c '! journalctl -q -b -ugpubroker{,-load} | grep stale'
 is "$(field $prep_gpu status):$(field $prep_audio status)" vfio-ready:vfio-ready 'list says vfio-ready'
 
 # A lease.
@@ -68,7 +68,7 @@ outer device_add "{\"driver\": \"bochs-display\", \"bus\": \"$empty_port\", \"id
 plugged=0000:05:00.0
 ok 'a GPU that is plugged in gets to vfio-pci, where its variant driver is not there' wait_for 30 has_driver $plugged vfio-pci
 diag "drivers of the plugged GPU: $(bound $plugged /run/uevents); the daemon: $(
-	journalctl -q -u gpubroker.service --since "$start" -o cat | grep "$plugged" | xargs)"
+	journalctl -q -ugpubroker{,-load} --since "$start" -o cat | grep "$plugged" | xargs)"
 ok '... and is vfio-ready' wait_for 10 is_status $plugged vfio-ready
 sleep 1 # a preparation under way would be another claim's
 vm alice plug --gpu $plugged -- -m 64 -device vfio-pci,host=05:00.0
@@ -100,7 +100,7 @@ gpubroker policy install >/dev/null
 start=$(now)
 systemctl kill -s HUP --kill-whom=main gpubroker
 ok 'it is loaded anew' wait_for 10 log "$start" 'loaded anew'
-ok '... and after policy install it is not stale' bash -c "! journalctl -q -u gpubroker.service --since '$start' | grep stale"
+ok '... and after policy install it is not stale' bash -c "! journalctl -q -ugpubroker{,-load} --since '$start' | grep stale"
 sum=$(md5sum $rules)
 start=$(now)
 echo 'prepare nonsense wrong' >>$policy

@@ -141,8 +141,10 @@ bound() {
 }
 # no_records: the broker has no lease on record.
 no_records() { local f=(/run/gpubroker/leases/*); [ ! -e "${f[0]}" ]; }
-# killed: what filters have killed since the boot, as systemd and the core say; nothing else tells.
-killed() { journalctl -q --no-pager -b -o cat -u gpubroker | grep -E 'status=31/SYS|(watcher|loader) has ended'; }
+# killed: what filters have killed since the boot, as systemd says; nothing else tells.
+killed() { journalctl -q --no-pager -b -o cat -ugpubroker{,-load,-watch} | grep -E 'status=31/SYS'; }
+# helper_pid watch, helper_pid load: the daemon's helper; 0: there is none.
+helper_pid() { systemctl show -P MainPID "gpubroker-$1"; }
 gone() { ! kill -0 "$1" 2>/dev/null; }
 
 # vm USER NAME [gpubroker run's options... --] QEMU's options...: starts an
