@@ -8,7 +8,6 @@
 
 #include "brokerd/daemon.h"
 #include "brokerd/log.h"
-#include "brokerd/worker.h"
 #include "client/util.h"
 
 #include <errno.h>
@@ -19,9 +18,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define LISTEN_FD 3 /* sd_listen_fds(3): the first passed descriptor */
-#define BACKLOG 128
-#define ACCEPT_BURST 8 /* connections a turn: others' claims wait for one who connects in a loop */
+#define LISTEN_FD 3    /* sd_listen_fds(3): the first passed descriptor */
+#define BACKLOG 8      /* as in gpubroker.socket, with the reason */
+#define ACCEPT_BURST 4 /* connections a turn: others' claims wait for one who connects in a loop */
 
 static int adopt(int fd)
 {
@@ -103,17 +102,6 @@ static void pause_accepting(struct daemon *daemon, int error)
 	evtimer_add(daemon->on_accept_again, &second);
 }
 
-/* To the numbers that are peers': see WORK_DESCRIPTORS. Where there is none left, as it is. */
-static int out_of_the_way(int fd)
-{
-	int moved = fcntl(fd, F_DUPFD_CLOEXEC, WORK_DESCRIPTORS);
-
-	if (moved < 0)
-		return fd;
-	fd_close(fd);
-	return moved;
-}
-
 static void on_connect(evutil_socket_t listen_fd, short what, void *userdata)
 {
 	struct daemon *daemon = userdata;
@@ -123,7 +111,7 @@ static void on_connect(evutil_socket_t listen_fd, short what, void *userdata)
 		int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0)
-			peer_new(daemon, out_of_the_way(fd));
+			peer_new(daemon, fd);
 		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
 			return pause_accepting(daemon, errno);
 		else if (errno != ECONNABORTED && errno != EINTR)
