@@ -8,7 +8,6 @@
 
 #include "brokerd/daemon.h"
 #include "brokerd/log.h"
-#include "brokerd/worker.h"
 #include "client/util.h"
 
 #include <errno.h>
@@ -21,8 +20,8 @@
 
 #define LISTEN_FD 3		 /* sd_listen_fds(3): the first passed descriptor */
 #define LISTEN_HELPERS "helpers" /* FileDescriptorName= of gpubroker-helpers.socket */
-#define BACKLOG 128
-#define ACCEPT_BURST 8 /* connections a turn: others' claims wait for one who connects in a loop */
+#define BACKLOG 8		 /* as in gpubroker.socket, with the reason */
+#define ACCEPT_BURST 4 /* connections a turn: others' claims wait for one who connects in a loop */
 
 static int adopt(int fd)
 {
@@ -151,7 +150,7 @@ static void on_connect(evutil_socket_t listen_fd, short what, void *userdata)
 		int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0)
-			peer_new(daemon, listener_out_of_the_way(fd));
+			peer_new(daemon, fd);
 		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
 			return pause_accepting(daemon, errno);
 		else if (errno != ECONNABORTED && errno != EINTR)

@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -27,7 +28,7 @@
 #endif
 
 #define REQUEST_BURST 8	      /* requests a turn; listings are longer than they are asked for */
-#define LIST_BURST 16	      /* devices or leases a turn, of all connections of a user */
+#define LIST_BURST 8	      /* devices or leases a turn, of all connections of a user */
 #define REQUEST_COST 4	      /* a request is as much as so many of them */
 #define VERDICT_BURST 1000000 /* rules looked at in a turn */
 
@@ -76,13 +77,17 @@ static int identify(struct peer *peer)
 	peer->uid = cred.uid;
 	peer->gid = cred.gid;
 	peer->pid = (uint32_t)cred.pid;
-	/*
-	 * From 6.5 on the socket remembers the process itself, and can be asked when there is need:
-	 * a descriptor less for each who is only connected. Before, the pid is held as early as can be.
-	 */
-	if (!kernel_knows_process(peer->fd))
-		peer->pidfd = (int)syscall(SYS_pidfd_open, cred.pid, 0);
 	return 0;
+}
+
+/*
+ * From 6.5 on the socket remembers the process itself, and can be asked when there is need: a descriptor
+ * less for each who is only connected. Before, the pid is held as early as can be.
+ */
+static void hold_process(struct peer *peer)
+{
+	if (!kernel_knows_process(peer->fd))
+		peer->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)peer->pid, 0);
 }
 
 int peer_memlock_raise(const struct peer *peer, uint64_t bytes)
@@ -220,44 +225,51 @@ static void tell_unknown(struct daemon *daemon, int error)
 	audit_asked(daemon, UINT32_MAX, &line);
 }
 
-void peer_new(struct daemon *daemon, int fd)
+/* May it have one more connection? Then that is counted. All else is told. */
+static bool admit(struct daemon *daemon, struct peer *peer)
 {
-	struct peer *peer = calloc(1, sizeof(*peer));
-	int r;
+	int r = identify(peer);
 
-	if (!peer) {
-		fd_close(fd);
-		return;
-	}
-	peer->daemon = daemon;
-	peer->fd = fd;
-	peer->pidfd = -1;
-	r = identify(peer);
 	if (r) {
 		tell_unknown(daemon, r);
-		goto drop;
+		return false;
 	}
 	r = daemon->n_peers >= PEERS_MAX ? -EDQUOT
 					 : usercount_take(&daemon->users, peer->uid, PEERS_PER_UID);
-	if (r) {
-		if (r == -EDQUOT)
-			turn_away(daemon, peer);
-		goto drop;
+	if (r == -EDQUOT)
+		turn_away(daemon, peer);
+	return !r;
+}
+
+/* What is done before admit() says yes is done for one who connects in a loop too, and others wait for it. */
+void peer_new(struct daemon *daemon, int fd)
+{
+	struct peer incoming = { .daemon = daemon, .fd = fd, .pidfd = -1 }, *peer;
+
+	if (!admit(daemon, &incoming)) {
+		fd_close(fd);
+		return;
 	}
-	peer->on_readable = new_event(daemon, fd, EV_READ | EV_PERSIST, on_readable, peer);
+	peer = malloc(sizeof(*peer));
+	if (!peer)
+		goto drop;
+	*peer = incoming;
+	hold_process(peer);
+	peer->fd = incoming.fd = listener_out_of_the_way(fd);
+	peer->on_readable = new_event(daemon, peer->fd, EV_READ | EV_PERSIST, on_readable, peer);
 	if (!peer->on_readable || event_add(peer->on_readable, NULL)) {
-		usercount_give(&daemon->users, peer->uid);
+		fd_close(peer->pidfd);
 		goto drop;
 	}
 	TAILQ_INSERT_TAIL(&daemon->peers, peer, link);
 	daemon->n_peers++;
 	return;
 drop:
-	if (peer->on_readable)
+	if (peer && peer->on_readable)
 		event_free(peer->on_readable);
-	fd_close(peer->fd);
-	fd_close(peer->pidfd);
 	free(peer);
+	fd_close(incoming.fd);
+	usercount_give(&daemon->users, incoming.uid);
 }
 
 void peer_free(struct peer *peer)

@@ -112,7 +112,7 @@ is "$(driver_of $gpu2)" bochs-drm 'the second GPU is as the case found it'
 # A host driver that is gone when the lease ends: said, kept trying, settled when it is back.
 run_as carol gpubroker run --gpu $gpu -- sleep 300 &
 holder=$!
-wait_for 20 has_driver $gpu_audio vfio-pci
+wait_for 20 is_leased $gpu_audio
 modprobe -r snd_hda_intel
 kill $holder
 wait $holder

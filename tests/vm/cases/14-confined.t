@@ -98,7 +98,7 @@ wait_for 20 has_driver $gpu2 bochs-drm
 # The capability is gone by now, so a reload that needs it starts the daemon again; leases go on.
 run_as alice gpubroker run --gpu 01:00.0 -- sleep 300 &
 holder=$!
-wait_for 20 has_driver $gpu_audio vfio-pci
+wait_for 20 is_leased $gpu_audio
 echo "allow user alice claim address $gpu2 memlock 1G" >/etc/gpubroker/policy.d/20-memlock.policy
 systemctl reload gpubroker
 again() { [ "$(main_pid)" != "$core" ] && systemctl is-active gpubroker; }

@@ -53,7 +53,7 @@ ok '... reset and all' wait_for 20 no_records
 method=$(cat "/sys/bus/pci/devices/$gpu2/reset_method")
 run_as bob gpubroker run --gpu $gpu2 -- sleep 300 &
 holder=$!
-wait_for 20 has_driver $gpu2 vfio-pci
+wait_for 20 is_leased $gpu2
 echo '' >"/sys/bus/pci/devices/$gpu2/reset_method"
 kill $holder
 wait $holder 2>/dev/null
@@ -70,7 +70,7 @@ ok '... and no record is left' wait_for 10 no_records
 
 run_as bob gpubroker run --gpu $gpu2 -- sleep 300 &
 holder=$!
-wait_for 20 has_driver $gpu2 vfio-pci
+wait_for 20 is_leased $gpu2
 echo '' >"/sys/bus/pci/devices/$gpu2/reset_method"
 kill $holder
 wait $holder 2>/dev/null
@@ -83,7 +83,7 @@ wait_for 10 no_records
 # A record that was damaged while its lease was held.
 run_as carol gpubroker run --gpu 02:00.0 -- sleep 300 &
 holder=$!
-wait_for 20 has_driver $gpu2 vfio-pci
+wait_for 20 is_leased $gpu2
 id=$(basename $state/*)
 systemctl stop gpubroker.service gpubroker.socket
 sed -i 's/^uid .*/uid nobody/' "$state/$id"

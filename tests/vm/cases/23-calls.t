@@ -99,7 +99,7 @@ is "$status" 0 'a claim, with locked memory'
 wait_for 20 has_driver $gpu2 bochs-drm
 run_as alice gpubroker run --gpu "$gpu2" -- sleep 300 &
 holder=$!
-wait_for 20 has_driver $gpu2 vfio-pci
+wait_for 20 is_leased $gpu2
 capture run_as alice gpubroker run --gpu "$gpu2" -- true
 is "$status" 75 'a second one is refused'
 gpubroker leases >/dev/null

@@ -20,7 +20,9 @@ begin() {
 	systemctl kill -s KILL --kill-whom=main gpubroker
 	wait_for 40 said_it "${3:-serving: }"
 }
+one_lease() { [ "$(gpubroker leases | grep -c '^[0-9]')" = 1 ]; }
 lease_goes_on() {
+	wait_for 20 one_lease # what was lent besides is on its way back
 	is "$(gpubroker leases | awk '$1 ~ /^[0-9]/ { print $1, $2, $3, $5 }')" "$lease alice $holder leased" \
 		"$1: the lease goes on, and is the only one"
 	is "$(driver_of "$gpu") $(driver_of "$gpu_audio")" 'vfio-pci vfio-pci' "$1: its functions are its holder's"

@@ -141,6 +141,11 @@ bound() {
 }
 # no_records: the broker has no lease on record.
 no_records() { local f=(/run/gpubroker/leases/*); [ ! -e "${f[0]}" ]; }
+# is_leased ADDRESS: its claimer has it. That it is on vfio-pci may be a claim that is still under way.
+is_leased() {
+	gpubroker leases --json | tr -d ' \n' |
+		grep -qE "\"devices\":\[[^]]*\"${1//./\\.}\"[^]]*\][^}]*\"state\":\"leased\""
+}
 # killed: what filters have killed since the boot, as systemd says; nothing else tells.
 killed() { journalctl -q --no-pager -b -o cat -ugpubroker{,-load,-watch} | grep -E 'status=31/SYS'; }
 # helper_pid watch, helper_pid load: the daemon's helper; 0: there is none.

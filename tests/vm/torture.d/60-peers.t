@@ -41,9 +41,7 @@ claims() {
 	diag "$out"
 	medians+=("$(count median "$out")")
 }
-# least NUMBER..., most, and the median of an odd count.
-least() { printf '%s\n' "$@" | sort -n | head -n 1; }
-most() { printf '%s\n' "$@" | sort -n | tail -n 1; }
+# middle NUMBER...: the median of an odd count.
 middle() { printf '%s\n' "$@" | sort -n | sed -n "$((($# + 1) / 2))p"; }
 
 systemctl stop "${noise[@]}"
@@ -120,10 +118,12 @@ medians=() && claims 'quiet after'
 diag "median of a claim: nobody else ${alone[*]} and ${medians[*]}, with idle peers ${crowd[*]}, u8 stopped ${quiet[*]}, u8 at it ${loud[*]} us"
 q=$(middle "${alone[@]}" "${medians[@]}")
 diag "ratio: idle peers $((crowd[0] * 100 / q))%, u8 misbehaving ${ratios[*]}%, the middle one $(middle "${ratios[@]}")%"
-# The figure is for the reader, and is to be below 200%. Checked is only that nobody is starved, since
-# in emulation a median varies by four with what else the machine does.
-q=$(most "${quiet[@]}") l=$(least "${loud[@]}")
-ok "a claim's median is of a quiet one's kind ($l and $q us)" test "$l" -lt $((q * 8))
+# That nobody is starved is seen above: all were granted. How fast is for the whole form, which is given a
+# quiet machine: in emulation a median varies by four with what else there is.
+if [ -n "${THOROUGH:-}" ]; then
+	m=$(middle "${ratios[@]}")
+	ok "a claim beside one who misbehaves takes less than twice its time ($m%)" test "$m" -lt 200
+fi
 is "$(systemctl show -P MainPID gpubroker)" "$core" 'the daemon is the same process as before'
 wait_for 20 all_back
 rmmod gpubroker_test
