@@ -8,6 +8,7 @@
 
 #include "brokerd/daemon.h"
 #include "brokerd/log.h"
+#include "brokerd/worker.h"
 #include "client/util.h"
 
 #include <errno.h>
