@@ -38,8 +38,7 @@ used() {
 	is "$(comm -23 <(echo "$rows") <(echo "$calls") | xargs)" '' "$1: each row of its filter is used"
 }
 
-[ -d $trace ] || mount -t tracefs none /sys/kernel/tracing
-[ -e $trace/trigger ] || skip_all 'the kernel cannot count system calls (raw_syscalls, hist)'
+needs histograms
 
 # A name service that asks a daemon of its own, as many do.
 cp /tests/libnss_remote.so.2 /usr/lib/x86_64-linux-gnu/
@@ -133,6 +132,7 @@ rm -f /usr/lib/x86_64-linux-gnu/libnss_remote.so.2 /run/remote.socket
 systemctl start gpubroker.socket gpubroker
 
 used core gpubrokerd /tmp/hist
+kernel_has peerpidfd || used core_old_kernel gpubrokerd /tmp/hist
 used worker gpubrokerd /tmp/hist
 used watcher gpubroker-watch /tmp/hist
 used watcher_start gpubroker-watch /tmp/hist.start

@@ -4,6 +4,7 @@
 # found it: what it started it ends, by pid.
 
 . /tests/machine
+. /tests/kernel.sh
 
 lib_n=0 lib_failed=0
 # selinux, apparmor or nothing: what enforces here. Then users' commands are confined too, see as.c.
@@ -76,6 +77,20 @@ skip_all() {
 	skip "${0##*/}" "$*"
 	echo "1..1"
 	exit 0
+}
+
+# needs FEATURE...: the whole case is skipped where the kernel lacks one, see kernel.sh.
+needs() {
+	local words
+	words=$(kernel_lacks "$@") || return 0
+	skip_all "this kernel has no $words"
+}
+
+# lacks NAME FEATURE...: true, with NAME skipped, where the kernel lacks one: `lacks NAME x || is …`.
+lacks() {
+	local words
+	words=$(kernel_lacks "${@:2}") || return 1
+	skip "$1" "this kernel has no $words"
 }
 
 done_testing() {
