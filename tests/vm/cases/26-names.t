@@ -8,7 +8,7 @@ cp /tests/names.py /tmp/names.py
 names() { python3 /tmp/names.py "$@"; }
 core=$(systemctl show -P MainPID gpubroker)
 hostile=/etc/gpubroker/policy.d/50-names.policy
-mark=$(journalctl -q -n 1 --show-cursor -o cat | sed -n 's/^-- cursor: //p')
+mark=$(journalctl -q -u gpubroker -n 1 --show-cursor -o cat | sed -n 's/^-- cursor: //p')
 said() { journalctl -q --no-pager -o cat -u gpubroker --after-cursor "$mark" | grep -q "$1"; }
 
 strace -f -y -qq -s 5000 -e trace=%file,openat2 -o /tmp/names.strace -p "$core" 2>/tmp/names.err &
