@@ -4,7 +4,7 @@
 
 # The features, in the order in which they are told, and their words. A feature without words is a driver.
 kernel_features=(cdevs mdevs landlock landlock-ioctl peerpidfd passrights histograms children sleep-tests
-	ia32 user-namespaces apparmor e1000 xhci_hcd gpubroker_test)
+	ia32 user-namespaces devmem apparmor e1000 xhci_hcd gpubroker_test)
 declare -A kernel_words=(
 	[cdevs]='device nodes of VFIO (cdevs) with iommufd'
 	[mdevs]='sample mdev devices (mtty, mdpy, mbochs)'
@@ -16,6 +16,7 @@ declare -A kernel_words=(
 	[children]='list of children in /proc'
 	[sleep-tests]='tests of sleep (pm_test)'
 	[ia32]='32-bit system calls'
+	[devmem]='/dev/mem'
 	[user-namespaces]='user namespaces'
 	[apparmor]='AppArmor'
 )
@@ -37,6 +38,7 @@ kernel_has() {
 	sleep-tests) [ -e /sys/power/pm_test ] ;;
 	ia32) [ -e /proc/sys/abi/vsyscall32 ] ;;
 	user-namespaces) [ -e /proc/self/ns/user ] ;;
+	devmem) [ -e /dev/mem ] ;;
 	apparmor) [ -d /sys/module/apparmor ] ;;
 	# Its headers were not there when the tests were built.
 	gpubroker_test) [ -e /tests/gpubroker_test.ko ] ;;

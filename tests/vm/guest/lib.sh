@@ -155,7 +155,8 @@ bound() {
 			match($0, /\nDRIVER=[^\n]*/); print substr($0, RSTART + 8, RLENGTH - 8) }' "$2" | xargs
 }
 # no_records: the broker has no lease on record.
-no_records() { local f=(/run/gpubroker/leases/*); [ ! -e "${f[0]}" ]; }
+# One may go between the list and the look, so each is looked at.
+no_records() { local f; for f in /run/gpubroker/leases/*; do [ ! -e "$f" ] || return 1; done; }
 # is_leased ADDRESS: its claimer has it. That it is on vfio-pci may be a claim that is still under way.
 is_leased() {
 	gpubroker leases --json | tr -d ' \n' |
