@@ -121,8 +121,8 @@ static const struct row watcher_start_rows[] = {
 	{ SCMP_SYS(openat), FREELY },	      /* /sys, the hardware database, modules.alias */
 	{ SCMP_SYS(uname), FREELY },	      /* whose modules.alias */
 	{ SCMP_SYS(newfstatat), FREELY },     /* fstat(), before glibc 2.39: libudev, stdio */
-	{ SCMP_SYS(fstat), FREELY },	      /* the same, since then */
-	{ SCMP_SYS(rt_sigprocmask), FREELY }, /* libudev: the hardware database */
+	{ SCMP_SYS(fstat), FREELY },	      /* the same, since glibc 2.39 */
+	{ SCMP_SYS(rt_sigprocmask), FREELY }, /* after libudev 252: the hardware database */
 	{ SCMP_SYS(futex), FREELY },	      /* libudev: the hardware database */
 	{ SCMP_SYS(mmap), NO_EXEC },	      /* the hardware database */
 	{ SCMP_SYS(brk), FREELY },	      /* malloc */

@@ -76,9 +76,11 @@ for i in 1 2 3; do
 done
 touch /tmp/catch.stop
 wait $catcher
-like "$(cat /tmp/catch.out)" worker 'a worker was seen at work'
-is "$(sort -u /tmp/catch.out)" "worker caps=$none seccomp=2 odd=[]" \
-	'workers hold sysfs files and a pipe, and nothing else'
+if ! lacks 'a worker was seen at work' children; then
+	like "$(cat /tmp/catch.out)" worker 'a worker was seen at work'
+	is "$(sort -u /tmp/catch.out)" "worker caps=$none seccomp=2 odd=[]" \
+		'workers hold sysfs files and a pipe, and nothing else'
+fi
 
 # ---- locked memory ----
 vm_with() {

@@ -162,7 +162,7 @@ static int all_memory(void)
 }
 static int sysfs_elsewhere(void)
 {
-	return open_("/sys/kernel/mm/transparent_hugepage/enabled", O_WRONLY);
+	return open_("/sys/kernel/rcu_expedited", O_WRONLY);
 }
 static int sysfs_module(void)
 {

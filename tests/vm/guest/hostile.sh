@@ -9,7 +9,7 @@ said() { journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --after-curs
 # said_it REGEX: since the mark.
 said_it() { said | grep -qE "$1"; }
 # From here on only what comes is looked at.
-set_mark() { mark=$(journalctl -q -n 1 --show-cursor -o cat | sed -n 's/^-- cursor: //p'); }
+set_mark() { mark=$(journalctl -q -u gpubroker -n 1 --show-cursor -o cat | sed -n 's/^-- cursor: //p'); }
 peak() { sed -n 's/^VmHWM:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$(main_pid)/status"; }
 answers() { gpubroker leases; }
 
