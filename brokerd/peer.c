@@ -622,14 +622,18 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 
 		if (peer->fd < 0)
 			break; /* doomed */
-		if (!may_go_on(peer, REQUEST_COST, LIST_BURST))
+		/* To leave costs nothing: the queue must not lend to those who have. */
+		if (!may_go_on(peer, 0, LIST_BURST))
 			return;
 		/* Room for no descriptor: what comes with one is closed and drops the peer. */
 		n = passfd_receive(peer->fd, &request, sizeof(request), NULL, 0, &n_fds);
 		if (n == -EAGAIN)
 			return;
-		if (n > 0 && peer_request(peer, &request, (size_t)n))
-			continue;
+		if (n > 0) {
+			may_go_on(peer, REQUEST_COST, LIST_BURST);
+			if (peer_request(peer, &request, (size_t)n))
+				continue;
+		}
 		if (n && n != -ECONNRESET)
 			tell_dropped(peer, n > 0 ? "protocol" : strerror((int)-n));
 		peer_free(peer);

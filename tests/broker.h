@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#define TURNS 6 /* more than any single answer takes */
+#define TURNS 12 /* more than any single answer takes */
 
 static struct daemon broker;
 static size_t fds_at_start; /* when nobody is connected */
