@@ -8,7 +8,9 @@
  *	queue.[ch]  claims that wait                  audit.[ch] decisions in the journal
  *	recover.c   leases found in the records       daemon.c   start, helpers' records, stop
  *	prepare.[ch] what the policy wants on VFIO    events.c   what peers that watch are told
- *	vfs.[ch]    virtual functions are made        vfsrecord.[ch] their records
+ *	vfs.[ch]    virtual functions, root's request vfscourse.[ch] how they are made
+ *	vfsguard.c  what their making must not touch  vfspolicy.c    what the policy wants of them
+ *	vfsrecord.[ch] their records
  *	release.c   leases ended by their owner or root   helpers.c loader and watcher
  */
 #pragma once

@@ -20,7 +20,7 @@ struct vfs_record {
 	/* what it is to become */
 	uint32_t wanted;
 	uint32_t by;			/* who asked for it; VFS_NOBODY */
-	char driver[FUNCTION_NAME_MAX]; /* the VFIO driver that a rule names, "": the kernel's choice */
+	char driver[FUNCTION_NAME_MAX]; /* the VFIO driver of the rule, "": the kernel's choice */
 };
 
 /* Its file's name. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How virtual functions are made, beside a kernel of files: what brokerd/vfs.c asks of it is done here, in the order in
- * which it asks, so that the daemon can die, or a step fail, at any of them. What a real kernel makes of it is for
- * tests/vm/cases/29-vfs.t, 29-vfs-policy.t and tests/vm/torture.d/12-vfs.t.
+ * How virtual functions are made, beside a kernel of files: what brokerd/vfscourse.c asks of it is
+ * done here, in the order in which it asks, so that the daemon can die, or a step fail, at any of
+ * them. What a real kernel makes of it is for tests/vm/cases/29-vfs.t, 29-vfs-policy.t and
+ * tests/vm/torture.d/12-vfs.t.
  */
 #include "config.h"
 
