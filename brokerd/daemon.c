@@ -13,6 +13,7 @@
 #include "brokerd/notify.h"
 #include "brokerd/prepare.h"
 #include "brokerd/queue.h"
+#include "brokerd/vfs.h"
 #include "client/passfd.h"
 #include "client/util.h"
 
@@ -62,6 +63,7 @@ static void start_serving(struct daemon *daemon)
 		return;
 	}
 	prepare_all(daemon);
+	vfs_all(daemon);
 	TAILQ_FOREACH(lease, &daemon->leases.list, link)
 		if (lease->state == GPUBROKER_LEASE_LEASED)
 			arrivals_look(daemon, lease);
@@ -133,8 +135,10 @@ void daemon_policy_arrived(struct daemon *daemon, struct policy *policy)
 	daemon->policy_good = policy;
 	daemon->policy_known = true;
 	fit_capability(daemon);
-	if (daemon->serving)
+	if (daemon->serving) {
 		prepare_all(daemon);
+		vfs_all(daemon);
+	}
 	queue_look(daemon); /* who waits may be allowed more now, or less */
 	daemon_serve_when_ready(daemon);
 }
@@ -170,7 +174,7 @@ static void on_start_limit(evutil_socket_t fd, short what, void *userdata)
 void daemon_quit_if_idle(struct daemon *daemon)
 {
 	if (daemon->quitting && TAILQ_EMPTY(&daemon->claims) && !lending_is_busy(daemon) &&
-	    !prepare_is_busy(daemon))
+	    !prepare_is_busy(daemon) && !vfs_is_busy(daemon))
 		event_base_loopbreak(daemon->base);
 }
 
@@ -415,7 +419,8 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
 		log_info("confined: seccomp, Landlock version %d", landlock);
 	else
 		log_notice("confined: seccomp; this kernel has no Landlock, or it is not enabled");
-	return recover_leases(daemon);
+	r = recover_leases(daemon);
+	return r ? r : vfs_recover(daemon);
 }
 
 static void free_event(struct event *event)
@@ -436,6 +441,7 @@ static void stop(struct daemon *daemon)
 	free_event(daemon->on_watchdog);
 	free_event(daemon->on_turn_end);
 	prepare_done(daemon);
+	vfs_done(daemon);
 	audit_done(daemon);
 	policy_done(&daemon->policy);
 	policy_intake_done(&daemon->intake);

@@ -8,6 +8,9 @@
  *	queue.[ch]  claims that wait                  audit.[ch] decisions in the journal
  *	recover.c   leases found in the records       daemon.c   start, helpers' records, stop
  *	prepare.[ch] what the policy wants on VFIO    events.c   what peers that watch are told
+ *	vfs.[ch]    virtual functions, root's request vfscourse.[ch] how they are made
+ *	vfsguard.c  what their making must not touch  vfspolicy.c    what the policy wants of them
+ *	vfsrecord.[ch] their records
  *	release.c   leases ended by their owner or root   helpers.c loader and watcher
  */
 #pragma once
@@ -52,7 +55,8 @@ struct peer {
 		PEER_LEASES,
 		PEER_CLAIMING,
 		PEER_WAITING,
-		PEER_WATCHING
+		PEER_WATCHING,
+		PEER_MAKING_VFS
 	} busy;
 	struct pci_address next_device;
 	bool devices_done;
@@ -93,6 +97,7 @@ struct daemon {
 	struct devices devices;
 	struct leases leases;
 	struct preparations *preparations; /* prepare.c's own, or NULL */
+	struct vfs *vfs;		   /* vfs.c's own, or NULL */
 	struct claim_list claims;
 	struct waiting_list waiting; /* queue.c's, in the order in which they came */
 	struct event *on_queue;
@@ -174,6 +179,8 @@ int peer_memlock_raise(const struct peer *peer, uint64_t bytes);
 /* Answers that end a claim. peer_grant() is 0 only if the packet is on its way. */
 int peer_grant(struct peer *peer, const struct message_grant *grant, const int *fds, size_t n_fds);
 void peer_refuse(struct peer *peer, const struct message_refusal *refusal);
+/* The answer to what is done. */
+void peer_end(struct peer *peer);
 void peer_step(struct peer *peer, const struct message_step *step);
 /* Writes as much of a listing as the socket takes. */
 void peer_continue(struct peer *peer);

@@ -14,6 +14,7 @@
 #include "brokerd/log.h"
 #include "brokerd/prepare.h"
 #include "brokerd/queue.h"
+#include "brokerd/vfs.h"
 #include "brokerd/worker.h"
 #include "client/passfd.h"
 #include "client/util.h"
@@ -107,6 +108,7 @@ static void on_watcher(evutil_socket_t fd, short what, void *userdata)
 		if (!is_record(daemon, HELPER_WATCHER, n, sizeof(record)))
 			return;
 		prepare_record(daemon, &record);
+		vfs_record(daemon, &record);
 		arrivals_record(daemon, &record);
 		known = devices_from(&daemon->devices, &record.address);
 		came = record.type == WATCHER_DEVICE &&

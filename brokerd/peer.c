@@ -13,6 +13,7 @@
 #include "brokerd/claim.h"
 #include "brokerd/group.h"
 #include "brokerd/log.h"
+#include "brokerd/vfs.h"
 #include "client/passfd.h"
 #include "client/util.h"
 
@@ -39,6 +40,7 @@ union request {
 	struct message_claim claim;
 	struct message_release release;
 	struct message_restore restore;
+	struct message_vfs vfs;
 };
 
 /* ---- who it is ---- */
@@ -277,6 +279,7 @@ void peer_free(struct peer *peer)
 	struct claim *claim = TAKE_PTR(peer->claim);
 
 	queue_leave(peer);
+	vfs_forget(peer);
 	stop_watching(peer);
 	if (claim)
 		claim_abandon(claim);
@@ -312,6 +315,15 @@ void peer_refuse(struct peer *peer, const struct message_refusal *refusal)
 		doom(peer);
 }
 
+void peer_end(struct peer *peer)
+{
+	const struct message_plain end = { .type = MESSAGE_END };
+
+	peer->busy = PEER_IDLE;
+	if (peer->fd >= 0 && passfd_send(peer->fd, &end, sizeof(end), NULL, 0))
+		doom(peer);
+}
+
 void peer_step(struct peer *peer, const struct message_step *step)
 {
 	if (peer->fd >= 0)
@@ -341,6 +353,10 @@ static void format_device(const struct peer *peer, const struct device *device,
 		.class_code = record->class_code,
 		.group = record->group,
 		.allowed = verdict.outcome == POLICY_ALLOWED,
+		.is_vf = record->is_vf,
+		.physfn = record->physfn,
+		.vfs_total = record->vfs_total,
+		.vfs = record->vfs,
 	};
 	if (lease && ret_message->status != GPUBROKER_NOT_VIABLE) {
 		ret_message->lease = lease->id;
@@ -555,16 +571,20 @@ static bool valid_restore(const struct message_restore *restore)
 	       restore->address.function <= 7 && !restore->address.reserved;
 }
 
+static bool valid_vfs(const struct message_vfs *vfs)
+{
+	return vfs->vfs <= UINT16_MAX && vfs->address.device <= 31 && vfs->address.function <= 7 &&
+	       !vfs->address.reserved;
+}
+
 /* The answer to what is begun at once. */
 static void answer(struct peer *peer, int r, const struct message_refusal *refusal)
 {
-	const struct message_plain end = { .type = MESSAGE_END };
-
 	if (r) {
 		audit_refused(peer, refusal);
 		peer_refuse(peer, refusal);
-	} else if (peer->fd >= 0 && passfd_send(peer->fd, &end, sizeof(end), NULL, 0)) {
-		doom(peer);
+	} else {
+		peer_end(peer);
 	}
 }
 
@@ -599,6 +619,11 @@ bool peer_request(struct peer *peer, const void *packet, size_t size)
 	} else if (request->type == MESSAGE_RESTORE && size == sizeof(request->restore) &&
 		   valid_restore(&request->restore)) {
 		answer(peer, restore_device(peer, &request->restore, &refusal), &refusal);
+	} else if (request->type == MESSAGE_VFS && size == sizeof(request->vfs) &&
+		   valid_vfs(&request->vfs)) {
+		peer->busy = PEER_MAKING_VFS;
+		if (vfs_request(peer, &request->vfs, &refusal))
+			answer(peer, 1, &refusal);
 	} else if (is_plain(packet, size, MESSAGE_WATCH)) {
 		peer->busy = PEER_WATCHING;
 		peer->daemon->n_watching++;

@@ -20,4 +20,6 @@ bool prepare_has_group(const struct daemon *daemon, uint32_t group, bool *ret_la
 bool prepare_is_busy(const struct daemon *daemon);
 /* Root has given the group back to its host driver: leave it there until the policy is loaded anew. */
 void prepare_leave(struct daemon *daemon, uint32_t group);
+/* Has root done so? */
+bool prepare_is_left(const struct daemon *daemon, uint32_t group);
 void prepare_done(struct daemon *daemon);

@@ -130,6 +130,10 @@ static void fill(struct watcher *watcher, const struct function *f, struct watch
 	record->class_code = f->class_code;
 	record->group = f->iommu_group;
 	record->boot_vga = f->boot_vga;
+	record->is_vf = f->is_vf;
+	record->physfn = f->physfn;
+	record->vfs_total = f->vfs_total;
+	record->vfs = f->vfs;
 	memcpy(record->driver, f->driver, sizeof(record->driver));
 	memcpy(record->path, f->path, sizeof(record->path));
 	kind_of(watcher, f, &kind);
