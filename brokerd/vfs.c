@@ -158,6 +158,8 @@ int vfs_request(struct peer *peer, const struct message_vfs *request,
 		strcpy(ret_refusal->detail, "make virtual functions, or remove them");
 		return GPUBROKER_REFUSED_NOT_YOURS;
 	}
+	if (daemon->quitting)
+		return pf_refuse(ret_refusal, GPUBROKER_REFUSED_NOT_READY, &request->address, "");
 	r = sysfs_function_read(daemon->kernel.sys, &request->address, &f);
 	if (r == -ENODEV)
 		return pf_refuse(ret_refusal, GPUBROKER_REFUSED_NO_DEVICE, &request->address, "");

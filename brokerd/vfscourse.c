@@ -206,7 +206,8 @@ static void on_asked(void *userdata, const struct work_result *result)
 	}
 	/* Nobody could claim one meanwhile, but an earlier run's record is of long ago. */
 	if (pf->changes && pf_guard_vfs(pf, &refusal)) {
-		fail(pf, &refusal.other, "is lent or in use", 0);
+		fail(pf, refusal.has_other ? &refusal.other : &refusal.address, "is lent or in use",
+		     0);
 		end(pf);
 		return;
 	}
@@ -245,13 +246,19 @@ static bool binds(const struct pf *pf)
 	return !pf->undoing || pf->record.before_on_vfio;
 }
 
+/* Is their number another than before: by this run, or by an earlier one, which ended in between? */
+static bool renumbered(const struct pf *pf)
+{
+	return pf->changes || (pf->recovered && pf->record.before != pf->record.wanted);
+}
+
 /* Back to what was before; where that fails as well, it is left as it is. */
 static void go_back(struct pf *pf, const struct pci_address *address, const char *what, int error)
 {
 	fail(pf, address, what, error);
 	if (pf->undoing)
 		pf->failure.limit = 1;
-	if (pf->undoing || !pf->changes) {
+	if (pf->undoing || !renumbered(pf)) {
 		end(pf);
 		return;
 	}
@@ -321,7 +328,7 @@ static void make(struct pf *pf)
 
 	if (pf->undoing && !r)
 		r = pf_read_vfs(pf);
-	if (!r && pf->changes && (!pf->undoing || pf->n_vfs != target(pf))) {
+	if (!r && (pf->undoing ? pf->n_vfs != target(pf) : pf->changes)) {
 		snprintf(number, sizeof(number), "%" PRIu32, target(pf));
 		r = work_add(work, kernel_open_autoprobe(kernel, &pf->address), off ? "0" : "1",
 			     "sriov_drivers_autoprobe", &pf->address, 0);
@@ -439,7 +446,7 @@ static void end(struct pf *pf)
 			    pf->record.autoprobe ? "1" : "0", "sriov_drivers_autoprobe",
 			    &pf->address, WORK_SOFT)
 		 : -ENOMEM;
-	if (!r && pf->failure.reason && !pf->changes)
+	if (!r && pf->failure.reason && !renumbered(pf))
 		r = add_give_back(pf, work);
 	start(pf, VFS_ENDING, work, r, "sriov_drivers_autoprobe", WORKER_SECONDS, on_ended);
 }

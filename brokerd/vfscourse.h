@@ -13,7 +13,8 @@
 #include "brokerd/vfs.h"
 #include "brokerd/vfsrecord.h"
 
-#define VFS_TRIES 3 /* by the policy, until something changes */
+#define VFS_TRIES                                                                                  \
+	3 /* by the policy, until it is loaded anew, the driver goes, or root has made some */
 
 enum vfs_phase { VFS_IDLE, VFS_ASKING, VFS_MAKING, VFS_WAITING, VFS_BINDING, VFS_ENDING };
 

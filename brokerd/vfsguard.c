@@ -67,7 +67,7 @@ bool vfs_is_busy(const struct daemon *daemon)
 int pf_read_vfs(struct pf *pf)
 {
 	const int sys = pf->daemon->kernel.sys;
-	int n = sysfs_vfs_read(sys, &pf->address, NULL, 0);
+	int n = sysfs_vfs_read(sys, &pf->address, NULL, 0), now;
 	struct pci_address *vfs;
 
 	if (n < 0)
@@ -78,10 +78,12 @@ int pf_read_vfs(struct pf *pf)
 	free(pf->vfs);
 	pf->vfs = vfs;
 	pf->n_vfs = 0;
-	n = sysfs_vfs_read(sys, &pf->address, vfs, (size_t)n);
-	if (n > 0)
-		pf->n_vfs = (size_t)n;
-	return n < 0 ? n : 0;
+	now = sysfs_vfs_read(sys, &pf->address, vfs, (size_t)n);
+	if (now > n)
+		return -EAGAIN; /* somebody makes some right now */
+	if (now > 0)
+		pf->n_vfs = (size_t)now;
+	return now < 0 ? now : 0;
 }
 
 static struct lease *lease_on(const struct daemon *daemon, const struct pci_address *address)

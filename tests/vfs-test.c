@@ -614,6 +614,26 @@ static void test_deaths(int *ret_fd)
 	need(to(*ret_fd, 0));
 }
 
+/* It dies when they are made and none is bound, and then none can be. */
+static void test_death_and_failure(int *fd)
+{
+	bool died = false;
+
+	for (unsigned i = 1; i < 20 && !died; i++) {
+		dies_at = i;
+		ask(*fd, PF, 4);
+		work_on();
+		died = sim.vfs == 4 && !driver_is_vfio(sim.driver[0]);
+		sim.no_vfio = died;
+		die_and_start(fd);
+		if (!died)
+			need(to(*fd, 0));
+	}
+	tap_ok(died && are(0), "what an earlier run made and this one cannot bind goes again");
+	sim.no_vfio = false;
+	need(to(*fd, 0));
+}
+
 static void test_records(int *fd)
 {
 	static const char other[] = "gpubroker vfs 1\nfunction " PF
@@ -760,11 +780,17 @@ int main(void)
 	ask(fd, PF, 2);
 	tap_ok(told_no(fd, GPUBROKER_REFUSED_NOT_YOURS) && !sim.vfs, "not for a user");
 	TAILQ_FIRST(&broker.peers)->uid = 0;
+	broker.quitting = true;
+	ask(fd, PF, 2);
+	broker.quitting = false;
+	tap_ok(told_no(fd, GPUBROKER_REFUSED_NOT_READY) && !sim.vfs,
+	       "none is begun by a daemon that ends");
 	test_makes(fd);
 	test_refuses(fd);
 	test_claims(fd);
 	test_failures(fd);
 	test_deaths(&fd);
+	test_death_and_failure(&fd);
 	test_records(&fd);
 	test_policy(fd);
 	TAILQ_FIRST(&broker.peers)->uid = getuid();
