@@ -514,8 +514,8 @@ int confine_core(bool keep_sys_resource, int state_dir)
 		return -EINVAL;
 	have = capng_have_capability(CAPNG_PERMITTED, CAP_SYS_RESOURCE);
 	/*
-	 * To empty the bounding set takes a capability, which the unit does not give: its set is small
-	 * from the start, and means nothing to a process that can execute no program.
+	 * To empty the bounding set takes a capability, which the unit does not give: its set is
+	 * small from the start, and means nothing to a process that can execute no program.
 	 */
 	can_empty = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);
 	if (!can_empty && !has_only(&bounding_set, 1, CAP_SYS_RESOURCE))

@@ -241,8 +241,8 @@ static int open_state(const char *path)
 }
 
 /*
- * A peer takes a descriptor, and before 6.5 a second one (see peer.c). So the soft limit is raised to
- * what that needs, as far as it may be.
+ * A peer takes a descriptor, and before 6.5 a second one (see peer.c). So the soft limit is raised
+ * to what that needs, as far as it may be.
  */
 static int check_descriptors(void)
 {
@@ -343,7 +343,8 @@ static int prepare(struct daemon *daemon, const struct daemon_options *options)
 	int r;
 
 	/*
-	 * All memory is the heap's, by one call: rows of their own for great blocks would buy nothing.
+	 * All memory is the heap's, by one call: rows of their own for great blocks would buy
+	 * nothing.
 	 */
 	mallopt(M_MMAP_MAX, 0);
 	umask(077); /* records are nobody else's; what others need says so itself */
@@ -373,9 +374,10 @@ static int prepare(struct daemon *daemon, const struct daemon_options *options)
 }
 
 /*
- * What has come of our own, of a worker that has finished, say, goes before what peers ask for, and the
- * loop looks for it after so many of them. Not after fewer: who may do no more in this turn is still
- * ready, and each look lists all of those again; of 10,000 connections that end at once most are such.
+ * What has come of our own, of a worker that has finished, say, goes before what peers ask for, and
+ * the loop looks for it after so many of them. Not after fewer: who may do no more in this turn is
+ * still ready, and each look lists all of those again; of 10,000 connections that end at once most
+ * are such.
  */
 #define PEERS_BURST 1024
 

@@ -57,8 +57,8 @@ struct devices {
 void devices_done(struct devices *devices);
 
 /*
- * Takes a record. -EBADMSG: it is not one; -E2BIG: more than DEVICES_MAX, once in a scan, since it is
- * logged (the others are left out without a word); -ENOMEM.
+ * Takes a record. -EBADMSG: it is not one; -E2BIG: more than DEVICES_MAX, once in a scan, since it
+ * is logged (the others are left out without a word); -ENOMEM.
  */
 int devices_take(struct devices *devices, const struct watcher_record *record);
 

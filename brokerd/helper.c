@@ -73,9 +73,9 @@ child(enum helper_role role, int socket, uid_t uid, gid_t gid, const void *argum
 		_exit(71);
 	}
 	/*
-	 * It ends with its socket. The kernel would not kill it with the core: that takes the core's
-	 * right to, which it has not, over another user's process. One that a name service keeps waiting
-	 * ends when that answers.
+	 * It ends with its socket. The kernel would not kill it with the core: that takes the
+	 * core's right to, which it has not, over another user's process. One that a name service
+	 * keeps waiting ends when that answers.
 	 */
 	_exit(roles[role].run(3, argument));
 }

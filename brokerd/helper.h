@@ -54,8 +54,8 @@ bool helper_hello_valid(const struct helper_hello *hello);
 int helper_start(struct helper *helper, enum helper_role role, uid_t uid, gid_t gid,
 		 const void *argument);
 /*
- * What gpubrokerd --helper does: connects to the core, confines itself and runs. Takes no privilege,
- * and refuses to run with any. The exit status.
+ * What gpubrokerd --helper does: connects to the core, confines itself and runs. Takes no
+ * privilege, and refuses to run with any. The exit status.
  */
 int helper_run(enum helper_role role, const char *path, const void *argument);
 /* Closes the core's end, at which the helper ends. */

@@ -259,8 +259,8 @@ static void newcomer_new(struct daemon *daemon, int fd)
 }
 
 /*
- * A pause after each that comes, so that one who connects in a loop costs neither time nor many lines
- * in the journal.
+ * A pause after each that comes, so that one who connects in a loop costs neither time nor many
+ * lines in the journal.
  */
 static void on_connect(evutil_socket_t listen_fd, short what, void *userdata)
 {

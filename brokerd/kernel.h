@@ -57,8 +57,8 @@ int kernel_open_autoprobe_read(const struct kernel *kernel, const struct pci_add
 
 /*
  * Opens /dev/vfio/N. -EBUSY: somebody holds it (a group opens once). -ENOENT: nothing in it is on
- * VFIO. Waits for a holder who is just opening or letting go of a device of it, so only for one that
- * nobody has: else see work_add_open().
+ * VFIO. Waits for a holder who is just opening or letting go of a device of it, so only for one
+ * that nobody has: else see work_add_open().
  */
 int kernel_group_open(const struct kernel *kernel, uint32_t group);
 /* The same in a directory that kernel_open_vfio() opened; only a worker may be made to wait. */

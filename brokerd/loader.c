@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The loader: reads the policy files, asks NSS who is meant, and sends the core numbers, whenever the
- * core asks it to: what it read before the core was there could be another policy by then. Runs as the helpers' account, so every policy file must be readable
- * by all (there are no secrets in one). It must never send a policy with a mistake in it.
+ * The loader: reads the policy files, asks NSS who is meant, and sends the core numbers, whenever
+ * the core asks it to: what it read before the core was there could be another policy by then. Runs
+ * as the helpers' account, so every policy file must be readable by all (there are no secrets in
+ * one). It must never send a policy with a mistake in it.
  */
 #include "config.h"
 

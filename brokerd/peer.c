@@ -83,8 +83,8 @@ static int identify(struct peer *peer)
 }
 
 /*
- * From 6.5 on the socket remembers the process itself, and can be asked when there is need: a descriptor
- * less for each who is only connected. Before, the pid is held as early as can be.
+ * From 6.5 on the socket remembers the process itself, and can be asked when there is need: a
+ * descriptor less for each who is only connected. Before, the pid is held as early as can be.
  */
 static void hold_process(struct peer *peer)
 {
@@ -188,8 +188,9 @@ static void turn_away(struct daemon *daemon, struct peer *peer)
 			PEERS_PER_UID);
 	passfd_send(peer->fd, &refusal, sizeof(refusal), NULL, 0);
 	/*
-	 * A socket that is closed with a packet unread resets the other side: its next receive says so
-	 * once, and the one after that has the refusal (see library.c). So take what may be there.
+	 * A socket that is closed with a packet unread resets the other side: its next receive says
+	 * so once, and the one after that has the refusal (see library.c). So take what may be
+	 * there.
 	 */
 	while (passfd_receive(peer->fd, &ignored, sizeof(ignored), NULL, 0, &n_fds) > 0)
 		;
@@ -460,8 +461,8 @@ static int send_next(struct peer *peer, const struct policy_subject *subject)
 }
 
 /*
- * Made active by the first who does something in a turn, so it comes behind all that are active with it.
- * (libevent's own time of a turn is of a coarse clock, the same for hundreds of turns.)
+ * Made active by the first who does something in a turn, so it comes behind all that are active
+ * with it. (libevent's own time of a turn is of a coarse clock, the same for hundreds of turns.)
  */
 static void on_turn_end(evutil_socket_t fd, short what, void *userdata)
 {
@@ -475,8 +476,8 @@ static void on_turn_end(evutil_socket_t fd, short what, void *userdata)
 
 /*
  * What a turn does is bounded for each user, not for each connection: who has 128 of them and keeps
- * them busy makes others wait no longer than with one. Who may do no more is heard in the next turn,
- * since its socket is still ready then.
+ * them busy makes others wait no longer than with one. Who may do no more is heard in the next
+ * turn, since its socket is still ready then.
  */
 static bool may_go_on(struct peer *peer, unsigned cost, size_t budget)
 {

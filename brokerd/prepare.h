@@ -12,8 +12,8 @@ void prepare_all(struct daemon *daemon);
 /* The watcher said this; to be called before the device table takes it. */
 void prepare_record(struct daemon *daemon, const struct watcher_record *record);
 /*
- * Is a worker at this group? It must not be claimed meanwhile. *ret_late: it does not come back from
- * the kernel.
+ * Is a worker at this group? It must not be claimed meanwhile. *ret_late: it does not come back
+ * from the kernel.
  */
 bool prepare_has_group(const struct daemon *daemon, uint32_t group, bool *ret_late);
 /* Is any worker at work that is not late? */

@@ -41,8 +41,8 @@ enum record_kind {
 };
 
 /*
- * Calls found() with the text of each record of a kind in the directory. What is not named like that
- * is skipped, a leftover temporary file removed.
+ * Calls found() with the text of each record of a kind in the directory. What is not named like
+ * that is skipped, a leftover temporary file removed.
  */
 int record_each(int state_dir, enum record_kind kind,
 		void (*found)(void *userdata, const char *name, const char *text, size_t len),

@@ -210,8 +210,8 @@ int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_add
 /*
  * For root: gives a physical function so many virtual ones (SR-IOV), each on its VFIO driver, and
  * blocks until that is so. Where their number changes, all that there are go first: refused while
- * one is lent. -EINVAL: `device` is no PCI address, or more than 65535. On success its whole address
- * is in ret_address.
+ * one is lent. -EINVAL: `device` is no PCI address, or more than 65535. On success its whole
+ * address is in ret_address.
  */
 int gpubroker_vfs(struct gpubroker *handle, const char *device, uint32_t vfs, char ret_address[20]);
 

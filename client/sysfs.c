@@ -4,8 +4,8 @@
  * gpubroker(1) when it explains. It must never write, never follow a path out of /sys (openat2 with
  * RESOLVE_BENEATH and without mounts and magic links), and what it reads is copied into fixed sizes
  * or refused. It must never wait: no attribute is read here for which the kernel takes the device's
- * lock (driver_override, sriov_numvfs, and in some versions uevent), since a driver that hangs in its
- * probe or remove holds that.
+ * lock (driver_override, sriov_numvfs, and in some versions uevent), since a driver that hangs in
+ * its probe or remove holds that.
  */
 #include "config.h"
 

@@ -9,8 +9,8 @@
  * one pattern. Their directories differ from the own one in the last digit, but udev cannot cut a
  * string: the slot's name is put together again, a digit at a time.
  *
- * The driver is the one that a rule names, or else the variant driver that the kernel has for it, or
- * else vfio-pci, as in brokerd/lending.c.
+ * The driver is the one that a rule names, or else the variant driver that the kernel has for it,
+ * or else vfio-pci, as in brokerd/lending.c.
  *
  * The daemon does the same by policy_prepares() for whatever a host driver had first. It must never
  * be that a word of the policy ends a quoted string here: what is not plainly harmless is left to
@@ -290,8 +290,8 @@ static bool has_group(const struct pattern *p)
 #define UNDECIDED "ENV{.GPUBROKER_DRIVER}==\"\""
 
 /*
- * What the rule itself matches, for the driver that it names; or NULL, to be left alone, since a host
- * driver is to make virtual functions of it.
+ * What the rule itself matches, for the driver that it names; or NULL, to be left alone, since a
+ * host driver is to make virtual functions of it.
  */
 static void put_own(FILE *out, const struct policy *policy, const struct pattern *p,
 		    const char *driver)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A daemon made by hand, for tests: `broker`, with real sockets and a real loop, a device table and a few files in the
- * shape of sysfs below the scratch directory. Nothing here waits: whatever a peer does, a few turns of the loop later the
- * daemon has dealt with it.
+ * A daemon made by hand, for tests: `broker`, with real sockets and a real loop, a device table and
+ * a few files in the shape of sysfs below the scratch directory. Nothing here waits: whatever a
+ * peer does, a few turns of the loop later the daemon has dealt with it.
  */
 #pragma once
 
