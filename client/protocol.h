@@ -5,7 +5,8 @@
  * A Unix socket of type SOCK_SEQPACKET: one message is one packet, with its descriptors. Every
  * message is one of the fixed-size structs below, in the machine's own byte order, sent with its
  * exact size; anything else (another size, an unknown type, descriptors where none belong, a
- * request while another is being answered) ends the connection.
+ * request while another is being answered) ends the connection. The line of those who connect is
+ * short: connect() waits its turn in it, and of a socket that must not wait says EAGAIN.
  *
  *   client                                daemon
  *   hello (version)                   ->
