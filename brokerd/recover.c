@@ -74,10 +74,6 @@ static void found(void *userdata, const char *name, const char *text, size_t len
 		damaged(daemon, own_name, "its group has a later one");
 		lease_free(&daemon->leases, other);
 	}
-	if (!same_functions(&daemon->kernel, &read)) {
-		damaged(daemon, name, "other devices are at its addresses now");
-		return;
-	}
 	lease = lease_new(&daemon->leases, read.id, read.group);
 	if (!lease) {
 		recovery->error = -ENOMEM;
@@ -103,6 +99,7 @@ int recover_leases(struct daemon *daemon)
 	struct recovery recovery = { .daemon = daemon };
 	struct lease *lease, *next;
 	struct audit line;
+	char name[24];
 	int r = record_each(daemon->state_dir, RECORD_LEASES, found, &recovery);
 
 	if (!r)
@@ -114,6 +111,13 @@ int recover_leases(struct daemon *daemon)
 	}
 	for (lease = TAILQ_FIRST(&daemon->leases.list); lease; lease = next) {
 		next = TAILQ_NEXT(lease, link); /* it may end at once */
+		/* Not before all are read: it is the later one of its group all the same. */
+		if (!same_functions(&daemon->kernel, lease)) {
+			snprintf(name, sizeof(name), "%" PRIu64, lease->id);
+			damaged(daemon, name, "other devices are at its addresses now");
+			lease_free(&daemon->leases, lease);
+			continue;
+		}
 		line = audit_of(lease, "taken-up");
 		audit(&line);
 		lending_take_up(daemon, lease);
