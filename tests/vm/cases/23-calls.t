@@ -3,6 +3,7 @@
 # that they do. (That nothing else is called shows by itself: the caller would be killed.)
 . ./lib.sh
 
+uncounted= # calls that cannot be brought about here
 trace=/sys/kernel/tracing/events/raw_syscalls/sys_enter
 main_pid() { systemctl show -P MainPID gpubroker; }
 serving() { journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --since "$since" | grep -q serving; }
@@ -35,7 +36,7 @@ used() {
 	rows=$(rows "$1") calls=$(calls "$2" "$3")
 	diag "$2 calls: $(xargs <<<"$calls")"
 	diag "$1: $(wc -l <<<"$rows") rows: $(xargs <<<"$rows")"
-	is "$(comm -23 <(echo "$rows") <(echo "$calls") | xargs)" '' "$1: each row of its filter is used"
+	is "$(comm -23 <(echo "$rows") <(printf '%s\n' $calls $uncounted | sort -u) | xargs)" '' "$1: each row of its filter is used"
 }
 
 needs histograms
@@ -92,7 +93,9 @@ count_from_here
 # Where the vDSO has no clock, the clock is a system call.
 clock=/sys/devices/system/clocksource/clocksource0
 clock_before=$(<$clock/current_clocksource)
-for source in acpi_pm hpet; do
+# Not on 6.1, which in emulation sometimes does not come back from that: there the call is made and not seen.
+[ "$(</tests/on)" != debian12 ] || uncounted=clock_gettime
+[ -n "$uncounted" ] || for source in acpi_pm hpet; do
 	! grep -qw $source $clock/available_clocksource || echo $source >$clock/current_clocksource
 done
 run_as alice gpubroker list >/dev/null
@@ -132,7 +135,7 @@ is "$(main_pid)" "$core" 'all of it by one core'
 echo 'allow user remote claim any' >${policy%memlock.policy}many.policy
 systemctl reload gpubroker
 ok 'the policy is as before' wait_for 30 loaded_again
-echo "$clock_before" >$clock/current_clocksource
+[ -n "$uncounted" ] || echo "$clock_before" >$clock/current_clocksource
 rm ${policy%memlock.policy}many.policy
 systemctl stop gpubroker.socket gpubroker
 sysctl -qw net.core.rmem_max="$rmem_max"
