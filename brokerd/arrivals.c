@@ -52,8 +52,8 @@ static void on_kept(void *userdata, const struct work_result *result)
 
 /*
  * A function has come into a lent group: plugged in, or made by somebody. A host driver on it would
- * make the group unusable to its holder, so it goes to VFIO for as long as the lease lasts, and then
- * to whatever driver claims it.
+ * make the group unusable to its holder, so it goes to VFIO for as long as the lease lasts, and
+ * then to whatever driver claims it.
  */
 static void function_came(struct daemon *daemon, struct lease *lease,
 			  const struct watcher_record *record)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Decisions in the journal, see audit.h. Owns the format of the lines and how many a user can cause.
- * It must never let a name, of a file, a device or a peer, pass for another key or another line.
+ * Decisions in the journal, see audit.h. Owns the format of the lines and how many a user can
+ * cause. It must never let a name, of a file, a device or a peer, pass for another key or another
+ * line.
  */
 #include "config.h"
 

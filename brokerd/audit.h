@@ -10,8 +10,8 @@
  * as \xNN.
  *
  * What changes a device is always written: it takes a worker, so nobody can do it fast. What a user
- * merely asks for (and is refused, say) is written AUDIT_BURST times, then once in AUDIT_SECONDS, and
- * the others are counted: an outcome=suppressed line tells how many there were.
+ * merely asks for (and is refused, say) is written AUDIT_BURST times, then once in AUDIT_SECONDS,
+ * and the others are counted: an outcome=suppressed line tells how many there were.
  */
 #pragma once
 

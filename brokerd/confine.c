@@ -121,8 +121,8 @@ static const struct row watcher_start_rows[] = {
 	{ SCMP_SYS(openat), FREELY },	      /* /sys, the hardware database, modules.alias */
 	{ SCMP_SYS(uname), FREELY },	      /* whose modules.alias */
 	{ SCMP_SYS(newfstatat), FREELY },     /* fstat(), before glibc 2.39: libudev, stdio */
-	{ SCMP_SYS(fstat), FREELY },	      /* the same, since then */
-	{ SCMP_SYS(rt_sigprocmask), FREELY }, /* libudev: the hardware database */
+	{ SCMP_SYS(fstat), FREELY },	      /* the same, since glibc 2.39 */
+	{ SCMP_SYS(rt_sigprocmask), FREELY }, /* after libudev 252: the hardware database */
 	{ SCMP_SYS(futex), FREELY },	      /* libudev: the hardware database */
 	{ SCMP_SYS(mmap), NO_EXEC },	      /* the hardware database */
 	{ SCMP_SYS(brk), FREELY },	      /* malloc */
@@ -427,9 +427,22 @@ static int compile(const struct row *rows, size_t n_rows, struct confine_filter 
 /* A helper's, made while it may still do what that takes. */
 static struct confine_filter *settled;
 
-int confine_helper(enum confine_part part, uid_t uid, gid_t gid)
+/* What is left to do when a helper is its account, whoever has seen to that. */
+static int confine_unprivileged(enum confine_part part)
 {
 	int r;
+
+	/* The helpers share an account: one must not be able to look into the other. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+		return -errno;
+	r = landlock_helper();
+	if (!r)
+		r = compile(tables[part].rows, tables[part].n, &settled);
+	return r ? r : load(part);
+}
+
+int confine_helper(enum confine_part part, uid_t uid, gid_t gid)
+{
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return -errno;
@@ -441,13 +454,44 @@ int confine_helper(enum confine_part part, uid_t uid, gid_t gid)
 	if (capng_change_id((int)uid, (int)gid,
 			    CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT))
 		return -EPERM;
-	/* The helpers share an account: one must not be able to look into the other. */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+	return confine_unprivileged(part);
+}
+
+/* Is nothing in these sets but, perhaps, one capability? As capng_get_caps_process() found it. */
+static bool has_only(const capng_type_t *sets, size_t n_sets, int allowed)
+{
+	for (size_t i = 0; i < n_sets; i++)
+		for (int c = 0; c <= CAP_LAST_CAP; c++)
+			if (c != allowed && capng_have_capability(sets[i], (unsigned)c))
+				return false;
+	return true;
+}
+
+int confine_own(enum confine_part part)
+{
+	static const capng_type_t sets[] = { CAPNG_PERMITTED, CAPNG_EFFECTIVE, CAPNG_INHERITABLE,
+					     CAPNG_BOUNDING_SET, CAPNG_AMBIENT };
+	gid_t groups[2];
+	uid_t uids[3];
+	gid_t gids[3];
+	int n;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return -errno;
-	r = landlock_helper();
-	if (!r)
-		r = compile(tables[part].rows, tables[part].n, &settled);
-	return r ? r : load(part);
+	if (getresuid(&uids[0], &uids[1], &uids[2]) || getresgid(&gids[0], &gids[1], &gids[2]))
+		return -errno;
+	for (size_t i = 0; i < 3; i++)
+		if (!uids[i] || uids[i] != uids[0] || !gids[i] || gids[i] != gids[0])
+			return -EPERM;
+	/* initgroups() makes the account's own group one of its supplementary ones. */
+	n = getgroups(ARRAY_SIZE(groups), groups);
+	if (n > 1 || n < 0 || (n == 1 && groups[0] != gids[0]))
+		return -EPERM;
+	if (capng_get_caps_process())
+		return -EINVAL;
+	if (!has_only(sets, ARRAY_SIZE(sets), -1))
+		return -EPERM;
+	return confine_unprivileged(part);
 }
 
 int confine_settled(void)
@@ -460,7 +504,8 @@ int confine_settled(void)
 
 int confine_core(bool keep_sys_resource, int state_dir)
 {
-	bool have;
+	static const capng_type_t bounding_set = CAPNG_BOUNDING_SET;
+	bool have, can_empty;
 	int r;
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -468,7 +513,14 @@ int confine_core(bool keep_sys_resource, int state_dir)
 	if (capng_get_caps_process())
 		return -EINVAL;
 	have = capng_have_capability(CAPNG_PERMITTED, CAP_SYS_RESOURCE);
-	capng_clear(CAPNG_SELECT_BOTH);
+	/*
+	 * To empty the bounding set takes a capability, which the unit does not give: its set is
+	 * small from the start, and means nothing to a process that can execute no program.
+	 */
+	can_empty = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);
+	if (!can_empty && !has_only(&bounding_set, 1, CAP_SYS_RESOURCE))
+		return -EPERM;
+	capng_clear(can_empty ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS);
 	/*
 	 * CAP_SYS_RESOURCE: prlimit() on the claimer, above its hard limit; kept only while a rule
 	 * grants memlock.
@@ -476,7 +528,7 @@ int confine_core(bool keep_sys_resource, int state_dir)
 	if (have && keep_sys_resource &&
 	    capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SYS_RESOURCE))
 		return -EINVAL;
-	if (capng_apply(CAPNG_SELECT_BOTH))
+	if (capng_apply(can_empty ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS))
 		return -EPERM;
 	r = landlock_core(state_dir);
 	return r ? r : load(CONFINE_CORE);

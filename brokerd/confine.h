@@ -23,14 +23,22 @@ struct confine_filter *confine_filter_free(struct confine_filter *filter);
  */
 int confine_helper(enum confine_part part, uid_t uid, gid_t gid);
 
+/*
+ * Stage 1, in a helper that its unit has started as the helpers' account. Should: as
+ * confine_helper(), but for what only root can do, which must be done already. Mustn't: go on with
+ * a privilege that it cannot drop.
+ */
+int confine_own(enum confine_part part);
+
 /* Stage 1b, in a helper that has started: what it needed for that alone is no longer allowed. */
 int confine_settled(void);
 
 /*
  * Stage 2, in the core, when everything that needs privilege is open. Should: drop every capability
- * but CAP_SYS_RESOURCE where asked to keep it (and there is one to keep), empty the bounding set,
- * go under Landlock, where `state_dir` is its records' directory, and under the core's
- * filter. Mustn't: happen after a peer, a helper or a record has been read.
+ * but CAP_SYS_RESOURCE where asked to keep it (and there is one to keep), empty the bounding set
+ * or, where that takes a capability that it has not, see that nothing else is in it; go under
+ * Landlock, where `state_dir` is its records' directory, and under the core's filter. Mustn't:
+ * happen after a peer, a helper or a record has been read.
  */
 int confine_core(bool keep_sys_resource, int state_dir);
 

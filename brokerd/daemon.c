@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The core from start to end: opens what needs privilege, starts the helpers, confines itself,
+ * The core from start to end: opens what needs privilege, sees to its helpers, confines itself,
  * takes up old leases, and serves. Owns the order of these, which is the daemon's security: nothing
- * that a peer, a helper or a record says is read before confine_core(). It must never go on without
- * a helper: it ends, and is started again.
+ * that a peer, a helper or a record says is read before confine_core().
  */
 #include "config.h"
 
@@ -14,6 +13,7 @@
 #include "brokerd/notify.h"
 #include "brokerd/prepare.h"
 #include "brokerd/queue.h"
+#include "brokerd/vfs.h"
 #include "client/passfd.h"
 #include "client/util.h"
 
@@ -27,17 +27,14 @@
 #include <sys/stat.h>
 #include <sysexits.h>
 
-#define HELPERS_ACCOUNT "gpubroker"
-#define RECORD_BURST 256 /* helpers' records a turn */
-#define START_LIMIT 10 /* seconds in which helpers should have spoken; after that, serve without */
-#define QUIT_LIMIT 3   /* seconds in which workers should be done when told to end */
+#define QUIT_LIMIT 3	     /* seconds in which workers should be done when told to end */
 #define DESCRIPTORS_KEPT 512 /* for workers, groups and files, beside the peers' */
 
 static int notify_fd = -1;
 
-/* ---- helpers ---- */
+/* ---- what helpers have told ---- */
 
-static void quit(struct daemon *daemon, int status)
+void daemon_quit(struct daemon *daemon, int status)
 {
 	daemon->status = status;
 	event_base_loopbreak(daemon->base);
@@ -51,7 +48,7 @@ static void start_serving(struct daemon *daemon)
 	if (daemon->serving || daemon->quitting)
 		return;
 	if (recover_damaged(daemon) || listener_start(daemon)) {
-		quit(daemon, EX_OSERR);
+		daemon_quit(daemon, EX_OSERR);
 		return;
 	}
 	daemon->serving = true;
@@ -62,16 +59,17 @@ static void start_serving(struct daemon *daemon)
 	if (r) { /* nobody would ever know; started again, it may go better */
 		log_error("cannot tell systemd that it is ready: %s; ending, to be started again",
 			  strerror(-r));
-		quit(daemon, EX_OSERR);
+		daemon_quit(daemon, EX_OSERR);
 		return;
 	}
 	prepare_all(daemon);
+	vfs_all(daemon);
 	TAILQ_FOREACH(lease, &daemon->leases.list, link)
 		if (lease->state == GPUBROKER_LEASE_LEASED)
 			arrivals_look(daemon, lease);
 }
 
-static void serve_when_ready(struct daemon *daemon)
+void daemon_serve_when_ready(struct daemon *daemon)
 {
 	if (daemon->policy_known && daemon->devices.scanned)
 		start_serving(daemon);
@@ -110,13 +108,13 @@ static void fit_capability(struct daemon *daemon)
 		r = confine_drop_sys_resource();
 		if (r) { /* failing to confine is fatal */
 			log_error("cannot drop CAP_SYS_RESOURCE: %s", strerror(-r));
-			quit(daemon, EX_OSERR);
+			daemon_quit(daemon, EX_OSERR);
 		}
 		daemon->memlock_dropped = true;
 	}
 }
 
-static void policy_arrived(struct daemon *daemon, struct policy *policy)
+void daemon_policy_arrived(struct daemon *daemon, struct policy *policy)
 {
 	if (!policy && daemon->policy_good) {
 		log_error("the policy in force stays");
@@ -137,93 +135,12 @@ static void policy_arrived(struct daemon *daemon, struct policy *policy)
 	daemon->policy_good = policy;
 	daemon->policy_known = true;
 	fit_capability(daemon);
-	if (daemon->serving)
+	if (daemon->serving) {
 		prepare_all(daemon);
+		vfs_all(daemon);
+	}
 	queue_look(daemon); /* who waits may be allowed more now, or less */
-	serve_when_ready(daemon);
-}
-
-static void reload(struct daemon *daemon)
-{
-	const uint32_t packet = LOADER_RELOAD;
-	int r = passfd_send(daemon->loader.fd, &packet, sizeof(packet), NULL, 0);
-
-	if (r) /* -EAGAIN: it has been asked more often than it could load; the last asking is still to come */
-		log_warning("the loader cannot be asked to reload: %s", strerror(-r));
-}
-
-static void helper_ended(struct daemon *daemon, const char *name, const char *why)
-{
-	log_error("the %s %s; ending, to be started again with the leases as they are", name, why);
-	quit(daemon, EX_SOFTWARE);
-}
-
-static void on_watcher(evutil_socket_t fd, short what, void *userdata)
-{
-	struct daemon *daemon = userdata;
-	struct watcher_record record;
-	const struct device *known;
-	size_t n_fds;
-	bool came;
-
-	(void)what;
-	for (int i = 0; i < RECORD_BURST; i++) {
-		ssize_t n = passfd_receive(fd, &record, sizeof(record), NULL, 0, &n_fds);
-		int r;
-
-		if (n == -EAGAIN)
-			break;
-		if (n != sizeof(record)) {
-			helper_ended(daemon, "watcher",
-				     n ? "sent something else than a record" : "has ended");
-			return;
-		}
-		prepare_record(daemon, &record);
-		arrivals_record(daemon, &record);
-		known = devices_from(&daemon->devices, &record.address);
-		came = record.type == WATCHER_DEVICE &&
-		       (!known ||
-			pci_address_compare(&known->record.address, &record.address) != 0);
-		r = devices_take(&daemon->devices, &record);
-		if (came && !r)
-			queue_look(daemon); /* perhaps it is what somebody waits for */
-		if (r == -EBADMSG) {
-			helper_ended(daemon, "watcher", "sent a record that makes no sense");
-			return;
-		}
-		if (r)
-			log_error("a function cannot be listed: %s", strerror(-r));
-	}
-	serve_when_ready(daemon);
-}
-
-static void on_loader(evutil_socket_t fd, short what, void *userdata)
-{
-	struct daemon *daemon = userdata;
-	struct loader_record record;
-	struct policy policy;
-	size_t n_fds;
-
-	(void)what;
-	for (int i = 0; i < RECORD_BURST; i++) {
-		ssize_t n = passfd_receive(fd, &record, sizeof(record), NULL, 0, &n_fds);
-		int r;
-
-		if (n == -EAGAIN)
-			return;
-		if (n != sizeof(record)) {
-			helper_ended(daemon, "loader",
-				     n ? "sent something else than a record" : "has ended");
-			return;
-		}
-		r = policy_take(&daemon->intake, &record, &policy);
-		if (r < 0) {
-			helper_ended(daemon, "loader", "sent a record that makes no sense");
-			return;
-		}
-		if (r)
-			policy_arrived(daemon, r == 1 ? &policy : NULL);
-	}
+	daemon_serve_when_ready(daemon);
 }
 
 static void on_inotify(evutil_socket_t fd, short what, void *userdata)
@@ -246,8 +163,9 @@ static void on_start_limit(evutil_socket_t fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
-	log_warning("the %s has not answered yet; serving without what it knows",
-		    daemon->policy_known ? "watcher" : "loader");
+	if (!helpers_tell_missing(daemon))
+		log_warning("the %s has not answered yet; serving without what it knows",
+			    daemon->policy_known ? "watcher" : "loader");
 	start_serving(daemon);
 }
 
@@ -256,7 +174,7 @@ static void on_start_limit(evutil_socket_t fd, short what, void *userdata)
 void daemon_quit_if_idle(struct daemon *daemon)
 {
 	if (daemon->quitting && TAILQ_EMPTY(&daemon->claims) && !lending_is_busy(daemon) &&
-	    !prepare_is_busy(daemon))
+	    !prepare_is_busy(daemon) && !vfs_is_busy(daemon))
 		event_base_loopbreak(daemon->base);
 }
 
@@ -295,7 +213,7 @@ static void on_signal(evutil_socket_t fd, short what, void *userdata)
 	(void)what;
 	while (read(fd, &signal, sizeof(signal)) == sizeof(signal)) {
 		if (signal.ssi_signo == SIGHUP)
-			reload(userdata);
+			helpers_reload(userdata);
 		else
 			quit_gently(userdata);
 	}
@@ -323,8 +241,8 @@ static int open_state(const char *path)
 }
 
 /*
- * A peer takes a descriptor, and before 6.5 a second one (see peer.c). So the soft limit is raised to
- * what that needs, as far as it may be.
+ * A peer takes a descriptor, and before 6.5 a second one (see peer.c). So the soft limit is raised
+ * to what that needs, as far as it may be.
  */
 static int check_descriptors(void)
 {
@@ -343,29 +261,6 @@ static int check_descriptors(void)
 			"only %llu descriptors may be open, so many peers at once may be made to wait",
 			(unsigned long long)limit.rlim_cur);
 	return 0;
-}
-
-static int start_helpers(struct daemon *daemon, const struct daemon_options *options)
-{
-	uid_t uid;
-	gid_t gid;
-	int r = helper_account(HELPERS_ACCOUNT, &uid, &gid);
-
-	if (r || !uid) {
-		log_error("there is no account '" HELPERS_ACCOUNT
-			  "' for the helpers: %s; 'systemd-sysusers' "
-			  "makes it",
-			  r ? strerror(-r) : "it is root's");
-		return r ? r : -EINVAL;
-	}
-	r = helper_start(&daemon->loader, "gpubroker-load", CONFINE_LOADER, uid, gid, loader_run,
-			 &options->policy);
-	if (!r)
-		r = helper_start(&daemon->watcher, "gpubroker-watch", CONFINE_WATCHER, uid, gid,
-				 watcher_run, NULL);
-	if (r)
-		log_error("a helper cannot be started: %s", strerror(-r));
-	return r;
 }
 
 static struct event *add(struct event *event, const struct timeval *limit, bool *ok)
@@ -402,15 +297,10 @@ static int start_watchdog(struct daemon *daemon)
 
 static int start_events(struct daemon *daemon)
 {
-	const struct timeval limit = { .tv_sec = START_LIMIT };
+	const struct timeval limit = { .tv_sec = HELPERS_LIMIT };
 	bool ok = true;
+	int r;
 
-	daemon->on_watcher = add(event_new(daemon->base, daemon->watcher.fd, EV_READ | EV_PERSIST,
-					   on_watcher, daemon),
-				 NULL, &ok);
-	daemon->on_loader = add(event_new(daemon->base, daemon->loader.fd, EV_READ | EV_PERSIST,
-					  on_loader, daemon),
-				NULL, &ok);
 	daemon->on_inotify = add(event_new(daemon->base, daemon->kernel.inotify,
 					   EV_READ | EV_PERSIST, on_inotify, daemon),
 				 NULL, &ok);
@@ -425,7 +315,8 @@ static int start_events(struct daemon *daemon)
 	if (!ok || !daemon->on_quit_limit || !daemon->on_queue ||
 	    event_priority_set(daemon->on_queue, PRIORITY_PEERS))
 		return -ENOMEM;
-	return start_watchdog(daemon);
+	r = helpers_listen(daemon);
+	return r ? r : start_watchdog(daemon);
 }
 
 /* As a descriptor, since a handler would need a row to return. */
@@ -452,7 +343,8 @@ static int prepare(struct daemon *daemon, const struct daemon_options *options)
 	int r;
 
 	/*
-	 * All memory is the heap's, by one call: rows of their own for great blocks would buy nothing.
+	 * All memory is the heap's, by one call: rows of their own for great blocks would buy
+	 * nothing.
 	 */
 	mallopt(M_MMAP_MAX, 0);
 	umask(077); /* records are nobody else's; what others need says so itself */
@@ -462,7 +354,7 @@ static int prepare(struct daemon *daemon, const struct daemon_options *options)
 	r = check_descriptors();
 	if (r)
 		return r;
-	daemon->listen_fd = listener_open(options->socket);
+	daemon->listen_fd = listener_open(options->socket, &daemon->helpers_fd);
 	if (daemon->listen_fd < 0)
 		return daemon->listen_fd;
 	daemon->state_dir = open_state(options->state);
@@ -478,13 +370,14 @@ static int prepare(struct daemon *daemon, const struct daemon_options *options)
 		return r;
 	}
 	r = confine_filter_new(&daemon->worker_filter);
-	return r ? r : start_helpers(daemon, options);
+	return r ? r : helpers_prepare(daemon, &options->policy);
 }
 
 /*
- * What has come of our own, of a worker that has finished, say, goes before what peers ask for, and the
- * loop looks for it after so many of them. Not after fewer: who may do no more in this turn is still
- * ready, and each look lists all of those again; of 10,000 connections that end at once most are such.
+ * What has come of our own, of a worker that has finished, say, goes before what peers ask for, and
+ * the loop looks for it after so many of them. Not after fewer: who may do no more in this turn is
+ * still ready, and each look lists all of those again; of 10,000 connections that end at once most
+ * are such.
  */
 #define PEERS_BURST 1024
 
@@ -528,7 +421,8 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
 		log_info("confined: seccomp, Landlock version %d", landlock);
 	else
 		log_notice("confined: seccomp; this kernel has no Landlock, or it is not enabled");
-	return recover_leases(daemon);
+	r = recover_leases(daemon);
+	return r ? r : vfs_recover(daemon);
 }
 
 static void free_event(struct event *event)
@@ -540,8 +434,7 @@ static void free_event(struct event *event)
 static void stop(struct daemon *daemon)
 {
 	listener_stop(daemon);
-	free_event(daemon->on_watcher);
-	free_event(daemon->on_loader);
+	helpers_done(daemon);
 	free_event(daemon->on_inotify);
 	free_event(daemon->on_signal);
 	free_event(daemon->on_start_limit);
@@ -550,9 +443,8 @@ static void stop(struct daemon *daemon)
 	free_event(daemon->on_watchdog);
 	free_event(daemon->on_turn_end);
 	prepare_done(daemon);
+	vfs_done(daemon);
 	audit_done(daemon);
-	helper_stop(&daemon->watcher);
-	helper_stop(&daemon->loader);
 	policy_done(&daemon->policy);
 	policy_intake_done(&daemon->intake);
 	devices_done(&daemon->devices);
@@ -570,6 +462,7 @@ int daemon_run(const struct daemon_options *options)
 		.kernel = KERNEL_NONE,
 		.watcher = HELPER_NONE,
 		.loader = HELPER_NONE,
+		.helpers_fd = -1,
 		.state_dir = -1,
 		.listen_fd = -1,
 		.signal_fd = -1,

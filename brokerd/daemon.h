@@ -2,13 +2,15 @@
 /*
  * The core's state, and what each of its files offers the others.
  *
- *	listener.c  accepts peers                     peer.c     one connection: requests and answers
- *	claim.[ch]  a claim, decided and granted      lending.[ch] leases come true and end
+ *	listener.c  accepts peers                     peer.c     one connection: requests and
+ *	answers claim.[ch]  a claim, decided and granted      lending.[ch] leases come true and end
  *	restore.c   leases go back                    arrivals.c functions that come and go
- *	queue.[ch]  claims that wait                  audit.[ch] decisions in the journal
- *	recover.c   leases found in the records       daemon.c   start, helpers' records, stop
- *	prepare.[ch] what the policy wants on VFIO    events.c   what peers that watch are told
- *	release.c   leases ended by their owner or root
+ *	queue.[ch]  claims that wait                  audit.[ch] decisions in the journal recover.c
+ *	leases found in the records       daemon.c   start, helpers' records, stop prepare.[ch] what
+ *	the policy wants on VFIO    events.c   what peers that watch are told vfs.[ch]    virtual
+ *	functions, root's request vfscourse.[ch] how they are made vfsguard.c  what their making
+ *	must not touch  vfspolicy.c    what the policy wants of them vfsrecord.[ch] their records
+ *	release.c   leases ended by their owner or root   helpers.c loader and watcher
  */
 #pragma once
 
@@ -29,6 +31,9 @@
 #define PEERS_PER_UID 128 /* connections of one user at a time */
 #define PEERS_MAX 12288	  /* of all users; LimitNOFILE= in the unit follows from it */
 #define LEASES_MAX 512
+#define HELPERS_LIMIT                                                                              \
+	10		/* seconds in which helpers should have spoken; after that, serve without */
+#define NEWCOMERS_MAX 4 /* connections of helpers that have not said yet which they are */
 
 /* What peers ask for comes behind all else that is to be done; see daemon_loop_new(). */
 #define PRIORITY_PEERS 2
@@ -49,7 +54,8 @@ struct peer {
 		PEER_LEASES,
 		PEER_CLAIMING,
 		PEER_WAITING,
-		PEER_WATCHING
+		PEER_WATCHING,
+		PEER_MAKING_VFS
 	} busy;
 	struct pci_address next_device;
 	bool devices_done;
@@ -63,12 +69,24 @@ TAILQ_HEAD(peer_list, peer);
 TAILQ_HEAD(waiting_list, waiting);
 TAILQ_HEAD(claim_list, claim);
 
+/* Who has connected as a helper. */
+struct newcomer {
+	struct daemon *daemon;
+	int fd;
+	struct event *event; /* NULL: the place is free */
+};
+
 struct daemon {
 	struct event_base *base;
 	struct kernel kernel;
 	struct confine_filter *worker_filter;
 	struct helper watcher, loader;
-	struct event *on_watcher, *on_loader, *on_inotify, *on_start_limit, *on_quit_limit;
+	int helpers_fd; /* they connect there; -1: they are forks of ours */
+	uid_t helpers_uid;
+	struct newcomer newcomers[NEWCOMERS_MAX];
+	struct event *on_helper, *on_helper_again, *on_missing;
+	struct event *on_watcher, *on_loader; /* NULL where there is none */
+	struct event *on_inotify, *on_start_limit, *on_quit_limit;
 	struct event *on_signal, *on_watchdog;
 	struct policy policy;
 	struct policy_intake intake;
@@ -78,6 +96,7 @@ struct daemon {
 	struct devices devices;
 	struct leases leases;
 	struct preparations *preparations; /* prepare.c's own, or NULL */
+	struct vfs *vfs;		   /* vfs.c's own, or NULL */
 	struct claim_list claims;
 	struct waiting_list waiting; /* queue.c's, in the order in which they came */
 	struct event *on_queue;
@@ -112,13 +131,34 @@ struct event_base *daemon_loop_new(void);
 /* Ends once no worker is at work. */
 void daemon_quit_if_idle(struct daemon *daemon);
 
+/* Ends now, with that status. */
+void daemon_quit(struct daemon *daemon, int status);
+/* The loader has loaded a policy, which is taken over; NULL: there is none without mistakes. */
+void daemon_policy_arrived(struct daemon *daemon, struct policy *policy);
+/* Serves, where it does not yet, once both helpers have told all. */
+void daemon_serve_when_ready(struct daemon *daemon);
+
+/* ---- helpers.c ---- */
+
+/* Before confinement: whose account is theirs; forks them where they do not connect. */
+int helpers_prepare(struct daemon *daemon, const struct loader_options *options);
+/* Hears them, or waits for them to connect. */
+int helpers_listen(struct daemon *daemon);
+/* Says which are not there. False: they are. */
+bool helpers_tell_missing(struct daemon *daemon);
+/* Has the policy loaded anew. */
+void helpers_reload(struct daemon *daemon);
+void helpers_done(struct daemon *daemon);
+
 /* ---- listener.c ---- */
 
 /*
- * Takes systemd's socket (LISTEN_FDS), or makes one at path. A descriptor, or -errno after saying
- * why.
+ * Takes systemd's sockets (LISTEN_FDS), or makes one at path. A descriptor, or -errno after saying
+ * why. The socket that is named "helpers" is put into *ret_helpers, if there is one.
  */
-int listener_open(const char *path);
+int listener_open(const char *path, int *ret_helpers);
+/* A connection, put where it is not in the workers' way. */
+int listener_out_of_the_way(int fd);
 int listener_start(struct daemon *daemon);
 void listener_stop(struct daemon *daemon);
 
@@ -138,6 +178,8 @@ int peer_memlock_raise(const struct peer *peer, uint64_t bytes);
 /* Answers that end a claim. peer_grant() is 0 only if the packet is on its way. */
 int peer_grant(struct peer *peer, const struct message_grant *grant, const int *fds, size_t n_fds);
 void peer_refuse(struct peer *peer, const struct message_refusal *refusal);
+/* The answer to what is done. */
+void peer_end(struct peer *peer);
 void peer_step(struct peer *peer, const struct message_step *step);
 /* Writes as much of a listing as the socket takes. */
 void peer_continue(struct peer *peer);

@@ -106,7 +106,8 @@ int devices_take(struct devices *devices, const struct watcher_record *record)
 		return 0;
 	case WATCHER_DEVICE:
 		if (record->address.device > 31 || record->address.function > 7 ||
-		    record->address.reserved)
+		    record->address.reserved || record->physfn.device > 31 ||
+		    record->physfn.function > 7 || record->physfn.reserved)
 			return -EBADMSG;
 		return put(devices, record);
 	case WATCHER_GONE:
@@ -198,7 +199,8 @@ enum gpubroker_status device_status(const struct devices *devices, const struct 
 		return GPUBROKER_STUCK;
 	if (lease && !is_bridge(device))
 		return lease_is_leaving(lease) ? GPUBROKER_RELEASING : GPUBROKER_LEASED;
-	if (device->record.group == UINT32_MAX || is_bridge(device) ||
+	/* A PF that has VFs is never lent: its holder would have a hand in what others have. */
+	if (device->record.group == UINT32_MAX || is_bridge(device) || device->record.vfs ||
 	    group_spoilt(devices, device->record.group))
 		return GPUBROKER_NOT_VIABLE;
 	if (device->record.boot_vga)

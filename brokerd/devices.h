@@ -31,6 +31,10 @@ struct watcher_record {
 	uint32_t class_code;
 	uint32_t group; /* UINT32_MAX: none */
 	uint32_t boot_vga;
+	uint32_t is_vf;
+	struct pci_address physfn; /* of a VF */
+	uint32_t vfs_total;	   /* how many VFs it can have; 0: it has no SR-IOV */
+	uint32_t vfs;
 	char driver[PROTOCOL_NAME_MAX];
 	char vfio_driver[PROTOCOL_NAME_MAX]; /* the variant that modules.alias names for it, "": none */
 	char path[FUNCTION_PATH_MAX];
@@ -53,8 +57,8 @@ struct devices {
 void devices_done(struct devices *devices);
 
 /*
- * Takes a record. -EBADMSG: it is not one; -E2BIG: more than DEVICES_MAX, once in a scan, since it is
- * logged (the others are left out without a word); -ENOMEM.
+ * Takes a record. -EBADMSG: it is not one; -E2BIG: more than DEVICES_MAX, once in a scan, since it
+ * is logged (the others are left out without a word); -ENOMEM.
  */
 int devices_take(struct devices *devices, const struct watcher_record *record);
 

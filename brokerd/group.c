@@ -43,6 +43,7 @@ const char *refusal_name(uint32_t reason)
 		[GPUBROKER_REFUSED_NO_LEASE] = "no-lease",
 		[GPUBROKER_REFUSED_NOT_YOURS] = "not-yours",
 		[GPUBROKER_REFUSED_NO_RESET] = "no-reset",
+		[GPUBROKER_REFUSED_NO_VFS] = "no-vfs",
 	};
 
 	return reason < ARRAY_SIZE(names) && names[reason] ? names[reason] : "unknown";

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Starting helpers and taking what the loader sends. A child must never keep a descriptor of the
- * core's but its socket and the log, and the core must never believe a count, an index or a string
- * in a record.
+ * Starting helpers, as forks of a core that is started by hand or as what systemd runs in a unit of
+ * their own, and taking what the loader sends. A child must never keep a descriptor of the core's
+ * but its socket and the log, and the core must never believe a count, an index or a string in a
+ * record.
  */
 #include "config.h"
 
+#include "brokerd/devices.h"
 #include "brokerd/helper.h"
 #include "brokerd/log.h"
 #include "client/passfd.h"
@@ -20,14 +22,44 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
+#include <sysexits.h>
+
+static const struct {
+	const char *name, *process;
+	enum confine_part part;
+	helper_main run;
+	uint32_t record_size;
+} roles[HELPER_ROLES] = {
+	[HELPER_WATCHER] = { "watcher", "gpubroker-watch", CONFINE_WATCHER, watcher_run,
+			     sizeof(struct watcher_record) },
+	[HELPER_LOADER] = { "loader", "gpubroker-load", CONFINE_LOADER, loader_run,
+			    sizeof(struct loader_record) },
+};
+
+const char *helper_role_name(enum helper_role role)
+{
+	return roles[role].name;
+}
+
+/* Everything that is open goes, but for the log and the socket, which moves to 3. */
+static int keep_only(int socket)
+{
+	if (socket != 3 && dup3(socket, 3, O_CLOEXEC) < 0)
+		return -errno;
+	return syscall(SYS_close_range, 4, ~0U, 0) ? -errno : 0;
+}
+
+/* ---- as a fork of the core ---- */
 
 static void __attribute__((noreturn))
-child(const char *name, int socket, enum confine_part part, uid_t uid, gid_t gid, helper_main run,
-      const void *argument)
+child(enum helper_role role, int socket, uid_t uid, gid_t gid, const void *argument)
 {
 	int r;
 
-	prctl(PR_SET_NAME, name);
+	prctl(PR_SET_NAME, roles[role].process);
+	if (keep_only(socket))
+		_exit(71);
 	/*
 	 * ^C on a terminal is for the core, which finishes what is at work; this ends when the core
 	 * does.
@@ -35,25 +67,21 @@ child(const char *name, int socket, enum confine_part part, uid_t uid, gid_t gid
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
-	/* Everything of the core's goes; the socket moves to 3. */
-	if (socket != 3 && dup3(socket, 3, O_CLOEXEC) < 0)
-		_exit(71);
-	syscall(SYS_close_range, 4, ~0U, 0);
-	r = confine_helper(part, uid, gid);
+	r = confine_helper(roles[role].part, uid, gid);
 	if (r) {
-		log_error("%s: cannot be confined: %s", name, strerror(-r));
+		log_error("%s: cannot be confined: %s", roles[role].name, strerror(-r));
 		_exit(71);
 	}
 	/*
-	 * It ends with its socket. The kernel would not kill it with the core: that takes the core's
-	 * right to, which it has not, over another user's process. One that a name service keeps waiting
-	 * ends when that answers.
+	 * It ends with its socket. The kernel would not kill it with the core: that takes the
+	 * core's right to, which it has not, over another user's process. One that a name service
+	 * keeps waiting ends when that answers.
 	 */
-	_exit(run(3, argument));
+	_exit(roles[role].run(3, argument));
 }
 
-int helper_start(struct helper *helper, const char *name, enum confine_part part, uid_t uid,
-		 gid_t gid, helper_main run, const void *argument)
+int helper_start(struct helper *helper, enum helper_role role, uid_t uid, gid_t gid,
+		 const void *argument)
 {
 	cleanup_fd int ours = -1, theirs = -1;
 	int ends[2];
@@ -62,14 +90,70 @@ int helper_start(struct helper *helper, const char *name, enum confine_part part
 		return -errno;
 	ours = ends[0];
 	theirs = ends[1];
-	helper->name = name;
+	helper->name = roles[role].name;
 	helper->pid = fork();
 	if (helper->pid < 0)
 		return -errno;
 	if (!helper->pid)
-		child(name, theirs, part, uid, gid, run, argument);
+		child(role, theirs, uid, gid, argument);
 	helper->fd = TAKE_FD(ours);
 	return 0;
+}
+
+/* ---- as a unit's process ---- */
+
+struct helper_hello helper_hello(enum helper_role role)
+{
+	return (struct helper_hello){
+		.version = HELPER_VERSION,
+		.role = role,
+		.record_size = roles[role].record_size,
+	};
+}
+
+bool helper_hello_valid(const struct helper_hello *hello)
+{
+	return hello->version == HELPER_VERSION && hello->role < HELPER_ROLES &&
+	       hello->record_size == roles[hello->role].record_size && !hello->reserved;
+}
+
+static int dial(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	cleanup_fd int fd = -1;
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(address.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)))
+		return -errno;
+	return TAKE_FD(fd);
+}
+
+int helper_run(enum helper_role role, const char *path, const void *argument)
+{
+	const struct helper_hello hello = helper_hello(role);
+	int fd = dial(path), r = fd < 0 ? fd : 0;
+
+	if (r) {
+		log_error("%s: %s: cannot reach the core there: %s", roles[role].name, path,
+			  strerror(-r));
+		return EX_UNAVAILABLE;
+	}
+	prctl(PR_SET_NAME, roles[role].process);
+	r = keep_only(fd);
+	if (!r)
+		r = confine_own(roles[role].part);
+	if (r) {
+		log_error("%s: cannot be confined: %s; it is for its unit to start it, with no "
+			  "privilege",
+			  roles[role].name, strerror(-r));
+		return EX_OSERR;
+	}
+	/* Last, so that the core never waits for one that is not confined yet. */
+	r = helper_send(3, &hello, sizeof(hello));
+	return r ? EX_UNAVAILABLE : roles[role].run(3, argument);
 }
 
 void helper_stop(struct helper *helper)

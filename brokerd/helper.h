@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Helpers: the unprivileged children that parse for the core. Forked before the core is confined,
- * they live as long as it does and speak to it in packets of one exact size. A helper that ends
- * ends the core: it is started again as a whole, and takes up every lease.
+ * Helpers: the unprivileged processes that parse for the core, and speak to it in packets of one
+ * exact size. systemd starts them in units of their own, as their own account, and they connect to
+ * the core: it needs no privilege to make them, and one that ends is started again alone. A core
+ * that is started by hand forks them before it is confined. One of those that ends ends the core.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "brokerd/confine.h"
@@ -17,8 +20,8 @@ typedef int (*helper_main)(int socket, const void *argument);
 
 struct helper {
 	const char *name;
-	pid_t pid;
-	int fd; /* the core's end, non-blocking */
+	pid_t pid; /* of a fork of ours, else -1 */
+	int fd;	   /* the core's end, non-blocking; -1: there is none */
 };
 
 #define HELPER_NONE                                                                                \
@@ -26,9 +29,35 @@ struct helper {
 		NULL, -1, -1                                                                       \
 	}
 
+enum helper_role { HELPER_WATCHER, HELPER_LOADER, HELPER_ROLES };
+
+/* "watcher", "loader" */
+const char *helper_role_name(enum helper_role role);
+
+/* The first packet of a helper that connects. */
+struct helper_hello {
+	uint32_t version; /* HELPER_VERSION */
+	uint32_t role;
+	/* of its records: a core and a helper of two builds do not understand each other */
+	uint32_t record_size;
+	uint32_t reserved; /* 0 */
+};
+
+#define HELPER_VERSION 1U
+#define HELPER_SOCKET "/run/gpubroker/helpers"
+
+struct helper_hello helper_hello(enum helper_role role);
+/* Is it one, of a helper that this core understands? */
+bool helper_hello_valid(const struct helper_hello *hello);
+
 /* Forks the helper and confines it. */
-int helper_start(struct helper *helper, const char *name, enum confine_part part, uid_t uid,
-		 gid_t gid, helper_main run, const void *argument);
+int helper_start(struct helper *helper, enum helper_role role, uid_t uid, gid_t gid,
+		 const void *argument);
+/*
+ * What gpubrokerd --helper does: connects to the core, confines itself and runs. Takes no
+ * privilege, and refuses to run with any. The exit status.
+ */
+int helper_run(enum helper_role role, const char *path, const void *argument);
 /* Closes the core's end, at which the helper ends. */
 void helper_stop(struct helper *helper);
 
@@ -74,8 +103,8 @@ struct loader_record {
 	};
 };
 
-/* What the core sends the loader: a packet of this number asks it to load again. */
-#define LOADER_RELOAD 1U
+/* What the core sends the loader: a packet of this number asks it to load, at first and again. */
+#define LOADER_LOAD 1U
 
 int loader_run(int socket, const void *options);
 

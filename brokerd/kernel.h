@@ -43,12 +43,22 @@ int kernel_open_unbind(const struct kernel *kernel,
 int kernel_open_probe(const struct kernel *kernel);		       /* bus/pci/drivers_probe */
 int kernel_open_bind(const struct kernel *kernel, const char *driver); /* -ENOENT: no such driver */
 
+/*
+ * SR-IOV, of a physical function. Reading or writing sriov_numvfs takes the device's lock; writing
+ * waits for whoever holds one that goes.
+ */
+int kernel_open_numvfs(const struct kernel *kernel, const struct pci_address *address);
+int kernel_open_numvfs_read(const struct kernel *kernel, const struct pci_address *address);
+/* Whether host drivers take the VFs that are made, "1" or "0". */
+int kernel_open_autoprobe(const struct kernel *kernel, const struct pci_address *address);
+int kernel_open_autoprobe_read(const struct kernel *kernel, const struct pci_address *address);
+
 /* ---- lending ---- */
 
 /*
  * Opens /dev/vfio/N. -EBUSY: somebody holds it (a group opens once). -ENOENT: nothing in it is on
- * VFIO. Waits for a holder who is just opening or letting go of a device of it, so only for one that
- * nobody has: else see work_add_open().
+ * VFIO. Waits for a holder who is just opening or letting go of a device of it, so only for one
+ * that nobody has: else see work_add_open().
  */
 int kernel_group_open(const struct kernel *kernel, uint32_t group);
 /* The same in a directory that kernel_open_vfio() opened; only a worker may be made to wait. */

@@ -178,7 +178,7 @@ int landlock_core(int state_dir)
 	    /* drivers' bind, drivers_probe */
 	    (r = allow(ruleset, &all, "/sys/bus/pci", WRITE_FILE)) ||
 	    (r = allow(ruleset, &all, "/sys/bus/mdev", WRITE_FILE)) ||
-	    /* driver_override, driver/unbind, reset */
+	    /* driver_override, driver/unbind, reset, sriov_* */
 	    (r = allow_functions(ruleset, &all)) ||
 	    /* Groups. A node opened without IOCTL_DEV would refuse ioctl to whom it is lent as well. */
 	    (r = allow(ruleset, &all, "/dev/vfio",

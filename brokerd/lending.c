@@ -320,8 +320,8 @@ void lease_work_was_done(struct daemon *daemon, struct lease *lease)
 }
 
 /*
- * No node: then no function of it is on VFIO, and there is nothing that anybody could hold. Where one
- * is all the same, the error was another thing's.
+ * No node: then no function of it is on VFIO, and there is nothing that anybody could hold. Where
+ * one is all the same, the error was another thing's.
  */
 static bool is_let_go(const struct daemon *daemon, const struct lease *lease, int error)
 {

@@ -8,6 +8,7 @@
 
 #include "brokerd/daemon.h"
 #include "brokerd/log.h"
+#include "brokerd/worker.h"
 #include "client/util.h"
 
 #include <errno.h>
@@ -18,9 +19,10 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define LISTEN_FD 3    /* sd_listen_fds(3): the first passed descriptor */
-#define BACKLOG 8      /* as in gpubroker.socket, with the reason */
-#define ACCEPT_BURST 4 /* connections a turn: others' claims wait for one who connects in a loop */
+#define LISTEN_FD 3		 /* sd_listen_fds(3): the first passed descriptor */
+#define LISTEN_HELPERS "helpers" /* FileDescriptorName= of gpubroker-helpers.socket */
+#define BACKLOG 32		 /* as in gpubroker.socket, with the reason */
+#define ACCEPT_BURST 16 /* connections a turn: others' claims wait for one who connects in a loop */
 
 static int adopt(int fd)
 {
@@ -30,8 +32,8 @@ static int adopt(int fd)
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) ||
 	    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) ||
 	    type != SOCK_SEQPACKET || !listening) {
-		log_error("the descriptor that was passed is no listening SEQPACKET socket; see "
-			  "gpubroker.socket");
+		log_error("a descriptor that was passed is no listening SEQPACKET socket; see "
+			  "gpubroker.socket and gpubroker-helpers.socket");
 		return -EINVAL;
 	}
 	if (fcntl(fd, F_SETFD, FD_CLOEXEC) || fcntl(fd, F_SETFL, O_NONBLOCK))
@@ -80,17 +82,44 @@ static int make(const char *path)
 	return TAKE_FD(fd);
 }
 
-int listener_open(const char *path)
+/* Is the index-th of the names, which colons part, that one? */
+static bool has_name(const char *names, int index, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (; names && index; index--)
+		if ((names = strchr(names, ':')))
+			names++;
+	return names && !strncmp(names, name, n) && (!names[n] || names[n] == ':');
+}
+
+int listener_open(const char *path, int *ret_helpers)
 {
 	const char *pid = getenv("LISTEN_PID"), *n = getenv("LISTEN_FDS");
+	const char *names = getenv("LISTEN_FDNAMES");
+	int count, ours = -1, theirs = -1;
 
-	if (pid && n && strtol(pid, NULL, 10) == (long)getpid() && strtol(n, NULL, 10) >= 1) {
-		unsetenv("LISTEN_PID");
-		unsetenv("LISTEN_FDS");
-		unsetenv("LISTEN_FDNAMES");
-		return adopt(LISTEN_FD);
+	count = pid && n && strtol(pid, NULL, 10) == (long)getpid() ? (int)strtol(n, NULL, 10) : 0;
+	for (int i = 0; i < count; i++) {
+		int *fd = has_name(names, i, LISTEN_HELPERS) ? &theirs : &ours;
+
+		if (*fd >= 0) {
+			log_error("more sockets were passed than one of each; see gpubroker.socket "
+				  "and gpubroker-helpers.socket");
+			return -EINVAL;
+		}
+		*fd = adopt(LISTEN_FD + i);
+		if (*fd < 0)
+			return *fd;
 	}
-	return make(path);
+	unsetenv("LISTEN_PID");
+	unsetenv("LISTEN_FDS");
+	unsetenv("LISTEN_FDNAMES");
+	if (ours < 0)
+		ours = make(path);
+	if (ours >= 0 && theirs >= 0)
+		*ret_helpers = theirs;
+	return ours;
 }
 
 static void pause_accepting(struct daemon *daemon, int error)
@@ -100,6 +129,17 @@ static void pause_accepting(struct daemon *daemon, int error)
 	log_warning("cannot accept connections: %s; trying again in a second", strerror(error));
 	event_del(daemon->on_connect);
 	evtimer_add(daemon->on_accept_again, &second);
+}
+
+/* To the numbers that are peers': see WORK_DESCRIPTORS. Where there is none left, as it is. */
+int listener_out_of_the_way(int fd)
+{
+	int moved = fcntl(fd, F_DUPFD_CLOEXEC, WORK_DESCRIPTORS);
+
+	if (moved < 0)
+		return fd;
+	fd_close(fd);
+	return moved;
 }
 
 static void on_connect(evutil_socket_t listen_fd, short what, void *userdata)

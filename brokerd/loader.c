@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The loader: reads the policy files, asks NSS who is meant, and sends the core numbers; again
- * whenever the core asks it to. Runs as the helpers' account, so every policy file must be readable
- * by all (there are no secrets in one). It must never send a policy with a mistake in it.
+ * The loader: reads the policy files, asks NSS who is meant, and sends the core numbers, whenever
+ * the core asks it to: what it read before the core was there could be another policy by then. Runs
+ * as the helpers' account, so every policy file must be readable by all (there are no secrets in
+ * one). It must never send a policy with a mistake in it.
  */
 #include "config.h"
 
@@ -153,7 +154,7 @@ int loader_run(int socket, const void *options)
 {
 	struct pollfd p = { .fd = socket, .events = POLLIN };
 	uint32_t asked;
-	int r = serve(socket, options);
+	int r = 0;
 
 	while (!r) {
 		ssize_t n;
@@ -163,7 +164,7 @@ int loader_run(int socket, const void *options)
 		n = recv(socket, &asked, sizeof(asked), MSG_DONTWAIT);
 		if (!n || (n < 0 && errno != EAGAIN && errno != EINTR))
 			return 0; /* the core has ended */
-		if (n == sizeof(asked) && asked == LOADER_RELOAD)
+		if (n == sizeof(asked) && asked == LOADER_LOAD)
 			r = serve(socket, options);
 	}
 	return r;

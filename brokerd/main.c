@@ -9,6 +9,7 @@
 #include "client/util.h"
 
 #include <getopt.h>
+#include <string.h>
 #include <sysexits.h>
 
 #define DIRECTORIES_MAX 16
@@ -20,7 +21,19 @@ static const char usage[] =
 	"                 /usr/lib/gpubroker/policy.d; may be repeated, the first masks\n"
 	"  --socket PATH  listen there, where systemd passes no socket\n"
 	"  --state DIR    keep lease records there\n"
-	"  --check        say what is wrong with the policy, and end\n";
+	"  --check        say what is wrong with the policy, and end\n"
+	"  --helper ROLE  be the watcher or the loader of the daemon that listens for it\n"
+	"                 at --socket; for gpubroker-watch.service, gpubroker-load.service\n";
+
+/* Its role, or HELPER_ROLES. */
+static enum helper_role role_of(const char *name)
+{
+	enum helper_role role = 0;
+
+	while (role < HELPER_ROLES && strcmp(name, helper_role_name(role)) != 0)
+		role++;
+	return role;
+}
 
 int main(int argc, char **argv)
 {
@@ -29,6 +42,7 @@ int main(int argc, char **argv)
 		{ "socket", required_argument, NULL, 's' },
 		{ "state", required_argument, NULL, 't' },
 		{ "check", no_argument, NULL, 'c' },
+		{ "helper", required_argument, NULL, 'r' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
 		{ NULL, 0, NULL, 0 },
@@ -37,10 +51,10 @@ int main(int argc, char **argv)
 							    GPUBROKER_VENDOR_POLICY_DIR };
 	struct daemon_options options = {
 		.policy = { .directories = directories, .n_directories = 2 },
-		.socket = "/run/gpubroker/socket",
 		.state = "/run/gpubroker/leases",
 	};
 	size_t n_given = 0;
+	enum helper_role role = HELPER_ROLES;
 	bool check = false;
 	int c;
 
@@ -54,6 +68,8 @@ int main(int argc, char **argv)
 			options.state = optarg;
 		} else if (c == 'c') {
 			check = true;
+		} else if (c == 'r' && (role = role_of(optarg)) < HELPER_ROLES) {
+			continue;
 		} else if (c == 'h' || c == 'V') {
 			fputs(c == 'h' ? usage : "gpubrokerd " PACKAGE_VERSION "\n", stdout);
 			return 0;
@@ -69,5 +85,10 @@ int main(int argc, char **argv)
 	log_init();
 	if (check)
 		return loader_check(&options.policy) ? EX_CONFIG : 0;
+	if (role < HELPER_ROLES)
+		return helper_run(role, options.socket ? options.socket : HELPER_SOCKET,
+				  &options.policy);
+	if (!options.socket)
+		options.socket = "/run/gpubroker/socket";
 	return daemon_run(&options);
 }

@@ -13,12 +13,11 @@
 #include "brokerd/claim.h"
 #include "brokerd/group.h"
 #include "brokerd/log.h"
-#include "brokerd/worker.h"
+#include "brokerd/vfs.h"
 #include "client/passfd.h"
 #include "client/util.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +29,7 @@
 #endif
 
 #define REQUEST_BURST 8	      /* requests a turn; listings are longer than they are asked for */
-#define LIST_BURST 8	      /* devices or leases a turn, of all connections of a user */
+#define LIST_BURST 4	      /* devices or leases a turn, of all connections of a user */
 #define REQUEST_COST 4	      /* a request is as much as so many of them */
 #define VERDICT_BURST 1000000 /* rules looked at in a turn */
 
@@ -41,6 +40,7 @@ union request {
 	struct message_claim claim;
 	struct message_release release;
 	struct message_restore restore;
+	struct message_vfs vfs;
 };
 
 /* ---- who it is ---- */
@@ -83,8 +83,8 @@ static int identify(struct peer *peer)
 }
 
 /*
- * From 6.5 on the socket remembers the process itself, and can be asked when there is need: a descriptor
- * less for each who is only connected. Before, the pid is held as early as can be.
+ * From 6.5 on the socket remembers the process itself, and can be asked when there is need: a
+ * descriptor less for each who is only connected. Before, the pid is held as early as can be.
  */
 static void hold_process(struct peer *peer)
 {
@@ -188,8 +188,9 @@ static void turn_away(struct daemon *daemon, struct peer *peer)
 			PEERS_PER_UID);
 	passfd_send(peer->fd, &refusal, sizeof(refusal), NULL, 0);
 	/*
-	 * A socket that is closed with a packet unread resets the other side: its next receive says so
-	 * once, and the one after that has the refusal (see library.c). So take what may be there.
+	 * A socket that is closed with a packet unread resets the other side: its next receive says
+	 * so once, and the one after that has the refusal (see library.c). So take what may be
+	 * there.
 	 */
 	while (passfd_receive(peer->fd, &ignored, sizeof(ignored), NULL, 0, &n_fds) > 0)
 		;
@@ -227,17 +228,6 @@ static void tell_unknown(struct daemon *daemon, int error)
 	audit_asked(daemon, UINT32_MAX, &line);
 }
 
-/* To the numbers that are peers': see WORK_DESCRIPTORS. Where there is none left, as it is. */
-static int out_of_the_way(int fd)
-{
-	int moved = fcntl(fd, F_DUPFD_CLOEXEC, WORK_DESCRIPTORS);
-
-	if (moved < 0)
-		return fd;
-	fd_close(fd);
-	return moved;
-}
-
 /* May it have one more connection? Then that is counted. All else is told. */
 static bool admit(struct daemon *daemon, struct peer *peer)
 {
@@ -268,7 +258,7 @@ void peer_new(struct daemon *daemon, int fd)
 		goto drop;
 	*peer = incoming;
 	hold_process(peer);
-	peer->fd = incoming.fd = out_of_the_way(fd);
+	peer->fd = incoming.fd = listener_out_of_the_way(fd);
 	peer->on_readable = new_event(daemon, peer->fd, EV_READ | EV_PERSIST, on_readable, peer);
 	if (!peer->on_readable || event_add(peer->on_readable, NULL)) {
 		fd_close(peer->pidfd);
@@ -290,6 +280,7 @@ void peer_free(struct peer *peer)
 	struct claim *claim = TAKE_PTR(peer->claim);
 
 	queue_leave(peer);
+	vfs_forget(peer);
 	stop_watching(peer);
 	if (claim)
 		claim_abandon(claim);
@@ -325,6 +316,15 @@ void peer_refuse(struct peer *peer, const struct message_refusal *refusal)
 		doom(peer);
 }
 
+void peer_end(struct peer *peer)
+{
+	const struct message_plain end = { .type = MESSAGE_END };
+
+	peer->busy = PEER_IDLE;
+	if (peer->fd >= 0 && passfd_send(peer->fd, &end, sizeof(end), NULL, 0))
+		doom(peer);
+}
+
 void peer_step(struct peer *peer, const struct message_step *step)
 {
 	if (peer->fd >= 0)
@@ -354,6 +354,10 @@ static void format_device(const struct peer *peer, const struct device *device,
 		.class_code = record->class_code,
 		.group = record->group,
 		.allowed = verdict.outcome == POLICY_ALLOWED,
+		.is_vf = record->is_vf,
+		.physfn = record->physfn,
+		.vfs_total = record->vfs_total,
+		.vfs = record->vfs,
 	};
 	if (lease && ret_message->status != GPUBROKER_NOT_VIABLE) {
 		ret_message->lease = lease->id;
@@ -457,8 +461,8 @@ static int send_next(struct peer *peer, const struct policy_subject *subject)
 }
 
 /*
- * Made active by the first who does something in a turn, so it comes behind all that are active with it.
- * (libevent's own time of a turn is of a coarse clock, the same for hundreds of turns.)
+ * Made active by the first who does something in a turn, so it comes behind all that are active
+ * with it. (libevent's own time of a turn is of a coarse clock, the same for hundreds of turns.)
  */
 static void on_turn_end(evutil_socket_t fd, short what, void *userdata)
 {
@@ -472,8 +476,8 @@ static void on_turn_end(evutil_socket_t fd, short what, void *userdata)
 
 /*
  * What a turn does is bounded for each user, not for each connection: who has 128 of them and keeps
- * them busy makes others wait no longer than with one. Who may do no more is heard in the next turn,
- * since its socket is still ready then.
+ * them busy makes others wait no longer than with one. Who may do no more is heard in the next
+ * turn, since its socket is still ready then.
  */
 static bool may_go_on(struct peer *peer, unsigned cost, size_t budget)
 {
@@ -568,16 +572,20 @@ static bool valid_restore(const struct message_restore *restore)
 	       restore->address.function <= 7 && !restore->address.reserved;
 }
 
+static bool valid_vfs(const struct message_vfs *vfs)
+{
+	return vfs->vfs <= UINT16_MAX && vfs->address.device <= 31 && vfs->address.function <= 7 &&
+	       !vfs->address.reserved;
+}
+
 /* The answer to what is begun at once. */
 static void answer(struct peer *peer, int r, const struct message_refusal *refusal)
 {
-	const struct message_plain end = { .type = MESSAGE_END };
-
 	if (r) {
 		audit_refused(peer, refusal);
 		peer_refuse(peer, refusal);
-	} else if (peer->fd >= 0 && passfd_send(peer->fd, &end, sizeof(end), NULL, 0)) {
-		doom(peer);
+	} else {
+		peer_end(peer);
 	}
 }
 
@@ -612,6 +620,11 @@ bool peer_request(struct peer *peer, const void *packet, size_t size)
 	} else if (request->type == MESSAGE_RESTORE && size == sizeof(request->restore) &&
 		   valid_restore(&request->restore)) {
 		answer(peer, restore_device(peer, &request->restore, &refusal), &refusal);
+	} else if (request->type == MESSAGE_VFS && size == sizeof(request->vfs) &&
+		   valid_vfs(&request->vfs)) {
+		peer->busy = PEER_MAKING_VFS;
+		if (vfs_request(peer, &request->vfs, &refusal))
+			answer(peer, 1, &refusal);
 	} else if (is_plain(packet, size, MESSAGE_WATCH)) {
 		peer->busy = PEER_WATCHING;
 		peer->daemon->n_watching++;

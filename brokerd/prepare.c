@@ -14,6 +14,7 @@
 #include "brokerd/log.h"
 #include "brokerd/prepare.h"
 #include "brokerd/queue.h"
+#include "brokerd/vfs.h"
 #include "brokerd/worker.h"
 #include "client/sysfs.h"
 #include "client/util.h"
@@ -40,6 +41,7 @@ struct note {
 	TAILQ_ENTRY(note) link;
 	uint32_t group;
 	unsigned tries;
+	bool left; /* root has given it back */
 	char reason[192];
 };
 
@@ -135,9 +137,17 @@ void prepare_leave(struct daemon *daemon, uint32_t group)
 	struct note *note = p ? note_of(p, group, true) : NULL;
 
 	if (note)
-		note->tries = TRIES;
+		note->left = true;
 	else
 		log_error("group %" PRIu32 ": no memory to remember that it is the host's", group);
+}
+
+bool prepare_is_left(const struct daemon *daemon, uint32_t group)
+{
+	const struct note *note = daemon->preparations ? note_of(daemon->preparations, group, false)
+						       : NULL;
+
+	return note && note->left;
 }
 
 /* ---- at work ---- */
@@ -242,7 +252,7 @@ static void take_over(struct daemon *daemon, const struct group_view *view)
 	struct work *work = preparation ? work_new(&ops, preparation) : NULL;
 	int r = work && note ? 0 : -ENOMEM;
 
-	if (note && note->tries >= TRIES) {
+	if (note && (note->left || note->tries >= TRIES)) {
 		work_free(work);
 		free(preparation);
 		return;
@@ -306,7 +316,7 @@ static void look(struct daemon *daemon, uint32_t group)
 		return;
 	}
 	keep_prepared(daemon, view);
-	if (view->n_functions) {
+	if (view->n_functions && !vfs_has_group(daemon, view)) {
 		const struct function *f = &view->functions[0];
 
 		switch (group_guard(view, false, &which)) {

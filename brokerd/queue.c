@@ -231,8 +231,8 @@ static void try(struct waiting *waiting)
 }
 
 /*
- * A few a turn, since each may be about every device that there is, and others have requests too. Those
- * whose turn to be looked at has not come keep what they want meanwhile.
+ * A few a turn, since each may be about every device that there is, and others have requests too.
+ * Those whose turn to be looked at has not come keep what they want meanwhile.
  */
 void queue_run(struct daemon *daemon)
 {

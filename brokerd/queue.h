@@ -28,7 +28,8 @@ void wanted_add(struct wanted *wanted, uint32_t group);
 
 /*
  * Is the group wanted by somebody who waits and came before `before`? NULL: before one who comes
- * now. Of those who are to be looked at again it is not known what they want, so it is what they may.
+ * now. Of those who are to be looked at again it is not known what they want, so it is what they
+ * may.
  */
 bool queue_holds(const struct daemon *daemon, const struct waiting *before,
 		 const struct group_view *view);

@@ -244,11 +244,6 @@ damaged:
 	return -EBADMSG;
 }
 
-static void file_name(uint64_t id, const char *suffix, char out[48])
-{
-	snprintf(out, 48, "%" PRIu64 "%s", id, suffix);
-}
-
 static int write_all(int fd, const char *text, size_t len)
 {
 	while (len) {
@@ -270,20 +265,18 @@ static int move(int state_dir, const char *from, const char *to, unsigned flags)
 	return syscall(SYS_renameat2, state_dir, from, state_dir, to, flags) ? -errno : 0;
 }
 
-int record_write(int state_dir, const struct lease *lease)
+int record_put(int state_dir, const char *name, const char *text, size_t len)
 {
-	char text[RECORD_MAX], name[48], temporary[48];
-	int len = record_format(lease, text, sizeof(text)), r;
+	char temporary[48];
 	cleanup_fd int fd = -1;
+	int r;
 
-	if (len < 0)
-		return len;
-	file_name(lease->id, "", name);
-	file_name(lease->id, ".new", temporary);
+	if (snprintf(temporary, sizeof(temporary), "%s.new", name) >= (int)sizeof(temporary))
+		return -ENAMETOOLONG;
 	fd = open_beneath(state_dir, temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600, IN_STATE);
 	if (fd < 0)
 		return fd;
-	r = write_all(fd, text, (size_t)len);
+	r = write_all(fd, text, len);
 	if (!r)
 		r = move(state_dir, temporary, name, 0);
 	if (r)
@@ -291,12 +284,26 @@ int record_write(int state_dir, const struct lease *lease)
 	return r;
 }
 
+int record_write(int state_dir, const struct lease *lease)
+{
+	char text[RECORD_MAX], name[24];
+	int len = record_format(lease, text, sizeof(text));
+
+	snprintf(name, sizeof(name), "%" PRIu64, lease->id);
+	return len < 0 ? len : record_put(state_dir, name, text, (size_t)len);
+}
+
+int record_drop(int state_dir, const char *name)
+{
+	return unlinkat(state_dir, name, 0) && errno != ENOENT ? -errno : 0;
+}
+
 int record_remove(int state_dir, uint64_t id)
 {
-	char name[48];
+	char name[24];
 
-	file_name(id, "", name);
-	return unlinkat(state_dir, name, 0) && errno != ENOENT ? -errno : 0;
+	snprintf(name, sizeof(name), "%" PRIu64, id);
+	return record_drop(state_dir, name);
 }
 
 /*
@@ -359,7 +366,20 @@ int record_settle(int state_dir, const char *damaged)
 	return r == -EEXIST ? rename_to(state_dir, damaged, (int)(suffix - damaged), "settled") : r;
 }
 
-int record_each(int state_dir, bool damaged,
+/* The length of a name up to its suffix; 0: it is no record's. */
+static size_t own_name(const char *entry, enum record_kind kind)
+{
+	size_t n = strspn(entry, "0123456789");
+
+	if (kind != RECORD_VFS)
+		return n <= 20 ? n : 0;
+	n = strlen(RECORD_VFS_PREFIX);
+	return strncmp(entry, RECORD_VFS_PREFIX, n) != 0
+		       ? 0
+		       : n + strspn(entry + n, "0123456789abcdef:-");
+}
+
+int record_each(int state_dir, enum record_kind kind,
 		void (*found)(void *userdata, const char *name, const char *text, size_t len),
 		void *userdata)
 {
@@ -372,16 +392,17 @@ int record_each(int state_dir, bool damaged,
 		return fd;
 	while (!r && (entry = directory_next(&dir))) {
 		char text[RECORD_MAX + 1]; /* one more, so that too long shows */
-		size_t digits = strspn(entry, "0123456789");
+		size_t own = own_name(entry, kind);
 		ssize_t n;
 
-		if (!digits || digits > 20)
+		if (!own)
 			continue;
-		if (!strcmp(entry + digits, ".new")) {
+		if (!strcmp(entry + own, ".new")) {
 			unlinkat(state_dir, entry, 0);
 			continue;
 		}
-		if (damaged ? strncmp(entry + digits, ".damaged", 8) != 0 : entry[digits] != '\0')
+		if (kind == RECORD_DAMAGED ? strncmp(entry + own, ".damaged", 8) != 0
+					   : entry[own] != '\0')
 			continue;
 		n = read_all(state_dir, entry, text, sizeof(text));
 		if (n >= 0 || n == -ELOOP || n == -EISDIR) /* no file is none of ours */

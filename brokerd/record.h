@@ -28,11 +28,23 @@ int record_write(int state_dir, const struct lease *lease);
 
 int record_remove(int state_dir, uint64_t id);
 
+/* The same with a text of another kind, and its end. */
+int record_put(int state_dir, const char *name, const char *text, size_t len);
+int record_drop(int state_dir, const char *name);
+
+#define RECORD_VFS_PREFIX "vfs-"
+
+enum record_kind {
+	RECORD_LEASES,
+	RECORD_DAMAGED, /* of leases, set aside */
+	RECORD_VFS,	/* vfsrecord.h */
+};
+
 /*
- * Calls found() with the text of each record in the directory, or of each damaged one. What is not
- * named like that is skipped, a leftover temporary file removed.
+ * Calls found() with the text of each record of a kind in the directory. What is not named like
+ * that is skipped, a leftover temporary file removed.
  */
-int record_each(int state_dir, bool damaged,
+int record_each(int state_dir, enum record_kind kind,
 		void (*found)(void *userdata, const char *name, const char *text, size_t len),
 		void *userdata);
 

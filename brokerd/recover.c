@@ -74,10 +74,6 @@ static void found(void *userdata, const char *name, const char *text, size_t len
 		damaged(daemon, own_name, "its group has a later one");
 		lease_free(&daemon->leases, other);
 	}
-	if (!same_functions(&daemon->kernel, &read)) {
-		damaged(daemon, name, "other devices are at its addresses now");
-		return;
-	}
 	lease = lease_new(&daemon->leases, read.id, read.group);
 	if (!lease) {
 		recovery->error = -ENOMEM;
@@ -103,7 +99,8 @@ int recover_leases(struct daemon *daemon)
 	struct recovery recovery = { .daemon = daemon };
 	struct lease *lease, *next;
 	struct audit line;
-	int r = record_each(daemon->state_dir, false, found, &recovery);
+	char name[24];
+	int r = record_each(daemon->state_dir, RECORD_LEASES, found, &recovery);
 
 	if (!r)
 		r = recovery.error;
@@ -114,6 +111,13 @@ int recover_leases(struct daemon *daemon)
 	}
 	for (lease = TAILQ_FIRST(&daemon->leases.list); lease; lease = next) {
 		next = TAILQ_NEXT(lease, link); /* it may end at once */
+		/* Not before all are read: it is the later one of its group all the same. */
+		if (!same_functions(&daemon->kernel, lease)) {
+			snprintf(name, sizeof(name), "%" PRIu64, lease->id);
+			damaged(daemon, name, "other devices are at its addresses now");
+			lease_free(&daemon->leases, lease);
+			continue;
+		}
 		line = audit_of(lease, "taken-up");
 		audit(&line);
 		lending_take_up(daemon, lease);
@@ -162,6 +166,19 @@ static void on_look_late(void *userdata, const char *what, const struct pci_addr
 	(void)address;
 }
 
+/* A VF of those that the policy wants? */
+static bool is_vf_of_rule(const struct daemon *daemon, const struct function *f)
+{
+	struct policy_facts facts;
+	struct function pf;
+	size_t rule;
+
+	if (!f->is_vf || sysfs_function_read(daemon->kernel.sys, &f->physfn, &pf))
+		return false;
+	facts = function_facts(&pf);
+	return policy_vfs(&daemon->policy, &facts, &rule);
+}
+
 /*
  * Does the kernel show what the policy wants without any lease: prepared, on VFIO? If somebody has
  * it all the same, opening it for the next one fails.
@@ -175,6 +192,7 @@ static bool is_prepared(const struct daemon *daemon, const struct group_view *vi
 		facts[i] = function_facts(&view->functions[i]);
 	for (size_t i = 0; i < view->n_functions; i++)
 		if (driver_is_vfio(view->functions[i].driver) &&
+		    !is_vf_of_rule(daemon, &view->functions[i]) &&
 		    !policy_prepares(&daemon->policy, &facts[i], facts, view->n_functions, &rule))
 			return false;
 	return true;
@@ -294,7 +312,7 @@ static void found_damaged(void *userdata, const char *name, const char *text, si
 
 int recover_damaged(struct daemon *daemon)
 {
-	int r = record_each(daemon->state_dir, true, found_damaged, daemon);
+	int r = record_each(daemon->state_dir, RECORD_DAMAGED, found_damaged, daemon);
 
 	if (r)
 		log_error("damaged lease records cannot be read: %s; ending, to be started again",

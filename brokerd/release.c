@@ -14,6 +14,7 @@
 #include "brokerd/log.h"
 #include "brokerd/prepare.h"
 #include "brokerd/record.h"
+#include "brokerd/vfs.h"
 #include "client/sysfs.h"
 #include "client/util.h"
 
@@ -149,6 +150,11 @@ static int restore_group(struct peer *peer, uint32_t group, const struct pci_add
 	if (r || !view->n_functions) {
 		free(view);
 		return refuse_fault(ret_refusal, address, "reading its IOMMU group", -r);
+	}
+	r = vfs_refuse(daemon, view, address, ret_refusal);
+	if (r) {
+		free(view);
+		return r;
 	}
 	lease = lease_new(&daemon->leases, 0, group);
 	if (!lease) {

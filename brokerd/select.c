@@ -11,6 +11,7 @@
 #include "brokerd/group.h"
 #include "brokerd/log.h"
 #include "brokerd/prepare.h"
+#include "brokerd/vfs.h"
 #include "client/sysfs.h"
 #include "client/util.h"
 
@@ -173,6 +174,9 @@ static int claim_take(struct claim *claim, const struct policy_subject *subject,
 	}
 	if (prepare_has_group(daemon, view->group, &late))
 		return refuse_prepared(ret_refusal, &address, view->group, late);
+	r = vfs_refuse(daemon, view, &address, ret_refusal);
+	if (r)
+		return r;
 	rule_origin(&daemon->policy, verdict.rule, terms->rule);
 	terms->lifetime = verdict.lifetime;
 	terms->require_reset = verdict.require_reset;

@@ -50,3 +50,23 @@ int kernel_open_bind(const struct kernel *kernel, const char *driver)
 		return -EINVAL;
 	return sysfs_open(kernel->sys, O_WRONLY, "bus/pci/drivers/%s/bind", driver);
 }
+
+int kernel_open_numvfs(const struct kernel *kernel, const struct pci_address *address)
+{
+	return sysfs_function_open(kernel->sys, address, O_WRONLY, "sriov_numvfs");
+}
+
+int kernel_open_numvfs_read(const struct kernel *kernel, const struct pci_address *address)
+{
+	return sysfs_function_open(kernel->sys, address, O_RDONLY, "sriov_numvfs");
+}
+
+int kernel_open_autoprobe(const struct kernel *kernel, const struct pci_address *address)
+{
+	return sysfs_function_open(kernel->sys, address, O_WRONLY, "sriov_drivers_autoprobe");
+}
+
+int kernel_open_autoprobe_read(const struct kernel *kernel, const struct pci_address *address)
+{
+	return sysfs_function_open(kernel->sys, address, O_RDONLY, "sriov_drivers_autoprobe");
+}

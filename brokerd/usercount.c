@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The count of each user's connections, see usercount.h. Owns its entries. It must never cost a
- * look at every connection: one comes with each, and the one who connects in a loop is whom it is for.
+ * look at every connection: one comes with each, and the one who connects in a loop is whom it is
+ * for.
  */
 #include "config.h"
 
@@ -17,8 +18,8 @@ struct usercount_entry {
 };
 
 /*
- * Where the entry of uid hangs, or would. Somebody with a range of uids can choose them to meet in one
- * bucket; of a range of 65,536 that is 256, which is no harm.
+ * Where the entry of uid hangs, or would. Somebody with a range of uids can choose them to meet in
+ * one bucket; of a range of 65,536 that is 256, which is no harm.
  */
 static struct usercount_entry **find(struct usercount_entry **buckets, uint32_t uid)
 {

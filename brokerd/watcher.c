@@ -2,9 +2,10 @@
 /*
  * The watcher: looks at PCI functions in sysfs, has their names from libudev's hardware database,
  * hears the kernel's uevents through libnl, and tells the core in fixed records. Runs as the
- * helpers' account, may read and nothing else. It must never trust an event to be true or complete: an event only says where to look, and a lost
- * one makes it look everywhere. Nor may it look while events wait that may say the same: what is read
- * is what is true now, so a thousand events for a function are worth one look.
+ * helpers' account, may read and nothing else. It must never trust an event to be true or complete:
+ * an event only says where to look, and a lost one makes it look everywhere. Nor may it look while
+ * events wait that may say the same: what is read is what is true now, so a thousand events for a
+ * function are worth one look.
  */
 #include "config.h"
 
@@ -80,8 +81,8 @@ static void name_from_hwdb(const struct watcher *watcher, struct kind *kind)
 }
 
 /*
- * The kind of a function, by the alias that the kernel has for it (pci_uevent() in pci-driver.c). To look
- * it up costs more than to read the function, and a claim and its end make four events.
+ * The kind of a function, by the alias that the kernel has for it (pci_uevent() in pci-driver.c).
+ * To look it up costs more than to read the function, and a claim and its end make four events.
  */
 static void kind_of(struct watcher *watcher, const struct function *f, struct kind *ret_kind)
 {
@@ -130,6 +131,10 @@ static void fill(struct watcher *watcher, const struct function *f, struct watch
 	record->class_code = f->class_code;
 	record->group = f->iommu_group;
 	record->boot_vga = f->boot_vga;
+	record->is_vf = f->is_vf;
+	record->physfn = f->physfn;
+	record->vfs_total = f->vfs_total;
+	record->vfs = f->vfs;
 	memcpy(record->driver, f->driver, sizeof(record->driver));
 	memcpy(record->path, f->path, sizeof(record->path));
 	kind_of(watcher, f, &kind);

@@ -32,6 +32,7 @@ static const char usage[] =
 	"  policy install               what prepare rules need at boot (root)\n"
 	"  revoke LEASE [--after TIME]  end anybody's lease (root)\n"
 	"  restore DEVICE               give a device back to its host driver (root)\n"
+	"  vfs DEVICE N                 give a physical function N virtual ones, to be lent (root)\n"
 	"  help, --version\n"
 	"\n"
 	"DEVICE is a PCI address, iommu-group:N, a name from the policy, or any.\n";
@@ -71,6 +72,7 @@ static int refusal_status(int refusal)
 	case GPUBROKER_REFUSED_NO_GROUP:
 	case GPUBROKER_REFUSED_NOT_VIABLE:
 	case GPUBROKER_REFUSED_NO_RESET:
+	case GPUBROKER_REFUSED_NO_VFS:
 		return EXIT_NO_GROUP;
 	case GPUBROKER_REFUSED_BOOT_VGA:
 	case GPUBROKER_REFUSED_IN_USE:
@@ -199,6 +201,7 @@ static const struct {
 	{ "list", cli_list },	    { "run", cli_run },		{ "leases", cli_leases },
 	{ "policy", cli_policy },   { "release", cli_release }, { "revoke", cli_revoke },
 	{ "restore", cli_restore }, { "watch", cli_watch },	{ "profiles", cli_profiles },
+	{ "vfs", cli_vfs },
 };
 
 int main(int argc, char **argv)

@@ -46,7 +46,7 @@ const char *directory_next(struct directory *directory)
 			directory->at = 0;
 			directory->used = (size_t)n;
 		}
-		entry = (const struct dirent64 *)(directory->entries + directory->at);
+		entry = (const void *)(directory->entries + directory->at);
 		directory->at += entry->d_reclen;
 	} while (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."));
 	return entry->d_name;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Opening beneath a directory, and what is in one. With few system calls, since each is a row in the
- * filter of a process that may do little: readdir() would take four more than getdents64().
+ * Opening beneath a directory, and what is in one. With few system calls, since each is a row in
+ * the filter of a process that may do little: readdir() would take four more than getdents64().
  */
 #pragma once
 

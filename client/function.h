@@ -30,6 +30,10 @@ struct function {
 	char path[FUNCTION_PATH_MAX]; /* "pci0000:00/10.0/00.0": root bus, bridges, itself; "": too deep */
 	char serial[FUNCTION_SERIAL_MAX]; /* lower case; "": it has none, or see serial_unknown */
 	bool serial_unknown;		  /* could not be read: an older kernel, or not as root */
+	bool is_vf;
+	struct pci_address physfn; /* of a VF */
+	uint32_t vfs_total;	   /* how many VFs it can have; 0: it has no SR-IOV */
+	uint32_t vfs;		   /* how many it has */
 };
 
 struct group_view {

@@ -48,6 +48,7 @@ enum gpubroker_refusal {
 	GPUBROKER_REFUSED_NO_LEASE,   /* there is no such lease */
 	GPUBROKER_REFUSED_NOT_YOURS, /* another user's lease, or a request that only root may make */
 	GPUBROKER_REFUSED_NO_RESET,  /* the rule requires a reset, which the kernel has not */
+	GPUBROKER_REFUSED_NO_VFS, /* the function can have no virtual functions, or not so many */
 };
 
 enum gpubroker_status {
@@ -57,7 +58,7 @@ enum gpubroker_status {
 	GPUBROKER_LEASED,
 	GPUBROKER_RELEASING, /* on its way back to the host */
 	GPUBROKER_STUCK,
-	GPUBROKER_NOT_VIABLE,
+	GPUBROKER_NOT_VIABLE, /* never lent as it is: its group spoils it, or it has virtual functions */
 };
 
 enum gpubroker_lease_state {
@@ -131,6 +132,9 @@ struct gpubroker_device {
 	char driver[32];      /* "" where no driver has it */
 	char vendor_name[64]; /* from the hardware database, "" where it has none */
 	char model[96];
+	char physfn[20];    /* of a virtual function, else "" */
+	uint32_t vfs_total; /* how many virtual functions it can have; 0: it has no SR-IOV */
+	uint32_t vfs;	    /* how many it has */
 };
 
 struct gpubroker_lease {
@@ -202,6 +206,14 @@ int gpubroker_revoke(struct gpubroker *handle, uint64_t lease, uint64_t after);
  * ret_address.
  */
 int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_address[20]);
+
+/*
+ * For root: gives a physical function so many virtual ones (SR-IOV), each on its VFIO driver, and
+ * blocks until that is so. Where their number changes, all that there are go first: refused while
+ * one is lent. -EINVAL: `device` is no PCI address, or more than 65535. On success its whole
+ * address is in ret_address.
+ */
+int gpubroker_vfs(struct gpubroker *handle, const char *device, uint32_t vfs, char ret_address[20]);
 
 /* ---- claiming ---- */
 

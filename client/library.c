@@ -269,9 +269,13 @@ static int tell_device(const struct message_device *m, gpubroker_device_func fun
 		.allowed = m->allowed,
 		.lease = m->lease,
 		.holder_uid = m->holder_uid,
+		.vfs_total = m->vfs_total,
+		.vfs = m->vfs,
 	};
 
 	pci_address_format(&m->address, device.address);
+	if (m->is_vf)
+		pci_address_format(&m->physfn, device.physfn);
 	COPY_TEXT(device.driver, m->driver);
 	COPY_TEXT(device.vendor_name, m->vendor_name);
 	COPY_TEXT(device.model, m->model);
@@ -420,6 +424,19 @@ int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_add
 	int r;
 
 	if (pci_address_parse(device, &request.address))
+		return -EINVAL;
+	r = ask(handle, &request, sizeof(request));
+	if (!r)
+		pci_address_format(&request.address, ret_address);
+	return r;
+}
+
+int gpubroker_vfs(struct gpubroker *handle, const char *device, uint32_t vfs, char ret_address[20])
+{
+	struct message_vfs request = { .type = MESSAGE_VFS, .vfs = vfs };
+	int r;
+
+	if (pci_address_parse(device, &request.address) || vfs > UINT16_MAX)
 		return -EINVAL;
 	r = ask(handle, &request, sizeof(request));
 	if (!r)

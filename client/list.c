@@ -20,6 +20,10 @@ struct row {
 	char vendor[64];
 	char model[96];
 	char group[24];
+	char address[24]; /* a VF's is indented below its PF */
+	char status[48];
+	uint32_t vfs_free; /* of a PF's */
+	bool shown;	   /* to be */
 };
 
 struct table {
@@ -33,14 +37,13 @@ static int add_row(void *userdata, const struct gpubroker_device *device)
 	struct table *table = userdata;
 	struct row *rows, *row;
 
-	if (!table->all && !class_is_gpu(device->class_code))
-		return 0;
 	rows = reallocarray(table->rows, table->n_rows + 1, sizeof(*rows));
 	if (!rows)
 		return -ENOMEM;
 	table->rows = rows;
 	row = &rows[table->n_rows++];
-	row->device = *device;
+	*row = (struct row){ .device = *device,
+			     .shown = table->all || class_is_gpu(device->class_code) };
 	if (device->vendor_name[0])
 		snprintf(row->vendor, sizeof(row->vendor), "%s", device->vendor_name);
 	else
@@ -54,6 +57,75 @@ static int add_row(void *userdata, const struct gpubroker_device *device)
 	else
 		snprintf(row->group, sizeof(row->group), "%lld", (long long)device->iommu_group);
 	return 0;
+}
+
+static struct row *row_of(const struct table *table, const char *address)
+{
+	for (size_t i = 0; i < table->n_rows; i++)
+		if (!strcmp(table->rows[i].device.address, address))
+			return &table->rows[i];
+	return NULL;
+}
+
+static bool is_free(const struct gpubroker_device *device)
+{
+	return device->status == GPUBROKER_AVAILABLE || device->status == GPUBROKER_VFIO_READY;
+}
+
+static int compare_rows(const void *a, const void *b)
+{
+	const struct row *x = a, *y = b;
+	/* A VF stands behind its PF, whatever its own address. */
+	const char *px = x->device.physfn[0] ? x->device.physfn : x->device.address;
+	const char *py = y->device.physfn[0] ? y->device.physfn : y->device.address;
+	struct pci_address ax, ay;
+	int order;
+
+	if (pci_address_parse(px, &ax) || pci_address_parse(py, &ay))
+		return strcmp(px, py);
+	order = pci_address_compare(&ax, &ay);
+	if (order)
+		return order;
+	if (!x->device.physfn[0] != !y->device.physfn[0])
+		return x->device.physfn[0] ? 1 : -1;
+	if (pci_address_parse(x->device.address, &ax) || pci_address_parse(y->device.address, &ay))
+		return 0;
+	return pci_address_compare(&ax, &ay);
+}
+
+/* Once all are known: what is counted, shown, and in which order. */
+static void complete(struct table *table)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < table->n_rows; i++) {
+		const struct gpubroker_device *d = &table->rows[i].device;
+		struct row *pf = d->physfn[0] ? row_of(table, d->physfn) : NULL;
+
+		if (pf)
+			pf->vfs_free += is_free(d);
+		/* A VF of a GPU has the class of its PF, but may be shown where that is not. */
+		snprintf(table->rows[i].address, sizeof(table->rows[i].address), "%s%s",
+			 pf && pf->shown ? "  " : "", d->address);
+	}
+	for (size_t i = 0; i < table->n_rows; i++) {
+		struct row *row = &table->rows[i];
+		const struct gpubroker_device *d = &row->device;
+
+		if (d->vfs)
+			snprintf(row->status, sizeof(row->status), "%s, %u/%u VFs free",
+				 gpubroker_status_name(d->status), (unsigned)row->vfs_free,
+				 (unsigned)d->vfs);
+		else if (d->vfs_total)
+			snprintf(row->status, sizeof(row->status), "%s, no VFs of %u",
+				 gpubroker_status_name(d->status), (unsigned)d->vfs_total);
+		else
+			snprintf(row->status, sizeof(row->status), "%s",
+				 gpubroker_status_name(d->status));
+		if (row->shown)
+			table->rows[n++] = *row;
+	}
+	table->n_rows = n;
 }
 
 static void add_text(struct json_object *object, const char *key, const char *text)
@@ -77,6 +149,20 @@ static void add_local(struct json_object *object, int sys, const char *address)
 	add_text(object, "in_use", f.in_use);
 	add_text(object, "path", f.path);
 	add_text(object, "serial", f.serial);
+}
+
+/* NULL, which is null, of what has no SR-IOV. */
+static struct json_object *vfs_object(const struct row *row)
+{
+	struct json_object *vfs;
+
+	if (!row->device.vfs_total)
+		return NULL;
+	vfs = json_object_new_object();
+	json_object_object_add(vfs, "total", json_object_new_int64(row->device.vfs_total));
+	json_object_object_add(vfs, "created", json_object_new_int64(row->device.vfs));
+	json_object_object_add(vfs, "free", json_object_new_int64(row->vfs_free));
+	return vfs;
 }
 
 static void print_json(const struct table *table)
@@ -117,6 +203,8 @@ static void print_json(const struct table *table)
 				       d->lease ? json_object_new_int64((int64_t)d->lease) : NULL);
 		json_object_object_add(o, "holder_uid",
 				       d->lease ? json_object_new_int64(d->holder_uid) : NULL);
+		add_text(o, "physfn", d->physfn);
+		json_object_object_add(o, "vfs", vfs_object(&table->rows[i]));
 		add_local(o, sys, d->address);
 		json_object_array_add(array, o);
 	}
@@ -133,7 +221,7 @@ static const char *cell(const struct row *row, int column)
 {
 	switch (column) {
 	case ADDRESS:
-		return row->device.address;
+		return row->address;
 	case VENDOR:
 		return row->vendor;
 	case MODEL:
@@ -143,7 +231,7 @@ static const char *cell(const struct row *row, int column)
 	case IOMMU:
 		return row->group;
 	default:
-		return gpubroker_status_name(row->device.status);
+		return row->status;
 	}
 }
 
@@ -157,7 +245,7 @@ static void fit(int widths[N_COLUMNS], int columns)
 
 	for (int c = 0; c < N_COLUMNS; c++)
 		total += widths[c];
-	while (total > columns && (widths[VENDOR] > 8 || widths[MODEL] > 8)) {
+	while (total > columns && (widths[VENDOR] > 6 || widths[MODEL] > 6)) {
 		widths[widths[VENDOR] > widths[MODEL] ? VENDOR : MODEL]--;
 		total--;
 	}
@@ -220,6 +308,9 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 	if (r) {
 		r = cli_failed(cli, handle, r);
 	} else {
+		complete(&table);
+		if (!json && table.n_rows)
+			qsort(table.rows, table.n_rows, sizeof(*table.rows), compare_rows);
 		if (json)
 			print_json(&table);
 		else if (table.n_rows)

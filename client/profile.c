@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads what drivers offer, see profile.h. Only reads, and takes no driver's word for more than text: what
- * is too long, or no number where one should be, is told and left out. Text comes out as printable ASCII on
- * one line, but for file names, which are kept as they are since a path is made of them.
+ * Reads what drivers offer, see profile.h. Only reads, and takes no driver's word for more than
+ * text: what is too long, or no number where one should be, is told and left out. Text comes out as
+ * printable ASCII on one line, but for file names, which are kept as they are since a path is made
+ * of them.
  *
- * Reading available_instances asks the driver, which may take its time; so this is for the command, and
- * for no process that must not wait.
+ * Reading available_instances asks the driver, which may take its time; so this is for the command,
+ * and for no process that must not wait.
  */
 #include "config.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Parts of devices that drivers offer to make: mdev types (Linux, Documentation/ABI/testing/
- * sysfs-bus-vfio-mdev), and NVIDIA's vGPU types of virtual functions that stay with their driver. As
- * sysfs shows them at one moment, to every user.
+ * sysfs-bus-vfio-mdev), and NVIDIA's vGPU types of virtual functions that stay with their driver.
+ * As sysfs shows them at one moment, to every user.
  */
 #pragma once
 
@@ -41,8 +41,8 @@ struct profiles {
 typedef void (*profile_problem_func)(void *userdata, const char *path, int error);
 
 /*
- * All profiles below `sys`, a descriptor of /sys. 0, or -errno where not even that could be looked for.
- * profiles_done() is for both.
+ * All profiles below `sys`, a descriptor of /sys. 0, or -errno where not even that could be looked
+ * for. profiles_done() is for both.
  */
 int profiles_read(int sys, profile_problem_func problem, void *userdata,
 		  struct profiles *ret_profiles);
@@ -55,6 +55,7 @@ void profiles_done(struct profiles *profiles);
 uint64_t profile_stated_memory(const char *description);
 
 /*
- * A line of nvidia/creatable_vgpu_types, "1147  : NVIDIA L40S-1B". False: it is none, as the heading.
+ * A line of nvidia/creatable_vgpu_types, "1147  : NVIDIA L40S-1B". False: it is none, as the
+ * heading.
  */
 bool profile_parse_creatable(const char *line, char ret_type[16], char ret_name[128]);

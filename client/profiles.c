@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker profiles: the parts of devices that drivers offer to make, as a table or JSON. Reads sysfs
- * only, as any user may; no broker is asked, and what the policy allows is not looked at.
+ * gpubroker profiles: the parts of devices that drivers offer to make, as a table or JSON. Reads
+ * sysfs only, as any user may; no broker is asked, and what the policy allows is not looked at.
  */
 #include "config.h"
 
@@ -102,8 +102,8 @@ static const char *cell(const struct profile *p, int column, char scratch[24])
 }
 
 /*
- * What is to be copied stays whole. The description gives way first, and wholly where only a few letters
- * of it would be left; then the name.
+ * What is to be copied stays whole. The description gives way first, and wholly where only a few
+ * letters of it would be left; then the name.
  */
 static int fit(int widths[N_COLUMNS], int columns)
 {

@@ -5,7 +5,8 @@
  * A Unix socket of type SOCK_SEQPACKET: one message is one packet, with its descriptors. Every
  * message is one of the fixed-size structs below, in the machine's own byte order, sent with its
  * exact size; anything else (another size, an unknown type, descriptors where none belong, a
- * request while another is being answered) ends the connection.
+ * request while another is being answered) ends the connection. The line of those who connect is
+ * short: connect() waits its turn in it, and of a socket that must not wait says EAGAIN.
  *
  *   client                                daemon
  *   hello (version)                   ->
@@ -20,6 +21,8 @@
  *                                         are dropped when nobody reads them
  *   release, restore                  ->
  *                                     <-  end: it is begun; or refusal
+ *   vfs                               ->
+ *                                     <-  end: it is done; or refusal
  *   watch                             ->
  *                                     <-  event ..., until the client goes; what is not read in
  *                                         time is counted in the next one
@@ -50,6 +53,7 @@ enum message_type {
 	MESSAGE_RELEASE,
 	MESSAGE_RESTORE,
 	MESSAGE_WATCH,
+	MESSAGE_VFS,
 	/* answers */
 	MESSAGE_WELCOME = 101,
 	MESSAGE_DEVICE,
@@ -117,6 +121,12 @@ struct message_restore { /* root's: a function, with its group, goes to its host
 	struct pci_address address;
 };
 
+struct message_vfs { /* root's: a physical function gets so many virtual ones, on VFIO drivers */
+	uint32_t type;
+	uint32_t vfs;
+	struct pci_address address;
+};
+
 struct message_device {
 	uint32_t type;
 	uint32_t status; /* enum gpubroker_status */
@@ -130,6 +140,10 @@ struct message_device {
 	char driver[PROTOCOL_NAME_MAX];
 	char vendor_name[64];
 	char model[96];
+	uint32_t is_vf;
+	struct pci_address physfn; /* of a VF */
+	uint32_t vfs_total;	   /* how many VFs it can have; 0: it has no SR-IOV */
+	uint32_t vfs;		   /* how many it has */
 };
 
 struct message_lease {
@@ -186,7 +200,11 @@ struct message_refusal {
 	int32_t error; /* a kernel's errno, positive, or 0 */
 	uint64_t since;
 	uint64_t lease;
-	uint64_t limit;			/* memlock: what the rule grants; limit: how many leases */
+	/*
+	 * memlock: what the rule grants; limit: how many leases; no-vfs: how many VFs it can have;
+	 * failed: 1: not everything could be put back
+	 */
+	uint64_t limit;
 	char name[PROTOCOL_NAME_MAX];	/* the policy name asked for */
 	char driver[PROTOCOL_NAME_MAX]; /* the driver in the way */
 	char detail[96];		/* "drivers_probe", "network interface enp3s0 is up" */

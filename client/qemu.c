@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * QEMU's arguments for lent groups, see qemu.h. It owns only what it adds. It must never change or
- * reorder what it was given, nor do I/O: QEMU is not asked what it knows, so all that is assumed of it
- * stands here and in gpubroker(1).
+ * reorder what it was given, nor do I/O: QEMU is not asked what it knows, so all that is assumed of
+ * it stands here and in gpubroker(1).
  *
- * A function takes the place that it has on the host, since a driver finds a card's audio function by
- * its number: the functions of one slot come to one slot of the VM, each slot behind a root port of its
- * own. A port, not the root bus, because only from there can QEMU unplug a PCI Express device, which
- * is how a lease is taken back. A machine without PCI Express has no such port; there a slot of the
- * first PCI bus is taken from the top, while QEMU gives out its own from the bottom. Nothing is named
- * there but the slot, so that this also does where the machine is one that these arguments do not tell.
+ * A function takes the place that it has on the host, since a driver finds a card's audio function
+ * by its number: the functions of one slot come to one slot of the VM, each slot behind a root port
+ * of its own. A port, not the root bus, because only from there can QEMU unplug a PCI Express
+ * device, which is how a lease is taken back. A machine without PCI Express has no such port; there
+ * a slot of the first PCI bus is taken from the top, while QEMU gives out its own from the bottom.
+ * Nothing is named there but the slot, so that this also does where the machine is one that these
+ * arguments do not tell.
  */
 #include "config.h"
 
@@ -44,8 +45,9 @@ static bool is_option(const char *argument, const char *name)
 }
 
 /*
- * A value of "DRIVER,key=value,key=value" or of the same in JSON; `implied` is the key of a first word
- * without one. Within a value a comma is doubled. As with QEMU, the last one counts. The caller frees;
+ * A value of "DRIVER,key=value,key=value" or of the same in JSON; `implied` is the key of a first
+ * word without one. Within a value a comma is doubled. As with QEMU, the last one counts. The
+ * caller frees;
  * NULL: it is not there.
  */
 static char *property(const char *text, const char *implied, const char *key)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The arguments that give a QEMU what was lent, for `gpubroker run --qemu`. Pure: QEMU's arguments and
- * groups in, arguments out.
+ * The arguments that give a QEMU what was lent, for `gpubroker run --qemu`. Pure: QEMU's arguments
+ * and groups in, arguments out.
  */
 #pragma once
 
@@ -24,10 +24,10 @@ struct qemu_command {
 };
 
 /*
- * The arguments `given`, ended by NULL, and behind them a device for each function of the groups. `first`
- * is the function that was asked for, of the first group: where there are several GPUs it is meant by
- * the options. 0; -EINVAL with a sentence in ret_command->why; or -errno. qemu_command_done() is for
- * all of them.
+ * The arguments `given`, ended by NULL, and behind them a device for each function of the groups.
+ * `first` is the function that was asked for, of the first group: where there are several GPUs it
+ * is meant by the options. 0; -EINVAL with a sentence in ret_command->why; or -errno.
+ * qemu_command_done() is for all of them.
  */
 int qemu_command_make(char *const *given, const struct group_view *const *groups, size_t n_groups,
 		      const struct pci_address *first, const struct qemu_options *options,

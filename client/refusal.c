@@ -84,12 +84,10 @@ static void format_failed(const struct message_refusal *r, const char *what, cha
 
 	if (r->has_other)
 		what = pci_address_format(&r->other, other);
-	if (r->error)
-		snprintf(out, size, "%s: %.*s: %s; everything was put back as it was", what,
-			 detail_max, r->detail, strerror(r->error));
-	else
-		snprintf(out, size, "%s: %.*s; everything was put back as it was", what, detail_max,
-			 r->detail);
+	snprintf(out, size, "%s: %.*s%s%s; %s", what, detail_max, r->detail, r->error ? ": " : "",
+		 r->error ? strerror(r->error) : "",
+		 r->limit ? "not everything could be put back as it was, see 'gpubroker list --all'"
+			  : "everything was put back as it was");
 }
 
 static void format(const struct message_refusal *r, const struct refusal_names *names, char *out,
@@ -114,6 +112,21 @@ static void format(const struct message_refusal *r, const struct refusal_names *
 				"%s is just being taken over from its host driver, as the policy prepares it; "
 				"try again in a moment",
 				what);
+			return;
+		}
+		if (!strncmp(r->detail, "vfs", sizeof(r->detail))) {
+			snprintf(out, size,
+				 "the virtual functions of %s are just being made; try again in a "
+				 "moment",
+				 r->has_other ? other : what);
+			return;
+		}
+		if (!strncmp(r->detail, "leased-vf", sizeof(r->detail))) {
+			snprintf(
+				out, size,
+				"the virtual functions of %s stay as they are: %s is leased to %s; "
+				"'gpubroker revoke %" PRIu64 "' asks for it back",
+				what, other, holder_of(r, names).text, r->lease);
 			return;
 		}
 		if (!strncmp(r->detail, "promised", sizeof(r->detail))) {
@@ -248,6 +261,27 @@ static void format(const struct message_refusal *r, const struct refusal_names *
 			"has no way to reset %s; the administrator can allow it without "
 			"require-reset",
 			what, (int)sizeof(r->rule) - 1, r->rule, r->has_other ? other : what);
+		return;
+	case GPUBROKER_REFUSED_NO_VFS:
+		if (r->limit)
+			snprintf(out, size,
+				 "%s can have at most %" PRIu64
+				 " virtual functions; ask for that many or fewer",
+				 what, r->limit);
+		else if (r->driver[0])
+			snprintf(
+				out, size,
+				"%s is on %.*s, which makes no virtual functions; 'gpubroker restore "
+				"%s' gives it to its host driver, which may",
+				what, (int)sizeof(r->driver) - 1, r->driver, what);
+		else if (r->detail[0])
+			snprintf(out, size, "%s %.*s", what, detail_max, r->detail);
+		else
+			snprintf(
+				out, size,
+				"%s can have no virtual functions: it has no SR-IOV, or the firmware "
+				"has it switched off",
+				what);
 		return;
 	case GPUBROKER_REFUSED_LIMIT:
 		snprintf(out, size,

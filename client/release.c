@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * gpubroker release, revoke and restore: a lease ended before its holder lets go, and a device
- * given back to its host driver. Asks the broker, then looks until it can say what came of it: given
- * back, or who still holds it. It decides nothing.
+ * given back to its host driver. Asks the broker, then looks until it can say what came of it:
+ * given back, or who still holds it. It decides nothing.
  */
 #include "config.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See runqemu.h. Which functions a group has is read from sysfs, which every user may: the broker tells
- * of a grant the group and the function that was asked for. It never changes what the user wrote.
+ * See runqemu.h. Which functions a group has is read from sysfs, which every user may: the broker
+ * tells of a grant the group and the function that was asked for. It never changes what the user
+ * wrote.
  */
 #include "config.h"
 
@@ -96,8 +97,8 @@ static int make(struct run_qemu *qemu, const struct lent *lent, const struct pci
 }
 
 /*
- * 1 where the device's group is known before the broker is asked: not so for a name. What is wrong with
- * an address the broker says, and better.
+ * 1 where the device's group is known before the broker is asked: not so for a name. What is wrong
+ * with an address the broker says, and better.
  */
 static int foresee_device(struct lent *lent, int sys, const char *device,
 			  struct pci_address *ret_address)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `gpubroker run --qemu`: what client/qemu.h makes, of the options and of what was lent. Each function
- * does nothing without --qemu, and says on standard error what is wrong.
+ * `gpubroker run --qemu`: what client/qemu.h makes, of the options and of what was lent. Each
+ * function does nothing without --qemu, and says on standard error what is wrong.
  */
 #pragma once
 
@@ -26,8 +26,8 @@ struct run_qemu {
 int run_qemu_options(struct run_qemu *qemu);
 
 /*
- * Before the claim, so that a card is not taken from the host for nothing: where the devices are known
- * already, whether there will be arguments for them.
+ * Before the claim, so that a card is not taken from the host for nothing: where the devices are
+ * known already, whether there will be arguments for them.
  */
 int run_qemu_foresee(struct run_qemu *qemu, char **argv);
 

@@ -4,8 +4,8 @@
  * gpubroker(1) when it explains. It must never write, never follow a path out of /sys (openat2 with
  * RESOLVE_BENEATH and without mounts and magic links), and what it reads is copied into fixed sizes
  * or refused. It must never wait: no attribute is read here for which the kernel takes the device's
- * lock (driver_override, sriov_numvfs, and in some versions uevent), since a driver that hangs in its
- * probe or remove holds that.
+ * lock (driver_override, sriov_numvfs, and in some versions uevent), since a driver that hangs in
+ * its probe or remove holds that.
  */
 #include "config.h"
 
@@ -304,6 +304,53 @@ static void read_serial(int sys, const struct pci_address *address, struct funct
 			*p = (char)(*p - 'A' + 'a');
 }
 
+/* By its links, since reading sriov_numvfs takes the device's lock. */
+int sysfs_vfs_read(int sys, const struct pci_address *physfn, struct pci_address *ret_vfs,
+		   size_t max)
+{
+	cleanup_fd int fd = sysfs_function_open(sys, physfn, O_RDONLY | O_DIRECTORY, "");
+	struct directory dir = DIRECTORY(fd);
+	const char *entry;
+	char name[32];
+	int n = 0;
+
+	if (fd < 0)
+		return fd == -ENOENT ? -ENODEV : fd;
+	while (n < INT_MAX && (entry = directory_next(&dir))) {
+		struct pci_address vf;
+
+		if (strncmp(entry, "virtfn", 6) != 0 || link_name(fd, entry, name, sizeof(name)) ||
+		    pci_address_parse(name, &vf))
+			continue;
+		if ((size_t)n < max)
+			ret_vfs[n] = vf;
+		n++;
+	}
+	return dir.error ? dir.error : n;
+}
+
+/* What it has to do with SR-IOV: whose VF it is, or how many it has and can have. */
+static int read_sriov(int sys, int dir, struct function *f)
+{
+	char name[32];
+	int r = link_name(dir, "physfn", name, sizeof(name)), n;
+
+	if (!r) {
+		f->is_vf = true;
+		return pci_address_parse(name, &f->physfn);
+	}
+	if (r != -ENOENT)
+		return r;
+	r = read_number(sys, &f->address, "sriov_totalvfs", 10, &f->vfs_total);
+	if (r || !f->vfs_total)
+		return r == -ENOENT ? 0 : r;
+	n = sysfs_vfs_read(sys, &f->address, NULL, 0);
+	if (n < 0)
+		return n;
+	f->vfs = (uint32_t)n;
+	return 0;
+}
+
 int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function)
 {
 	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
@@ -332,7 +379,9 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 	f.boot_vga = !r && boot_vga;
 	read_path(sys, address, f.path, sizeof(f.path));
 	read_serial(sys, address, &f);
-	r = read_in_use(sys, address, f.in_use, sizeof(f.in_use));
+	r = read_sriov(sys, dir, &f);
+	if (!r)
+		r = read_in_use(sys, address, f.in_use, sizeof(f.in_use));
 	if (r)
 		return r;
 	*ret_function = f;

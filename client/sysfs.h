@@ -28,5 +28,11 @@ int sysfs_groups(int sys, uint32_t *ret_groups, size_t max);
 /* Its driver alone, "" where it has none. -ENODEV: no such function. */
 int sysfs_driver_read(int sys, const struct pci_address *address,
 		      char ret_driver[FUNCTION_NAME_MAX]);
+/*
+ * The VFs of a function, in any order, at most `max`; how many there are, or -errno. -ENODEV: no
+ * such function.
+ */
+int sysfs_vfs_read(int sys, const struct pci_address *physfn, struct pci_address *ret_vfs,
+		   size_t max);
 /* One function. -ENODEV: no such function. */
 int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function);

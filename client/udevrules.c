@@ -9,8 +9,8 @@
  * one pattern. Their directories differ from the own one in the last digit, but udev cannot cut a
  * string: the slot's name is put together again, a digit at a time.
  *
- * The driver is the one that a rule names, or else the variant driver that the kernel has for it, or
- * else vfio-pci, as in brokerd/lending.c.
+ * The driver is the one that a rule names, or else the variant driver that the kernel has for it,
+ * or else vfio-pci, as in brokerd/lending.c.
  *
  * The daemon does the same by policy_prepares() for whatever a host driver had first. It must never
  * be that a word of the policy ends a quoted string here: what is not plainly harmless is left to
@@ -289,7 +289,10 @@ static bool has_group(const struct pattern *p)
 #define UNDECIDED_VARIANT "ENV{.GPUBROKER_DRIVER}==\"vfio-pci\", ENV{MODALIAS}==\"pci:%s\", "
 #define UNDECIDED "ENV{.GPUBROKER_DRIVER}==\"\""
 
-/* What the rule itself matches, for the driver that it names. */
+/*
+ * What the rule itself matches, for the driver that it names; or NULL, to be left alone, since a
+ * host driver is to make virtual functions of it.
+ */
 static void put_own(FILE *out, const struct policy *policy, const struct pattern *p,
 		    const char *driver)
 {
@@ -302,7 +305,10 @@ static void put_own(FILE *out, const struct policy *policy, const struct pattern
 		put_places(out, policy, p, true, f);
 		fputs(", ENV{MODALIAS}==\"", out);
 		put_modalias(out, p);
-		fprintf(out, "\", ENV{.GPUBROKER_DRIVER}=\"%s\"\n", driver);
+		if (driver)
+			fprintf(out, "\", ENV{.GPUBROKER_DRIVER}=\"%s\"\n", driver);
+		else
+			fputs("\", GOTO=\"gpubroker_end\"\n", out);
 		if (p->function == 0xff)
 			return;
 	}
@@ -407,8 +413,15 @@ static int chains_make(struct chains *c, const struct policy *policy)
 	return 0;
 }
 
+/* What is written in three rounds over the rules, in this order. */
+enum pass {
+	PASS_VFS, /* what is to have virtual functions is left alone, whatever other rules say */
+	PASS_NAMED,
+	PASS_UNNAMED,
+};
+
 static void put_pattern(FILE *out, const struct policy *policy, const struct policy_rule *rule,
-			const struct policy_match *name, const char *driver)
+			const struct policy_match *name, enum pass pass, const char *driver)
 {
 	struct pattern p = pattern_make(policy, &rule->match, name);
 
@@ -420,29 +433,28 @@ static void put_pattern(FILE *out, const struct policy *policy, const struct pol
 		return;
 	}
 	put_origin(out, policy, rule, "");
-	if (driver)
-		put_own(out, policy, &p, driver);
+	if (pass != PASS_UNNAMED)
+		put_own(out, policy, &p, pass == PASS_VFS ? NULL : driver);
 	else
 		put_slot(out, policy, &p);
 }
 
 static int put_rules(FILE *out, const struct policy *policy, const struct chains *chains,
-		     bool named)
+		     enum pass pass)
 {
 	for (size_t i = 0; i < policy->n_rules; i++) {
 		const struct policy_rule *rule = &policy->rules[i];
 		const char *driver = policy_text(policy, rule->vfio_driver);
 
-		if (rule->verb != POLICY_PREPARE || (named && !is_plain(driver)))
+		if (rule->verb != POLICY_PREPARE || !rule->vfs != (pass != PASS_VFS) ||
+		    (pass == PASS_NAMED && !is_plain(driver)))
 			continue;
-		if (!named)
-			driver = NULL;
 		if (rule->name == POLICY_NO_NAME)
-			put_pattern(out, policy, rule, NULL, driver);
+			put_pattern(out, policy, rule, NULL, pass, driver);
 		for (uint32_t l = rule->name < policy->n_names ? chains->first[rule->name]
 							       : NO_RULE;
 		     l != NO_RULE; l = chains->next[l]) {
-			put_pattern(out, policy, rule, &policy->rules[l].match, driver);
+			put_pattern(out, policy, rule, &policy->rules[l].match, pass, driver);
 			if (ftell(out) > UDEVRULES_SIZE_MAX)
 				return -E2BIG;
 		}
@@ -487,10 +499,11 @@ static void put_variants(FILE *out, const struct aliases *aliases)
 	}
 }
 
+/* Virtual functions are the daemon's: they need nothing at boot. */
 static bool prepares(const struct policy *policy)
 {
 	for (size_t i = 0; i < policy->n_rules; i++)
-		if (policy->rules[i].verb == POLICY_PREPARE)
+		if (policy->rules[i].verb == POLICY_PREPARE && !policy->rules[i].vfs)
 			return true;
 	return false;
 }
@@ -507,12 +520,14 @@ int udevrules_text(const struct policy *policy, const struct aliases *aliases, c
 		r = chains_make(&chains, policy);
 		fputs(header, out);
 		put_functions(out);
+		if (!r)
+			r = put_rules(out, policy, &chains, PASS_VFS);
 		/* A driver that is named counts for what the rule itself matches, and goes first. */
 		if (!r)
-			r = put_rules(out, policy, &chains, true);
+			r = put_rules(out, policy, &chains, PASS_NAMED);
 		fputs(after_named, out);
 		if (!r)
-			r = put_rules(out, policy, &chains, false);
+			r = put_rules(out, policy, &chains, PASS_UNNAMED);
 		fputs(after_unnamed, out);
 		put_variants(out, aliases);
 		fputs(footer, out);

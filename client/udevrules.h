@@ -19,8 +19,9 @@
 
 /*
  * *ret_text is the caller's, NUL-terminated, and "" where the policy prepares nothing. -E2BIG: it
- * would be larger than UDEVRULES_SIZE_MAX; -ENOMEM. The same policy and aliases always give the same
- * text. The aliases are of all kernels that are installed: so the text does not depend on which runs.
+ * would be larger than UDEVRULES_SIZE_MAX; -ENOMEM. The same policy and aliases always give the
+ * same text. The aliases are of all kernels that are installed: so the text does not depend on
+ * which runs.
  */
 int udevrules_text(const struct policy *policy, const struct aliases *aliases, char **ret_text);
 

@@ -25,6 +25,7 @@
 #define POLICY_TEXT_MAX 64	    /* a driver, serial number or path with its NUL */
 #define POLICY_TEXTS_MAX 65535	    /* different ones; each is kept once */
 #define POLICY_LIMIT_MAX 65535	    /* leases */
+#define POLICY_VFS_MAX 65535	    /* SR-IOV counts them in 16 bits */
 #define POLICY_BYTES_MAX (1U << 30) /* in a file: line numbers and columns cannot overflow */
 #define POLICY_NO_NAME UINT32_MAX
 #define POLICY_NO_TEXT UINT32_MAX
@@ -88,7 +89,7 @@ struct policy_rule {
 	uint32_t lifetime;	/* seconds that a lease may last; 0: no end */
 	uint32_t vfio_driver;	/* index into struct policy's texts, or POLICY_NO_TEXT */
 	uint32_t require_reset; /* 0 or 1 */
-	uint32_t reserved;	/* 0 */
+	uint32_t vfs; /* of POLICY_PREPARE alone: virtual functions of what matches; 0: none */
 	/* Where it stands; all before it is what it says. */
 	uint32_t file; /* index into struct policy's files */
 	uint32_t line; /* from 1 */
@@ -166,7 +167,8 @@ struct policy_finding {
  *
  * `found` is called once per finding, in the order of the text; what can be known only at
  * the end (names never defined, then names never used, then rules that are there twice or shadowed)
- * comes from policy_parser_finish(). What it is handed lives only for the call. All three must be set.
+ * comes from policy_parser_finish(). What it is handed lives only for the call. All three must be
+ * set.
  */
 struct policy_parser_ops {
 	int (*user)(void *userdata, const char *name, uid_t *ret_uid);
@@ -191,9 +193,9 @@ int policy_parser_file(struct policy_parser *parser, const char *path, const cha
 /*
  * To be called once after the last file: reports names that are used and never defined (mistakes)
  * or defined and never used (warnings), where there is no mistake also duplicates and shadowed
- * rules (warnings; none but certain ones), and hands the policy over. Returns the number of mistakes
- * in all files (then *ret_policy is untouched: a policy with a mistake is not taken at all), or 0
- * with *ret_policy owned by the caller, or -errno.
+ * rules (warnings; none but certain ones), and hands the policy over. Returns the number of
+ * mistakes in all files (then *ret_policy is untouched: a policy with a mistake is not taken at
+ * all), or 0 with *ret_policy owned by the caller, or -errno.
  */
 int policy_parser_finish(struct policy_parser *parser, struct policy *ret_policy);
 
@@ -253,8 +255,8 @@ struct policy_verdict {
 	 */
 	size_t rule;
 	/*
-	 * Only if allowed: the most that all the allow rules grant that match the asked function and
-	 * are not used up.
+	 * Only if allowed: the most that all the allow rules grant that match the asked function
+	 * and are not used up.
 	 */
 	uint64_t memlock;
 	bool boot_vga;
@@ -266,8 +268,8 @@ struct policy_verdict {
 	bool require_reset;
 	uint32_t lifetime; /* seconds; 0: no end, which is the most */
 	/*
-	 * For the asked function, by `rule`, or else by the first of them that names one; index into
-	 * texts, or POLICY_NO_TEXT: the kernel's choice.
+	 * For the asked function, by `rule`, or else by the first of them that names one; index
+	 * into texts, or POLICY_NO_TEXT: the kernel's choice.
 	 */
 	uint32_t vfio_driver;
 };
@@ -290,14 +292,22 @@ void policy_decide(const struct policy *policy, const struct policy_subject *sub
 		   const struct policy_usage *usage, struct policy_verdict *ret_verdict);
 
 /*
- * Shall this function be on a VFIO driver from boot on? By a prepare rule that matches it, or else
- * one that matches another function of its slot: functions[] are the others (also itself, and ones
- * of other slots, which do not count). *ret_rule is the rule; where several match the function, the
- * first that names a vfio_driver. That is for what the rule itself matches and not for companions:
- * ask with n_functions 0 to tell them apart.
+ * Shall this function be on a VFIO driver from boot on? By a prepare rule (without vfs) that
+ * matches it, or else one that matches another function of its slot: functions[] are the others
+ * (also itself, and ones of other slots, which do not count). *ret_rule is the rule; where several
+ * match the function, the first that names a vfio_driver. That is for what the rule itself matches
+ * and not for companions: ask with n_functions 0 to tell them apart.
  */
 bool policy_prepares(const struct policy *policy, const struct policy_facts *facts,
 		     const struct policy_facts *functions, size_t n_functions, size_t *ret_rule);
+
+/*
+ * How many virtual functions this physical function shall have: the most that a prepare rule with
+ * vfs says which matches it itself, *ret_rule; 0: none does. What such a rule matches stays on its
+ * host driver, which makes them, so policy_prepares() says no of it whatever other rules say.
+ */
+uint32_t policy_vfs(const struct policy *policy, const struct policy_facts *facts,
+		    size_t *ret_rule);
 
 /* Does the named device (index into names) match these facts? Not by what is unknown. */
 bool policy_name_matches(const struct policy *policy, uint32_t name,

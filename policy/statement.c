@@ -185,11 +185,14 @@ static bool parse_what(struct policy_parser *parser, struct policy_rule *rule,
 	uint32_t seen = 0;
 
 	if (here(parser, WORD_ANY)) {
-		if (rule->verb == POLICY_PREPARE)
+		const struct word *word;
+
+		next(parser);
+		word = here(parser, WORD_OPTION);
+		if (rule->verb == POLICY_PREPARE && !(word && word->value == WORD_VFS))
 			parser_report(parser, POLICY_KIND_WIDE, &place,
 				      "\"prepare any\" takes every device from the host at boot, "
 				      "its disks and network too");
-		next(parser);
 		*ret_kinds = 0;
 		return true;
 	}
@@ -251,7 +254,7 @@ static bool parse_rest(struct policy_parser *parser, unsigned int kinds, struct 
 		return true;
 	if (here(parser, WORD_LIMIT)) {
 		snprintf(what, sizeof(what), "%sthe end of the line, since only allow has limits",
-			 own && !seen ? "vfio-driver or " : "");
+			 own && !seen ? "an option (vfs or vfio-driver) or " : "");
 		return parser_expected(parser, what, 0);
 	}
 
@@ -259,10 +262,10 @@ static bool parse_rest(struct policy_parser *parser, unsigned int kinds, struct 
 	words_list(own, limits, sizeof(limits));
 	snprintf(what, sizeof(what), "%s%s%s%s%s%sthe end of the line",
 		 kinds ? "an attribute (" : "", kinds ? attributes : "", kinds ? ") or " : "",
-		 own == WORD_LIMIT ? "a limit (" : "", limits,
-		 own == WORD_LIMIT ? ") or "
-		 : own		   ? " or "
-				   : "");
+		 own == WORD_LIMIT    ? "a limit ("
+		 : own == WORD_OPTION ? "an option ("
+				      : "",
+		 limits, own ? ") or " : "");
 	return parser_expected(parser, what, kinds | own);
 }
 

@@ -69,7 +69,8 @@ static bool limits_valid(const struct policy_rule *rule, const struct policy_tex
 		       rule->require_reset))
 		return false;
 	if (rule->limit > POLICY_LIMIT_MAX || rule->memlock > INT64_MAX || rule->boot_vga > 1 ||
-	    rule->require_reset > 1 || rule->reserved)
+	    rule->require_reset > 1 || rule->vfs > POLICY_VFS_MAX ||
+	    (rule->vfs && rule->verb != POLICY_PREPARE))
 		return false;
 	return rule->vfio_driver == POLICY_NO_TEXT ||
 	       index_valid(rule->vfio_driver, may_drive, value_vfio_driver, texts, n_texts);

@@ -140,6 +140,16 @@ bool value_limit(const char *text, struct policy_rule *rule)
 	return true;
 }
 
+bool value_vfs(const char *text, struct policy_rule *rule)
+{
+	uint64_t value;
+
+	if (!value_number(text, POLICY_VFS_MAX, &value) || value == 0)
+		return false;
+	rule->vfs = (uint32_t)value;
+	return true;
+}
+
 bool value_memlock(const char *text, struct policy_rule *rule)
 {
 	static const char suffixes[] = "KMGT";

@@ -112,6 +112,24 @@ void policy_decide(const struct policy *policy, const struct policy_subject *sub
 	*ret_verdict = verdict;
 }
 
+uint32_t policy_vfs(const struct policy *policy, const struct policy_facts *facts, size_t *ret_rule)
+{
+	struct name_set set;
+	uint32_t most = 0;
+
+	match_names(policy, facts, MATCH_SURE, &set);
+	for (size_t i = 0; i < policy->n_rules; i++) {
+		const struct policy_rule *rule = &policy->rules[i];
+
+		if (rule->verb != POLICY_PREPARE || rule->vfs <= most ||
+		    !match_rule(policy, rule, facts, &set, MATCH_SURE))
+			continue;
+		most = rule->vfs;
+		*ret_rule = i;
+	}
+	return most;
+}
+
 /* The prepare rule that matches this function itself, one that names a driver before others. */
 static size_t find_prepare(const struct policy *policy, const struct policy_facts *facts)
 {
@@ -122,7 +140,7 @@ static size_t find_prepare(const struct policy *policy, const struct policy_fact
 	for (size_t i = 0; i < policy->n_rules; i++) {
 		const struct policy_rule *rule = &policy->rules[i];
 
-		if (rule->verb != POLICY_PREPARE ||
+		if (rule->verb != POLICY_PREPARE || rule->vfs ||
 		    !match_rule(policy, rule, facts, &set, MATCH_SURE))
 			continue;
 		if (policy_text(policy, rule->vfio_driver))
@@ -136,12 +154,12 @@ static size_t find_prepare(const struct policy *policy, const struct policy_fact
 bool policy_prepares(const struct policy *policy, const struct policy_facts *facts,
 		     const struct policy_facts *functions, size_t n_functions, size_t *ret_rule)
 {
-	size_t found = find_prepare(policy, facts);
+	size_t found = find_prepare(policy, facts), other;
 
 	for (size_t i = 0; i < n_functions && found == SIZE_MAX; i++)
 		if (match_same_slot(&functions[i], facts))
 			found = find_prepare(policy, &functions[i]);
-	if (found == SIZE_MAX)
+	if (found == SIZE_MAX || policy_vfs(policy, facts, &other))
 		return false;
 	*ret_rule = found;
 	return true;

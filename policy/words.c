@@ -112,7 +112,12 @@ static const struct word words[] = {
 	  .spell = value_vfio_driver,
 	  .field = offsetof(struct policy_rule, vfio_driver),
 	  .expected = VFIO_DRIVER },
-	/* The same once more, for prepare, which has no other. */
+	{ .text = "vfs",
+	  .kind = WORD_OPTION,
+	  .value = WORD_VFS,
+	  .read = value_vfs,
+	  .expected = "a number of virtual functions from 1 to 65535" },
+	/* The same once more, for prepare. */
 	{ .text = "vfio-driver",
 	  .kind = WORD_OPTION,
 	  .value = WORD_VFIO_DRIVER,

@@ -31,6 +31,7 @@ enum word_kind {
 #define WORD_LIFETIME (1U << 19)
 #define WORD_VFIO_DRIVER (1U << 20)
 #define WORD_REQUIRE_RESET (1U << 21)
+#define WORD_VFS (1U << 22)
 
 struct word {
 	const char *text;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A daemon made by hand, for tests: `broker`, with real sockets and a real loop, a device table and a few files in the
- * shape of sysfs below the scratch directory. Nothing here waits: whatever a peer does, a few turns of the loop later the
- * daemon has dealt with it.
+ * A daemon made by hand, for tests: `broker`, with real sockets and a real loop, a device table and
+ * a few files in the shape of sysfs below the scratch directory. Nothing here waits: whatever a
+ * peer does, a few turns of the loop later the daemon has dealt with it.
  */
 #pragma once
 
@@ -178,6 +178,7 @@ static inline void broker_make(void)
 		.kernel = KERNEL_NONE,
 		.watcher = HELPER_NONE,
 		.loader = HELPER_NONE,
+		.helpers_fd = -1,
 		.state_dir = -1,
 		.listen_fd = -1,
 	};

@@ -110,6 +110,12 @@ tap_ok "revoke with an unknown option: 64" exits 64 revoke --force 3
 tap_ok "restore without a device: 64" says_that "DEVICE" 64 restore
 tap_ok "restore of two: 64" says 64 restore 01:00.0 01:00.1
 tap_ok "restore with an unknown option: 64" exits 64 restore --force 01:00.0
+tap_ok "vfs without a number: 64" says_that "a number" 64 vfs 01:00.0
+tap_ok "vfs with two: 64" says 64 vfs 01:00.0 1 2
+tap_ok "vfs with an unknown option: 64" exits 64 vfs --force 01:00.0 1
+for number in -1 65536 1x x '' 0x10 999999 18446744073709551617; do
+	tap_ok "'$number' is no number of virtual functions: 64" says_that "from 0 to 65535" 64 vfs 01:00.0 -- "$number"
+done
 tap_ok "watch with an argument: 64" says_that "'3'" 64 watch 3
 tap_ok "watch with an unknown option: 64" exits 64 watch --all
 tap_ok "watch --json with a value: 64" exits 64 watch --json=yes
@@ -126,6 +132,8 @@ for lease in 1 3 007 18446744073709551615; do
 done
 tap_ok "revoke's options may stand first: 69" says 69 revoke --after=10m 3
 tap_ok "restore without a broker: 69" says_that "$dir/socket" 69 restore 01:00.0
+tap_ok "vfs without a broker: 69" says_that "$dir/socket" 69 vfs 01:00.0 0
+tap_ok "vfs of 65535: 69" says 69 vfs 01:00.0 65535
 tap_ok "watch without a broker: 69" says_that "gpubroker.socket" 69 watch
 tap_ok "watch --json without a broker: 69, and no half JSON" says 69 watch --json
 

@@ -71,11 +71,13 @@ static void test_hostile(void)
 	tap_ok(devices_take(&devices, &record) == -EBADMSG && !devices.n,
 	       "a reserved byte that is not 0 is refused");
 	memset(&record, 0xff, sizeof(record));
+	record.physfn = (struct pci_address){ 0 };
 	record.type = WATCHER_GONE;
 	tap_ok(!devices_take(&devices, &record) && !devices.n,
 	       "a function that never was may be gone");
 
 	memset(&record, 'A', sizeof(record));
+	record.physfn = (struct pci_address){ 0 };
 	record.type = WATCHER_DEVICE;
 	record.address = (struct pci_address){ .bus = 1 };
 	tap_ok(!devices_take(&devices, &record) && devices.n == 1, "strings without end are taken");

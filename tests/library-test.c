@@ -1127,6 +1127,7 @@ static void test_ending_requests(void)
 		uint32_t type;
 		struct message_release release;
 		struct message_restore restore;
+		struct message_vfs vfs;
 		struct message_plain plain;
 		struct message_claim claim;
 		char all[2048];
@@ -1192,6 +1193,13 @@ static void test_ending_requests(void)
 			       !strcmp(address, "untouched"),
 		       "'%s' is nothing to restore, and nothing is sent", none[i]);
 	}
+	tap_ok(!gpubroker_vfs(handle, "3b:00.0", 65535, address) && SENT(vfs) &&
+		       request.type == MESSAGE_VFS && request.vfs.vfs == 65535 &&
+		       request.vfs.address.bus == 0x3b && !strcmp(address, "0000:3b:00.0"),
+	       "virtual functions with their number");
+	tap_ok(gpubroker_vfs(handle, "3b:00.0", 65536, address) == -EINVAL &&
+		       gpubroker_vfs(handle, "any", 1, address) == -EINVAL,
+	       "what cannot be asked for is not sent");
 	need(!gpubroker_claim_new(&claim) && !gpubroker_claim_add(claim, "any"));
 	for (int i = 0; i < 3; i++) {
 		static const uint32_t flags[] = { CLAIM_WAIT, CLAIM_WAIT | CLAIM_FORCE,

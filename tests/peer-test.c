@@ -190,7 +190,8 @@ static void test_sizes(void)
 		MESSAGE_RELEASE,
 		MESSAGE_RESTORE,
 		MESSAGE_WATCH,
-		MESSAGE_WATCH + 1,
+		MESSAGE_VFS,
+		MESSAGE_VFS + 1,
 		MESSAGE_WELCOME,
 		MESSAGE_DEVICE,
 		MESSAGE_LEASE,
@@ -226,6 +227,8 @@ static void test_sizes(void)
 					right = sizeof(struct message_restore);
 				else if (greeted && types[i] == MESSAGE_WATCH)
 					right = sizeof(struct message_plain);
+				else if (greeted && types[i] == MESSAGE_VFS)
+					right = sizeof(struct message_vfs);
 				say(fd, packet, size);
 				turn(2);
 				dropped = !broker.n_peers;
@@ -237,7 +240,7 @@ static void test_sizes(void)
 				hang_up(fd);
 			}
 		}
-		tap_ok(!wrong && taken == (types[i] >= MESSAGE_HELLO && types[i] <= MESSAGE_WATCH),
+		tap_ok(!wrong && taken == (types[i] >= MESSAGE_HELLO && types[i] <= MESSAGE_VFS),
 		       "type %u: every size from 0 to 1300 but the right one drops the peer (%u wrong, last %zu)",
 		       (unsigned)types[i], wrong, where);
 	}

@@ -283,8 +283,42 @@ static void check_prepare(void)
 	       "a deny is about users");
 }
 
+/* How many VFs card[function] shall have, times 1000, and the line of the rule that says so. */
+static size_t vfs_of(const char *text, size_t function)
+{
+	struct parsed parsed;
+	size_t rule = SIZE_MAX, vfs;
+
+	parse_right(text, &parsed);
+	vfs = policy_vfs(&parsed.policy, &card[function], &rule);
+	vfs = vfs ? vfs * 1000 + parsed.policy.rules[rule].line : rule + 1;
+	parse_done(&parsed);
+	return vfs;
+}
+
+static void check_vfs(void)
+{
+	static const char both[] = "prepare class display\nprepare class display vfs 4";
+
+	tap_ok(vfs_of("prepare class display", 0) == 0, "no VFs without vfs");
+	tap_ok(vfs_of("prepare class display vfs 4", 0) == 4001, "as many as the rule says");
+	tap_ok(vfs_of("prepare class display vfs 4", 1) == 0, "not of one of the same slot");
+	tap_ok(vfs_of("device x class display\nprepare x vfs 7 vfio-driver vfio-pci", 0) == 7002,
+	       "by its name");
+	tap_ok(vfs_of("prepare class display vfs 4\nprepare any vfs 8\nprepare any vfs 6", 0) ==
+		       8002,
+	       "of several rules the most, whatever their order");
+	tap_ok(prepared("prepare class display vfs 4", 0, 3) == 0,
+	       "what makes VFs stays on its host driver");
+	tap_ok(prepared(both, 0, 3) == 0, "... also where another rule prepares it");
+	tap_ok(prepared(both, 1, 3) == 1, "... but not what is in its slot");
+	tap_ok(prepared("prepare class display vfs 4\nprepare class audio", 0, 3) == 0,
+	       "nor does it come along with its slot");
+}
+
 int main(void)
 {
+	check_vfs();
 	check_verdicts();
 	check_attributes();
 	check_limits();

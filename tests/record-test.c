@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include "brokerd/record.h"
+#include "brokerd/vfsrecord.h"
 #include "client/util.h"
 #include "tests/scratch.h"
 #include "tests/tap.h"
@@ -704,6 +705,94 @@ static void test_damaged(int dir)
 	       "no directory to look in: the error is passed up");
 }
 
+/* ---- of VFs ---- */
+
+static const char vfs_text[] = "gpubroker vfs 1\n"
+			       "function 0000:0c:00.0 1b36 0010\n"
+			       "autoprobe 1\n"
+			       "before 2\n"
+			       "before-on-vfio 0\n"
+			       "wanted 64\n"
+			       "by 4294967295\n"
+			       "driver mlx5_vfio_pci\n"
+			       "end\n";
+
+static unsigned n_found;
+
+static void found_vfs(void *userdata, const char *name, const char *text, size_t len)
+{
+	char own[VFS_RECORD_NAME];
+	struct vfs_record r;
+
+	(void)userdata;
+	if (vfs_record_parse(text, len, &r))
+		return;
+	vfs_record_name(&r.pf, own);
+	n_found += !strcmp(own, name) ? 1 : 100;
+}
+
+static void found_lease(void *userdata, const char *name, const char *text, size_t len)
+{
+	(void)userdata;
+	(void)name;
+	(void)text;
+	(void)len;
+	n_found++;
+}
+
+static void test_vfs(void)
+{
+	struct vfs_record r = { 0 };
+	char again[512], name[VFS_RECORD_NAME], path[160];
+	const size_t len = sizeof(vfs_text) - 1;
+	unsigned taken = 0;
+	int fd, n;
+
+	tap_ok(!vfs_record_parse(vfs_text, len, &r) && r.pf.bus == 12 && r.vendor == 0x1b36 &&
+		       r.device == 0x10 && r.autoprobe && r.before == 2 && !r.before_on_vfio &&
+		       r.wanted == 64 && r.by == VFS_NOBODY && !strcmp(r.driver, "mlx5_vfio_pci"),
+	       "vfs: every field is read");
+	n = vfs_record_format(&r, again, sizeof(again));
+	tap_ok(n == (int)len && !memcmp(again, vfs_text, len), "vfs: and written the same");
+	r.driver[0] = '\0';
+	n = vfs_record_format(&r, again, sizeof(again));
+	tap_ok(!vfs_record_parse(again, (size_t)n, &r) && !r.driver[0],
+	       "vfs: no driver is one that none is named");
+	/* Half a record, or one that a byte of is another, is none. */
+	for (size_t i = 0; i < len; i++)
+		taken += !vfs_record_parse(vfs_text, i, &r);
+	tap_ok(!taken, "vfs: half a record is none");
+	for (size_t i = 0; i < len; i++) {
+		char damaged[sizeof(vfs_text)];
+
+		memcpy(damaged, vfs_text, len);
+		damaged[i] = vfs_text[i] == ' ' ? '\n' : ' ';
+		taken += !vfs_record_parse(damaged, len, &r);
+		damaged[i] = '\0';
+		taken += !vfs_record_parse(damaged, len, &r);
+	}
+	tap_ok(!taken, "vfs: one with a damaged byte is none");
+
+	fd = open(scratch_make(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	need(fd >= 0);
+	need(!vfs_record_parse(vfs_text, len, &r));
+	vfs_record_name(&r.pf, name);
+	tap_ok(!strcmp(name, "vfs-0000:0c:00-0"), "vfs: its file is called after its function");
+	tap_ok(!record_put(fd, name, vfs_text, len), "vfs: it is written");
+	snprintf(path, sizeof(path), "%s.new", name);
+	scratch_write(path, "half");
+	tap_ok(!record_each(fd, RECORD_VFS, found_vfs, NULL) && n_found == 1,
+	       "vfs: it is found, and what was not renamed is not");
+	tap_ok(faccessat(fd, path, F_OK, 0) && errno == ENOENT, "vfs: which is removed");
+	n_found = 0;
+	tap_ok(!record_each(fd, RECORD_LEASES, found_lease, NULL) && !n_found,
+	       "vfs: it is no lease's");
+	tap_ok(!record_set_aside(fd, name) && !record_each(fd, RECORD_VFS, found_vfs, NULL) &&
+		       !n_found && !record_each(fd, RECORD_DAMAGED, found_lease, NULL) && !n_found,
+	       "vfs: set aside, it is neither read again nor taken for a lease's");
+	close(fd);
+}
+
 int main(void)
 {
 	cleanup_fd int dir = open(scratch_make(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -727,5 +816,6 @@ int main(void)
 	tap_ok(record_each(-1, false, on_found, NULL) == -EBADF,
 	       "no directory to look in: the error is passed up");
 	tap_ok(open_descriptors() == before, "and no descriptor was left open");
+	test_vfs();
 	return tap_done();
 }

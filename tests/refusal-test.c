@@ -12,12 +12,12 @@
 
 #include <string.h>
 
-#define REASONS (GPUBROKER_REFUSED_LIMIT + 1) /* and one that does not exist */
+#define REASONS (GPUBROKER_REFUSED_NO_VFS + 1) /* and one that does not exist */
 
 static const char *const reasons[] = {
 	"0",	      "policy",	  "busy",     "stuck",	   "no-device", "no-name", "no-group",
 	"not-viable", "boot-vga", "in-use",   "memlock",   "quota",	"failed",  "not-ready",
-	"version",    "limit",	  "no-lease", "not-yours", "no-reset",	"unknown",
+	"version",    "limit",	  "no-lease", "not-yours", "no-reset",	"no-vfs",  "unknown",
 };
 
 static void alice(uint32_t uid, char *out, size_t size)
@@ -201,6 +201,53 @@ static void test_content(void)
 	tap_ok(strstr(format(&m, alice), "64 connections"), "quota: says of what");
 }
 
+static void test_vfs(void)
+{
+	struct message_refusal m = message(GPUBROKER_REFUSED_NO_VFS);
+	const char *text;
+
+	m.has_address = 1;
+	m.address.bus = 1;
+	text = format(&m, alice);
+	tap_ok(strstr(text, "0000:01:00.0") && strstr(text, "no SR-IOV"), "no-vfs: %s", text);
+	m.limit = 64;
+	text = format(&m, alice);
+	tap_ok(strstr(text, "at most 64"), "no-vfs: how many there can be: %s", text);
+	m.limit = 0;
+	strcpy(m.driver, "vfio-pci");
+	text = format(&m, alice);
+	tap_ok(strstr(text, "is on vfio-pci") && strstr(text, "gpubroker restore 0000:01:00.0"),
+	       "no-vfs: what would help: %s", text);
+
+	m = message(GPUBROKER_REFUSED_BUSY);
+	fill(&m);
+	m.has_address = m.has_other = 1;
+	m.address.bus = 1;
+	m.other.bus = 2;
+	strcpy(m.detail, "leased-vf");
+	text = format(&m, alice);
+	tap_ok(strstr(text, "0000:01:00.0 stay") &&
+		       strstr(text, "0000:02:00.0 is leased to alice") &&
+		       strstr(text, "'gpubroker revoke 3'"),
+	       "busy: which VF, whose, and what would help: %s", text);
+	strcpy(m.detail, "vfs");
+	text = format(&m, alice);
+	tap_ok(strstr(text, "functions of 0000:02:00.0 are just being made"),
+	       "busy: of which PF they are being made: %s", text);
+
+	m = message(GPUBROKER_REFUSED_FAILED);
+	m.has_address = 1;
+	m.error = 12;
+	strcpy(m.detail, "sriov_numvfs");
+	text = format(&m, alice);
+	tap_ok(strstr(text, "sriov_numvfs: Cannot allocate memory; everything was put back"),
+	       "failed: names the step: %s", text);
+	m.limit = 1;
+	text = format(&m, alice);
+	tap_ok(strstr(text, "not everything could be put back"),
+	       "failed: and says if it stays so: %s", text);
+}
+
 static void test_unterminated(void)
 {
 	for (uint32_t reason = 0; reason <= REASONS; reason++) {
@@ -213,7 +260,8 @@ static void test_unterminated(void)
 			m.has_address = bits & 1;
 			m.has_other = bits & 2;
 			m.group = bits & 4 ? 17 : UINT32_MAX;
-			if (bits & 8 && reason != GPUBROKER_REFUSED_LIMIT) /* that always has one */
+			if (bits & 8 && reason != GPUBROKER_REFUSED_LIMIT &&
+			    reason != GPUBROKER_REFUSED_NO_RESET) /* these always have one */
 				m.rule[0] = '\0';
 			text = format(&m, endless);
 			if (!is_sentence(text))
@@ -271,6 +319,7 @@ int main(void)
 	test_named();
 	test_other();
 	test_content();
+	test_vfs();
 	test_unterminated();
 	test_sizes();
 	test_control();

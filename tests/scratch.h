@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What several tests need around them: how many descriptors are open, and a directory of their own that goes when
- * they end. Nothing here speaks TAP.
+ * What several tests need around them: how many descriptors are open, and a directory of their own
+ * that goes when they end. Nothing here speaks TAP.
  */
 #pragma once
 

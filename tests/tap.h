@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * TAP for tests written in C: tap_ok() for each thing that should hold, tap_done() at the end. One file per
- * test program, since the counts are in here.
+ * TAP for tests written in C: tap_ok() for each thing that should hold, tap_done() at the end. One
+ * file per test program, since the counts are in here.
  */
 #pragma once
 

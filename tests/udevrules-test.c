@@ -184,6 +184,24 @@ int main(void)
 
 	tap_ok(!*text, "without a prepare rule there is nothing");
 	free(text);
+	text = rules_of("prepare vendor 10de vfs 4\n");
+	tap_ok(!*text, "nor for what is to have virtual functions alone");
+	free(text);
+	text = rules_of("prepare class network\nprepare vendor 10de address 01:00.0 vfs 4\n");
+	{
+		const char *left = strstr(
+				   text,
+				   "KERNEL==\"0000:01:00.0\", ENV{MODALIAS}==\"pci:v000010DEd"),
+			   *end = left ? strstr(left, "GOTO=\"gpubroker_end\"\n") : NULL,
+			   *taken = strstr(text, "bc02sc??i??*\", " THEN);
+
+		tap_ok(end && taken && end < taken && !memchr(left, '\n', (size_t)(end - left)),
+		       "a PF that is to have them is left alone before any rule takes its like");
+		tap_ok(!strstr(left ? left : "",
+			       "v000010DEd0000????sv0000????sd0000????bc??sc??i??*"),
+		       "... and its own rule takes nothing of its slot");
+	}
+	free(text);
 	gives("prepare any\n", "ENV{.GPUBROKER_FUNCTIONS}==\"*;?" IDS "*\", " THEN, "any");
 	gives("prepare vendor 10de device 20B2\n",
 	      "==\"*;?pci:v000010DEd000020B2sv0000????sd0000????bc??sc??i??*\", " THEN,

@@ -1,5 +1,5 @@
 #!/bin/sh
-# systemd finds nothing to say about the units, sysusers.d and modules-load.d.
+# systemd finds nothing to say about the units, sysusers.d and modules-load.d, and little that the units may do.
 # shellcheck disable=SC2317,SC2046 # functions are called by name, through tap_ok
 
 # shellcheck source=tests/tap.sh
@@ -7,25 +7,80 @@
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
 
-# The daemon is not installed yet: verify would miss it.
+made='gpubroker.service gpubroker-watch.service gpubroker-load.service'
+kept='gpubroker.socket gpubroker-helpers.socket gpubroker-prepare.service'
+
+for unit in $made; do cp "$top_builddir/brokerd/$unit" "$dir/"; done
+for unit in $kept; do cp "$top_srcdir/brokerd/$unit" "$dir/"; done
+
+all_units() {
+	for unit in "$top_srcdir"/brokerd/*.service "$top_srcdir"/brokerd/*.service.in "$top_srcdir"/brokerd/*.socket; do
+		unit=${unit##*/}
+		[ -e "$dir/${unit%.in}" ] || { echo "${unit%.in} is not looked at"; return 1; }
+	done
+}
+
+# The daemon is not installed yet, and its account is not there: verify would miss both.
 verify() {
-	sed "s,^\(ExecStart\|ExecStartPre\|ExecReload\)=.*,\1=$(command -v true)," \
-		"$top_builddir/brokerd/gpubroker.service" >"$dir/gpubroker.service" &&
-		cp "$top_srcdir/brokerd/gpubroker.socket" "$dir" &&
-		sed "s|^ExecStart=.*|ExecStart=$(command -v true)|" \
-			"$top_srcdir/brokerd/gpubroker-prepare.service" >"$dir/gpubroker-prepare.service" &&
-		out=$(SYSTEMD_UNIT_PATH="$dir:" systemd-analyze verify --man=no \
-			"$dir/gpubroker.service" "$dir/gpubroker.socket" \
-			"$dir/gpubroker-prepare.service" 2>&1)
+	mkdir "$dir/verify"
+	for unit in $made $kept; do
+		sed -e "s,^\(ExecStart\|ExecStartPre\|ExecReload\)=.*,\1=$(command -v true)," \
+			-e 's/^\(User\|SocketUser\)=gpubroker/\1=root/' "$dir/$unit" >"$dir/verify/$unit" || return 1
+	done
+	# shellcheck disable=SC2086 # a list
+	out=$(cd "$dir/verify" && SYSTEMD_UNIT_PATH="$dir/verify:" systemd-analyze verify --man=no $made $kept 2>&1)
 	status=$?
 	# Other units of the machine that runs this test may have faults.
 	printf '%s\n' "$out" | grep -i gpubroker && return 1
 	return "$status"
 }
 
+# score UNIT MOST: systemd's own measure of what a unit may do, in tenths.
+score() {
+	out=$(systemd-analyze security --no-pager --offline=yes --threshold="$2" "$dir/$1" 2>&1) && return
+	printf '%s\n' "$out" | grep -v '^✓'
+	return 1
+}
+# One that would always pass shows nothing.
+score_can_fail() {
+	printf '[Service]\nExecStart=/bin/true\n' >"$dir/open.service"
+	! score open.service 13 >/dev/null
+}
+
 substituted() {
-	! grep -n '@[a-z_]*@' "$top_builddir/brokerd/gpubroker.service" &&
-		grep -q '^ExecStart=/.*/gpubrokerd$' "$top_builddir/brokerd/gpubroker.service"
+	# shellcheck disable=SC2086 # a list
+	! (cd "$dir" && grep -n '@[a-z_]*@' $made) &&
+		grep -q '^ExecStart=/.*/gpubrokerd$' "$dir/gpubroker.service" &&
+		grep -q '^ExecStart=/.*/gpubrokerd --helper watcher$' "$dir/gpubroker-watch.service" &&
+		grep -q '^ExecStart=/.*/gpubrokerd --helper loader$' "$dir/gpubroker-load.service"
+}
+
+# Each setting that `systemd-analyze security` counts against a unit is named in a comment of its, or is there with one
+# above it.
+explained() {
+	for unit in $made; do
+		systemd-analyze security --no-pager --offline=yes --json=short "$dir/$unit" | tr '}' '\n' |
+			grep '"set":false' | sed -nE 's/.*"name":"([A-Za-z]+)=.*/\1/p' | sort -u >"$dir/counted"
+		[ -s "$dir/counted" ] || { echo "$unit: nothing was found"; return 1; }
+		while read -r setting; do
+			grep -qE "^#.*\b$setting=" "$dir/$unit" ||
+				awk -v setting="^$setting=" '$0 ~ setting && last ~ /^#/ { found = 1 } { if ($0 !~ setting) last = $0 }
+					END { exit !found }' "$dir/$unit" || {
+				echo "$unit: $setting= is not explained"
+				return 1
+			}
+		done <"$dir/counted"
+	done
+}
+
+limited() {
+	for unit in $made; do
+		grep -q '^MemoryMax=[0-9]*M$' "$dir/$unit" && grep -q '^TasksMax=[0-9]*$' "$dir/$unit" || {
+			echo "$unit: no limit"
+			return 1
+		}
+	done
+	grep -q '^WatchdogSec=[0-9]*$' "$dir/gpubroker.service"
 }
 
 account() {
@@ -34,11 +89,26 @@ account() {
 		grep -E '^gpubroker:[^:]*:[1-9][0-9]*:.*:/nonexistent:/usr/sbin/nologin$' "$dir/root/etc/passwd"
 }
 
-tap_ok "gpubroker.service has its paths" substituted
+tap_ok "the test knows all units" all_units
+tap_ok "units have their paths" substituted
+tap_ok "memory and tasks of each are limited, and the core is watched" limited
 if command -v systemd-analyze >/dev/null; then
 	tap_ok "systemd-analyze verify" verify
 else
 	tap_skip "systemd-analyze verify" "no systemd-analyze"
+fi
+# From systemd 250 on it looks at files.
+if systemd-analyze security --offline=yes "$dir/gpubroker.service" >/dev/null 2>&1; then
+	tap_ok "systemd-analyze security tells a unit without a sandbox" score_can_fail
+	for unit in $made; do
+		tap_ok "systemd-analyze security: $unit has at most 1.3" score "$unit" 13
+	done
+	tap_ok "what it counts against them is explained in them" explained
+else
+	for unit in $made; do
+		tap_skip "systemd-analyze security: $unit has at most 1.3" "no systemd-analyze that looks at files"
+	done
+	tap_skip "what it counts against them is explained in them" "the same"
 fi
 if command -v systemd-sysusers >/dev/null; then
 	tap_ok "systemd-sysusers makes the account" account

@@ -461,6 +461,7 @@ static void send_one(struct client *client, struct input *input)
 		[MESSAGE_RELEASE] = sizeof(struct message_release),
 		[MESSAGE_RESTORE] = sizeof(struct message_restore),
 		[MESSAGE_WATCH] = sizeof(struct message_plain),
+		[MESSAGE_VFS] = sizeof(struct message_vfs),
 	};
 	uint8_t kind = input_byte(input) % 16;
 	union {

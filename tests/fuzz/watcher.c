@@ -118,7 +118,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		sane = record.type >= WATCHER_SCAN && record.type <= WATCHER_SCANNED &&
 		       (record.type != WATCHER_DEVICE ||
 			(record.address.device < 32 && record.address.function < 8 &&
-			 !record.address.reserved));
+			 !record.address.reserved && record.physfn.device < 32 &&
+			 record.physfn.function < 8 && !record.physfn.reserved));
 		r = devices_take(&devices, &record);
 		must(sane ? r == 0 : r == -EBADMSG);
 		if (r) /* the core ends here */
@@ -186,6 +187,7 @@ void fuzz_seeds(fuzz_write write)
 	memset(&full, 'x', sizeof(full));
 	full.type = WATCHER_DEVICE;
 	full.address = (struct pci_address){ .bus = 3 };
+	full.physfn = (struct pci_address){ .bus = 2 };
 	seed_struct(&seed, &full, sizeof(full));
 	add(&seed, WATCHER_DEVICE, 4, 9, 0, 0, "");
 	write("no-nul", seed.data, seed.n);

@@ -7,7 +7,7 @@ dir=/etc/gpubroker/policy.d
 saved=/tmp/policy.saved
 mkdir -p $saved
 mv $dir/*.policy $saved/
-journal() { journalctl -q --no-pager -o cat -u gpubroker --since "$since"; }
+journal() { journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --since "$since"; }
 # reload NAME: and wait until the daemon has said what came of it.
 reload() {
 	since=$(date '+%F %T')
@@ -88,7 +88,7 @@ ok '... and ends after that, whoever has the group open' wait_for 20 has_driver 
 ok '... with the audio function' wait_for 20 has_driver $gpu_audio snd_hda_intel
 ok '... while its command still runs' kill $holder
 wait $holder
-like "$(journalctl -q --no-pager -o cat -u gpubroker --since -1min)" 'outcome=expired' \
+like "$(journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --since -1min)" 'outcome=expired' \
 	'the journal says that it expired'
 vm alice expire --gpu left -- -m 64 -device vfio-pci,host=01:00.0 -device vfio-pci,host=01:00.1
 vm_up expire || fail 'the VM starts'

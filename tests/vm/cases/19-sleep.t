@@ -2,6 +2,7 @@
 # The host sleeps and wakes, the package is upgraded, the daemon started again: no VM notices, no
 # lease is lost, and who waits goes on waiting as far as the daemon lives.
 . ./lib.sh
+needs sleep-tests
 
 states() { gpubroker leases --json | tr -d ' \n' | grep -o '"state":"[a-z]*"' | xargs; }
 running() { qmp "$1" query-status | grep -q '"running"'; }

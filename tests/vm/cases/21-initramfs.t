@@ -38,12 +38,12 @@ is "$(dmesg | grep -E "bochs-drm .* for ($prep_gpu|$prep_twin) ")" '' "the kerne
 is "$(driver_of $prep_gpu):$(driver_of $gpu)" vfio-pci:bochs-drm 'so it has stayed'
 is "$(dmesg | grep -c 'gpubroker: udev runs already')" 0 "it was before udev's own script"
 ok 'what was applied is what is installed' cmp $rules /run/gpubroker-initramfs.rules
-is "$(journalctl -q -u gpubroker.service -b -o cat | grep -cE 'outcome=prepared|stale')" 0 \
+is "$(journalctl -q -ugpubroker{,-load} -b -o cat | grep -cE 'outcome=prepared|stale')" 0 \
 	'the daemon found nothing to take over, and nothing stale'
 
 echo '# another' >>/run/gpubroker-initramfs.rules
 systemctl kill -s HUP --kill-whom=main gpubroker
-logged() { journalctl -q -b -u gpubroker.service -o cat | grep -F 'initramfs of this boot prepared by a stale copy'; }
+logged() { journalctl -q -b -ugpubroker{,-load} -o cat | grep -F 'initramfs of this boot prepared by a stale copy'; }
 ok 'the daemon notices a stale copy' wait_for 10 logged
 ok 'no unit has failed' bash -c '! systemctl --failed --no-legend | grep .'
 done_testing

@@ -3,12 +3,13 @@
 # that they do. (That nothing else is called shows by itself: the caller would be killed.)
 . ./lib.sh
 
+uncounted= # calls that cannot be brought about here
 trace=/sys/kernel/tracing/events/raw_syscalls/sys_enter
 main_pid() { systemctl show -P MainPID gpubroker; }
-serving() { journalctl -q --no-pager -o cat -u gpubroker --since "$since" | grep -q serving; }
+serving() { journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --since "$since" | grep -q serving; }
 again() { gpubroker list; }
 loaded_again() {
-	[ "$(journalctl -q --no-pager -o cat -u gpubroker --since "$since" | grep -c 'loaded anew')" = 2 ]
+	[ "$(journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --since "$since" | grep -c 'loaded anew')" = 2 ]
 }
 # calls NAME FILE: what processes called that in the end have called, sorted. (One is shown with the
 # name that it had at its first call of a kind.)
@@ -35,11 +36,10 @@ used() {
 	rows=$(rows "$1") calls=$(calls "$2" "$3")
 	diag "$2 calls: $(xargs <<<"$calls")"
 	diag "$1: $(wc -l <<<"$rows") rows: $(xargs <<<"$rows")"
-	is "$(comm -23 <(echo "$rows") <(echo "$calls") | xargs)" '' "$1: each row of its filter is used"
+	is "$(comm -23 <(echo "$rows") <(printf '%s\n' $calls $uncounted | sort -u) | xargs)" '' "$1: each row of its filter is used"
 }
 
-[ -d $trace ] || mount -t tracefs none /sys/kernel/tracing
-[ -e $trace/trigger ] || skip_all 'the kernel cannot count system calls (raw_syscalls, hist)'
+needs histograms
 
 # A name service that asks a daemon of its own, as many do.
 cp /tests/libnss_remote.so.2 /usr/lib/x86_64-linux-gnu/
@@ -63,19 +63,29 @@ service=$!
 ok 'a name service is there' wait_for 20 test -S /run/remote.socket
 
 # The capability is there, so that dropping it can be seen.
+# Newer kernels let a socket hold so much that little is ever lost.
+rmem_max=$(sysctl -n net.core.rmem_max)
+sysctl -qw net.core.rmem_max=212992
 policy=/etc/gpubroker/policy.d/20-memlock.policy
 echo "allow user alice claim address $gpu2 memlock 1G" >$policy
 echo 'allow user remote claim any' >>$policy
-since=$(date '+%F %T')
+# Started by hand, since what systemd calls before it executes a program is not the program's.
+systemctl stop gpubroker.socket gpubroker
 count_from_here
-systemctl restart gpubroker
+gpubrokerd --socket /tmp/calls.socket --state /tmp/calls.leases 2>/tmp/calls.log &
+by_hand=$!
 served=1
-ok 'the broker serves' wait_for 20 serving || served=
+ok 'the broker serves' wait_for 30 grep -q serving /tmp/calls.log || served=
 counted /tmp/hist.start
 diag "gpubroker-load calls: $(calls gpubroker-load /tmp/hist.start | xargs)"
+kill $by_hand
+wait $by_hand
 [ -n "$served" ] || done_testing
-unlike "$(journalctl -q --no-pager -o cat -u gpubroker --since "$since")" 'no user "remote"' \
-	'... and has asked the name service'
+unlike "$(cat /tmp/calls.log)" 'no user "remote"' '... and has asked the name service'
+rm -r /tmp/calls.socket /tmp/calls.leases /tmp/calls.log
+since=$(date '+%F %T')
+systemctl start gpubroker.socket gpubroker
+ok 'it serves in its unit' wait_for 20 serving
 core=$(main_pid)
 # From here on only what is called when all has started.
 count_from_here
@@ -83,7 +93,9 @@ count_from_here
 # Where the vDSO has no clock, the clock is a system call.
 clock=/sys/devices/system/clocksource/clocksource0
 clock_before=$(<$clock/current_clocksource)
-for source in acpi_pm hpet; do
+# Not on 6.1, which in emulation sometimes does not come back from that: there the call is made and not seen.
+[ "$(</tests/on)" != debian12 ] || uncounted=clock_gettime
+[ -n "$uncounted" ] || for source in acpi_pm hpet; do
 	! grep -qw $source $clock/available_clocksource || echo $source >$clock/current_clocksource
 done
 run_as alice gpubroker list >/dev/null
@@ -105,13 +117,13 @@ sleep 1
 echo 1 >/sys/bus/pci/rescan
 ok 'a function that went comes back' wait_for 20 has_driver $gpu2 bochs-drm
 # A stop as in a suspend, in which more happens than its socket holds.
-watcher=$(pgrep -P "$core" -x gpubroker-watch)
+watcher=$(helper_pid watch)
 kill -STOP "$watcher"
 for ((i = 0; i < 40; i++)); do
 	for f in /sys/bus/pci/devices/*/uevent; do echo change >"$f"; done
 done
 kill -CONT "$watcher"
-lost() { journalctl -q --no-pager -o cat -u gpubroker --since "$since" | grep -q 'uevents were lost'; }
+lost() { journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --since "$since" | grep -q 'uevents were lost'; }
 ok 'the watcher goes on after a stop, and says that events were lost' wait_for 20 lost
 # So many rules that malloc takes pages of their own for them.
 rm $policy
@@ -123,9 +135,10 @@ is "$(main_pid)" "$core" 'all of it by one core'
 echo 'allow user remote claim any' >${policy%memlock.policy}many.policy
 systemctl reload gpubroker
 ok 'the policy is as before' wait_for 30 loaded_again
-echo "$clock_before" >$clock/current_clocksource
+[ -n "$uncounted" ] || echo "$clock_before" >$clock/current_clocksource
 rm ${policy%memlock.policy}many.policy
 systemctl stop gpubroker.socket gpubroker
+sysctl -qw net.core.rmem_max="$rmem_max"
 counted /tmp/hist
 mv /tmp/nsswitch.saved /etc/nsswitch.conf
 kill $service
@@ -133,6 +146,7 @@ rm -f /usr/lib/x86_64-linux-gnu/libnss_remote.so.2 /run/remote.socket
 systemctl start gpubroker.socket gpubroker
 
 used core gpubrokerd /tmp/hist
+kernel_has peerpidfd || used core_old_kernel gpubrokerd /tmp/hist
 used worker gpubrokerd /tmp/hist
 used watcher gpubroker-watch /tmp/hist
 used watcher_start gpubroker-watch /tmp/hist.start

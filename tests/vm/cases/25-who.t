@@ -9,7 +9,8 @@ who() { python3 /tmp/who.py "$@"; }
 policy=/etc/gpubroker/policy.d/40-who.policy
 # said REGEX: since the mark; the number of lines.
 said() { journalctl -q --no-pager -o cat -u gpubroker --after-cursor "$mark" | grep -cE "$1"; }
-set_mark() { mark=$(journalctl -q -n 1 --show-cursor -o cat | sed -n 's/^-- cursor: //p'); }
+# By an entry of the unit: to journalctl of systemd 252, after one of another is after the first of ours.
+set_mark() { mark=$(journalctl -q -u gpubroker -n 1 --show-cursor -o cat | sed -n 's/^-- cursor: //p'); }
 rules() {
 	printf '%s\n' "$@" >$policy
 	set_mark

@@ -9,7 +9,7 @@ names() { python3 /tmp/names.py "$@"; }
 core=$(systemctl show -P MainPID gpubroker)
 hostile=/etc/gpubroker/policy.d/50-names.policy
 mark=$(journalctl -q -n 1 --show-cursor -o cat | sed -n 's/^-- cursor: //p')
-said() { journalctl -q --no-pager -o cat -u gpubroker --after-cursor "$mark" | grep -q "$1"; }
+said() { journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --after-cursor "$mark" | grep -q "$1"; }
 
 strace -f -y -qq -s 5000 -e trace=%file,openat2 -o /tmp/names.strace -p "$core" 2>/tmp/names.err &
 tracer=$!
@@ -40,7 +40,7 @@ ok 'without them it is' wait_for 30 said 'loaded anew'
 kill $tracer
 wait $tracer
 is "$(names trace /tmp/names.strace)" 'calls some bad 0' 'the core has opened, read and named nothing outside of its places'
-is "$(journalctl -q --no-pager -o json -u gpubroker --after-cursor "$mark" | names journal)" \
+is "$(journalctl -q --no-pager -o json -ugpubroker{,-load,-watch} --after-cursor "$mark" | names journal)" \
 	'lines some bad 0 names wrong 0 numbers 500' 'each line of the journal is whole, and says each name as it was'
 is "$(systemctl show -P MainPID gpubroker)" "$core" 'the core is the same process as before'
 rm -f /tmp/names.*

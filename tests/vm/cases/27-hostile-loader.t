@@ -6,7 +6,8 @@
 
 # tests/helper-test.c has more of them, record by record.
 ends_itself loader:short loader:type loader:counts loader:many-begin loader:after-end loader:bad-index \
-	loader:endless-path loader:descriptors loader:half
+	loader:endless-path loader:descriptors
+ends_in_the_middle loader gpubroker-load
 
 begin loader contradicts
 good() { said_it 'the policy is loaded anew: [0-9]{2} rules'; }

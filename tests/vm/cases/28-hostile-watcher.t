@@ -5,7 +5,8 @@
 . ./hostile.sh
 
 # tests/devices-test.c has more of them, record by record.
-ends_itself watcher:long watcher:type watcher:address watcher:descriptors watcher:half
+ends_itself watcher:long watcher:type watcher:address watcher:descriptors
+ends_in_the_middle watcher gpubroker-watch
 
 begin watcher lies
 refused alice $boot_vga 'the boot VGA that is said to be an idle GPU of an allowed vendor is not lent'

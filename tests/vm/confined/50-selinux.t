@@ -13,8 +13,8 @@ is "$(systemctl is-system-running --wait)" running 'the host is up, no unit has 
 
 core=$(systemctl show -P MainPID gpubroker)
 is "$(context "$core")" system_u:system_r:gpubrokerd_t:s0 'the core is in its domain'
-for helper in gpubroker-load gpubroker-watch; do
-	is "$(context "$(pgrep -P "$core" -x $helper)")" system_u:system_r:gpubrokerd_t:s0 "$helper is in it too"
+for helper in load watch; do
+	is "$(context "$(helper_pid $helper)")" system_u:system_r:gpubrokerd_t:s0 "gpubroker-$helper is in it too"
 done
 is "$(selinuxexeccon /usr/bin/gpubroker system_u:system_r:init_t:s0)" system_u:system_r:gpubroker_install_t:s0 \
 	"the command has a domain where systemd starts it"
@@ -27,6 +27,7 @@ is "$(label /usr/sbin/gpubrokerd)" system_u:object_r:gpubrokerd_exec_t:s0 'the d
 is "$(label /usr/bin/gpubroker)" system_u:object_r:gpubroker_exec_t:s0 'the command has its type'
 is "$(label /run/gpubroker)" system_u:object_r:gpubroker_runtime_t:s0 'its directory has its type'
 is "$(label /run/gpubroker/socket)" system_u:object_r:gpubroker_runtime_t:s0 'its socket has its type'
+is "$(label /run/gpubroker/helpers)" system_u:object_r:gpubroker_runtime_t:s0 "... and that of its helpers"
 is "$(label /run/gpubroker/leases)" system_u:object_r:gpubroker_lease_t:s0 'its records have their type'
 is "$(label /etc/gpubroker/policy.d)" system_u:object_r:gpubroker_conf_t:s0 'its policy has its type'
 is "$(label /dev/vfio)" system_u:object_r:gpubroker_vfio_dir_t:s0 'the directory of VFIO has its type'

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * hostile-helpers: gpubrokerd whose loader and watcher say to the core what they should not. The core is the real one;
- * only what runs behind confine_helper() is replaced (--wrap), so what is sent comes from a confined, unprivileged process.
+ * hostile-helpers: gpubrokerd --helper whose loader and watcher say to the core what they should not. The core is the real
+ * one; only what runs behind confine_own() is replaced (--wrap), so what is sent comes from a confined, unprivileged process
+ * in its unit.
  *
- * /run/gpubroker/hostile holds a line `loader SCRIPT` or `watcher SCRIPT` for each start to come. A start takes the first
- * line away, and has that helper play the script; the other one is honest. Where there is no line both are.
+ * /run/gpubroker-hostile/scripts holds a line `loader SCRIPT` or `watcher SCRIPT` for each start to come. A helper that
+ * starts takes the first line away if it is for it, and plays the script; otherwise it is honest.
  */
 #include "brokerd/daemon.h"
 #include "brokerd/log.h"
@@ -18,9 +19,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define SCRIPTS "/run/gpubroker/hostile"
+#define SCRIPTS "/run/gpubroker-hostile/scripts"
 
-static char script[64]; /* of the helper that is being started; "": it is honest */
+static char script[64]; /* "": it is honest */
 
 static bool is(const char *name)
 {
@@ -342,10 +343,8 @@ int __real_loader_run(int socket, const void *options);
 int __wrap_loader_run(int socket, const void *options);
 int __real_watcher_run(int socket, const void *unused);
 int __wrap_watcher_run(int socket, const void *unused);
-int __real_helper_start(struct helper *helper, const char *name, enum confine_part, uid_t, gid_t,
-			helper_main, const void *);
-int __wrap_helper_start(struct helper *helper, const char *name, enum confine_part, uid_t, gid_t,
-			helper_main, const void *);
+int __real_helper_run(enum helper_role, const char *path, const void *);
+int __wrap_helper_run(enum helper_role, const char *path, const void *);
 
 int __wrap_loader_run(int socket, const void *options)
 {
@@ -361,44 +360,31 @@ int __wrap_watcher_run(int socket, const void *unused)
 	return __real_watcher_run(socket, unused);
 }
 
-/* The first line of the file, which goes from it. "": there is none. */
-static void take_line(char line[80])
+/* The first line of the file, where it is for that helper: then it goes from the file. Else "". */
+static void take_line(const char *role)
 {
-	char all[4096] = "";
+	char all[4096] = "", who[16] = "";
 	FILE *file = fopen(SCRIPTS, "r+e");
 	size_t n = file ? fread(all, 1, sizeof(all) - 1, file) : 0;
 	const char *rest = strchr(all, '\n');
 
-	line[0] = '\0';
-	if (rest && rest - all < 80) {
-		memcpy(line, all, (size_t)(rest - all));
-		line[rest - all] = '\0';
+	if (rest && sscanf(all, "%15s %63s", who, script) == 2 && !strcmp(who, role)) {
 		rewind(file);
 		fwrite(rest + 1, 1, n - (size_t)(rest + 1 - all), file);
 		fflush(file);
 		if (ftruncate(fileno(file), (off_t)(n - (size_t)(rest + 1 - all))))
 			abort();
-	}
+	} else
+		script[0] = '\0';
 	if (file)
 		fclose(file);
 }
 
-/* Still root, and unconfined. */
-int __wrap_helper_start(struct helper *helper, const char *name, enum confine_part part, uid_t uid,
-			gid_t gid, helper_main run, const void *argument)
+/* Not confined yet. */
+int __wrap_helper_run(enum helper_role role, const char *path, const void *argument)
 {
-	static char line[80];
-	char who[16] = "";
-	int r;
-
-	if (part == CONFINE_LOADER)
-		take_line(line);
-	if (sscanf(line, "%15s %63s", who, script) != 2 ||
-	    strcmp(who, part == CONFINE_LOADER ? "loader" : "watcher") != 0)
-		script[0] = '\0';
-	else
-		log_notice("hostile %s: %s", who, script);
-	r = __real_helper_start(helper, name, part, uid, gid, run, argument);
-	script[0] = '\0';
-	return r;
+	take_line(helper_role_name(role));
+	if (*script)
+		log_notice("hostile %s: %s", helper_role_name(role), script);
+	return __real_helper_run(role, path, argument);
 }

@@ -19,8 +19,8 @@ def claim(address=None, n=1, flags=0, kind=1, name=b"", reserved=0):
 
 def connect(greet=True):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.connect("/run/gpubroker/socket")  # blocking: the line is short
     s.settimeout(20)
-    s.connect("/run/gpubroker/socket")
     if greet:
         s.send(HELLO)
         assert struct.unpack("=I", s.recv(1024)[:4])[0] == 101
@@ -139,8 +139,8 @@ def thousand():
     held, connected, refused = [], 0, 0
     for _ in range(1000):
         s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        s.settimeout(20)
         s.connect("/run/gpubroker/socket")
+        s.settimeout(20)
         connected += 1
         try:
             s.send(HELLO)

@@ -2,14 +2,14 @@
 # What the cases with hostile helpers share: the real core with helpers that play scripts, see hostile-helpers.c, and a
 # lease of alice's that nothing of it may touch. Sourced by a case after lib.sh.
 
-drop_in=/run/systemd/system/gpubroker.service.d
-scripts=/run/gpubroker/hostile
+units=/run/systemd/system
+scripts=/run/gpubroker-hostile/scripts
 main_pid() { systemctl show -P MainPID gpubroker; }
-said() { journalctl -q --no-pager -o cat -u gpubroker --after-cursor "$mark"; }
+said() { journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --after-cursor "$mark"; }
 # said_it REGEX: since the mark.
 said_it() { said | grep -qE "$1"; }
 # From here on only what comes is looked at.
-set_mark() { mark=$(journalctl -q -n 1 --show-cursor -o cat | sed -n 's/^-- cursor: //p'); }
+set_mark() { mark=$(journalctl -q -u gpubroker -n 1 --show-cursor -o cat | sed -n 's/^-- cursor: //p'); }
 peak() { sed -n 's/^VmHWM:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$(main_pid)/status"; }
 answers() { gpubroker leases; }
 
@@ -44,11 +44,12 @@ ends_itself() {
 	set_mark
 	for s; do echo "${s/:/ }"; done >$scripts
 	systemctl kill -s KILL --kill-whom=main gpubroker
-	ok "$# hostile starts, and the core comes back to serve" wait_for 90 all_played
+	ok "$# hostile starts, and the core comes back to serve" wait_for 90 all_played $#
 	said >/tmp/said
 	for s; do
-		like "$(grep -A 12 -x "hostile ${s/:/: }" /tmp/said | sed '/^Started\|^Starting/,$d' | grep -vE '^lease=')" \
-			"the ${s%:*} (sent|has ended).*; ending.*Main process exited, code=exited, status=70" \
+		# Up to the next start of a hostile one.
+		like "$(sed -n "/^hostile ${s/:/: }\$/,/^hostile /p" /tmp/said | grep -vE '^lease=')" \
+			"the ${s%:*} sent [^;]*; ending.*Main process exited, code=exited, status=70" \
 			"a ${s%:*} that sends ${s#*:}: the core ends itself, with a status that says so"
 	done
 	unlike "$(cat /tmp/said)" 'code=(killed, status=(11|6|31)|dumped)' '... and none of them by a signal'
@@ -59,30 +60,65 @@ ends_itself() {
 	wait_for 20 has_driver "$gpu2" bochs-drm
 	rm /tmp/said
 }
-all_played() { [ ! -s $scripts ] && said_it 'serving: .* 1 leases taken up'; }
+# ends_in_the_middle WHO UNIT: a helper that ends is another one's to follow, and nobody's end.
+ends_in_the_middle() {
+	local core
+	core=$(main_pid)
+	set_mark
+	echo "$1 half" >$scripts
+	systemctl kill -s KILL --kill-whom=main "$2"
+	twice() { [ "$(said | grep -c "^the $1 has ended")" = 2 ]; }
+	ok "a $1 that ends in the middle: another one comes" wait_for 40 twice "$1"
+	ok '... after one that has sent half' said_it "^hostile $1: half"
+	there() { [ "$(cat "/proc/$(systemctl show -P MainPID "$2")/comm")" = "$2" ]; }
+	ok '... and is there' wait_for 20 there "$1" "$2"
+	capture run_as alice gpubroker run --gpu "$gpu2" -- true
+	is "$status" 0 '... and the core lends'
+	wait_for 20 has_driver "$gpu2" bochs-drm
+	is "$(main_pid)" "$core" '... and has not ended'
+	is "$(gpubroker list --all | grep -c .)" "$listed" '... and knows all functions'
+	lease_goes_on "a $1 that ends"
+}
+# all_played N: so many cores have ended themselves, and the next one serves.
+all_played() {
+	[ ! -s $scripts ] && said | awk -v n="$1" '
+		/; ending, to be started again/ { ended++; serves = 0 }
+		/^serving: .* 1 leases taken up/ { serves = 1 }
+		END { exit !(ended == n && serves) }'
+}
 
 [ -x /tests/hostile-helpers ] || skip_all 'there is no hostile build'
-mkdir -p $drop_in
-printf '[Service]\nExecStart=\nExecStart=/tests/hostile-helpers\nExecStartPre=\n' >$drop_in/hostile.conf
+install -d -o gpubroker -g gpubroker ${scripts%/*}
+install -o gpubroker -g gpubroker -m 644 /dev/null $scripts
+for helper in watch:watcher load:loader; do
+	mkdir -p $units/gpubroker-${helper%:*}.service.d
+	printf '[Service]\nExecStart=\nExecStart=/tests/hostile-helpers --helper %s\nReadWritePaths=%s\n' \
+		${helper#*:} ${scripts%/*} >$units/gpubroker-${helper%:*}.service.d/hostile.conf
+done
 echo 'allow user alice claim class display vendor 10de
 deny user carol claim any' >/etc/gpubroker/policy.d/30-hostile.policy
 systemctl daemon-reload
 systemctl restart gpubroker
-is "$(readlink "/proc/$(main_pid)/exe")" /tests/hostile-helpers 'the real core, with helpers that are honest as yet'
+systemctl restart gpubroker-watch gpubroker-load
+wait_for 20 answers
+is "$(readlink "/proc/$(main_pid)/exe")" /usr/sbin/gpubrokerd 'the real core'
+is "$(readlink "/proc/$(helper_pid watch)/exe" "/proc/$(helper_pid load)/exe" | uniq)" /tests/hostile-helpers \
+	'... with helpers that are honest as yet'
 run_as alice gpubroker run --gpu "$gpu" -- sleep 600 &
 holder=$!
 wait_for 20 has_driver "$gpu_audio" vfio-pci
 lease=$(gpubroker leases --json | grep -o '"id": *[0-9]*' | tr -dc 0-9)
 before=$(drivers)
+listed=$(gpubroker list --all | grep -c .)
 
 # The end of a case.
 hostile_done() {
 	kill $holder
 	wait $holder
 	ok 'the lease ends as leases do' wait_for 20 has_driver "$gpu_audio" snd_hda_intel
-	rm -r $drop_in $scripts /etc/gpubroker/policy.d/30-hostile.policy
+	rm -r $units/gpubroker-{watch,load}.service.d ${scripts%/*} /etc/gpubroker/policy.d/30-hostile.policy
 	systemctl daemon-reload
-	systemctl restart gpubroker
+	systemctl restart gpubroker gpubroker-watch gpubroker-load
 	capture run_as alice gpubroker run --gpu "$gpu2" -- true
 	is "$status" 0 'the honest daemon serves again'
 	wait_for 20 has_driver "$gpu2" bochs-drm

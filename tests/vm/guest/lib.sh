@@ -4,6 +4,7 @@
 # found it: what it started it ends, by pid.
 
 . /tests/machine
+. /tests/kernel.sh
 
 lib_n=0 lib_failed=0
 # selinux, apparmor or nothing: what enforces here. Then users' commands are confined too, see as.c.
@@ -78,6 +79,20 @@ skip_all() {
 	exit 0
 }
 
+# needs FEATURE...: the whole case is skipped where the kernel lacks one, see kernel.sh.
+needs() {
+	local words
+	words=$(kernel_lacks "$@") || return 0
+	skip_all "this kernel has no $words"
+}
+
+# lacks NAME FEATURE...: true, with NAME skipped, where the kernel lacks one: `lacks NAME x || is …`.
+lacks() {
+	local words
+	words=$(kernel_lacks "${@:2}") || return 1
+	skip "$1" "this kernel has no $words"
+}
+
 done_testing() {
 	echo "1..$lib_n"
 	[ $lib_failed = 0 ]
@@ -140,14 +155,17 @@ bound() {
 			match($0, /\nDRIVER=[^\n]*/); print substr($0, RSTART + 8, RLENGTH - 8) }' "$2" | xargs
 }
 # no_records: the broker has no lease on record.
-no_records() { local f=(/run/gpubroker/leases/*); [ ! -e "${f[0]}" ]; }
+# One may go between the list and the look, so each is looked at.
+no_records() { local f; for f in /run/gpubroker/leases/*; do [ ! -e "$f" ] || return 1; done; }
 # is_leased ADDRESS: its claimer has it. That it is on vfio-pci may be a claim that is still under way.
 is_leased() {
 	gpubroker leases --json | tr -d ' \n' |
 		grep -qE "\"devices\":\[[^]]*\"${1//./\\.}\"[^]]*\][^}]*\"state\":\"leased\""
 }
-# killed: what filters have killed since the boot, as systemd and the core say; nothing else tells.
-killed() { journalctl -q --no-pager -b -o cat -u gpubroker | grep -E 'status=31/SYS|(watcher|loader) has ended'; }
+# killed: what filters have killed since the boot, as systemd says; nothing else tells.
+killed() { journalctl -q --no-pager -b -o cat -ugpubroker{,-load,-watch} | grep -E 'status=31/SYS'; }
+# helper_pid watch, helper_pid load: the daemon's helper; 0: there is none.
+helper_pid() { systemctl show -P MainPID "gpubroker-$1"; }
 gone() { ! kill -0 "$1" 2>/dev/null; }
 
 # vm USER NAME [gpubroker run's options... --] QEMU's options...: starts an

@@ -45,8 +45,8 @@ def names():
 
 def connect():
     s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    s.settimeout(60)
     s.connect("/run/gpubroker/socket")
+    s.settimeout(60)
     s.send(HELLO)
     assert struct.unpack("=I", s.recv(2000)[:4])[0] == 101
     return s

@@ -13,8 +13,8 @@ REASONS = {1: "policy", 2: "busy", 12: "failed"}
 
 def connect():
     s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    s.settimeout(60)
     s.connect("/run/gpubroker/socket")
+    s.settimeout(60)
     s.send(HELLO)
     assert struct.unpack("=I", s.recv(1024)[:4])[0] == 101
     return s

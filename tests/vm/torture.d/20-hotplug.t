@@ -14,7 +14,7 @@ POLICY
 systemctl reload gpubroker
 gpubroker watch --json >/tmp/events &
 watcher=$!
-log_has() { journalctl -q -o cat -u gpubroker --since "$since" | grep -Eq "$1"; }
+log_has() { journalctl -q -o cat -ugpubroker{,-load,-watch} --since "$since" | grep -Eq "$1"; }
 since=$(date '+%F %T')
 
 rm -f /tmp/h1

@@ -7,7 +7,7 @@
 noise=(systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket gpubroker-uevents.service)
 watcher=$(pgrep -x gpubroker-watch)
 since=$(date '+%F %T')
-lost() { journalctl -q --no-pager -o cat -u gpubroker --since "$since" | grep -c 'uevents were lost'; }
+lost() { journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --since "$since" | grep -c 'uevents were lost'; }
 # agrees NAME [PID]: `list` and sysfs are the same within a second; a busy machine has ten. With PID that
 # process, which is stopped, goes on when the time begins.
 agrees() {

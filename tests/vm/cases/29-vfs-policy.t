@@ -1,0 +1,63 @@
+#!/bin/bash
+# Virtual functions by a prepare rule: made at a start, and there again after whatever takes them away.
+. ./lib.sh
+killed=$(killed)
+. ./vfs.sh
+
+allow_vfs
+start=$(now)
+echo "prepare address $pf vfs 3" >>$policy
+reload
+ok 'the policy has three made' wait_for 30 on_vfio 3
+ok '... and the journal says so' wait_for 5 log "$start" "device=$pf .* outcome=prepared reason=\"3 virtual functions, 0 before\""
+is "$(driver_of $pf):$(autoprobe)" nvme:1 'the PF stays on its driver, autoprobe as it was'
+ok 'udev is told nothing of it' bash -c "! grep -v '^#' /etc/udev/rules.d/69-gpubroker-prepare.rules | grep -F '0000:0b:00.?'"
+echo 0 >$at/sriov_numvfs
+ok 'what took them away (a reset, in some drivers): they come back' wait_for 30 on_vfio 3
+echo 0 >$at/sriov_numvfs
+echo $pf >/sys/bus/pci/drivers/nvme/unbind
+sleep 2
+is "$(n_vfs)" 0 'without a driver there are none'
+echo $pf >/sys/bus/pci/drivers/nvme/bind
+ok 'its driver comes back: so do they' wait_for 30 on_vfio 3
+echo "$(vf 1)" >/sys/bus/pci/drivers/vfio-pci/unbind
+ok 'one that was taken off VFIO goes back there' wait_for 30 on_vfio 3
+systemctl stop gpubroker.socket gpubroker
+echo 0 >$at/sriov_numvfs
+systemctl start gpubroker.socket gpubroker
+ok 'a start, as at boot, has them made' wait_for 40 on_vfio 3
+gpubroker restore "$(vf 2)"
+off_vfio() { ! has_driver "$(vf 2)" vfio-pci && [ -z "$(override_of "$(vf 2)")" ]; }
+ok "one that root restores is off VFIO, for the host's drivers" wait_for 20 off_vfio
+sleep 2
+ok '... and stays so' off_vfio
+capture gpubroker vfs $pf 1
+is "$status" 0 'root has another number than the policy'
+sleep 2
+ok '... and it stays so' on_vfio 1
+reload
+ok '... until the policy is loaded anew' wait_for 30 on_vfio 3
+vm alice held --gpu "$(vf 0)" -- -m 64 -device "vfio-pci,host=$(vf 0)"
+vm_up held
+start=$(now)
+sed -i 's/vfs 3/vfs 2/' $policy
+reload
+ok 'while one is lent a new number waits, with the reason' wait_for 20 log "$start" \
+	'outcome=not-prepared reason="it has 3 virtual functions, not 2, of which one is lent"'
+is "$(n_vfs)" 3 '... and they are as they were'
+vm_end held
+ok '... until it is free' wait_for 40 on_vfio 2
+start=$(now)
+sed -i 's/vfs 2/vfs 9/' $policy
+reload
+ok 'more than there can be is said' wait_for 20 log "$start" 'outcome=not-prepared reason="it can have at most 4 virtual functions, not 9"'
+
+sed -i '/^prepare/d' $policy
+reload
+gpubroker vfs $pf 0
+rm $policy
+reload
+is "$(n_vfs):$(driver_of $pf):$(autoprobe)" 0:nvme:1 'the host is as before'
+ok 'no record is left' no_records
+is "$(killed)" "$killed" 'no filter has killed anything'
+done_testing
