@@ -820,6 +820,7 @@ static void make_policy(void)
 				.driver = POLICY_NO_TEXT,
 				.serial = POLICY_NO_TEXT,
 				.path = POLICY_NO_TEXT,
+				.profile = POLICY_NO_TEXT,
 			},
 			.vfio_driver = POLICY_NO_TEXT,
 			.line = (uint32_t)i + 1,
