@@ -11,6 +11,7 @@
  *	vfs.[ch]    virtual functions, root's request vfscourse.[ch] how they are made
  *	vfsguard.c  what their making must not touch  vfspolicy.c    what the policy wants of them
  *	vfsrecord.[ch] their records
+ *	mdev.[ch]   leases of mdevs		      mdevselect.c   which mdev a claim means
  *	release.c   leases ended by their owner or root   helpers.c loader and watcher
  */
 #pragma once
@@ -101,6 +102,7 @@ struct daemon {
 	struct claim_list claims;
 	struct waiting_list waiting; /* queue.c's, in the order in which they came */
 	struct event *on_queue;
+	uint8_t mdev_seed[16]; /* mdev.c's: whence the numbers of mdevs come */
 	int state_dir;
 	int listen_fd, signal_fd;
 	struct event *on_connect, *on_accept_again;

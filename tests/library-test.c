@@ -1233,8 +1233,10 @@ static int on_event(void *userdata, const struct gpubroker_event *event)
 	heard->good = event->lease == 3 && event->time == 4 && event->ends == 5 &&
 		      event->iommu_group == 6 && event->uid == 7 && event->pid == 8 &&
 		      event->state == GPUBROKER_LEASE_LEASED && event->lost == 9 &&
-		      !strcmp(event->address, "0000:0a:00.0");
-	heard->ended = strnlen(event->reason, sizeof(event->reason)) < sizeof(event->reason);
+		      /* of what is no PCI function there is no address */
+		      !strcmp(event->address, event->parent[0] ? "" : "0000:0a:00.0");
+	heard->ended = strnlen(event->reason, sizeof(event->reason)) < sizeof(event->reason) &&
+		       strnlen(event->parent, sizeof(event->parent)) < sizeof(event->parent);
 	return heard->n == heard->enough ? 42 : 0;
 }
 
