@@ -215,8 +215,12 @@ static bool is_uuid(const char *text)
 	return n == 36;
 }
 
-static bool take_mdev(char **text, unsigned *line, struct lease_mdev *mdev)
+/* `asked` is its parent, where that is a function, else nothing. */
+static bool take_mdev(char **text, unsigned *line, const struct pci_address *asked,
+		      struct lease_mdev *mdev)
 {
+	struct pci_address parent;
+
 	return take_text(text, "mdev", line, mdev->uuid, sizeof(mdev->uuid)) &&
 	       is_uuid(mdev->uuid) &&
 	       take_text(text, "parent", line, mdev->parent, sizeof(mdev->parent)) &&
@@ -224,7 +228,10 @@ static bool take_mdev(char **text, unsigned *line, struct lease_mdev *mdev)
 	       take_text(text, "type", line, mdev->type, sizeof(mdev->type)) &&
 	       mdev_is_name(mdev->type, sizeof(mdev->type)) &&
 	       take_text(text, "name", line, mdev->name, sizeof(mdev->name)) &&
-	       (!mdev->name[0] || mdev_is_name(mdev->name, sizeof(mdev->name)));
+	       (!mdev->name[0] || mdev_is_name(mdev->name, sizeof(mdev->name))) &&
+	       !pci_address_compare(asked, pci_address_parse(mdev->parent, &parent)
+						   ? &(struct pci_address){ 0 }
+						   : &parent);
 }
 
 int record_parse(const char *text, size_t len, struct lease *lease, unsigned *ret_line)
@@ -276,7 +283,8 @@ int record_parse(const char *text, size_t len, struct lease *lease, unsigned *re
 		lease->n_functions++;
 	}
 	lease->mdev = (struct lease_mdev){ 0 };
-	if (!lease->n_functions && !strncmp(p, "mdev ", 5) && !take_mdev(&p, &line, &lease->mdev))
+	if (!lease->n_functions && !strncmp(p, "mdev ", 5) &&
+	    !take_mdev(&p, &line, &lease->asked, &lease->mdev))
 		goto damaged;
 	if (strcmp(p, "end\n") != 0 || !has_asked(lease) ||
 	    (group == UINT32_MAX && !lease_is_mdev(lease)))
