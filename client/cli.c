@@ -18,7 +18,7 @@ static const char usage[] =
 	"usage: gpubroker [--socket PATH] COMMAND [...]\n"
 	"\n"
 	"  list [--all] [--json]        the GPUs (--all: every PCI function) and their status\n"
-	"  run [--gpu DEVICE]... [--wait[=TIME]] [--force] [--memlock SIZE]\n"
+	"  run [--gpu DEVICE [--profile PROFILE]]... [--wait[=TIME]] [--force] [--memlock SIZE]\n"
 	"      [--qemu [--rom FILE] [--primary]] -- COMMAND [ARG...]\n"
 	"                               claim DEVICE and run COMMAND, a VMM, with it; --qemu: add\n"
 	"                               the arguments that give it to QEMU\n"
