@@ -58,7 +58,7 @@ static const char *number(uint64_t number, bool none, char out[24])
 void audit(const struct audit *a)
 {
 	char lease[24], uid[24], pid[24], group[24], by[24], address[PCI_ADDRESS_TEXT];
-	char name[PROTOCOL_NAME_MAX * 4], rule[512], reason[512];
+	char name[PROTOCOL_PROFILE_MAX * 4], rule[512], reason[512];
 
 	log_line(
 		(enum log_level)a->level,
@@ -81,7 +81,8 @@ struct audit audit_of(const struct lease *lease, const char *outcome)
 		.lease = lease->id,
 		.uid = lease->uid == UINT32_MAX ? AUDIT_NOBODY : lease->uid,
 		.pid = lease->pid,
-		.device = &lease->asked,
+		.device = lease_has_address(lease) ? &lease->asked : NULL,
+		.name = lease_is_mdev(lease) ? lease->mdev.type : NULL,
 		.group = lease->group,
 		.rule = lease->terms.rule,
 		.by = AUDIT_NOBODY,
@@ -184,7 +185,7 @@ void audit_asked(struct daemon *daemon, uint32_t uid, const struct audit *line)
 
 void audit_refused(struct peer *peer, const struct message_refusal *refusal)
 {
-	char name[PROTOCOL_NAME_MAX + 1], rule[sizeof(refusal->rule) + 1];
+	char name[PROTOCOL_PROFILE_MAX + 1], rule[sizeof(refusal->rule) + 1];
 	struct audit line = {
 		.outcome = "refused",
 		.level = LOG_INFO,
@@ -199,7 +200,9 @@ void audit_refused(struct peer *peer, const struct message_refusal *refusal)
 		.reason = refusal_name(refusal->reason),
 	};
 
-	snprintf(name, sizeof(name), "%.*s", (int)sizeof(refusal->name), refusal->name);
+	snprintf(name, sizeof(name), "%.*s",
+		 (int)(refusal->name[0] ? sizeof(refusal->name) : sizeof(refusal->profile)),
+		 refusal->name[0] ? refusal->name : refusal->profile);
 	snprintf(rule, sizeof(rule), "%.*s", (int)sizeof(refusal->rule), refusal->rule);
 	audit_asked(peer->daemon, peer->uid, &line);
 }

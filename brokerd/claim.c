@@ -16,6 +16,7 @@
 #include "brokerd/group.h"
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
+#include "brokerd/mdev.h"
 #include "brokerd/record.h"
 #include "client/util.h"
 
@@ -27,7 +28,7 @@
 void claim_step(struct lease *lease, enum gpubroker_step step, const struct pci_address *address,
 		uint32_t index, uint32_t total)
 {
-	const struct message_step message = {
+	struct message_step message = {
 		.type = MESSAGE_STEP,
 		.step = step,
 		.address = *address,
@@ -36,6 +37,7 @@ void claim_step(struct lease *lease, enum gpubroker_step step, const struct pci_
 		.total = total,
 	};
 
+	memcpy(message.parent, lease->mdev.parent, sizeof(message.parent));
 	if (lease->claim && lease->claim->peer)
 		peer_step(lease->claim->peer, &message);
 }
@@ -47,9 +49,7 @@ void claim_fail(struct claim *claim, const struct lease *lease, const struct pci
 		return;
 	claim->failed = true;
 	claim->refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
-	claim->refusal.group = lease->group;
-	claim->refusal.address = lease->asked;
-	claim->refusal.has_address = 1;
+	refusal_name_lease(&claim->refusal, lease);
 	if (address && pci_address_compare(address, &lease->asked) != 0) {
 		claim->refusal.other = *address;
 		claim->refusal.has_other = 1;
@@ -79,6 +79,7 @@ static void claim_free(struct claim *claim)
 {
 	for (size_t i = 0; i < claim->n; i++) {
 		free(claim->views[i]);
+		free(claim->mdevs[i]);
 		if (claim->leases[i])
 			claim->leases[i]->claim = NULL;
 	}
@@ -122,6 +123,10 @@ static int claim_send(struct claim *claim, const int *fds, size_t *ret_which, co
 		grant.groups[i].lease = claim->leases[i]->id;
 		grant.groups[i].group = claim->leases[i]->group;
 		grant.groups[i].address = claim->asked[i];
+		memcpy(grant.groups[i].parent, claim->leases[i]->mdev.parent,
+		       sizeof(grant.groups[i].parent));
+		memcpy(grant.groups[i].uuid, claim->leases[i]->mdev.uuid,
+		       sizeof(grant.groups[i].uuid));
 	}
 	*ret_what = "sending it";
 	return peer_grant(peer, &grant, fds, claim->n);
@@ -179,8 +184,13 @@ static void claim_grant(struct claim *claim)
 static void claim_granted(struct claim *claim)
 {
 	for (size_t i = 0; i < claim->n; i++) {
-		const struct audit line = audit_of(claim->leases[i], "granted");
+		struct audit line = audit_of(claim->leases[i], "granted");
+		char reason[128];
 
+		snprintf(reason, sizeof(reason), "mdev %s of %s", claim->leases[i]->mdev.uuid,
+			 claim->leases[i]->mdev.parent);
+		if (lease_is_mdev(claim->leases[i]))
+			line.reason = reason;
 		lease_set_clock(claim->daemon, claim->leases[i]);
 		audit(&line);
 	}
@@ -207,7 +217,8 @@ static void claim_bind(struct claim *claim)
 		r = lease_bind(daemon, claim->leases[i]);
 		if (r)
 			claim_fail(claim, claim->leases[i], NULL,
-				   r == -ENOENT && claim->terms[i].vfio_driver[0]
+				   claim->mdevs[i] ? mdev_why_not_made(r)
+				   : r == -ENOENT && claim->terms[i].vfio_driver[0]
 					   ? "the VFIO driver that its rule names is not loaded"
 					   : "binding to VFIO",
 				   -r);
@@ -288,7 +299,8 @@ static struct lease *lease_begin(struct claim *claim, size_t i)
 {
 	const struct group_view *view = claim->views[i];
 	struct daemon *daemon = claim->daemon;
-	struct lease *lease = lease_new(&daemon->leases, 0, view->group);
+	const struct mdev_choice *choice = claim->mdevs[i];
+	struct lease *lease = lease_new(&daemon->leases, 0, view ? view->group : NO_GROUP);
 
 	if (!lease)
 		return NULL;
@@ -302,8 +314,12 @@ static struct lease *lease_begin(struct claim *claim, size_t i)
 	lease->asked = claim->asked[i];
 	lease->claim = claim;
 	lease->owner = daemon;
-	lease->n_functions = view->n_functions;
-	for (size_t k = 0; k < view->n_functions; k++) {
+	if (choice) {
+		lease->mdev = choice->list[0].mdev;
+		mdev_number(daemon, lease);
+	}
+	lease->n_functions = view ? view->n_functions : 0;
+	for (size_t k = 0; k < lease->n_functions; k++) {
 		const struct function *f = &view->functions[k];
 		struct lease_function *was = &lease->functions[k];
 
@@ -341,7 +357,9 @@ static int claim_begin(struct claim *claim, struct message_refusal *ret_refusal)
 	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
 		r = lease_ask(daemon, claim->leases[i]);
 		if (r)
-			claim_fail(claim, claim->leases[i], NULL, "asking for its driver override",
+			claim_fail(claim, claim->leases[i], NULL,
+				   claim->mdevs[i] ? "asking how many are left"
+						   : "asking for its driver override",
 				   -r);
 	}
 	return 0;
@@ -407,8 +425,9 @@ static void tell_abandoned(const struct claim *claim)
 		.level = LOG_INFO,
 		.uid = claim->peer->uid,
 		.pid = claim->peer->pid,
-		.device = &claim->asked[0],
-		.group = claim->views[0]->group,
+		.device = claim->mdevs[0] ? NULL : &claim->asked[0],
+		.name = claim->mdevs[0] ? claim->mdevs[0]->list[0].mdev.type : NULL,
+		.group = claim->views[0] ? claim->views[0]->group : NO_GROUP,
 		.rule = claim->terms[0].rule,
 		.by = AUDIT_NOBODY,
 		.reason = claim->failed ? refusal_name(claim->refusal.reason) : "gone",

@@ -8,14 +8,17 @@
 #include "brokerd/queue.h"
 
 struct group_view;
+struct mdev_choice;
 
 struct claim {
 	TAILQ_ENTRY(claim) link;
 	struct daemon *daemon;
 	struct peer *peer; /* NULL: gone, and the claim with it */
 	size_t n;
-	struct lease *leases[PROTOCOL_SELECTORS_MAX];	  /* NULL: ended already, on the way back */
-	struct group_view *views[PROTOCOL_SELECTORS_MAX]; /* as it was when it was decided */
+	struct lease *leases[PROTOCOL_SELECTORS_MAX]; /* NULL: ended already, on the way back */
+	/* Of each one of the two: the group as it was when it was decided, or what it may become. */
+	struct group_view *views[PROTOCOL_SELECTORS_MAX];
+	struct mdev_choice *mdevs[PROTOCOL_SELECTORS_MAX];
 	struct wanted wanted; /* what it could have, were it free: see queue.h */
 	bool bound;	      /* recorded, and binding is begun */
 	struct pci_address asked[PROTOCOL_SELECTORS_MAX];
@@ -49,6 +52,8 @@ bool selector_means(const struct daemon *daemon, const struct selector *selector
 /* The refusal for a group that is on its way to a VFIO driver; late: and does not get there. */
 int refuse_prepared(struct message_refusal *ret_refusal, const struct pci_address *address,
 		    uint32_t group, bool late);
+/* Says of a refusal which lease's device it is about. */
+void refusal_name_lease(struct message_refusal *refusal, const struct lease *lease);
 /* The refusal for a group that a lease has: busy or stuck. Its reason. */
 int refuse_held(struct message_refusal *ret_refusal, const struct lease *lease,
 		const struct pci_address *address);

@@ -10,6 +10,7 @@
 #include "brokerd/landlock.h"
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
+#include "brokerd/mdev.h"
 #include "brokerd/notify.h"
 #include "brokerd/prepare.h"
 #include "brokerd/queue.h"
@@ -367,6 +368,11 @@ static int prepare(struct daemon *daemon, const struct daemon_options *options)
 	r = kernel_init(&daemon->kernel);
 	if (r) {
 		log_error("cannot open /sys and /dev: %s", strerror(-r));
+		return r;
+	}
+	r = mdev_init(daemon);
+	if (r) {
+		log_error("the kernel has no random numbers: %s", strerror(-r));
 		return r;
 	}
 	r = confine_filter_new(&daemon->worker_filter);

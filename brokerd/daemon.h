@@ -2,14 +2,16 @@
 /*
  * The core's state, and what each of its files offers the others.
  *
- *	listener.c  accepts peers                     peer.c     one connection: requests and
- *	answers claim.[ch]  a claim, decided and granted      lending.[ch] leases come true and end
+ *	listener.c  accepts peers                     peer.c     one connection: requests and answers
+ *	claim.[ch]  a claim, decided and granted      lending.[ch] leases come true and end
  *	restore.c   leases go back                    arrivals.c functions that come and go
- *	queue.[ch]  claims that wait                  audit.[ch] decisions in the journal recover.c
- *	leases found in the records       daemon.c   start, helpers' records, stop prepare.[ch] what
- *	the policy wants on VFIO    events.c   what peers that watch are told vfs.[ch]    virtual
- *	functions, root's request vfscourse.[ch] how they are made vfsguard.c  what their making
- *	must not touch  vfspolicy.c    what the policy wants of them vfsrecord.[ch] their records
+ *	queue.[ch]  claims that wait                  audit.[ch] decisions in the journal
+ *	recover.c   leases found in the records       daemon.c   start, helpers' records, stop
+ *	prepare.[ch] what the policy wants on VFIO    events.c   what peers that watch are told
+ *	vfs.[ch]    virtual functions, root's request vfscourse.[ch] how they are made
+ *	vfsguard.c  what their making must not touch  vfspolicy.c    what the policy wants of them
+ *	vfsrecord.[ch] their records                  mdev.[ch]  leases of mdevs, and mdevask.c
+ *	mdevselect.c which mdev a claim means
  *	release.c   leases ended by their owner or root   helpers.c loader and watcher
  */
 #pragma once
@@ -100,6 +102,7 @@ struct daemon {
 	struct claim_list claims;
 	struct waiting_list waiting; /* queue.c's, in the order in which they came */
 	struct event *on_queue;
+	uint8_t mdev_seed[16]; /* mdev.c's: whence the numbers of mdevs come */
 	int state_dir;
 	int listen_fd, signal_fd;
 	struct event *on_connect, *on_accept_again;

@@ -148,6 +148,7 @@ struct policy_facts device_facts(const struct device *device)
 		.path = r->path[0] ? r->path : NULL,
 		/* The watcher is not root and cannot read one: a claim is decided on what the core reads. */
 		.serial = NULL,
+		.profile = "",
 	};
 }
 

@@ -41,10 +41,11 @@ static struct message_event of(const struct lease *lease, enum gpubroker_event_k
 		.uid = lease->uid,
 		.pid = lease->pid,
 		.state = lease->state,
-		.has_address = 1,
+		.has_address = lease_has_address(lease),
 		.address = lease->asked,
 	};
 
+	memcpy(event.parent, lease->mdev.parent, sizeof(event.parent));
 	if (lease->state == GPUBROKER_LEASE_STUCK)
 		memcpy(event.reason, lease->reason, sizeof(event.reason));
 	return event;

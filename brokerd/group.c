@@ -44,6 +44,9 @@ const char *refusal_name(uint32_t reason)
 		[GPUBROKER_REFUSED_NOT_YOURS] = "not-yours",
 		[GPUBROKER_REFUSED_NO_RESET] = "no-reset",
 		[GPUBROKER_REFUSED_NO_VFS] = "no-vfs",
+		[GPUBROKER_REFUSED_NO_MDEVS] = "no-mdevs",
+		[GPUBROKER_REFUSED_NO_PROFILE] = "no-profile",
+		[GPUBROKER_REFUSED_NONE_LEFT] = "none-left",
 	};
 
 	return reason < ARRAY_SIZE(names) && names[reason] ? names[reason] : "unknown";

@@ -53,6 +53,14 @@ int kernel_open_numvfs_read(const struct kernel *kernel, const struct pci_addres
 int kernel_open_autoprobe(const struct kernel *kernel, const struct pci_address *address);
 int kernel_open_autoprobe_read(const struct kernel *kernel, const struct pci_address *address);
 
+/*
+ * mdevs. Parents, types and uuids are checked to be a path's one component. The driver is asked by reading
+ * available_instances and writing a uuid to `create`; writing "1" to `remove` waits for whoever has it.
+ */
+int kernel_open_mdev_available(const struct kernel *kernel, const char *parent, const char *type);
+int kernel_open_mdev_create(const struct kernel *kernel, const char *parent, const char *type);
+int kernel_open_mdev_remove(const struct kernel *kernel, const char *uuid);
+
 /* ---- lending ---- */
 
 /*

@@ -159,6 +159,28 @@ static int allow_functions(int ruleset, const struct ruleset *all)
 	return r ? r : dir.error;
 }
 
+/*
+ * What makes mdevs and is no PCI function, as the kernel's samples, is not below a host bridge. Of those only
+ * what is there now can be named.
+ */
+static int allow_parents(int ruleset, const struct ruleset *all)
+{
+	cleanup_fd int fd = open("/sys/class/mdev_bus", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct directory dir = DIRECTORY(fd);
+	const char *name;
+	int r = 0;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	while (!r && (name = directory_next(&dir))) {
+		cleanup_fd int parent = openat(fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+		if (parent >= 0)
+			r = allow_below(ruleset, all, parent, WRITE_FILE);
+	}
+	return r ? r : dir.error;
+}
+
 int landlock_core(int state_dir)
 {
 	const int version = landlock_version();
@@ -180,6 +202,8 @@ int landlock_core(int state_dir)
 	    (r = allow(ruleset, &all, "/sys/bus/mdev", WRITE_FILE)) ||
 	    /* driver_override, driver/unbind, reset, sriov_* */
 	    (r = allow_functions(ruleset, &all)) ||
+	    /* mdev_supported_types/TYPE/create, UUID/remove */
+	    (r = allow_parents(ruleset, &all)) ||
 	    /* Groups. A node opened without IOCTL_DEV would refuse ioctl to whom it is lent as well. */
 	    (r = allow(ruleset, &all, "/dev/vfio",
 		       READ_FILE | READ_DIR | WRITE_FILE | IOCTL_DEV)) ||

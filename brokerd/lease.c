@@ -104,6 +104,8 @@ struct lease *lease_find_group(const struct leases *leases, uint32_t group)
 {
 	struct lease *lease;
 
+	if (group == UINT32_MAX)
+		return NULL;
 	TAILQ_FOREACH(lease, &leases->list, link)
 		if (lease->group == group)
 			return lease;
@@ -140,6 +142,18 @@ bool lease_advance(struct lease *lease, enum lease_event event)
 		return false;
 	lease->state = next;
 	return true;
+}
+
+bool lease_is_mdev(const struct lease *lease)
+{
+	return lease->mdev.parent[0];
+}
+
+bool lease_has_address(const struct lease *lease)
+{
+	struct pci_address address;
+
+	return !lease_is_mdev(lease) || !pci_address_parse(lease->mdev.parent, &address);
 }
 
 bool lease_is_leaving(const struct lease *lease)

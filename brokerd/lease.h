@@ -26,6 +26,17 @@ struct lease_function {
 	char override[PROTOCOL_NAME_MAX]; /* "": none */
 };
 
+/*
+ * Instead of functions, an mdev: a part of a device that its driver makes for the lease. Its parent may be no
+ * PCI function. All is recorded.
+ */
+struct lease_mdev {
+	char parent[PROTOCOL_NAME_MAX]; /* "": the lease is of functions */
+	char type[PROTOCOL_PROFILE_MAX];
+	char name[PROTOCOL_PROFILE_MAX]; /* what the driver calls the type, or "" */
+	char uuid[PROTOCOL_UUID];	 /* ours, before it is made */
+};
+
 /* Not recorded, so that at the end whatever driver claims the function may have it. */
 #define LEASE_DRIVER_UNKNOWN "?"
 
@@ -57,7 +68,7 @@ struct lease {
 	TAILQ_ENTRY(lease) link;
 	/* what the record in the state directory holds */
 	uint64_t id;
-	uint32_t group;
+	uint32_t group; /* of an mdev that is not made yet UINT32_MAX, which is nobody's */
 	uint32_t uid;
 	uint32_t pid;
 	uint32_t gid;
@@ -71,6 +82,7 @@ struct lease {
 	uint32_t gids[LEASE_GIDS_MAX];
 	size_t n_functions;
 	struct lease_function functions[PROTOCOL_FUNCTIONS_MAX];
+	struct lease_mdev mdev;
 	/* what only this process knows; all of it can be found out anew */
 	enum gpubroker_lease_state state;
 	bool recorded;	      /* there is a record, so its functions may have been changed */
@@ -107,6 +119,7 @@ struct lease *lease_new(struct leases *leases, uint64_t id, uint32_t group);
 /* Takes it out and frees it; what else it owned must have been let go. Returns NULL. */
 struct lease *lease_free(struct leases *leases, struct lease *lease);
 
+/* NULL of UINT32_MAX, which is no group. */
 struct lease *lease_find_group(const struct leases *leases, uint32_t group);
 /* The first with an id of at least `id`, in order: a cursor that survives changes. */
 struct lease *lease_find_from(const struct leases *leases, uint64_t id);
@@ -118,6 +131,10 @@ struct lease *lease_find_watch(const struct leases *leases, int watch);
  * caller frees it.
  */
 bool lease_advance(struct lease *lease, enum lease_event event);
+
+bool lease_is_mdev(const struct lease *lease);
+/* Is `asked` the address of something? Not of an mdev whose parent is no PCI function. */
+bool lease_has_address(const struct lease *lease);
 
 /* Is it on its way back, so that waiting helps? */
 bool lease_is_leaving(const struct lease *lease);

@@ -16,6 +16,7 @@
 #include "brokerd/claim.h"
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
+#include "brokerd/mdev.h"
 #include "brokerd/record.h"
 #include "brokerd/worker.h"
 #include "client/sysfs.h"
@@ -157,9 +158,13 @@ int lease_ask(struct daemon *daemon, struct lease *lease)
 		.done = on_asked,
 		.late = on_work_late,
 	};
-	struct work *work = work_new(&ops, lease);
-	int r = work ? 0 : -ENOMEM;
+	struct work *work;
+	int r;
 
+	if (lease_is_mdev(lease))
+		return mdev_ask(daemon, lease);
+	work = work_new(&ops, lease);
+	r = work ? 0 : -ENOMEM;
 	for (size_t i = 0; !r && i < lease->n_functions; i++)
 		r = work_add_read(work,
 				  kernel_open_override_read(&daemon->kernel,
@@ -244,9 +249,13 @@ int lease_bind(struct daemon *daemon, struct lease *lease)
 		.done = on_bind_done,
 		.late = on_work_late,
 	};
-	struct work *work = work_new(&ops, lease);
-	int r = work ? 0 : -ENOMEM;
+	struct work *work;
+	int r;
 
+	if (lease_is_mdev(lease))
+		return mdev_make(daemon, lease);
+	work = work_new(&ops, lease);
+	r = work ? 0 : -ENOMEM;
 	for (size_t i = 0; !r && i < lease->n_functions; i++) {
 		const struct lease_function *was = &lease->functions[i];
 		bool asked = !pci_address_compare(&was->address, &lease->asked);
@@ -374,6 +383,11 @@ void lease_look(struct daemon *daemon, struct lease *lease)
 	if (lease->work || lease->state == GPUBROKER_LEASE_RESTORING ||
 	    lease->state == GPUBROKER_LEASE_STUCK)
 		return;
+	/* Somebody removed it, which waits for whoever has it; its group's number may be another's now. */
+	if (lease_is_mdev(lease) && !mdev_is_there(daemon, lease)) {
+		lease_regained(daemon, lease);
+		return;
+	}
 	work = work_new(&ops, lease);
 	r = work ? work_add_open(work, kernel_open_vfio(&daemon->kernel), lease->group,
 				 &lease->asked)
@@ -512,6 +526,10 @@ void lending_take_up(struct daemon *daemon, struct lease *lease)
 		/* The worker waits in the kernel, as the one of the run before did. */
 		lease_go(lease, LEASE_LATE);
 		lease_restore(daemon, lease);
+		return;
+	}
+	if (lease_is_mdev(lease)) {
+		mdev_take_up(daemon, lease);
 		return;
 	}
 	/* Watch first, look then: a close in between is heard. */

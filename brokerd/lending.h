@@ -74,6 +74,12 @@ void arrivals_look(struct daemon *daemon, struct lease *lease);
  * over, and the lease gone, on return.
  */
 void lease_restore(struct daemon *daemon, struct lease *lease);
+/*
+ * It is over where `what` is NULL; else `what` failed, of that function, and it is stuck. The lease may be gone
+ * on return.
+ */
+void lease_restored(struct daemon *daemon, struct lease *lease, const char *what,
+		    const struct pci_address *address, int error);
 /* The same for a lease that is stuck and has no worker; else nothing. */
 void lease_retry(struct lease *lease);
 /* Says why a lease is stuck, as "0000:01:00.0: unbind: Device or resource busy", and records it. */

@@ -13,7 +13,9 @@
 #include "brokerd/claim.h"
 #include "brokerd/group.h"
 #include "brokerd/log.h"
+#include "brokerd/mdev.h"
 #include "brokerd/vfs.h"
+#include "client/mdevname.h"
 #include "client/passfd.h"
 #include "client/util.h"
 
@@ -384,6 +386,8 @@ static bool lease_is_allowed(const struct daemon *daemon, const struct lease *le
 	struct policy_verdict verdict;
 	size_t n, asked;
 
+	if (lease_is_mdev(lease))
+		return mdev_is_allowed(daemon, lease, &subject);
 	if (!device || pci_address_compare(&device->record.address, &lease->asked) != 0)
 		return false;
 	n = devices_group(&daemon->devices, device, facts, &asked);
@@ -412,6 +416,9 @@ static void format_lease(const struct daemon *daemon, const struct lease *lease,
 	ret_message->allowed = lease_is_allowed(daemon, lease);
 	ret_message->expires = lease->ends;
 	ret_message->stuck_since = lease->stuck_since;
+	memcpy(ret_message->mdev.parent, lease->mdev.parent, sizeof(ret_message->mdev.parent));
+	memcpy(ret_message->mdev.profile, lease->mdev.type, sizeof(ret_message->mdev.profile));
+	memcpy(ret_message->mdev.uuid, lease->mdev.uuid, sizeof(ret_message->mdev.uuid));
 }
 
 /*
@@ -538,6 +545,10 @@ static bool valid_claim(const struct message_claim *claim)
 	for (uint32_t i = 0; i < claim->n_selectors; i++) {
 		const struct selector *s = &claim->selectors[i];
 
+		if (s->profile[sizeof(s->profile) - 1] ||
+		    (s->profile[0] &&
+		     (s->kind == SELECT_GROUP || !mdev_is_name(s->profile, sizeof(s->profile)))))
+			return false;
 		if (s->kind < SELECT_ADDRESS || s->kind > SELECT_ANY || s->address.device > 31 ||
 		    s->address.function > 7 || s->address.reserved || s->name[sizeof(s->name) - 1])
 			return false;

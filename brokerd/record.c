@@ -23,11 +23,22 @@
  *	driver bochs-drm
  *	override (and a space: there was none)
  *	end
+ *
+ * or, where there is no function, but an mdev:
+ *
+ *	mdev 8bf0c3d2-2f3b-8c11-9d52-0a6c5f0e7b41 (ours from before it was made to after it is removed)
+ *	parent mtty (then 0000:00:00.0 was asked for), or the address that was
+ *	type mtty-2
+ *	name Dual port serial
+ *	end
+ *
+ * Its group is known only when it is made, and found out anew by its number.
  */
 #include "config.h"
 
 #include "brokerd/record.h"
 #include "client/directory.h"
+#include "client/mdevname.h"
 #include "client/util.h"
 
 #include <errno.h>
@@ -70,6 +81,9 @@ int record_format(const struct lease *lease, char *out, size_t size)
 		if (strchr(lease->functions[i].driver, '\n') ||
 		    strchr(lease->functions[i].override, '\n'))
 			return -EINVAL;
+	if (strchr(lease->mdev.parent, '\n') || strchr(lease->mdev.type, '\n') ||
+	    strchr(lease->mdev.name, '\n'))
+		return -EINVAL;
 	r = append(out, size, &used,
 		   "gpubroker lease 1\nid %" PRIu64 "\ngroup %" PRIu32 "\nuid %" PRIu32
 		   "\ngid %" PRIu32 "\npid %" PRIu32 "\nsince %" PRIu64
@@ -88,6 +102,10 @@ int record_format(const struct lease *lease, char *out, size_t size)
 			   pci_address_format(&f->address, address), f->vendor, f->device,
 			   f->driver, f->override);
 	}
+	if (!r && lease_is_mdev(lease))
+		r = append(out, size, &used, "mdev %s\nparent %s\ntype %s\nname %s\n",
+			   lease->mdev.uuid, lease->mdev.parent, lease->mdev.type,
+			   lease->mdev.name);
 	if (!r)
 		r = append(out, size, &used, "end\n");
 	return r ? r : (int)used;
@@ -185,6 +203,37 @@ static bool take_function(char **text, unsigned *line, struct lease_function *f)
 	       take_text(text, "override", line, f->override, sizeof(f->override));
 }
 
+/* As mdev_number() writes it: it becomes a path, in which something is removed. */
+static bool is_uuid(const char *text)
+{
+	size_t n = strlen(text);
+
+	for (size_t i = 0; i < n; i++)
+		if (i == 8 || i == 13 || i == 18 || i == 23 ? text[i] != '-'
+							    : !strchr("0123456789abcdef", text[i]))
+			return false;
+	return n == 36;
+}
+
+/* `asked` is its parent, where that is a function, else nothing. */
+static bool take_mdev(char **text, unsigned *line, const struct pci_address *asked,
+		      struct lease_mdev *mdev)
+{
+	struct pci_address parent;
+
+	return take_text(text, "mdev", line, mdev->uuid, sizeof(mdev->uuid)) &&
+	       is_uuid(mdev->uuid) &&
+	       take_text(text, "parent", line, mdev->parent, sizeof(mdev->parent)) &&
+	       mdev_is_name(mdev->parent, sizeof(mdev->parent)) &&
+	       take_text(text, "type", line, mdev->type, sizeof(mdev->type)) &&
+	       mdev_is_name(mdev->type, sizeof(mdev->type)) &&
+	       take_text(text, "name", line, mdev->name, sizeof(mdev->name)) &&
+	       (!mdev->name[0] || mdev_is_name(mdev->name, sizeof(mdev->name))) &&
+	       !pci_address_compare(asked, pci_address_parse(mdev->parent, &parent)
+						   ? &(struct pci_address){ 0 }
+						   : &parent);
+}
+
 int record_parse(const char *text, size_t len, struct lease *lease, unsigned *ret_line)
 {
 	char copy[RECORD_MAX + 1], again[RECORD_MAX], *p = copy;
@@ -199,7 +248,7 @@ int record_parse(const char *text, size_t len, struct lease *lease, unsigned *re
 
 	if (!take_number(&p, "gpubroker lease", &line, 1, &version) ||
 	    !take_number(&p, "id", &line, UINT64_MAX - 1, &id) || !id ||
-	    !take_number(&p, "group", &line, UINT32_MAX - 1, &group) ||
+	    !take_number(&p, "group", &line, UINT32_MAX, &group) ||
 	    !take_number(&p, "uid", &line, UINT32_MAX, &uid) ||
 	    !take_number(&p, "gid", &line, UINT32_MAX, &gid) ||
 	    !take_number(&p, "pid", &line, UINT32_MAX, &pid) ||
@@ -233,7 +282,12 @@ int record_parse(const char *text, size_t len, struct lease *lease, unsigned *re
 			goto damaged;
 		lease->n_functions++;
 	}
-	if (strcmp(p, "end\n") != 0 || !has_asked(lease))
+	lease->mdev = (struct lease_mdev){ 0 };
+	if (!lease->n_functions && !strncmp(p, "mdev ", 5) &&
+	    !take_mdev(&p, &line, &lease->asked, &lease->mdev))
+		goto damaged;
+	if (strcmp(p, "end\n") != 0 || !has_asked(lease) ||
+	    (group == UINT32_MAX && !lease_is_mdev(lease)))
 		goto damaged;
 	line = 1;
 	if (record_format(lease, again, sizeof(again)) != (int)len || memcmp(again, text, len) != 0)

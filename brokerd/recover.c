@@ -59,10 +59,13 @@ static void found(void *userdata, const char *name, const char *text, size_t len
 		return;
 	}
 	snprintf(own_name, sizeof(own_name), "%" PRIu64, read.id);
-	if (strcmp(own_name, name) != 0 || !read.n_functions) {
+	if (strcmp(own_name, name) != 0 || (!read.n_functions && !lease_is_mdev(&read))) {
 		damaged(daemon, name, "it is another lease's");
 		return;
 	}
+	/* By its number alone: the group may be any other's by now. */
+	if (lease_is_mdev(&read))
+		read.group = NO_GROUP;
 	/* Of two records of a group the older is one that could not be removed when its lease ended. */
 	other = lease_find_group(&daemon->leases, read.group);
 	if (other && other->id > read.id) {
@@ -91,6 +94,7 @@ static void found(void *userdata, const char *name, const char *text, size_t len
 	memcpy(lease->gids, read.gids, sizeof(lease->gids));
 	lease->n_functions = read.n_functions;
 	memcpy(lease->functions, read.functions, sizeof(lease->functions));
+	lease->mdev = read.mdev;
 	lease->asked = read.asked;
 }
 
@@ -298,7 +302,13 @@ static void found_damaged(void *userdata, const char *name, const char *text, si
 		if (!sysfs_group_of(daemon->kernel.sys, &address, &group) && group != NO_GROUP)
 			keep_from_lending(daemon, group, name, true);
 	}
-	if (!named) {
+	/* An mdev's, which is in no group of functions. It stays, since its number cannot be believed. */
+	if (!named && memmem(text, len, "\nmdev ", 6)) {
+		log_notice(
+			"lease record %s: was an mdev's; if it is still there, 'gpubroker profiles' counts "
+			"it, and root can remove it by /sys/bus/mdev/devices",
+			name);
+	} else if (!named) {
 		n = sysfs_groups(daemon->kernel.sys, groups, GROUPS_LOOKED_AT);
 		for (int i = 0; i < n && i < GROUPS_LOOKED_AT; i++)
 			keep_from_lending(daemon, groups[i], name, false);

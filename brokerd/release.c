@@ -12,6 +12,7 @@
 #include "brokerd/group.h"
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
+#include "brokerd/mdev.h"
 #include "brokerd/prepare.h"
 #include "brokerd/record.h"
 #include "brokerd/vfs.h"
@@ -152,6 +153,12 @@ static int restore_group(struct peer *peer, uint32_t group, const struct pci_add
 		return refuse_fault(ret_refusal, address, "reading its IOMMU group", -r);
 	}
 	r = vfs_refuse(daemon, view, address, ret_refusal);
+	lease = mdev_lease_below(daemon, view);
+	if (!r && lease) {
+		r = refuse_held(ret_refusal, lease, address);
+		if (lease->state == GPUBROKER_LEASE_LEASED)
+			strcpy(ret_refusal->detail, "leased");
+	}
 	if (r) {
 		free(view);
 		return r;

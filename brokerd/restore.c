@@ -13,6 +13,7 @@
 #include "brokerd/claim.h"
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
+#include "brokerd/mdev.h"
 #include "brokerd/queue.h"
 #include "brokerd/record.h"
 #include "brokerd/worker.h"
@@ -191,8 +192,9 @@ void lease_stick(struct lease *lease, const struct pci_address *address, const c
 	struct audit line;
 	int r;
 
-	snprintf(reason, sizeof(reason), "%s: %s%s%s", pci_address_format(address, text), what,
-		 *why ? ": " : "", why);
+	snprintf(reason, sizeof(reason), "%s: %s%s%s",
+		 lease_has_address(lease) ? pci_address_format(address, text) : lease->mdev.parent,
+		 what, *why ? ": " : "", why);
 	if (lease->stuck_since && !strcmp(lease->reason, reason))
 		return; /* tried again, and no news */
 	memcpy(lease->reason, reason, sizeof(reason));
@@ -278,8 +280,8 @@ static void retry_later(struct daemon *daemon, struct lease *lease)
 			  lease->id);
 }
 
-static void restore_over(struct daemon *daemon, struct lease *lease, const char *what,
-			 const struct pci_address *address, int error)
+void lease_restored(struct daemon *daemon, struct lease *lease, const char *what,
+		    const struct pci_address *address, int error)
 {
 	struct claim *claim = lease->claim;
 	const uint32_t group = lease->group;
@@ -337,9 +339,9 @@ static void on_done(void *userdata, const struct work_result *result)
 	lease->work = NULL;
 	what = not_as_before(&daemon->kernel, lease, &address);
 	if (result->error && (what || result->what == step_reset))
-		restore_over(daemon, lease, result->what, &result->address, result->error);
+		lease_restored(daemon, lease, result->what, &result->address, result->error);
 	else
-		restore_over(daemon, lease, what, &address, 0);
+		lease_restored(daemon, lease, what, &address, 0);
 }
 
 void lease_restore(struct daemon *daemon, struct lease *lease)
@@ -353,8 +355,13 @@ void lease_restore(struct daemon *daemon, struct lease *lease)
 	struct work *work;
 	int r;
 
+	if (lease_is_mdev(lease)) {
+		lease->tries = 0;
+		mdev_restore(daemon, lease);
+		return;
+	}
 	if (!lease->recorded) { /* so nothing was changed */
-		restore_over(daemon, lease, NULL, NULL, 0);
+		lease_restored(daemon, lease, NULL, NULL, 0);
 		return;
 	}
 	lease->as_recorded = 0;
@@ -362,17 +369,18 @@ void lease_restore(struct daemon *daemon, struct lease *lease)
 	r = work ? add_restore_steps(&daemon->kernel, work, lease) : -ENOMEM;
 	if (!r && !work_steps(work)) { /* all of it was unplugged */
 		work_free(work);
-		restore_over(daemon, lease, NULL, NULL, 0);
+		lease_restored(daemon, lease, NULL, NULL, 0);
 		return;
 	}
 	if (!r)
 		r = work_start(work, daemon->base, daemon->worker_filter, WORKER_SECONDS);
 	if (r) {
 		work_free(work);
-		restore_over(daemon, lease,
-			     r == -EOPNOTSUPP ? "its rule requires a reset, and the kernel has none"
-					      : "giving it back",
-			     &lease->functions[0].address, r == -EOPNOTSUPP ? 0 : -r);
+		lease_restored(daemon, lease,
+			       r == -EOPNOTSUPP
+				       ? "its rule requires a reset, and the kernel has none"
+				       : "giving it back",
+			       &lease->functions[0].address, r == -EOPNOTSUPP ? 0 : -r);
 		return;
 	}
 	lease->work = work;

@@ -10,6 +10,7 @@
 #include "brokerd/claim.h"
 #include "brokerd/group.h"
 #include "brokerd/log.h"
+#include "brokerd/mdev.h"
 #include "brokerd/prepare.h"
 #include "brokerd/vfs.h"
 #include "client/sysfs.h"
@@ -36,6 +37,17 @@ static int refuse_plain(struct message_refusal *ret_refusal, uint32_t reason,
 	return (int)reason;
 }
 
+void refusal_name_lease(struct message_refusal *refusal, const struct lease *lease)
+{
+	refusal->group = lease->group;
+	refusal->has_address = lease_has_address(lease);
+	if (refusal->has_address)
+		refusal->address = lease->asked;
+	else
+		memcpy(refusal->parent, lease->mdev.parent, sizeof(refusal->parent));
+	memcpy(refusal->profile, lease->mdev.type, sizeof(refusal->profile));
+}
+
 int refuse_held(struct message_refusal *ret_refusal, const struct lease *lease,
 		const struct pci_address *address)
 {
@@ -43,9 +55,9 @@ int refuse_held(struct message_refusal *ret_refusal, const struct lease *lease,
 	struct message_refusal r =
 		refusal_make(stuck ? GPUBROKER_REFUSED_STUCK : GPUBROKER_REFUSED_BUSY);
 
-	r.address = *address;
-	r.has_address = 1;
-	r.group = lease->group;
+	refusal_name_lease(&r, lease);
+	if (r.has_address)
+		r.address = *address;
 	r.holder_uid = lease->uid;
 	r.holder_pid = lease->pid;
 	r.since = lease->since;
@@ -86,7 +98,7 @@ static int refuse_fault(struct message_refusal *ret_refusal, const struct select
 static size_t claim_group(const struct claim *claim, uint32_t group)
 {
 	for (size_t i = 0; i < claim->n; i++)
-		if (claim->views[i]->group == group)
+		if (claim->views[i] && claim->views[i]->group == group)
 			return i;
 	return SIZE_MAX;
 }
@@ -162,6 +174,8 @@ static int claim_take(struct claim *claim, const struct policy_subject *subject,
 	/* From here on only others are in the way: worth waiting for. */
 	wanted_add(&claim->wanted, view->group);
 	lease = lease_find_group(&daemon->leases, view->group);
+	if (!lease) /* whose driver would wait for whoever has the mdev */
+		lease = mdev_lease_below(daemon, view);
 	if (lease)
 		return refuse_held(ret_refusal, lease, &address);
 	if (queue_holds(daemon, claim->peer->waiting, view)) {
@@ -361,12 +375,34 @@ static int claim_candidate(struct claim *claim, const struct policy_subject *sub
 	return nearest;
 }
 
+/* The same for a part of a device: it is not known yet which it becomes. */
+static int claim_mdev(struct claim *claim, const struct policy_subject *subject,
+		      const struct selector *selector, struct message_refusal *ret_refusal)
+{
+	const struct policy_usage usage = { .leases = leases_by_rule, .userdata = claim };
+	struct mdev_choice *choice;
+	int r;
+
+	if (claim->n == PROTOCOL_SELECTORS_MAX)
+		return refuse_fault(ret_refusal, selector, "too many devices in one claim", 0);
+	r = mdev_select(claim, subject, selector, &usage, &choice, ret_refusal);
+	if (r)
+		return r;
+	claim->memlock = larger(claim->memlock, choice->memlock);
+	claim->terms[claim->n] = choice->list[0].terms;
+	claim->asked[claim->n] = choice->list[0].address;
+	claim->mdevs[claim->n++] = choice;
+	return 0;
+}
+
 static int claim_select(struct claim *claim, const struct policy_subject *subject,
 			const struct message_claim *request, const struct selector *selector,
 			struct message_refusal *ret_refusal)
 {
 	uint32_t name = POLICY_NO_NAME;
 
+	if (mdev_is_meant(claim->daemon, selector))
+		return claim_mdev(claim, subject, selector, ret_refusal);
 	switch ((enum selector_kind)selector->kind) {
 	case SELECT_ADDRESS:
 		return claim_address(claim, subject, request, selector, &selector->address,

@@ -70,3 +70,29 @@ int kernel_open_autoprobe_read(const struct kernel *kernel, const struct pci_add
 {
 	return sysfs_function_open(kernel->sys, address, O_RDONLY, "sriov_drivers_autoprobe");
 }
+
+static int open_type(const struct kernel *kernel, const char *parent, const char *type,
+		     uint64_t flags, const char *file)
+{
+	if (!is_component(parent) || !is_component(type))
+		return -EINVAL;
+	return sysfs_open(kernel->sys, flags, "class/mdev_bus/%s/mdev_supported_types/%s/%s",
+			  parent, type, file);
+}
+
+int kernel_open_mdev_available(const struct kernel *kernel, const char *parent, const char *type)
+{
+	return open_type(kernel, parent, type, O_RDONLY, "available_instances");
+}
+
+int kernel_open_mdev_create(const struct kernel *kernel, const char *parent, const char *type)
+{
+	return open_type(kernel, parent, type, O_WRONLY, "create");
+}
+
+int kernel_open_mdev_remove(const struct kernel *kernel, const char *uuid)
+{
+	if (!is_component(uuid))
+		return -EINVAL;
+	return sysfs_open(kernel->sys, O_WRONLY, "bus/mdev/devices/%s/remove", uuid);
+}

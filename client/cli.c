@@ -18,7 +18,7 @@ static const char usage[] =
 	"usage: gpubroker [--socket PATH] COMMAND [...]\n"
 	"\n"
 	"  list [--all] [--json]        the GPUs (--all: every PCI function) and their status\n"
-	"  run [--gpu DEVICE]... [--wait[=TIME]] [--force] [--memlock SIZE]\n"
+	"  run [--gpu DEVICE [--profile PROFILE]]... [--wait[=TIME]] [--force] [--memlock SIZE]\n"
 	"      [--qemu [--rom FILE] [--primary]] -- COMMAND [ARG...]\n"
 	"                               claim DEVICE and run COMMAND, a VMM, with it; --qemu: add\n"
 	"                               the arguments that give it to QEMU\n"
@@ -63,9 +63,12 @@ static int refusal_status(int refusal)
 	case GPUBROKER_REFUSED_STUCK:
 	case GPUBROKER_REFUSED_QUOTA:
 	case GPUBROKER_REFUSED_LIMIT:
+	case GPUBROKER_REFUSED_NONE_LEFT:
 		return EXIT_BUSY;
 	case GPUBROKER_REFUSED_NO_DEVICE:
 	case GPUBROKER_REFUSED_NO_LEASE:
+	case GPUBROKER_REFUSED_NO_MDEVS:
+	case GPUBROKER_REFUSED_NO_PROFILE:
 		return EXIT_NO_DEVICE;
 	case GPUBROKER_REFUSED_NO_NAME:
 		return EXIT_NO_NAME;

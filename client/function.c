@@ -22,6 +22,7 @@ struct policy_facts function_facts(const struct function *function)
 		.driver = function->driver,
 		.serial = function->serial_unknown ? NULL : function->serial,
 		.path = function->path[0] ? function->path : NULL,
+		.profile = "",
 	};
 }
 

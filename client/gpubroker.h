@@ -48,7 +48,10 @@ enum gpubroker_refusal {
 	GPUBROKER_REFUSED_NO_LEASE,   /* there is no such lease */
 	GPUBROKER_REFUSED_NOT_YOURS, /* another user's lease, or a request that only root may make */
 	GPUBROKER_REFUSED_NO_RESET,  /* the rule requires a reset, which the kernel has not */
-	GPUBROKER_REFUSED_NO_VFS, /* the function can have no virtual functions, or not so many */
+	GPUBROKER_REFUSED_NO_VFS,   /* the function can have no virtual functions, or not so many */
+	GPUBROKER_REFUSED_NO_MDEVS, /* the device's driver offers no profiles */
+	GPUBROKER_REFUSED_NO_PROFILE, /* it offers some, but not this one */
+	GPUBROKER_REFUSED_NONE_LEFT,  /* as many of the profile are in use as there can be */
 };
 
 enum gpubroker_status {
@@ -139,10 +142,10 @@ struct gpubroker_device {
 
 struct gpubroker_lease {
 	uint64_t id;
-	uint32_t iommu_group;
-	uint32_t uid;	/* who claimed */
-	uint32_t pid;	/* the process that claimed; it may be gone and the lease live on */
-	uint64_t since; /* seconds since the epoch */
+	uint32_t iommu_group; /* UINT32_MAX: of an mdev that is not made yet */
+	uint32_t uid;	      /* who claimed */
+	uint32_t pid;	      /* the process that claimed; it may be gone and the lease live on */
+	uint64_t since;	      /* seconds since the epoch */
 	enum gpubroker_lease_state state;
 	size_t n_devices;
 	char (*devices)[20];  /* PCI addresses */
@@ -151,6 +154,10 @@ struct gpubroker_lease {
 	bool allowed;	      /* the policy in force would grant it; a lease goes on where not */
 	uint64_t expires;     /* seconds since the epoch, 0: never */
 	char rule[288];	      /* which granted it, as file:line */
+	/* Of a part of a device, an mdev; then n_devices is 0. Else "". */
+	char parent[32];  /* what made it: a PCI address, or a name as "mtty" */
+	char profile[64]; /* its type */
+	char uuid[40];	  /* it is /sys/bus/mdev/devices/UUID; "" before it is made */
 };
 
 /*
@@ -177,6 +184,7 @@ struct gpubroker_event {
 	uint64_t ends;	  /* seconds since the epoch, 0: never */
 	char reason[128]; /* why it is stuck, else "" */
 	uint32_t lost;	  /* events before this one that were not read in time */
+	char parent[32]; /* of an mdev, what makes it; then `address` is "" where that is no PCI function */
 };
 typedef int (*gpubroker_event_func)(void *userdata, const struct gpubroker_event *event);
 
@@ -229,6 +237,14 @@ struct gpubroker_claim *gpubroker_claim_free(struct gpubroker_claim *claim);
  */
 int gpubroker_claim_add(struct gpubroker_claim *claim, const char *device);
 
+/*
+ * The same for a part of the device, an mdev, that its driver makes for the lease: `profile` is its type
+ * or what the driver calls it (gpubroker-profiles shows both). The DEVICE may be a name as "mtty" too, of
+ * what makes mdevs and is no PCI function; it is not "iommu-group:N" (-EINVAL). -EDOM: `profile` is none by its form.
+ */
+int gpubroker_claim_add_profile(struct gpubroker_claim *claim, const char *device,
+				const char *profile);
+
 /* Asks for the boot VGA too, where the policy has boot-vga. */
 void gpubroker_claim_set_force(struct gpubroker_claim *claim, bool force);
 
@@ -254,7 +270,8 @@ struct gpubroker_progress {
 	/* GPUBROKER_STEP_WAIT only: a lease in the way, and when it is this claim's turn at the latest */
 	uint64_t lease;
 	uint32_t holder_uid, holder_pid;
-	uint64_t ends; /* seconds since the epoch, 0: nobody knows */
+	uint64_t ends;	 /* seconds since the epoch, 0: nobody knows */
+	char parent[32]; /* of an mdev, as in struct gpubroker_lease; else "" */
 };
 typedef void (*gpubroker_progress_func)(void *userdata, const struct gpubroker_progress *progress);
 
@@ -281,7 +298,9 @@ size_t gpubroker_claim_groups(const struct gpubroker_claim *claim);
 struct gpubroker_grant {
 	uint64_t lease;
 	uint32_t iommu_group;
-	char address[20]; /* the function that was asked for */
+	char address[20]; /* the function that was asked for; "" where there is none: see `parent` */
+	char parent[32];  /* of an mdev, as in struct gpubroker_lease; else "" */
+	char uuid[40];
 };
 /* The i-th of them; the claim's. */
 const struct gpubroker_grant *gpubroker_claim_grant(const struct gpubroker_claim *claim, size_t i);

@@ -71,7 +71,10 @@ static void add_json(struct json_object *array, const struct gpubroker_lease *le
 	json_object_object_add(o, "uid", json_object_new_int64(lease->uid));
 	json_object_object_add(o, "pid", json_object_new_int64(lease->pid));
 	json_object_object_add(o, "devices", devices);
-	json_object_object_add(o, "iommu_group", json_object_new_int64(lease->iommu_group));
+	json_object_object_add(o, "iommu_group",
+			       lease->iommu_group == UINT32_MAX
+				       ? NULL
+				       : json_object_new_int64(lease->iommu_group));
 	json_object_object_add(o, "state",
 			       json_object_new_string(gpubroker_lease_state_name(lease->state)));
 	json_object_object_add(o, "since", json_object_new_int64((int64_t)lease->since));
@@ -86,6 +89,12 @@ static void add_json(struct json_object *array, const struct gpubroker_lease *le
 	json_object_object_add(o, "expires",
 			       lease->expires ? json_object_new_int64((int64_t)lease->expires)
 					      : NULL);
+	json_object_object_add(o, "parent",
+			       lease->parent[0] ? json_object_new_string(lease->parent) : NULL);
+	json_object_object_add(o, "profile",
+			       lease->profile[0] ? json_object_new_string(lease->profile) : NULL);
+	json_object_object_add(o, "mdev",
+			       lease->uuid[0] ? json_object_new_string(lease->uuid) : NULL);
 	json_object_array_add(array, o);
 }
 
@@ -93,7 +102,7 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 {
 	struct output *output = userdata;
 	const struct passwd *user;
-	char held[24], uid[16];
+	char held[24], uid[16], group[16] = "-";
 
 	output->n++;
 	if (output->array) {
@@ -103,13 +112,21 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	user = getpwuid((uid_t)lease->uid);
 	snprintf(uid, sizeof(uid), "%" PRIu32, lease->uid);
 	held_text(lease->since, held);
+	if (lease->iommu_group != UINT32_MAX)
+		snprintf(group, sizeof(group), "%" PRIu32, lease->iommu_group);
 	if (output->n == 1)
 		puts("LEASE  USER      PID      IOMMU  STATE      HELD  DEVICES");
-	printf("%-5" PRIu64 "  %-8.16s  %-7" PRIu32 "  %-5" PRIu32 "  %-9s  %-4s ", lease->id,
-	       user ? user->pw_name : uid, lease->pid, lease->iommu_group,
+	printf("%-5" PRIu64 "  %-8.16s  %-7" PRIu32 "  %-5s  %-9s  %-4s ", lease->id,
+	       user ? user->pw_name : uid, lease->pid, group,
 	       gpubroker_lease_state_name(lease->state), held);
 	for (size_t i = 0; i < lease->n_devices; i++)
 		printf(" %s", lease->devices[i]);
+	if (lease->parent[0]) {
+		putchar(' ');
+		cli_print_text(stdout, lease->parent, -1);
+		putchar(' ');
+		cli_print_text(stdout, lease->profile, -1);
+	}
 	putchar('\n');
 	if (!lease->allowed)
 		puts("       the policy in force would not grant this lease; it goes on until it ends");

@@ -9,6 +9,7 @@
 #include "config.h"
 
 #include "client/gpubroker.h"
+#include "client/mdevname.h"
 #include "client/passfd.h"
 #include "client/protocol.h"
 #include "client/refusal.h"
@@ -256,6 +257,17 @@ const char *gpubroker_lease_state_name(enum gpubroker_lease_state state)
 		(to)[sizeof(to) - 1] = '\0';                                                       \
 	} while (0)
 
+/* Of an mdev whose parent is no PCI function there is no address. */
+static void format_address(const struct pci_address *address, const char *parent, char out[20])
+{
+	struct pci_address own;
+
+	if (*parent && (pci_address_parse(parent, &own) || pci_address_compare(&own, address)))
+		out[0] = '\0';
+	else
+		pci_address_format(address, out);
+}
+
 static int tell_device(const struct message_device *m, gpubroker_device_func func, void *userdata)
 {
 	struct gpubroker_device device = {
@@ -305,6 +317,9 @@ static int tell_lease(const struct message_lease *m, gpubroker_lease_func func, 
 	lease.stuck_since = m->stuck_since;
 	COPY_TEXT(lease.reason, m->reason);
 	COPY_TEXT(lease.rule, m->rule);
+	COPY_TEXT(lease.parent, m->mdev.parent);
+	COPY_TEXT(lease.profile, m->mdev.profile);
+	COPY_TEXT(lease.uuid, m->mdev.uuid);
 	return func(userdata, &lease);
 }
 
@@ -357,7 +372,8 @@ static int tell_event(const struct message_event *m, gpubroker_event_func func, 
 		.lost = m->lost,
 	};
 
-	pci_address_format(&m->address, event.address);
+	COPY_TEXT(event.parent, m->parent);
+	format_address(&m->address, event.parent, event.address);
 	COPY_TEXT(event.reason, m->reason);
 	return func(userdata, &event);
 }
@@ -498,12 +514,22 @@ static bool parse_group(const char *text, uint32_t *ret_group)
 
 int gpubroker_claim_add(struct gpubroker_claim *claim, const char *device)
 {
+	return gpubroker_claim_add_profile(claim, device, NULL);
+}
+
+int gpubroker_claim_add_profile(struct gpubroker_claim *claim, const char *device,
+				const char *profile)
+{
 	struct selector selector = { 0 };
 
 	if (claim->request.n_selectors == PROTOCOL_SELECTORS_MAX)
 		return -E2BIG;
+	if (profile && !mdev_is_name(profile, PROTOCOL_PROFILE_MAX))
+		return -EDOM;
+	if (profile)
+		strcpy(selector.profile, profile);
 	if (!strncmp(device, "iommu-group:", 12)) {
-		if (!parse_group(device + 12, &selector.group))
+		if (profile || !parse_group(device + 12, &selector.group))
 			return -EINVAL;
 		selector.kind = SELECT_GROUP;
 	} else if (!strcmp(device, "any")) {
@@ -553,7 +579,10 @@ static int granted(struct gpubroker_claim *claim, const struct message_grant *m,
 			.lease = m->groups[i].lease,
 			.iommu_group = m->groups[i].group,
 		};
-		pci_address_format(&m->groups[i].address, claim->grants[i].address);
+		COPY_TEXT(claim->grants[i].parent, m->groups[i].parent);
+		COPY_TEXT(claim->grants[i].uuid, m->groups[i].uuid);
+		format_address(&m->groups[i].address, claim->grants[i].parent,
+			       claim->grants[i].address);
 		claim->fds[i] = fds[i];
 	}
 	claim->n_groups = n_fds;
@@ -570,7 +599,8 @@ static void tell_step(const struct message_step *m, gpubroker_progress_func func
 		.total = m->total,
 	};
 
-	pci_address_format(&m->address, progress.address);
+	COPY_TEXT(progress.parent, m->parent);
+	format_address(&m->address, progress.parent, progress.address);
 	if (func)
 		func(userdata, &progress);
 }

@@ -107,8 +107,10 @@ static int lint(const struct policy *policy, const char *devices, struct policy_
 		return devices ? EXIT_BAD_POLICY : 0;
 	}
 	facts = calloc(inventory.n + 1, sizeof(*facts));
-	for (size_t i = 0; facts && i < inventory.n; i++)
+	for (size_t i = 0; facts && i < inventory.n; i++) {
 		facts[i] = function_facts(&inventory.functions[i]);
+		facts[i].profile = NULL; /* of which it may have any: drivers are not asked */
+	}
 	if (facts && inventory.n)
 		policy_lint(policy, facts, inventory.n, print_finding, count);
 	free(facts);

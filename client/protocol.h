@@ -42,7 +42,9 @@
 #define PROTOCOL_SELECTORS_MAX 16 /* --gpu options in a claim, and groups in a grant */
 #define PROTOCOL_FUNCTIONS_MAX 64 /* functions of one IOMMU group */
 #define PROTOCOL_NAME_MAX 32	  /* a policy's device name, a driver's name */
-#define PROTOCOL_MESSAGE_MAX 1200 /* no message is larger */
+#define PROTOCOL_PROFILE_MAX 64	  /* an mdev type, or what its driver calls it */
+#define PROTOCOL_UUID 40	  /* of an mdev, as text */
+#define PROTOCOL_MESSAGE_MAX 2048 /* no message is larger */
 
 enum message_type {
 	/* requests */
@@ -88,6 +90,22 @@ struct selector {
 	uint32_t group;
 	struct pci_address address;
 	char name[PROTOCOL_NAME_MAX]; /* NUL-terminated */
+	/*
+	 * Likewise. A part of the device, by its type or by what its driver calls it; "": the device whole, or
+	 * the part that the policy's name means. With one a name that the policy has not is that of what
+	 * makes the parts, "mtty", where that is no PCI function. Not with a group.
+	 */
+	char profile[PROTOCOL_PROFILE_MAX];
+};
+
+/*
+ * Where a message is about an mdev: what makes it, as sysfs calls it ("0000:00:02.0", then the address beside
+ * it is that, else 0; or "mtty"), the type, and its own number. "" where it is about functions.
+ */
+struct mdev_name {
+	char parent[PROTOCOL_NAME_MAX];
+	char profile[PROTOCOL_PROFILE_MAX];
+	char uuid[PROTOCOL_UUID];
 };
 
 enum claim_flags {
@@ -162,6 +180,7 @@ struct message_lease {
 	uint32_t reserved;
 	uint64_t stuck_since; /* seconds since the epoch, 0: it is not stuck */
 	char rule[288];
+	struct mdev_name mdev; /* then n_functions is 0 */
 };
 
 struct message_step {
@@ -172,6 +191,7 @@ struct message_step {
 	uint32_t index; /* from 1 */
 	uint32_t total;
 	uint32_t reserved;
+	char parent[PROTOCOL_NAME_MAX];
 };
 
 struct granted_group {
@@ -179,6 +199,8 @@ struct granted_group {
 	uint32_t group;
 	uint32_t reserved;
 	struct pci_address address; /* the function that was asked for */
+	char parent[PROTOCOL_NAME_MAX];
+	char uuid[PROTOCOL_UUID];
 };
 
 struct message_grant { /* with n_groups descriptors, in order */
@@ -202,13 +224,15 @@ struct message_refusal {
 	uint64_t lease;
 	/*
 	 * memlock: what the rule grants; limit: how many leases; no-vfs: how many VFs it can have;
-	 * failed: 1: not everything could be put back
+	 * failed: 1: not everything could be put back; none-left: how many there are
 	 */
 	uint64_t limit;
-	char name[PROTOCOL_NAME_MAX];	/* the policy name asked for */
-	char driver[PROTOCOL_NAME_MAX]; /* the driver in the way */
-	char detail[96];		/* "drivers_probe", "network interface enp3s0 is up" */
-	char rule[288];			/* "/etc/gpubroker/policy.d/10-lab.policy:7" */
+	char name[PROTOCOL_NAME_MAX];	    /* the policy name asked for */
+	char driver[PROTOCOL_NAME_MAX];	    /* the driver in the way */
+	char detail[96];		    /* "drivers_probe", "network interface enp3s0 is up" */
+	char rule[288];			    /* "/etc/gpubroker/policy.d/10-lab.policy:7" */
+	char parent[PROTOCOL_NAME_MAX];	    /* what would make the mdev, where it is known */
+	char profile[PROTOCOL_PROFILE_MAX]; /* that was asked for */
 };
 
 struct message_queued {
@@ -234,4 +258,5 @@ struct message_event {
 	uint32_t has_address;
 	struct pci_address address;
 	char reason[128];
+	char parent[PROTOCOL_NAME_MAX];
 };

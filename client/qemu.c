@@ -417,6 +417,16 @@ static int fill(struct qemu_command *command, const struct group_view *const *gr
 		for (size_t i = 0; !r && i < groups[g]->n_functions;)
 			r = add_slot(command, &taken, &number, groups[g], i, rom, romfile, primary,
 				     &i);
+	for (size_t i = 0; !r && i < options->n_mdevs; i++) {
+		char place[64];
+
+		r = add_place(command, &taken, &number, place);
+		if (!r)
+			r = add(command, "-device");
+		if (!r)
+			r = add(command, "vfio-pci,sysfsdev=/sys/bus/mdev/devices/%s,%s.0",
+				options->mdevs[i], place);
+	}
 	return r;
 }
 

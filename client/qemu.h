@@ -11,8 +11,10 @@
 #include "client/function.h"
 
 struct qemu_options {
-	const char *rom; /* romfile= of the GPU, NULL: none */
-	bool primary;	 /* x-vga=on on the VGA controller */
+	const char *rom;	  /* romfile= of the GPU, NULL: none */
+	bool primary;		  /* x-vga=on on the VGA controller */
+	const char *const *mdevs; /* their numbers; each is a device of its own */
+	size_t n_mdevs;
 };
 
 struct qemu_command {

@@ -14,21 +14,35 @@
 #include <string.h>
 
 struct subject {
-	char text[96];
+	char text[192];
 };
 
 /* "0000:01:00.0", `device "a100"` or "IOMMU group 17": the most exact that is known. */
-static struct subject subject_of(const struct message_refusal *r)
+static struct subject device_of(const struct message_refusal *r)
 {
 	struct subject s = { "any GPU" };
 	char address[PCI_ADDRESS_TEXT];
 
 	if (r->has_address)
 		snprintf(s.text, sizeof(s.text), "%s", pci_address_format(&r->address, address));
+	else if (r->parent[0])
+		snprintf(s.text, sizeof(s.text), "%.*s", PROTOCOL_NAME_MAX - 1, r->parent);
 	else if (r->name[0])
 		snprintf(s.text, sizeof(s.text), "device \"%.*s\"", PROTOCOL_NAME_MAX - 1, r->name);
 	else if (r->group != UINT32_MAX)
 		snprintf(s.text, sizeof(s.text), "IOMMU group %" PRIu32, r->group);
+	return s;
+}
+
+/* The same, or `profile "mtty-1" of mtty`. */
+static struct subject subject_of(const struct message_refusal *r)
+{
+	struct subject device = device_of(r), s;
+
+	if (!r->profile[0])
+		return device;
+	snprintf(s.text, sizeof(s.text), "profile \"%.*s\" of %.100s", PROTOCOL_PROFILE_MAX - 1,
+		 r->profile, device.text);
 	return s;
 }
 
@@ -88,6 +102,40 @@ static void format_failed(const struct message_refusal *r, const char *what, cha
 		 r->error ? strerror(r->error) : "",
 		 r->limit ? "not everything could be put back as it was, see 'gpubroker list --all'"
 			  : "everything was put back as it was");
+}
+
+/* Of a profile: what its device has not, or has no more. */
+static void format_profile(const struct message_refusal *r, char *out, size_t size)
+{
+	const struct subject device = device_of(r), subject = subject_of(r);
+	const int profile_max = PROTOCOL_PROFILE_MAX - 1, detail_max = (int)sizeof(r->detail) - 1;
+
+	if (r->reason == GPUBROKER_REFUSED_NO_MDEVS)
+		snprintf(
+			out, size,
+			"%s offers no profiles: its driver makes no mediated devices, or is not loaded; "
+			"'gpubroker profiles' shows what does; without --profile it is claimed whole",
+			device.text);
+	else if (r->reason == GPUBROKER_REFUSED_NO_PROFILE)
+		snprintf(
+			out, size,
+			"%s has no profile \"%.*s\"; 'gpubroker profiles%s%s' shows those that there are",
+			device.text, profile_max, r->profile,
+			r->has_address || r->parent[0] ? " " : "",
+			r->has_address || r->parent[0] ? device.text : "");
+	else if (r->error)
+		snprintf(
+			out, size,
+			"%s was still to be had when it was looked at, but then its driver did not make "
+			"it (%s): somebody else was faster; try again",
+			subject.text, strerror(r->error));
+	else
+		snprintf(out, size,
+			 "none of %s is left: %" PRIu64
+			 " of it %s in use%s%.*s; try again when one is free, "
+			 "see 'gpubroker leases'",
+			 subject.text, r->limit, r->limit == 1 ? "is" : "are",
+			 r->detail[0] ? ", and left there is " : "", detail_max, r->detail);
 }
 
 static void format(const struct message_refusal *r, const struct refusal_names *names, char *out,
@@ -282,6 +330,11 @@ static void format(const struct message_refusal *r, const struct refusal_names *
 				"%s can have no virtual functions: it has no SR-IOV, or the firmware "
 				"has it switched off",
 				what);
+		return;
+	case GPUBROKER_REFUSED_NO_MDEVS:
+	case GPUBROKER_REFUSED_NO_PROFILE:
+	case GPUBROKER_REFUSED_NONE_LEFT:
+		format_profile(r, out, size);
 		return;
 	case GPUBROKER_REFUSED_LIMIT:
 		snprintf(out, size,

@@ -71,8 +71,8 @@ static void on_progress(void *userdata, const struct gpubroker_progress *p)
 			p->address, p->index, p->total);
 		break;
 	case GPUBROKER_STEP_OPEN:
-		fprintf(stderr, "%s: opening IOMMU group %" PRIu32 "\n", p->address,
-			p->iommu_group);
+		fprintf(stderr, "%s: opening IOMMU group %" PRIu32 "\n",
+			p->address[0] ? p->address : p->parent, p->iommu_group);
 		break;
 	case GPUBROKER_STEP_RESTORE:
 		fprintf(stderr, "%s: giving back %" PRIu32 " of %" PRIu32 " to the host\n",
@@ -149,6 +149,7 @@ static int check_command(const char *command)
  */
 static void warn_memlock(const struct gpubroker_claim *claim)
 {
+	const struct gpubroker_grant *grant = gpubroker_claim_grant(claim, 0);
 	const struct passwd *user = getpwuid(getuid());
 	struct rlimit limit;
 	long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
@@ -162,9 +163,29 @@ static void warn_memlock(const struct gpubroker_claim *claim)
 		"warning: only %" PRIu64
 		" KiB of memory may be locked, so a VM with more than that will "
 		"fail with \"-12 (Cannot allocate memory)\"; a rule in /etc/gpubroker/policy.d/ lifts "
-		"that: allow user %s claim address %s memlock 16G",
+		"that: allow user %s claim %s %s memlock 16G",
 		(uint64_t)limit.rlim_cur >> 10, user ? user->pw_name : "NAME",
-		gpubroker_claim_grant(claim, 0)->address);
+		grant->uuid[0] ? "profile" : "address",
+		grant->uuid[0] ? "PROFILE" : grant->address);
+}
+
+/*
+ * The mdevs that were made, in the order of their --gpu, since a VMM is told which one it is by its
+ * directory, and nobody can know that before.
+ */
+static int tell_mdevs(const struct gpubroker_claim *claim)
+{
+	char list[RUN_DEVICES_MAX * 40] = "";
+	size_t used = 0;
+
+	for (size_t i = 0; i < gpubroker_claim_groups(claim); i++) {
+		const char *uuid = gpubroker_claim_grant(claim, i)->uuid;
+
+		if (*uuid)
+			used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s",
+						 used ? " " : "", uuid);
+	}
+	return (used ? setenv("GPUBROKER_MDEV", list, 1) : unsetenv("GPUBROKER_MDEV")) ? -errno : 0;
 }
 
 static int lend_and_exec(struct gpubroker_claim *claim, char **argv)
@@ -179,8 +200,8 @@ static int lend_and_exec(struct gpubroker_claim *claim, char **argv)
 		const struct gpubroker_grant *grant = gpubroker_claim_grant(claim, i);
 
 		snprintf(paths[i], sizeof(paths[i]), "/dev/vfio/%" PRIu32, grant->iommu_group);
-		snprintf(whats[i], sizeof(whats[i]), "%s (IOMMU group %" PRIu32 ")", grant->address,
-			 grant->iommu_group);
+		snprintf(whats[i], sizeof(whats[i]), "%s (IOMMU group %" PRIu32 ")",
+			 grant->uuid[0] ? grant->uuid : grant->address, grant->iommu_group);
 		files[i] = (struct supervise_file){
 			.path = paths[i],
 			.fd = gpubroker_claim_fd(claim, i),
@@ -200,15 +221,48 @@ static int lend_and_exec(struct gpubroker_claim *claim, char **argv)
 	return r == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_EXEC;
 }
 
-static int add_device(struct gpubroker_claim *claim, const char *device)
+static int note_device(struct run_qemu *qemu, const char *device)
 {
-	switch (gpubroker_claim_add(claim, device)) {
-	case 0:
-		return 0;
-	case -E2BIG:
+	if (qemu->n_devices == RUN_DEVICES_MAX) {
 		cli_error("more than %d devices in one claim", RUN_DEVICES_MAX);
 		return EXIT_USAGE_;
+	}
+	qemu->devices[qemu->n_devices++] = device;
+	return 0;
+}
+
+/* Of the --gpu before it, or where there is none yet of any device. */
+static int note_profile(struct run_qemu *qemu, const char *profile)
+{
+	if (!qemu->n_devices)
+		note_device(qemu, "any");
+	if (qemu->profiles[qemu->n_devices - 1]) {
+		cli_error("--profile stands twice behind --gpu %s; each has its own --gpu",
+			  qemu->devices[qemu->n_devices - 1]);
+		return EXIT_USAGE_;
+	}
+	qemu->profiles[qemu->n_devices - 1] = profile;
+	return 0;
+}
+
+static int add_device(struct gpubroker_claim *claim, const char *device, const char *profile)
+{
+	switch (profile ? gpubroker_claim_add_profile(claim, device, profile)
+			: gpubroker_claim_add(claim, device)) {
+	case 0:
+		return 0;
+	case -EDOM:
+		cli_error(
+			"--profile '%s' is no profile by its form; 'gpubroker profiles' shows the "
+			"TYPE and NAME of those that there are",
+			profile);
+		return EXIT_USAGE_;
 	default:
+		if (profile && !strncmp(device, "iommu-group:", 12)) {
+			cli_error("--profile is of a device, not of %s; give the device's address",
+				  device);
+			return EXIT_USAGE_;
+		}
 		cli_error(
 			"'%s' is no device: give a PCI address as 0000:01:00.0 or 01:00.0, iommu-group:N, a "
 			"name from the policy, or any; 'gpubroker list' shows the addresses",
@@ -223,6 +277,7 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t 
 {
 	static const struct option options[] = {
 		{ "gpu", required_argument, NULL, 'g' },
+		{ "profile", required_argument, NULL, 'P' },
 		{ "wait", optional_argument, NULL, 'w' },
 		{ "force", no_argument, NULL, 'f' },
 		{ "memlock", required_argument, NULL, 'm' },
@@ -237,10 +292,14 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t 
 	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
 		switch (c) {
 		case 'g':
-			r = add_device(claim, optarg);
+			r = note_device(qemu, optarg);
 			if (r)
 				return r;
-			qemu->devices[qemu->n_devices++] = optarg;
+			break;
+		case 'P':
+			r = note_profile(qemu, optarg);
+			if (r)
+				return r;
 			break;
 		case 'f':
 			gpubroker_claim_set_force(claim, true);
@@ -283,9 +342,10 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t 
 			"run needs a COMMAND, as in: gpubroker run --gpu 01:00.0 -- qemu-system-x86_64 ...");
 		return EXIT_USAGE_;
 	}
-	if (!qemu->n_devices) {
-		qemu->devices[qemu->n_devices++] = "any";
-		r = add_device(claim, "any");
+	if (!qemu->n_devices)
+		note_device(qemu, "any");
+	for (size_t i = 0; i < qemu->n_devices; i++) {
+		r = add_device(claim, qemu->devices[i], qemu->profiles[i]);
 		if (r)
 			return r;
 	}
@@ -370,6 +430,14 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	}
 	handle = gpubroker_close(handle);
 	warn_memlock(claim);
+	r = tell_mdevs(claim);
+	if (r) {
+		cli_error(
+			"cannot put the mdevs' numbers into the environment: %s; the device goes back",
+			strerror(-r));
+		r = EXIT_SOFTWARE;
+		goto out;
+	}
 	r = run_qemu_command(&qemu, claim, &argv);
 	/* On success this does not return; after it, the process is filtered and only exits. */
 	if (!r)

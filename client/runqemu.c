@@ -126,7 +126,8 @@ int run_qemu_foresee(struct run_qemu *qemu, char **argv)
 		return 0;
 	sys = open_sys();
 	for (size_t i = 0; i < qemu->n_devices; i++) {
-		if (sys < 0 || !foresee_device(&lent, sys, qemu->devices[i], &address))
+		if (sys < 0 || qemu->profiles[i] ||
+		    !foresee_device(&lent, sys, qemu->devices[i], &address))
 			return 0;
 		if (!i)
 			first = address;
@@ -153,6 +154,7 @@ int run_qemu_command(struct run_qemu *qemu, const struct gpubroker_claim *claim,
 {
 	static const char end[] = "the device goes back";
 	cleanup_lent struct lent lent = { 0 };
+	const char *mdevs[RUN_DEVICES_MAX];
 	char text[PCI_ADDRESS_TEXT];
 	struct pci_address first = { 0 };
 	cleanup_fd int sys = -1;
@@ -160,11 +162,16 @@ int run_qemu_command(struct run_qemu *qemu, const struct gpubroker_claim *claim,
 
 	if (!qemu->wanted)
 		return 0;
+	qemu->options.mdevs = mdevs;
 	sys = open_sys();
 	r = sys < 0 ? sys : 0;
 	for (size_t i = 0; !r && i < gpubroker_claim_groups(claim); i++) {
 		const struct gpubroker_grant *grant = gpubroker_claim_grant(claim, i);
 
+		if (grant->uuid[0]) {
+			mdevs[qemu->options.n_mdevs++] = grant->uuid;
+			continue;
+		}
 		r = lent_add(&lent, sys, grant->iommu_group);
 		if (!i && !r)
 			r = pci_address_parse(grant->address, &first);
@@ -174,6 +181,8 @@ int run_qemu_command(struct run_qemu *qemu, const struct gpubroker_claim *claim,
 		return EXIT_SOFTWARE;
 	}
 	r = make(qemu, &lent, &first, *argv, end);
+	qemu->options.mdevs = NULL;
+	qemu->options.n_mdevs = 0;
 	if (r)
 		return r;
 	for (size_t i = 0; i < qemu->command.n_left; i++)

@@ -14,9 +14,10 @@
 #define RUN_DEVICES_MAX 16
 
 struct run_qemu {
-	bool wanted;			      /* --qemu */
-	const char *rom;		      /* --rom, as it was given */
-	const char *devices[RUN_DEVICES_MAX]; /* --gpu */
+	bool wanted;			       /* --qemu */
+	const char *rom;		       /* --rom, as it was given */
+	const char *devices[RUN_DEVICES_MAX];  /* --gpu */
+	const char *profiles[RUN_DEVICES_MAX]; /* --profile of each, or NULL */
 	size_t n_devices;
 	struct qemu_options options; /* .rom is our own, absolute */
 	struct qemu_command command;

@@ -10,6 +10,7 @@
 #include "config.h"
 
 #include "client/directory.h"
+#include "client/mdev.h"
 #include "client/sysfs.h"
 #include "client/util.h"
 
@@ -115,7 +116,7 @@ static int link_name(int dir, const char *link, char *out, size_t size)
 	return 0;
 }
 
-static int group_number(int dir, uint32_t *ret_group)
+int sysfs_group_below(int dir, uint32_t *ret_group)
 {
 	char text[16], *end;
 	int r = link_name(dir, "iommu_group", text, sizeof(text));
@@ -141,7 +142,7 @@ int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_gro
 
 	if (dir < 0)
 		return dir == -ENOENT ? -ENODEV : dir;
-	return group_number(dir, ret_group);
+	return sysfs_group_below(dir, ret_group);
 }
 
 static bool net_is_up(int sys, const char *name)
@@ -218,7 +219,13 @@ static int read_in_use(int sys, const struct pci_address *address, char *out, si
 	r = link_name(dir, "virtfn0", name, sizeof(name));
 	if (!r)
 		strcpy(out, "it has virtual functions");
-	return r == -ENOENT ? 0 : r;
+	if (r != -ENOENT)
+		return r;
+	/* Its driver would wait for whoever has one of them. */
+	r = mdev_has_any(sys, address);
+	if (r > 0)
+		strcpy(out, "it has mediated devices");
+	return r < 0 ? r : 0;
 }
 
 static int driver_of(int dir, char *out, size_t size)
@@ -365,7 +372,7 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 	    (r = read_number(sys, address, "subsystem_vendor", 16, &subsystem_vendor)) ||
 	    (r = read_number(sys, address, "subsystem_device", 16, &subsystem_device)) ||
 	    (r = read_number(sys, address, "class", 16, &f.class_code)) ||
-	    (r = group_number(dir, &f.iommu_group)) ||
+	    (r = sysfs_group_below(dir, &f.iommu_group)) ||
 	    (r = driver_of(dir, f.driver, sizeof(f.driver))))
 		return r;
 	f.vendor = (uint16_t)vendor;

@@ -21,6 +21,8 @@ int sysfs_function_open(int sys, const struct pci_address *address, uint64_t fla
  * function.
  */
 int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_group);
+/* The same of any device's directory. */
+int sysfs_group_below(int dir, uint32_t *ret_group);
 /* A whole group. -ENODEV: no such group. */
 int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view);
 /* The groups that there are, in any order, at most `max`; how many there are, or -errno. */

@@ -42,7 +42,9 @@ static void print_json(const struct gpubroker_event *event)
 	json_object_object_add(o, "uid", json_object_new_int64(event->uid));
 	json_object_object_add(o, "pid", json_object_new_int64(event->pid));
 	json_object_object_add(o, "iommu_group", json_object_new_int64(event->iommu_group));
-	json_object_object_add(o, "device", json_object_new_string(event->address));
+	json_object_object_add(o, "device",
+			       json_object_new_string(event->address[0] ? event->address
+									: event->parent));
 	json_object_object_add(o, "ends",
 			       event->ends ? json_object_new_int64((int64_t)event->ends) : NULL);
 	json_object_object_add(o, "reason",
@@ -66,7 +68,7 @@ static void print_text(const struct gpubroker_event *event)
 		strftime(clock, sizeof(clock), "%H:%M:%S", &tm);
 	snprintf(uid, sizeof(uid), "%" PRIu32, event->uid);
 	printf("%s  lease %" PRIu64 " of %s, %s: ", clock, event->lease, user ? user->pw_name : uid,
-	       event->address);
+	       event->address[0] ? event->address : event->parent);
 	switch (event->kind) {
 	case GPUBROKER_EVENT_ENDING:
 		if (localtime_r(&ends, &tm))

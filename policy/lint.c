@@ -2,7 +2,7 @@
 /*
  * Looks a policy over against the devices that are there: which statements can concern none of
  * them. For gpubroker(1); it decides nothing. What it says must be true of the devices it was
- * given, so an unknown serial number counts as any.
+ * given, so an unknown serial number counts as any, and so do profiles where they were not looked for.
  */
 #include "config.h"
 
@@ -56,6 +56,9 @@ static void print_attribute(const struct policy *policy, const struct policy_mat
 		break;
 	case POLICY_PATH:
 		snprintf(out, size, "path %s", policy_text(policy, match->path));
+		break;
+	case POLICY_PROFILE:
+		snprintf(out, size, "profile %s", policy_text(policy, match->profile));
 		break;
 	}
 }

@@ -13,7 +13,8 @@
 
 #include "client/util.h"
 
-_Static_assert(sizeof(struct policy_rule) == 104, "struct policy_rule is sent as it is: no padding");
+_Static_assert(sizeof(struct policy_rule) == 112,
+	       "struct policy_rule is sent as it is: no padding");
 
 void policy_done(struct policy *policy)
 {
@@ -73,12 +74,32 @@ static bool match_text(const struct policy *policy, uint32_t index, const char *
 	return *fact && same(text, fact);
 }
 
+/* By its type, or by what its driver calls it. What is unknown is as everywhere. */
+static bool match_profile(const struct policy *policy, uint32_t index,
+			  const struct policy_facts *facts, enum match_unknown unknown)
+{
+	const char *text = policy_text(policy, index);
+
+	if (!text)
+		return false;
+	if (!facts->profile)
+		return unknown == MATCH_MAYBE;
+	if (!*facts->profile)
+		return false;
+	return same_text(text, POLICY_ANY_PROFILE) || same_text(text, facts->profile) ||
+	       (facts->profile_name && same_text(text, facts->profile_name));
+}
+
 bool match_facts(const struct policy *policy, const struct policy_match *match,
 		 const struct policy_facts *facts, enum match_unknown unknown)
 {
 	uint32_t attributes = match->attributes;
 
 	if (attributes & ~MATCH_ATTRIBUTES)
+		return false;
+	if (facts->no_pci && attributes & ~(uint32_t)POLICY_PROFILE)
+		return false;
+	if ((attributes & POLICY_PROFILE) && !match_profile(policy, match->profile, facts, unknown))
 		return false;
 	if ((attributes & POLICY_ADDRESS) && pci_address_compare(&match->address, &facts->address))
 		return false;
@@ -159,6 +180,34 @@ void match_names(const struct policy *policy, const struct policy_facts *facts,
 	}
 }
 
+void match_part_names(const struct policy *policy, const struct policy_facts *facts,
+		      struct name_set *ret_set)
+{
+	size_t n_names = name_count(policy);
+
+	memset(ret_set, 0, n_names / 8 + 1);
+	for (size_t i = 0; i < policy->n_rules; i++) {
+		const struct policy_rule *rule = &policy->rules[i];
+
+		if (rule->verb == POLICY_DEVICE && rule->name < n_names &&
+		    rule->match.attributes & POLICY_PROFILE &&
+		    match_facts(policy, &rule->match, facts, MATCH_SURE))
+			ret_set->bits[rule->name / 8] |= (uint8_t)(1U << rule->name % 8);
+	}
+}
+
+bool match_is_part(const struct policy_facts *facts)
+{
+	return facts->profile && *facts->profile;
+}
+
+/* The rule matches, so a name of its is within bounds. */
+bool match_grants_part(const struct policy_rule *rule, const struct name_set *parts)
+{
+	return rule->match.attributes & POLICY_PROFILE ||
+	       (rule->name < POLICY_NAMES_MAX && parts->bits[rule->name / 8] >> rule->name % 8 & 1);
+}
+
 bool match_rule(const struct policy *policy, const struct policy_rule *rule,
 		const struct policy_facts *facts, const struct name_set *set,
 		enum match_unknown unknown)
@@ -169,8 +218,8 @@ bool match_rule(const struct policy *policy, const struct policy_rule *rule,
 	return match_facts(policy, &rule->match, facts, unknown);
 }
 
-bool policy_name_matches(const struct policy *policy, uint32_t name,
-			 const struct policy_facts *facts)
+static bool name_matches(const struct policy *policy, uint32_t name,
+			 const struct policy_facts *facts, uint32_t attributes)
 {
 	if (name >= name_count(policy))
 		return false;
@@ -178,10 +227,23 @@ bool policy_name_matches(const struct policy *policy, uint32_t name,
 		const struct policy_rule *rule = &policy->rules[i];
 
 		if (rule->verb == POLICY_DEVICE && rule->name == name &&
+		    (rule->match.attributes & attributes) == attributes &&
 		    match_facts(policy, &rule->match, facts, MATCH_SURE))
 			return true;
 	}
 	return false;
+}
+
+bool policy_name_matches(const struct policy *policy, uint32_t name,
+			 const struct policy_facts *facts)
+{
+	return name_matches(policy, name, facts, 0);
+}
+
+bool policy_name_means_part(const struct policy *policy, uint32_t name,
+			    const struct policy_facts *facts)
+{
+	return name_matches(policy, name, facts, POLICY_PROFILE);
 }
 
 int policy_name_find(const struct policy *policy, const char *text, uint32_t *ret_name)

@@ -8,7 +8,7 @@
 
 #include "policy/policy.h"
 
-#define MATCH_ATTRIBUTES ((1U << 10) - 1) /* all that are known to this version */
+#define MATCH_ATTRIBUTES ((1U << 11) - 1) /* all that are known to this version */
 
 /* What an unknown fact does: nothing for an allow, everything for a deny. */
 enum match_unknown { MATCH_SURE, MATCH_MAYBE };
@@ -30,6 +30,18 @@ void match_names(const struct policy *policy, const struct policy_facts *facts,
 bool match_rule(const struct policy *policy, const struct policy_rule *rule,
 		const struct policy_facts *facts, const struct name_set *set,
 		enum match_unknown unknown);
+
+/*
+ * The names that mean a part of a device by a line with `profile`. An allow rule grants a part only where
+ * it says `profile` itself or by such a name.
+ */
+void match_part_names(const struct policy *policy, const struct policy_facts *facts,
+		      struct name_set *ret_set);
+
+/* Are these the facts of a part, and not of a device whole? */
+bool match_is_part(const struct policy_facts *facts);
+/* Of an allow rule that matches a part: does it grant one? */
+bool match_grants_part(const struct policy_rule *rule, const struct name_set *parts);
 
 bool match_subject(const struct policy_rule *rule, const struct policy_subject *subject);
 bool match_same_slot(const struct policy_facts *a, const struct policy_facts *b);

@@ -56,7 +56,15 @@ enum policy_attribute {
 	POLICY_DRIVER = 1 << 7,
 	POLICY_SERIAL = 1 << 8,
 	POLICY_PATH = 1 << 9,
+	/*
+	 * A part of the device that its driver makes. An allow without it means the device whole and
+	 * no part; a deny without it means both.
+	 */
+	POLICY_PROFILE = 1 << 10,
 };
+
+/* After `profile`, in place of one: every part. */
+#define POLICY_ANY_PROFILE "any"
 
 struct policy_match {
 	uint32_t attributes; /* of enum policy_attribute */
@@ -72,6 +80,7 @@ struct policy_match {
 	uint32_t driver;
 	uint32_t serial; /* hex digits in lower case */
 	uint32_t path;	 /* as in struct policy_facts; without a host bridge it is below any */
+	uint32_t profile;
 };
 
 /* One statement, numbers only, of fixed size: this is what goes from the loader to the core. */
@@ -83,13 +92,14 @@ struct policy_rule {
 			  or POLICY_NO_NAME. An index into struct policy's names. */
 	struct policy_match match;
 	/* What follows is of POLICY_ALLOW, and vfio_driver of POLICY_PREPARE too. */
-	uint32_t limit;		/* leases at once, for each user by this rule; 0: no limit */
 	uint64_t memlock;	/* bytes, below 2^63; 0 grants none */
+	uint32_t limit;		/* leases at once, for each user by this rule; 0: no limit */
 	uint32_t boot_vga;	/* 0 or 1 */
 	uint32_t lifetime;	/* seconds that a lease may last; 0: no end */
 	uint32_t vfio_driver;	/* index into struct policy's texts, or POLICY_NO_TEXT */
 	uint32_t require_reset; /* 0 or 1 */
-	uint32_t vfs; /* of POLICY_PREPARE alone: virtual functions of what matches; 0: none */
+	uint32_t vfs;	   /* of POLICY_PREPARE alone: virtual functions of what matches; 0: none */
+	uint32_t reserved; /* 0 */
 	/* Where it stands; all before it is what it says. */
 	uint32_t file; /* index into struct policy's files */
 	uint32_t line; /* from 1 */
@@ -100,7 +110,7 @@ struct policy_name {
 	char text[POLICY_NAME_MAX];
 };
 
-/* The driver, serial or path of some rules; a table, since a million rules shall stay small. */
+/* The driver, serial, path or profile of some rules; a table, since a million rules shall stay small. */
 struct policy_text {
 	char text[POLICY_TEXT_MAX];
 };
@@ -230,6 +240,14 @@ struct policy_facts {
 	 * of the function itself. One that is too long to be kept is unknown, not "".
 	 */
 	const char *path;
+	/*
+	 * Of a part of the device that its driver makes, an mdev, its type, and what its driver calls
+	 * that ("" or NULL: nothing); "": the device whole.
+	 */
+	const char *profile;
+	const char *profile_name;
+	/* What makes the parts is no PCI function: nothing above is anything, and `profile` alone means it. */
+	bool no_pci;
 };
 
 /* How many leases the subject holds that count against this rule (an index). Never of no limit. */
@@ -283,7 +301,7 @@ struct policy_verdict {
  * What time does not mend is said first: POLICY_DENIED, then POLICY_NO_RULE, then POLICY_LIMIT.
  *
  * Never reads outside what it was given, whatever the rules contain (a rule whose `name` or text is
- * out of range matches nothing); an `asked` out of range is POLICY_NO_RULE. Takes 16 KiB of stack.
+ * out of range matches nothing); an `asked` out of range is POLICY_NO_RULE. Takes 24 KiB of stack.
  * A rule with an attribute that this version does not know matches nothing, a deny too: so let
  * policy_rule_valid() see every rule before it gets here.
  */
@@ -312,6 +330,10 @@ uint32_t policy_vfs(const struct policy *policy, const struct policy_facts *fact
 /* Does the named device (index into names) match these facts? Not by what is unknown. */
 bool policy_name_matches(const struct policy *policy, uint32_t name,
 			 const struct policy_facts *facts);
+
+/* The same by a line with `profile`: who asks for the name alone means this part. */
+bool policy_name_means_part(const struct policy *policy, uint32_t name,
+			    const struct policy_facts *facts);
 
 /* Finds a name's index, in time linear in their number. -ENOENT where there is no such name. */
 int policy_name_find(const struct policy *policy, const char *text, uint32_t *ret_name);

@@ -98,7 +98,8 @@ static bool is_within(const struct policy_match *inner, const struct policy_matc
 	       (!(attributes & POLICY_IOMMU_GROUP) || inner->iommu_group == outer->iommu_group) &&
 	       (!(attributes & POLICY_DRIVER) || inner->driver == outer->driver) &&
 	       (!(attributes & POLICY_SERIAL) || inner->serial == outer->serial) &&
-	       (!(attributes & POLICY_PATH) || inner->path == outer->path);
+	       (!(attributes & POLICY_PATH) || inner->path == outer->path) &&
+	       (!(attributes & POLICY_PROFILE) || inner->profile == outer->profile);
 }
 
 /* Leaves in *match only the attributes that are the same in both. */

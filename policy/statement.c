@@ -200,6 +200,13 @@ static bool parse_what(struct policy_parser *parser, struct policy_rule *rule,
 		const struct word *word = here(parser, WORD_ATTRIBUTE);
 
 		if (word) {
+			/* What a driver makes parts of must be left to that driver. */
+			if (word->value == POLICY_PROFILE && rule->verb == POLICY_PREPARE)
+				return parser_expected(
+					parser,
+					"an attribute of the device whole, since no "
+					"part of it can be prepared",
+					0);
 			if (word->value == POLICY_DEVICE_ID)
 				device = place;
 			if (word->value == POLICY_SUBSYSTEM_DEVICE)
@@ -311,7 +318,8 @@ bool parser_statement(struct policy_parser *parser)
 		.name = POLICY_NO_NAME,
 		.match = { .driver = POLICY_NO_TEXT,
 			   .serial = POLICY_NO_TEXT,
-			   .path = POLICY_NO_TEXT },
+			   .path = POLICY_NO_TEXT,
+			   .profile = POLICY_NO_TEXT },
 		.vfio_driver = POLICY_NO_TEXT,
 		.file = (uint32_t)parser->policy.n_files - 1,
 		.line = place.number,

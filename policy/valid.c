@@ -56,7 +56,9 @@ static bool match_valid(const struct policy_match *match, const struct policy_te
 			   n_texts) &&
 	       index_valid(match->serial, attributes & POLICY_SERIAL, value_serial, texts,
 			   n_texts) &&
-	       index_valid(match->path, attributes & POLICY_PATH, value_path, texts, n_texts);
+	       index_valid(match->path, attributes & POLICY_PATH, value_path, texts, n_texts) &&
+	       index_valid(match->profile, attributes & POLICY_PROFILE, value_profile, texts,
+			   n_texts);
 }
 
 static bool limits_valid(const struct policy_rule *rule, const struct policy_text *texts,
@@ -94,7 +96,8 @@ bool policy_rule_valid(const struct policy_rule *rule, size_t n_names, size_t n_
 			return false;
 		break;
 	case POLICY_PREPARE:
-		if (rule->who != POLICY_WHO_NONE || !may_stand)
+		if (rule->who != POLICY_WHO_NONE || !may_stand ||
+		    rule->match.attributes & POLICY_PROFILE)
 			return false;
 		break;
 	default:
@@ -102,6 +105,7 @@ bool policy_rule_valid(const struct policy_rule *rule, size_t n_names, size_t n_
 	}
 	if (id_needed ? rule->id == UINT32_MAX : rule->id != 0)
 		return false;
-	return match_valid(&rule->match, texts, n_texts) && limits_valid(rule, texts, n_texts) &&
-	       rule->file < n_files && rule->line > 0 && rule->column > 0;
+	return !rule->reserved && match_valid(&rule->match, texts, n_texts) &&
+	       limits_valid(rule, texts, n_texts) && rule->file < n_files && rule->line > 0 &&
+	       rule->column > 0;
 }

@@ -321,3 +321,14 @@ bool value_path(const char *text, char out[POLICY_TEXT_MAX])
 	memcpy(out, path, sizeof(path));
 	return true;
 }
+
+/* An mdev type's directory in sysfs, or what its driver calls it, which may be nearly anything. */
+bool value_profile(const char *text, char out[POLICY_TEXT_MAX])
+{
+	size_t len = strlen(text);
+
+	if (len == 0 || len >= POLICY_TEXT_MAX || strchr(text, '/') || strstr(text, ".."))
+		return false;
+	memcpy(out, text, len + 1);
+	return true;
+}

@@ -48,15 +48,18 @@ static void judge(const struct policy *policy, const struct policy_subject *subj
 	const struct policy_verdict none = { .outcome = POLICY_NO_RULE,
 					     .rule = SIZE_MAX,
 					     .vfio_driver = POLICY_NO_TEXT };
-	bool all_known = facts->driver && facts->serial && facts->path;
+	bool all_known = facts->driver && facts->serial && facts->path && facts->profile;
 	struct policy_verdict verdict = none;
-	struct name_set sure, maybe_unknown, *maybe = &sure;
+	struct name_set sure, maybe_unknown, *maybe = &sure, parts;
+	const bool is_part = match_is_part(facts);
 
 	match_names(policy, facts, MATCH_SURE, &sure);
 	if (!all_known) {
 		maybe = &maybe_unknown;
 		match_names(policy, facts, MATCH_MAYBE, maybe);
 	}
+	if (is_part)
+		match_part_names(policy, facts, &parts);
 	for (size_t i = 0; i < policy->n_rules; i++) {
 		const struct policy_rule *rule = &policy->rules[i];
 
@@ -71,7 +74,7 @@ static void judge(const struct policy *policy, const struct policy_subject *subj
 		}
 		if (rule->verb != POLICY_ALLOW ||
 		    !match_rule(policy, rule, facts, &sure, MATCH_SURE) ||
-		    !match_subject(rule, subject))
+		    (is_part && !match_grants_part(rule, &parts)) || !match_subject(rule, subject))
 			continue;
 		if (!usage || !rule->limit || usage->leases(usage->userdata, i) < rule->limit) {
 			grant(policy, i, &verdict);

@@ -85,6 +85,12 @@ static const struct word words[] = {
 	  .spell = value_path,
 	  .field = offsetof(struct policy_rule, match.path),
 	  .expected = "a path of device.function, such as 01.0/00.0 or pci0000:00/01.0/00.0" },
+	{ .text = "profile",
+	  .kind = WORD_ATTRIBUTE,
+	  .value = POLICY_PROFILE,
+	  .spell = value_profile,
+	  .field = offsetof(struct policy_rule, match.profile),
+	  .expected = "a profile's type or name, such as nvidia-222, or any" },
 
 	{ .text = "limit",
 	  .kind = WORD_LIMIT,

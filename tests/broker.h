@@ -211,6 +211,7 @@ static inline void broker_allow_all(struct policy_rule *rule)
 			.driver = POLICY_NO_TEXT,
 			.serial = POLICY_NO_TEXT,
 			.path = POLICY_NO_TEXT,
+			.profile = POLICY_NO_TEXT,
 		},
 		.vfio_driver = POLICY_NO_TEXT,
 		.line = 1,

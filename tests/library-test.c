@@ -891,6 +891,21 @@ static void test_request(void)
 	tap_ok(gpubroker_claim_start(handle, claim) == -EINVAL, "a claim of nothing is not sent");
 	for (size_t i = 0, n = 0; i < ARRAY_SIZE(cases) && n < PROTOCOL_SELECTORS_MAX; i++)
 		n += !gpubroker_claim_add(claim, cases[i].device);
+	{
+		const char *bad[] = {
+			"",	"..",
+			"a/b",	"a..b",
+			"a\nb", "0123456789012345678901234567890123456789012345678901234567890123"
+		};
+		bool right = true;
+
+		for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+			right = right && gpubroker_claim_add_profile(claim, "any", bad[i]) == -EDOM;
+		tap_ok(right, "what is no profile by its form is not sent");
+		tap_ok(gpubroker_claim_add_profile(claim, "iommu-group:1", "x") == -EINVAL &&
+			       gpubroker_claim_add_profile(claim, "../x", "x") == -EINVAL,
+		       "... nor one of a group, or of no device");
+	}
 	while (!gpubroker_claim_add(claim, "any"))
 		;
 	tap_ok(gpubroker_claim_add(claim, "any") == -E2BIG, "more than 16 are refused");
@@ -1233,8 +1248,10 @@ static int on_event(void *userdata, const struct gpubroker_event *event)
 	heard->good = event->lease == 3 && event->time == 4 && event->ends == 5 &&
 		      event->iommu_group == 6 && event->uid == 7 && event->pid == 8 &&
 		      event->state == GPUBROKER_LEASE_LEASED && event->lost == 9 &&
-		      !strcmp(event->address, "0000:0a:00.0");
-	heard->ended = strnlen(event->reason, sizeof(event->reason)) < sizeof(event->reason);
+		      /* of what is no PCI function there is no address */
+		      !strcmp(event->address, event->parent[0] ? "" : "0000:0a:00.0");
+	heard->ended = strnlen(event->reason, sizeof(event->reason)) < sizeof(event->reason) &&
+		       strnlen(event->parent, sizeof(event->parent)) < sizeof(event->parent);
 	return heard->n == heard->enough ? 42 : 0;
 }
 

@@ -208,7 +208,7 @@ static void test_sizes(void)
 		size_t where = 0;
 
 		make_packet(packet, types[i]);
-		for (size_t size = 0; size <= 1300; size++) {
+		for (size_t size = 0; size <= PROTOCOL_MESSAGE_MAX + 100; size++) {
 			for (int greeted = 0; greeted < 2; greeted++) {
 				size_t right = SIZE_MAX;
 				bool dropped;
@@ -241,7 +241,7 @@ static void test_sizes(void)
 			}
 		}
 		tap_ok(!wrong && taken == (types[i] >= MESSAGE_HELLO && types[i] <= MESSAGE_VFS),
-		       "type %u: every size from 0 to 1300 but the right one drops the peer (%u wrong, last %zu)",
+		       "type %u: every size but the right one drops the peer (%u wrong, last %zu)",
 		       (unsigned)types[i], wrong, where);
 	}
 	tap_ok(quiet(), "and leaves nothing");
@@ -295,6 +295,27 @@ static void spoil_address(struct message_claim *c)
 {
 	c->selectors[0].address.reserved = 1;
 }
+static void spoil_profile_end(struct message_claim *c)
+{
+	memset(c->selectors[0].profile, 'p', sizeof(c->selectors[0].profile));
+}
+static void spoil_profile_path(struct message_claim *c)
+{
+	strcpy(c->selectors[0].profile, "a/b");
+}
+static void spoil_profile_dots(struct message_claim *c)
+{
+	strcpy(c->selectors[0].profile, "..");
+}
+static void spoil_profile_line(struct message_claim *c)
+{
+	strcpy(c->selectors[0].profile, "a\nb");
+}
+static void spoil_profile_group(struct message_claim *c)
+{
+	c->selectors[0].kind = SELECT_GROUP;
+	strcpy(c->selectors[0].profile, "mtty-1");
+}
 static void spoil_name(struct message_claim *c)
 {
 	memset(c->selectors[0].name, 'A', PROTOCOL_NAME_MAX);
@@ -319,6 +340,11 @@ static void test_bad_claims(void)
 		{ "function 8", spoil_function },
 		{ "a reserved byte in an address", spoil_address },
 		{ "a name without end", spoil_name },
+		{ "a profile without end", spoil_profile_end },
+		{ "a profile with a slash", spoil_profile_path },
+		{ "a profile that leads out of a directory", spoil_profile_dots },
+		{ "a profile of two lines", spoil_profile_line },
+		{ "a profile of a group", spoil_profile_group },
 	};
 	const struct message_plain reserved = { .type = MESSAGE_LIST, .reserved = 1 };
 	int fd;
@@ -820,6 +846,7 @@ static void make_policy(void)
 				.driver = POLICY_NO_TEXT,
 				.serial = POLICY_NO_TEXT,
 				.path = POLICY_NO_TEXT,
+				.profile = POLICY_NO_TEXT,
 			},
 			.vfio_driver = POLICY_NO_TEXT,
 			.line = (uint32_t)i + 1,

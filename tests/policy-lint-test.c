@@ -35,13 +35,18 @@ static void check_valid(void)
 		       what);                                                                      \
 	} while (0)
 	INVALID(0, "a limit too high", rule.limit = POLICY_LIMIT_MAX + 1);
-	INVALID(0, "an unknown attribute", rule.match.attributes |= 1 << 10);
+	INVALID(0, "an unknown attribute", rule.match.attributes |= 1 << 11);
 	INVALID(0, "a text that is not there", rule.match.driver = (uint32_t)p->n_texts);
 	INVALID(0, "an attribute without its text", rule.match.path = POLICY_NO_TEXT);
 	INVALID(0, "a text without its attribute", rule.match.attributes &= ~(uint32_t)POLICY_PATH);
 	INVALID(0, "a driver with a slash", rule.match.driver = rule.match.serial);
 	INVALID(0, "a VFIO driver that is none", rule.vfio_driver = rule.match.driver);
 	INVALID(0, "a path that is none", rule.match.path = rule.match.driver);
+	INVALID(0, "a profile with a slash", rule.match.attributes |= POLICY_PROFILE,
+		rule.match.profile = rule.match.serial);
+	INVALID(0, "what is reserved", rule.reserved = 1);
+	INVALID(1, "prepare with a profile", rule.match.attributes |= POLICY_PROFILE,
+		rule.match.profile = p->rules[0].match.driver);
 	INVALID(1, "prepare with a user", rule.who = POLICY_WHO_ANY);
 	INVALID(1, "prepare with a limit", rule.limit = 1);
 	INVALID(1, "prepare with a time", rule.lifetime = 1);
@@ -102,6 +107,11 @@ static void check_lint(void)
 		    "deny any claim any\ndeny any claim path 01.0/02.0",
 		    card, 3, ""),
 	       "all of it is there");
+	unknown.profile = NULL;
+	tap_ok(lint("device x vendor 10de profile nvidia-222\nallow any claim x\n"
+		    "deny any claim profile any",
+		    &unknown, 1, ""),
+	       "where profiles were not looked for, none is said to be missing");
 	tap_ok(lint("device x vendor 10de serial 12\nallow any claim x\n"
 		    "allow any claim x vendor 10de\nprepare class audio vendor 8086\n"
 		    " deny any claim class storage address 01:00.0",

@@ -53,6 +53,10 @@ static const char *const paths[] = {
 	"01.0/00.0",	    "01.0", "pci0000:00/01.0/00.0", "pci0000:20/01.0/00.0", "1F.7",
 	"pci10000:E0/1f.7", "00.0"
 };
+/* Half of all devices are whole. */
+static const char *const profile_facts[] = { "", "", "", NULL, "mtty-1", "mtty-2" };
+static const char *const profile_name_facts[] = { NULL, "", "Dual" };
+static const char *const profiles[] = { "mtty-1", "mtty-2", "Dual", "any", "Any", "mtty" };
 static const char *const vfio_drivers[] = { "vfio-pci", "mlx5_vfio_pci", "xe-vfio-pci" };
 
 static const char *pick(const char *const *pool, size_t n)
@@ -96,6 +100,7 @@ struct statement make_statement(int i)
 		.driver = MAYBE(8, drivers),
 		.serial = MAYBE(8, serials),
 		.path = MAYBE(8, paths),
+		.profile = MAYBE(4, profiles),
 	};
 
 	s.who = s.verb == 'd' || s.verb == 'p' ? '-' : "ugge"[make_roll(4)];
@@ -112,6 +117,8 @@ struct statement make_statement(int i)
 	}
 	if (s.verb == 'a')
 		make_limits(&s);
+	if (s.verb == 'p')
+		s.profile = NULL; /* which would be a mistake */
 	if (s.verb == 'p')
 		s.vfio_driver = MAYBE(2, vfio_drivers);
 	return s;
@@ -134,6 +141,9 @@ void make_functions(struct policy_facts *functions, size_t n)
 			.driver = pick(driver_facts, ARRAY_SIZE(driver_facts)),
 			.serial = pick(serial_facts, ARRAY_SIZE(serial_facts)),
 			.path = pick(path_facts, ARRAY_SIZE(path_facts)),
+			.profile = pick(profile_facts, ARRAY_SIZE(profile_facts)),
+			.profile_name = pick(profile_name_facts, ARRAY_SIZE(profile_name_facts)),
+			.no_pci = make_roll(8) == 0,
 		};
 }
 
@@ -163,7 +173,7 @@ static void print_hex(FILE *out, const char *word, int value)
 }
 
 /* One attribute or the name, by number; false where it is not said. */
-#define WHATS 10
+#define WHATS 11
 static bool print_part(FILE *out, const struct statement *s, uint32_t part)
 {
 	if (part == 0 && s->name >= 0 && s->verb != 'd')
@@ -190,6 +200,8 @@ static bool print_part(FILE *out, const struct statement *s, uint32_t part)
 		fprintf(out, "%s%s%s%s%s%s", blank(), s->serial ? "serial " : "",
 			s->serial ? s->serial : "", s->serial && s->path ? " " : "",
 			s->path ? "path " : "", s->path ? s->path : "");
+	else if (part == 10 && s->profile)
+		fprintf(out, "%sprofile %s", blank(), s->profile);
 	else
 		return false;
 	return true;

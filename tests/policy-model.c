@@ -49,8 +49,23 @@ static bool path_is(const char *said, const char *is)
 	return strcasecmp(said, is) == 0;
 }
 
+/* "any" is any, and a name does as well as a type. */
+static bool profile_is(const char *said, const struct policy_facts *f)
+{
+	if (strcmp(f->profile, "") == 0)
+		return false;
+	return strcmp(said, "any") == 0 || strcmp(said, f->profile) == 0 ||
+	       (f->profile_name && strcmp(said, f->profile_name) == 0);
+}
+
 static bool says(const struct statement *s, const struct policy_facts *f, bool denying)
 {
+	if (f->no_pci && (s->bus >= 0 || s->vendor >= 0 || s->device >= 0 || s->group >= 0 ||
+			  s->subsystem_vendor >= 0 || s->subsystem_device >= 0 || s->class ||
+			  s->driver || s->serial || s->path))
+		return false;
+	if (s->profile && !(f->profile ? profile_is(s->profile, f) : denying))
+		return false;
 	if (s->bus >= 0 && (f->address.domain != 0 || s->bus != f->address.bus ||
 			    s->slot != f->address.device || s->function != f->address.function))
 		return false;
@@ -87,6 +102,18 @@ bool model_covers(const struct statement *all, int n, const struct statement *s,
 	return named && says(s, facts, denying);
 }
 
+bool model_grants(const struct statement *all, int n, const struct statement *s,
+		  const struct policy_facts *facts)
+{
+	if (!facts->profile || strcmp(facts->profile, "") == 0 || s->profile)
+		return true;
+	for (int i = 0; i < n; i++)
+		if (all[i].verb == 'd' && s->name >= 0 && all[i].name == s->name &&
+		    all[i].profile && says(&all[i], facts, false))
+			return true;
+	return false;
+}
+
 bool model_is_for(const struct statement *s, const struct policy_subject *subject)
 {
 	bool member = s->id == subject->gid;
@@ -109,7 +136,8 @@ static bool any_rule(const struct statement *all, int n, char verb,
 {
 	for (int i = 0; i < n; i++)
 		if (all[i].verb == verb && model_is_for(&all[i], subject) &&
-		    model_covers(all, n, &all[i], facts, verb == 'n'))
+		    model_covers(all, n, &all[i], facts, verb == 'n') &&
+		    (verb == 'n' || model_grants(all, n, &all[i], facts)))
 			return true;
 	return false;
 }
@@ -137,7 +165,8 @@ struct answer model_decide(const struct statement *all, int n, const struct poli
 		const struct statement *s = &all[i];
 
 		if (s->verb != 'a' || !model_is_for(s, subject) ||
-		    !model_covers(all, n, s, &functions[asked], false))
+		    !model_covers(all, n, s, &functions[asked], false) ||
+		    !model_grants(all, n, s, &functions[asked]))
 			continue;
 		if (used_up(s)) {
 			if (answer.rule < 0)

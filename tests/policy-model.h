@@ -17,7 +17,7 @@ struct statement {
 	int name;					/* -1: none */
 	int bus, slot, function, vendor, device, group; /* -1: not said */
 	int subsystem_vendor, subsystem_device;
-	const char *class, *driver, *serial, *path; /* NULL: not said */
+	const char *class, *driver, *serial, *path, *profile; /* NULL: not said */
 
 	unsigned int limit; /* 0: none */
 	unsigned long long memlock;
@@ -40,6 +40,9 @@ struct answer {
 /* Does the statement mean this function? `denying`: what is unknown counts as said. */
 bool model_covers(const struct statement *all, int n, const struct statement *s,
 		  const struct policy_facts *facts, bool denying);
+/* Where this is a part of a device: does the allow statement, which covers it, speak of parts? */
+bool model_grants(const struct statement *all, int n, const struct statement *s,
+		  const struct policy_facts *facts);
 bool model_is_for(const struct statement *s, const struct policy_subject *subject);
 bool model_same_slot(const struct policy_facts *a, const struct policy_facts *b);
 

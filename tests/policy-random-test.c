@@ -59,7 +59,8 @@ static bool blames(const struct question *q, const struct policy_verdict *verdic
 		return false;
 	for (int i = 0; i < q->n; i++)
 		if (q->all[i].verb == 'a' && model_is_for(&q->all[i], &q->subject) &&
-		    model_covers(q->all, q->n, &q->all[i], function, false))
+		    model_covers(q->all, q->n, &q->all[i], function, false) &&
+		    model_grants(q->all, q->n, &q->all[i], function))
 			return false;
 	return true;
 }
@@ -241,10 +242,11 @@ static bool nonsense_rules(uint64_t number)
 
 		rule->verb = make_roll(6);
 		rule->who = make_roll(2) ? POLICY_WHO_ANY : make_roll(6);
-		rule->match.attributes = make_roll(4) ? make_roll(1025) : make_roll(UINT32_MAX);
+		rule->match.attributes = make_roll(4) ? make_roll(2049) : make_roll(UINT32_MAX);
 		rule->name = make_roll(2) ? make_roll(70000) : POLICY_NO_NAME - make_roll(2);
 		rule->match.serial = make_roll(8);
 		rule->match.path = make_roll(8);
+		rule->match.profile = make_roll(8);
 		rule->vfio_driver = make_roll(8);
 		policy_rule_valid(rule, policy.n_names, 1, policy.texts,
 				  all_valid ? policy.n_texts : 0);
@@ -253,6 +255,7 @@ static bool nonsense_rules(uint64_t number)
 	policy_decide(&policy, &subject, facts, make_roll(3), make_roll(4), &usage, &verdict);
 	policy_prepares(&policy, &facts[0], facts, 2, &found);
 	policy_name_matches(&policy, make_roll(70000), facts);
+	policy_name_means_part(&policy, make_roll(70000), facts);
 	policy_name_find(&policy, "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", &name);
 	policy_name_find(&policy, "x", &name);
 	policy_done(&policy);

@@ -45,6 +45,72 @@ static struct policy_verdict ask(const char *text, size_t n_functions)
 	return ask_about(text, card, n_functions, NULL);
 }
 
+/* The same about a part that the card's driver makes, or some other driver. */
+static enum policy_outcome ask_part(const char *text, const char *profile, const char *name,
+				    bool no_pci)
+{
+	struct policy_facts part = card[0];
+
+	if (no_pci)
+		part = (struct policy_facts){
+			.iommu_group = UINT32_MAX, .driver = "", .serial = "", .path = ""
+		};
+	part.profile = profile;
+	part.profile_name = name;
+	part.no_pci = no_pci;
+	return ask_about(text, &part, 1, NULL).outcome;
+}
+
+static void check_parts(void)
+{
+	tap_ok(ask_part("allow any claim any\nallow any claim class display", "t-1", "", false) ==
+		       POLICY_NO_RULE,
+	       "who may have the card whole may have no part of it by that");
+	tap_ok(ask("allow any claim profile any\nallow any claim class display profile t-1", 1)
+			       .outcome == POLICY_NO_RULE,
+	       "who may have a part of it may not have it whole");
+	tap_ok(!ask_part("allow any claim profile t-1", "t-1", "", false) &&
+		       !ask_part("allow any claim class display profile t-1", "t-1", "", false),
+	       "a rule allows a part by its type");
+	tap_ok(!ask_part("allow any claim profile big", "t-1", "big", false) &&
+		       !ask_part("allow any claim profile any", "t-1", "big", false),
+	       "... by what its driver calls it, or any");
+	tap_ok(ask_part("allow any claim profile t-1", "t-12", "", false) == POLICY_NO_RULE &&
+		       ask_part("allow any claim profile t-12", "t-1", NULL, false) ==
+			       POLICY_NO_RULE &&
+		       ask_part("allow any claim class audio profile t-1", "t-1", "", false) ==
+			       POLICY_NO_RULE,
+	       "... and no other part, nor another device's");
+	tap_ok(!ask_part("device x vendor 10de profile t-1\nallow any claim x", "t-1", "", false) &&
+		       !ask_part("device x vendor 10de\nallow any claim x profile t-1", "t-1", "",
+				 false),
+	       "a name may say which part, or the rule beside the name");
+	tap_ok(ask_part("device x vendor 10de\ndevice x profile t-2\nallow any claim x", "t-1", "",
+			false) == POLICY_NO_RULE,
+	       "a name's line about another part grants none");
+	tap_ok(ask_part("allow any claim profile any\ndeny any claim class display", "t-1", "",
+			false) == POLICY_DENIED &&
+		       ask_part("device x vendor 10de\nallow any claim profile any\n"
+				"deny any claim x",
+				"t-1", "", false) == POLICY_DENIED,
+	       "who is denied the card is denied its parts");
+	tap_ok(ask_part("allow any claim profile any\ndeny any claim profile t-1", "t-1", "",
+			false) == POLICY_DENIED &&
+		       !ask_part("allow any claim profile any\ndeny any claim profile t-1", "t-2",
+				 "", false) &&
+		       ask("allow any claim any\ndeny any claim profile any", 1).outcome ==
+			       POLICY_ALLOWED,
+	       "a deny of one part is of no other, nor of the whole");
+	tap_ok(!ask_part("allow any claim profile t-1", "t-1", "", true) &&
+		       ask_part("allow any claim profile t-1 address 00:00.0\n"
+				"allow any claim profile t-1 vendor 0\n"
+				"allow any claim profile t-1 class 00",
+				"t-1", "", true) == POLICY_NO_RULE &&
+		       !ask_part("allow any claim profile t-1\ndeny any claim address 00:00.0",
+				 "t-1", "", true),
+	       "of what is no PCI function no attribute of one is true, not even 0");
+}
+
 #define ALLOW_CARD "allow user alice claim class display\n"
 
 static void check_verdicts(void)
@@ -320,6 +386,7 @@ int main(void)
 {
 	check_vfs();
 	check_verdicts();
+	check_parts();
 	check_attributes();
 	check_limits();
 	check_lifetime_and_driver();

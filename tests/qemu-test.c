@@ -58,11 +58,16 @@ static char **words(const char *text)
 
 static char added[4096], left[256], why[256];
 
+static size_t n_mdevs; /* of those that are lent too */
+
 /* What is added, as one text; the rest is in `left` and `why`. */
 static int make(const char *command, const struct group_view *const *groups, size_t n,
 		const char *first, const char *rom, bool primary)
 {
-	const struct qemu_options options = { .rom = rom, .primary = primary };
+	static const char *const mdevs[] = { "u-1", "u-2" };
+	const struct qemu_options options = {
+		.rom = rom, .primary = primary, .mdevs = mdevs, .n_mdevs = n_mdevs
+	};
 	char **given = words(command), text[PCI_ADDRESS_TEXT];
 	struct pci_address address;
 	struct qemu_command made;
@@ -335,6 +340,25 @@ static void test_options(void)
 	       "of two GPUs in a group the options are for the one that was asked for");
 }
 
+static void test_mdevs(void)
+{
+	const struct group_view view = card(), *views = &view;
+
+	n_mdevs = 2;
+	tap_ok(!make("qemu", NULL, 0, "01:00.0", NULL, false) &&
+		       !strcmp(added,
+			       "-device vfio-pci,sysfsdev=/sys/bus/mdev/devices/u-1,addr=0x1e.0 "
+			       "-device vfio-pci,sysfsdev=/sys/bus/mdev/devices/u-2,addr=0x1d.0"),
+	       "each mdev is a device by its number: %s", added);
+	tap_ok(!make("qemu -M q35", &views, 1, "01:00.0", NULL, false) &&
+		       strstr(added, ON_PORT " ") &&
+		       strstr(added, "devices/u-1,bus=gpubroker-port1,addr=0x0.0 "),
+	       "... behind a port of its own, beside a card");
+	tap_ok(make("qemu", NULL, 0, "01:00.0", NULL, true) == -EINVAL,
+	       "... and of an mdev it is not known whether it is a display");
+	n_mdevs = 0;
+}
+
 int main(void)
 {
 	test_machines();
@@ -342,5 +366,6 @@ int main(void)
 	test_places();
 	test_own();
 	test_options();
+	test_mdevs();
 	return tap_done();
 }

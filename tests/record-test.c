@@ -87,6 +87,10 @@ static bool same(const struct lease *a, const struct lease *b)
 	    a->terms.lifetime != b->terms.lifetime || strcmp(a->terms.rule, b->terms.rule) != 0 ||
 	    a->n_gids != b->n_gids || memcmp(a->gids, b->gids, a->n_gids * sizeof(a->gids[0])) != 0)
 		return false;
+	if (strcmp(a->mdev.uuid, b->mdev.uuid) != 0 ||
+	    strcmp(a->mdev.parent, b->mdev.parent) != 0 ||
+	    strcmp(a->mdev.type, b->mdev.type) != 0 || strcmp(a->mdev.name, b->mdev.name) != 0)
+		return false;
 	for (size_t i = 0; i < a->n_functions; i++) {
 		const struct lease_function *f = &a->functions[i], *g = &b->functions[i];
 
@@ -435,6 +439,66 @@ static void test_replacements(void)
 			shown[k] = (char)(to[k] >= ' ' ? to[k] : '~');
 		tap_ok(refused(text, (size_t)n), "refused: '%s'", shown);
 	}
+}
+
+/* Of an mdev, there is no function. */
+static void test_mdev(void)
+{
+	static const struct {
+		const char *from, *to;
+	} wrong[] = {
+		{ "mdev 8b", "mdev 8B" },
+		{ "mdev 8b", "mdev b" },
+		{ "mdev 8bf0c3d2-2f3b-8c11-9d52-0a6c5f0e7b41",
+		  "mdev ../../../../class/x/y/z-aaaaaaaaaaaaaaa" },
+		{ "-2f3b-8c11-9d52-", "-2f3b-8c11-9d-52" },
+		{ "parent mtty", "parent " },
+		{ "parent mtty", "parent .." },
+		{ "parent mtty", "parent a/b" },
+		{ "parent mtty", "parent 01234567890123456789012345678901" },
+		{ "parent mtty", "parent 0000:01:00.0" }, /* another was asked for */
+		{ "asked 0000:00:00.0", "asked 0000:01:00.0" },
+		{ "type mtty-2", "type a/b" },
+		{ "type mtty-2", "type " },
+		{ "type mtty-2\n", "" },
+		{ "name Dual", "name a/b" },
+		{ "name Dual", "name ../Dual" },
+		{ "mdev 8b", "function 0000:00:00.0 1234 1111\ndriver \noverride \nmdev 8b" },
+	};
+	struct lease lease = { .id = 4,
+			       .group = UINT32_MAX,
+			       .mdev = { .parent = "mtty",
+					 .type = "mtty-2",
+					 .name = "Dual port serial",
+					 .uuid = "8bf0c3d2-2f3b-8c11-9d52-0a6c5f0e7b41" } },
+		     back = { 0 };
+	char text[RECORD_MAX], changed[RECORD_MAX];
+	int n = record_format(&lease, text, sizeof(text));
+	unsigned line;
+
+	tap_ok(n > 0 && !parse(text, (size_t)n, &back, &line) && same(&lease, &back),
+	       "an mdev's record comes back, its group not being known");
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		const char *at = strstr(text, wrong[i].from);
+		int m;
+
+		need(at);
+		m = snprintf(changed, sizeof(changed), "%.*s%s%s", (int)(at - text), text,
+			     wrong[i].to, at + strlen(wrong[i].from));
+		tap_ok(refused(changed, (size_t)m),
+		       "an mdev's record is refused: '%.20s' for '%.20s'", wrong[i].to,
+		       wrong[i].from);
+	}
+	lease.mdev.name[0] = '\0';
+	lease.group = 50;
+	strcpy(lease.mdev.parent, "0000:01:00.0");
+	lease.asked.bus = 1;
+	n = record_format(&lease, text, sizeof(text));
+	tap_ok(n > 0 && !parse(text, (size_t)n, &back, &line) && same(&lease, &back),
+	       "so does one of a PCI function's, whose type has no name");
+	strcpy(lease.mdev.type, "a\nb");
+	tap_ok(record_format(&lease, text, sizeof(text)) == -EINVAL,
+	       "none is written that is two lines");
 }
 
 static void test_too_much(void)
@@ -808,6 +872,7 @@ int main(void)
 	test_lines();
 	test_replacements();
 	test_too_much();
+	test_mdev();
 	test_write(dir);
 	test_write_fails(dir);
 	test_each(dir);

@@ -193,6 +193,12 @@ static void test_unnamed(void)
 					     "function 0000:zz:00.0",
 					     "gpubroker lease 1\nid 6\n" };
 
+	damaged("6.damaged",
+		"gpubroker lease 1\nid 6\nmdev 8bf0c3d2-2f3b-8c11-9d52-0a6c5f0e7b41\nparent ..\n");
+	recover();
+	tap_ok(!broker.leases.n && exists("6.settled"),
+	       "a damaged record of an mdev is about no group, and keeps none");
+	clean();
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
 		damaged("6.damaged", texts[i]);
 		recover();

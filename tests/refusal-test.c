@@ -12,12 +12,13 @@
 
 #include <string.h>
 
-#define REASONS (GPUBROKER_REFUSED_NO_VFS + 1) /* and one that does not exist */
+#define REASONS (GPUBROKER_REFUSED_NONE_LEFT + 1) /* and one that does not exist */
 
 static const char *const reasons[] = {
-	"0",	      "policy",	  "busy",     "stuck",	   "no-device", "no-name", "no-group",
-	"not-viable", "boot-vga", "in-use",   "memlock",   "quota",	"failed",  "not-ready",
-	"version",    "limit",	  "no-lease", "not-yours", "no-reset",	"no-vfs",  "unknown",
+	"0",	    "policy",	  "busy",     "stuck",	    "no-device", "no-name",
+	"no-group", "not-viable", "boot-vga", "in-use",	    "memlock",	 "quota",
+	"failed",   "not-ready",  "version",  "limit",	    "no-lease",	 "not-yours",
+	"no-reset", "no-vfs",	  "no-mdevs", "no-profile", "none-left", "unknown",
 };
 
 static void alice(uint32_t uid, char *out, size_t size)
@@ -201,6 +202,46 @@ static void test_content(void)
 	tap_ok(strstr(format(&m, alice), "64 connections"), "quota: says of what");
 }
 
+static void test_profiles(void)
+{
+	struct message_refusal m = message(GPUBROKER_REFUSED_NO_MDEVS);
+	const char *text;
+
+	strcpy(m.profile, "mtty-2");
+	m.has_address = 1;
+	m.address.bus = 1;
+	text = format(&m, alice);
+	tap_ok(!strncmp(text, "0000:01:00.0 offers no profiles: ", 33) &&
+		       strstr(text, "'gpubroker profiles'"),
+	       "no-mdevs: %s", text);
+	m.has_address = 0;
+	strcpy(m.parent, "mtty");
+	m.reason = GPUBROKER_REFUSED_NO_PROFILE;
+	text = format(&m, alice);
+	tap_ok(strstr(text, "mtty has no profile \"mtty-2\"") &&
+		       strstr(text, "'gpubroker profiles mtty'"),
+	       "no-profile: %s", text);
+	m.reason = GPUBROKER_REFUSED_NONE_LEFT;
+	m.limit = 12;
+	text = format(&m, alice);
+	tap_ok(strstr(text, "profile \"mtty-2\" of mtty is left: 12 of it are in use; "),
+	       "none-left: %s", text);
+	strcpy(m.detail, "mtty-1: 1");
+	m.limit = 1;
+	text = format(&m, alice);
+	tap_ok(strstr(text, "1 of it is in use, and left there is mtty-1: 1; "),
+	       "none-left, but others: %s", text);
+	m.error = ENOSPC;
+	text = format(&m, alice);
+	tap_ok(strstr(text, "mtty") && strstr(text, strerror(ENOSPC)) && strstr(text, "try again"),
+	       "none-left by the time it was made: %s", text);
+	m = message(GPUBROKER_REFUSED_POLICY);
+	strcpy(m.profile, "mtty-2");
+	strcpy(m.name, "slice");
+	text = format(&m, alice);
+	tap_ok(strstr(text, "claim profile \"mtty-2\" of device \"slice\"; "), "policy: %s", text);
+}
+
 static void test_vfs(void)
 {
 	struct message_refusal m = message(GPUBROKER_REFUSED_NO_VFS);
@@ -320,6 +361,7 @@ int main(void)
 	test_other();
 	test_content();
 	test_vfs();
+	test_profiles();
 	test_unterminated();
 	test_sizes();
 	test_control();

@@ -61,6 +61,7 @@ static void check_rule(const struct policy *policy, const struct policy_rule *r)
 	must(!(r->match.attributes & POLICY_DRIVER) == !policy_text(policy, r->match.driver));
 	must(!(r->match.attributes & POLICY_SERIAL) == !policy_text(policy, r->match.serial));
 	must(!(r->match.attributes & POLICY_PATH) == !policy_text(policy, r->match.path));
+	must(!(r->match.attributes & POLICY_PROFILE) == !policy_text(policy, r->match.profile));
 	/* It becomes a component of a path. */
 	if (policy_text(policy, r->vfio_driver))
 		must(!strchr(policy_text(policy, r->vfio_driver), '/') &&
@@ -148,7 +149,8 @@ static struct policy_rule rule_of(uint32_t verb, uint32_t who)
 		.name = POLICY_NO_NAME,
 		.match = { .driver = POLICY_NO_TEXT,
 			   .serial = POLICY_NO_TEXT,
-			   .path = POLICY_NO_TEXT },
+			   .path = POLICY_NO_TEXT,
+			   .profile = POLICY_NO_TEXT },
 		.vfio_driver = POLICY_NO_TEXT,
 		.line = 7,
 		.column = 1,

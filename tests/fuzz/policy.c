@@ -108,6 +108,8 @@ static void write_match(FILE *out, const struct policy *policy, const struct pol
 		fprintf(out, " serial %s", policy_text(policy, m->serial));
 	if (m->attributes & POLICY_PATH)
 		fprintf(out, " path %s", policy_text(policy, m->path));
+	if (m->attributes & POLICY_PROFILE)
+		fprintf(out, " profile %s", policy_text(policy, m->profile));
 }
 
 static void write_rule(FILE *out, const struct policy *policy, const struct policy_rule *rule)

@@ -8,6 +8,8 @@
  *	fault STAGE ERROR
  *	hung STAGE		nobody has answered for 25 seconds
  *
+ * A DEVICE=PROFILE is a part of a device.
+ *
  * claimer UID SOCKET --leases: "lease ID GROUP STATE REASON" for each, then "end"; or as above.
  *
  * For cases that claim a thousand times: `gpubroker run` costs a tenth of a second in emulation and
@@ -65,8 +67,14 @@ static int claim(struct gpubroker *handle, char **devices)
 	int r = gpubroker_claim_new(&claim);
 	char byte;
 
-	for (; !r && *devices; devices++)
-		r = gpubroker_claim_add(claim, *devices);
+	for (; !r && *devices; devices++) {
+		char *profile = strchr(*devices, '=');
+
+		if (profile)
+			*profile++ = '\0';
+		r = profile ? gpubroker_claim_add_profile(claim, *devices, profile)
+			    : gpubroker_claim_add(claim, *devices);
+	}
 	stage = "claim";
 	if (!r)
 		r = gpubroker_claim_run(handle, claim, NULL, NULL);
