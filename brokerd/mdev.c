@@ -232,6 +232,8 @@ void mdev_take_up(struct daemon *daemon, struct lease *lease)
 	if (!mdev_group_of(daemon->kernel.sys, lease->mdev.uuid, &group) && group != NO_GROUP) {
 		lease->group = group;
 		lease->tries = 0;
+		if (lease->timer) /* lending.c has one of its own in its place */
+			event_free(TAKE_PTR(lease->timer));
 		/* Watch first, look then: a close in between is heard. */
 		watch = kernel_group_watch(&daemon->kernel, group);
 		lease->watch = watch >= 0 ? watch : -1;

@@ -32,7 +32,8 @@
  *	name Dual port serial
  *	end
  *
- * Its group is known only when it is made, and found out anew by its number.
+ * Its group, which is known only when it is made, is found out anew by its number; so "group 4294967295" stands
+ * there, which is none.
  */
 #include "config.h"
 
@@ -89,10 +90,11 @@ int record_format(const struct lease *lease, char *out, size_t size)
 		   "\ngid %" PRIu32 "\npid %" PRIu32 "\nsince %" PRIu64
 		   "\nrule %s\nasked %s\nstuck %" PRIu64 " %s\nlifetime %" PRIu64 "\nends %" PRIu64
 		   "\nrequire-reset %d\n",
-		   lease->id, lease->group, lease->uid, lease->gid, lease->pid, lease->since,
-		   lease->terms.rule, pci_address_format(&lease->asked, address),
-		   lease->stuck_since, lease->stuck_since ? lease->reason : "",
-		   lease->terms.lifetime, lease->ends, (int)lease->terms.require_reset);
+		   lease->id, lease_is_mdev(lease) ? UINT32_MAX : lease->group, lease->uid,
+		   lease->gid, lease->pid, lease->since, lease->terms.rule,
+		   pci_address_format(&lease->asked, address), lease->stuck_since,
+		   lease->stuck_since ? lease->reason : "", lease->terms.lifetime, lease->ends,
+		   (int)lease->terms.require_reset);
 	for (size_t i = 0; !r && i < lease->n_gids; i++)
 		r = append(out, size, &used, "group-id %" PRIu32 "\n", lease->gids[i]);
 	for (size_t i = 0; !r && i < lease->n_functions; i++) {
@@ -287,7 +289,7 @@ int record_parse(const char *text, size_t len, struct lease *lease, unsigned *re
 	    !take_mdev(&p, &line, &lease->asked, &lease->mdev))
 		goto damaged;
 	if (strcmp(p, "end\n") != 0 || !has_asked(lease) ||
-	    (group == UINT32_MAX && !lease_is_mdev(lease)))
+	    (group == UINT32_MAX) != lease_is_mdev(lease))
 		goto damaged;
 	line = 1;
 	if (record_format(lease, again, sizeof(again)) != (int)len || memcmp(again, text, len) != 0)

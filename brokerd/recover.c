@@ -63,9 +63,6 @@ static void found(void *userdata, const char *name, const char *text, size_t len
 		damaged(daemon, name, "it is another lease's");
 		return;
 	}
-	/* By its number alone: the group may be any other's by now. */
-	if (lease_is_mdev(&read))
-		read.group = NO_GROUP;
 	/* Of two records of a group the older is one that could not be removed when its lease ended. */
 	other = lease_find_group(&daemon->leases, read.group);
 	if (other && other->id > read.id) {

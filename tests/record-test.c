@@ -458,6 +458,7 @@ static void test_mdev(void)
 		{ "parent mtty", "parent 01234567890123456789012345678901" },
 		{ "parent mtty", "parent 0000:01:00.0" }, /* another was asked for */
 		{ "asked 0000:00:00.0", "asked 0000:01:00.0" },
+		{ "group 4294967295", "group 50" },
 		{ "type mtty-2", "type a/b" },
 		{ "type mtty-2", "type " },
 		{ "type mtty-2\n", "" },
@@ -490,12 +491,15 @@ static void test_mdev(void)
 		       wrong[i].from);
 	}
 	lease.mdev.name[0] = '\0';
-	lease.group = 50;
 	strcpy(lease.mdev.parent, "0000:01:00.0");
 	lease.asked.bus = 1;
 	n = record_format(&lease, text, sizeof(text));
 	tap_ok(n > 0 && !parse(text, (size_t)n, &back, &line) && same(&lease, &back),
 	       "so does one of a PCI function's, whose type has no name");
+	lease.group = 50;
+	n = record_format(&lease, text, sizeof(text));
+	tap_ok(n > 0 && !parse(text, (size_t)n, &back, &line) && back.group == UINT32_MAX,
+	       "its group is not recorded: the number may be another's by then");
 	strcpy(lease.mdev.type, "a\nb");
 	tap_ok(record_format(&lease, text, sizeof(text)) == -EINVAL,
 	       "none is written that is two lines");

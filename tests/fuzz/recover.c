@@ -45,7 +45,8 @@ void __wrap_log_line(enum log_level level, const char *format, ...)
 void __wrap_lending_take_up(struct daemon *daemon, struct lease *lease);
 void __wrap_lending_take_up(struct daemon *daemon, struct lease *lease)
 {
-	must(lease_find_group(&daemon->leases, lease->group) == lease);
+	must(lease_find_group(&daemon->leases, lease->group) ==
+	     (lease_is_mdev(lease) ? NULL : lease));
 	lease->owner = daemon;
 	lease->recorded = true;
 }
@@ -143,14 +144,16 @@ static void check_lease(const struct lease *lease)
 	char name[24];
 	int n;
 
-	must(lease_find_group(&broker.leases, lease->group) == lease && lease->id);
+	/* The group of an mdev's is not recorded. */
+	must(lease->id && lease_find_group(&broker.leases, lease->group) ==
+				  (lease_is_mdev(lease) ? NULL : lease));
 	if (lease->damaged[0]) {
 		must(lease->state == GPUBROKER_LEASE_STUCK && lease->stuck_since &&
 		     lease->n_functions);
 		must(!faccessat(broker.state_dir, lease->damaged, F_OK, AT_SYMLINK_NOFOLLOW));
 		return;
 	}
-	must(lease->n_functions);
+	must(lease_is_mdev(lease) ? !lease->n_functions : lease->n_functions > 0);
 	n = record_format(lease, text, sizeof(text));
 	snprintf(name, sizeof(name), "%" PRIu64, lease->id);
 	must(n > 0 && read_file(name, file, sizeof(file)) == (size_t)n &&
@@ -330,6 +333,25 @@ static void add_lease(struct seed *seed, const char *name, uint64_t id, uint8_t 
 	add(seed, name, text, (size_t)n - cut);
 }
 
+static void add_mdev(struct seed *seed, const char *name, uint64_t id)
+{
+	const struct lease lease = {
+		.id = id,
+		.uid = 1000,
+		.since = 1790000000,
+		.terms = { .rule = "/etc/gpubroker/policy.d/10-lab.policy:7" },
+		.mdev = { .parent = "mtty",
+			  .type = "mtty-2",
+			  .name = "Dual port serial",
+			  .uuid = "8bf0c3d2-2f3b-8c11-9d52-0a6c5f0e7b41" },
+	};
+	char text[RECORD_MAX];
+	int n = record_format(&lease, text, sizeof(text));
+
+	must(n > 0);
+	add(seed, name, text, (size_t)n);
+}
+
 void fuzz_seeds(fuzz_write write)
 {
 	static struct seed seed;
@@ -363,4 +385,9 @@ void fuzz_seeds(fuzz_write write)
 	/* It ends in an address, of a function that nothing but its name keeps. */
 	add(&seed, "12.damaged", "function 0000:04:00.0", 21);
 	write("cut-in-address", seed.data, seed.n);
+	seed.n = 0;
+	add_mdev(&seed, "13", 13);
+	add_mdev(&seed, "14", 14); /* the same mdev's: both find it gone */
+	add_mdev(&seed, "15.damaged", 15);
+	write("mdev", seed.data, seed.n);
 }
