@@ -2,14 +2,15 @@
 /*
  * The core's state, and what each of its files offers the others.
  *
- *	listener.c  accepts peers                     peer.c     one connection: requests and
- *	answers claim.[ch]  a claim, decided and granted      lending.[ch] leases come true and end
+ *	listener.c  accepts peers                     peer.c     one connection: requests and answers
+ *	claim.[ch]  a claim, decided and granted      lending.[ch] leases come true and end
  *	restore.c   leases go back                    arrivals.c functions that come and go
- *	queue.[ch]  claims that wait                  audit.[ch] decisions in the journal recover.c
- *	leases found in the records       daemon.c   start, helpers' records, stop prepare.[ch] what
- *	the policy wants on VFIO    events.c   what peers that watch are told vfs.[ch]    virtual
- *	functions, root's request vfscourse.[ch] how they are made vfsguard.c  what their making
- *	must not touch  vfspolicy.c    what the policy wants of them vfsrecord.[ch] their records
+ *	queue.[ch]  claims that wait                  audit.[ch] decisions in the journal
+ *	recover.c   leases found in the records       daemon.c   start, helpers' records, stop
+ *	prepare.[ch] what the policy wants on VFIO    events.c   what peers that watch are told
+ *	vfs.[ch]    virtual functions, root's request vfscourse.[ch] how they are made
+ *	vfsguard.c  what their making must not touch  vfspolicy.c    what the policy wants of them
+ *	vfsrecord.[ch] their records
  *	release.c   leases ended by their owner or root   helpers.c loader and watcher
  */
 #pragma once
