@@ -1064,7 +1064,7 @@ static void test_list_allowed(void)
 
 int main(void)
 {
-	alarm(150);
+	alarm(300);
 	need(freopen("/dev/null", "w", stderr)); /* the log */
 	broker_make();
 

@@ -99,7 +99,8 @@ hold() {
 }
 twelve() { [ "$(mdevs)" = 12 ] && [ "$(gpubroker leases | grep -c ' leased .* mtty-2$')" = 12 ]; }
 for _ in {1..12}; do hold carol --gpu mtty --profile mtty-2; done
-ok 'twelve at once get the twelve that there are' wait_for 60 twelve || diag "$(gpubroker leases; cat /tmp/holders.log)"
+wait_for 60 twelve || diag "$(gpubroker leases; cat /tmp/holders.log)"
+ok 'twelve at once get the twelve that there are' twelve
 refused alice 75 'none of profile "mtty-2" of mtty is left: 12 of it are in use; try again' 'the thirteenth is refused' \
 	--gpu mtty --profile mtty-2
 kill "${holders[0]}"
