@@ -29,7 +29,7 @@
 #endif
 
 #define REQUEST_BURST 8	      /* requests a turn; listings are longer than they are asked for */
-#define LIST_BURST 4	      /* devices or leases a turn, of all connections of a user */
+#define LIST_BURST 8	      /* devices or leases a turn, of all connections of a user */
 #define REQUEST_COST 4	      /* a request is as much as so many of them */
 #define VERDICT_BURST 1000000 /* rules looked at in a turn */
 
