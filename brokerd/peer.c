@@ -244,7 +244,10 @@ static bool admit(struct daemon *daemon, struct peer *peer)
 	return !r;
 }
 
-/* What is done before admit() says yes is done for one who connects in a loop too, and others wait for it. */
+/*
+ * What is done before admit() says yes is done for one who connects in a loop too, and others wait
+ * for it.
+ */
 void peer_new(struct daemon *daemon, int fd)
 {
 	struct peer incoming = { .daemon = daemon, .fd = fd, .pidfd = -1 }, *peer;
