@@ -443,7 +443,6 @@ static int confine_unprivileged(enum confine_part part)
 
 int confine_helper(enum confine_part part, uid_t uid, gid_t gid)
 {
-
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return -errno;
 	capng_clear(CAPNG_SELECT_BOTH);

@@ -33,9 +33,8 @@
 #define PEERS_PER_UID 128 /* connections of one user at a time */
 #define PEERS_MAX 12288	  /* of all users; LimitNOFILE= in the unit follows from it */
 #define LEASES_MAX 512
-#define HELPERS_LIMIT                                                                              \
-	10		/* seconds in which helpers should have spoken; after that, serve without */
-#define NEWCOMERS_MAX 4 /* connections of helpers that have not said yet which they are */
+#define HELPERS_LIMIT 10 /* seconds in which helpers should have spoken; then serve without */
+#define NEWCOMERS_MAX 4	 /* connections of helpers that have not said yet which they are */
 
 /* What peers ask for comes behind all else that is to be done; see daemon_loop_new(). */
 #define PRIORITY_PEERS 2

@@ -94,10 +94,30 @@ static void drop(struct devices *devices, size_t i)
 		(devices->n - i) * sizeof(*devices->list));
 }
 
+static bool is_address(const struct pci_address *address)
+{
+	return address->device <= 31 && address->function <= 7 && !address->reserved;
+}
+
+bool devices_believe(const struct watcher_record *record)
+{
+	switch ((enum watcher_record_type)record->type) {
+	case WATCHER_SCAN:
+	case WATCHER_SCANNED:
+	case WATCHER_GONE: /* one that never was may be gone */
+		return true;
+	case WATCHER_DEVICE:
+		return is_address(&record->address) && is_address(&record->physfn);
+	}
+	return false;
+}
+
 int devices_take(struct devices *devices, const struct watcher_record *record)
 {
 	size_t i;
 
+	if (!devices_believe(record))
+		return -EBADMSG;
 	switch ((enum watcher_record_type)record->type) {
 	case WATCHER_SCAN:
 		for (i = 0; i < devices->n; i++)
@@ -105,10 +125,6 @@ int devices_take(struct devices *devices, const struct watcher_record *record)
 		devices->full = false;
 		return 0;
 	case WATCHER_DEVICE:
-		if (record->address.device > 31 || record->address.function > 7 ||
-		    record->address.reserved || record->physfn.device > 31 ||
-		    record->physfn.function > 7 || record->physfn.reserved)
-			return -EBADMSG;
 		return put(devices, record);
 	case WATCHER_GONE:
 		i = position(devices, &record->address);

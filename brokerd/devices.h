@@ -56,6 +56,9 @@ struct devices {
 
 void devices_done(struct devices *devices);
 
+/* Is it one, as to its type and its addresses? Nothing is to be done by what is none. */
+bool devices_believe(const struct watcher_record *record);
+
 /*
  * Takes a record. -EBADMSG: it is not one; -E2BIG: more than DEVICES_MAX, once in a scan, since it
  * is logged (the others are left out without a word); -ENOMEM.

@@ -107,6 +107,10 @@ static void on_watcher(evutil_socket_t fd, short what, void *userdata)
 			break;
 		if (!is_record(daemon, HELPER_WATCHER, n, sizeof(record)))
 			return;
+		if (!devices_believe(&record)) {
+			is_nonsense(daemon, HELPER_WATCHER, "a record that makes no sense");
+			return;
+		}
 		prepare_record(daemon, &record);
 		vfs_record(daemon, &record);
 		arrivals_record(daemon, &record);
@@ -117,10 +121,6 @@ static void on_watcher(evutil_socket_t fd, short what, void *userdata)
 		r = devices_take(&daemon->devices, &record);
 		if (came && !r)
 			queue_look(daemon); /* perhaps it is what somebody waits for */
-		if (r == -EBADMSG) {
-			is_nonsense(daemon, HELPER_WATCHER, "a record that makes no sense");
-			return;
-		}
 		if (r)
 			log_error("a function cannot be listed: %s", strerror(-r));
 	}

@@ -21,8 +21,8 @@
 
 #define LISTEN_FD 3		 /* sd_listen_fds(3): the first passed descriptor */
 #define LISTEN_HELPERS "helpers" /* FileDescriptorName= of gpubroker-helpers.socket */
-#define BACKLOG 32		 /* as in gpubroker.socket, with the reason */
-#define ACCEPT_BURST 16 /* connections a turn: others' claims wait for one who connects in a loop */
+#define BACKLOG 8		 /* as in gpubroker.socket, with the reason */
+#define ACCEPT_BURST 4 /* connections a turn: others' claims wait for one who connects in a loop */
 
 static int adopt(int fd)
 {

@@ -31,7 +31,7 @@
 #endif
 
 #define REQUEST_BURST 8	      /* requests a turn; listings are longer than they are asked for */
-#define LIST_BURST 4	      /* devices or leases a turn, of all connections of a user */
+#define LIST_BURST 8	      /* devices or leases a turn, of all connections of a user */
 #define REQUEST_COST 4	      /* a request is as much as so many of them */
 #define VERDICT_BURST 1000000 /* rules looked at in a turn */
 
@@ -246,7 +246,10 @@ static bool admit(struct daemon *daemon, struct peer *peer)
 	return !r;
 }
 
-/* What is done before admit() says yes is done for one who connects in a loop too, and others wait for it. */
+/*
+ * What is done before admit() says yes is done for one who connects in a loop too, and others wait
+ * for it.
+ */
 void peer_new(struct daemon *daemon, int fd)
 {
 	struct peer incoming = { .daemon = daemon, .fd = fd, .pidfd = -1 }, *peer;

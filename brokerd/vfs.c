@@ -56,11 +56,22 @@ struct pf *pf_make(struct daemon *daemon, const struct pci_address *address)
 	struct vfs *v = vfs_of(daemon);
 	struct pf *pf = v ? pf_find(daemon, address) : NULL;
 
-	if (pf || !v)
+	if (pf)
 		return pf;
-	pf = calloc(1, sizeof(*pf));
-	if (!pf)
+	if (v && v->n == VFS_PFS_MAX) {
+		if (!v->full)
+			log_error("more than %d functions that can have virtual ones: the others "
+				  "are not looked after",
+				  VFS_PFS_MAX);
+		v->full = true;
 		return NULL;
+	}
+	pf = v ? calloc(1, sizeof(*pf)) : NULL;
+	if (!pf) {
+		log_error("no memory to look after virtual functions");
+		return NULL;
+	}
+	v->n++;
 	pf->daemon = daemon;
 	pf->address = *address;
 	TAILQ_INSERT_TAIL(&v->list, pf, link);
@@ -70,6 +81,7 @@ struct pf *pf_make(struct daemon *daemon, const struct pci_address *address)
 void pf_free(struct pf *pf)
 {
 	TAILQ_REMOVE(&pf->daemon->vfs->list, pf, link);
+	pf->daemon->vfs->n--;
 	if (pf->timer)
 		event_free(pf->timer);
 	free(pf->vfs);

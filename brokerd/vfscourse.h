@@ -16,6 +16,8 @@
 #define VFS_TRIES                                                                                  \
 	3 /* by the policy, until it is loaded anew, the driver goes, or root has made some */
 
+#define VFS_PFS_MAX 4096
+
 enum vfs_phase { VFS_IDLE, VFS_ASKING, VFS_MAKING, VFS_WAITING, VFS_BINDING, VFS_ENDING };
 
 struct pf {
@@ -48,6 +50,8 @@ struct pf {
 
 struct vfs {
 	TAILQ_HEAD(, pf) list;
+	size_t n;  /* of it, at most VFS_PFS_MAX: the watcher names them */
+	bool full; /* that was said */
 	struct event *timer;
 	bool soon;   /* the timer is not that of another try, but of an event */
 	bool wanted; /* the policy has a rule with vfs */
@@ -59,7 +63,7 @@ struct vfs {
 struct vfs *vfs_of(struct daemon *daemon);
 /* The function's entry, or NULL. */
 struct pf *pf_find(const struct daemon *daemon, const struct pci_address *address);
-/* The same, made where there is none yet; NULL: there is no memory for it. */
+/* The same, made where there is none yet; NULL, said in the log: no memory, or VFS_PFS_MAX. */
 struct pf *pf_make(struct daemon *daemon, const struct pci_address *address);
 /* Takes it off the list and frees it. No worker of its may be at work that is still heard. */
 void pf_free(struct pf *pf);

@@ -151,8 +151,6 @@ static void look_at(struct daemon *daemon, const struct pci_address *address)
 	pf = pf_make(daemon, address);
 	if (pf)
 		pf_look_soon(pf, true);
-	else
-		log_error("no memory to look after virtual functions");
 }
 
 void vfs_all(struct daemon *daemon)
@@ -191,8 +189,14 @@ void vfs_record(struct daemon *daemon, const struct watcher_record *record)
 	} else if (record->type != WATCHER_DEVICE) {
 		return;
 	}
-	if (record->is_vf)
+	if (!record->is_vf) {
+		if (record->vfs_total)
+			look_at(daemon, &record->address);
+		return;
+	}
+	/* One that was not told is none, or is looked at when it is told. */
+	device = devices_from(&daemon->devices, &record->physfn);
+	if (device && !pci_address_compare(&device->record.address, &record->physfn) &&
+	    device->record.vfs_total)
 		look_at(daemon, &record->physfn);
-	else if (record->vfs_total)
-		look_at(daemon, &record->address);
 }

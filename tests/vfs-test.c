@@ -11,7 +11,7 @@
 #include "brokerd/log.h"
 #include "brokerd/prepare.h"
 #include "brokerd/record.h"
-#include "brokerd/vfs.h"
+#include "brokerd/vfscourse.h"
 #include "brokerd/vfsrecord.h"
 #include "brokerd/worker.h"
 #include "tests/broker.h"
@@ -747,6 +747,39 @@ static void test_policy(int fd)
 	tap_ok(are(3), "a rule that goes takes nothing away");
 }
 
+/* What a watcher that was taken over can make the core keep, where the policy wants virtual functions. */
+static void test_watcher(void)
+{
+	struct watcher_record vf = record_of("0000:0b:00.1", WATCHER_DEVICE), pf;
+	const size_t before = broker.vfs->n;
+
+	broker.vfs->wanted = true;
+	for (uint32_t domain = 1; domain <= 1000; domain++) {
+		vf.physfn.domain = domain;
+		vfs_record(&broker, &vf);
+	}
+	tap_ok(broker.vfs->n == before, "a function that nobody told has no virtual ones");
+	pf = record_of(PF, WATCHER_DEVICE);
+	for (uint32_t domain = 1; domain <= 2 * VFS_PFS_MAX; domain++) {
+		pf.address.domain = domain;
+		pf.type = WATCHER_DEVICE;
+		vfs_record(&broker, &pf);
+		need(!devices_take(&broker.devices, &pf));
+		pf.type = WATCHER_GONE;
+		vfs_record(&broker, &pf);
+		need(!devices_take(&broker.devices, &pf));
+	}
+	tap_ok(broker.vfs->n <= VFS_PFS_MAX && strstr(last_log, "are not looked after"),
+	       "functions that come and go make no list without end (%zu)", broker.vfs->n);
+	broker.policy.n_rules = 1;
+	broker.policy_good = true;
+	wait_and_work();
+	tap_ok(broker.vfs->n == before, "and are forgotten when they are looked at (%zu)",
+	       broker.vfs->n);
+	broker.policy.n_rules = 0;
+	vfs_all(&broker);
+}
+
 int main(void)
 {
 	struct policy_rule all;
@@ -794,6 +827,7 @@ int main(void)
 	test_death_and_failure(&fd);
 	test_records(&fd);
 	test_policy(fd);
+	test_watcher();
 	TAILQ_FIRST(&broker.peers)->uid = getuid();
 	hang_up(fd);
 	vfs_done(&broker);

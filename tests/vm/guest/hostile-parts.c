@@ -728,6 +728,12 @@ static void print_outcomes(void)
 	fflush(stdout);
 }
 
+/*
+ * For a worker, a loop with nothing else in it: what the helpers say is said to all copies, so that
+ * each would have a part of it, find that false, and end.
+ */
+static struct event_base *work_base;
+
 /* The daemon is ready to be confined. From here on each attempt has a copy of it. */
 struct event_base *__wrap_event_base_new_with_config(const struct event_config *config)
 {
@@ -746,8 +752,10 @@ struct event_base *__wrap_event_base_new_with_config(const struct event_config *
 			pid = fork();
 			if (pid < 0)
 				_exit(70);
-			if (!pid)
+			if (!pid) {
+				work_base = __real_event_base_new_with_config(config);
 				return __real_event_base_new_with_config(config);
+			}
 			wait_for(pid);
 		}
 	}
@@ -777,9 +785,9 @@ int __wrap_recover_leases(struct daemon *daemon)
 	if (!work ||
 	    work_add_read(work, kernel_open_override_read(&daemon->kernel, &address), "hostile",
 			  &address) ||
-	    work_start(work, daemon->base, daemon->worker_filter, SECONDS))
+	    work_start(work, work_base, daemon->worker_filter, SECONDS))
 		_exit(201);
-	event_base_dispatch(daemon->base);
+	event_base_dispatch(work_base);
 	_exit(202);
 }
 
