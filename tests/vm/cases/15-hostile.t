@@ -11,7 +11,7 @@ before=$(fds) rss_before=$(rss)
 back_to() { [ "$(fds)" = "$before" ]; }
 serves() { is "$(run_as alice gpubroker leases --json | tr -d ' \n')" '[]' "$1: others are served"; }
 
-cp /tests/hostile.py /tmp/hostile.py
+cp /tests/{wire,hostile}.py /tmp
 for attack in sizes types early descriptors busy claims silent; do
 	capture run_as bob python3 /tmp/hostile.py $attack
 	is "$stdout" done "$attack: each was dropped" || diag "$stderr"

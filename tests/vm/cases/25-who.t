@@ -4,7 +4,7 @@
 # A getsockopt() that fails is tests/who-test.c's.
 . ./lib.sh
 
-cp /tests/who.py /tmp/who.py
+cp /tests/{wire,who}.py /tmp
 who() { python3 /tmp/who.py "$@"; }
 policy=/etc/gpubroker/policy.d/40-who.policy
 # said REGEX: since the mark; the number of lines.
@@ -97,7 +97,7 @@ capture who orphan $gpu2 "$alice"
 is "$stdout" 'refused failed' 'where its limit is to be raised, a claimer that has ended is lent nothing'
 is "$(said "uid=$alice .* outcome=refused reason=\"failed\"")" 1 '... and the journal says so'
 is "$(driver_of $gpu2)" bochs-drm '... and the host has it back'
-rm $policy /tmp/who.py
+rm $policy /tmp/{wire,who}.py
 systemctl restart gpubroker
 gpubroker list >/dev/null
 ok 'nothing is on record' no_records

@@ -4,7 +4,7 @@
 # line of the journal stays one. The list is guest/names.py's.
 . ./lib.sh
 
-cp /tests/names.py /tmp/names.py
+cp /tests/{wire,names}.py /tmp
 names() { python3 /tmp/names.py "$@"; }
 core=$(systemctl show -P MainPID gpubroker)
 hostile=/etc/gpubroker/policy.d/50-names.policy
@@ -43,5 +43,5 @@ is "$(names trace /tmp/names.strace)" 'calls some bad 0' 'the core has opened, r
 is "$(journalctl -q --no-pager -o json -ugpubroker{,-load,-watch} --after-cursor "$mark" | names journal)" \
 	'lines some bad 0 names wrong 0 numbers 500' 'each line of the journal is whole, and says each name as it was'
 is "$(systemctl show -P MainPID gpubroker)" "$core" 'the core is the same process as before'
-rm -f /tmp/names.*
+rm -f /tmp/names.* /tmp/wire.py
 done_testing

@@ -7,24 +7,7 @@ import struct
 import sys
 import time
 
-HELLO = struct.pack("=II", 1, 1)
-LIST = struct.pack("=II", 2, 0)
-LEASES = struct.pack("=II", 3, 0)
-
-
-def claim(address=None, n=1, flags=0, kind=1, name=b"", reserved=0):
-    one = struct.pack("=IIIBBBB32s", kind, 0, *(address or (0, 1, 0, 0, 0)), name)
-    return struct.pack("=IIQII", 4, flags, 0, n, reserved) + one + b"\0" * (48 * 15)
-
-
-def connect(greet=True):
-    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    s.connect("/run/gpubroker/socket")  # blocking: the line is short
-    s.settimeout(20)
-    if greet:
-        s.send(HELLO)
-        assert struct.unpack("=I", s.recv(1024)[:4])[0] == 101
-    return s
+from wire import GRANT, GROUP, HELLO, LEASES, LIST, NAME, REFUSAL, WELCOME, address, claim, connect, kind, selector
 
 
 def expect_dropped(s, what):
@@ -37,13 +20,13 @@ def expect_dropped(s, what):
         if not packet:
             s.close()
             return
-        if struct.unpack("=I", packet[:4])[0] == 105:
+        if kind(packet) == GRANT:
             raise SystemExit(f"{what}: granted")
 
 
 def sizes():
     for request in (LIST, LEASES, claim()):
-        for size in sorted({1, 3, 4, 7, len(request) - 1, len(request) + 1, 2000, 60000} - {len(request)}):
+        for size in sorted({1, 3, 4, 7, len(request) - 1, len(request) + 1, 3000, 60000} - {len(request)}):
             s = connect()
             s.send((request + b"\0" * 60000)[:size])
             expect_dropped(s, size)
@@ -90,9 +73,10 @@ def busy():
 
 
 def claims():
-    for request in (claim(n=0), claim(n=17), claim(flags=4), claim(kind=0), claim(kind=5),
-                    claim(reserved=1), claim(address=(0, 1, 32, 0, 0)), claim(address=(0, 1, 0, 8, 0)),
-                    claim(address=(0, 1, 0, 0, 1)), claim(kind=3, name=b"a" * 32)):
+    selectors = (selector(0), selector(5), selector(address=(0, 1, 32, 0, 0)), selector(address=(0, 1, 0, 8, 0)),
+                 selector(address=(0, 1, 0, 0, 1)), selector(NAME, name=b"a" * 32),
+                 selector(NAME, name=b"card", profile=b"a" * 64), selector(GROUP, group=1, profile=b"a"))
+    for request in (claim(n=0), claim(n=17), claim(flags=4), claim(reserved=1), *map(claim, selectors)):
         s = connect()
         s.send(request)
         expect_dropped(s, request[:64])
@@ -120,10 +104,8 @@ def deaf():
 
 
 def greedy():
-    domain, bus, rest = sys.argv[2].split(":")
-    device, function = rest.split(".")
     s = connect()
-    s.send(claim((int(domain, 16), int(bus, 16), int(device, 16), int(function), 0)))
+    s.send(claim(selector(address=address(sys.argv[2]))))
     link = f"/sys/bus/pci/devices/{sys.argv[2]}/driver"
     while not os.path.realpath(link).endswith("vfio-pci"):
         time.sleep(0.05)
@@ -138,22 +120,19 @@ def thousand():
         if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1024 else None
     held, connected, refused = [], 0, 0
     for _ in range(1000):
-        s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        s.connect("/run/gpubroker/socket")
-        s.settimeout(20)
+        s = connect(greet=False)
         connected += 1
         try:
             s.send(HELLO)
         except BrokenPipeError:
             pass
         try:
-            answer = s.recv(1024)
+            answer = s.recv(4096)
         except ConnectionResetError:  # the broker has gone, and our hello came late
-            answer = s.recv(1024)
-        kind = struct.unpack("=I", answer[:4])[0]
-        if kind == 101:
+            answer = s.recv(4096)
+        if kind(answer) == WELCOME:
             held.append(s)
-        elif kind == 107:
+        elif kind(answer) == REFUSAL:
             refused += 1
             s.close()
     print("connected", connected, "refused", refused)

@@ -4,14 +4,14 @@ or looks at what became of them. One word says which."""
 import json
 import os
 import re
-import socket
 import struct
 import subprocess
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
-HELLO = struct.pack("=II", 1, 1)
+from wire import GROUP, MESSAGE_MAX, NAME, claim, connect, kind, selector
+
 N = 500
 FIRST_UID = 20000  # nobody's; 20 requests of each, which is what the journal takes of a user at once
 PER_UID = 20
@@ -43,15 +43,6 @@ def names():
     return [s.encode("utf-8", "surrogateescape") for s in seen]
 
 
-def connect():
-    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    s.connect("/run/gpubroker/socket")
-    s.settimeout(60)
-    s.send(HELLO)
-    assert struct.unpack("=I", s.recv(2000)[:4])[0] == 101
-    return s
-
-
 def as_uids(requests, first):
     """Each twenty by a user of their own; what the answers were, by type."""
     answers = {}
@@ -66,30 +57,24 @@ def as_uids(requests, first):
             for request in requests[at:at + PER_UID]:
                 s.send(request)
                 try:
-                    packet = s.recv(2000)
+                    packet = s.recv(MESSAGE_MAX)
                 except ConnectionResetError:
                     packet = b""
-                os.write(w, struct.pack("=I", struct.unpack("=I", packet[:4])[0] if packet else 0))
+                os.write(w, struct.pack("=I", kind(packet)))
                 if not packet:
                     s.close()
                     s = connect()
             os._exit(0)
         os.close(w)
-        while kind := os.read(r, 4):
-            kind = struct.unpack("=I", kind)[0]
-            answers[kind] = answers.get(kind, 0) + 1
+        while answer := os.read(r, 4):
+            answers[kind(answer)] = answers.get(kind(answer), 0) + 1
         os.close(r)
         os.wait()
-    print(*(f"{kind}:{n}" for kind, n in sorted(answers.items())))
-
-
-def claim(kind, name=b"", group=0, address=(0, 0, 0, 0, 0)):
-    one = struct.pack("=IIIBBBB32s", kind, group, *address, name)
-    return struct.pack("=IIQII", 4, 0, 0, 1, 0) + one + b"\0" * (48 * 15)
+    print(*(f"{which}:{n}" for which, n in sorted(answers.items())))
 
 
 def wire_names():
-    as_uids([claim(3, name[:31]) for name in names()], FIRST_UID)
+    as_uids([claim(selector(NAME, name=name[:31])) for name in names()], FIRST_UID)
 
 
 def wire_numbers():
@@ -98,11 +83,11 @@ def wire_numbers():
     for i, name in enumerate(names()):
         a, b = zlib.crc32(name), zlib.crc32(name + b"x")
         if i % 4 == 0:
-            requests.append(claim(1, address=(a, b & 0xff, b >> 8 & 31, b >> 13 & 7, 0)))
+            requests.append(claim(selector(address=(a, b & 0xff, b >> 8 & 31, b >> 13 & 7, 0))))
         elif i % 4 == 1:
-            requests.append(claim(1, address=(a, b & 0xff, b >> 8 & 0xff, b >> 16 & 0xff, b >> 24)))
+            requests.append(claim(selector(address=(a, b & 0xff, b >> 8 & 0xff, b >> 16 & 0xff, b >> 24))))
         elif i % 4 == 2:
-            requests.append(claim(2, group=a | 0x8000))
+            requests.append(claim(selector(GROUP, group=a | 0x8000)))
         else:
             requests.append(struct.pack("=IIQQ", 5, 0, a << 32 | b, 0))
     as_uids(requests, FIRST_UID + N // PER_UID)

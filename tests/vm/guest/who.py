@@ -6,26 +6,14 @@ import struct
 import sys
 import time
 
-HELLO = struct.pack("=II", 1, 1)
-GRANT, REFUSAL = 106, 107
+import wire
+from wire import GRANT, REFUSAL, connect
+
 REASONS = {1: "policy", 2: "busy", 12: "failed"}
 
 
-def connect():
-    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    s.connect("/run/gpubroker/socket")
-    s.settimeout(60)
-    s.send(HELLO)
-    assert struct.unpack("=I", s.recv(1024)[:4])[0] == 101
-    return s
-
-
 def claim(s, address):
-    domain, bus, rest = address.split(":")
-    device, function = rest.split(".")
-    one = struct.pack("=IIIBBBB32s", 1, 0, int(domain, 16), int(bus, 16), int(device, 16),
-                      int(function), 0, b"")
-    s.send(struct.pack("=IIQII", 4, 0, 0, 1, 0) + one + b"\0" * (48 * 15))
+    s.send(wire.claim(wire.selector(address=wire.address(address))))
 
 
 def answer(s):
