@@ -206,6 +206,11 @@ int release_lease(struct peer *peer, const struct message_release *request,
 		  struct message_refusal *ret_refusal);
 int restore_device(struct peer *peer, const struct message_restore *request,
 		   struct message_refusal *ret_refusal);
+/*
+ * Notes what the holder of a lease says of its device. 0, or the reason, with *ret_refusal: nothing changes.
+ */
+int note_migration(struct peer *peer, const struct message_migration *note,
+		   struct message_refusal *ret_refusal);
 
 /* ---- recover.c ---- */
 

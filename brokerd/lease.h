@@ -83,6 +83,7 @@ struct lease {
 	size_t n_functions;
 	struct lease_function functions[PROTOCOL_FUNCTIONS_MAX];
 	struct lease_mdev mdev;
+	enum gpubroker_migration migration; /* as its holder has said */
 	/* what only this process knows; all of it can be found out anew */
 	enum gpubroker_lease_state state;
 	bool recorded;	      /* there is a record, so its functions may have been changed */

@@ -43,6 +43,7 @@ union request {
 	struct message_release release;
 	struct message_restore restore;
 	struct message_vfs vfs;
+	struct message_migration migration;
 };
 
 /* ---- who it is ---- */
@@ -419,6 +420,7 @@ static void format_lease(const struct daemon *daemon, const struct lease *lease,
 	ret_message->allowed = lease_is_allowed(daemon, lease);
 	ret_message->expires = lease->ends;
 	ret_message->stuck_since = lease->stuck_since;
+	ret_message->migration = lease->migration;
 	memcpy(ret_message->mdev.parent, lease->mdev.parent, sizeof(ret_message->mdev.parent));
 	memcpy(ret_message->mdev.profile, lease->mdev.type, sizeof(ret_message->mdev.profile));
 	memcpy(ret_message->mdev.uuid, lease->mdev.uuid, sizeof(ret_message->mdev.uuid));
@@ -592,6 +594,12 @@ static bool valid_vfs(const struct message_vfs *vfs)
 	       !vfs->address.reserved;
 }
 
+static bool valid_migration(const struct message_migration *migration)
+{
+	return migration->migration == GPUBROKER_MIGRATION_YES ||
+	       migration->migration == GPUBROKER_MIGRATION_NO;
+}
+
 /* The answer to what is begun at once. */
 static void answer(struct peer *peer, int r, const struct message_refusal *refusal)
 {
@@ -639,6 +647,9 @@ bool peer_request(struct peer *peer, const void *packet, size_t size)
 		peer->busy = PEER_MAKING_VFS;
 		if (vfs_request(peer, &request->vfs, &refusal))
 			answer(peer, 1, &refusal);
+	} else if (request->type == MESSAGE_MIGRATION && size == sizeof(request->migration) &&
+		   valid_migration(&request->migration)) {
+		answer(peer, note_migration(peer, &request->migration, &refusal), &refusal);
 	} else if (is_plain(packet, size, MESSAGE_WATCH)) {
 		peer->busy = PEER_WATCHING;
 		peer->daemon->n_watching++;

@@ -18,6 +18,7 @@
  *	lifetime 0
  *	ends 0
  *	require-reset 0
+ *	migration 1 (enum gpubroker_migration; only where the holder has said)
  *	group-id 44 (a line for each supplementary group)
  *	function 0000:01:00.0 1234 1111
  *	driver bochs-drm
@@ -95,6 +96,8 @@ int record_format(const struct lease *lease, char *out, size_t size)
 		   pci_address_format(&lease->asked, address), lease->stuck_since,
 		   lease->stuck_since ? lease->reason : "", lease->terms.lifetime, lease->ends,
 		   (int)lease->terms.require_reset);
+	if (!r && lease->migration)
+		r = append(out, size, &used, "migration %u\n", (unsigned)lease->migration);
 	for (size_t i = 0; !r && i < lease->n_gids; i++)
 		r = append(out, size, &used, "group-id %" PRIu32 "\n", lease->gids[i]);
 	for (size_t i = 0; !r && i < lease->n_functions; i++) {
@@ -239,7 +242,7 @@ static bool take_mdev(char **text, unsigned *line, const struct pci_address *ask
 int record_parse(const char *text, size_t len, struct lease *lease, unsigned *ret_line)
 {
 	char copy[RECORD_MAX + 1], again[RECORD_MAX], *p = copy;
-	uint64_t version, id, group, uid, gid, pid, since, lifetime, reset;
+	uint64_t version, id, group, uid, gid, pid, since, lifetime, reset, migration;
 	unsigned line = 1;
 
 	*ret_line = 1;
@@ -268,6 +271,12 @@ int record_parse(const char *text, size_t len, struct lease *lease, unsigned *re
 	lease->gid = (uint32_t)gid;
 	lease->terms.lifetime = lifetime;
 	lease->terms.vfio_driver[0] = '\0';
+	lease->migration = GPUBROKER_MIGRATION_UNKNOWN;
+	if (!strncmp(p, "migration ", 10)) {
+		if (!take_number(&p, "migration", &line, GPUBROKER_MIGRATION_NO, &migration))
+			goto damaged;
+		lease->migration = (enum gpubroker_migration)migration;
+	}
 	lease->n_gids = 0;
 	while (!strncmp(p, "group-id ", 9)) {
 		if (lease->n_gids == ARRAY_SIZE(lease->gids) ||

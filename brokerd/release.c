@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Leases ended otherwise than by their holder's letting go: released by who claimed them, revoked
- * by root, and functions that root wants back on their host drivers. Decides who may; how things go
+ * What is asked of a lease that there is. Leases ended otherwise than by their holder's letting go: released
+ * by who claimed them, revoked by root, and functions that root wants back on their host drivers; and
+ * what a holder has found out of the device. Decides who may; how things go
  * back is lending.c's and restore.c's. It must never make anybody wait: it begins, and what comes
  * of it is seen in the listing.
  */
@@ -227,4 +228,28 @@ int restore_device(struct peer *peer, const struct message_restore *request,
 	if (prepare_has_group(daemon, group, &late))
 		return refuse_prepared(ret_refusal, &request->address, group, late);
 	return restore_group(peer, group, &request->address, ret_refusal);
+}
+
+int note_migration(struct peer *peer, const struct message_migration *note,
+		   struct message_refusal *ret_refusal)
+{
+	struct lease *lease = lease_find_from(&peer->daemon->leases, note->lease);
+	enum gpubroker_migration before;
+	int r;
+
+	if (!lease || lease->id != note->lease)
+		return refuse(ret_refusal, GPUBROKER_REFUSED_NO_LEASE, note->lease, "");
+	if (peer->uid != lease->uid)
+		return refuse(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, lease->id, "");
+	before = lease->migration;
+	if (before == (enum gpubroker_migration)note->migration)
+		return 0;
+	lease->migration = (enum gpubroker_migration)note->migration;
+	r = lease->recorded ? record_write(peer->daemon->state_dir, lease) : 0;
+	if (r) {
+		lease->migration = before;
+		return refuse_fault(ret_refusal, &lease->asked, "recording whether it migrates",
+				    -r);
+	}
+	return 0;
 }

@@ -74,6 +74,13 @@ enum gpubroker_lease_state {
 	GPUBROKER_LEASE_HOST, /* over: the host has everything back */
 };
 
+/* Can a device be migrated with its virtual machine? Its driver says so, to who holds it. */
+enum gpubroker_migration {
+	GPUBROKER_MIGRATION_UNKNOWN, /* nobody has asked it */
+	GPUBROKER_MIGRATION_YES,
+	GPUBROKER_MIGRATION_NO,
+};
+
 enum gpubroker_event_kind {
 	GPUBROKER_EVENT_STATE =
 		1,		/* a lease came to another state; its end is GPUBROKER_LEASE_HOST */
@@ -158,6 +165,7 @@ struct gpubroker_lease {
 	char parent[32];  /* what made it: a PCI address, or a name as "mtty" */
 	char profile[64]; /* its type */
 	char uuid[40];	  /* it is /sys/bus/mdev/devices/UUID; "" before it is made */
+	enum gpubroker_migration migration; /* as the holder's library has found it */
 };
 
 /*
@@ -310,6 +318,14 @@ const struct gpubroker_grant *gpubroker_claim_grant(const struct gpubroker_claim
  * close-on-exec. It stays the claim's and is closed with it.
  */
 int gpubroker_claim_fd(const struct gpubroker_claim *claim, size_t i);
+
+/*
+ * Asks the driver of the i-th group's device whether it can be migrated, by way of the descriptor, which must
+ * not be in use yet and is as before afterwards, and tells the broker, whose listing says it from then on.
+ * A function on vfio-pci itself is not asked: it cannot be. The handle is the claim's, or another one.
+ */
+int gpubroker_claim_migration(struct gpubroker *handle, const struct gpubroker_claim *claim,
+			      size_t i, enum gpubroker_migration *ret_migration);
 
 /* What RLIMIT_MEMLOCK was raised to, in bytes, or 0 where no rule grants locked memory. */
 uint64_t gpubroker_claim_memlock(const struct gpubroker_claim *claim);

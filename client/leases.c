@@ -95,6 +95,11 @@ static void add_json(struct json_object *array, const struct gpubroker_lease *le
 			       lease->profile[0] ? json_object_new_string(lease->profile) : NULL);
 	json_object_object_add(o, "mdev",
 			       lease->uuid[0] ? json_object_new_string(lease->uuid) : NULL);
+	json_object_object_add(o, "can_migrate",
+			       lease->migration == GPUBROKER_MIGRATION_UNKNOWN
+				       ? NULL
+				       : json_object_new_boolean(lease->migration ==
+								 GPUBROKER_MIGRATION_YES));
 	json_object_array_add(array, o);
 }
 
@@ -128,6 +133,8 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 		cli_print_text(stdout, lease->profile, -1);
 	}
 	putchar('\n');
+	if (lease->migration == GPUBROKER_MIGRATION_YES)
+		puts("       can be migrated with its virtual machine");
 	if (!lease->allowed)
 		puts("       the policy in force would not grant this lease; it goes on until it ends");
 	if (lease->expires)

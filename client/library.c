@@ -9,6 +9,7 @@
 #include "config.h"
 
 #include "client/gpubroker.h"
+#include "client/migration.h"
 #include "client/mdevname.h"
 #include "client/passfd.h"
 #include "client/protocol.h"
@@ -320,6 +321,7 @@ static int tell_lease(const struct message_lease *m, gpubroker_lease_func func, 
 	COPY_TEXT(lease.parent, m->mdev.parent);
 	COPY_TEXT(lease.profile, m->mdev.profile);
 	COPY_TEXT(lease.uuid, m->mdev.uuid);
+	lease.migration = (enum gpubroker_migration)m->migration;
 	return func(userdata, &lease);
 }
 
@@ -677,4 +679,19 @@ int gpubroker_claim_fd(const struct gpubroker_claim *claim, size_t i)
 uint64_t gpubroker_claim_memlock(const struct gpubroker_claim *claim)
 {
 	return claim->memlock;
+}
+
+int gpubroker_claim_migration(struct gpubroker *handle, const struct gpubroker_claim *claim,
+			      size_t i, enum gpubroker_migration *ret_migration)
+{
+	const struct gpubroker_grant *grant = gpubroker_claim_grant(claim, i);
+	struct message_migration request = { .type = MESSAGE_MIGRATION, .lease = grant->lease };
+	int r = migration_probe(gpubroker_claim_fd(claim, i),
+				grant->uuid[0] ? grant->uuid : grant->address);
+
+	if (r < 0)
+		return r;
+	*ret_migration = r ? GPUBROKER_MIGRATION_YES : GPUBROKER_MIGRATION_NO;
+	request.migration = *ret_migration;
+	return ask(handle, &request, sizeof(request));
 }

@@ -23,6 +23,8 @@
  *                                     <-  end: it is begun; or refusal
  *   vfs                               ->
  *                                     <-  end: it is done; or refusal
+ *   migration (of a lease of one's own) ->
+ *                                     <-  end: it is noted; or refusal
  *   watch                             ->
  *                                     <-  event ..., until the client goes; what is not read in
  *                                         time is counted in the next one
@@ -56,6 +58,7 @@ enum message_type {
 	MESSAGE_RESTORE,
 	MESSAGE_WATCH,
 	MESSAGE_VFS,
+	MESSAGE_MIGRATION,
 	/* answers */
 	MESSAGE_WELCOME = 101,
 	MESSAGE_DEVICE,
@@ -145,6 +148,13 @@ struct message_vfs { /* root's: a physical function gets so many virtual ones, o
 	struct pci_address address;
 };
 
+/* What its holder has found out of the lent device; the broker only tells it on. */
+struct message_migration {
+	uint32_t type;
+	uint32_t migration; /* enum gpubroker_migration, not GPUBROKER_MIGRATION_UNKNOWN */
+	uint64_t lease;
+};
+
 struct message_device {
 	uint32_t type;
 	uint32_t status; /* enum gpubroker_status */
@@ -174,10 +184,10 @@ struct message_lease {
 	uint32_t pid; /* who claimed; the descriptor may have travelled since */
 	uint32_t n_functions;
 	struct pci_address functions[PROTOCOL_FUNCTIONS_MAX];
-	char reason[128]; /* why it is stuck, else empty */
-	uint64_t expires; /* seconds since the epoch, 0: never */
-	uint32_t allowed; /* by the policy now in force */
-	uint32_t reserved;
+	char reason[128];     /* why it is stuck, else empty */
+	uint64_t expires;     /* seconds since the epoch, 0: never */
+	uint32_t allowed;     /* by the policy now in force */
+	uint32_t migration;   /* enum gpubroker_migration */
 	uint64_t stuck_since; /* seconds since the epoch, 0: it is not stuck */
 	char rule[288];
 	struct mdev_name mdev; /* then n_functions is 0 */

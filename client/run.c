@@ -188,6 +188,30 @@ static int tell_mdevs(const struct gpubroker_claim *claim)
 	return (used ? setenv("GPUBROKER_MDEV", list, 1) : unsetenv("GPUBROKER_MDEV")) ? -errno : 0;
 }
 
+/*
+ * Whether each of the groups can be migrated, for a VMM's command line and for the listing. That one cannot be
+ * asked is no reason to fail.
+ */
+static int tell_migration(struct gpubroker *handle, const struct gpubroker_claim *claim)
+{
+	static const char *const words[] = {
+		[GPUBROKER_MIGRATION_UNKNOWN] = "unknown",
+		[GPUBROKER_MIGRATION_YES] = "yes",
+		[GPUBROKER_MIGRATION_NO] = "no",
+	};
+	char list[RUN_DEVICES_MAX * 8] = "";
+	size_t used = 0;
+
+	for (size_t i = 0; i < gpubroker_claim_groups(claim); i++) {
+		enum gpubroker_migration migration = GPUBROKER_MIGRATION_UNKNOWN;
+
+		gpubroker_claim_migration(handle, claim, i, &migration);
+		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", used ? " " : "",
+					 words[migration]);
+	}
+	return setenv("GPUBROKER_MIGRATION", list, 1) ? -errno : 0;
+}
+
 static int lend_and_exec(struct gpubroker_claim *claim, char **argv)
 {
 	struct supervise_file files[RUN_DEVICES_MAX];
@@ -428,13 +452,14 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 		r = cli_failed(cli, handle, r);
 		goto out;
 	}
+	r = tell_migration(handle, claim);
 	handle = gpubroker_close(handle);
 	warn_memlock(claim);
-	r = tell_mdevs(claim);
+	if (!r)
+		r = tell_mdevs(claim);
 	if (r) {
-		cli_error(
-			"cannot put the mdevs' numbers into the environment: %s; the device goes back",
-			strerror(-r));
+		cli_error("cannot put what was lent into the environment: %s; the device goes back",
+			  strerror(-r));
 		r = EXIT_SOFTWARE;
 		goto out;
 	}

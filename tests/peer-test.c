@@ -170,6 +170,8 @@ static void make_packet(char packet[PROTOCOL_MESSAGE_MAX * 2], uint32_t type)
 {
 	const struct message_hello hello = { .type = MESSAGE_HELLO, .version = PROTOCOL_VERSION };
 	const struct message_claim claim = claim_of(SELECT_ANY);
+	const struct message_migration migration = { .type = MESSAGE_MIGRATION,
+						     .migration = GPUBROKER_MIGRATION_NO };
 
 	memset(packet, 0, PROTOCOL_MESSAGE_MAX * 2);
 	memcpy(packet, &type, sizeof(type));
@@ -177,6 +179,8 @@ static void make_packet(char packet[PROTOCOL_MESSAGE_MAX * 2], uint32_t type)
 		memcpy(packet, &hello, sizeof(hello));
 	else if (type == MESSAGE_CLAIM)
 		memcpy(packet, &claim, sizeof(claim));
+	else if (type == MESSAGE_MIGRATION)
+		memcpy(packet, &migration, sizeof(migration));
 }
 
 static void test_sizes(void)
@@ -191,7 +195,8 @@ static void test_sizes(void)
 		MESSAGE_RESTORE,
 		MESSAGE_WATCH,
 		MESSAGE_VFS,
-		MESSAGE_VFS + 1,
+		MESSAGE_MIGRATION,
+		MESSAGE_MIGRATION + 1,
 		MESSAGE_WELCOME,
 		MESSAGE_DEVICE,
 		MESSAGE_LEASE,
@@ -229,6 +234,8 @@ static void test_sizes(void)
 					right = sizeof(struct message_plain);
 				else if (greeted && types[i] == MESSAGE_VFS)
 					right = sizeof(struct message_vfs);
+				else if (greeted && types[i] == MESSAGE_MIGRATION)
+					right = sizeof(struct message_migration);
 				say(fd, packet, size);
 				turn(2);
 				dropped = !broker.n_peers;
@@ -240,7 +247,8 @@ static void test_sizes(void)
 				hang_up(fd);
 			}
 		}
-		tap_ok(!wrong && taken == (types[i] >= MESSAGE_HELLO && types[i] <= MESSAGE_VFS),
+		tap_ok(!wrong && taken == (types[i] >= MESSAGE_HELLO &&
+					   types[i] <= MESSAGE_MIGRATION),
 		       "type %u: every size but the right one drops the peer (%u wrong, last %zu)",
 		       (unsigned)types[i], wrong, where);
 	}

@@ -81,8 +81,9 @@ static bool same(const struct lease *a, const struct lease *b)
 {
 	if (a->id != b->id || a->group != b->group || a->uid != b->uid || a->pid != b->pid ||
 	    a->since != b->since || a->n_functions != b->n_functions || a->gid != b->gid ||
-	    a->ends != b->ends || a->stuck_since != b->stuck_since ||
-	    strcmp(a->reason, b->reason) != 0 || a->terms.require_reset != b->terms.require_reset ||
+	    a->ends != b->ends || a->migration != b->migration ||
+	    a->stuck_since != b->stuck_since || strcmp(a->reason, b->reason) != 0 ||
+	    a->terms.require_reset != b->terms.require_reset ||
 	    memcmp(&a->asked, &b->asked, sizeof(a->asked)) != 0 ||
 	    a->terms.lifetime != b->terms.lifetime || strcmp(a->terms.rule, b->terms.rule) != 0 ||
 	    a->n_gids != b->n_gids || memcmp(a->gids, b->gids, a->n_gids * sizeof(a->gids[0])) != 0)
@@ -113,6 +114,7 @@ static void largest(struct lease *lease)
 		.since = UINT64_MAX,
 		.ends = UINT64_MAX,
 		.stuck_since = UINT64_MAX,
+		.migration = GPUBROKER_MIGRATION_NO,
 		.terms.lifetime = UINT32_MAX,
 		.terms.require_reset = true,
 		.n_gids = LEASE_GIDS_MAX,
@@ -151,6 +153,13 @@ static void test_round_trip(void)
 	memset(&back, 0xee, sizeof(back));
 	tap_ok(n > 0 && !parse(text, (size_t)n, &back, &line) && same(&lease, &back),
 	       "and is read back as it was");
+
+	for (unsigned i = 0; i <= GPUBROKER_MIGRATION_NO; i++) {
+		lease.migration = (enum gpubroker_migration)i;
+		n = record_format(&lease, text, sizeof(text));
+		tap_ok(n > 0 && !parse(text, (size_t)n, &back, &line) && same(&lease, &back),
+		       "whether it migrates: %u", i);
+	}
 
 	lease.n_functions = 0;
 	n = record_format(&lease, text, sizeof(text));

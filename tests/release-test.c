@@ -282,6 +282,41 @@ static void test_release_states(void)
 	tap_ok(quiet(), "and nothing is left");
 }
 
+/* What its holder says of the device. */
+static void test_migration(void)
+{
+	struct lease *lease = lend(11, OTHER);
+	struct message_migration note = { .type = MESSAGE_MIGRATION,
+					  .migration = GPUBROKER_MIGRATION_YES,
+					  .lease = lease->id };
+	const uint64_t id = lease->id;
+	struct message_refusal r;
+
+	for (uint32_t bad = 0; bad < 4; bad += 3) {
+		note.migration = bad;
+		tap_ok(ask_as(OTHER, &note, sizeof(note), NULL) == -1, "%u is no answer: dropped",
+		       (unsigned)bad);
+	}
+	note.migration = GPUBROKER_MIGRATION_YES;
+	tap_ok(ask_as(OTHER + 1, &note, sizeof(note), &r) == GPUBROKER_REFUSED_NOT_YOURS &&
+		       lease->migration == GPUBROKER_MIGRATION_UNKNOWN,
+	       "nobody says of another's lease whether it migrates");
+	tap_ok(ask_as(0, &note, sizeof(note), &r) == GPUBROKER_REFUSED_NOT_YOURS,
+	       "nor does root, who has not asked the device");
+	note.lease = id + 1;
+	tap_ok(ask_as(OTHER, &note, sizeof(note), &r) == GPUBROKER_REFUSED_NO_LEASE,
+	       "nor of a lease that there is not");
+	note.lease = id;
+	tap_ok(!ask_as(OTHER, &note, sizeof(note), NULL) &&
+		       lease->migration == GPUBROKER_MIGRATION_YES,
+	       "its holder does");
+	note.migration = GPUBROKER_MIGRATION_NO;
+	tap_ok(!ask_as(OTHER, &note, sizeof(note), NULL) &&
+		       lease->migration == GPUBROKER_MIGRATION_NO,
+	       "and may find otherwise later");
+	tap_ok(!release_as(OTHER, id, NULL) && quiet(), "and nothing is left");
+}
+
 /* Released by its own user, while it is being claimed. */
 static void test_release_claim(void)
 {
@@ -657,6 +692,7 @@ int main(void)
 	test_bad();
 	test_release();
 	test_release_states();
+	test_migration();
 	test_release_claim();
 	test_revoke();
 	test_restore();
