@@ -12,6 +12,10 @@ END
 # That parent is there now, so that Landlock knows it.
 systemctl restart gpubroker
 ok 'the daemon is back with the new policy' systemctl is-active gpubroker
+# Where a kernel has no iommufd a driver that says that it logs what is written cannot tell: then QEMU is to
+# take all memory for written.
+tracking=''
+kernel_has cdevs || tracking=,x-device-dirty-page-tracking=off
 none() { [ -z "$(ls $bus)" ] && no_records; }
 # begin NAME QEMU's options: a machine with a card.
 begin() {
@@ -20,7 +24,7 @@ begin() {
 	rm -f "/tmp/$name.qmp"
 	# shellcheck disable=SC2016 # for the user's shell
 	run_as alice gpubroker run --gpu mtty --profile mtty-2 -- sh -c 'echo "$GPUBROKER_MIGRATION"
-		exec qemu-system-x86_64 -device vfio-pci,enable-migration=on,sysfsdev=/sys/bus/mdev/devices/$GPUBROKER_MDEV "$@"' \
+		exec qemu-system-x86_64 -device vfio-pci,enable-migration=on,sysfsdev=/sys/bus/mdev/devices/$GPUBROKER_MDEV'"$tracking"' "$@"' \
 		sh -nodefaults -display none -M q35 -cpu max -accel tcg -m 64 \
 		-qmp "unix:/tmp/$name.qmp,server=on,wait=off" "$@" >"/tmp/$name.log" 2>&1 </dev/null &
 	vm_pid=$!
@@ -36,11 +40,11 @@ ok 'a machine with a card starts' vm_up from
 ok '... and its firmware finds the card' wait_for 60 has_ports from
 like "$(gpubroker leases --json | tr -d ' \n')" '"can_migrate":true' 'its lease says that it can be migrated'
 like "$(gpubroker leases)" 'can be migrated with its virtual machine' '... in words too'
-like "$(cat /tmp/from.log)" '^yes$' '... and so its VMM was told'
+is "$(head -n 1 /tmp/from.log)" yes '... and so its VMM was told'
 port=$(card from)
 scratch=$(printf '0x%x' $((port + 7)))
-hmp from "o /1 $scratch 0x5a" >/dev/null
-like "$(hmp from "i /1 $scratch")" '= 0x5a' 'something is put into the card'
+hmp from "o /b $scratch 0x5a" >/dev/null
+like "$(hmp from "i /b $scratch")" '= 0x5a' 'something is put into the card'
 begin to -incoming unix:/tmp/migrate.sock
 to=$vm_pid
 ok 'another one waits, with a card of its own' vm_up to
@@ -48,9 +52,10 @@ is "$(ls $bus | wc -l) $(gpubroker leases --json | grep -c '"id"')" '2 2' '... b
 qmp from migrate '{"uri":"unix:/tmp/migrate.sock"}' >/dev/null
 status() { qmp "$1" query-status | grep -o '"status": "[a-z-]*"' | cut -d'"' -f4; }
 over() { [ "$(status from)" = postmigrate ] && [ "$(status to)" = running ]; }
-ok 'the machine goes over' wait_for 90 over || diag "$(qmp from query-migrate; cat /tmp/from.log /tmp/to.log)"
+wait_for 90 over || diag "$(qmp from query-migrate; cat /tmp/from.log /tmp/to.log)"
+ok 'the machine goes over' over
 like "$(vm_devices to)" 4348:3253 '... and has its card there'
-like "$(hmp to "i /1 $scratch")" '= 0x5a' '... with what was in it'
+like "$(hmp to "i /b $scratch")" '= 0x5a' '... with what was in it'
 qmp from quit >/dev/null
 wait $from
 left() { [ "$(ls $bus | wc -l)" = 1 ]; }
