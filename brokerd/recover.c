@@ -86,6 +86,7 @@ static void found(void *userdata, const char *name, const char *text, size_t len
 	lease->terms = read.terms;
 	lease->ends = read.ends;
 	lease->stuck_since = read.stuck_since;
+	lease->migration = read.migration;
 	memcpy(lease->reason, read.reason, sizeof(lease->reason));
 	lease->n_gids = read.n_gids;
 	memcpy(lease->gids, read.gids, sizeof(lease->gids));
