@@ -98,8 +98,12 @@ static int install(const struct policy *policy, const char *root)
 {
 	cleanup_free char *text = NULL;
 	char path[PATH_MAX];
-	int r = udevrules_for_host(policy, &text);
+	int r;
 
+	/* Before what else may be closed to others: this is what they can do something about. */
+	if (!*root && geteuid() && access("/etc/udev/rules.d", W_OK) && errno == EACCES)
+		return cannot("write", UDEVRULES_FILE, EACCES);
+	r = udevrules_for_host(policy, &text);
 	if (r == -E2BIG) {
 		cli_error(
 			"the prepare rules make more than %d MB of udev rules; nothing was changed",
