@@ -65,7 +65,7 @@ static void function_came(struct daemon *daemon, struct lease *lease,
 	struct work *work;
 	int r;
 
-	if (lease->n_functions == PROTOCOL_FUNCTIONS_MAX || lease->work ||
+	if (lease->n_functions == PROTOCOL_FUNCTIONS_MAX || lease->work || lease_is_mdev(lease) ||
 	    class_is_bridge(record->class_code) ||
 	    sysfs_function_read(daemon->kernel.sys, &record->address, &now) ||
 	    now.iommu_group != lease->group)
@@ -115,7 +115,8 @@ static bool is_member(const struct lease *lease, const struct pci_address *addre
 	for (size_t i = 0; i < lease->n_functions; i++)
 		if (!pci_address_compare(&lease->functions[i].address, address))
 			return true;
-	return false;
+	/* Of a vGPU the VF is with its driver; that it goes is an end as well. */
+	return lease->mdev.vendor && !pci_address_compare(&lease->asked, address);
 }
 
 void arrivals_look(struct daemon *daemon, struct lease *lease)

@@ -189,6 +189,8 @@ static void claim_granted(struct claim *claim)
 
 		snprintf(reason, sizeof(reason), "mdev %s of %s", claim->leases[i]->mdev.uuid,
 			 claim->leases[i]->mdev.parent);
+		if (claim->leases[i]->mdev.vendor)
+			snprintf(reason, sizeof(reason), "vGPU, %s", claim->leases[i]->mdev.name);
 		if (lease_is_mdev(claim->leases[i]))
 			line.reason = reason;
 		lease_set_clock(claim->daemon, claim->leases[i]);
@@ -204,6 +206,7 @@ static void claim_bind(struct claim *claim)
 	int r;
 
 	claim->bound = true;
+	mdev_settle(claim);
 	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
 		r = record_write(daemon->state_dir, claim->leases[i]);
 		if (r) {
@@ -217,7 +220,7 @@ static void claim_bind(struct claim *claim)
 		r = lease_bind(daemon, claim->leases[i]);
 		if (r)
 			claim_fail(claim, claim->leases[i], NULL,
-				   claim->mdevs[i] ? mdev_why_not_made(r)
+				   claim->mdevs[i] ? mdev_why_not_made(claim->leases[i], r)
 				   : r == -ENOENT && claim->terms[i].vfio_driver[0]
 					   ? "the VFIO driver that its rule names is not loaded"
 					   : "binding to VFIO",
@@ -316,7 +319,8 @@ static struct lease *lease_begin(struct claim *claim, size_t i)
 	lease->owner = daemon;
 	if (choice) {
 		lease->mdev = choice->list[0].mdev;
-		mdev_number(daemon, lease);
+		if (!lease->mdev.vendor)
+			mdev_number(daemon, lease);
 	}
 	lease->n_functions = view ? view->n_functions : 0;
 	for (size_t k = 0; k < lease->n_functions; k++) {

@@ -26,6 +26,9 @@ struct claim {
 	size_t n_gids; /* of the claimer's supplementary groups, the first */
 	uint32_t gids[LEASE_GIDS_MAX];
 	uint64_t memlock; /* to raise to; 0: not at all */
+	/* What was asked for, where it is not known yet whether that may be: see mdev_settle(). */
+	uint64_t memlock_asked;
+	bool undecided; /* a part of it is not known yet, nor its rule */
 	bool failed;
 	struct message_refusal refusal; /* if failed */
 };

@@ -61,6 +61,11 @@ int kernel_open_mdev_available(const struct kernel *kernel, const char *parent, 
 int kernel_open_mdev_create(const struct kernel *kernel, const char *parent, const char *type);
 int kernel_open_mdev_remove(const struct kernel *kernel, const char *uuid);
 
+/* A vendor's vGPUs, each a VF that stays with its driver. That is asked, or told, by reading and by writing. */
+int kernel_open_vgpu_types(const struct kernel *kernel, const struct pci_address *vf);
+int kernel_open_vgpu_read(const struct kernel *kernel, const struct pci_address *vf);
+int kernel_open_vgpu(const struct kernel *kernel, const struct pci_address *vf);
+
 /* ---- lending ---- */
 
 /*

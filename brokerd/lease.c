@@ -8,6 +8,8 @@
 #include "brokerd/lease.h"
 #include "client/util.h"
 
+#include <string.h>
+
 #define HOST GPUBROKER_LEASE_HOST
 #define PREPARING GPUBROKER_LEASE_PREPARING
 #define READY GPUBROKER_LEASE_READY
@@ -108,6 +110,16 @@ struct lease *lease_find_group(const struct leases *leases, uint32_t group)
 		return NULL;
 	TAILQ_FOREACH(lease, &leases->list, link)
 		if (lease->group == group)
+			return lease;
+	return NULL;
+}
+
+struct lease *lease_find_vgpu(const struct leases *leases, const char *vf)
+{
+	struct lease *lease;
+
+	TAILQ_FOREACH(lease, &leases->list, link)
+		if (lease->mdev.vendor && !strcmp(lease->mdev.parent, vf))
 			return lease;
 	return NULL;
 }

@@ -27,14 +27,15 @@ struct lease_function {
 };
 
 /*
- * Instead of functions, an mdev: a part of a device that its driver makes for the lease. Its parent may be no
- * PCI function. All is recorded.
+ * Instead of functions, a part of a device that its driver makes for the lease: an mdev, whose parent may be no
+ * PCI function, or a vendor's vGPU, whose parent is the VF that it is made of. All is recorded.
  */
 struct lease_mdev {
 	char parent[PROTOCOL_NAME_MAX]; /* "": the lease is of functions */
 	char type[PROTOCOL_PROFILE_MAX];
 	char name[PROTOCOL_PROFILE_MAX]; /* what the driver calls the type, or "" */
-	char uuid[PROTOCOL_UUID];	 /* ours, before it is made */
+	char uuid[PROTOCOL_UUID];	 /* of an mdev, ours, before it is made */
+	bool vendor;			 /* it is no mdev */
 };
 
 /* Not recorded, so that at the end whatever driver claims the function may have it. */
@@ -123,6 +124,8 @@ struct lease *lease_free(struct leases *leases, struct lease *lease);
 /* NULL of UINT32_MAX, which is no group. */
 struct lease *lease_find_group(const struct leases *leases, uint32_t group);
 /* The first with an id of at least `id`, in order: a cursor that survives changes. */
+/* The one of a VF that is made a vGPU, or NULL. */
+struct lease *lease_find_vgpu(const struct leases *leases, const char *vf);
 struct lease *lease_find_from(const struct leases *leases, uint64_t id);
 struct lease *lease_find_watch(const struct leases *leases, int watch);
 
@@ -133,6 +136,7 @@ struct lease *lease_find_watch(const struct leases *leases, int watch);
  */
 bool lease_advance(struct lease *lease, enum lease_event event);
 
+/* Of a part that a driver makes, of either kind? */
 bool lease_is_mdev(const struct lease *lease);
 /* Is `asked` the address of something? Not of an mdev whose parent is no PCI function. */
 bool lease_has_address(const struct lease *lease);

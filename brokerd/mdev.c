@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The course of an mdev's lease, see mdev.h, once it is known which it becomes (mdevask.c) and that is recorded
+ * The course of the lease of an mdev, or of a vGPU (vgpu.c), see mdev.h, once it is known which it becomes (mdevask.c) and that is recorded
  * with its number (claim.c); each step of it a worker's:
  *
  *	make:   the number goes into the type's `create`; then its IOMMU group is known, and lent
@@ -28,8 +28,12 @@
 #define LOOK_USEC 50000 /* between looks at one that is only half there */
 #define LOOKS 40
 
-static const char step_create[] = "making the mdev";
-static const char step_remove[] = "removing the mdev";
+static const struct part_ops mdev_part;
+
+static const struct part_ops *part_of(const struct lease *lease)
+{
+	return lease->mdev.vendor ? &vgpu_part : &mdev_part;
+}
 
 /* ---- its number ---- */
 
@@ -60,31 +64,24 @@ void mdev_number(struct daemon *daemon, struct lease *lease)
 
 /* ---- make ---- */
 
-/* What drivers say where nothing is left: mtty, mbochs and mdpy each another. */
-static bool is_none_left(int error)
-{
-	return error == ENOSPC || error == EUSERS || error == ENOMEM || error == EBUSY;
-}
-
 static void made(struct lease *lease, const struct work_result *result)
 {
 	const struct daemon *daemon = lease->owner;
 	struct claim *claim = lease->claim;
+	const struct part_ops *part = part_of(lease);
 	uint32_t group = NO_GROUP;
 	int r;
 
-	if (result->error == EEXIST) {
-		/* Somebody's has our number, which cannot be, but then it is not ours to remove. */
+	if (result->error && part->is_anothers(result)) {
 		record_remove(daemon->state_dir, lease->id);
 		lease->recorded = false;
 	}
-	if (is_none_left(result->error)) {
+	if (result->error && part->is_none_left(lease, result)) {
 		mdev_refuse_none_left(lease, NULL, result->error);
 	} else if (result->error) {
 		claim_fail(claim, lease, NULL, result->what, result->error);
-	} else if ((r = mdev_group_of(daemon->kernel.sys, lease->mdev.uuid, &group)) ||
-		   group == NO_GROUP) {
-		claim_fail(claim, lease, NULL, "the mdev has no IOMMU group", -r);
+	} else if ((r = part->group_of(daemon->kernel.sys, lease, &group)) || group == NO_GROUP) {
+		claim_fail(claim, lease, NULL, part->lacks, -r);
 	} else {
 		lease->group = group;
 		lease_go(lease, LEASE_BOUND);
@@ -105,26 +102,40 @@ static void on_made(void *userdata, const struct work_result *result)
 	daemon_quit_if_idle(daemon);
 }
 
-const char *mdev_why_not_made(int error)
+static void on_told(void *userdata, const struct pci_address *address, const char *text)
+{
+	struct mdev_choice *choice = mdev_choice_of(userdata);
+
+	(void)address;
+	if (choice && choice->n_rows < ARRAY_SIZE(choice->rows) &&
+	    vgpu_row_parse(text, &choice->rows[choice->n_rows]))
+		choice->n_rows++;
+}
+
+const char *mdev_why_not_made(const struct lease *lease, int error)
 {
 	/* Landlock, see landlock.c. */
 	return error == -EACCES
 		       ? "what makes it came after the broker's start, which may use only what "
 			 "was there; restart it"
-		       : step_create;
+		       : part_of(lease)->making;
 }
 
 int mdev_make(struct daemon *daemon, struct lease *lease)
 {
-	static const struct work_ops ops = { .done = on_made, .late = on_work_late };
+	static const struct work_ops ops = {
+		.told = on_told,
+		.done = on_made,
+		.late = on_work_late,
+	};
+	struct mdev_choice *choice = mdev_choice_of(lease);
 	struct work *work = work_new(&ops, lease);
 	int r = work ? 0 : -ENOMEM;
 
+	if (choice)
+		choice->n_rows = 0; /* once more, for is_none_left() */
 	if (!r)
-		r = work_add(work,
-			     kernel_open_mdev_create(&daemon->kernel, lease->mdev.parent,
-						     lease->mdev.type),
-			     lease->mdev.uuid, step_create, &lease->asked, 0);
+		r = part_of(lease)->add_make(&daemon->kernel, work, lease);
 	if (!r)
 		r = work_start(work, daemon->base, daemon->worker_filter, WORKER_SECONDS);
 	if (r) {
@@ -167,24 +178,21 @@ static bool look_soon(struct daemon *daemon, struct lease *lease)
 	return true;
 }
 
-static bool is_gone(const struct daemon *daemon, const struct lease *lease)
-{
-	uint32_t group;
-
-	return mdev_group_of(daemon->kernel.sys, lease->mdev.uuid, &group) == -ENODEV;
-}
-
 static void on_removed(void *userdata, const struct work_result *result)
 {
 	struct lease *lease = userdata;
 	struct daemon *daemon = lease->owner;
+	const struct part_ops *part = part_of(lease);
+	enum part_end end;
 
 	lease->work = NULL;
-	if (is_gone(daemon, lease))
+	end = part->how_ended(daemon, lease, result);
+	if ((end == PART_NOT_OURS || end == PART_TRY_AGAIN) && look_soon(daemon, lease))
+		return;
+	if (end == PART_GONE || end == PART_NOT_OURS)
 		lease_restored(daemon, lease, NULL, NULL, 0);
-	/* The kernel says so of one that somebody else is removing, or that is still being made. */
-	else if ((result->error && result->error != EAGAIN) || !look_soon(daemon, lease))
-		lease_restored(daemon, lease, step_remove, &lease->asked, result->error);
+	else
+		lease_restored(daemon, lease, part->ending, &lease->asked, result->error);
 	daemon_quit_if_idle(daemon);
 }
 
@@ -195,17 +203,16 @@ static void on_removed(void *userdata, const struct work_result *result)
 void mdev_restore(struct daemon *daemon, struct lease *lease)
 {
 	static const struct work_ops ops = { .done = on_removed, .late = on_work_late };
+	const struct part_ops *part = part_of(lease);
 	struct work *work;
 	int r;
 
-	if (!lease->recorded || is_gone(daemon, lease)) {
+	if (!lease->recorded || part->is_gone(daemon, lease)) {
 		lease_restored(daemon, lease, NULL, NULL, 0);
 		return;
 	}
 	work = work_new(&ops, lease);
-	r = work ? work_add(work, kernel_open_mdev_remove(&daemon->kernel, lease->mdev.uuid), "1",
-			    step_remove, &lease->asked, 0)
-		 : -ENOMEM;
+	r = work ? part->add_end(&daemon->kernel, work, lease) : -ENOMEM;
 	if (!r)
 		r = work_start(work, daemon->base, daemon->worker_filter, WORKER_SECONDS);
 	if (!r) {
@@ -215,7 +222,7 @@ void mdev_restore(struct daemon *daemon, struct lease *lease)
 	work_free(work);
 	if (r == -ENOENT && look_soon(daemon, lease))
 		return;
-	lease_restored(daemon, lease, step_remove, &lease->asked, -r);
+	lease_restored(daemon, lease, part->ending, &lease->asked, -r);
 }
 
 /* ---- at start ---- */
@@ -229,7 +236,7 @@ void mdev_take_up(struct daemon *daemon, struct lease *lease)
 	uint32_t group = NO_GROUP;
 	int watch;
 
-	if (!mdev_group_of(daemon->kernel.sys, lease->mdev.uuid, &group) && group != NO_GROUP) {
+	if (!part_of(lease)->group_of(daemon->kernel.sys, lease, &group) && group != NO_GROUP) {
 		lease->group = group;
 		lease->tries = 0;
 		if (lease->timer) /* lending.c has one of its own in its place */
@@ -243,7 +250,8 @@ void mdev_take_up(struct daemon *daemon, struct lease *lease)
 	}
 	if (look_soon(daemon, lease))
 		return;
-	lease->tries = 0;
+	/* Of a vGPU it is looked for once more, since others may say what a VF is. */
+	lease->tries = lease->mdev.vendor ? LOOKS - 1 : 0;
 	if (lease_go(lease, LEASE_ABANDON))
 		mdev_restore(daemon, lease);
 }
@@ -252,6 +260,68 @@ bool mdev_is_there(const struct daemon *daemon, const struct lease *lease)
 {
 	uint32_t group;
 
-	return !mdev_group_of(daemon->kernel.sys, lease->mdev.uuid, &group) &&
+	return !part_of(lease)->group_of(daemon->kernel.sys, lease, &group) &&
 	       group == lease->group;
 }
+
+/* ---- mdevs ---- */
+
+static int add_create(const struct kernel *kernel, struct work *work, const struct lease *lease)
+{
+	return work_add(work, kernel_open_mdev_create(kernel, lease->mdev.parent, lease->mdev.type),
+			lease->mdev.uuid, mdev_part.making, &lease->asked, 0);
+}
+
+static int add_remove(const struct kernel *kernel, struct work *work, const struct lease *lease)
+{
+	return work_add(work, kernel_open_mdev_remove(kernel, lease->mdev.uuid), "1",
+			mdev_part.ending, &lease->asked, 0);
+}
+
+/* Somebody's has our number, which cannot be, but then it is not ours to remove. */
+static bool has_our_number(const struct work_result *result)
+{
+	return result->error == EEXIST;
+}
+
+/* What drivers say where nothing is left: mtty, mbochs and mdpy each another. */
+static bool is_none_left(const struct lease *lease, const struct work_result *result)
+{
+	(void)lease;
+	return result->error == ENOSPC || result->error == EUSERS || result->error == ENOMEM ||
+	       result->error == EBUSY;
+}
+
+static int group_of(int sys, const struct lease *lease, uint32_t *ret_group)
+{
+	return mdev_group_of(sys, lease->mdev.uuid, ret_group);
+}
+
+static bool is_gone(const struct daemon *daemon, const struct lease *lease)
+{
+	uint32_t group;
+
+	return mdev_group_of(daemon->kernel.sys, lease->mdev.uuid, &group) == -ENODEV;
+}
+
+/* The kernel says EAGAIN of one that somebody else is removing, or that is still being made. */
+static enum part_end how_ended(const struct daemon *daemon, const struct lease *lease,
+			       const struct work_result *result)
+{
+	if (is_gone(daemon, lease))
+		return PART_GONE;
+	return result->error && result->error != EAGAIN ? PART_STAYS : PART_TRY_AGAIN;
+}
+
+static const struct part_ops mdev_part = {
+	.making = "making the mdev",
+	.ending = "removing the mdev",
+	.lacks = "the mdev has no IOMMU group",
+	.add_make = add_create,
+	.add_end = add_remove,
+	.is_anothers = has_our_number,
+	.is_none_left = is_none_left,
+	.group_of = group_of,
+	.is_gone = is_gone,
+	.how_ended = how_ended,
+};

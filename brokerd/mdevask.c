@@ -26,7 +26,7 @@ static size_t index_of(const struct lease *lease)
 	return SIZE_MAX;
 }
 
-static struct mdev_choice *choice_of(const struct lease *lease)
+struct mdev_choice *mdev_choice_of(const struct lease *lease)
 {
 	size_t i = lease->claim ? index_of(lease) : SIZE_MAX;
 
@@ -35,7 +35,7 @@ static struct mdev_choice *choice_of(const struct lease *lease)
 
 static void on_told(void *userdata, const struct pci_address *address, const char *text)
 {
-	struct mdev_choice *choice = choice_of(userdata);
+	struct mdev_choice *choice = mdev_choice_of(userdata);
 	char *end;
 
 	(void)address;
@@ -99,33 +99,37 @@ void mdev_refuse_none_left(struct lease *lease, const struct mdev_choice *choice
 		tell_left(choice, r->detail, sizeof(r->detail));
 }
 
-static void become(struct lease *lease, const struct mdev_candidate *candidate)
+void mdev_become(struct lease *lease, const struct mdev_candidate *candidate)
 {
 	char uuid[sizeof(lease->mdev.uuid)];
 
 	memcpy(uuid, lease->mdev.uuid, sizeof(uuid));
 	lease->mdev = candidate->mdev;
-	memcpy(lease->mdev.uuid, uuid, sizeof(uuid));
+	if (!lease->mdev.vendor)
+		memcpy(lease->mdev.uuid, uuid, sizeof(uuid));
 	lease->asked = candidate->address;
 	lease->terms = candidate->terms;
 	lease->ends = lease->terms.lifetime ? lease->since + lease->terms.lifetime : 0;
+	lease->claim->asked[index_of(lease)] = lease->asked;
 }
 
-static void choose(struct lease *lease)
+/* Where no mdev is left, virtual functions are asked. 0, or -errno where they could not be. */
+static int choose(struct lease *lease)
 {
-	struct mdev_choice *choice = choice_of(lease);
+	struct mdev_choice *choice = mdev_choice_of(lease);
 	size_t i;
 
 	for (i = 0; i < choice->n; i++)
 		if (i < choice->n_told && choice->available[i] &&
 		    !is_used_up(lease, &choice->list[i]))
 			break;
-	if (i == choice->n) {
+	if (i < choice->n)
+		mdev_become(lease, &choice->list[i]);
+	else if (choice->n_vfs)
+		return vgpu_ask(lease->owner, lease);
+	else
 		mdev_refuse_none_left(lease, choice, 0);
-		return;
-	}
-	become(lease, &choice->list[i]);
-	lease->claim->asked[index_of(lease)] = lease->asked;
+	return 0;
 }
 
 static void on_asked(void *userdata, const struct work_result *result)
@@ -133,13 +137,14 @@ static void on_asked(void *userdata, const struct work_result *result)
 	struct lease *lease = userdata;
 	struct daemon *daemon = lease->owner;
 	struct claim *claim = lease->claim;
+	int r;
 
 	lease->work = NULL;
 	if (!lease_came_late(lease)) {
 		if (result->error)
 			claim_fail(claim, lease, NULL, result->what, result->error);
-		else
-			choose(lease);
+		else if ((r = choose(lease)))
+			claim_fail(claim, lease, NULL, result->what, -r);
 		claim_advance(claim);
 	}
 	daemon_quit_if_idle(daemon);
@@ -152,11 +157,15 @@ int mdev_ask(struct daemon *daemon, struct lease *lease)
 		.done = on_asked,
 		.late = on_work_late,
 	};
-	const struct mdev_choice *choice = choice_of(lease);
+	const struct mdev_choice *choice = mdev_choice_of(lease);
 	const char *what = "asking how many are left";
-	struct work *work = work_new(&ops, lease);
-	int r = work ? 0 : -ENOMEM;
+	struct work *work;
+	int r;
 
+	if (!choice->n)
+		return vgpu_ask(daemon, lease);
+	work = work_new(&ops, lease);
+	r = work ? 0 : -ENOMEM;
 	for (size_t i = 0; !r && i < choice->n; i++)
 		r = work_add_read(work,
 				  kernel_open_mdev_available(&daemon->kernel,
@@ -177,4 +186,20 @@ int mdev_ask(struct daemon *daemon, struct lease *lease)
 	}
 	lease->work = work;
 	return 0;
+}
+
+bool mdev_settle(struct claim *claim)
+{
+	if (claim->failed || !claim->memlock_asked)
+		return !claim->failed;
+	if (claim->memlock_asked <= claim->memlock) {
+		claim->memlock = claim->memlock_asked;
+		return true;
+	}
+	claim->failed = true;
+	claim->refusal = refusal_make(GPUBROKER_REFUSED_MEMLOCK);
+	refusal_name_lease(&claim->refusal, claim->leases[0]);
+	claim->refusal.limit = claim->memlock;
+	memcpy(claim->refusal.rule, claim->leases[0]->terms.rule, sizeof(claim->refusal.rule));
+	return false;
 }

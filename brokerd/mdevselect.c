@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a claim of an mdev means: which parents offer the profile, and which of those the policy allows. Reads,
- * changes nothing, and asks no driver, which is a worker's: how many are left is not known here. What the
- * policy refuses is refused first, as in select.c.
+ * What a claim of a part of a device means: which parents offer the profile, and which of those the policy allows.
+ * Reads, changes nothing, and asks no driver, which is a worker's: how many mdevs are left is not known here, nor
+ * what can be made of a VF, until vgpu_choose() is called with what a worker has read. What the policy
+ * refuses is refused first, as in select.c.
  */
 #include "config.h"
 
 #include "brokerd/group.h"
 #include "brokerd/mdev.h"
+#include "brokerd/prepare.h"
+#include "brokerd/vfs.h"
 #include "client/mdev.h"
 #include "client/sysfs.h"
 #include "client/util.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 _Static_assert(MDEV_PARENT_MAX == PROTOCOL_NAME_MAX && MDEV_TYPE_MAX == PROTOCOL_PROFILE_MAX &&
@@ -24,7 +30,8 @@ struct search {
 	const struct policy_subject *subject;
 	const struct selector *selector;
 	const struct policy_usage *usage;
-	uint32_t name; /* of the policy, or POLICY_NO_NAME */
+	const struct lease *own; /* that does not stand in its own way */
+	uint32_t name;		 /* of the policy, or POLICY_NO_NAME */
 	struct mdev_choice *choice;
 	struct message_refusal nearest; /* its reason is 0 while there is none */
 	/* the parent that is looked at */
@@ -84,9 +91,10 @@ static struct message_refusal refusal_of(const struct search *search, uint32_t r
 /* Of what cannot be had, the nearest is told: what is taken before what does not exist, before the policy. */
 static void missed(struct search *search, const struct message_refusal *refusal)
 {
-	static const uint32_t order[] = { GPUBROKER_REFUSED_BUSY,     GPUBROKER_REFUSED_STUCK,
-					  GPUBROKER_REFUSED_LIMIT,    GPUBROKER_REFUSED_NO_PROFILE,
-					  GPUBROKER_REFUSED_NO_MDEVS, GPUBROKER_REFUSED_POLICY };
+	static const uint32_t order[] = { GPUBROKER_REFUSED_BUSY,	GPUBROKER_REFUSED_STUCK,
+					  GPUBROKER_REFUSED_LIMIT,	GPUBROKER_REFUSED_IN_USE,
+					  GPUBROKER_REFUSED_NO_PROFILE, GPUBROKER_REFUSED_NO_MDEVS,
+					  GPUBROKER_REFUSED_POLICY };
 
 	for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
 		if (search->nearest.reason == order[i])
@@ -144,24 +152,43 @@ static bool is_held(struct search *search)
 	if (!search->is_pci || search->function.iommu_group == NO_GROUP)
 		return false;
 	lease = lease_find_group(&daemon->leases, search->function.iommu_group);
-	if (!lease)
+	if (!lease || lease == search->own)
 		return false;
 	refuse_held(&refusal, lease, &search->function.address);
 	missed(search, &refusal);
 	return true;
 }
 
+static void fill(const struct search *search, const char *type, const char *name,
+		 const struct policy_verdict *verdict, struct mdev_candidate *candidate)
+{
+	const struct daemon *daemon = search->claim->daemon;
+	const char *driver;
+
+	*candidate = (struct mdev_candidate){ 0 };
+	snprintf(candidate->mdev.parent, sizeof(candidate->mdev.parent), "%s", search->parent);
+	snprintf(candidate->mdev.type, sizeof(candidate->mdev.type), "%s", type);
+	snprintf(candidate->mdev.name, sizeof(candidate->mdev.name), "%s", name);
+	if (search->is_pci)
+		candidate->address = search->function.address;
+	rule_origin(&daemon->policy, verdict->rule, candidate->terms.rule);
+	candidate->terms.lifetime = verdict->lifetime;
+	/* Removing it is more than a reset, and its VFIO driver is its own. */
+	driver = policy_text(&daemon->policy, verdict->vfio_driver);
+	if (driver)
+		snprintf(candidate->terms.vfio_driver, sizeof(candidate->terms.vfio_driver), "%s",
+			 driver);
+	candidate->limit = daemon->policy.rules[verdict->rule].limit;
+}
+
 static int on_type(void *userdata, const char *type)
 {
 	struct search *search = userdata;
 	struct mdev_choice *choice = search->choice;
-	struct mdev_candidate *candidate;
 	struct policy_verdict verdict;
-	struct daemon *daemon = search->claim->daemon;
 	char name[PROTOCOL_PROFILE_MAX];
-	const char *driver;
 
-	mdev_type_name(daemon->kernel.sys, search->parent, type, name);
+	mdev_type_name(search->claim->daemon->kernel.sys, search->parent, type, name);
 	if (!is_meant(search, type, name))
 		return 0;
 	search->any_type = true;
@@ -170,21 +197,58 @@ static int on_type(void *userdata, const char *type)
 		return 0;
 	if (!choice->n || verdict.memlock < choice->memlock)
 		choice->memlock = verdict.memlock;
-	candidate = &choice->list[choice->n++];
-	snprintf(candidate->mdev.parent, sizeof(candidate->mdev.parent), "%s", search->parent);
-	snprintf(candidate->mdev.type, sizeof(candidate->mdev.type), "%s", type);
-	memcpy(candidate->mdev.name, name, sizeof(name));
-	if (search->is_pci)
-		candidate->address = search->function.address;
-	rule_origin(&daemon->policy, verdict.rule, candidate->terms.rule);
-	candidate->terms.lifetime = verdict.lifetime;
-	/* Removing it is more than a reset, and its VFIO driver is its own. */
-	driver = policy_text(&daemon->policy, verdict.vfio_driver);
-	if (driver)
-		snprintf(candidate->terms.vfio_driver, sizeof(candidate->terms.vfio_driver), "%s",
-			 driver);
-	candidate->limit = daemon->policy.rules[verdict.rule].limit;
+	fill(search, type, name, &verdict, &choice->list[choice->n++]);
 	return 0;
+}
+
+/* Is it a VF that its driver makes vGPUs of, and may the claimer have one of some type? Then a worker asks which. */
+static bool add_vf(struct search *search, const struct pci_address *address)
+{
+	const struct daemon *daemon = search->claim->daemon;
+	struct mdev_choice *choice = search->choice;
+	cleanup_fd int fd = sysfs_function_open(daemon->kernel.sys, address, O_PATH,
+						"nvidia/current_vgpu_type");
+	struct policy_facts facts;
+	struct function f;
+	size_t i;
+
+	if (fd < 0 || choice->n_vfs == ARRAY_SIZE(choice->vfs) ||
+	    sysfs_function_read(daemon->kernel.sys, address, &f) || !f.is_vf ||
+	    f.iommu_group == NO_GROUP)
+		return false;
+	facts = function_facts(&f);
+	search->any_type = true;
+	if (policy_may_grant_part(&daemon->policy, search->subject, &facts)) {
+		/* By address: a directory has no order. */
+		for (i = choice->n_vfs++;
+		     i && pci_address_compare(&choice->vfs[i - 1], address) > 0; i--)
+			choice->vfs[i] = choice->vfs[i - 1];
+		choice->vfs[i] = *address;
+	}
+	return true;
+}
+
+/* The VFs of a physical function. */
+static bool add_vfs_of(struct search *search)
+{
+	struct pci_address vfs[VGPU_CANDIDATES_MAX];
+	int n = sysfs_vfs_read(search->claim->daemon->kernel.sys, &search->function.address, vfs,
+			       ARRAY_SIZE(vfs));
+	bool any = false;
+
+	for (int i = 0; i < n && i < (int)ARRAY_SIZE(vfs); i++)
+		any = add_vf(search, &vfs[i]) || any;
+	return any;
+}
+
+/* A name, or "any", may mean any there are: these come from the watcher's table, as whole devices do. */
+static void add_vfs(struct search *search)
+{
+	const struct devices *devices = &search->claim->daemon->devices;
+
+	for (size_t i = 0; i < devices->n; i++)
+		if (devices->list[i].record.is_vf)
+			add_vf(search, &devices->list[i].record.address);
 }
 
 /* Looks at one parent. `fixed`: it is the one that was asked for, so what it lacks is told. 0, or -errno. */
@@ -208,6 +272,13 @@ static int look_at(struct search *search, const char *parent, bool fixed)
 	r = mdev_each_type(daemon->kernel.sys, parent, on_type, search);
 	if (r && r != -ENODEV)
 		return r;
+	if (r && fixed && search->is_pci) {
+		if (add_vf(search, &address) || (search->function.vfs && add_vfs_of(search)))
+			r = 0;
+		if (search->choice->n_vfs)
+			return 0;
+		search->any_type = false; /* none that may be had is a matter for the policy */
+	}
 	/* Whom the policy would refuse it learns nothing else about it. */
 	if (search->any_type || !fixed || decide(search, profile, profile, &verdict))
 		return 0;
@@ -235,8 +306,10 @@ static int look_for_name(struct search *search)
 	int r;
 
 	memcpy(name, search->selector->name, sizeof(name));
-	if (!policy_name_find(&daemon->policy, name, &search->name))
+	if (!policy_name_find(&daemon->policy, name, &search->name)) {
+		add_vfs(search);
 		return mdev_each_parent(daemon->kernel.sys, on_parent, search);
+	}
 	search->name = POLICY_NO_NAME;
 	r = mdev_each_parent(daemon->kernel.sys, is_this, name);
 	if (r == 1)
@@ -250,6 +323,18 @@ static int on_other(void *userdata, const char *type)
 
 	snprintf(choice->others[choice->n_others], sizeof(choice->others[0]), "%s", type);
 	return ++choice->n_others == ARRAY_SIZE(choice->others);
+}
+
+/* So that it is one of something until it is known of what. */
+static void provisional(struct mdev_choice *choice, const struct selector *selector)
+{
+	struct mdev_candidate *first = &choice->list[0];
+
+	first->mdev.vendor = true;
+	first->address = choice->vfs[0];
+	pci_address_format(&first->address, first->mdev.parent);
+	snprintf(first->mdev.type, sizeof(first->mdev.type), "%s",
+		 selector->profile[0] ? selector->profile : selector->name);
 }
 
 int mdev_select(struct claim *claim, const struct policy_subject *subject,
@@ -279,10 +364,16 @@ int mdev_select(struct claim *claim, const struct policy_subject *subject,
 	} else if (!r && selector->kind == SELECT_NAME) {
 		r = look_for_name(&search);
 	} else if (!r) {
+		add_vfs(&search);
 		r = mdev_each_parent(sys, on_parent, &search);
 	}
-	if (!r && choice->n) {
-		mdev_each_type(sys, choice->list[0].mdev.parent, on_other, choice);
+	if (!r && (choice->n || choice->n_vfs)) {
+		choice->selector = *selector;
+		if (choice->n)
+			mdev_each_type(sys, choice->list[0].mdev.parent, on_other, choice);
+		else
+			provisional(choice, selector);
+		choice->nearest = search.nearest;
 		*ret_choice = TAKE_PTR(choice);
 		return 0;
 	}
@@ -304,6 +395,153 @@ int mdev_select(struct claim *claim, const struct policy_subject *subject,
 		ret_refusal->error = -r;
 	}
 	return (int)ret_refusal->reason;
+}
+
+/* ---- virtual functions, once it is known what they offer ---- */
+
+struct others {
+	const struct lease *own;
+};
+
+/* How many leases the claimer has by a rule, of this claim's those that are chosen. */
+static uint32_t others_by_rule(void *userdata, size_t rule)
+{
+	const struct lease *own = ((const struct others *)userdata)->own, *lease;
+	const struct daemon *daemon = own->owner;
+	char origin[288];
+	uint32_t n = 0;
+
+	rule_origin(&daemon->policy, rule, origin);
+	TAILQ_FOREACH(lease, &daemon->leases.list, link)
+		n += lease != own && lease->uid == own->uid && !strcmp(lease->terms.rule, origin);
+	return n;
+}
+
+/* Nothing else is at it meanwhile. */
+static bool is_left_alone(struct search *search)
+{
+	const struct daemon *daemon = search->claim->daemon;
+	const struct function *f = &search->function;
+	struct message_refusal refusal;
+	struct group_view *view;
+	bool late, alone = true;
+
+	if (is_held(search))
+		return false;
+	if (prepare_has_group(daemon, f->iommu_group, &late)) {
+		refuse_prepared(&refusal, &f->address, f->iommu_group, late);
+		missed(search, &refusal);
+		return false;
+	}
+	view = malloc(sizeof(*view));
+	if (!view || sysfs_group_read(daemon->kernel.sys, f->iommu_group, view))
+		alone = false;
+	else if (vfs_refuse(daemon, view, &f->address, &refusal)) {
+		missed(search, &refusal);
+		alone = false;
+	}
+	free(view);
+	return alone;
+}
+
+/* What it is already, no lease has: nobody gets it, and who asked for just this one is told. */
+static void refuse_made(struct search *search, const struct mdev_choice *choice)
+{
+	struct message_refusal refusal = refusal_of(search, GPUBROKER_REFUSED_IN_USE, "");
+
+	snprintf(refusal.detail, sizeof(refusal.detail),
+		 "somebody else has made a vGPU of it, type %" PRIu32, choice->current);
+	missed(search, &refusal);
+}
+
+bool vgpu_choose(struct lease *lease, struct mdev_choice *choice)
+{
+	struct claim *claim = lease->claim;
+	struct daemon *daemon = claim->daemon;
+	const struct pci_address *vf = &choice->vfs[choice->at_vf];
+	struct others others = { .own = lease };
+	const struct policy_usage usage = { .leases = others_by_rule, .userdata = &others };
+	struct policy_subject subject;
+	struct search search = { .claim = claim,
+				 .subject = &subject,
+				 .selector = &choice->selector,
+				 .usage = &usage,
+				 .own = lease,
+				 .name = POLICY_NO_NAME,
+				 .choice = choice,
+				 .nearest = choice->nearest,
+				 .is_pci = true };
+	char text[PCI_ADDRESS_TEXT], name[PROTOCOL_NAME_MAX];
+	struct mdev_candidate candidate;
+	struct policy_verdict verdict;
+	bool chosen = false;
+
+	search.parent = pci_address_format(vf, text);
+	memcpy(name, choice->selector.name, sizeof(name));
+	if (!claim->peer || peer_subject(claim->peer, &subject) ||
+	    sysfs_function_read(daemon->kernel.sys, vf, &search.function) ||
+	    (choice->selector.kind == SELECT_NAME &&
+	     policy_name_find(&daemon->policy, name, &search.name)))
+		return false;
+	if (choice->current) {
+		if (choice->selector.kind == SELECT_ADDRESS &&
+		    !pci_address_compare(vf, &choice->selector.address) && !is_held(&search))
+			refuse_made(&search, choice);
+		choice->nearest = search.nearest;
+		return false;
+	}
+	for (size_t i = 0; !chosen && i < choice->n_rows; i++) {
+		const struct vgpu_row *row = &choice->rows[i];
+
+		if (!is_meant(&search, row->type, row->name))
+			continue;
+		chosen = !decide(&search, row->type, row->name, &verdict) && is_left_alone(&search);
+		if (chosen)
+			fill(&search, row->type, row->name, &verdict, &candidate);
+	}
+	choice->nearest = search.nearest;
+	if (!chosen)
+		return false;
+	candidate.mdev.vendor = true;
+	mdev_become(lease, &candidate);
+	lease->group = search.function.iommu_group; /* nobody gets the VF whole from here on */
+	if (verdict.memlock > claim->memlock)
+		claim->memlock = verdict.memlock;
+	return true;
+}
+
+/* "Is not offered" and "is not offered now" cannot be told apart: drivers show only what could be made. */
+struct message_refusal vgpu_refusal(struct lease *lease, const struct mdev_choice *choice)
+{
+	struct claim *claim = lease->claim;
+	struct policy_subject subject;
+	struct search search = { .claim = claim,
+				 .subject = &subject,
+				 .selector = &choice->selector,
+				 .name = POLICY_NO_NAME,
+				 .nearest = choice->nearest };
+	const char *profile = choice->selector.profile;
+	struct message_refusal refusal;
+	struct policy_verdict verdict;
+
+	search.is_pci = choice->selector.kind == SELECT_ADDRESS &&
+			!sysfs_function_read(claim->daemon->kernel.sys, &choice->selector.address,
+					     &search.function);
+	if (search.is_pci && !search.nearest.reason && *profile && claim->peer &&
+	    !peer_subject(claim->peer, &subject) && decide(&search, profile, profile, &verdict))
+		return search.nearest;
+	if (search.nearest.reason)
+		return search.nearest;
+	refusal = refusal_of(&search,
+			     choice->of_type || !choice->free ? GPUBROKER_REFUSED_NONE_LEFT
+							      : GPUBROKER_REFUSED_NO_PROFILE,
+			     profile);
+	refusal.limit = choice->of_type;
+	if (refusal.reason == GPUBROKER_REFUSED_NO_PROFILE)
+		refusal.limit = choice->in_use;
+	if (refusal.limit || refusal.reason == GPUBROKER_REFUSED_NONE_LEFT)
+		snprintf(refusal.detail, sizeof(refusal.detail), "%s", choice->left);
+	return refusal;
 }
 
 bool mdev_is_allowed(const struct daemon *daemon, const struct lease *lease,

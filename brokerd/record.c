@@ -33,6 +33,12 @@
  *	name Dual port serial
  *	end
  *
+ * or a vendor's vGPU, which is a VF that was asked:
+ *
+ *	vgpu 557 (the type: what its current_vgpu_type is from when it is made to when it is cleared)
+ *	name NVIDIA RTX5880-Ada-1Q
+ *	end
+ *
  * Its group, which is known only when it is made, is found out anew by its number; so "group 4294967295" stands
  * there, which is none.
  */
@@ -107,7 +113,10 @@ int record_format(const struct lease *lease, char *out, size_t size)
 			   pci_address_format(&f->address, address), f->vendor, f->device,
 			   f->driver, f->override);
 	}
-	if (!r && lease_is_mdev(lease))
+	if (!r && lease->mdev.vendor)
+		r = append(out, size, &used, "vgpu %s\nname %s\n", lease->mdev.type,
+			   lease->mdev.name);
+	else if (!r && lease_is_mdev(lease))
 		r = append(out, size, &used, "mdev %s\nparent %s\ntype %s\nname %s\n",
 			   lease->mdev.uuid, lease->mdev.parent, lease->mdev.type,
 			   lease->mdev.name);
@@ -239,6 +248,22 @@ static bool take_mdev(char **text, unsigned *line, const struct pci_address *ask
 						   : &parent);
 }
 
+/* `asked` is the VF. Its type is written to a file. */
+static bool take_vgpu(char **text, unsigned *line, const struct pci_address *asked,
+		      struct lease_mdev *mdev)
+{
+	uint64_t type;
+
+	if (!take_number(text, "vgpu", line, UINT32_MAX, &type) || !type ||
+	    !take_text(text, "name", line, mdev->name, sizeof(mdev->name)) ||
+	    !mdev_is_name(mdev->name, sizeof(mdev->name)))
+		return false;
+	snprintf(mdev->type, sizeof(mdev->type), "%" PRIu64, type);
+	pci_address_format(asked, mdev->parent);
+	mdev->vendor = true;
+	return true;
+}
+
 int record_parse(const char *text, size_t len, struct lease *lease, unsigned *ret_line)
 {
 	char copy[RECORD_MAX + 1], again[RECORD_MAX], *p = copy;
@@ -296,6 +321,9 @@ int record_parse(const char *text, size_t len, struct lease *lease, unsigned *re
 	lease->mdev = (struct lease_mdev){ 0 };
 	if (!lease->n_functions && !strncmp(p, "mdev ", 5) &&
 	    !take_mdev(&p, &line, &lease->asked, &lease->mdev))
+		goto damaged;
+	if (!lease->n_functions && !strncmp(p, "vgpu ", 5) &&
+	    !take_vgpu(&p, &line, &lease->asked, &lease->mdev))
 		goto damaged;
 	if (strcmp(p, "end\n") != 0 || !has_asked(lease) ||
 	    (group == UINT32_MAX) != lease_is_mdev(lease))

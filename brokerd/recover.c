@@ -64,7 +64,8 @@ static void found(void *userdata, const char *name, const char *text, size_t len
 		return;
 	}
 	/* Of two records of a group the older is one that could not be removed when its lease ended. */
-	other = lease_find_group(&daemon->leases, read.group);
+	other = read.mdev.vendor ? lease_find_vgpu(&daemon->leases, read.mdev.parent)
+				 : lease_find_group(&daemon->leases, read.group);
 	if (other && other->id > read.id) {
 		damaged(daemon, name, "its group has a later one");
 		return;
@@ -301,7 +302,12 @@ static void found_damaged(void *userdata, const char *name, const char *text, si
 			keep_from_lending(daemon, group, name, true);
 	}
 	/* An mdev's, which is in no group of functions. It stays, since its number cannot be believed. */
-	if (!named && memmem(text, len, "\nmdev ", 6)) {
+	if (!named && memmem(text, len, "\nvgpu ", 6)) {
+		log_notice(
+			"lease record %s: was a vGPU's; if its virtual function is one still, 'gpubroker "
+			"profiles' shows it, and root can clear it by its nvidia/current_vgpu_type",
+			name);
+	} else if (!named && memmem(text, len, "\nmdev ", 6)) {
 		log_notice(
 			"lease record %s: was an mdev's; if it is still there, 'gpubroker profiles' counts "
 			"it, and root can remove it by /sys/bus/mdev/devices",

@@ -389,6 +389,7 @@ static int claim_mdev(struct claim *claim, const struct policy_subject *subject,
 	if (r)
 		return r;
 	claim->memlock = larger(claim->memlock, choice->memlock);
+	claim->undecided = claim->undecided || choice->n_vfs;
 	claim->terms[claim->n] = choice->list[0].terms;
 	claim->asked[claim->n] = choice->list[0].address;
 	claim->mdevs[claim->n++] = choice;
@@ -456,7 +457,9 @@ int claim_decide(struct claim *claim, const struct message_claim *request,
 			return r;
 		}
 	}
-	if (request->memlock > claim->memlock) {
+	if (claim->undecided) {
+		claim->memlock_asked = request->memlock;
+	} else if (request->memlock > claim->memlock) {
 		refuse_plain(ret_refusal, GPUBROKER_REFUSED_MEMLOCK, &request->selectors[0]);
 		ret_refusal->limit = claim->memlock;
 		memcpy(ret_refusal->rule, claim->terms[0].rule, sizeof(ret_refusal->rule));
@@ -464,7 +467,7 @@ int claim_decide(struct claim *claim, const struct message_claim *request,
 	}
 	if (busy)
 		return GPUBROKER_REFUSED_BUSY;
-	if (request->memlock)
+	if (request->memlock && !claim->undecided)
 		claim->memlock = request->memlock;
 	if (claim->daemon->leases.n + claim->n > LEASES_MAX) {
 		refuse_plain(ret_refusal, GPUBROKER_REFUSED_QUOTA, &request->selectors[0]);

@@ -96,3 +96,18 @@ int kernel_open_mdev_remove(const struct kernel *kernel, const char *uuid)
 		return -EINVAL;
 	return sysfs_open(kernel->sys, O_WRONLY, "bus/mdev/devices/%s/remove", uuid);
 }
+
+int kernel_open_vgpu_types(const struct kernel *kernel, const struct pci_address *vf)
+{
+	return sysfs_function_open(kernel->sys, vf, O_RDONLY, "nvidia/creatable_vgpu_types");
+}
+
+int kernel_open_vgpu_read(const struct kernel *kernel, const struct pci_address *vf)
+{
+	return sysfs_function_open(kernel->sys, vf, O_RDONLY, "nvidia/current_vgpu_type");
+}
+
+int kernel_open_vgpu(const struct kernel *kernel, const struct pci_address *vf)
+{
+	return sysfs_function_open(kernel->sys, vf, O_WRONLY, "nvidia/current_vgpu_type");
+}

@@ -27,7 +27,8 @@
 
 struct step {
 	int fd;
-	enum { WRITES, READS, OPENS } does;
+	enum { WRITES, READS, EXPECTS, LISTS, OPENS } does;
+	work_row_func row;
 	uint32_t group; /* to open */
 	unsigned flags;
 	char text[WORK_TEXT_MAX];
@@ -36,10 +37,11 @@ struct step {
 	struct pci_address address;
 };
 
-/* What the child writes after each step; smaller than PIPE_BUF, so whole. */
+/* What the child writes after each step, and for each line of a table; smaller than PIPE_BUF, so whole. */
 struct report {
 	uint32_t step;
 	int32_t error;
+	uint32_t is_row;	  /* one of a table, whose step is not done */
 	char text[WORK_TEXT_MAX]; /* that was read, NUL-terminated */
 };
 
@@ -125,6 +127,28 @@ int work_add_read(struct work *work, int fd, const char *what, const struct pci_
 	return r;
 }
 
+int work_add_table(struct work *work, int fd, work_row_func row, const char *what,
+		   const struct pci_address *address)
+{
+	int r = work_add(work, fd, "", what, address, 0);
+
+	if (!r) {
+		work->steps[work->n_steps - 1].does = LISTS;
+		work->steps[work->n_steps - 1].row = row;
+	}
+	return r;
+}
+
+int work_add_expect(struct work *work, int fd, const char *text, const char *what,
+		    const struct pci_address *address)
+{
+	int r = work_add(work, fd, text, what, address, 0);
+
+	if (!r)
+		work->steps[work->n_steps - 1].does = EXPECTS;
+	return r;
+}
+
 int work_add_open(struct work *work, int directory, uint32_t group,
 		  const struct pci_address *address)
 {
@@ -167,6 +191,43 @@ static void keep_only(const struct work *work, int pipe)
 	}
 }
 
+/* In the child: a table, a report for each of its lines. 0, or its errno. */
+static int list(const struct step *step, int pipe, struct report *report)
+{
+	static char table[4097]; /* sysfs gives a page at most */
+	size_t used = 0, n_rows = 0;
+	ssize_t n = 1;
+	int r = 0;
+
+	while (n && used < sizeof(table)) {
+		n = read(step->fd, table + used, sizeof(table) - used);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno;
+		used += (size_t)n;
+	}
+	if (used == sizeof(table))
+		return E2BIG;
+	table[used] = '\0';
+	report->is_row = 1;
+	for (char *line = table; !r && line < table + used;) {
+		char *end = line + strcspn(line, "\n");
+		char *next = end < table + used ? end + 1 : end;
+
+		*end = '\0';
+		if (step->row(line, report->text)) {
+			if (n_rows++ == WORK_ROWS_MAX)
+				r = E2BIG;
+			else if (write(pipe, report, sizeof(*report)) != sizeof(*report))
+				r = EIO;
+		}
+		line = next;
+	}
+	report->is_row = 0;
+	return r;
+}
+
 /*
  * In the child: one step. 0, or its errno. What was read is in `text`. `opened` is what opening
  * gave, before the filter.
@@ -178,8 +239,8 @@ static int do_step(const struct step *step, int opened, char text[WORK_TEXT_MAX]
 	if (step->does == OPENS)
 		return opened < 0 ? -opened : 0;
 	do
-		n = step->does == READS ? read(step->fd, text, WORK_TEXT_MAX)
-					: write(step->fd, step->text, step->len);
+		n = step->does == WRITES ? write(step->fd, step->text, step->len)
+					 : read(step->fd, text, WORK_TEXT_MAX);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return errno == ENOTTY && step->flags & WORK_MAY_LACK ? 0 : errno;
@@ -188,7 +249,7 @@ static int do_step(const struct step *step, int opened, char text[WORK_TEXT_MAX]
 	if (n == WORK_TEXT_MAX)
 		return E2BIG;
 	text[n && text[n - 1] == '\n' ? n - 1 : n] = '\0';
-	return 0;
+	return step->does == EXPECTS && strcmp(text, step->text) != 0 ? ESTALE : 0;
 }
 
 /* Is what the child needs below the peers' sockets? So it is, but with hundreds of workers at once. */
@@ -249,7 +310,8 @@ child(const struct work *work, int pipe, bool shared, const struct confine_filte
 		const struct step *step = &work->steps[i];
 
 		report.step = (uint32_t)i;
-		report.error = do_step(step, opened, report.text);
+		report.error = step->does == LISTS ? list(step, pipe, &report)
+						   : do_step(step, opened, report.text);
 		if (write(pipe, &report, sizeof(report)) != sizeof(report) ||
 		    (report.error && !(step->flags & (WORK_SOFT | WORK_QUIET))))
 			_exit(1);
@@ -275,6 +337,12 @@ static void take_report(struct work *work, struct report *report)
 {
 	const struct step *step = &work->steps[work->n_done];
 
+	report->text[sizeof(report->text) - 1] = '\0';
+	if (report->is_row) {
+		if (step->does == LISTS && work->ops.told)
+			work->ops.told(work->userdata, &step->address, report->text);
+		return;
+	}
 	if (step->flags & WORK_QUIET)
 		report->error = 0;
 	if (report->error && !work->error) {
@@ -285,7 +353,6 @@ static void take_report(struct work *work, struct report *report)
 		work->over = true;
 		return;
 	}
-	report->text[sizeof(report->text) - 1] = '\0';
 	if (step->does == READS && !report->error && work->ops.told)
 		work->ops.told(work->userdata, &step->address, report->text);
 	tell_begun(work, ++work->n_done);

@@ -17,13 +17,15 @@ struct event_base;
 struct confine_filter;
 
 #define WORK_STEPS_MAX 352
-#define WORK_TEXT_MAX 64 /* of one write or read, with its NUL */
+#define WORK_TEXT_MAX 80 /* of one write or read, or line of a table, with its NUL */
 
 /*
  * Peers' sockets are kept at this number and above, so that a worker can be made without a copy of
  * ten thousand of them.
  */
 #define WORK_DESCRIPTORS 512
+
+#define WORK_ROWS_MAX 128 /* all reports of a table fit into the pipe */
 
 struct work;
 
@@ -70,6 +72,17 @@ int work_add(struct work *work, int fd, const char *text, const char *what,
 	     const struct pci_address *address, unsigned flags);
 /* Adds a read, for told(), likewise. What is longer than WORK_TEXT_MAX fails with E2BIG. */
 int work_add_read(struct work *work, int fd, const char *what, const struct pci_address *address);
+/*
+ * Adds a read of a table, for told(), once for each line of which `row` makes a text; false: it is none. That
+ * is called in the worker, under its filter: text of a driver's making is nothing for this process. Of more
+ * than a page or of more than WORK_ROWS_MAX such lines it fails with E2BIG.
+ */
+typedef bool (*work_row_func)(const char *line, char ret_text[WORK_TEXT_MAX]);
+int work_add_table(struct work *work, int fd, work_row_func row, const char *what,
+		   const struct pci_address *address);
+/* Adds a read of what must be `text`; it fails with ESTALE where it is something else. */
+int work_add_expect(struct work *work, int fd, const char *text, const char *what,
+		    const struct pci_address *address);
 /*
  * Makes the work's first step to open a group's node in a directory (now the work's), and to close
  * it: whoever opens it waits while its last holder's memory is unpinned, which takes seconds.

@@ -161,10 +161,10 @@ struct gpubroker_lease {
 	bool allowed;	      /* the policy in force would grant it; a lease goes on where not */
 	uint64_t expires;     /* seconds since the epoch, 0: never */
 	char rule[288];	      /* which granted it, as file:line */
-	/* Of a part of a device, an mdev; then n_devices is 0. Else "". */
+	/* Of a part of a device, an mdev or a vGPU of a virtual function; then n_devices is 0. Else "". */
 	char parent[32];  /* what made it: a PCI address, or a name as "mtty" */
 	char profile[64]; /* its type */
-	char uuid[40];	  /* it is /sys/bus/mdev/devices/UUID; "" before it is made */
+	char uuid[40]; /* it is /sys/bus/mdev/devices/UUID; "" before it is made, and of a vGPU */
 	enum gpubroker_migration migration; /* as the holder's library has found it */
 };
 
@@ -246,7 +246,7 @@ struct gpubroker_claim *gpubroker_claim_free(struct gpubroker_claim *claim);
 int gpubroker_claim_add(struct gpubroker_claim *claim, const char *device);
 
 /*
- * The same for a part of the device, an mdev, that its driver makes for the lease: `profile` is its type
+ * The same for a part of the device, an mdev or a vGPU, that its driver makes for the lease: `profile` is its type
  * or what the driver calls it (gpubroker-profiles shows both). The DEVICE may be a name as "mtty" too, of
  * what makes mdevs and is no PCI function; it is not "iommu-group:N" (-EINVAL). -EDOM: `profile` is none by its form.
  */

@@ -113,9 +113,18 @@ static void format_profile(const struct message_refusal *r, char *out, size_t si
 	if (r->reason == GPUBROKER_REFUSED_NO_MDEVS)
 		snprintf(
 			out, size,
-			"%s offers no profiles: its driver makes no mediated devices, or is not loaded; "
+			"%s offers no profiles: its driver makes no mediated devices, nor vGPUs of it or its virtual functions, or is not loaded; "
 			"'gpubroker profiles' shows what does; without --profile it is claimed whole",
 			device.text);
+	else if (r->reason == GPUBROKER_REFUSED_NO_PROFILE && r->limit)
+		snprintf(
+			out, size,
+			"%s offers no profile \"%.*s\" while %" PRIu64
+			" of its virtual functions %s in use%s%.*s; 'gpubroker profiles' shows what is, and "
+			"what could be had instead",
+			device.text, profile_max, r->profile, r->limit,
+			r->limit == 1 ? "is" : "are", r->detail[0] ? ", but " : "", detail_max,
+			r->detail);
 	else if (r->reason == GPUBROKER_REFUSED_NO_PROFILE)
 		snprintf(
 			out, size,

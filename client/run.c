@@ -165,27 +165,47 @@ static void warn_memlock(const struct gpubroker_claim *claim)
 		"fail with \"-12 (Cannot allocate memory)\"; a rule in /etc/gpubroker/policy.d/ lifts "
 		"that: allow user %s claim %s %s memlock 16G",
 		(uint64_t)limit.rlim_cur >> 10, user ? user->pw_name : "NAME",
-		grant->uuid[0] ? "profile" : "address",
-		grant->uuid[0] ? "PROFILE" : grant->address);
+		grant->parent[0] ? "profile" : "address",
+		grant->parent[0] ? "PROFILE" : grant->address);
 }
 
-/*
- * The mdevs that were made, in the order of their --gpu, since a VMM is told which one it is by its
- * directory, and nobody can know that before.
- */
-static int tell_mdevs(const struct gpubroker_claim *claim)
+/* All that `of` says something of, in the order of their --gpu. */
+static int tell(const struct gpubroker_claim *claim, const char *variable,
+		const char *(*of)(const struct gpubroker_grant *grant))
 {
 	char list[RUN_DEVICES_MAX * 40] = "";
 	size_t used = 0;
 
 	for (size_t i = 0; i < gpubroker_claim_groups(claim); i++) {
-		const char *uuid = gpubroker_claim_grant(claim, i)->uuid;
+		const char *text = of(gpubroker_claim_grant(claim, i));
 
-		if (*uuid)
+		if (*text)
 			used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s",
-						 used ? " " : "", uuid);
+						 used ? " " : "", text);
 	}
-	return (used ? setenv("GPUBROKER_MDEV", list, 1) : unsetenv("GPUBROKER_MDEV")) ? -errno : 0;
+	return (used ? setenv(variable, list, 1) : unsetenv(variable)) ? -errno : 0;
+}
+
+static const char *mdev_of(const struct gpubroker_grant *grant)
+{
+	return grant->uuid;
+}
+
+/* Of a vGPU the virtual function. */
+static const char *vgpu_of(const struct gpubroker_grant *grant)
+{
+	return grant->parent[0] && !grant->uuid[0] ? grant->address : "";
+}
+
+/*
+ * The parts that were made, since a VMM is told which one it is by its directory or its address, and nobody can
+ * know that before.
+ */
+static int tell_parts(const struct gpubroker_claim *claim)
+{
+	int r = tell(claim, "GPUBROKER_MDEV", mdev_of);
+
+	return r ? r : tell(claim, "GPUBROKER_VGPU", vgpu_of);
 }
 
 /*
@@ -456,7 +476,7 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	handle = gpubroker_close(handle);
 	warn_memlock(claim);
 	if (!r)
-		r = tell_mdevs(claim);
+		r = tell_parts(claim);
 	if (r) {
 		cli_error("cannot put what was lent into the environment: %s; the device goes back",
 			  strerror(-r));

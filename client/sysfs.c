@@ -194,8 +194,20 @@ static int find_below(int sys, const char *class, const char *component,
 	return result ? result : dir.error;
 }
 
+/* Linux, Documentation/ABI/testing/sysfs-devices-vfio-dev: from 6.1 on. */
+int sysfs_has_vfio(int sys, const struct pci_address *address)
+{
+	cleanup_fd int fd = sysfs_function_open(sys, address, O_RDONLY | O_DIRECTORY, "vfio-dev");
+	struct directory dir = DIRECTORY(fd);
+
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	return directory_next(&dir) ? 1 : dir.error;
+}
+
 /* What the host would lose. Disks count whether mounted or not: mounts are not sysfs' to tell. */
-static int read_in_use(int sys, const struct pci_address *address, char *out, size_t size)
+static int read_in_use(int sys, const struct pci_address *address, const char *driver, char *out,
+		       size_t size)
 {
 	char text[PCI_ADDRESS_TEXT], component[PCI_ADDRESS_TEXT + 2], name[64];
 	cleanup_fd int dir = -1;
@@ -225,6 +237,11 @@ static int read_in_use(int sys, const struct pci_address *address, char *out, si
 	r = mdev_has_any(sys, address);
 	if (r > 0)
 		strcpy(out, "it has mediated devices");
+	if (r || !*driver || driver_is_vfio(driver))
+		return r < 0 ? r : 0;
+	r = sysfs_has_vfio(sys, address);
+	if (r > 0)
+		strcpy(out, "its driver has made a vGPU of it");
 	return r < 0 ? r : 0;
 }
 
@@ -388,7 +405,7 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 	read_serial(sys, address, &f);
 	r = read_sriov(sys, dir, &f);
 	if (!r)
-		r = read_in_use(sys, address, f.in_use, sizeof(f.in_use));
+		r = read_in_use(sys, address, f.driver, f.in_use, sizeof(f.in_use));
 	if (r)
 		return r;
 	*ret_function = f;

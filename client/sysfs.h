@@ -36,5 +36,7 @@ int sysfs_driver_read(int sys, const struct pci_address *address,
  */
 int sysfs_vfs_read(int sys, const struct pci_address *physfn, struct pci_address *ret_vfs,
 		   size_t max);
+/* Has it a VFIO device, whichever driver made it? 1, 0, or -errno. */
+int sysfs_has_vfio(int sys, const struct pci_address *address);
 /* One function. -ENODEV: no such function. */
 int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function);

@@ -74,6 +74,18 @@ static bool match_text(const struct policy *policy, uint32_t index, const char *
 	return *fact && same(text, fact);
 }
 
+/* A policy's words have no spaces: for one in a driver's name '_' stands. */
+static bool same_name(const char *text, const char *fact)
+{
+	for (size_t i = 0; i < POLICY_TEXT_MAX; i++) {
+		if (text[i] != fact[i] && (text[i] != '_' || fact[i] != ' '))
+			return false;
+		if (!text[i])
+			return true;
+	}
+	return false;
+}
+
 /* By its type, or by what its driver calls it. What is unknown is as everywhere. */
 static bool match_profile(const struct policy *policy, uint32_t index,
 			  const struct policy_facts *facts, enum match_unknown unknown)
@@ -87,7 +99,7 @@ static bool match_profile(const struct policy *policy, uint32_t index,
 	if (!*facts->profile)
 		return false;
 	return same_text(text, POLICY_ANY_PROFILE) || same_text(text, facts->profile) ||
-	       (facts->profile_name && same_text(text, facts->profile_name));
+	       (facts->profile_name && same_name(text, facts->profile_name));
 }
 
 bool match_facts(const struct policy *policy, const struct policy_match *match,

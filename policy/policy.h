@@ -310,6 +310,13 @@ void policy_decide(const struct policy *policy, const struct policy_subject *sub
 		   const struct policy_usage *usage, struct policy_verdict *ret_verdict);
 
 /*
+ * Is there a part of this function, whichever, that a rule may allow this subject? Where not, what parts there
+ * are need not be asked. Denies are not looked at.
+ */
+bool policy_may_grant_part(const struct policy *policy, const struct policy_subject *subject,
+			   const struct policy_facts *facts);
+
+/*
  * Shall this function be on a VFIO driver from boot on? By a prepare rule (without vfs) that
  * matches it, or else one that matches another function of its slot: functions[] are the others
  * (also itself, and ones of other slots, which do not count). *ret_rule is the rule; where several

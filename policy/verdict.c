@@ -115,6 +115,46 @@ void policy_decide(const struct policy *policy, const struct policy_subject *sub
 	*ret_verdict = verdict;
 }
 
+/* But for its profile, which is not known yet. */
+static bool may_mean_part(const struct policy *policy, const struct policy_match *match,
+			  const struct policy_facts *facts)
+{
+	struct policy_match rest = *match;
+
+	rest.attributes &= ~(uint32_t)POLICY_PROFILE;
+	return match_facts(policy, &rest, facts, MATCH_SURE);
+}
+
+bool policy_may_grant_part(const struct policy *policy, const struct policy_subject *subject,
+			   const struct policy_facts *facts)
+{
+	struct name_set any = { 0 }, parts = { 0 };
+
+	for (size_t i = 0; i < policy->n_rules; i++) {
+		const struct policy_rule *rule = &policy->rules[i];
+
+		if (rule->verb != POLICY_DEVICE || rule->name >= POLICY_NAMES_MAX ||
+		    !may_mean_part(policy, &rule->match, facts))
+			continue;
+		any.bits[rule->name / 8] |= (uint8_t)(1U << rule->name % 8);
+		if (rule->match.attributes & POLICY_PROFILE)
+			parts.bits[rule->name / 8] |= (uint8_t)(1U << rule->name % 8);
+	}
+	for (size_t i = 0; i < policy->n_rules; i++) {
+		const struct policy_rule *rule = &policy->rules[i];
+		const bool named = rule->name != POLICY_NO_NAME;
+
+		if (rule->verb != POLICY_ALLOW || !match_subject(rule, subject) ||
+		    !may_mean_part(policy, &rule->match, facts) ||
+		    (named && (rule->name >= POLICY_NAMES_MAX ||
+			       !(any.bits[rule->name / 8] >> rule->name % 8 & 1))))
+			continue;
+		if (match_grants_part(rule, &parts))
+			return true;
+	}
+	return false;
+}
+
 uint32_t policy_vfs(const struct policy *policy, const struct policy_facts *facts, size_t *ret_rule)
 {
 	struct name_set set;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Leases of mdevs beside a kernel of files: what brokerd/mdev.c asks of it is done here, in the order in which it
+ * Leases of mdevs and vGPUs beside a kernel of files: what brokerd/mdev.c asks of it is done here, in the order in which it
  * asks, so that the daemon can die, or a step fail, at any of them. What a real kernel makes of it is for
- * tests/vm/cases/35-mdev.t.
+ * tests/vm/cases/35-mdev.t and 36-vendor.t.
  */
 #include "config.h"
 
@@ -22,6 +22,8 @@
 #define OTHER "83b8f4f2-509f-382f-3c1e-e6bfe0fa1034" /* somebody else's */
 #define GPU "0000:01:00.0"			     /* makes some too */
 #define MDEVS_MAX 8
+#define PF "0000:03:00.0" /* has two VFs, in groups 30 and 31, and room for two units */
+#define VFS 2
 
 static char last_log[512];
 
@@ -49,8 +51,14 @@ static struct {
 	} mdevs[MDEVS_MAX];
 	uint32_t next_group;
 	int create_error;
-	bool unrecorded; /* one was made that no record speaks of */
-	bool half;	 /* the next one is made without what belongs to it */
+	struct {
+		unsigned type; /* 557 takes one unit, 558 both */
+		bool held;
+	} vfs[VFS];
+	int vgpu_error;
+	unsigned becomes; /* what somebody makes the first VF when it was asked; 0: nothing */
+	bool unrecorded;  /* one was made that no record speaks of */
+	bool half;	  /* the next one is made without what belongs to it */
 } sim;
 
 static void path_of(char out[200], const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -151,6 +159,85 @@ static void sim_remove(const char *uuid)
 	}
 }
 
+/* ---- the VFs ---- */
+
+static const char *vf_text(int vf, char out[PCI_ADDRESS_TEXT])
+{
+	snprintf(out, PCI_ADDRESS_TEXT, "0000:03:00.%d", vf + 1);
+	return out;
+}
+
+static unsigned units_left(void)
+{
+	unsigned left = 2;
+
+	for (int i = 0; i < VFS; i++)
+		left -= sim.vfs[i].type ? sim.vfs[i].type - 556 : 0;
+	return left;
+}
+
+/* As whoever may write to it. */
+static int vf_write(int vf, unsigned type)
+{
+	char path[200];
+
+	if (type && sim.vgpu_error)
+		return sim.vgpu_error;
+	if (!type && sim.vfs[vf].held)
+		return EPERM;
+	if (type && sim.vfs[vf].type)
+		return EPERM;
+	if (type && (type < 557 || type > 558 || type - 556 > units_left()))
+		return EINVAL;
+	sim.vfs[vf].type = type;
+	path_of(path, "sys/bus/pci/devices/0000:03:00.%d/vfio-dev", vf + 1);
+	if (type) {
+		need(!mkdir(path, 0700));
+		strcat(path, "/vfio0");
+		need(!mkdir(path, 0700));
+	} else {
+		nftw(path, scratch_drop, 8, FTW_DEPTH | FTW_PHYS);
+	}
+	return 0;
+}
+
+static void add_vfs(void)
+{
+	char path[200], text[64], address[PCI_ADDRESS_TEXT];
+
+	add_function(PF, "0x030200\n", 22);
+	scratch_write("sys/bus/pci/devices/" PF "/sriov_totalvfs", "2\n");
+	for (int i = 0; i < VFS; i++) {
+		add_function(vf_text(i, address), "0x030200\n", 30 + i);
+		snprintf(path, sizeof(path), "sys/bus/pci/devices/%s/nvidia/current_vgpu_type",
+			 address);
+		scratch_write(path, "");
+		snprintf(path, sizeof(path), "sys/bus/pci/devices/%s/nvidia/creatable_vgpu_types",
+			 address);
+		scratch_write(path, "");
+		path_of(path, "sys/bus/pci/devices/%s/physfn", address);
+		need(!symlink("../" PF, path));
+		path_of(path, "sys/bus/pci/devices/" PF "/virtfn%d", i);
+		snprintf(text, sizeof(text), "../%s", address);
+		need(!symlink(text, path));
+		need(!devices_take(&broker.devices,
+				   &(struct watcher_record){
+					   .type = WATCHER_DEVICE,
+					   .address = { .bus = 3, .function = (uint8_t)(i + 1) },
+					   .vendor = 0x1234,
+					   .device = 0x1111,
+					   .class_code = 0x030200,
+					   .group = (uint32_t)(30 + i),
+					   .is_vf = 1,
+					   .physfn = { .bus = 3 } }));
+	}
+}
+
+static int vf_of_group(uint32_t group)
+{
+	return group >= 30 && group < 30 + VFS ? (int)group - 30 : -1;
+}
+
 static int by_group(uint32_t group)
 {
 	for (int i = 0; i < MDEVS_MAX; i++)
@@ -161,8 +248,11 @@ static int by_group(uint32_t group)
 
 static int sim_open(uint32_t group)
 {
-	int i = by_group(group);
+	int i = vf_of_group(group);
 
+	if (i >= 0)
+		return !sim.vfs[i].type ? ENOENT : sim.vfs[i].held ? EBUSY : 0;
+	i = by_group(group);
 	return i < 0 ? ENOENT : sim.mdevs[i].held ? EBUSY : 0;
 }
 
@@ -188,7 +278,7 @@ int __wrap_kernel_group_watch(const struct kernel *kernel, uint32_t group);
 int __wrap_kernel_group_watch(const struct kernel *kernel, uint32_t group)
 {
 	(void)kernel;
-	return by_group(group) < 0 ? -ENOENT : (int)group + 1000;
+	return by_group(group) < 0 && vf_of_group(group) < 0 ? -ENOENT : (int)group + 1000;
 }
 
 void __wrap_kernel_group_unwatch(const struct kernel *kernel, int watch);
@@ -203,7 +293,8 @@ void __wrap_kernel_group_unwatch(const struct kernel *kernel, int watch)
 struct step {
 	const char *what;
 	char text[WORK_TEXT_MAX], path[300]; /* whole, of its file */
-	bool reads;
+	bool reads, expects, soft;
+	work_row_func row;
 	uint32_t group;
 	struct pci_address address;
 };
@@ -248,11 +339,10 @@ int __wrap_work_add(struct work *work, int fd, const char *text, const char *wha
 	char link[64];
 	ssize_t n;
 
-	(void)flags;
 	if (fd < 0)
 		return fd;
 	need(work->n++ < ARRAY_SIZE(work->steps));
-	*step = (struct step){ .what = what, .address = *address };
+	*step = (struct step){ .what = what, .address = *address, .soft = flags & WORK_SOFT };
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	n = readlink(link, step->path, sizeof(step->path) - 1);
 	need(n > 0);
@@ -270,6 +360,30 @@ int __wrap_work_add_read(struct work *work, int fd, const char *what,
 
 	if (!r)
 		work->steps[work->n - 1].reads = true;
+	return r;
+}
+
+int __wrap_work_add_table(struct work *work, int fd, work_row_func row, const char *what,
+			  const struct pci_address *address);
+int __wrap_work_add_table(struct work *work, int fd, work_row_func row, const char *what,
+			  const struct pci_address *address)
+{
+	int r = __wrap_work_add(work, fd, "", what, address, 0);
+
+	if (!r)
+		work->steps[work->n - 1].row = row;
+	return r;
+}
+
+int __wrap_work_add_expect(struct work *work, int fd, const char *text, const char *what,
+			   const struct pci_address *address);
+int __wrap_work_add_expect(struct work *work, int fd, const char *text, const char *what,
+			   const struct pci_address *address)
+{
+	int r = __wrap_work_add(work, fd, text, what, address, 0);
+
+	if (!r)
+		work->steps[work->n - 1].expects = true;
 	return r;
 }
 
@@ -333,6 +447,44 @@ static bool record_has(const char *uuid)
 	return has;
 }
 
+/* The table of a VF, each line as the worker takes it. */
+static void tell_rows(const struct work *work, const struct step *step)
+{
+	static const char *const lines[] = { "ID    : vGPU Name", "557   : NVIDIA X-1Q",
+					     "558   : NVIDIA X-2Q", "", "x" };
+	const int vf = step->address.function - 1;
+	char text[WORK_TEXT_MAX];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(lines); i++)
+		if ((i != 1 && i != 2) || (!sim.vfs[vf].type && i <= units_left()))
+			if (step->row(lines[i], text))
+				work->ops.told(work->userdata, &step->address, text);
+	if (sim.becomes && !vf) {
+		need(!vf_write(0, sim.becomes));
+		sim.becomes = 0;
+	}
+}
+
+static int do_vf_step(const struct step *step, char told[WORK_TEXT_MAX])
+{
+	const int vf = step->address.function - 1;
+	char current[16];
+
+	need(vf >= 0 && vf < VFS);
+	sprintf(current, "%u", sim.vfs[vf].type);
+	if (step->expects)
+		return strcmp(current, step->text) != 0 ? ESTALE : 0;
+	if (step->reads) {
+		strcpy(told, current);
+		return 0;
+	}
+	if (strcmp(step->text, "0") != 0) {
+		snprintf(current, sizeof(current), "vgpu %s\n", step->text);
+		sim.unrecorded = sim.unrecorded || !record_has(current);
+	}
+	return vf_write(vf, (unsigned)atoi(step->text));
+}
+
 /* One step, as the kernel does it. Its errno. */
 static int do_step(const struct step *step, char told[WORK_TEXT_MAX])
 {
@@ -346,6 +498,10 @@ static int do_step(const struct step *step, char told[WORK_TEXT_MAX])
 		return sim_open(step->group);
 	if (!strcmp(name, "available_instances")) {
 		sprintf(told, "%u", sim.left / (strstr(path, "-2") ? 2 : 1));
+	} else if (!strcmp(name, "current_vgpu_type")) {
+		return do_vf_step(step, told);
+	} else if (!strcmp(name, "creatable_vgpu_types")) {
+		return 0; /* see work_on() */
 	} else if (!strcmp(name, "create")) {
 		sim.unrecorded = sim.unrecorded || !record_has(step->text);
 		return sim_create(path, step->text);
@@ -365,9 +521,10 @@ static void work_on(void)
 		struct work_result result = { 0 };
 
 		at_work = work->next;
-		for (size_t i = 0; i < work->n && !result.error; i++) {
+		for (size_t i = 0; i < work->n; i++) {
 			const struct step *step = &work->steps[i];
 			char told[WORK_TEXT_MAX] = "";
+			int error;
 
 			n_steps++;
 			if (n_steps == dies_at) {
@@ -375,11 +532,18 @@ static void work_on(void)
 				free(work);
 				return;
 			}
-			result.error = n_steps == fails_at ? EIO : do_step(step, told);
-			result.what = step->what;
-			result.address = step->address;
-			if (!result.error && step->reads)
+			error = n_steps == fails_at ? EIO : do_step(step, told);
+			if (error && !result.error) {
+				result.error = error;
+				result.what = step->what;
+				result.address = step->address;
+			}
+			if (error && !step->soft)
+				break;
+			if (!error && step->reads)
 				work->ops.told(work->userdata, &step->address, told);
+			if (!error && step->row)
+				tell_rows(work, step);
 		}
 		work->ops.done(work->userdata, &result);
 		free(work);
@@ -407,6 +571,7 @@ static void make_host(void)
 
 	add_function(GPU, "0x030000\n", 20);
 	add_function("0000:02:00.0", "0x030000\n", 21);
+	add_vfs();
 	add_parent("card", "card-1", "A part\n");
 	add_parent("card", "card-2", "Two\n");
 	add_parent(GPU, "gpu-1", "");
@@ -446,12 +611,14 @@ static bool no_records(void)
 static bool as_before(void)
 {
 	bool right = no_records() && !broker.leases.n && sim.left == 3 && find(OTHER) >= 0 &&
-		     TAILQ_EMPTY(&broker.claims) && !at_work && !sim.unrecorded;
+		     units_left() == 2 && TAILQ_EMPTY(&broker.claims) && !at_work &&
+		     !sim.unrecorded;
 
 	if (!right)
-		printf("# %s, %zu leases, %u left, the other is %s%s%s\n",
+		printf("# %s, %zu leases, %u and %u left, the other is %s%s%s\n",
 		       no_records() ? "no records" : "records", broker.leases.n, sim.left,
-		       find(OTHER) >= 0 ? "there" : "gone", at_work ? ", a worker" : "",
+		       units_left(), find(OTHER) >= 0 ? "there" : "gone",
+		       at_work ? ", a worker" : "",
 		       sim.unrecorded ? ", one was made unrecorded" : "");
 	return right;
 }
@@ -525,7 +692,13 @@ static bool granted(int fd, uint32_t n)
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		int mdev = find(answer.grant.groups[i].uuid);
+		int vf = vf_of_group(answer.grant.groups[i].group);
 
+		if (vf >= 0 && !answer.grant.groups[i].uuid[0] &&
+		    answer.grant.groups[i].address.function == vf + 1) {
+			sim.vfs[vf].held = true;
+			continue;
+		}
 		if (mdev < 0 || sim.mdevs[mdev].group != answer.grant.groups[i].group)
 			return false;
 		sim.mdevs[mdev].held = true;
@@ -547,8 +720,23 @@ static void let_go(const char *uuid)
 	work_on();
 }
 
+static void let_go_vf(int vf)
+{
+	struct lease *lease = lease_find_watch(&broker.leases, vf + 1030);
+
+	sim.vfs[vf].held = false;
+	if (lease)
+		lease_closed(&broker, lease);
+	work_on();
+}
+
+static void settle(void);
+
 static void all_let_go(void)
 {
+	for (int i = 0; i < VFS; i++)
+		if (sim.vfs[i].held)
+			let_go_vf(i);
 	for (int i = 0; i < MDEVS_MAX; i++)
 		if (sim.mdevs[i].uuid[0] && sim.mdevs[i].held)
 			let_go(sim.mdevs[i].uuid);
@@ -871,6 +1059,189 @@ static void test_late(int *fd)
 	tap_ok(as_before(), "... it is complete, and then removed");
 }
 
+/* ---- vGPUs ---- */
+
+static void test_rows(void)
+{
+	static const char *const bad[] = { "",		"557",		"557 ",	   " a",
+					   "x a",	"0 a",		"007 a",   "-1 a",
+					   "557 a/b",	"557 ..",	"557 a\n", "4294967296 a",
+					   "557  \x80", "99999999999 a" };
+	static const char *const none[] = { "ID    : vGPU Name",
+					    "",
+					    ":",
+					    "557",
+					    "557 :",
+					    "x : y",
+					    "12345678901 : too long a number" };
+	char text[WORK_TEXT_MAX], line[256];
+	struct vgpu_row row;
+	unsigned wrong = 0;
+
+	tap_ok(vgpu_row("557   : NVIDIA RTX5880-Ada-1Q  ", text) &&
+		       !strcmp(text, "557 NVIDIA RTX5880-Ada-1Q") && vgpu_row_parse(text, &row) &&
+		       !strcmp(row.type, "557") && !strcmp(row.name, "NVIDIA RTX5880-Ada-1Q"),
+	       "a line of the driver's table becomes a number and a name");
+	for (size_t i = 0; i < ARRAY_SIZE(none); i++)
+		wrong += vgpu_row(none[i], text);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		wrong += vgpu_row_parse(bad[i], &row);
+	tap_ok(!wrong, "a heading is none, nor is what is no number or no name (%u)", wrong);
+	snprintf(line, sizeof(line), "4294967295 : %.63s",
+		 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+	tap_ok(vgpu_row(line, text) && vgpu_row_parse(text, &row) && strlen(row.name) == 63,
+	       "the longest fits");
+	strcat(line, "x");
+	tap_ok(!vgpu_row(line, text), "what is longer is left out, and not cut");
+}
+
+static void test_vgpus(int fd)
+{
+	ask(fd, SELECT_ADDRESS, "0000:03:00.2", "557");
+	tap_ok(granted(fd, 1) && sim.vfs[1].type == 557 && !sim.unrecorded &&
+		       record_has("vgpu 557\nname NVIDIA X-1Q\n") &&
+		       !strcmp(answer.grant.groups[0].parent, "0000:03:00.2"),
+	       "a VF is made a type, recorded before, and lent");
+	tap_ok(strstr(last_log, "name=557 ") && strstr(last_log, "vGPU, NVIDIA X-1Q"),
+	       "... and in the journal");
+	ask(fd, SELECT_ADDRESS, "0000:03:00.2", "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_BUSY), "another cannot have it");
+	ask(fd, SELECT_ADDRESS, PF, "NVIDIA X-1Q");
+	tap_ok(granted(fd, 1) && sim.vfs[0].type == 557,
+	       "of a physical function one that is free, by the name of the type");
+	ask(fd, SELECT_ADDRESS, PF, "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && answer.refusal.limit == 2,
+	       "none is left, and how many are in use is told");
+	all_let_go();
+	tap_ok(as_before(), "let go, they are nothing again");
+	ask(fd, SELECT_NAME, "small", "");
+	tap_ok(granted(fd, 1) && units_left() == 1, "by a name of the policy");
+	ask(fd, SELECT_ADDRESS, PF, "558");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NO_PROFILE) && answer.refusal.limit == 1 &&
+		       !strcmp(answer.refusal.detail, "557"),
+	       "what no longer fits is not offered, and what is left is told");
+	all_let_go();
+	ask_two(fd, SELECT_ADDRESS, PF, "557", "557");
+	tap_ok(granted(fd, 2) && units_left() == 0, "two by one claim are two VFs");
+	all_let_go();
+	ask_two(fd, SELECT_ADDRESS, PF, "557", "558");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && as_before(),
+	       "all or none: the second no longer fits when the first is made");
+	ask(fd, SELECT_ADDRESS, PF, "999");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NO_PROFILE) && !answer.refusal.limit, "no such type");
+
+	need(!vf_write(0, 558));
+	ask(fd, SELECT_ADDRESS, "0000:03:00.1", "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_IN_USE) &&
+		       strstr(answer.refusal.detail, "somebody else") && sim.vfs[0].type == 558,
+	       "what somebody else made is not lent, and left alone");
+	ask(fd, SELECT_ADDRESS, PF, "558");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && answer.refusal.limit == 1,
+	       "... and counts");
+	need(!vf_write(0, 0));
+	sim.becomes = 558;
+	ask(fd, SELECT_ADDRESS, "0000:03:00.1", "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && answer.refusal.error == ESTALE &&
+		       sim.vfs[0].type == 558 && no_records(),
+	       "somebody was faster between the look and the making, and keeps it");
+	need(!vf_write(0, 0));
+	sim.becomes = 558;
+	ask(fd, SELECT_ADDRESS, "0000:03:00.1", "558");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && sim.vfs[0].type == 558 && no_records(),
+	       "... also where it is the very type that was asked for");
+	need(!vf_write(0, 0));
+	sim.vgpu_error = EIO;
+	ask(fd, SELECT_ADDRESS, PF, "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_FAILED) && answer.refusal.error == EIO && as_before(),
+	       "a driver that fails at what it offers is told as a fault");
+	sim.vgpu_error = 0;
+
+	ask(fd, SELECT_ADDRESS, "0000:03:00.1", "557");
+	need(granted(fd, 1));
+	sim.vfs[0].held = false;
+	need(!vf_write(0, 0) && !vf_write(0, 558));
+	let_go_vf(0);
+	settle();
+	tap_ok(sim.vfs[0].type == 558 && no_records(),
+	       "what somebody made of ours meanwhile is left alone at its end");
+	need(!vf_write(0, 0));
+
+	allow("allow any claim any\nallow any claim address 0000:03:00.2 profile 558");
+	ask(fd, SELECT_ADDRESS, "0000:03:00.1", "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_POLICY) && n_steps == 0,
+	       "whom no rule allows any type of it causes no look");
+	ask(fd, SELECT_ADDRESS, "0000:03:00.2", "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_POLICY), "... nor gets another type than his rule's");
+	ask(fd, SELECT_ADDRESS, "0000:03:00.2", "999");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_POLICY), "... nor is told that there is none");
+	ask(fd, SELECT_ADDRESS, PF, "NVIDIA X-2Q");
+	tap_ok(granted(fd, 1) && sim.vfs[1].type == 558,
+	       "a rule by number is one by name as well, and of several VFs its own is found");
+	all_let_go();
+	allow("allow any claim profile 557\ndeny any claim profile NVIDIA_X-1Q");
+	ask(fd, SELECT_ADDRESS, PF, "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_POLICY) && answer.refusal.rule[0],
+	       "a deny by name beats an allow by number");
+	allow("allow any claim profile 557 limit 1");
+	ask_two(fd, SELECT_ADDRESS, PF, "557", "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_LIMIT) && as_before(),
+	       "a limit counts within a claim");
+}
+
+static void test_vgpu_deaths(int *fd)
+{
+	unsigned total, wrong = 0;
+
+	ask_two(*fd, SELECT_ADDRESS, PF, "557", "NVIDIA X-1Q");
+	total = n_steps;
+	need(granted(*fd, 2));
+	all_let_go();
+	for (unsigned i = 1; i <= total; i++) {
+		dies_at = i;
+		ask_two(*fd, SELECT_ADDRESS, PF, "557", "NVIDIA X-1Q");
+		need(died);
+		die(fd);
+		start_again();
+		if (!as_before()) {
+			printf("# at %u\n", i);
+			wrong++;
+		}
+	}
+	tap_ok(!wrong && total > 8, "killed before any of %u steps, no VF stays anything", total);
+
+	ask(*fd, SELECT_ADDRESS, PF, "557");
+	need(granted(*fd, 1));
+	die(fd);
+	start_again();
+	tap_ok(broker.leases.n == 1 &&
+		       TAILQ_FIRST(&broker.leases.list)->state == GPUBROKER_LEASE_LEASED &&
+		       TAILQ_FIRST(&broker.leases.list)->group == 30 && sim.vfs[0].type == 557,
+	       "one that is held is taken up as it was");
+	let_go_vf(0);
+	tap_ok(as_before(), "... and cleared when it is let go");
+	for (unsigned i = 1; i <= 3; i++) { /* looks, looks what it is, clears */
+		ask(*fd, SELECT_ADDRESS, PF, "557");
+		need(granted(*fd, 1));
+		n_steps = 0;
+		dies_at = i;
+		let_go_vf(0);
+		need(died);
+		die(fd);
+		start_again();
+		wrong += !as_before();
+	}
+	tap_ok(!wrong, "killed at its end, the next start clears it");
+	dies_at = 4; /* recorded, and not made */
+	ask(*fd, SELECT_ADDRESS, PF, "557");
+	need(died);
+	die(fd);
+	need(!vf_write(0, 558));
+	start_again();
+	tap_ok(sim.vfs[0].type == 558 && no_records() && !broker.leases.n,
+	       "of what was recorded and not made, another's is left alone");
+	need(!vf_write(0, 0));
+}
+
 int main(void)
 {
 	int fd;
@@ -886,6 +1257,12 @@ int main(void)
 	test_deaths(&fd);
 	test_late(&fd);
 	test_whole(fd);
+	test_rows();
+	fd = dial_in(0);
+	allow("device small vendor 1234 profile 557\nallow any claim profile any\nallow any claim any");
+	test_vgpus(fd);
+	allow("allow any claim profile any");
+	test_vgpu_deaths(&fd);
 
 	return tap_done();
 }

@@ -61,8 +61,54 @@ static enum policy_outcome ask_part(const char *text, const char *profile, const
 	return ask_about(text, &part, 1, NULL).outcome;
 }
 
+/* May some part of the card be alice's? */
+static bool may_grant(const char *text)
+{
+	static const gid_t groups[] = { 100, 103 };
+	struct policy_subject alice = { .uid = 1000, .gid = 1000, .groups = groups, .n_groups = 2 };
+	struct parsed parsed;
+	bool may;
+
+	parse_right(text, &parsed);
+	may = policy_may_grant_part(&parsed.policy, &alice, &card[0]);
+	parse_done(&parsed);
+	return may;
+}
+
+/* What is said before it is known which parts there are: never no where one would be allowed. */
+static void check_may_grant(void)
+{
+	tap_ok(may_grant("allow user alice claim profile t-1") &&
+		       may_grant("allow group render claim class display profile any") &&
+		       may_grant("device x vendor 10de profile t-1\nallow any claim x") &&
+		       may_grant("device x vendor 10de\nallow any claim x profile t-1") &&
+		       may_grant("device x vendor 10de profile t-1\n"
+				 "device x vendor 10de\nallow any claim x"),
+	       "a rule for some part of it may grant one");
+	tap_ok(!may_grant("allow any claim any\nallow user bob claim profile any\n"
+			  "allow any claim class audio profile any") &&
+		       !may_grant("device x class audio profile t-1\nallow any claim x") &&
+		       !may_grant("device x vendor 10de\nallow any claim x") &&
+		       !may_grant("device x class audio\nallow any claim x profile t-1"),
+	       "one for it whole, for others or for another device does not");
+	tap_ok(may_grant("allow any claim profile t-1\ndeny any claim profile t-1"),
+	       "denies are for when the part is known");
+}
+
 static void check_parts(void)
 {
+	tap_ok(!ask_part("allow any claim profile NVIDIA_L40S-1Q", "1147", "NVIDIA L40S-1Q",
+			 false) &&
+		       !ask_part("allow any claim profile a_b", "1", "a_b", false) &&
+		       ask_part("allow any claim profile 1_2", "1 2", "", false) ==
+			       POLICY_NO_RULE &&
+		       ask_part("allow any claim profile a_b", "1", "a-b", false) ==
+			       POLICY_NO_RULE &&
+		       ask_part("allow any claim profile a_b", "1", "a bc", false) ==
+			       POLICY_NO_RULE &&
+		       ask_part("allow any claim profile any\ndeny any claim profile a_b", "1",
+				"a b", false) == POLICY_DENIED,
+	       "for a space in a driver's name, and for nothing else, '_' stands");
 	tap_ok(ask_part("allow any claim any\nallow any claim class display", "t-1", "", false) ==
 		       POLICY_NO_RULE,
 	       "who may have the card whole may have no part of it by that");
@@ -387,6 +433,7 @@ int main(void)
 	check_vfs();
 	check_verdicts();
 	check_parts();
+	check_may_grant();
 	check_attributes();
 	check_limits();
 	check_lifetime_and_driver();

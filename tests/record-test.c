@@ -90,7 +90,8 @@ static bool same(const struct lease *a, const struct lease *b)
 		return false;
 	if (strcmp(a->mdev.uuid, b->mdev.uuid) != 0 ||
 	    strcmp(a->mdev.parent, b->mdev.parent) != 0 ||
-	    strcmp(a->mdev.type, b->mdev.type) != 0 || strcmp(a->mdev.name, b->mdev.name) != 0)
+	    strcmp(a->mdev.type, b->mdev.type) != 0 || strcmp(a->mdev.name, b->mdev.name) != 0 ||
+	    a->mdev.vendor != b->mdev.vendor)
 		return false;
 	for (size_t i = 0; i < a->n_functions; i++) {
 		const struct lease_function *f = &a->functions[i], *g = &b->functions[i];
@@ -514,6 +515,53 @@ static void test_mdev(void)
 	       "none is written that is two lines");
 }
 
+/* Of a vendor's vGPU. */
+static void test_vgpu(void)
+{
+	static const struct {
+		const char *from, *to;
+	} wrong[] = {
+		{ "vgpu 557", "vgpu 0" },
+		{ "vgpu 557", "vgpu 0557" },
+		{ "vgpu 557", "vgpu -1" },
+		{ "vgpu 557", "vgpu 4294967296" },
+		{ "vgpu 557", "vgpu " },
+		{ "vgpu 557\n", "" },
+		{ "group 4294967295", "group 50" },
+		{ "name NVIDIA", "name a/b" },
+		{ "name NVIDIA X-1Q", "name " },
+		{ "name NVIDIA X-1Q\n", "" },
+		{ "vgpu 557", "mdev 8bf0c3d2-2f3b-8c11-9d52-0a6c5f0e7b41\nvgpu 557" },
+		{ "vgpu 557", "function 0000:01:00.1 1234 1111\ndriver \noverride \nvgpu 557" },
+	};
+	struct lease lease = { .id = 4,
+			       .group = UINT32_MAX,
+			       .asked = { .bus = 1, .function = 1 },
+			       .mdev = { .parent = "0000:01:00.1",
+					 .type = "557",
+					 .name = "NVIDIA X-1Q",
+					 .vendor = true } },
+		     back = { 0 };
+	char text[RECORD_MAX], changed[RECORD_MAX];
+	int n = record_format(&lease, text, sizeof(text));
+	unsigned line;
+
+	tap_ok(n > 0 && strstr(text, "\nvgpu 557\nname NVIDIA X-1Q\nend\n") &&
+		       !parse(text, (size_t)n, &back, &line) && same(&lease, &back),
+	       "a vGPU's record comes back, its group not being known");
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		const char *at = strstr(text, wrong[i].from);
+		int m;
+
+		need(at);
+		m = snprintf(changed, sizeof(changed), "%.*s%s%s", (int)(at - text), text,
+			     wrong[i].to, at + strlen(wrong[i].from));
+		tap_ok(refused(changed, (size_t)m),
+		       "a vGPU's record is refused: '%.20s' for '%.20s'", wrong[i].to,
+		       wrong[i].from);
+	}
+}
+
 static void test_too_much(void)
 {
 	cleanup_free char *text = malloc(4 * RECORD_MAX);
@@ -886,6 +934,7 @@ int main(void)
 	test_replacements();
 	test_too_much();
 	test_mdev();
+	test_vgpu();
 	test_write(dir);
 	test_write_fails(dir);
 	test_each(dir);

@@ -383,6 +383,82 @@ static void test_too_long(void)
 	       "a work that is dropped before it begins closes its files");
 }
 
+/* In the worker: what has an '=' in it is a line of the table. */
+static bool row(const char *line, char text[WORK_TEXT_MAX])
+{
+	if (!strchr(line, '=') || strlen(line) >= WORK_TEXT_MAX)
+		return false;
+	strcpy(text, line);
+	return true;
+}
+
+static void test_table(void)
+{
+	struct work *work = make();
+	char table[5000] = "", line[32];
+
+	scratch_write("table", "heading\n1=a\n\n22=b c\nlast=");
+	scratch_write("after", "after\n");
+	need(!work_add_table(work, file("table", O_RDONLY), row, "table", at(1)) &&
+	     !work_add_read(work, file("after", O_RDONLY), "after", at(2)));
+	tap_ok(do_it(work) && !seen.result.error && seen.n_told == 4 &&
+		       !strcmp(seen.told[0], "1=a") && !strcmp(seen.told[1], "22=b c") &&
+		       !strcmp(seen.told[2], "last=") && !strcmp(seen.told[3], "after") &&
+		       seen.told_bus[0] == 1 && seen.told_bus[3] == 2,
+	       "a table is told by its lines, and the next step follows");
+	for (int i = 0; i < WORK_ROWS_MAX; i++) {
+		snprintf(line, sizeof(line), "%d=\n", i);
+		strcat(table, line);
+	}
+	scratch_write("table", table);
+	work = make();
+	need(!work_add_table(work, file("table", O_RDONLY), row, "table", at(1)));
+	tap_ok(do_it(work) && !seen.result.error && seen.n_told == WORK_ROWS_MAX,
+	       "%d lines are told", WORK_ROWS_MAX);
+	strcat(table, "=\n");
+	scratch_write("table", table);
+	work = make();
+	need(!work_add_table(work, file("table", O_RDONLY), row, "table", at(1)) &&
+	     !work_add_read(work, file("after", O_RDONLY), "after", at(2)));
+	tap_ok(do_it(work) && seen.result.error == E2BIG && !strcmp(seen.result.what, "table") &&
+		       seen.n_told == WORK_ROWS_MAX,
+	       "one more is a failure");
+	memset(table, 'x', 4096);
+	table[4096] = '\0';
+	scratch_write("table", table);
+	work = make();
+	need(!work_add_table(work, file("table", O_RDONLY), row, "table", at(1)));
+	tap_ok(do_it(work) && !seen.result.error && !seen.n_told, "a page is read");
+	strcat(table, "x");
+	scratch_write("table", table);
+	work = make();
+	need(!work_add_table(work, file("table", O_RDONLY), row, "table", at(1)));
+	tap_ok(do_it(work) && seen.result.error == E2BIG, "more than a page is a failure");
+}
+
+static void test_expect(void)
+{
+	struct work *work = make();
+
+	scratch_write("is", "557\n");
+	scratch_write("a", "");
+	need(!work_add_expect(work, file("is", O_RDONLY), "557", "expect", at(1)) &&
+	     !work_add(work, file("a", O_WRONLY), "1", "write", at(1), 0));
+	tap_ok(do_it(work) && !seen.result.error && !seen.n_told && holds("a", "1"),
+	       "what is as expected: the work goes on");
+	scratch_write("a", "");
+	for (int i = 0; i < 3; i++) {
+		static const char *const others[] = { "0", "55", "5577" };
+
+		work = make();
+		need(!work_add_expect(work, file("is", O_RDONLY), others[i], "expect", at(1)) &&
+		     !work_add(work, file("a", O_WRONLY), "1", "write", at(1), 0));
+		tap_ok(do_it(work) && seen.result.error == ESTALE &&
+			       !strcmp(seen.result.what, "expect") && holds("a", ""),
+		       "another than %s: nothing is written", others[i]);
+	}
+}
+
 static void test_shown(void)
 {
 	struct work *work = make();
@@ -602,6 +678,8 @@ int main(void)
 	test_failures();
 	test_short_write();
 	test_too_long();
+	test_table();
+	test_expect();
 	test_shown();
 	test_open();
 	test_late();

@@ -28,7 +28,8 @@ static bool ends(const char *text, size_t size)
 
 static void check(const struct lease *lease)
 {
-	must(lease->id && lease->id != UINT64_MAX && lease->group != UINT32_MAX);
+	must(lease->id && lease->id != UINT64_MAX);
+	must((lease->group == UINT32_MAX) == lease_is_mdev(lease));
 	must(lease->n_gids <= LEASE_GIDS_MAX && lease->n_functions <= PROTOCOL_FUNCTIONS_MAX);
 	must(ends(lease->terms.rule, sizeof(lease->terms.rule)) &&
 	     ends(lease->terms.vfio_driver, sizeof(lease->terms.vfio_driver)) &&
@@ -129,5 +130,17 @@ void fuzz_seeds(fuzz_write write)
 	write_lease(write, "stuck", &lease, 0);
 	lease = lease_of(LEASE_GIDS_MAX, PROTOCOL_FUNCTIONS_MAX);
 	write_lease(write, "full", &lease, 0);
+	lease = lease_of(1, 0);
+	lease.mdev = (struct lease_mdev){ .parent = "mtty",
+					  .type = "mtty-2",
+					  .name = "Dual port serial",
+					  .uuid = "8bf0c3d2-2f3b-8c11-9d52-0a6c5f0e7b41" };
+	write_lease(write, "mdev", &lease, 0);
+	lease = lease_of(1, 0);
+	lease.asked = (struct pci_address){ .bus = 1, .function = 4 };
+	lease.mdev = (struct lease_mdev){
+		.parent = "0000:01:00.4", .type = "1147", .name = "NVIDIA L40S-1Q", .vendor = true
+	};
+	write_lease(write, "vgpu", &lease, 0);
 	write("nothing", "", 0);
 }
