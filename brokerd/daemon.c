@@ -418,7 +418,7 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
 	if (r)
 		return r;
 	/* Kept until the policy says whether it is needed: see policy_arrived(). */
-	r = confine_core(true, daemon->state_dir);
+	r = confine_core(true, daemon->kernel.cdevs, daemon->state_dir);
 	if (r) {
 		log_error("cannot be confined: %s", strerror(-r));
 		return r;

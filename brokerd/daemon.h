@@ -11,7 +11,7 @@
  *	vfs.[ch]    virtual functions, root's request vfscourse.[ch] how they are made
  *	vfsguard.c  what their making must not touch  vfspolicy.c    what the policy wants of them
  *	vfsrecord.[ch] their records                  mdev.[ch]  leases of mdevs, and mdevask.c
- *	mdevselect.c which mdev a claim means
+ *	mdevselect.c which mdev a claim means         cdev.[ch]  leases by devices' own nodes
  *	release.c   leases ended by their owner or root   helpers.c loader and watcher
  */
 #pragma once

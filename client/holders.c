@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Finds who has /dev/vfio/N open, by reading /proc/PID/fd. For the eyes of an administrator only:
+ * Finds who has /dev/vfio/N open, or the own node of a device that the kernel is taking off VFIO, by reading
+ * /proc/PID/fd. For the eyes of an administrator only:
  * nothing is decided by it, since a descriptor may be on its way between two processes. Reads, and
  * stops at nothing that it may not read.
  */
@@ -17,6 +18,24 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+
+/*
+ * The group's node, or a device's own that is gone from /dev since the kernel waits to take the device off VFIO: whose
+ * it was nothing tells any more, and there is seldom more than one such device. Of a descriptor that came from
+ * a broker that has ended since, /proc shows the path without its "/dev".
+ */
+static bool is_held_node(const char *target, const char *group)
+{
+	static const char cdev[] = "/vfio/devices/vfio", gone[] = " (deleted)";
+	size_t n;
+
+	if (!strncmp(target, "/dev/", 5))
+		target += strlen("/dev");
+	n = strlen(target);
+	return !strcmp(target, group + strlen("/dev")) ||
+	       (!strncmp(target, cdev, strlen(cdev)) && n > strlen(gone) &&
+		!strcmp(target + n - strlen(gone), gone));
+}
 
 static bool has_open(int proc, const char *pid, const char *path)
 {
@@ -41,7 +60,7 @@ static bool has_open(int proc, const char *pid, const char *path)
 		if (n <= 0)
 			continue;
 		target[n] = '\0';
-		found = !strcmp(target, path);
+		found = is_held_node(target, path);
 	}
 	closedir(dir);
 	return found;
