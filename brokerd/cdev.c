@@ -50,7 +50,9 @@ static int number_of(const struct daemon *daemon, const struct lease *lease, siz
 
 static int watch_one(const struct daemon *daemon, struct lease *lease, uint32_t number)
 {
-	int watch = kernel_cdev_watch(&daemon->kernel, number);
+	int watch = lease->n_cdev_watches < ARRAY_SIZE(lease->cdev_watches)
+			    ? kernel_cdev_watch(&daemon->kernel, number)
+			    : -E2BIG;
 
 	if (watch < 0)
 		return watch;

@@ -22,19 +22,18 @@
 /*
  * The group's node, or a device's own that is gone from /dev since the kernel waits to take the device off VFIO: whose
  * it was nothing tells any more, and there is seldom more than one such device. Of a descriptor that came from
- * a broker that has ended since, /proc shows the path without its "/dev".
+ * a broker that has ended since, and its mounts with it, /proc shows only the end of the path.
  */
 static bool is_held_node(const char *target, const char *group)
 {
-	static const char cdev[] = "/vfio/devices/vfio", gone[] = " (deleted)";
-	size_t n;
+	const char *cdev = strstr(target, "/devices/vfio");
 
-	if (!strncmp(target, "/dev/", 5))
-		target += strlen("/dev");
-	n = strlen(target);
-	return !strcmp(target, group + strlen("/dev")) ||
-	       (!strncmp(target, cdev, strlen(cdev)) && n > strlen(gone) &&
-		!strcmp(target + n - strlen(gone), gone));
+	if (!strcmp(target, group) || !strcmp(target, group + strlen("/dev")))
+		return true;
+	if (!cdev)
+		return false;
+	cdev += strlen("/devices/vfio");
+	return *cdev && !strcmp(cdev + strspn(cdev, "0123456789"), " (deleted)");
 }
 
 static bool has_open(int proc, const char *pid, const char *path)

@@ -52,7 +52,8 @@ ok 'then it is on its way back, which the kernel does not finish: it is stuck' w
 capture run_as carol gpubroker run --gpu $gpu2 -- true
 isnt $status 0 '... and lent to nobody'
 like "$stderr" "$gpu2 .*(stuck|unbind)" '... who is told why'
-like "$(gpubroker leases)" "held by pid ${cdev_pid[old]} .* of alice" '... and root sees who has it'
+like "$(gpubroker leases)" "held by pid ${cdev_pid[old]} .* of alice" '... and root sees who has it' ||
+	diag "$(ls -l "/proc/${cdev_pid[old]}/fd")"
 isnt "$(say old bind d i)" ok 'the old descriptor does not bind any more'
 is "$(say old info d)" EINVAL '... and gives no device'
 is "$(say old close d)" ok 'he lets go'
