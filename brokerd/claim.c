@@ -12,12 +12,14 @@
 #include "config.h"
 
 #include "brokerd/audit.h"
+#include "brokerd/cdev.h"
 #include "brokerd/claim.h"
 #include "brokerd/group.h"
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
 #include "brokerd/mdev.h"
 #include "brokerd/record.h"
+#include "client/passfd.h"
 #include "client/util.h"
 
 #include <errno.h>
@@ -93,17 +95,14 @@ static void claim_free(struct claim *claim)
  * Sends all groups in one packet, so that a peer has all or none. 0, or what failed for which
  * lease.
  */
-static int claim_send(struct claim *claim, const int *fds, size_t *ret_which, const char **ret_what)
+static int claim_send(struct claim *claim, struct message_grant *grant, const int *fds,
+		      size_t n_fds, size_t *ret_which, const char **ret_what)
 {
-	struct message_grant grant = {
-		.type = MESSAGE_GRANT,
-		.n_groups = (uint32_t)claim->n,
-		.memlock = claim->memlock,
-	};
 	struct peer *peer = claim->peer;
 	int r;
 
 	*ret_which = 0;
+	grant->memlock = claim->memlock;
 	if (claim->memlock) {
 		*ret_what = "raising the limit of locked memory";
 		r = peer_memlock_raise(peer, claim->memlock);
@@ -114,33 +113,34 @@ static int claim_send(struct claim *claim, const int *fds, size_t *ret_which, co
 			 */
 			log_error(
 				"a rule grants memlock, but the broker has no CAP_SYS_RESOURCE to raise it");
-			grant.memlock = 0;
+			grant->memlock = 0;
 		} else if (r) {
 			return r;
 		}
 	}
 	for (size_t i = 0; i < claim->n; i++) {
-		grant.groups[i].lease = claim->leases[i]->id;
-		grant.groups[i].group = claim->leases[i]->group;
-		grant.groups[i].address = claim->asked[i];
-		memcpy(grant.groups[i].parent, claim->leases[i]->mdev.parent,
-		       sizeof(grant.groups[i].parent));
-		memcpy(grant.groups[i].uuid, claim->leases[i]->mdev.uuid,
-		       sizeof(grant.groups[i].uuid));
+		grant->groups[i].lease = claim->leases[i]->id;
+		grant->groups[i].group = claim->leases[i]->group;
+		grant->groups[i].address = claim->asked[i];
+		memcpy(grant->groups[i].parent, claim->leases[i]->mdev.parent,
+		       sizeof(grant->groups[i].parent));
+		memcpy(grant->groups[i].uuid, claim->leases[i]->mdev.uuid,
+		       sizeof(grant->groups[i].uuid));
 	}
 	*ret_what = "sending it";
-	return peer_grant(peer, &grant, fds, claim->n);
+	return peer_grant(peer, grant, fds, n_fds);
 }
 
-/* Opens every group, sends, closes. Between open and close nothing else happens in this process. */
+/* Opens all that is lent, sends, closes. Between open and close nothing else happens in this process. */
 static void claim_grant(struct claim *claim)
 {
+	struct message_grant grant = { .type = MESSAGE_GRANT, .n_groups = (uint32_t)claim->n };
 	struct daemon *daemon = claim->daemon;
-	int fds[PROTOCOL_SELECTORS_MAX], r = 0;
 	size_t n = 0, which = 0;
 	const char *what = "";
+	int fds[PASSFD_MAX], r = 0;
 
-	for (; !r && n < claim->n; n++) {
+	while (!r && n < claim->n) {
 		struct lease *lease = claim->leases[n];
 
 		which = n;
@@ -150,7 +150,7 @@ static void claim_grant(struct claim *claim)
 		r = fds[n] = kernel_group_open(&daemon->kernel, lease->group);
 		if (r < 0)
 			break;
-		r = kernel_group_viable(fds[n]);
+		r = kernel_group_viable(fds[n++]);
 		if (r) {
 			what = "the kernel finds its IOMMU group not viable: something in it is still bound to a "
 			       "host driver";
@@ -161,8 +161,12 @@ static void claim_grant(struct claim *claim)
 			r = r < 0 ? r : 0;
 		}
 	}
+	if (!r && claim->cdevs) {
+		what = "opening its device node";
+		r = cdevs_open(daemon, claim->leases, claim->n, &grant, fds, &n, &which);
+	}
 	if (!r)
-		r = claim_send(claim, fds, &which, &what);
+		r = claim_send(claim, &grant, fds, n, &which, &what);
 	for (size_t i = 0; i < claim->n; i++) {
 		struct lease *lease = claim->leases[i];
 
@@ -173,10 +177,11 @@ static void claim_grant(struct claim *claim)
 			/* What we close ourselves is no end of a lease. */
 			kernel_group_unwatch(&daemon->kernel, lease->watch);
 			lease->watch = -1;
+			cdevs_unwatch(daemon, lease);
 		}
-		if (i < n)
-			fd_close(fds[i]);
 	}
+	while (n)
+		fd_close(fds[--n]);
 	if (r)
 		claim_fail(claim, claim->leases[which], NULL, what, -r);
 }
@@ -389,6 +394,7 @@ int claim_start(struct peer *peer, const struct message_claim *request,
 	}
 	claim->daemon = peer->daemon;
 	claim->peer = peer;
+	claim->cdevs = request->flags & CLAIM_CDEVS;
 	TAILQ_INSERT_TAIL(&peer->daemon->claims, claim, link);
 	r = claim_decide(claim, request, ret_refusal);
 	if (may_wait(claim, request, r)) {

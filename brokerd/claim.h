@@ -20,6 +20,7 @@ struct claim {
 	struct group_view *views[PROTOCOL_SELECTORS_MAX];
 	struct mdev_choice *mdevs[PROTOCOL_SELECTORS_MAX];
 	struct wanted wanted; /* what it could have, were it free: see queue.h */
+	bool cdevs;	      /* asked for */
 	bool bound;	      /* recorded, and binding is begun */
 	struct pci_address asked[PROTOCOL_SELECTORS_MAX];
 	struct lease_terms terms[PROTOCOL_SELECTORS_MAX];

@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "brokerd/confine.h"
+#include "brokerd/kernel.h"
 #include "brokerd/landlock.h"
 #include "client/util.h"
 
@@ -21,6 +22,7 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -53,6 +55,8 @@ enum held {
 	UNKNOWN,	/* not allowed, but answered as by a kernel that does not know it */
 	FORK,		/* clone: a child, with a copy of our descriptors or the table itself */
 	VFIO_STATUS,	/* ioctl: VFIO_GROUP_GET_STATUS */
+	CDEV_IOCTLS,	/* ioctl: that, and IOMMU_OPTION */
+	LEASE_LOCK,	/* flock: LOCK_EX or LOCK_SH, LOCK_NB */
 	CLOSED,		/* accept4: SOCK_CLOEXEC | SOCK_NONBLOCK */
 	PIPE,		/* pipe2: O_CLOEXEC | O_NONBLOCK */
 	DUPLICATE,	/* fcntl: F_DUPFD_CLOEXEC */
@@ -109,6 +113,13 @@ static const struct row core_rows[] = {
 /* Before SO_PEERPIDFD, Linux 6.5: who a peer is, held from when it connects. */
 static const struct row core_old_kernel_rows[] = {
 	{ SCMP_SYS(pidfd_open), FREELY },
+};
+
+/* Where there is /dev/iommu, so devices may have nodes of their own (Linux 6.6, where it is built so). */
+static const struct row core_cdev_rows[] = {
+	{ SCMP_SYS(flock), LEASE_LOCK }, /* a lent device node: whether it is gone shows by that */
+	{ SCMP_SYS(ioctl),
+	  CDEV_IOCTLS }, /* is a group viable; whose limit iommufd counts against */
 };
 
 /* Until it has looked at everything once: then confine_settled(). */
@@ -267,6 +278,12 @@ static int add_row(scmp_filter_ctx context, const struct row *row)
 				 NULL);
 	case VFIO_STATUS:
 		return allow(context, row->call, equal(1, VFIO_GROUP_GET_STATUS), NULL);
+	case CDEV_IOCTLS:
+		r = allow(context, row->call, equal(1, VFIO_GROUP_GET_STATUS), NULL);
+		return r ? r : allow(context, row->call, equal(1, KERNEL_IOMMU_OPTION), NULL);
+	case LEASE_LOCK:
+		r = allow(context, row->call, equal(1, LOCK_EX | LOCK_NB), NULL);
+		return r ? r : allow(context, row->call, equal(1, LOCK_SH | LOCK_NB), NULL);
 	case CLOSED:
 		return allow(context, row->call, equal(3, SOCK_CLOEXEC | SOCK_NONBLOCK), NULL);
 	case PIPE:
@@ -367,7 +384,6 @@ struct table {
 
 /* What a part may do from when on it has settled, and what until then only. */
 static const struct table tables[] = {
-	[CONFINE_CORE] = TABLE(core_rows),
 	[CONFINE_WATCHER] = TABLE(watcher_rows),
 	[CONFINE_LOADER] = TABLE(loader_rows),
 };
@@ -376,22 +392,28 @@ static const struct table start_tables[] = {
 	[CONFINE_LOADER] = { NULL, 0 },
 };
 
-static int load(enum confine_part part)
+static int load(const struct row *rows, size_t n_rows, const struct row *more, size_t n_more)
 {
 	scmp_filter_ctx context;
-	int r;
+	int r = build(rows, n_rows, more, n_more, &context);
 
-	if (part == CONFINE_CORE)
-		r = build(core_rows, ARRAY_SIZE(core_rows), core_old_kernel_rows,
-			  kernel_is_old() ? ARRAY_SIZE(core_old_kernel_rows) : 0, &context);
-	else
-		r = build(tables[part].rows, tables[part].n, start_tables[part].rows,
-			  start_tables[part].n, &context);
 	if (r)
 		return r;
 	r = seccomp_load(context); /* sets no_new_privs first */
 	seccomp_release(context);
 	return r;
+}
+
+static int load_core(bool cdevs)
+{
+	struct row more[ARRAY_SIZE(core_old_kernel_rows) + ARRAY_SIZE(core_cdev_rows)];
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(core_old_kernel_rows) && kernel_is_old(); i++)
+		more[n++] = core_old_kernel_rows[i];
+	for (size_t i = 0; i < ARRAY_SIZE(core_cdev_rows) && cdevs; i++)
+		more[n++] = core_cdev_rows[i];
+	return load(core_rows, ARRAY_SIZE(core_rows), more, n);
 }
 
 struct confine_filter {
@@ -438,7 +460,9 @@ static int confine_unprivileged(enum confine_part part)
 	r = landlock_helper();
 	if (!r)
 		r = compile(tables[part].rows, tables[part].n, &settled);
-	return r ? r : load(part);
+	return r ? r
+		 : load(tables[part].rows, tables[part].n, start_tables[part].rows,
+			start_tables[part].n);
 }
 
 int confine_helper(enum confine_part part, uid_t uid, gid_t gid)
@@ -501,7 +525,7 @@ int confine_settled(void)
 	return r;
 }
 
-int confine_core(bool keep_sys_resource, int state_dir)
+int confine_core(bool keep_sys_resource, bool cdevs, int state_dir)
 {
 	static const capng_type_t bounding_set = CAPNG_BOUNDING_SET;
 	bool have, can_empty;
@@ -530,7 +554,7 @@ int confine_core(bool keep_sys_resource, int state_dir)
 	if (capng_apply(can_empty ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS))
 		return -EPERM;
 	r = landlock_core(state_dir);
-	return r ? r : load(CONFINE_CORE);
+	return r ? r : load_core(cdevs);
 }
 
 /* As a call of its own, since libcap-ng asks for what there is, by calls that have no row. */

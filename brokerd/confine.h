@@ -37,10 +37,11 @@ int confine_settled(void);
  * Stage 2, in the core, when everything that needs privilege is open. Should: drop every capability
  * but CAP_SYS_RESOURCE where asked to keep it (and there is one to keep), empty the bounding set
  * or, where that takes a capability that it has not, see that nothing else is in it; go under
- * Landlock, where `state_dir` is its records' directory, and under the core's filter. Mustn't:
+ * Landlock, where `state_dir` is its records' directory, and under the core's filter, with what
+ * lending `cdevs` takes where the kernel has them. Mustn't:
  * happen after a peer, a helper or a record has been read.
  */
-int confine_core(bool keep_sys_resource, int state_dir);
+int confine_core(bool keep_sys_resource, bool cdevs, int state_dir);
 
 /*
  * Stage 3, in the core, when the policy turns out to grant no locked memory: no capability is left.

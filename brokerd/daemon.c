@@ -418,7 +418,7 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
 	if (r)
 		return r;
 	/* Kept until the policy says whether it is needed: see policy_arrived(). */
-	r = confine_core(true, daemon->state_dir);
+	r = confine_core(true, daemon->kernel.cdevs, daemon->state_dir);
 	if (r) {
 		log_error("cannot be confined: %s", strerror(-r));
 		return r;
@@ -427,6 +427,10 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
 		log_info("confined: seccomp, Landlock version %d", landlock);
 	else
 		log_notice("confined: seccomp; this kernel has no Landlock, or it is not enabled");
+	log_info(
+		daemon->kernel.cdevs
+			? "this kernel has iommufd: claims may be lent by devices' own nodes too"
+			: "this kernel has no iommufd, or not yet: claims are lent by IOMMU groups");
 	r = recover_leases(daemon);
 	return r ? r : vfs_recover(daemon);
 }

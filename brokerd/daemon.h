@@ -12,6 +12,7 @@
  *	vfsguard.c  what their making must not touch  vfspolicy.c    what the policy wants of them
  *	vfsrecord.[ch] their records                  mdev.[ch]  leases of mdevs, and mdevask.c
  *	mdevselect.c which part a claim means         vgpu.c, vgpuask.c where that is a VF
+ *	cdev.[ch]   leases by devices' own nodes
  *	release.c   leases ended by their owner or root   helpers.c loader and watcher
  */
 #pragma once

@@ -13,16 +13,19 @@
 
 #include "client/address.h"
 
+#define KERNEL_IOMMU_OPTION 0x3b87 /* linux/iommufd.h, _IO(';', 0x87) */
+
 struct kernel {
 	int sys;     /* /sys, O_PATH */
 	int dev;     /* /dev, O_PATH */
 	int inotify; /* group nodes that are lent */
 	int ends;    /* epoll's: has a process ended */
+	bool cdevs;  /* /dev/iommu was there at the start, so devices may have nodes of their own */
 };
 
 #define KERNEL_NONE                                                                                \
 	{                                                                                          \
-		-1, -1, -1, -1                                                                     \
+		-1, -1, -1, -1, false                                                              \
 	}
 
 int kernel_init(struct kernel *kernel);
@@ -84,6 +87,16 @@ int kernel_group_viable(int group_fd);
  */
 int kernel_group_watch(const struct kernel *kernel, uint32_t group);
 void kernel_group_unwatch(const struct kernel *kernel, int watch);
+/*
+ * Device nodes, /dev/vfio/devices/vfioN, only where there are cdevs. One that is opened to be lent is locked
+ * (flock), and the lock lasts as long as that open file, in whatever process: so the kernel can be asked
+ * whether it is gone, by whoever asks later. -ENOENT: the kernel makes no such nodes; -EBUSY: it is lent.
+ */
+int kernel_cdev_open(const struct kernel *kernel, uint32_t number);
+bool kernel_cdev_is_held(const struct kernel *kernel, uint32_t number);
+int kernel_cdev_watch(const struct kernel *kernel, uint32_t number);
+/* A fresh /dev/iommu, which counts locked memory by process where we have the capability to say so. */
+int kernel_iommu_open(const struct kernel *kernel);
 /* The next watch that saw a close; -EAGAIN: none; -EOVERFLOW: some were lost, look at all. */
 int kernel_watch_read(const struct kernel *kernel);
 /* Raises a process's RLIMIT_MEMLOCK, soft and hard, to at least bytes. Needs CAP_SYS_RESOURCE. */

@@ -204,7 +204,7 @@ int landlock_core(int state_dir)
 	    (r = allow_functions(ruleset, &all)) ||
 	    /* mdev_supported_types/TYPE/create, UUID/remove */
 	    (r = allow_parents(ruleset, &all)) ||
-	    /* Groups. A node opened without IOCTL_DEV would refuse ioctl to whom it is lent as well. */
+	    /* Groups, and devices' own nodes below devices/. A node opened without IOCTL_DEV would refuse ioctl to whom it is lent as well. */
 	    (r = allow(ruleset, &all, "/dev/vfio",
 		       READ_FILE | READ_DIR | WRITE_FILE | IOCTL_DEV)) ||
 	    (r = allow(ruleset, &all, "/dev/iommu", READ_FILE | WRITE_FILE | IOCTL_DEV)) ||

@@ -138,9 +138,13 @@ struct lease *lease_find_watch(const struct leases *leases, int watch)
 {
 	struct lease *lease;
 
-	TAILQ_FOREACH(lease, &leases->list, link)
+	TAILQ_FOREACH(lease, &leases->list, link) {
 		if (lease->watch == watch)
 			return lease;
+		for (size_t i = 0; i < lease->n_cdev_watches; i++)
+			if (lease->cdev_watches[i] == watch)
+				return lease;
+	}
 	return NULL;
 }
 

@@ -93,9 +93,12 @@ struct lease {
 	char damaged[64];     /* the damaged record that keeps it from being lent, or "" */
 	uint64_t as_recorded; /* bit i: function i's override was read, and is as recorded */
 	int watch;	      /* inotify's, or -1 */
-	struct work *work;    /* a worker at it, or NULL */
-	bool looking;	      /* it only looks whether the group has been let go */
-	uint64_t warn_at;     /* when its holder is told that it ends soon */
+	int cdev_watches[PROTOCOL_CDEVS_MAX]; /* likewise, of devices' own nodes */
+	size_t n_cdev_watches;
+	enum { GROUP_OPEN, GROUP_UNKNOWN, GROUP_CLOSED } group_file; /* the one that was lent */
+	struct work *work;					     /* a worker at it, or NULL */
+	bool looking;	  /* it only looks whether the group has been let go */
+	uint64_t warn_at; /* when its holder is told that it ends soon */
 	bool warned;
 	const char *recall;   /* why it is to be taken back as soon as its worker is done */
 	struct event *expiry; /* its time is up, or nearly; or NULL */
@@ -127,6 +130,7 @@ struct lease *lease_find_group(const struct leases *leases, uint32_t group);
 /* The one of a VF that is made a vGPU, or NULL. */
 struct lease *lease_find_vgpu(const struct leases *leases, const char *vf);
 struct lease *lease_find_from(const struct leases *leases, uint64_t id);
+/* By the watch of its group, or of one of its devices. */
 struct lease *lease_find_watch(const struct leases *leases, int watch);
 
 /*

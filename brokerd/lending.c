@@ -13,6 +13,7 @@
 #include "config.h"
 
 #include "brokerd/audit.h"
+#include "brokerd/cdev.h"
 #include "brokerd/claim.h"
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
@@ -316,6 +317,7 @@ static void lease_regained(struct daemon *daemon, struct lease *lease)
 {
 	kernel_group_unwatch(&daemon->kernel, lease->watch);
 	lease->watch = -1;
+	cdevs_unwatch(daemon, lease);
 	if (lease_go(lease, LEASE_REGAINED))
 		lease_restore(daemon, lease);
 }
@@ -388,6 +390,15 @@ void lease_look(struct daemon *daemon, struct lease *lease)
 		lease_regained(daemon, lease);
 		return;
 	}
+	/* The group is not even opened then: the kernel would bind no cdev meanwhile. */
+	if (cdevs_are_held(daemon, lease)) {
+		bool news = lease->state == GPUBROKER_LEASE_PREPARING;
+
+		look_again(daemon, lease);
+		if (news && lease_go(lease, LEASE_SENT))
+			lease_work_was_done(daemon, lease);
+		return;
+	}
 	work = work_new(&ops, lease);
 	r = work ? work_add_open(work, kernel_open_vfio(&daemon->kernel), lease->group,
 				 &lease->asked)
@@ -408,10 +419,26 @@ void lease_look(struct daemon *daemon, struct lease *lease)
 
 void lease_closed(struct daemon *daemon, struct lease *lease)
 {
-	if (!lease_go(lease, LEASE_CLOSED))
-		return;
+	lease->group_file = GROUP_CLOSED;
 	lease->tries = 0;
-	lease_look(daemon, lease);
+	/* A VMM that uses cdevs has no use for it; or both are going, then a look in a moment will tell. */
+	if (lease->state == GPUBROKER_LEASE_LEASED && cdevs_are_held(daemon, lease))
+		look_again(daemon, lease);
+	else if (lease_go(lease, LEASE_CLOSED))
+		lease_look(daemon, lease);
+}
+
+/* A VMM that uses the group has no use for cdevs; else one that closes may be the last of all. */
+static void cdev_closed(struct daemon *daemon, struct lease *lease)
+{
+	if (lease->state != GPUBROKER_LEASE_LEASED || lease->group_file == GROUP_OPEN)
+		return;
+	if (lease->group_file == GROUP_CLOSED) {
+		lease_closed(daemon, lease);
+	} else {
+		lease->tries = 0;
+		lease_look(daemon, lease);
+	}
 }
 
 /* ---- taking it back ---- */
@@ -497,8 +524,10 @@ void lending_watch(struct daemon *daemon)
 
 		if (watch >= 0) {
 			lease = lease_find_watch(&daemon->leases, watch);
-			if (lease)
+			if (lease && lease->watch == watch)
 				lease_closed(daemon, lease);
+			else if (lease)
+				cdev_closed(daemon, lease);
 			continue;
 		}
 		/* Events were lost: any lease may have ended. */
@@ -507,6 +536,8 @@ void lending_watch(struct daemon *daemon)
 			next = TAILQ_NEXT(lease, link);
 			if (lease->state == GPUBROKER_LEASE_LEASED) {
 				lease->tries = 0;
+				if (lease->group_file == GROUP_OPEN)
+					lease->group_file = GROUP_UNKNOWN;
 				lease_look(daemon, lease);
 			}
 		}
@@ -535,6 +566,8 @@ void lending_take_up(struct daemon *daemon, struct lease *lease)
 	/* Watch first, look then: a close in between is heard. */
 	watch = kernel_group_watch(&daemon->kernel, lease->group);
 	lease->watch = watch >= 0 ? watch : -1;
+	cdevs_watch(daemon, lease);
+	lease->group_file = GROUP_UNKNOWN;
 	lease_set_clock(daemon, lease);
 	lease_look(daemon, lease);
 }

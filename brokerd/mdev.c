@@ -12,6 +12,7 @@
  */
 #include "config.h"
 
+#include "brokerd/cdev.h"
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
 #include "brokerd/mdev.h"
@@ -244,6 +245,8 @@ void mdev_take_up(struct daemon *daemon, struct lease *lease)
 		/* Watch first, look then: a close in between is heard. */
 		watch = kernel_group_watch(&daemon->kernel, group);
 		lease->watch = watch >= 0 ? watch : -1;
+		cdevs_watch(daemon, lease);
+		lease->group_file = GROUP_UNKNOWN;
 		lease_set_clock(daemon, lease);
 		lease_look(daemon, lease);
 		return;

@@ -544,7 +544,7 @@ static bool is_plain(const void *packet, size_t size, enum message_type type)
 
 static bool valid_claim(const struct message_claim *claim)
 {
-	if (claim->flags & ~(uint32_t)(CLAIM_FORCE | CLAIM_WAIT) || claim->reserved ||
+	if (claim->flags & ~(uint32_t)(CLAIM_FORCE | CLAIM_WAIT | CLAIM_CDEVS) || claim->reserved ||
 	    !claim->n_selectors || claim->n_selectors > PROTOCOL_SELECTORS_MAX)
 		return false;
 	for (uint32_t i = 0; i < claim->n_selectors; i++) {

@@ -10,6 +10,7 @@
 #include "config.h"
 
 #include "brokerd/audit.h"
+#include "brokerd/cdev.h"
 #include "brokerd/claim.h"
 #include "brokerd/lending.h"
 #include "brokerd/log.h"
@@ -177,6 +178,7 @@ static void lease_end(struct daemon *daemon, struct lease *lease)
 	if (lease->recorded)
 		audit(&line);
 	kernel_group_unwatch(&daemon->kernel, lease->watch);
+	cdevs_unwatch(daemon, lease);
 	if (lease->timer)
 		event_free(lease->timer);
 	if (lease->expiry)

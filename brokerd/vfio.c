@@ -3,9 +3,11 @@
  * The core's side of /dev/vfio: opens a group, asks whether it is viable, and learns from inotify
  * when the last reference to a lent one is gone (the kernel's own reference is the lease:
  * IN_CLOSE_WRITE comes when the open file is released, its device descriptors, duplicates and
- * passed copies included). It must never keep a group open longer than it takes to send it.
+ * passed copies included). The same of a device's own node, a cdev, which opens more than once: so an
+ * open file that is lent is locked, and whether it is gone shows by a lock of another one. It must never
+ * keep either open longer than it takes to send it.
  *
- * Kernel ABI: linux/vfio.h (VFIO_GROUP_GET_STATUS), inotify(7).
+ * Kernel ABI: linux/vfio.h (VFIO_GROUP_GET_STATUS), linux/iommufd.h (IOMMU_OPTION), inotify(7), flock(2).
  */
 #include "config.h"
 
@@ -21,9 +23,21 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+
+/* linux/iommufd.h, which headers before 6.2 have not. */
+struct iommu_option {
+	uint32_t size;
+	uint32_t option_id;
+	uint16_t op, reserved;
+	uint32_t object_id;
+	uint64_t val64;
+};
+#define OPTION_RLIMIT_MODE 0
+#define OPTION_SET 0
 
 int kernel_init(struct kernel *kernel)
 {
@@ -37,6 +51,7 @@ int kernel_init(struct kernel *kernel)
 	kernel->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (kernel->inotify < 0)
 		return -errno;
+	kernel->cdevs = !faccessat(kernel->dev, "iommu", F_OK, 0);
 	kernel->ends = epoll_create1(EPOLL_CLOEXEC);
 	return kernel->ends < 0 ? -errno : 0;
 }
@@ -84,14 +99,72 @@ int kernel_group_viable(int group_fd)
 	return status.flags & VFIO_GROUP_FLAGS_VIABLE ? 0 : -EPERM;
 }
 
-int kernel_group_watch(const struct kernel *kernel, uint32_t group)
+static int watch_node(const struct kernel *kernel, const char *directory, uint32_t number)
 {
 	char path[48];
 	int watch;
 
-	snprintf(path, sizeof(path), "/dev/vfio/%u", (unsigned)group);
+	snprintf(path, sizeof(path), "/dev/vfio/%s%u", directory, (unsigned)number);
 	watch = inotify_add_watch(kernel->inotify, path, IN_CLOSE_WRITE | IN_DONT_FOLLOW);
 	return watch < 0 ? -errno : watch;
+}
+
+int kernel_group_watch(const struct kernel *kernel, uint32_t group)
+{
+	return watch_node(kernel, "", group);
+}
+
+int kernel_cdev_watch(const struct kernel *kernel, uint32_t number)
+{
+	return watch_node(kernel, "devices/vfio", number);
+}
+
+static int cdev_open(const struct kernel *kernel, uint32_t number, uint64_t flags)
+{
+	char path[48];
+
+	if (!kernel->cdevs)
+		return -ENOENT;
+	snprintf(path, sizeof(path), "vfio/devices/vfio%u", (unsigned)number);
+	return open_in(kernel->dev, path, flags);
+}
+
+int kernel_cdev_open(const struct kernel *kernel, uint32_t number)
+{
+	cleanup_fd int fd = cdev_open(kernel, number, O_RDWR);
+
+	if (fd < 0)
+		return fd;
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	return TAKE_FD(fd);
+}
+
+/* Not by O_RDWR: its close would be heard as one of a lent file's. */
+bool kernel_cdev_is_held(const struct kernel *kernel, uint32_t number)
+{
+	cleanup_fd int fd = cdev_open(kernel, number, O_RDONLY);
+
+	return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
+}
+
+int kernel_iommu_open(const struct kernel *kernel)
+{
+	struct iommu_option option = {
+		.size = sizeof(option),
+		.option_id = OPTION_RLIMIT_MODE,
+		.op = OPTION_SET,
+		.val64 = 1,
+	};
+	int fd = kernel->cdevs ? open_in(kernel->dev, "iommu", O_RDWR) : -ENOENT;
+
+	/*
+	 * Else it counts by user, all of whose VMs then share one VM's limit. Without the capability,
+	 * which goes with the last rule of `memlock`, so it is.
+	 */
+	if (fd >= 0)
+		ioctl(fd, KERNEL_IOMMU_OPTION, &option);
+	return fd;
 }
 
 void kernel_group_unwatch(const struct kernel *kernel, int watch)

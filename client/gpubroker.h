@@ -269,6 +269,13 @@ void gpubroker_claim_set_memlock(struct gpubroker_claim *claim, uint64_t bytes);
  */
 void gpubroker_claim_set_wait(struct gpubroker_claim *claim, bool wait);
 
+/*
+ * Asks for iommufd's way to the devices too: an open /dev/iommu, fresh and this claim's own, and of each
+ * function of the groups its own node, /dev/vfio/devices/vfioN. Where the kernel has none, or where the claim
+ * has more than 28 functions, it is lent by its groups alone. See gpubroker_claim_cdevs().
+ */
+void gpubroker_claim_set_iommufd(struct gpubroker_claim *claim, bool iommufd);
+
 struct gpubroker_progress {
 	enum gpubroker_step step;
 	char address[20];
@@ -326,6 +333,38 @@ int gpubroker_claim_fd(const struct gpubroker_claim *claim, size_t i);
  */
 int gpubroker_claim_migration(struct gpubroker *handle, const struct gpubroker_claim *claim,
 			      size_t i, enum gpubroker_migration *ret_migration);
+
+/*
+ * How many devices' own nodes the claim got, of all groups; 0 where it has not asked for any, or got none. Groups and
+ * nodes are two ways to the same devices, of which the kernel lets one be used: it binds no node to an iommufd
+ * (VFIO_DEVICE_BIND_IOMMUFD says EBUSY) while any copy of its group's descriptor is open. So close
+ * the way that you do not take, by one of the next two. The lease lasts until the last copy of either is closed.
+ */
+size_t gpubroker_claim_cdevs(const struct gpubroker_claim *claim);
+/* Closes all group descriptors; gpubroker_claim_fd() is -1 then. */
+void gpubroker_claim_drop_groups(struct gpubroker_claim *claim);
+/* Closes the /dev/iommu and all nodes; gpubroker_claim_cdevs() is 0 then. */
+void gpubroker_claim_drop_cdevs(struct gpubroker_claim *claim);
+
+struct gpubroker_cdev {
+	size_t group;	  /* whose it is: that of gpubroker_claim_grant() */
+	char address[20]; /* of the function; "" of an mdev */
+	char node[48];	  /* "/dev/vfio/devices/vfio3" */
+};
+/* The i-th of them; the claim's. The functions of a group come in the order of their addresses. */
+const struct gpubroker_cdev *gpubroker_claim_cdev(const struct gpubroker_claim *claim, size_t i);
+
+/*
+ * Its descriptor, for VFIO_DEVICE_BIND_IOMMUFD (linux/vfio.h), close-on-exec. It is bound once: a VMM that
+ * was ended leaves it useless to the next one. It stays the claim's and is closed with it.
+ */
+int gpubroker_claim_cdev_fd(const struct gpubroker_claim *claim, size_t i);
+
+/*
+ * The open /dev/iommu (linux/iommufd.h), close-on-exec, the claim's likewise; -1 where there are no nodes.
+ * Where a rule grants locked memory it counts what it locks by process, else by user.
+ */
+int gpubroker_claim_iommufd(const struct gpubroker_claim *claim);
 
 /* What RLIMIT_MEMLOCK was raised to, in bytes, or 0 where no rule grants locked memory. */
 uint64_t gpubroker_claim_memlock(const struct gpubroker_claim *claim);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Finds who has /dev/vfio/N open, by reading /proc/PID/fd. For the eyes of an administrator only:
+ * Finds who has /dev/vfio/N open, or the own node of a device that the kernel is taking off VFIO, by reading
+ * /proc/PID/fd. For the eyes of an administrator only:
  * nothing is decided by it, since a descriptor may be on its way between two processes. Reads, and
  * stops at nothing that it may not read.
  */
@@ -17,6 +18,23 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+
+/*
+ * The group's node, or a device's own that is gone from /dev since the kernel waits to take the device off VFIO: whose
+ * it was nothing tells any more, and there is seldom more than one such device. Of a descriptor that came from
+ * a broker that has ended since, and its mounts with it, /proc shows only the end of the path.
+ */
+static bool is_held_node(const char *target, const char *group)
+{
+	const char *cdev = strstr(target, "/devices/vfio");
+
+	if (!strcmp(target, group) || !strcmp(target, group + strlen("/dev")))
+		return true;
+	if (!cdev)
+		return false;
+	cdev += strlen("/devices/vfio");
+	return *cdev && !strcmp(cdev + strspn(cdev, "0123456789"), " (deleted)");
+}
 
 static bool has_open(int proc, const char *pid, const char *path)
 {
@@ -41,7 +59,7 @@ static bool has_open(int proc, const char *pid, const char *path)
 		if (n <= 0)
 			continue;
 		target[n] = '\0';
-		found = !strcmp(target, path);
+		found = is_held_node(target, path);
 	}
 	closedir(dir);
 	return found;

@@ -34,8 +34,16 @@ struct gpubroker_claim {
 	struct gpubroker_grant grants[PROTOCOL_SELECTORS_MAX];
 	int fds[PROTOCOL_SELECTORS_MAX];
 	size_t n_groups;
+	int iommufd; /* only where there are cdevs */
+	struct gpubroker_cdev cdevs[PROTOCOL_CDEVS_MAX];
+	int cdev_fds[PROTOCOL_CDEVS_MAX];
+	size_t n_cdevs;
 	uint64_t memlock;
 };
+
+_Static_assert(PASSFD_MAX >= PROTOCOL_SELECTORS_MAX + 1 + PROTOCOL_CDEVS_MAX,
+	       "a grant's descriptors are too many for a packet");
+_Static_assert(sizeof(struct message_grant) <= PROTOCOL_MESSAGE_MAX, "a grant is too large");
 
 /* Every answer, so that a receive buffer fits any. */
 union answer {
@@ -475,10 +483,26 @@ int gpubroker_claim_new(struct gpubroker_claim **ret_claim)
 	return 0;
 }
 
+void gpubroker_claim_drop_groups(struct gpubroker_claim *claim)
+{
+	for (size_t i = 0; i < claim->n_groups; i++)
+		claim->fds[i] = fd_close(claim->fds[i]);
+}
+
+void gpubroker_claim_drop_cdevs(struct gpubroker_claim *claim)
+{
+	if (!claim->n_cdevs)
+		return;
+	claim->iommufd = fd_close(claim->iommufd);
+	while (claim->n_cdevs)
+		fd_close(claim->cdev_fds[--claim->n_cdevs]);
+}
+
 static void drop_grants(struct gpubroker_claim *claim)
 {
-	while (claim->n_groups)
-		fd_close(claim->fds[--claim->n_groups]);
+	gpubroker_claim_drop_cdevs(claim);
+	gpubroker_claim_drop_groups(claim);
+	claim->n_groups = 0;
 }
 
 struct gpubroker_claim *gpubroker_claim_free(struct gpubroker_claim *claim)
@@ -560,6 +584,12 @@ void gpubroker_claim_set_wait(struct gpubroker_claim *claim, bool wait)
 	claim->request.flags |= wait ? CLAIM_WAIT : 0;
 }
 
+void gpubroker_claim_set_iommufd(struct gpubroker_claim *claim, bool iommufd)
+{
+	claim->request.flags &= ~(uint32_t)CLAIM_CDEVS;
+	claim->request.flags |= iommufd ? CLAIM_CDEVS : 0;
+}
+
 void gpubroker_claim_set_memlock(struct gpubroker_claim *claim, uint64_t bytes)
 {
 	claim->request.memlock = bytes;
@@ -572,11 +602,42 @@ int gpubroker_claim_start(struct gpubroker *handle, const struct gpubroker_claim
 	return send_request(handle, &claim->request, sizeof(claim->request));
 }
 
-static int granted(struct gpubroker_claim *claim, const struct message_grant *m, const int *fds,
-		   size_t n_fds)
+/* Is it what was asked for, and are its descriptors as many as it says? */
+static bool valid_grant(const struct gpubroker_claim *claim, const struct message_grant *m,
+			size_t n_fds)
+{
+	if (!m->n_groups || m->n_groups > PROTOCOL_SELECTORS_MAX ||
+	    m->n_cdevs > PROTOCOL_CDEVS_MAX ||
+	    (m->n_cdevs && !(claim->request.flags & CLAIM_CDEVS)) ||
+	    n_fds != m->n_groups + (m->n_cdevs ? 1 + m->n_cdevs : 0))
+		return false;
+	for (size_t i = 0; i < m->n_cdevs; i++)
+		if (m->cdevs[i].group >= m->n_groups)
+			return false;
+	return true;
+}
+
+static void granted_cdevs(struct gpubroker_claim *claim, const struct message_grant *m,
+			  const int *fds)
+{
+	claim->iommufd = fds[0];
+	for (size_t i = 0; i < m->n_cdevs; i++) {
+		struct gpubroker_cdev *cdev = &claim->cdevs[i];
+
+		*cdev = (struct gpubroker_cdev){ .group = m->cdevs[i].group };
+		if (!claim->grants[cdev->group].uuid[0])
+			pci_address_format(&m->cdevs[i].address, cdev->address);
+		snprintf(cdev->node, sizeof(cdev->node), "/dev/vfio/devices/vfio%" PRIu32,
+			 m->cdevs[i].number);
+		claim->cdev_fds[i] = fds[1 + i];
+	}
+	claim->n_cdevs = m->n_cdevs;
+}
+
+static int granted(struct gpubroker_claim *claim, const struct message_grant *m, const int *fds)
 {
 	drop_grants(claim);
-	for (size_t i = 0; i < n_fds; i++) {
+	for (size_t i = 0; i < m->n_groups; i++) {
 		claim->grants[i] = (struct gpubroker_grant){
 			.lease = m->groups[i].lease,
 			.iommu_group = m->groups[i].group,
@@ -587,7 +648,9 @@ static int granted(struct gpubroker_claim *claim, const struct message_grant *m,
 			       claim->grants[i].address);
 		claim->fds[i] = fds[i];
 	}
-	claim->n_groups = n_fds;
+	claim->n_groups = m->n_groups;
+	if (m->n_cdevs)
+		granted_cdevs(claim, m, fds + m->n_groups);
 	claim->memlock = m->memlock;
 	return 0;
 }
@@ -626,13 +689,13 @@ static void tell_place(const struct message_queued *m, gpubroker_progress_func f
 int gpubroker_claim_continue(struct gpubroker *handle, struct gpubroker_claim *claim,
 			     gpubroker_progress_func progress, void *userdata)
 {
-	int fds[PROTOCOL_SELECTORS_MAX], r;
 	union answer answer;
+	int fds[PASSFD_MAX], r;
 	size_t n_fds;
 
 	while (!(r = receive(handle, &answer, fds, ARRAY_SIZE(fds), &n_fds))) {
-		if (answer.type == MESSAGE_GRANT && n_fds && n_fds == answer.grant.n_groups)
-			return granted(claim, &answer.grant, fds, n_fds);
+		if (answer.type == MESSAGE_GRANT && valid_grant(claim, &answer.grant, n_fds))
+			return granted(claim, &answer.grant, fds);
 		while (n_fds)
 			fd_close(fds[--n_fds]);
 		if (answer.type == MESSAGE_REFUSAL)
@@ -674,6 +737,26 @@ const struct gpubroker_grant *gpubroker_claim_grant(const struct gpubroker_claim
 int gpubroker_claim_fd(const struct gpubroker_claim *claim, size_t i)
 {
 	return i < claim->n_groups ? claim->fds[i] : -1;
+}
+
+size_t gpubroker_claim_cdevs(const struct gpubroker_claim *claim)
+{
+	return claim->n_cdevs;
+}
+
+const struct gpubroker_cdev *gpubroker_claim_cdev(const struct gpubroker_claim *claim, size_t i)
+{
+	return i < claim->n_cdevs ? &claim->cdevs[i] : NULL;
+}
+
+int gpubroker_claim_cdev_fd(const struct gpubroker_claim *claim, size_t i)
+{
+	return i < claim->n_cdevs ? claim->cdev_fds[i] : -1;
+}
+
+int gpubroker_claim_iommufd(const struct gpubroker_claim *claim)
+{
+	return claim->n_cdevs ? claim->iommufd : -1;
 }
 
 uint64_t gpubroker_claim_memlock(const struct gpubroker_claim *claim)

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#define PASSFD_MAX 16
+#define PASSFD_MAX 48
 
 /*
  * Sends one packet with n_fds descriptors, which stay the caller's. Never blocks and never raises

@@ -17,8 +17,9 @@
  *                                     <-  lease ... lease, end
  *   claim                             ->
  *                                     <-  queued ... (if it may wait), step ..., then grant with
- *                                         a descriptor per group, or refusal; queued and step
- *                                         are dropped when nobody reads them
+ *                                         a descriptor per group (and, where asked for, per
+ *                                         device), or refusal; queued and step are dropped
+ *                                         when nobody reads them
  *   release, restore                  ->
  *                                     <-  end: it is begun; or refusal
  *   vfs                               ->
@@ -43,6 +44,7 @@
 
 #define PROTOCOL_SELECTORS_MAX 16 /* --gpu options in a claim, and groups in a grant */
 #define PROTOCOL_FUNCTIONS_MAX 64 /* functions of one IOMMU group */
+#define PROTOCOL_CDEVS_MAX 28	  /* device nodes in a grant */
 #define PROTOCOL_NAME_MAX 32	  /* a policy's device name, a driver's name */
 #define PROTOCOL_PROFILE_MAX 64	  /* an mdev type, or what its driver calls it */
 #define PROTOCOL_UUID 40	  /* of an mdev, as text */
@@ -114,6 +116,8 @@ struct mdev_name {
 enum claim_flags {
 	CLAIM_FORCE = 1 << 0, /* the boot VGA too, where a rule has boot-vga */
 	CLAIM_WAIT = 1 << 1,  /* rather wait in the queue than be refused as busy */
+	CLAIM_CDEVS =
+		1 << 2, /* /dev/iommu and the functions' own nodes too, where the kernel has them */
 };
 
 struct message_claim {
@@ -213,11 +217,21 @@ struct granted_group {
 	char uuid[PROTOCOL_UUID];
 };
 
-struct message_grant { /* with n_groups descriptors, in order */
+struct granted_cdev {		    /* a device's own node */
+	struct pci_address address; /* of an mdev its parent's */
+	uint32_t group;		    /* which of the grant's groups it is in, from 0 */
+	uint32_t number;	    /* of /dev/vfio/devices/vfioN */
+};
+
+/* With n_groups descriptors, in order; then, where there are cdevs, that of /dev/iommu, and theirs. */
+struct message_grant {
 	uint32_t type;
 	uint32_t n_groups;
 	uint64_t memlock; /* what RLIMIT_MEMLOCK was raised to, 0: not raised, no rule grants any */
 	struct granted_group groups[PROTOCOL_SELECTORS_MAX];
+	uint32_t n_cdevs; /* 0: not asked for, the kernel has none, or they are more than a grant holds */
+	uint32_t reserved;
+	struct granted_cdev cdevs[PROTOCOL_CDEVS_MAX];
 };
 
 struct message_refusal {

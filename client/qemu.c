@@ -27,6 +27,7 @@
 #define SLOT_MIN 4    /* below are those of chipsets and of QEMU's own display and network */
 #define SLOT_MAX 0x1e /* at 1f is the south bridge of a q35 */
 #define PORT_NAME "gpubroker-port"
+#define IOMMUFD_NAME "gpubroker-iommufd"
 
 /* What the given arguments have taken. */
 struct taken {
@@ -240,6 +241,15 @@ add(struct qemu_command *command, const char *format, ...)
 	return 0;
 }
 
+/* A name that the given arguments have not, for an id of ours. */
+static void make_name(const struct qemu_command *command, const char *stem, unsigned *number,
+		      char name[32])
+{
+	do
+		snprintf(name, 32, "%s%u", stem, (*number)++);
+	while (is_mentioned(command, name));
+}
+
 /* A root port, or a slot: what a function's bus and slot are, up to its own number. */
 static int add_place(struct qemu_command *command, struct taken *taken, unsigned *number,
 		     char place[64])
@@ -262,9 +272,7 @@ static int add_place(struct qemu_command *command, struct taken *taken, unsigned
 		snprintf(place, 64, "addr=0x%x", (unsigned)slot);
 		return 0;
 	}
-	do
-		snprintf(name, sizeof(name), PORT_NAME "%u", (*number)++);
-	while (is_mentioned(command, name));
+	make_name(command, PORT_NAME, number, name);
 	for (int chassis = CHASSIS_MAX; chassis; chassis--) {
 		if (taken->chassis[chassis])
 			continue;
@@ -343,10 +351,36 @@ static bool same_slot(const struct pci_address *a, const struct pci_address *b)
 	return a->domain == b->domain && a->bus == b->bus && a->device == b->device;
 }
 
+/* Which device it is: "host=0000:01:00.0", or by number. */
+static void make_source(const struct qemu_options *options, const char *iommufd,
+			const struct pci_address *address, char source[64])
+{
+	int fd = -1;
+
+	strcpy(source, "host=");
+	if (!options->iommufd) {
+		pci_address_format(address, source + strlen(source));
+		return;
+	}
+	for (size_t i = 0; i < options->n_cdevs; i++)
+		if (!pci_address_compare(&options->cdevs[i].address, address))
+			fd = options->cdevs[i].fd;
+	snprintf(source, 64, "fd=%d,iommufd=%s", fd, iommufd);
+}
+
+/* What all functions have in common. */
+struct all {
+	const struct qemu_options *options;
+	char iommufd[32];	    /* the id of QEMU's object, with options->iommufd */
+	const struct function *rom; /* which one gets it, or NULL */
+	const char *romfile;
+	const struct function *primary; /* likewise */
+};
+
 /* The functions of one slot of a group, from `at` on; *ret_next is where the next slot begins. */
 static int add_slot(struct qemu_command *command, struct taken *taken, unsigned *number,
-		    const struct group_view *group, size_t at, const struct function *rom,
-		    const char *romfile, const struct function *primary, size_t *ret_next)
+		    const struct group_view *group, size_t at, const struct all *all,
+		    size_t *ret_next)
 {
 	size_t next = at, n = 0, done = 0;
 	bool has_zero = false;
@@ -367,7 +401,7 @@ static int add_slot(struct qemu_command *command, struct taken *taken, unsigned 
 	r = n ? add_place(command, taken, number, place) : 0;
 	for (size_t i = at; !r && i < next; i++) {
 		const struct function *f = &group->functions[i];
-		char host[PCI_ADDRESS_TEXT];
+		char source[64];
 		unsigned function = f->address.function;
 
 		if (is_left(command, &f->address))
@@ -375,13 +409,14 @@ static int add_slot(struct qemu_command *command, struct taken *taken, unsigned 
 		/* A slot without a function 0 is not looked into. */
 		if (!done++ && !has_zero)
 			function = 0;
+		make_source(all->options, all->iommufd, &f->address, source);
 		r = add(command, "-device");
 		if (!r)
-			r = add(command, "vfio-pci,host=%s,%s.%u%s%s%s%s",
-				pci_address_format(&f->address, host), place, function,
+			r = add(command, "vfio-pci,%s,%s.%u%s%s%s%s", source, place, function,
 				!function && n > 1 ? ",multifunction=on" : "",
-				f == primary ? ",x-vga=on" : "", f == rom ? ",romfile=" : "",
-				f == rom ? romfile : "");
+				f == all->primary ? ",x-vga=on" : "",
+				f == all->rom ? ",romfile=" : "",
+				f == all->rom ? all->romfile : "");
 	}
 	return r;
 }
@@ -390,33 +425,38 @@ static int fill(struct qemu_command *command, const struct group_view *const *gr
 		size_t n_groups, const struct pci_address *first,
 		const struct qemu_options *options)
 {
-	const struct function *rom = NULL, *primary = NULL;
 	cleanup_free char *romfile = options->rom ? escaped(options->rom) : NULL;
+	struct all all = { .options = options, .romfile = romfile };
 	struct taken taken = { 0 };
-	unsigned number = 0;
+	unsigned number = 0, objects = 0;
 	int r = options->rom && !romfile ? -ENOMEM : 0;
 
 	if (!r)
 		r = look(command, groups, n_groups, &taken);
 	if (!r && options->rom) {
-		rom = choose(groups, n_groups, first, is_gpu);
-		r = check_target(command, rom, "--rom", "GPU", "romfile=");
+		all.rom = choose(groups, n_groups, first, is_gpu);
+		r = check_target(command, all.rom, "--rom", "GPU", "romfile=");
 	}
 	if (!r && options->primary) {
-		primary = choose(groups, n_groups, first, is_vga);
-		r = check_target(command, primary, "--primary", "VGA controller (class 0300)",
+		all.primary = choose(groups, n_groups, first, is_vga);
+		r = check_target(command, all.primary, "--primary", "VGA controller (class 0300)",
 				 "x-vga=on");
 	}
 	/* Or QEMU would add a display of its own, which is the VM's first. */
-	if (!r && primary && !taken.vga) {
+	if (!r && all.primary && !taken.vga) {
 		r = add(command, "-vga");
 		if (!r)
 			r = add(command, "none");
 	}
+	if (!r && options->iommufd) {
+		make_name(command, IOMMUFD_NAME, &objects, all.iommufd);
+		r = add(command, "-object");
+		if (!r)
+			r = add(command, "iommufd,id=%s,fd=%d", all.iommufd, options->fd);
+	}
 	for (size_t g = 0; !r && g < n_groups; g++)
 		for (size_t i = 0; !r && i < groups[g]->n_functions;)
-			r = add_slot(command, &taken, &number, groups[g], i, rom, romfile, primary,
-				     &i);
+			r = add_slot(command, &taken, &number, groups[g], i, &all, &i);
 	for (size_t i = 0; !r && i < options->n_mdevs; i++) {
 		char place[64];
 
@@ -424,8 +464,10 @@ static int fill(struct qemu_command *command, const struct group_view *const *gr
 		if (!r)
 			r = add(command, "-device");
 		if (!r)
-			r = add(command, "vfio-pci,sysfsdev=/sys/bus/mdev/devices/%s,%s.0",
-				options->mdevs[i], place);
+			/* Not by number: of such a one QEMU would not know that it is an mdev. */
+			r = add(command, "vfio-pci,sysfsdev=/sys/bus/mdev/devices/%s%s%s,%s.0",
+				options->mdevs[i], options->iommufd ? ",iommufd=" : "", all.iommufd,
+				place);
 	}
 	return r;
 }

@@ -10,11 +10,20 @@
 
 #include "client/function.h"
 
+struct qemu_cdev {
+	struct pci_address address;
+	int fd; /* as the command inherits it */
+};
+
 struct qemu_options {
 	const char *rom;	  /* romfile= of the GPU, NULL: none */
 	bool primary;		  /* x-vga=on on the VGA controller */
 	const char *const *mdevs; /* their numbers; each is a device of its own */
 	size_t n_mdevs;
+	bool iommufd; /* devices by their own nodes: `fd` is /dev/iommu, as the command inherits it */
+	int fd;
+	const struct qemu_cdev *cdevs; /* of the groups' functions; what is not there is -1 */
+	size_t n_cdevs;
 };
 
 struct qemu_command {

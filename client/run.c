@@ -232,33 +232,52 @@ static int tell_migration(struct gpubroker *handle, const struct gpubroker_claim
 	return setenv("GPUBROKER_MIGRATION", list, 1) ? -errno : 0;
 }
 
-static int lend_and_exec(struct gpubroker_claim *claim, char **argv)
+static int lend_and_exec(struct gpubroker_claim *claim, const struct run_qemu *qemu, char **argv)
 {
-	struct supervise_file files[RUN_DEVICES_MAX];
+	struct supervise_file files[RUN_DEVICES_MAX + RUN_CDEVS_MAX + 1];
 	char paths[RUN_DEVICES_MAX][32], whats[RUN_DEVICES_MAX][64];
 	const char *failed = NULL;
-	size_t n = gpubroker_claim_groups(claim);
+	size_t n = 0;
 	int r;
 
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < gpubroker_claim_groups(claim); i++) {
 		const struct gpubroker_grant *grant = gpubroker_claim_grant(claim, i);
 
 		snprintf(paths[i], sizeof(paths[i]), "/dev/vfio/%" PRIu32, grant->iommu_group);
 		snprintf(whats[i], sizeof(whats[i]), "%s (IOMMU group %" PRIu32 ")",
 			 grant->uuid[0] ? grant->uuid : grant->address, grant->iommu_group);
-		files[i] = (struct supervise_file){
-			.path = paths[i],
-			.fd = gpubroker_claim_fd(claim, i),
-			.what = whats[i],
+		if (gpubroker_claim_fd(claim, i) >= 0)
+			files[n++] = (struct supervise_file){
+				.path = paths[i],
+				.fd = gpubroker_claim_fd(claim, i),
+				.what = whats[i],
+				.lease = (unsigned)i + 1,
+			};
+	}
+	for (size_t i = 0; i < gpubroker_claim_cdevs(claim) && i < RUN_CDEVS_MAX; i++) {
+		const struct gpubroker_cdev *cdev = gpubroker_claim_cdev(claim, i);
+
+		files[n++] = (struct supervise_file){
+			.path = cdev->node,
+			.fd = gpubroker_claim_cdev_fd(claim, i),
+			.what = whats[cdev->group],
+			.lease = (unsigned)cdev->group + 1,
 		};
 	}
+	if (gpubroker_claim_iommufd(claim) >= 0)
+		files[n++] = (struct supervise_file){
+			.path = "/dev/iommu",
+			.fd = gpubroker_claim_iommufd(claim),
+			.what = "/dev/iommu",
+		};
 	r = supervise_start(files, n, &failed);
 	if (r) {
 		cli_error("cannot %s: %s; the device goes back",
 			  failed ? failed : "start the supervisor", strerror(-r));
 		return EXIT_SOFTWARE;
 	}
-	gpubroker_claim_free(claim);
+	if (!qemu->iommufd) /* else those are the command's own, and exec closes the rest */
+		gpubroker_claim_free(claim);
 	execvp(argv[0], argv);
 	r = errno;
 	cli_error("cannot execute %s: %s; the device goes back", argv[0], strerror(r));
@@ -328,6 +347,7 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t 
 		{ "qemu", no_argument, NULL, 'q' },
 		{ "rom", required_argument, NULL, 'r' },
 		{ "primary", no_argument, NULL, 'p' },
+		{ "iommufd", no_argument, NULL, 'i' },
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t bytes;
@@ -363,6 +383,9 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t 
 			break;
 		case 'r':
 			qemu->rom = optarg;
+			break;
+		case 'i':
+			qemu->iommufd = true;
 			break;
 		case 'p':
 			qemu->options.primary = true;
@@ -444,6 +467,8 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 		cli_error("%s", strerror(-r));
 		return EXIT_SOFTWARE;
 	}
+	gpubroker_claim_set_iommufd(claim,
+				    true); /* which way the command takes is seen when it opens */
 	r = parse(argc, argv, claim, &wait, &qemu);
 	if (r)
 		goto out;
@@ -483,10 +508,12 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 		r = EXIT_SOFTWARE;
 		goto out;
 	}
-	r = run_qemu_command(&qemu, claim, &argv);
+	r = run_qemu_inherit(&qemu, claim);
+	if (!r)
+		r = run_qemu_command(&qemu, claim, &argv);
 	/* On success this does not return; after it, the process is filtered and only exits. */
 	if (!r)
-		return lend_and_exec(claim, argv);
+		return lend_and_exec(claim, &qemu, argv);
 out:
 	run_qemu_done(&qemu);
 	gpubroker_close(handle);

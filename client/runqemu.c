@@ -122,8 +122,15 @@ int run_qemu_foresee(struct run_qemu *qemu, char **argv)
 	cleanup_fd int sys = -1;
 	int r;
 
+	if (qemu->iommufd && access("/dev/iommu", F_OK) && errno == ENOENT) {
+		cli_error(
+			"--iommufd: this kernel has no /dev/iommu; without the option a VMM gets IOMMU "
+			"groups; nothing was claimed");
+		return EXIT_IN_USE;
+	}
 	if (!qemu->wanted)
 		return 0;
+	qemu->options.iommufd = qemu->iommufd;
 	sys = open_sys();
 	for (size_t i = 0; i < qemu->n_devices; i++) {
 		if (sys < 0 || qemu->profiles[i] ||
@@ -148,6 +155,52 @@ static void show(const struct qemu_command *command)
 		cli_print_text(stderr, command->argv[i], -1);
 	}
 	fputc('\n', stderr);
+}
+
+static int let_inherit(int fd)
+{
+	return fcntl(fd, F_SETFD, 0) ? -errno : 0;
+}
+
+int run_qemu_inherit(struct run_qemu *qemu, struct gpubroker_claim *claim)
+{
+	char list[RUN_CDEVS_MAX * 64] = "", number[16];
+	size_t n = gpubroker_claim_cdevs(claim), used = 0;
+	int r;
+
+	if (!qemu->iommufd)
+		return unsetenv("GPUBROKER_IOMMUFD") || unsetenv("GPUBROKER_CDEVS") ? EXIT_SOFTWARE
+										    : 0;
+	if (!n || n > RUN_CDEVS_MAX) {
+		cli_error(
+			"--iommufd: the kernel has no device nodes of their own for what was lent, or they are "
+			"too many for one claim; without the option a VMM gets IOMMU groups; the device goes back");
+		return EXIT_IN_USE;
+	}
+	gpubroker_claim_drop_groups(claim);
+	qemu->options.fd = gpubroker_claim_iommufd(claim);
+	r = let_inherit(qemu->options.fd);
+	for (size_t i = 0; !r && i < n; i++) {
+		const struct gpubroker_cdev *cdev = gpubroker_claim_cdev(claim, i);
+		const struct gpubroker_grant *grant = gpubroker_claim_grant(claim, cdev->group);
+		struct qemu_cdev *own = &qemu->cdevs[qemu->options.n_cdevs];
+
+		own->fd = gpubroker_claim_cdev_fd(claim, i);
+		if (*cdev->address && !pci_address_parse(cdev->address, &own->address))
+			qemu->options.n_cdevs++;
+		r = let_inherit(own->fd);
+		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s=%d",
+					 used ? " " : "",
+					 *cdev->address ? cdev->address : grant->uuid, own->fd);
+	}
+	qemu->options.cdevs = qemu->cdevs;
+	snprintf(number, sizeof(number), "%d", qemu->options.fd);
+	if (!r && (setenv("GPUBROKER_IOMMUFD", number, 1) || setenv("GPUBROKER_CDEVS", list, 1)))
+		r = -errno;
+	if (r)
+		cli_error("cannot hand its descriptors to the command: %s; the device goes back",
+			  strerror(-r));
+	return r ? EXIT_SOFTWARE : 0;
 }
 
 int run_qemu_command(struct run_qemu *qemu, const struct gpubroker_claim *claim, char ***argv)

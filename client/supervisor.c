@@ -43,6 +43,13 @@ static bool is_group_path(const char *path)
 	       strspn(number, "0123456789") == strlen(number);
 }
 
+static bool is_cdev_path(const char *path)
+{
+	static const char dir[] = "/dev/vfio/devices/";
+
+	return !strncmp(path, dir, strlen(dir));
+}
+
 int supervisor_init(struct supervisor *s, const struct supervise_file *files, size_t n_files,
 		    const char **ret_what)
 {
@@ -85,6 +92,7 @@ int supervisor_init(struct supervisor *s, const struct supervise_file *files, si
 		s->lent[s->n_lent++] = (struct lent){
 			.file = files[i],
 			.is_group = is_group_path(files[i].path),
+			.is_cdev = is_cdev_path(files[i].path),
 		};
 	return 0;
 }
@@ -353,6 +361,51 @@ static void pass(struct supervisor *s)
 	respond(s, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
 }
 
+/*
+ * While we have the group open, the kernel binds none of its devices' own nodes; and one lease is never used
+ * in both ways. So what is opened first decides, and we let the other go for good.
+ */
+static void give_up_other_kind(struct supervisor *s, const struct lent *chosen)
+{
+	for (size_t i = 0; i < s->n_lent; i++) {
+		struct lent *other = &s->lent[i];
+
+		if (!chosen->file.lease || other->file.lease != chosen->file.lease ||
+		    other->is_cdev == chosen->is_cdev || other->given_up)
+			continue;
+		other->file.fd = fd_close(other->file.fd);
+		other->given_up = true;
+	}
+}
+
+/* Bound once it serves one VMM: a device that is bound tells what it is, one that is not does not. */
+static bool is_used_up(const struct lent *lent)
+{
+	struct vfio_device_info info = { .argsz = sizeof(info) };
+
+	return lent->is_cdev && !ioctl(lent->file.fd, VFIO_DEVICE_GET_INFO, &info);
+}
+
+/* True: it cannot be had, and the caller was told. */
+static bool refuse_to_hand_out(struct supervisor *s, const struct lent *lent)
+{
+	const char *why =
+		lent->given_up
+			? "it was opened in the other way already (an IOMMU group, or devices by "
+			  "iommufd), and one lease is never used in both"
+		: is_used_up(lent) ? "a VMM has bound it to its iommufd, and the kernel does that "
+				     "once: claim it anew for another VMM"
+				   : NULL;
+
+	if (!why)
+		return false;
+	if (!s->warned_kind)
+		s->warned_kind = say(s, "gpubroker: %s is not opened again for process %u: %s.\n",
+				     lent->file.what, s->request->pid, why);
+	respond(s, -EBUSY, 0);
+	return true;
+}
+
 static void hand_out(struct supervisor *s, struct lent *lent, __u64 flags)
 {
 	struct seccomp_notif_addfd addfd = {
@@ -362,11 +415,14 @@ static void hand_out(struct supervisor *s, struct lent *lent, __u64 flags)
 		.newfd_flags = (__u32)(flags & O_CLOEXEC),
 	};
 
+	if (refuse_to_hand_out(s, lent))
+		return;
+	give_up_other_kind(s, lent);
 	/*
 	 * A VMM that was killed has closed its copy of the group, not ours, so the group is still
 	 * attached to the dead VMM's container, and the next VMM's attach would fail. While a
 	 * device of it is open the kernel says EBUSY; so would a second open of the real node, and
-	 * so do we. (A device cdev has no such way back: bound once, it serves one VMM per lease.)
+	 * so do we. (A device's own node has no such way back, see is_used_up().)
 	 */
 	if (lent->is_group && lent->handed_out &&
 	    ioctl(lent->file.fd, VFIO_GROUP_UNSET_CONTAINER) < 0 && errno == EBUSY) {

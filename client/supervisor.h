@@ -14,7 +14,9 @@
 struct lent {
 	struct supervise_file file;
 	bool is_group;	 /* a legacy group node, /dev/vfio/N */
+	bool is_cdev;	 /* a device's own node, /dev/vfio/devices/vfioN */
 	bool handed_out; /* at least once */
+	bool given_up;	 /* the other kind was opened: it is closed */
 };
 
 struct supervisor {
@@ -26,7 +28,7 @@ struct supervisor {
 	int listener; /* what the filter reports to */
 	int command;  /* a pidfd; readable when the command has ended */
 	bool has_stderr;
-	bool warned_unreadable, warned_refused;
+	bool warned_unreadable, warned_refused, warned_kind;
 
 	/*
 	 * One at a time is under way. The sizes are the kernel's where they are larger than ours.

@@ -245,6 +245,29 @@ static int read_in_use(int sys, const struct pci_address *address, const char *d
 	return r < 0 ? r : 0;
 }
 
+int sysfs_cdev_of(int sys, const char *device, uint32_t *ret_number)
+{
+	cleanup_fd int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "%s/vfio-dev", device);
+	struct directory dir = DIRECTORY(fd);
+	const char *name;
+
+	if (fd < 0)
+		return fd;
+	while ((name = directory_next(&dir))) {
+		unsigned long number;
+		char *end;
+
+		if (strncmp(name, "vfio", 4) != 0 || name[4] < '0' || name[4] > '9')
+			continue;
+		number = strtoul(name + 4, &end, 10);
+		if (*end || number > UINT32_MAX)
+			continue;
+		*ret_number = (uint32_t)number;
+		return 0;
+	}
+	return dir.error ? dir.error : -ENOENT;
+}
+
 static int driver_of(int dir, char *out, size_t size)
 {
 	int r = link_name(dir, "driver", out, size);

@@ -23,6 +23,11 @@ int sysfs_function_open(int sys, const struct pci_address *address, uint64_t fla
 int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_group);
 /* The same of any device's directory. */
 int sysfs_group_below(int dir, uint32_t *ret_group);
+/*
+ * The number N of /dev/vfio/devices/vfioN of a device, by its directory below /sys. -ENOENT: it has none, since
+ * it is on no VFIO driver or the kernel makes no such nodes.
+ */
+int sysfs_cdev_of(int sys, const char *device, uint32_t *ret_number);
 /* A whole group. -ENODEV: no such group. */
 int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view);
 /* The groups that there are, in any order, at most `max`; how many there are, or -errno. */

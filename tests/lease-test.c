@@ -180,6 +180,11 @@ static void test_table(void)
 	tap_ok(lease_find_watch(&leases, 3) == b && lease_find_watch(&leases, 4) == c &&
 		       !lease_find_watch(&leases, 5),
 	       "a watch's lease is found");
+	a->cdev_watches[0] = 6;
+	a->cdev_watches[1] = 7;
+	a->n_cdev_watches = 1;
+	tap_ok(lease_find_watch(&leases, 6) == a && !lease_find_watch(&leases, 7),
+	       "... also by that of a device's own node");
 	tap_ok(!lease_free(&leases, NULL) && leases.n == 6, "freeing none is allowed");
 	empty(&leases);
 	tap_ok(!leases.n && sound(&leases), "all can be freed");

@@ -25,9 +25,10 @@ struct packet {
 	uint32_t type; /* 0: the end of the script */
 	int more;      /* bytes more or less than the right size */
 	size_t n_fds;
-	uint32_t value; /* version, reason, n_functions or n_groups, as the type has it */
-	bool endless;	/* strings without NUL */
-	bool unread;	/* sent before the request that it answers was read */
+	uint32_t n_cdevs; /* of a grant; all in its last group */
+	uint32_t value;	  /* version, reason, n_functions or n_groups, as the type has it */
+	bool endless;	  /* strings without NUL */
+	bool unread;	  /* sent before the request that it answers was read */
 };
 
 union any {
@@ -72,6 +73,13 @@ static size_t make(const struct packet *p, union any *m)
 	case MESSAGE_GRANT:
 		m->grant.n_groups = p->value;
 		m->grant.memlock = 1 << 20;
+		m->grant.n_cdevs = p->n_cdevs;
+		for (uint32_t i = 0; i < PROTOCOL_CDEVS_MAX; i++) {
+			m->grant.cdevs[i].group = p->value - 1;
+			m->grant.cdevs[i].number = 300 + i;
+			m->grant.cdevs[i].address =
+				(struct pci_address){ .bus = 7, .function = (uint8_t)(i % 8) };
+		}
 		for (uint32_t i = 0; i < PROTOCOL_SELECTORS_MAX; i++) {
 			m->grant.groups[i].lease = 100 + i;
 			m->grant.groups[i].group = 200 + i;
@@ -1350,6 +1358,114 @@ static void test_names(void)
 	       "the first and the last have their names");
 }
 
+static void test_cdevs(void)
+{
+	static const struct {
+		const char *name;
+		bool asked;
+		struct packet grant;
+		int result;
+		size_t cdevs;
+	} cases[] = {
+		{ "devices' own nodes",
+		  true,
+		  { .type = MESSAGE_GRANT, .value = 2, .n_cdevs = 3, .n_fds = 6 },
+		  0,
+		  3 },
+		{ "as many as there can be",
+		  true,
+		  { .type = MESSAGE_GRANT,
+		    .value = PROTOCOL_SELECTORS_MAX,
+		    .n_cdevs = PROTOCOL_CDEVS_MAX,
+		    .n_fds = PROTOCOL_SELECTORS_MAX + 1 + PROTOCOL_CDEVS_MAX },
+		  0,
+		  PROTOCOL_CDEVS_MAX },
+		{ "none where the kernel has none",
+		  true,
+		  { .type = MESSAGE_GRANT, .value = 2, .n_fds = 2 },
+		  0,
+		  0 },
+		{ "nodes that it did not ask for",
+		  false,
+		  { .type = MESSAGE_GRANT, .value = 2, .n_cdevs = 3, .n_fds = 6 },
+		  -EPROTO,
+		  0 },
+		{ "nodes without /dev/iommu",
+		  true,
+		  { .type = MESSAGE_GRANT, .value = 2, .n_cdevs = 3, .n_fds = 5 },
+		  -EPROTO,
+		  0 },
+		{ "/dev/iommu without nodes",
+		  true,
+		  { .type = MESSAGE_GRANT, .value = 2, .n_fds = 3 },
+		  -EPROTO,
+		  0 },
+		{ "more nodes than there can be",
+		  true,
+		  { .type = MESSAGE_GRANT,
+		    .value = 1,
+		    .n_cdevs = PROTOCOL_CDEVS_MAX + 1,
+		    .n_fds = 3 + PROTOCOL_CDEVS_MAX },
+		  -EPROTO,
+		  0 },
+		{ "very many nodes",
+		  true,
+		  { .type = MESSAGE_GRANT, .value = 1, .n_cdevs = UINT32_MAX, .n_fds = 1 },
+		  -EPROTO,
+		  0 },
+		{ "nodes of a group that is none of the grant's",
+		  true,
+		  { .type = MESSAGE_GRANT, .value = 0, .n_cdevs = 1, .n_fds = 2 },
+		  -EPROTO,
+		  0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const struct packet script[] = { WELCOME, cases[i].grant, { 0 } };
+		size_t before = open_descriptors();
+		struct gpubroker *handle = NULL;
+		struct gpubroker_claim *claim;
+		bool all = true;
+		int r;
+
+		need(!gpubroker_claim_new(&claim) && !gpubroker_claim_add(claim, "any"));
+		gpubroker_claim_set_iommufd(claim, cases[i].asked);
+		start(script, false);
+		need(!gpubroker_open(socket_path, &handle));
+		r = gpubroker_claim_run(handle, claim, NULL, NULL);
+		tap_ok(r == cases[i].result && gpubroker_claim_cdevs(claim) == cases[i].cdevs,
+		       "a claim that is granted %s: %d, %zu", cases[i].name, r,
+		       gpubroker_claim_cdevs(claim));
+		for (size_t k = 0; k < cases[i].cdevs; k++) {
+			const struct gpubroker_cdev *cdev = gpubroker_claim_cdev(claim, k);
+			char node[48];
+
+			snprintf(node, sizeof(node), "/dev/vfio/devices/vfio%zu", 300 + k);
+			all = all &&
+			      fcntl(gpubroker_claim_cdev_fd(claim, k), F_GETFD) == FD_CLOEXEC &&
+			      !strcmp(cdev->node, node) && cdev->group == cases[i].grant.value - 1;
+		}
+		all = all && !gpubroker_claim_cdev(claim, cases[i].cdevs) &&
+		      gpubroker_claim_cdev_fd(claim, cases[i].cdevs) == -1 &&
+		      (fcntl(gpubroker_claim_iommufd(claim), F_GETFD) >= 0) == !!cases[i].cdevs;
+		if (cases[i].cdevs && i) {
+			gpubroker_claim_drop_cdevs(claim);
+			all = all && gpubroker_claim_iommufd(claim) == -1 &&
+			      fcntl(gpubroker_claim_fd(claim, 0), F_GETFD) >= 0;
+		} else if (cases[i].cdevs) {
+			gpubroker_claim_drop_groups(claim);
+			all = all && gpubroker_claim_fd(claim, 0) == -1 &&
+			      gpubroker_claim_groups(claim) == 2 &&
+			      fcntl(gpubroker_claim_cdev_fd(claim, 0), F_GETFD) >= 0;
+		}
+		tap_ok(all, "... each told what it is, and one way can be closed");
+		gpubroker_claim_free(claim);
+		gpubroker_close(handle);
+		tap_ok(open_descriptors() == before, "... and no descriptor is left");
+		stop();
+	}
+}
+
 int main(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -1369,6 +1485,7 @@ int main(void)
 	test_lists();
 	test_list_again();
 	test_claims();
+	test_cdevs();
 	test_claim_again();
 	test_request();
 	test_wait();

@@ -257,7 +257,7 @@ static void test_sizes(void)
 
 static void spoil_flags(struct message_claim *c)
 {
-	c->flags = 4;
+	c->flags = 1U << 31;
 }
 static void spoil_all_flags(struct message_claim *c)
 {

@@ -58,6 +58,7 @@ static char **words(const char *text)
 
 static char added[4096], left[256], why[256];
 
+static bool iommufd;
 static size_t n_mdevs; /* of those that are lent too */
 
 /* What is added, as one text; the rest is in `left` and `why`. */
@@ -65,8 +66,19 @@ static int make(const char *command, const struct group_view *const *groups, siz
 		const char *first, const char *rom, bool primary)
 {
 	static const char *const mdevs[] = { "u-1", "u-2" };
+	static const struct qemu_cdev cdevs[] = {
+		{ .address = { .bus = 1, .function = 1 }, .fd = 12 },
+		{ .address = { .bus = 1 }, .fd = 11 },
+	};
 	const struct qemu_options options = {
-		.rom = rom, .primary = primary, .mdevs = mdevs, .n_mdevs = n_mdevs
+		.rom = rom,
+		.primary = primary,
+		.mdevs = mdevs,
+		.n_mdevs = n_mdevs,
+		.iommufd = iommufd,
+		.fd = 10,
+		.cdevs = cdevs,
+		.n_cdevs = iommufd ? ARRAY_SIZE(cdevs) : 0,
 	};
 	char **given = words(command), text[PCI_ADDRESS_TEXT];
 	struct pci_address address;
@@ -359,8 +371,35 @@ static void test_mdevs(void)
 	n_mdevs = 0;
 }
 
+static void test_iommufd(void)
+{
+	const struct group_view view = card(), *views = &view;
+
+	iommufd = true;
+	gives("qemu -M q35", &view,
+	      "-object iommufd,id=gpubroker-iommufd0,fd=10 " PORT(
+		      "gpubroker-port0",
+		      "255") "-device vfio-pci,fd=11,iommufd=gpubroker-iommufd0,bus=gpubroker-port0,addr=0x0.0,multifunction=on "
+			     "-device vfio-pci,fd=12,iommufd=gpubroker-iommufd0,bus=gpubroker-port0,addr=0x0.1",
+	      "by iommufd each function is told by its number");
+	tap_ok(!make("qemu -object iommufd,id=gpubroker-iommufd0", &views, 1, "01:00.0", "/rom",
+		     true) &&
+		       strstr(added, "iommufd,id=gpubroker-iommufd1,fd=10") &&
+		       strstr(added,
+			      "fd=11,iommufd=gpubroker-iommufd1,addr=0x1e.0,multifunction=on,x-vga=on,romfile=/rom"),
+	       "an id of the user's own stays his, and the options are the GPU's: %s", added);
+	n_mdevs = 1;
+	tap_ok(!make("qemu", NULL, 0, "01:00.0", NULL, false) &&
+		       strstr(added,
+			      "sysfsdev=/sys/bus/mdev/devices/u-1,iommufd=gpubroker-iommufd0,addr=0x1e.0"),
+	       "an mdev is told by its directory, since QEMU has to know what it is");
+	n_mdevs = 0;
+	iommufd = false;
+}
+
 int main(void)
 {
+	test_iommufd();
 	test_machines();
 	test_collisions();
 	test_places();

@@ -147,8 +147,8 @@ static bool descendants_readable(void)
 static int supervise_here(void)
 {
 	struct supervise_file files[] = {
-		{ GROUP, lent, "the test's group" },
-		{ OTHER, lent, "the test's device" },
+		{ GROUP, lent, "the test's group", 0 },
+		{ OTHER, lent, "the test's device", 0 },
 	};
 	const char *what = "?";
 	int r = supervise_start(files, ARRAY_SIZE(files), &what);
@@ -541,7 +541,7 @@ static int works_without_stdio(void)
 
 static int refuses_bad_paths(void)
 {
-	struct supervise_file file = { "dev/vfio/1", lent, "x" };
+	struct supervise_file file = { "dev/vfio/1", lent, "x", 0 };
 	const char *what = NULL;
 
 	return !(supervise_start(&file, 1, &what) == -EINVAL && what &&
@@ -550,7 +550,7 @@ static int refuses_bad_paths(void)
 
 static int refuses_bad_fd(void)
 {
-	struct supervise_file file = { GROUP, lent, "x" };
+	struct supervise_file file = { GROUP, lent, "x", 0 };
 	struct rlimit none = { 0, 0 };
 	const char *what = NULL;
 
@@ -560,13 +560,67 @@ static int refuses_bad_fd(void)
 
 static int is_refused_inside(void *unused)
 {
-	struct supervise_file file = { GROUP, STDIN_FILENO, "x" };
+	struct supervise_file file = { GROUP, STDIN_FILENO, "x", 0 };
 	const char *what = NULL;
 	int fds = count_fds(getpid());
 
 	(void)unused;
 	return !(supervise_start(&file, 1, &what) == -EBUSY && strstr(what, "inside another") &&
 		 count_fds(getpid()) == fds && !try_open(GROUP, O_RDWR));
+}
+
+#define SECOND "/dev/vfio/devices/vfio987655"
+
+/*
+ * Under a supervisor with a group and two devices of one lease, and a device of another: opens what it is told, first
+ * all of a kind, then of the other. A pipe stands in for the group: its reader hears when nobody has it.
+ */
+static int takes_one_kind(bool cdevs)
+{
+	struct supervise_file files[] = {
+		{ GROUP, -1, "its group", 1 },
+		{ OTHER, lent, "its device", 1 },
+		{ SECOND, lent, "its second device", 1 },
+		{ "/dev/vfio/devices/vfio987656", lent, "another lease's device", 2 },
+		{ "/dev/vfio/987656", lent, "another lease's group", 2 },
+		{ "/dev/nowhere/iommu", lent, "what belongs to both", 0 },
+	};
+	const char *what = "?";
+	struct pollfd p;
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC))
+		return 10;
+	files[0].fd = ends[1];
+	for (size_t i = 1; i < ARRAY_SIZE(files); i++) /* it closes them one by one */
+		files[i].fd = fcntl(lent, F_DUPFD_CLOEXEC, 3);
+	if (supervise_start(files, ARRAY_SIZE(files), &what))
+		return 11;
+	close(ends[1]);
+	p = (struct pollfd){ .fd = ends[0] };
+	if (try_open("/dev/nowhere/iommu", O_RDWR) || poll(&p, 1, 0))
+		return 12; /* decides nothing */
+	if (!cdevs)
+		return try_open(GROUP, O_RDWR) != -1 || try_open(OTHER, O_RDWR) != EBUSY ||
+		       try_open(SECOND, O_RDWR) != EBUSY || try_open(GROUP, O_RDWR) != -1 ||
+		       try_open(files[3].path, O_RDWR) || poll(&p, 1, 0);
+	if (try_open(OTHER, O_RDWR))
+		return 13;
+	if (poll(&p, 1, 5000) != 1)
+		return 14; /* the kernel would not bind */
+	return try_open(SECOND, O_RDWR) || try_open(GROUP, O_RDWR) != EBUSY ||
+	       try_open(OTHER, O_RDWR) || try_open(files[4].path, O_RDWR) ||
+	       try_open("/dev/nowhere/iommu", O_RDWR);
+}
+
+static int takes_group(void)
+{
+	return takes_one_kind(false);
+}
+
+static int takes_cdevs(void)
+{
+	return takes_one_kind(true);
 }
 
 static bool exits_0(int (*fn)(void))
@@ -696,6 +750,14 @@ static bool is_out_of_the_way(pid_t s, pid_t command)
 	snprintf(path, sizeof(path), "/proc/%d/cwd", s);
 	return getsid(s) != getsid(command) && getpgid(s) != getpgid(command) && getsid(s) != s &&
 	       readlink(path, dir, sizeof(dir) - 1) == 1 && dir[0] == '/';
+}
+
+static void test_kinds(void)
+{
+	tap_ok(exits_0(takes_group),
+	       "who opens a lease's group does not get its devices' own nodes");
+	tap_ok(exits_0(takes_cdevs),
+	       "who opens a device's own node does not get the group, which is closed");
 }
 
 static void test_life(void)
@@ -1002,6 +1064,7 @@ int main(int argc, char **argv)
 	}
 	test_opens();
 	test_command();
+	test_kinds();
 	test_life();
 	test_terminal();
 	test_messages();

@@ -147,6 +147,7 @@ systemctl start gpubroker.socket gpubroker
 
 used core gpubrokerd /tmp/hist
 kernel_has peerpidfd || used core_old_kernel gpubrokerd /tmp/hist
+! kernel_has cdevs || used core_cdev gpubrokerd /tmp/hist
 used worker gpubrokerd /tmp/hist
 used watcher gpubroker-watch /tmp/hist
 used watcher_start gpubroker-watch /tmp/hist.start

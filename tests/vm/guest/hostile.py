@@ -76,7 +76,7 @@ def claims():
     selectors = (selector(0), selector(5), selector(address=(0, 1, 32, 0, 0)), selector(address=(0, 1, 0, 8, 0)),
                  selector(address=(0, 1, 0, 0, 1)), selector(NAME, name=b"a" * 32),
                  selector(NAME, name=b"card", profile=b"a" * 64), selector(GROUP, group=1, profile=b"a"))
-    for request in (claim(n=0), claim(n=17), claim(flags=4), claim(reserved=1), *map(claim, selectors)):
+    for request in (claim(n=0), claim(n=17), claim(flags=1 << 31), claim(reserved=1), *map(claim, selectors)):
         s = connect()
         s.send(request)
         expect_dropped(s, request[:64])

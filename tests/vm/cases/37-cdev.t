@@ -1,0 +1,85 @@
+#!/bin/bash
+# VMMs that take their devices by iommufd: an unmodified QEMU that opens /dev/iommu and the devices' own nodes gets
+# them, one that opens groups gets those, and one may be told numbers instead; the lease is over when the
+# last descriptor is gone, whatever becomes of the daemon meanwhile.
+. ./lib.sh
+. /tests/cdev.sh
+needs cdevs
+
+# By QEMU's own opens.
+vm alice one --gpu 01:00.0 -- -m 64 -object iommufd,id=i -device vfio-pci,host=01:00.0,iommufd=i \
+	-device vfio-pci,host=01:00.1,iommufd=i
+ok 'an unmodified QEMU that uses iommufd starts' vm_up one
+like "$(vm_devices one | xargs)" '1234:1111.*8086:2668' '... and has both functions'
+is "$(nodes $vm_pid)" '1 /dev/iommu 2 /dev/vfio/devices/vfio' '... by /dev/iommu and their own nodes, not by the group'
+is "$(stat -c '%U %a' "$(cdev_of $gpu)")" 'root 600' '... which still belong to root alone'
+is "$(state $gpu)" leased 'the lease is like any other'
+capture run_as alice gpubroker run --gpu $gpu -- true
+is $status 75 '... and nobody else gets the device'
+systemctl kill -s KILL gpubroker
+ok 'the daemon is killed and comes back' wait_for 30 is_state $gpu leased
+sleep 3
+is "$(state $gpu)" leased '... and the lease is held all the while'
+like "$(vm_devices one | xargs)" '1234:1111.*8086:2668' '... as is the device'
+vm_end one
+ok 'the host has the GPU back when the VM has ended' wait_for 30 has_driver $gpu bochs-drm
+ok '... its audio function and its record' wait_for 20 no_records
+
+# By groups, on the same kernel.
+vm alice two --gpu 01:00.0 -- -m 64 -device vfio-pci,host=01:00.0 -device vfio-pci,host=01:00.1
+ok 'an unmodified QEMU that uses groups starts' vm_up two
+is "$(nodes $vm_pid | sed 's/ anon.*//')" '1 /dev/vfio/ 1 /dev/vfio/vfio' '... and has the group alone'
+sleep 2
+is "$(state $gpu)" leased 'its lease goes on, though nobody uses its nodes'
+kill -KILL $vm_pid
+wait $vm_pid 2>/dev/null
+ok 'the host has the GPU back' wait_for 30 has_driver $gpu bochs-drm
+ok '... and no record' wait_for 20 no_records
+
+# By number.
+vm alice three --gpu 01:00.0 --qemu --iommufd -- -m 64
+ok 'a QEMU that --qemu gives numbers to starts' vm_up three
+like "$(vm_devices three | xargs)" '1234:1111.*8086:2668' '... and has both functions'
+like "$(tr '\0' ' ' <"/proc/$vm_pid/cmdline")" '-object iommufd,id=gpubroker-iommufd0,fd=[0-9]+ .*vfio-pci,fd=[0-9]+,iommufd=gpubroker-iommufd0' \
+	'... by its arguments'
+vm_end three
+ok 'the host has the GPU back' wait_for 30 has_driver $gpu bochs-drm
+wait_for 20 no_records
+# shellcheck disable=SC2016 # for the user's shell
+capture run_as alice gpubroker run --gpu $gpu2 --iommufd -- sh -c 'echo $GPUBROKER_IOMMUFD $GPUBROKER_CDEVS; ls -l /proc/self/fd'
+like "$stdout" "^([0-9]+) $gpu2=[0-9]+
+.* \1? ?" 'a command finds the numbers in its environment'
+like "$stdout" '-> /dev/iommu' '... and the descriptors behind them'
+wait_for 20 no_records
+
+# One lease, one way.
+talk a run_as alice gpubroker run --gpu $gpu2 -- python3 /tests/cdev.py
+ok 'a process claims' wait_for 20 is_leased $gpu2
+node=$(cdev_of $gpu2)
+group=/dev/vfio/$(group_of $gpu2)
+is "$(say a open i /dev/iommu) $(say a open d "$node") $(say a bind d i)" 'ok ok ok' 'it opens by iommufd and binds'
+is "$(say a accounting i)" 'ok 0' 'no rule grants it locked memory, so its own is counted with all of its user'
+is "$(say a open g "$group")" EBUSY '... and does not get the group as well'
+like "$(cat /tmp/a.err)" "$gpu2 .* was opened in the other way already" '... which it is told'
+is "$(say a open e "$node")" EBUSY 'nor the node again, which is bound'
+quit a
+ok 'its end is the end of the lease' wait_for 20 no_records
+talk a run_as alice gpubroker run --gpu $gpu2 -- python3 /tests/cdev.py
+ok 'another one' wait_for 20 is_leased $gpu2
+is "$(say a open g "$group") $(say a open d "$(cdev_of $gpu2)")" 'ok EBUSY' 'who opens the group first does not get the node'
+quit a
+ok 'that too ends' wait_for 20 no_records
+
+# Whose limit.
+echo "allow user alice claim address $gpu2 memlock 1G" >/etc/gpubroker/policy.d/37-memlock.policy
+systemctl restart gpubroker
+ok 'a rule grants locked memory' wait_for 20 run_as alice gpubroker list
+talk a run_as alice gpubroker run --gpu $gpu2 -- python3 /tests/cdev.py
+wait_for 20 is_leased $gpu2
+is "$(say a open i /dev/iommu) $(say a accounting i)" 'ok ok 1' 'then it is counted by process, against the limit that was raised'
+quit a
+rm /etc/gpubroker/policy.d/37-memlock.policy
+systemctl restart gpubroker
+ok 'nothing is left' wait_for 20 no_records
+is "$(killed)" '' 'no process met its filter'
+done_testing
