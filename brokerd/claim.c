@@ -371,22 +371,45 @@ static bool may_wait(const struct claim *claim, const struct message_claim *requ
 	return reason == GPUBROKER_REFUSED_BUSY && request->flags & CLAIM_WAIT && claim->wanted.n;
 }
 
-int claim_start(struct peer *peer, const struct message_claim *request,
-		struct message_refusal *ret_refusal)
+/* Decides one; NULL: no memory, and that is the refusal. */
+static struct claim *claim_new(struct peer *peer, const struct message_claim *request, int *ret_r,
+			       struct message_refusal *ret_refusal)
 {
 	struct claim *claim = calloc(1, sizeof(*claim));
-	int r;
 
 	if (!claim) {
 		*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
 		strcpy(ret_refusal->detail, "claim");
 		ret_refusal->error = ENOMEM;
-		return GPUBROKER_REFUSED_FAILED;
+		*ret_r = GPUBROKER_REFUSED_FAILED;
+		return NULL;
 	}
 	claim->daemon = peer->daemon;
 	claim->peer = peer;
 	TAILQ_INSERT_TAIL(&peer->daemon->claims, claim, link);
-	r = claim_decide(claim, request, ret_refusal);
+	*ret_r = claim_decide(claim, request, ret_refusal);
+	return claim;
+}
+
+int claim_ask(struct peer *peer, const struct message_claim *request,
+	      struct message_refusal *ret_refusal)
+{
+	int r;
+	struct claim *claim = claim_new(peer, request, &r, ret_refusal);
+
+	if (claim)
+		claim_free(claim);
+	return r;
+}
+
+int claim_start(struct peer *peer, const struct message_claim *request,
+		struct message_refusal *ret_refusal)
+{
+	int r;
+	struct claim *claim = claim_new(peer, request, &r, ret_refusal);
+
+	if (!claim)
+		return r;
 	if (may_wait(claim, request, r)) {
 		int queued = peer->waiting ? 0 : queue_add(peer, request, &claim->wanted);
 

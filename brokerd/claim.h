@@ -35,6 +35,9 @@ struct claim {
  */
 int claim_start(struct peer *peer, const struct message_claim *request,
 		struct message_refusal *ret_refusal);
+/* Would it be begun? 0, or the reason, with *ret_refusal; nothing has changed, and nothing is logged. */
+int claim_ask(struct peer *peer, const struct message_claim *request,
+	      struct message_refusal *ret_refusal);
 /* Its peer is gone. */
 void claim_abandon(struct claim *claim);
 

@@ -74,7 +74,7 @@ static struct message_refusal refusal_of(const struct search *search, uint32_t r
 		r.has_address = 1;
 	} else if (search->parent) {
 		snprintf(r.parent, sizeof(r.parent), "%s", search->parent);
-	} else if (search->selector->kind == SELECT_NAME) {
+	} else if (search->selector->kind == SELECT_NAME || reason == GPUBROKER_REFUSED_NO_NAME) {
 		memcpy(r.name, search->selector->name, sizeof(r.name));
 	}
 	snprintf(r.profile, sizeof(r.profile), "%s", type);
@@ -268,7 +268,10 @@ int mdev_select(struct claim *claim, const struct policy_subject *subject,
 	uint32_t group;
 	int r = choice ? 0 : -ENOMEM;
 
-	if (!r && selector->kind == SELECT_ADDRESS) {
+	if (!r && selector->kind == SELECT_ADDRESS && selector->name[0] &&
+	    policy_name_find(&claim->daemon->policy, selector->name, &search.name)) {
+		r = GPUBROKER_REFUSED_NO_NAME;
+	} else if (!r && selector->kind == SELECT_ADDRESS) {
 		search.function.address = selector->address;
 		r = sysfs_group_of(sys, &selector->address, &group);
 		search.is_pci = true;

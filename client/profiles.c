@@ -61,21 +61,6 @@ static void number_text(uint64_t number, char out[24])
 		snprintf(out, 24, "%" PRIu64, number);
 }
 
-/* In the largest unit that says it exactly. */
-static void memory_text(uint64_t bytes, char out[24])
-{
-	static const char units[] = "KMGT";
-	size_t unit = 0;
-
-	if (!bytes) {
-		strcpy(out, "-");
-		return;
-	}
-	for (bytes >>= 10; unit < strlen(units) - 1 && !(bytes & 1023); bytes >>= 10)
-		unit++;
-	snprintf(out, 24, "%" PRIu64 "%c", bytes, units[unit]);
-}
-
 static const char *cell(const struct profile *p, int column, char scratch[24])
 {
 	switch (column) {
@@ -86,7 +71,7 @@ static const char *cell(const struct profile *p, int column, char scratch[24])
 	case NAME:
 		return p->name[0] ? p->name : "-";
 	case MEMORY:
-		memory_text(p->memory, scratch);
+		cli_size_text(p->memory, scratch);
 		return scratch;
 	case FREE:
 		number_text(p->available, scratch);

@@ -18,7 +18,8 @@
  *   claim                             ->
  *                                     <-  queued ... (if it may wait), step ..., then grant with
  *                                         a descriptor per group, or refusal; queued and step
- *                                         are dropped when nobody reads them
+ *                                         are dropped when nobody reads them; to CLAIM_ASK
+ *                                         end, or refusal
  *   release, restore                  ->
  *                                     <-  end: it is begun; or refusal
  *   vfs                               ->
@@ -89,7 +90,8 @@ struct selector {
 	uint32_t kind;
 	uint32_t group;
 	struct pci_address address;
-	char name[PROTOCOL_NAME_MAX]; /* NUL-terminated */
+	/* NUL-terminated. With an address too: that one, where the policy's name means it. */
+	char name[PROTOCOL_NAME_MAX];
 	/*
 	 * Likewise. A part of the device, by its type or by what its driver calls it; "": the device whole, or
 	 * the part that the policy's name means. With one a name that the policy has not is that of what
@@ -111,6 +113,7 @@ struct mdev_name {
 enum claim_flags {
 	CLAIM_FORCE = 1 << 0, /* the boot VGA too, where a rule has boot-vga */
 	CLAIM_WAIT = 1 << 1,  /* rather wait in the queue than be refused as busy */
+	CLAIM_ASK = 1 << 2,   /* claims nothing: end, where it would be begun, or the refusal */
 };
 
 struct message_claim {
