@@ -86,6 +86,7 @@ static void claim_free(struct claim *claim)
 	if (claim->peer)
 		claim->peer->claim = NULL;
 	TAILQ_REMOVE(&claim->daemon->claims, claim, link);
+	free(claim->request);
 	free(claim);
 }
 
@@ -194,6 +195,7 @@ static void claim_granted(struct claim *claim)
 		lease_set_clock(claim->daemon, claim->leases[i]);
 		audit(&line);
 	}
+	queue_leave(claim->peer);
 	claim_free(claim);
 }
 
@@ -223,6 +225,35 @@ static void claim_bind(struct claim *claim)
 					   : "binding to VFIO",
 				   -r);
 	}
+}
+
+bool claim_has_part(const struct claim *claim)
+{
+	for (size_t i = 0; i < claim->n; i++)
+		if (claim->mdevs[i])
+			return true;
+	return false;
+}
+
+static int refuse_to_queue(struct message_refusal *ret_refusal)
+{
+	*ret_refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
+	snprintf(ret_refusal->detail, sizeof(ret_refusal->detail),
+		 "you have %d claims that wait, which is the most one user may have",
+		 WAITING_PER_UID);
+	return GPUBROKER_REFUSED_QUOTA;
+}
+
+/* Of a profile none is left: does its peer rather wait? If not, *refusal may be why. */
+static bool stays(struct claim *claim, struct message_refusal *refusal)
+{
+	int r = -EINVAL;
+
+	if (refusal->reason == GPUBROKER_REFUSED_NONE_LEFT && claim->request)
+		r = queue_stay(claim->peer, claim->request, &claim->wanted);
+	if (r == -EDQUOT)
+		refuse_to_queue(refusal);
+	return !r;
 }
 
 static bool is_under_way(const struct claim *claim)
@@ -286,9 +317,13 @@ void claim_advance(struct claim *claim)
 	peer = claim->peer;
 	if (peer) {
 		struct message_refusal refusal = claim->refusal;
+		bool waits = stays(claim, &refusal);
 
-		audit_refused(peer, &refusal);
 		claim_free(claim);
+		if (waits)
+			return;
+		queue_leave(peer);
+		audit_refused(peer, &refusal);
 		peer_refuse(peer, &refusal);
 	} else {
 		claim_free(claim);
@@ -416,12 +451,7 @@ int claim_start(struct peer *peer, const struct message_claim *request,
 		if (peer->waiting)
 			queue_wants(peer->waiting, &claim->wanted);
 		if (queued == -EDQUOT) {
-			*ret_refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
-			snprintf(
-				ret_refusal->detail, sizeof(ret_refusal->detail),
-				"you have %d claims that wait, which is the most one user may have",
-				WAITING_PER_UID);
-			r = GPUBROKER_REFUSED_QUOTA;
+			r = refuse_to_queue(ret_refusal);
 			audit_refused(peer, ret_refusal);
 		}
 		claim_free(claim);
@@ -434,6 +464,10 @@ int claim_start(struct peer *peer, const struct message_claim *request,
 		claim_free(claim);
 		return r;
 	}
+	if (request->flags & CLAIM_WAIT && claim_has_part(claim))
+		claim->request = malloc(sizeof(*request));
+	if (claim->request) /* without memory it is not waited for */
+		*claim->request = *request;
 	peer->busy = PEER_CLAIMING;
 	peer->claim = claim;
 	claim_advance(claim);

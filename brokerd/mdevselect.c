@@ -151,6 +151,18 @@ static bool is_held(struct search *search)
 	return true;
 }
 
+/* Does somebody wait for a part of it, who came before? */
+static bool is_promised(struct search *search, uint32_t part)
+{
+	struct message_refusal refusal = refusal_of(search, GPUBROKER_REFUSED_BUSY, "");
+
+	if (!queue_holds_part(search->claim->daemon, search->claim->peer->waiting, part))
+		return false;
+	strcpy(refusal.detail, "promised");
+	missed(search, &refusal);
+	return true;
+}
+
 static int on_type(void *userdata, const char *type)
 {
 	struct search *search = userdata;
@@ -160,13 +172,18 @@ static int on_type(void *userdata, const char *type)
 	struct daemon *daemon = search->claim->daemon;
 	char name[PROTOCOL_PROFILE_MAX];
 	const char *driver;
+	uint32_t part;
 
 	mdev_type_name(daemon->kernel.sys, search->parent, type, name);
 	if (!is_meant(search, type, name))
 		return 0;
 	search->any_type = true;
-	if (choice->n == ARRAY_SIZE(choice->list) || decide(search, type, name, &verdict) ||
-	    is_held(search))
+	if (choice->n == ARRAY_SIZE(choice->list) || decide(search, type, name, &verdict))
+		return 0;
+	/* From here on only others are in the way: worth waiting for. */
+	part = queue_part(daemon, search->parent, &search->function.address);
+	wanted_add(&search->claim->wanted, part);
+	if (is_held(search) || is_promised(search, part))
 		return 0;
 	if (!choice->n || verdict.memlock < choice->memlock)
 		choice->memlock = verdict.memlock;

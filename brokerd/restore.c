@@ -284,7 +284,10 @@ void lease_restored(struct daemon *daemon, struct lease *lease, const char *what
 		    const struct pci_address *address, int error)
 {
 	struct claim *claim = lease->claim;
-	const uint32_t group = lease->group;
+	/* Of an mdev that was there another can be made now; of one that was not, nothing came free. */
+	const uint32_t group = lease_is_mdev(lease) && lease->group != NO_GROUP
+				       ? queue_part(daemon, lease->mdev.parent, &lease->asked)
+				       : lease->group;
 	int r = !what && lease->recorded ? record_remove(daemon->state_dir, lease->id) : 0;
 
 	if (r) { /* or the next start would take it up, perhaps beside another lease of the group */

@@ -640,7 +640,8 @@ static void tell_place(const struct message_queued *m, gpubroker_progress_func f
 		.ends = m->ends,
 	};
 
-	pci_address_format(&m->address, progress.address);
+	COPY_TEXT(progress.parent, m->parent);
+	format_address(&m->address, progress.parent, progress.address);
 	if (func)
 		func(userdata, &progress);
 }

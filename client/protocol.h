@@ -246,6 +246,7 @@ struct message_queued {
 	uint64_t lease;
 	uint64_t ends; /* when it is this one's turn at the latest, 0: nobody knows */
 	struct pci_address address;
+	char parent[PROTOCOL_NAME_MAX];
 };
 
 struct message_event {

@@ -50,8 +50,8 @@ static void print_place(const struct gpubroker_progress *p)
 		fprintf(stderr,
 			"waiting, %" PRIu32 "%s in the queue: %s is leased to %s (pid %" PRIu32
 			", lease %" PRIu64 ")%s\n",
-			p->index, ordinal(p->index), p->address, user ? user->pw_name : uid,
-			p->holder_pid, p->lease, until);
+			p->index, ordinal(p->index), p->parent[0] ? p->parent : p->address,
+			user ? user->pw_name : uid, p->holder_pid, p->lease, until);
 	else
 		fprintf(stderr, "waiting, %" PRIu32 "%s in the queue\n", p->index,
 			ordinal(p->index));

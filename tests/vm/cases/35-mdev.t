@@ -112,8 +112,17 @@ half() { gpubroker leases | grep -q ' leased .* mtty-1$'; }
 ok 'and half of it goes' wait_for 20 half
 refused alice 75 'none of profile "mtty-2" of mtty is left: 11 of it are in use, and left there is mtty-1: 1; ' \
 	'who is refused is told what else is left' --gpu mtty --profile mtty-2
-kill "${holders[@]:1}"
-wait "${holders[@]:1}" 2>/dev/null
+hold alice --gpu mtty --profile mtty-2 --wait
+waits() { journalctl -q --no-pager -b -o cat -u gpubroker | grep -q 'outcome=waiting'; }
+ok 'who would rather wait does' wait_for 20 waits
+refused carol 75 'gpubroker: mtty is promised to somebody who waits' 'nobody who came later gets what is left' \
+	--gpu mtty --profile mtty-1
+kill "${holders[12]}"
+wait "${holders[12]}" 2>/dev/null
+unset 'holders[0]' 'holders[12]'
+ok 'when half a one has ended there is a whole one for who waited' wait_for 30 twelve
+kill "${holders[@]}"
+wait "${holders[@]}" 2>/dev/null
 ok 'all are gone' wait_for 30 none
 
 # Between the look and the making somebody else is faster: what the kernel says changes under our feet. A
@@ -147,6 +156,12 @@ echo $other >/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create
 begin alice kept --gpu mtty --profile mtty-2 --
 ok 'one more VM' vm_up kept
 uuid=$(cd $bus && ls | grep -v $other)
+others() {
+	gpubroker profiles --json mtty | python3 -c 'import json, sys
+print(*(f"{p["type"]}:{p["others"]}" for p in json.load(sys.stdin)))'
+}
+is "$(others)" 'mtty-1:1 mtty-2:0' 'profiles tells somebody else'"'"'s from ours'
+like "$(gpubroker profiles mtty)" 'TOTAL  OTHERS  API.*mtty-1 .* [0-9]+ +1 +vfio-pci' '... in a column of their own'
 systemctl kill -s KILL gpubroker
 ok 'the daemon comes back' wait_for 30 test -S /run/gpubroker/socket
 back() { gpubroker leases | grep -q ' leased .* mtty mtty-2$'; }
