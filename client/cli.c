@@ -28,7 +28,7 @@ static const char usage[] =
 	"  release LEASE                end a lease of your own\n"
 	"  watch [--json]               what becomes of leases, as it happens\n"
 	"  policy check [FILE...]       every mistake in the policy, before it is in force\n"
-	"  policy explain --user USER DEVICE\n"
+	"  policy explain --user USER DEVICE [--profile PROFILE]\n"
 	"                               may USER have DEVICE, by which rule, with what limits\n"
 	"  policy install               what prepare rules need at boot (root)\n"
 	"  revoke LEASE [--after TIME]  end anybody's lease (root)\n"
