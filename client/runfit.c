@@ -30,6 +30,7 @@ struct search {
 	char address[PCI_ADDRESS_TEXT];
 	bool no_name;	 /* the policy has not the name */
 	bool is_allowed; /* something of it is, whatever else is against it */
+	bool is_chosen;	 /* what fits is asked for by this command already */
 	/* The nearest refusal that is about a candidate and not about who may have it. */
 	int refusal;
 	char reason[1024];
@@ -172,8 +173,12 @@ static int add(struct search *search, const struct fit_candidate *candidate)
 {
 	struct fit_candidate *list;
 
-	if (!candidate->memory || is_taken(search, candidate))
+	if (!candidate->memory)
 		return 0;
+	if (is_taken(search, candidate)) {
+		search->is_chosen |= candidate->memory >= search->fit->asked->memories[search->at];
+		return 0;
+	}
 	list = reallocarray(search->list, search->n + 1, sizeof(*list));
 	if (!list)
 		return -ENOMEM;
@@ -391,6 +396,13 @@ static int say_none(struct search *search, size_t first, const struct fit_candid
 			  size, name_of(busy, name));
 		return EXIT_BUSY;
 	}
+	if (search->is_chosen) {
+		cli_error(
+			"'%s' has not as many with %s as are asked for: what fits stands in this command "
+			"already",
+			device, size);
+		return EXIT_NO_DEVICE;
+	}
 	/* A rule's limit, a group that cannot be lent: the broker's own words. */
 	if (search->refusal) {
 		cli_error("%s", search->reason);
@@ -462,6 +474,31 @@ static int choose(struct search *search)
 	return 0;
 }
 
+/*
+ * What is asked for beside: where that cannot be had, no choice helps, and what is said of it is about that. 0, or an
+ * exit status.
+ */
+static int check_others(struct search *search)
+{
+	const struct run_fit *fit = search->fit;
+	struct gpubroker_claim *claim;
+	size_t n = 0;
+	int r, status;
+
+	for (size_t i = 0; i < fit->asked->n_devices; i++)
+		n += !fit->asked->memories[i];
+	if (!n)
+		return 0;
+	status = make_claim(fit, 0, NULL, &claim);
+	if (status)
+		return status;
+	r = gpubroker_claim_ask(search->handle, claim);
+	gpubroker_claim_free(claim);
+	return !r || (r == GPUBROKER_REFUSED_BUSY && fit->wait)
+		       ? 0
+		       : cli_failed(search->cli, search->handle, r);
+}
+
 int run_fit_choose(const struct cli *cli, struct gpubroker *handle, struct run_fit *fit)
 {
 	struct search search = { .cli = cli, .handle = handle, .fit = fit };
@@ -475,12 +512,13 @@ int run_fit_choose(const struct cli *cli, struct gpubroker *handle, struct run_f
 	search.sys = sys;
 	search.node = fit_own_node(sys);
 	memset(fit->is_chosen, 0, sizeof(fit->is_chosen));
+	r = check_others(&search);
 	for (size_t i = 0; !r && i < fit->asked->n_devices; i++) {
 		if (!fit->asked->memories[i])
 			continue;
 		search.at = i;
 		search.n = 0;
-		search.no_name = search.is_allowed = false;
+		search.no_name = search.is_allowed = search.is_chosen = false;
 		search.refusal = 0;
 		r = choose(&search);
 	}
