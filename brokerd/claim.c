@@ -88,6 +88,7 @@ static void claim_free(struct claim *claim)
 	if (claim->peer)
 		claim->peer->claim = NULL;
 	TAILQ_REMOVE(&claim->daemon->claims, claim, link);
+	free(claim->request);
 	free(claim);
 }
 
@@ -201,6 +202,7 @@ static void claim_granted(struct claim *claim)
 		lease_set_clock(claim->daemon, claim->leases[i]);
 		audit(&line);
 	}
+	queue_leave(claim->peer);
 	claim_free(claim);
 }
 
@@ -231,6 +233,35 @@ static void claim_bind(struct claim *claim)
 					   : "binding to VFIO",
 				   -r);
 	}
+}
+
+bool claim_has_part(const struct claim *claim)
+{
+	for (size_t i = 0; i < claim->n; i++)
+		if (claim->mdevs[i])
+			return true;
+	return false;
+}
+
+static int refuse_to_queue(struct message_refusal *ret_refusal)
+{
+	*ret_refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
+	snprintf(ret_refusal->detail, sizeof(ret_refusal->detail),
+		 "you have %d claims that wait, which is the most one user may have",
+		 WAITING_PER_UID);
+	return GPUBROKER_REFUSED_QUOTA;
+}
+
+/* Of a profile none is left: does its peer rather wait? If not, *refusal may be why. */
+static bool stays(struct claim *claim, struct message_refusal *refusal)
+{
+	int r = -EINVAL;
+
+	if (refusal->reason == GPUBROKER_REFUSED_NONE_LEFT && claim->request)
+		r = queue_stay(claim->peer, claim->request, &claim->wanted);
+	if (r == -EDQUOT)
+		refuse_to_queue(refusal);
+	return !r;
 }
 
 static bool is_under_way(const struct claim *claim)
@@ -294,9 +325,13 @@ void claim_advance(struct claim *claim)
 	peer = claim->peer;
 	if (peer) {
 		struct message_refusal refusal = claim->refusal;
+		bool waits = stays(claim, &refusal);
 
-		audit_refused(peer, &refusal);
 		claim_free(claim);
+		if (waits)
+			return;
+		queue_leave(peer);
+		audit_refused(peer, &refusal);
 		peer_refuse(peer, &refusal);
 	} else {
 		claim_free(claim);
@@ -380,35 +415,53 @@ static bool may_wait(const struct claim *claim, const struct message_claim *requ
 	return reason == GPUBROKER_REFUSED_BUSY && request->flags & CLAIM_WAIT && claim->wanted.n;
 }
 
-int claim_start(struct peer *peer, const struct message_claim *request,
-		struct message_refusal *ret_refusal)
+/* Decides one; NULL: no memory, and that is the refusal. */
+static struct claim *claim_new(struct peer *peer, const struct message_claim *request, int *ret_r,
+			       struct message_refusal *ret_refusal)
 {
 	struct claim *claim = calloc(1, sizeof(*claim));
-	int r;
 
 	if (!claim) {
 		*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
 		strcpy(ret_refusal->detail, "claim");
 		ret_refusal->error = ENOMEM;
-		return GPUBROKER_REFUSED_FAILED;
+		*ret_r = GPUBROKER_REFUSED_FAILED;
+		return NULL;
 	}
 	claim->daemon = peer->daemon;
 	claim->peer = peer;
 	claim->cdevs = request->flags & CLAIM_CDEVS;
 	TAILQ_INSERT_TAIL(&peer->daemon->claims, claim, link);
-	r = claim_decide(claim, request, ret_refusal);
+	*ret_r = claim_decide(claim, request, ret_refusal);
+	return claim;
+}
+
+int claim_ask(struct peer *peer, const struct message_claim *request,
+	      struct message_refusal *ret_refusal)
+{
+	int r;
+	struct claim *claim = claim_new(peer, request, &r, ret_refusal);
+
+	if (claim)
+		claim_free(claim);
+	return r;
+}
+
+int claim_start(struct peer *peer, const struct message_claim *request,
+		struct message_refusal *ret_refusal)
+{
+	int r;
+	struct claim *claim = claim_new(peer, request, &r, ret_refusal);
+
+	if (!claim)
+		return r;
 	if (may_wait(claim, request, r)) {
 		int queued = peer->waiting ? 0 : queue_add(peer, request, &claim->wanted);
 
 		if (peer->waiting)
 			queue_wants(peer->waiting, &claim->wanted);
 		if (queued == -EDQUOT) {
-			*ret_refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
-			snprintf(
-				ret_refusal->detail, sizeof(ret_refusal->detail),
-				"you have %d claims that wait, which is the most one user may have",
-				WAITING_PER_UID);
-			r = GPUBROKER_REFUSED_QUOTA;
+			r = refuse_to_queue(ret_refusal);
 			audit_refused(peer, ret_refusal);
 		}
 		claim_free(claim);
@@ -421,6 +474,10 @@ int claim_start(struct peer *peer, const struct message_claim *request,
 		claim_free(claim);
 		return r;
 	}
+	if (request->flags & CLAIM_WAIT && claim_has_part(claim))
+		claim->request = malloc(sizeof(*request));
+	if (claim->request) /* without memory it is not waited for */
+		*claim->request = *request;
 	peer->busy = PEER_CLAIMING;
 	peer->claim = claim;
 	claim_advance(claim);

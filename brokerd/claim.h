@@ -21,7 +21,9 @@ struct claim {
 	struct mdev_choice *mdevs[PROTOCOL_SELECTORS_MAX];
 	struct wanted wanted; /* what it could have, were it free: see queue.h */
 	bool cdevs;	      /* asked for */
-	bool bound;	      /* recorded, and binding is begun */
+	struct message_claim
+		*request; /* where it rather waits than hears that of a profile none is left */
+	bool bound;	  /* recorded, and binding is begun */
 	struct pci_address asked[PROTOCOL_SELECTORS_MAX];
 	struct lease_terms terms[PROTOCOL_SELECTORS_MAX];
 	size_t n_gids; /* of the claimer's supplementary groups, the first */
@@ -39,6 +41,11 @@ struct claim {
  */
 int claim_start(struct peer *peer, const struct message_claim *request,
 		struct message_refusal *ret_refusal);
+/* Would it be begun? 0, or the reason, with *ret_refusal; nothing has changed, and nothing is logged. */
+int claim_ask(struct peer *peer, const struct message_claim *request,
+	      struct message_refusal *ret_refusal);
+/* Is one of what it wants a part of a device? Then whether there is one is known only when it was asked. */
+bool claim_has_part(const struct claim *claim);
 /* Its peer is gone. */
 void claim_abandon(struct claim *claim);
 

@@ -81,7 +81,7 @@ static struct message_refusal refusal_of(const struct search *search, uint32_t r
 		r.has_address = 1;
 	} else if (search->parent) {
 		snprintf(r.parent, sizeof(r.parent), "%s", search->parent);
-	} else if (search->selector->kind == SELECT_NAME) {
+	} else if (search->selector->kind == SELECT_NAME || reason == GPUBROKER_REFUSED_NO_NAME) {
 		memcpy(r.name, search->selector->name, sizeof(r.name));
 	}
 	snprintf(r.profile, sizeof(r.profile), "%s", type);
@@ -181,19 +181,36 @@ static void fill(const struct search *search, const char *type, const char *name
 	candidate->limit = daemon->policy.rules[verdict->rule].limit;
 }
 
+/* Does somebody wait for a part of it, who came before? */
+static bool is_promised(struct search *search, uint32_t part)
+{
+	struct message_refusal refusal = refusal_of(search, GPUBROKER_REFUSED_BUSY, "");
+
+	if (!queue_holds_part(search->claim->daemon, search->claim->peer->waiting, part))
+		return false;
+	strcpy(refusal.detail, "promised");
+	missed(search, &refusal);
+	return true;
+}
+
 static int on_type(void *userdata, const char *type)
 {
 	struct search *search = userdata;
 	struct mdev_choice *choice = search->choice;
 	struct policy_verdict verdict;
 	char name[PROTOCOL_PROFILE_MAX];
+	uint32_t part;
 
 	mdev_type_name(search->claim->daemon->kernel.sys, search->parent, type, name);
 	if (!is_meant(search, type, name))
 		return 0;
 	search->any_type = true;
-	if (choice->n == ARRAY_SIZE(choice->list) || decide(search, type, name, &verdict) ||
-	    is_held(search))
+	if (choice->n == ARRAY_SIZE(choice->list) || decide(search, type, name, &verdict))
+		return 0;
+	/* From here on only others are in the way: worth waiting for. */
+	part = queue_part(search->claim->daemon, search->parent, &search->function.address);
+	wanted_add(&search->claim->wanted, part);
+	if (is_held(search) || is_promised(search, part))
 		return 0;
 	if (!choice->n || verdict.memlock < choice->memlock)
 		choice->memlock = verdict.memlock;
@@ -219,6 +236,12 @@ static bool add_vf(struct search *search, const struct pci_address *address)
 	facts = function_facts(&f);
 	search->any_type = true;
 	if (policy_may_grant_part(&daemon->policy, search->subject, &facts)) {
+		char parent[PCI_ADDRESS_TEXT];
+		uint32_t part = queue_part(daemon, pci_address_format(address, parent), address);
+
+		wanted_add(&search->claim->wanted, part);
+		if (is_promised(search, part))
+			return true;
 		/* By address: a directory has no order. */
 		for (i = choice->n_vfs++;
 		     i && pci_address_compare(&choice->vfs[i - 1], address) > 0; i--)
@@ -353,7 +376,10 @@ int mdev_select(struct claim *claim, const struct policy_subject *subject,
 	uint32_t group;
 	int r = choice ? 0 : -ENOMEM;
 
-	if (!r && selector->kind == SELECT_ADDRESS) {
+	if (!r && selector->kind == SELECT_ADDRESS && selector->name[0] &&
+	    policy_name_find(&claim->daemon->policy, selector->name, &search.name)) {
+		r = GPUBROKER_REFUSED_NO_NAME;
+	} else if (!r && selector->kind == SELECT_ADDRESS) {
 		search.function.address = selector->address;
 		r = sysfs_group_of(sys, &selector->address, &group);
 		search.is_pci = true;

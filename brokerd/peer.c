@@ -544,8 +544,8 @@ static bool is_plain(const void *packet, size_t size, enum message_type type)
 
 static bool valid_claim(const struct message_claim *claim)
 {
-	if (claim->flags & ~(uint32_t)(CLAIM_FORCE | CLAIM_WAIT | CLAIM_CDEVS) || claim->reserved ||
-	    !claim->n_selectors || claim->n_selectors > PROTOCOL_SELECTORS_MAX)
+	if (claim->flags & ~(uint32_t)(CLAIM_FORCE | CLAIM_WAIT | CLAIM_CDEVS | CLAIM_ASK) ||
+	    claim->reserved || !claim->n_selectors || claim->n_selectors > PROTOCOL_SELECTORS_MAX)
 		return false;
 	for (uint32_t i = 0; i < claim->n_selectors; i++) {
 		const struct selector *s = &claim->selectors[i];
@@ -633,6 +633,13 @@ bool peer_request(struct peer *peer, const void *packet, size_t size)
 		peer_continue(peer);
 	} else if (request->type == MESSAGE_CLAIM && size == sizeof(request->claim) &&
 		   valid_claim(&request->claim)) {
+		if (request->claim.flags & CLAIM_ASK) {
+			if (claim_ask(peer, &request->claim, &refusal))
+				peer_refuse(peer, &refusal);
+			else
+				peer_end(peer);
+			return true;
+		}
 		peer->busy = PEER_CLAIMING;
 		if (claim_start(peer, &request->claim, &refusal) && !peer->waiting)
 			peer_refuse(peer, &refusal);

@@ -22,6 +22,7 @@
 
 #define LOOKS_A_TURN 4
 #define TELLS_A_TURN 16
+#define NO_FUNCTION (UINT32_C(1) << 31) /* no group's number has it: the kernel counts in an int */
 
 static void queue_soon(struct daemon *daemon)
 {
@@ -69,6 +70,42 @@ void wanted_add(struct wanted *wanted, uint32_t group)
 		wanted->groups[wanted->n++] = group;
 }
 
+uint32_t queue_part(const struct daemon *daemon, const char *parent,
+		    const struct pci_address *address)
+{
+	const struct device *device = devices_from(&daemon->devices, address);
+	struct pci_address own;
+	uint32_t hash = 2166136261; /* FNV-1a */
+
+	if (!pci_address_parse(parent, &own)) {
+		/* What is left of a virtual function's types hangs on all of its card's. */
+		if (device && !pci_address_compare(&device->record.address, &own) &&
+		    device->record.is_vf) {
+			own = device->record.physfn;
+			device = devices_from(&daemon->devices, &own);
+		}
+		if (device && !pci_address_compare(&device->record.address, &own) &&
+		    !(device->record.group & NO_FUNCTION))
+			return device->record.group;
+	}
+	for (const char *p = parent; *p; p++)
+		hash = (hash ^ (uint8_t)*p) * 16777619;
+	return hash | NO_FUNCTION;
+}
+
+bool queue_holds_part(const struct daemon *daemon, const struct waiting *before, uint32_t part)
+{
+	const struct waiting *waiting;
+
+	TAILQ_FOREACH(waiting, &daemon->waiting, link) {
+		if (waiting == before)
+			return false;
+		if (wants(waiting, part))
+			return true;
+	}
+	return false;
+}
+
 bool queue_holds(const struct daemon *daemon, const struct waiting *before,
 		 const struct group_view *view)
 {
@@ -105,6 +142,22 @@ static bool share(const struct waiting *a, const struct waiting *b)
 	return false;
 }
 
+/* The first lease in the way of who wants this; `after`: the next. */
+static const struct lease *in_the_way(const struct daemon *daemon, uint32_t wanted,
+				      const struct lease *after)
+{
+	const struct lease *lease = after ? NULL : lease_find_group(&daemon->leases, wanted);
+
+	if (lease)
+		return lease;
+	for (lease = after ? TAILQ_NEXT(after, link) : TAILQ_FIRST(&daemon->leases.list); lease;
+	     lease = TAILQ_NEXT(lease, link))
+		if (lease_is_mdev(lease) &&
+		    queue_part(daemon, lease->mdev.parent, &lease->asked) == wanted)
+			return lease;
+	return NULL;
+}
+
 /*
  * Its place among those who want the same, and when its turn comes at the latest: with the place-th
  * of the ends of the leases in its way, as far as those have an end.
@@ -122,7 +175,7 @@ static struct message_queued report(const struct daemon *daemon, const struct wa
 		queued.place += share(other, waiting);
 	}
 	for (size_t i = 0; i < waiting->n_wanted; i++) {
-		const struct lease *lease = lease_find_group(&daemon->leases, waiting->wanted[i]);
+		const struct lease *lease = in_the_way(daemon, waiting->wanted[i], NULL);
 		size_t at;
 
 		if (!lease)
@@ -132,6 +185,7 @@ static struct message_queued report(const struct daemon *daemon, const struct wa
 			queued.holder_uid = lease->uid;
 			queued.holder_pid = lease->pid;
 			queued.address = lease->asked;
+			memcpy(queued.parent, lease->mdev.parent, sizeof(queued.parent));
 		}
 		if (!lease->ends)
 			continue;
@@ -184,9 +238,31 @@ int queue_add(struct peer *peer, const struct message_claim *request, const stru
 	TAILQ_INSERT_TAIL(&daemon->waiting, waiting, link);
 	line.uid = peer->uid;
 	line.pid = peer->pid;
-	line.group = wanted->groups[0];
+	line.group = wanted->groups[0] & NO_FUNCTION ? NO_GROUP : wanted->groups[0];
 	audit_asked(daemon, peer->uid, &line);
 	tell_place(waiting);
+	return 0;
+}
+
+int queue_stay(struct peer *peer, const struct message_claim *request, const struct wanted *wanted)
+{
+	int r = 0;
+
+	if (!peer->waiting) {
+		r = queue_add(peer, request, wanted);
+		if (r)
+			return r;
+		/* One may have come free while it was under way, and nobody knew that it wants one. */
+		peer->waiting->again = true;
+	} else {
+		/* Without memory it wants what it did. */
+		queue_wants(peer->waiting, wanted);
+	}
+	peer->busy = PEER_WAITING;
+	peer->waiting->look |= peer->waiting->again;
+	peer->waiting->again = false;
+	peer->waiting->tell = true;
+	queue_soon(peer->daemon);
 	return 0;
 }
 
@@ -222,8 +298,14 @@ static void try(struct waiting *waiting)
 	waiting->look = false;
 	if (peer->fd < 0)
 		return;
+	if (peer->busy != PEER_WAITING) {
+		waiting->again = true;
+		return;
+	}
 	r = claim_start(peer, &waiting->request, &refusal);
-	if (r == GPUBROKER_REFUSED_BUSY)
+	/* What asks for a part keeps its place until that is had, or refused: see queue_stay(). */
+	if (r == GPUBROKER_REFUSED_BUSY || !peer->waiting ||
+	    (!r && peer->claim && claim_has_part(peer->claim)))
 		return;
 	take_out(waiting);
 	if (r)

@@ -8,7 +8,11 @@
 	1024 /* leases, groups that are prepared, and those that are promised: see queue.c */
 #define WAITING_PER_UID 16 /* claims of one user that wait at a time */
 
-/* The groups that a claim could have had, were they free. */
+/*
+ * The groups that a claim could have had, were they free. Who wants a part of a device, an mdev, wants what makes
+ * it: that function's group (of a virtual function, its physical one's), or, where it is no function, a number from its name that is no group's, see
+ * queue_part(). Should two names give the same one, somebody waits a little longer.
+ */
 struct wanted {
 	size_t n;
 	uint32_t groups[WANTED_MAX];
@@ -21,10 +25,15 @@ struct waiting {
 	uint32_t *wanted; /* struct wanted's, as many as there are */
 	size_t n_wanted;
 	bool look, tell;	    /* it is to be asked for again; its place may have changed */
+	bool again;		    /* to be looked at came while its claim was under way */
 	struct message_queued told; /* as the peer was last told */
 };
 
 void wanted_add(struct wanted *wanted, uint32_t group);
+
+/* What is wanted by who wants a part of this; `address` is its, or of no meaning where it is no function. */
+uint32_t queue_part(const struct daemon *daemon, const char *parent,
+		    const struct pci_address *address);
 
 /*
  * Is the group wanted by somebody who waits and came before `before`? NULL: before one who comes
@@ -33,6 +42,8 @@ void wanted_add(struct wanted *wanted, uint32_t group);
  */
 bool queue_holds(const struct daemon *daemon, const struct waiting *before,
 		 const struct group_view *view);
+/* The same of parts, see queue_part(). */
+bool queue_holds_part(const struct daemon *daemon, const struct waiting *before, uint32_t part);
 /* What is wanted was found anew. 0, or -ENOMEM: it is as it was. */
 int queue_wants(struct waiting *waiting, const struct wanted *wanted);
 
@@ -41,6 +52,11 @@ int queue_wants(struct waiting *waiting, const struct wanted *wanted);
  * there; -ENOMEM.
  */
 int queue_add(struct peer *peer, const struct message_claim *request, const struct wanted *wanted);
+/*
+ * A claim that was begun found none left of a profile, and would rather wait: it is put at the end, or stays in its
+ * place. As queue_add().
+ */
+int queue_stay(struct peer *peer, const struct message_claim *request, const struct wanted *wanted);
 /* The peer is gone, or has what it wanted. */
 void queue_leave(struct peer *peer);
 

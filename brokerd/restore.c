@@ -286,7 +286,11 @@ void lease_restored(struct daemon *daemon, struct lease *lease, const char *what
 		    const struct pci_address *address, int error)
 {
 	struct claim *claim = lease->claim;
-	const uint32_t group = lease->group;
+	/* Of a part that was there another can be made now; of one that was not, nothing came free. */
+	const uint32_t group = lease->group,
+		       part = lease_is_mdev(lease) && group != NO_GROUP
+				      ? queue_part(daemon, lease->mdev.parent, &lease->asked)
+				      : NO_GROUP;
 	int r = !what && lease->recorded ? record_remove(daemon->state_dir, lease->id) : 0;
 
 	if (r) { /* or the next start would take it up, perhaps beside another lease of the group */
@@ -306,8 +310,10 @@ void lease_restored(struct daemon *daemon, struct lease *lease, const char *what
 	}
 	if (claim)
 		claim_advance(claim);
-	if (!what)
+	if (!what) {
 		queue_look_group(daemon, group);
+		queue_look_group(daemon, part);
+	}
 	daemon_quit_if_idle(daemon);
 }
 

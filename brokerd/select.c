@@ -396,16 +396,39 @@ static int claim_mdev(struct claim *claim, const struct policy_subject *subject,
 	return 0;
 }
 
+/* Where both a name and an address are given. 0, or the reason. */
+static int check_name(const struct daemon *daemon, const struct selector *selector,
+		      struct message_refusal *ret_refusal)
+{
+	struct selector by_name = *selector;
+	struct policy_facts facts;
+	struct function function;
+	uint32_t name;
+
+	by_name.kind = SELECT_NAME;
+	if (policy_name_find(&daemon->policy, selector->name, &name))
+		return refuse_plain(ret_refusal, GPUBROKER_REFUSED_NO_NAME, &by_name);
+	if (!sysfs_function_read(daemon->kernel.sys, &selector->address, &function)) {
+		facts = function_facts(&function);
+		if (policy_name_matches(&daemon->policy, name, &facts))
+			return 0;
+	}
+	return refuse_plain(ret_refusal, GPUBROKER_REFUSED_NO_DEVICE, &by_name);
+}
+
 static int claim_select(struct claim *claim, const struct policy_subject *subject,
 			const struct message_claim *request, const struct selector *selector,
 			struct message_refusal *ret_refusal)
 {
 	uint32_t name = POLICY_NO_NAME;
+	int r;
 
 	if (mdev_is_meant(claim->daemon, selector))
 		return claim_mdev(claim, subject, selector, ret_refusal);
 	switch ((enum selector_kind)selector->kind) {
 	case SELECT_ADDRESS:
+		if (selector->name[0] && (r = check_name(claim->daemon, selector, ret_refusal)))
+			return r;
 		return claim_address(claim, subject, request, selector, &selector->address,
 				     ret_refusal);
 	case SELECT_GROUP:

@@ -9,6 +9,7 @@
 #include "client/util.h"
 
 #include <getopt.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
@@ -18,8 +19,8 @@ static const char usage[] =
 	"usage: gpubroker [--socket PATH] COMMAND [...]\n"
 	"\n"
 	"  list [--all] [--json]        the GPUs (--all: every PCI function) and their status\n"
-	"  run [--gpu DEVICE [--profile PROFILE]]... [--wait[=TIME]] [--force] [--memlock SIZE]\n"
-	"      [--qemu [--rom FILE] [--primary]] -- COMMAND [ARG...]\n"
+	"  run [--gpu DEVICE [--profile PROFILE | --memory SIZE]]... [--wait[=TIME]] [--force]\n"
+	"      [--memlock SIZE] [--qemu [--rom FILE] [--primary]] -- COMMAND [ARG...]\n"
 	"                               claim DEVICE and run COMMAND, a VMM, with it; --qemu: add\n"
 	"                               the arguments that give it to QEMU\n"
 	"  profiles [DEVICE] [--json]   parts of devices that drivers offer to make\n"
@@ -27,7 +28,7 @@ static const char usage[] =
 	"  release LEASE                end a lease of your own\n"
 	"  watch [--json]               what becomes of leases, as it happens\n"
 	"  policy check [FILE...]       every mistake in the policy, before it is in force\n"
-	"  policy explain --user USER DEVICE\n"
+	"  policy explain --user USER DEVICE [--profile PROFILE]\n"
 	"                               may USER have DEVICE, by which rule, with what limits\n"
 	"  policy install               what prepare rules need at boot (root)\n"
 	"  revoke LEASE [--after TIME]  end anybody's lease (root)\n"
@@ -52,7 +53,7 @@ void cli_error(const char *format, ...)
 	fputc('\n', stderr);
 }
 
-static int refusal_status(int refusal)
+int cli_refusal_status(int refusal)
 {
 	switch ((enum gpubroker_refusal)refusal) {
 	case GPUBROKER_REFUSED_POLICY:
@@ -96,7 +97,7 @@ int cli_failed(const struct cli *cli, const struct gpubroker *handle, int r)
 
 	if (r > 0) {
 		cli_error("%s", gpubroker_reason(handle));
-		return refusal_status(r);
+		return cli_refusal_status(r);
 	}
 	switch (r) {
 	case -ENOENT:
@@ -195,6 +196,45 @@ bool cli_parse_time(const char *text, uint64_t *ret_seconds)
 		return false;
 	*ret_seconds = total;
 	return true;
+}
+
+bool cli_parse_size(const char *text, uint64_t *ret_bytes)
+{
+	static const char suffixes[] = "KMGT";
+	uint64_t value = 0;
+	const char *p = text, *suffix;
+	unsigned shift = 0;
+
+	for (; *p >= '0' && *p <= '9'; p++)
+		if (__builtin_mul_overflow(value, 10, &value) ||
+		    __builtin_add_overflow(value, (uint64_t)(*p - '0'), &value))
+			return false;
+	if (p == text)
+		return false;
+	if (*p) {
+		suffix = strchr(suffixes, *p & ~0x20);
+		if (!suffix || !*suffix || p[1])
+			return false;
+		shift = 10 * ((unsigned)(suffix - suffixes) + 1);
+	}
+	if (!value || value > UINT64_MAX >> shift)
+		return false;
+	*ret_bytes = value << shift;
+	return true;
+}
+
+void cli_size_text(uint64_t bytes, char out[24])
+{
+	static const char units[] = "KMGT";
+	size_t unit = 0;
+
+	if (!bytes) {
+		strcpy(out, "-");
+		return;
+	}
+	for (bytes >>= 10; unit < strlen(units) - 1 && !(bytes & 1023); bytes >>= 10)
+		unit++;
+	snprintf(out, 24, "%" PRIu64 "%c", bytes, units[unit]);
 }
 
 static const struct {

@@ -53,8 +53,16 @@ int cli_open(const struct cli *cli, struct gpubroker **ret_handle);
 /* "90s", "10m", "1h30m", "7d": seconds, above 0, as `for TIME` in the policy. */
 bool cli_parse_time(const char *text, uint64_t *ret_seconds);
 
+/* "4096", "512M", "64G": bytes, in powers of 1024, above 0. */
+bool cli_parse_size(const char *text, uint64_t *ret_bytes);
+/* The same back, in the largest unit that says it exactly; "-" for less than 1K. */
+void cli_size_text(uint64_t bytes, char out[24]);
+
 /* Prints why r (negative errno or refusal) happened and returns the exit status for it. */
 int cli_failed(const struct cli *cli, const struct gpubroker *handle, int r);
+
+/* That status, of a refusal alone. */
+int cli_refusal_status(int refusal);
 
 /* "gpubroker: ..." to standard error, a line. */
 void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -2,17 +2,19 @@
 /*
  * gpubroker policy explain: may this user have this device, by which rule, with which limits, what
  * comes along, and would the host's own use forbid it now. Decided by the very functions that the
- * daemon decides with. Needs no daemon, and on another host's device list no such host. Changes
- * nothing.
+ * daemon decides with; the same of a profile. Needs no daemon, and on another host's device list no such host.
+ * Changes nothing.
  */
 #include "config.h"
 
 #include "client/cli.h"
 #include "client/inventory.h"
 #include "client/policycmd.h"
+#include "client/profile.h"
 #include "client/util.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
 #include <inttypes.h>
@@ -26,7 +28,8 @@ struct question {
 	gid_t *groups;
 	struct policy policy;
 	struct inventory inventory;
-	bool saved; /* the inventory is a file, perhaps another host's */
+	bool saved;	     /* the inventory is a file, perhaps another host's */
+	const char *profile; /* --profile, or NULL */
 	unsigned asked;
 	int status; /* of the best answer so far */
 };
@@ -105,7 +108,7 @@ static void print_time(uint32_t seconds)
 	}
 }
 
-static void print_limits(const struct question *q, const struct policy_verdict *v)
+static void print_limits(const struct question *q, const struct policy_verdict *v, bool is_part)
 {
 	const struct policy_rule *r = &q->policy.rules[v->rule];
 	const char *driver = policy_text(&q->policy, v->vfio_driver);
@@ -133,6 +136,8 @@ static void print_limits(const struct question *q, const struct policy_verdict *
 	} else {
 		puts("none: the user's own limit stays");
 	}
+	if (is_part) /* it is made for the lease, by a driver that has its own for VFIO */
+		return;
 	printf("  reset     %s\n", v->require_reset
 					   ? "required of each function, before the next has it"
 					   : "not required");
@@ -259,7 +264,7 @@ static void explain(struct question *q, const struct function *function)
 	printf("%s: %s for %s\n", text, v.outcome == POLICY_ALLOWED ? "allowed" : "refused",
 	       q->user_name);
 	if (v.outcome == POLICY_ALLOWED) {
-		print_limits(q, &v);
+		print_limits(q, &v, false);
 		print_group(q, view, asked);
 		status = print_now(q, view, &v);
 	} else {
@@ -279,7 +284,115 @@ static void explain(struct question *q, const struct function *function)
 	free(view);
 }
 
+/* Of one part. */
+static void explain_part(struct question *q, const struct profile *p,
+			 const struct policy_facts *facts)
+{
+	struct policy_verdict v;
+	int status = 0;
+
+	policy_decide(&q->policy, &q->user, facts, 1, 0, NULL, &v);
+	if (q->asked++)
+		putchar('\n');
+	cli_print_text(stdout, p->type, -1);
+	printf(" of %s: %s for %s\n", p->parent,
+	       v.outcome == POLICY_ALLOWED ? "allowed" : "refused", q->user_name);
+	if (v.outcome == POLICY_ALLOWED) {
+		print_limits(q, &v, true);
+		fputs("  now       ", stdout);
+		if (p->available == PROFILE_UNKNOWN) {
+			puts("how many are left cannot be read");
+		} else if (p->available) {
+			printf("could be lent: %" PRIu64 " of it can be made\n", p->available);
+		} else {
+			puts("refused: none is left");
+			status = EXIT_BUSY;
+		}
+	} else {
+		fputs("  because   ", stdout);
+		if (v.outcome == POLICY_DENIED) {
+			print_rule(q, v.rule);
+			puts(" denies it");
+		} else {
+			puts("no rule with this profile allows it; one without allows the device whole");
+		}
+		status = EXIT_POLICY;
+	}
+	if (q->asked == 1 || !status)
+		q->status = status;
+}
+
 /* ---- which ---- */
+
+/* What the policy looks at of a part. False: its device is not in the list, unplugged just now. */
+static bool part_facts(const struct question *q, const struct profile *p,
+		       struct policy_facts *ret_facts)
+{
+	struct pci_address address;
+	const struct function *function;
+
+	if (pci_address_parse(p->parent, &address)) {
+		*ret_facts = (struct policy_facts){ .iommu_group = NO_GROUP,
+						    .driver = "",
+						    .serial = "",
+						    .path = "",
+						    .no_pci = true };
+	} else {
+		function = inventory_find(&q->inventory, &address);
+		if (!function)
+			return false;
+		*ret_facts = function_facts(function);
+	}
+	ret_facts->profile = p->type;
+	ret_facts->profile_name = p->name;
+	return true;
+}
+
+/* Is the part meant, by the device with --profile, or by a name of the policy alone? */
+static bool part_is_meant(const struct question *q, const struct profile *p, const char *device,
+			  uint32_t name, const struct policy_facts *facts)
+{
+	struct pci_address wanted, own;
+
+	if (q->profile && strcmp(q->profile, p->type) != 0 && strcmp(q->profile, p->name) != 0)
+		return false;
+	if (name != POLICY_NO_NAME)
+		return q->profile ? policy_name_matches(&q->policy, name, facts)
+				  : policy_name_means_part(&q->policy, name, facts);
+	if (!q->profile)
+		return false;
+	if (!pci_address_parse(device, &wanted))
+		return !pci_address_parse(p->parent, &own) && !pci_address_compare(&own, &wanted);
+	return !strcmp(device, "any") || !strcmp(device, p->parent);
+}
+
+/* A file that cannot be read makes no part; `profiles` tells of it. */
+static void on_problem(void *userdata, const char *path, int error)
+{
+	(void)userdata;
+	(void)path;
+	(void)error;
+}
+
+/* Explains each part that is meant, of this host. */
+static void explain_parts(struct question *q, const char *device)
+{
+	cleanup_fd int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	uint32_t name = POLICY_NO_NAME;
+	struct policy_facts facts;
+	struct profiles profiles;
+
+	if (sys < 0 || q->saved)
+		return;
+	if (policy_name_find(&q->policy, device, &name))
+		name = POLICY_NO_NAME;
+	profiles_read(sys, on_problem, NULL, &profiles);
+	for (size_t i = 0; i < profiles.n; i++)
+		if (part_facts(q, &profiles.list[i], &facts) &&
+		    part_is_meant(q, &profiles.list[i], device, name, &facts))
+			explain_part(q, &profiles.list[i], &facts);
+	profiles_done(&profiles);
+}
 
 /* Explains every function that DEVICE means. 0, or an exit status where it means none. */
 static int explain_device(struct question *q, const char *device)
@@ -289,6 +402,16 @@ static int explain_device(struct question *q, const char *device)
 	struct pci_address address;
 	const struct function *found;
 
+	explain_parts(q, device);
+	if (q->asked)
+		return q->status;
+	if (q->profile) {
+		cli_error(
+			"nothing of '%s' has a profile \"%s\"; 'gpubroker profiles' shows what has "
+			"which",
+			device, q->profile);
+		return EXIT_NO_DEVICE;
+	}
 	if (!pci_address_parse(device, &address)) {
 		found = inventory_find(&q->inventory, &address);
 		if (!found) {
@@ -365,6 +488,7 @@ int policy_explain(int argc, char **argv)
 		{ "policy", required_argument, NULL, 'p' },
 		{ "devices", required_argument, NULL, 'd' },
 		{ "user", required_argument, NULL, 'u' },
+		{ "profile", required_argument, NULL, 'P' },
 		{ NULL, 0, NULL, 0 },
 	};
 	const char *user = NULL, *devices = NULL;
@@ -386,6 +510,9 @@ int policy_explain(int argc, char **argv)
 		case 'u':
 			user = optarg;
 			break;
+		case 'P':
+			q.profile = optarg;
+			break;
 		default:
 			return EXIT_USAGE_;
 		}
@@ -394,6 +521,11 @@ int policy_explain(int argc, char **argv)
 		cli_error(
 			"explain takes --user USER and one DEVICE, as in: gpubroker policy explain --user "
 			"alice 01:00.0");
+		return EXIT_USAGE_;
+	}
+	if (q.profile && devices) {
+		cli_error(
+			"--profile does not go with --devices: a list of devices has no profiles");
 		return EXIT_USAGE_;
 	}
 	r = answer(&q, &sources, user, devices, argv[optind]);

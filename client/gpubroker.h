@@ -253,6 +253,14 @@ int gpubroker_claim_add(struct gpubroker_claim *claim, const char *device);
 int gpubroker_claim_add_profile(struct gpubroker_claim *claim, const char *device,
 				const char *profile);
 
+/*
+ * Adds the function at a PCI address, or a part of it (`profile` may be NULL), where the policy's device name
+ * means it; else the claim is refused (GPUBROKER_REFUSED_NO_DEVICE, _NO_PROFILE). For who has chosen among
+ * what a name may mean. -EINVAL: `name` is no device name, or `address` no address, by its form.
+ */
+int gpubroker_claim_add_of(struct gpubroker_claim *claim, const char *name, const char *address,
+			   const char *profile);
+
 /* Asks for the boot VGA too, where the policy has boot-vga. */
 void gpubroker_claim_set_force(struct gpubroker_claim *claim, bool force);
 
@@ -275,6 +283,13 @@ void gpubroker_claim_set_wait(struct gpubroker_claim *claim, bool wait);
  * has more than 28 functions, it is lent by its groups alone. See gpubroker_claim_cdevs().
  */
 void gpubroker_claim_set_iommufd(struct gpubroker_claim *claim, bool iommufd);
+
+/*
+ * Would the claim be begun now? 0, or the refusal that it would get; nothing is claimed, and the broker's log
+ * has nothing of it. What only a driver knows is not asked: how many of a profile are left. With
+ * gpubroker_claim_set_wait(), GPUBROKER_REFUSED_BUSY means that it would wait. Blocks until answered.
+ */
+int gpubroker_claim_ask(struct gpubroker *handle, const struct gpubroker_claim *claim);
 
 struct gpubroker_progress {
 	enum gpubroker_step step;

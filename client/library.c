@@ -543,6 +543,20 @@ int gpubroker_claim_add(struct gpubroker_claim *claim, const char *device)
 	return gpubroker_claim_add_profile(claim, device, NULL);
 }
 
+int gpubroker_claim_add_of(struct gpubroker_claim *claim, const char *name, const char *address,
+			   const char *profile)
+{
+	struct pci_address parsed;
+	int r;
+
+	if (!is_name(name) || pci_address_parse(address, &parsed))
+		return -EINVAL;
+	r = gpubroker_claim_add_profile(claim, address, profile);
+	if (!r)
+		strcpy(claim->request.selectors[claim->request.n_selectors - 1].name, name);
+	return r;
+}
+
 int gpubroker_claim_add_profile(struct gpubroker_claim *claim, const char *device,
 				const char *profile)
 {
@@ -593,6 +607,16 @@ void gpubroker_claim_set_iommufd(struct gpubroker_claim *claim, bool iommufd)
 void gpubroker_claim_set_memlock(struct gpubroker_claim *claim, uint64_t bytes)
 {
 	claim->request.memlock = bytes;
+}
+
+int gpubroker_claim_ask(struct gpubroker *handle, const struct gpubroker_claim *claim)
+{
+	struct message_claim request = claim->request;
+
+	if (!request.n_selectors)
+		return -EINVAL;
+	request.flags |= CLAIM_ASK;
+	return ask(handle, &request, sizeof(request));
 }
 
 int gpubroker_claim_start(struct gpubroker *handle, const struct gpubroker_claim *claim)
@@ -681,7 +705,8 @@ static void tell_place(const struct message_queued *m, gpubroker_progress_func f
 		.ends = m->ends,
 	};
 
-	pci_address_format(&m->address, progress.address);
+	COPY_TEXT(progress.parent, m->parent);
+	format_address(&m->address, progress.parent, progress.address);
 	if (func)
 		func(userdata, &progress);
 }

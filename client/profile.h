@@ -30,6 +30,7 @@ struct profile {
 	/* Or PROFILE_UNKNOWN, where it could not be read. */
 	uint64_t available;
 	uint64_t instances; /* that exist, whoever made them */
+	uint64_t others;    /* of these not the broker's; only `profiles` fills it */
 };
 
 struct profiles {

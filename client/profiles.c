@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * gpubroker profiles: the parts of devices that drivers offer to make, as a table or JSON. Reads
- * sysfs only, as any user may; no broker is asked, and what the policy allows is not looked at.
+ * sysfs, as any user may; what the policy allows is not looked at. A broker is asked only which mdevs are its
+ * own, and need not be there.
  */
 #include "config.h"
 
 #include "client/address.h"
 #include "client/cli.h"
+#include "client/directory.h"
 #include "client/profile.h"
 #include "client/sysfs.h"
 #include "client/util.h"
@@ -20,11 +22,72 @@
 #define SEPARATOR 2	   /* blanks between columns */
 #define DESCRIPTION_MIN 20 /* less than that says nothing */
 
-enum { PARENT, TYPE, NAME, MEMORY, FREE, TOTAL, API, DESCRIPTION, N_COLUMNS };
-static const char *const headings[N_COLUMNS] = { "DEVICE",    "TYPE",  "NAME", "MEMORY",
-						 "AVAILABLE", "TOTAL", "API",  "DESCRIPTION" };
+enum { PARENT, TYPE, NAME, MEMORY, FREE, TOTAL, OTHERS, API, DESCRIPTION, N_COLUMNS };
+static const char *const headings[N_COLUMNS] = { "DEVICE", "TYPE",	"NAME",
+						 "MEMORY", "AVAILABLE", "TOTAL",
+						 "OTHERS", "API",	"DESCRIPTION" };
 /* Numbers stand below each other's last digit. */
-static const bool to_the_right[N_COLUMNS] = { [MEMORY] = true, [FREE] = true, [TOTAL] = true };
+static const bool to_the_right[N_COLUMNS] = {
+	[MEMORY] = true, [FREE] = true, [TOTAL] = true, [OTHERS] = true
+};
+
+/* The broker's own mdevs. */
+struct ours {
+	bool is_known; /* a broker told */
+	char (*uuids)[40];
+	size_t n;
+};
+
+static int on_lease(void *userdata, const struct gpubroker_lease *lease)
+{
+	struct ours *ours = userdata;
+	char(*uuids)[40];
+
+	if (!lease->uuid[0])
+		return 0;
+	uuids = reallocarray(ours->uuids, ours->n + 1, sizeof(*uuids));
+	if (!uuids)
+		return -ENOMEM;
+	ours->uuids = uuids;
+	snprintf(uuids[ours->n++], sizeof(*uuids), "%s", lease->uuid);
+	return 0;
+}
+
+static struct ours ask_for_ours(const struct cli *cli)
+{
+	struct gpubroker *handle = NULL;
+	struct ours ours = { 0 };
+
+	ours.is_known = !gpubroker_open(cli->socket, &handle) &&
+			!gpubroker_leases(handle, on_lease, &ours);
+	gpubroker_close(handle);
+	return ours;
+}
+
+/* How many of those that exist are not ours. */
+static uint64_t others_of(int sys, const struct ours *ours, const struct profile *p)
+{
+	cleanup_fd int fd = -1;
+	struct directory dir;
+	const char *name;
+	uint64_t n = 0;
+
+	if (!ours->is_known || p->mechanism != PROFILE_MDEV)
+		return PROFILE_UNKNOWN;
+	fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY,
+			"class/mdev_bus/%s/mdev_supported_types/%s/devices", p->parent, p->type);
+	if (fd < 0)
+		return PROFILE_UNKNOWN;
+	dir = (struct directory)DIRECTORY(fd);
+	while ((name = directory_next(&dir))) {
+		size_t i = 0;
+
+		while (i < ours->n && strcmp(ours->uuids[i], name) != 0)
+			i++;
+		n += i == ours->n;
+	}
+	return dir.error ? PROFILE_UNKNOWN : n;
+}
 
 static void on_problem(void *userdata, const char *path, int error)
 {
@@ -61,21 +124,6 @@ static void number_text(uint64_t number, char out[24])
 		snprintf(out, 24, "%" PRIu64, number);
 }
 
-/* In the largest unit that says it exactly. */
-static void memory_text(uint64_t bytes, char out[24])
-{
-	static const char units[] = "KMGT";
-	size_t unit = 0;
-
-	if (!bytes) {
-		strcpy(out, "-");
-		return;
-	}
-	for (bytes >>= 10; unit < strlen(units) - 1 && !(bytes & 1023); bytes >>= 10)
-		unit++;
-	snprintf(out, 24, "%" PRIu64 "%c", bytes, units[unit]);
-}
-
 static const char *cell(const struct profile *p, int column, char scratch[24])
 {
 	switch (column) {
@@ -86,13 +134,16 @@ static const char *cell(const struct profile *p, int column, char scratch[24])
 	case NAME:
 		return p->name[0] ? p->name : "-";
 	case MEMORY:
-		memory_text(p->memory, scratch);
+		cli_size_text(p->memory, scratch);
 		return scratch;
 	case FREE:
 		number_text(p->available, scratch);
 		return scratch;
 	case TOTAL:
 		number_text(total(p), scratch);
+		return scratch;
+	case OTHERS:
+		number_text(p->others, scratch);
 		return scratch;
 	case API:
 		return p->device_api[0] ? p->device_api : "-";
@@ -142,8 +193,12 @@ static void print_cell(const char *text, int column, int width, bool is_last)
 static void print_table(const struct profiles *profiles, const char *device)
 {
 	int widths[N_COLUMNS], columns = cli_columns(stdout), n = N_COLUMNS;
+	bool any_others = false;
 	char scratch[24];
 
+	for (size_t i = 0; i < profiles->n; i++)
+		any_others |= is_meant(&profiles->list[i], device) && profiles->list[i].others &&
+			      profiles->list[i].others != PROFILE_UNKNOWN;
 	for (int c = 0; c < N_COLUMNS; c++) {
 		widths[c] = (int)strlen(headings[c]);
 		for (size_t i = 0; i < profiles->n; i++) {
@@ -153,12 +208,14 @@ static void print_table(const struct profiles *profiles, const char *device)
 				widths[c] = length;
 		}
 	}
-	if (columns)
-		n = fit(widths, columns);
+	if (columns) /* what is left out takes no room */
+		n = fit(widths, columns + (any_others ? 0 : widths[OTHERS] + SEPARATOR));
 	for (size_t i = 0; i <= profiles->n; i++) {
 		if (i && !is_meant(&profiles->list[i - 1], device))
 			continue;
 		for (int c = 0; c < n; c++) {
+			if (c == OTHERS && !any_others)
+				continue;
 			print_cell(i ? cell(&profiles->list[i - 1], c, scratch) : headings[c], c,
 				   widths[c], c == n - 1);
 			fputs(c == n - 1 ? "\n" : "  ", stdout);
@@ -200,6 +257,7 @@ static void print_json(const struct profiles *profiles, const char *device)
 		json_object_object_add(o, "available", json_count(p->available));
 		json_object_object_add(o, "instances", json_count(p->instances));
 		json_object_object_add(o, "total", json_count(total(p)));
+		json_object_object_add(o, "others", json_count(p->others));
 		json_object_object_add(o, "device_api", json_text(p->device_api));
 		json_object_array_add(array, o);
 	}
@@ -240,14 +298,17 @@ static int say_nothing_for(int sys, const char *device)
 	return EXIT_NO_DEVICE;
 }
 
-static int show(int sys, const char *device, bool json)
+static int show(const struct cli *cli, int sys, const char *device, bool json)
 {
+	struct ours ours = ask_for_ours(cli);
 	struct profiles profiles;
 	bool any = false;
 	int r = profiles_read(sys, on_problem, NULL, &profiles);
 
-	for (size_t i = 0; i < profiles.n; i++)
+	for (size_t i = 0; i < profiles.n; i++) {
 		any |= is_meant(&profiles.list[i], device);
+		profiles.list[i].others = others_of(sys, &ours, &profiles.list[i]);
+	}
 	if (r) {
 		cli_error("cannot read /sys: %s", strerror(-r));
 		r = EXIT_KERNEL;
@@ -266,6 +327,7 @@ static int show(int sys, const char *device, bool json)
 		r = cli_finish_output();
 	}
 	profiles_done(&profiles);
+	free(ours.uuids);
 	return r;
 }
 
@@ -280,7 +342,6 @@ int cli_profiles(const struct cli *cli, int argc, char **argv)
 	bool json = false;
 	int c;
 
-	(void)cli;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (c != 'j')
 			return EXIT_USAGE_;
@@ -302,5 +363,5 @@ int cli_profiles(const struct cli *cli, int argc, char **argv)
 		cli_error("cannot open /sys: %s", strerror(errno));
 		return EXIT_KERNEL;
 	}
-	return show(sys, optind < argc ? device : NULL, json);
+	return show(cli, sys, optind < argc ? device : NULL, json);
 }

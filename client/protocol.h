@@ -19,7 +19,8 @@
  *                                     <-  queued ... (if it may wait), step ..., then grant with
  *                                         a descriptor per group (and, where asked for, per
  *                                         device), or refusal; queued and step are dropped
- *                                         when nobody reads them
+ *                                         when nobody reads them; to CLAIM_ASK end, or
+ *                                         refusal
  *   release, restore                  ->
  *                                     <-  end: it is begun; or refusal
  *   vfs                               ->
@@ -94,7 +95,8 @@ struct selector {
 	uint32_t kind;
 	uint32_t group;
 	struct pci_address address;
-	char name[PROTOCOL_NAME_MAX]; /* NUL-terminated */
+	/* NUL-terminated. With an address too: that one, where the policy's name means it. */
+	char name[PROTOCOL_NAME_MAX];
 	/*
 	 * Likewise. A part of the device, by its type or by what its driver calls it; "": the device whole, or
 	 * the part that the policy's name means. With one a name that the policy has not is that of what
@@ -118,6 +120,7 @@ enum claim_flags {
 	CLAIM_WAIT = 1 << 1,  /* rather wait in the queue than be refused as busy */
 	CLAIM_CDEVS =
 		1 << 2, /* /dev/iommu and the functions' own nodes too, where the kernel has them */
+	CLAIM_ASK = 1 << 3, /* claims nothing: end, where it would be begun, or the refusal */
 };
 
 struct message_claim {
@@ -267,6 +270,7 @@ struct message_queued {
 	uint64_t lease;
 	uint64_t ends; /* when it is this one's turn at the latest, 0: nobody knows */
 	struct pci_address address;
+	char parent[PROTOCOL_NAME_MAX];
 };
 
 struct message_event {

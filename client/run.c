@@ -11,6 +11,7 @@
 #include "config.h"
 
 #include "client/cli.h"
+#include "client/runfit.h"
 #include "client/runqemu.h"
 #include "client/supervise.h"
 #include "client/util.h"
@@ -24,6 +25,8 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
+
+#define FIT_TRIES 3 /* to choose anew, where somebody else was faster */
 
 /* How to say a place: "1st". */
 static const char *ordinal(uint32_t n)
@@ -47,8 +50,8 @@ static void print_place(const struct gpubroker_progress *p)
 		fprintf(stderr,
 			"waiting, %" PRIu32 "%s in the queue: %s is leased to %s (pid %" PRIu32
 			", lease %" PRIu64 ")%s\n",
-			p->index, ordinal(p->index), p->address, user ? user->pw_name : uid,
-			p->holder_pid, p->lease, until);
+			p->index, ordinal(p->index), p->parent[0] ? p->parent : p->address,
+			user ? user->pw_name : uid, p->holder_pid, p->lease, until);
 	else
 		fprintf(stderr, "waiting, %" PRIu32 "%s in the queue\n", p->index,
 			ordinal(p->index));
@@ -79,32 +82,6 @@ static void on_progress(void *userdata, const struct gpubroker_progress *p)
 			p->address, p->index, p->total);
 		break;
 	}
-}
-
-/* "4096", "512M", "64G": bytes, in powers of 1024. */
-static bool parse_size(const char *text, uint64_t *ret_bytes)
-{
-	static const char suffixes[] = "KMGT";
-	uint64_t value = 0;
-	const char *p = text, *suffix;
-	unsigned shift = 0;
-
-	for (; *p >= '0' && *p <= '9'; p++)
-		if (__builtin_mul_overflow(value, 10, &value) ||
-		    __builtin_add_overflow(value, (uint64_t)(*p - '0'), &value))
-			return false;
-	if (p == text)
-		return false;
-	if (*p) {
-		suffix = strchr(suffixes, *p & ~0x20);
-		if (!suffix || !*suffix || p[1])
-			return false;
-		shift = 10 * ((unsigned)(suffix - suffixes) + 1);
-	}
-	if (!value || value > UINT64_MAX >> shift)
-		return false;
-	*ret_bytes = value << shift;
-	return true;
 }
 
 /*
@@ -308,39 +285,72 @@ static int note_profile(struct run_qemu *qemu, const char *profile)
 	return 0;
 }
 
-static int add_device(struct gpubroker_claim *claim, const char *device, const char *profile)
+/* Of the --gpu before it, likewise. */
+static int note_memory(struct run_qemu *qemu, const char *text)
 {
-	switch (profile ? gpubroker_claim_add_profile(claim, device, profile)
-			: gpubroker_claim_add(claim, device)) {
-	case 0:
-		return 0;
-	case -EDOM:
-		cli_error(
-			"--profile '%s' is no profile by its form; 'gpubroker profiles' shows the "
-			"TYPE and NAME of those that there are",
-			profile);
-		return EXIT_USAGE_;
-	default:
-		if (profile && !strncmp(device, "iommu-group:", 12)) {
-			cli_error("--profile is of a device, not of %s; give the device's address",
-				  device);
-			return EXIT_USAGE_;
-		}
-		cli_error(
-			"'%s' is no device: give a PCI address as 0000:01:00.0 or 01:00.0, iommu-group:N, a "
-			"name from the policy, or any; 'gpubroker list' shows the addresses",
-			device);
+	size_t i;
+
+	if (!qemu->n_devices)
+		note_device(qemu, "any");
+	i = qemu->n_devices - 1;
+	if (qemu->memories[i]) {
+		cli_error("--memory stands twice behind --gpu %s; each has its own --gpu",
+			  qemu->devices[i]);
 		return EXIT_USAGE_;
 	}
+	if (!cli_parse_size(text, &qemu->memories[i])) {
+		cli_error(
+			"--memory '%s' is no size: give a number of bytes above 0, or with K, M, G or "
+			"T, as 8G",
+			text);
+		return EXIT_USAGE_;
+	}
+	return 0;
 }
 
-/* Parses the options into the claim. 0 with optind at COMMAND, or an exit status. */
-static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t *ret_wait,
-		 struct run_qemu *qemu)
+/* Is all that is asked for of the right form? */
+static int check_asked(struct run_fit *fit)
 {
+	struct run_qemu *asked = fit->asked;
+	uint64_t memories[RUN_DEVICES_MAX];
+	struct gpubroker_claim *claim;
+	int r;
+
+	for (size_t i = 0; i < asked->n_devices; i++) {
+		if (!asked->memories[i])
+			continue;
+		if (asked->profiles[i]) {
+			cli_error(
+				"--memory chooses a profile by itself, so it does not go with --profile %s",
+				asked->profiles[i]);
+			return EXIT_USAGE_;
+		}
+		if (!strncmp(asked->devices[i], "iommu-group:", 12)) {
+			cli_error(
+				"--memory is of a device, not of %s; give an address, a name from the "
+				"policy, or any",
+				asked->devices[i]);
+			return EXIT_USAGE_;
+		}
+	}
+	/* As if nobody asked for memory, then it is all looked at. */
+	memcpy(memories, asked->memories, sizeof(memories));
+	memset(asked->memories, 0, sizeof(asked->memories));
+	r = run_fit_claim(fit, &claim);
+	memcpy(asked->memories, memories, sizeof(memories));
+	if (!r)
+		gpubroker_claim_free(claim);
+	return r;
+}
+
+/* Parses the options. 0 with optind at COMMAND, or an exit status. */
+static int parse(int argc, char **argv, struct run_fit *fit, uint64_t *ret_wait)
+{
+	struct run_qemu *qemu = fit->asked;
 	static const struct option options[] = {
 		{ "gpu", required_argument, NULL, 'g' },
 		{ "profile", required_argument, NULL, 'P' },
+		{ "memory", required_argument, NULL, 'M' },
 		{ "wait", optional_argument, NULL, 'w' },
 		{ "force", no_argument, NULL, 'f' },
 		{ "memlock", required_argument, NULL, 'm' },
@@ -350,7 +360,6 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t 
 		{ "iommufd", no_argument, NULL, 'i' },
 		{ NULL, 0, NULL, 0 },
 	};
-	uint64_t bytes;
 	int c, r;
 
 	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
@@ -365,18 +374,22 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t 
 			if (r)
 				return r;
 			break;
+		case 'M':
+			r = note_memory(qemu, optarg);
+			if (r)
+				return r;
+			break;
 		case 'f':
-			gpubroker_claim_set_force(claim, true);
+			fit->force = true;
 			break;
 		case 'm':
-			if (!parse_size(optarg, &bytes)) {
+			if (!cli_parse_size(optarg, &fit->memlock)) {
 				cli_error(
 					"--memlock '%s' is no size: give a number of bytes above 0, or with K, "
 					"M, G or T, as 8G",
 					optarg);
 				return EXIT_USAGE_;
 			}
-			gpubroker_claim_set_memlock(claim, bytes);
 			break;
 		case 'q':
 			qemu->wanted = true;
@@ -391,7 +404,7 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t 
 			qemu->options.primary = true;
 			break;
 		case 'w':
-			gpubroker_claim_set_wait(claim, true);
+			fit->wait = true;
 			*ret_wait = 0;
 			if (optarg && !cli_parse_time(optarg, ret_wait)) {
 				cli_error(
@@ -411,12 +424,8 @@ static int parse(int argc, char **argv, struct gpubroker_claim *claim, uint64_t 
 	}
 	if (!qemu->n_devices)
 		note_device(qemu, "any");
-	for (size_t i = 0; i < qemu->n_devices; i++) {
-		r = add_device(claim, qemu->devices[i], qemu->profiles[i]);
-		if (r)
-			return r;
-	}
-	return run_qemu_options(qemu);
+	r = check_asked(fit);
+	return r ? r : run_qemu_options(qemu);
 }
 
 /* gpubroker_claim_run(), for at most so many seconds; 0: without an end. -ETIMEDOUT. */
@@ -454,22 +463,53 @@ static int claim_within(struct gpubroker *handle, struct gpubroker_claim *claim,
 	return r;
 }
 
+/* Was what fits taken by somebody else, between the choice and the claim? */
+static bool came_late(const struct run_fit *fit, int r)
+{
+	return run_fit_is_meant(fit) && !fit->wait &&
+	       (r == GPUBROKER_REFUSED_BUSY || r == GPUBROKER_REFUSED_NONE_LEFT ||
+		r == GPUBROKER_REFUSED_NO_DEVICE);
+}
+
+/* Claims all that is asked for. 0 with the claim, or an exit status. */
+static int claim_asked(const struct cli *cli, struct gpubroker *handle, struct run_fit *fit,
+		       uint64_t wait, struct gpubroker_claim **ret_claim)
+{
+	struct gpubroker_claim *claim = NULL;
+	int r, status;
+
+	for (int tries = 1;; tries++) {
+		status = run_fit_is_meant(fit) ? run_fit_choose(cli, handle, fit) : 0;
+		if (!status)
+			status = run_fit_claim(fit, &claim);
+		if (status)
+			return status;
+		r = claim_within(handle, claim, wait);
+		if (!r) {
+			*ret_claim = claim;
+			return 0;
+		}
+		claim = gpubroker_claim_free(claim);
+		if (tries == FIT_TRIES || !came_late(fit, r))
+			break;
+	}
+	if (r != -ETIMEDOUT)
+		return cli_failed(cli, handle, r);
+	cli_error("it was not free within the time; nothing was claimed, and the place in "
+		  "the queue is given up; 'gpubroker leases' shows who has what");
+	return EXIT_BUSY;
+}
+
 int cli_run(const struct cli *cli, int argc, char **argv)
 {
-	struct gpubroker_claim *claim;
+	struct gpubroker_claim *claim = NULL;
 	struct gpubroker *handle = NULL;
 	struct run_qemu qemu = { 0 };
+	struct run_fit fit = { .asked = &qemu };
 	uint64_t wait = 0; /* seconds, 0: for ever */
 	int r;
 
-	r = gpubroker_claim_new(&claim);
-	if (r) {
-		cli_error("%s", strerror(-r));
-		return EXIT_SOFTWARE;
-	}
-	gpubroker_claim_set_iommufd(claim,
-				    true); /* which way the command takes is seen when it opens */
-	r = parse(argc, argv, claim, &wait, &qemu);
+	r = parse(argc, argv, &fit, &wait);
 	if (r)
 		goto out;
 	argv += optind;
@@ -486,17 +526,9 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	r = cli_open(cli, &handle);
 	if (r)
 		goto out;
-	r = claim_within(handle, claim, wait);
-	if (r == -ETIMEDOUT) {
-		cli_error("it was not free within the time; nothing was claimed, and the place in "
-			  "the queue is given up; 'gpubroker leases' shows who has what");
-		r = EXIT_BUSY;
+	r = claim_asked(cli, handle, &fit, wait, &claim);
+	if (r)
 		goto out;
-	}
-	if (r) {
-		r = cli_failed(cli, handle, r);
-		goto out;
-	}
 	r = tell_migration(handle, claim);
 	handle = gpubroker_close(handle);
 	warn_memlock(claim);

@@ -133,7 +133,7 @@ int run_qemu_foresee(struct run_qemu *qemu, char **argv)
 	qemu->options.iommufd = qemu->iommufd;
 	sys = open_sys();
 	for (size_t i = 0; i < qemu->n_devices; i++) {
-		if (sys < 0 || qemu->profiles[i] ||
+		if (sys < 0 || qemu->profiles[i] || qemu->memories[i] ||
 		    !foresee_device(&lent, sys, qemu->devices[i], &address))
 			return 0;
 		if (!i)

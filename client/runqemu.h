@@ -20,6 +20,7 @@ struct run_qemu {
 	const char *rom;		       /* --rom, as it was given */
 	const char *devices[RUN_DEVICES_MAX];  /* --gpu */
 	const char *profiles[RUN_DEVICES_MAX]; /* --profile of each, or NULL */
+	uint64_t memories[RUN_DEVICES_MAX];    /* --memory of each, or 0 */
 	size_t n_devices;
 	struct qemu_options options; /* .rom is our own, absolute */
 	struct qemu_cdev cdevs[RUN_CDEVS_MAX];

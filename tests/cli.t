@@ -87,7 +87,12 @@ tap_ok "--gpu 17 times: 64" says 64 run --gpu=any --gpu=any --gpu=any --gpu=any 
 for size in '' 0 0G -1 +1 ' 1' '1 ' 1.5G 1e9 0x10 G 12X 1GB 1GiB 1KK 18446744073709551616 \
 	18446744073709551615K 16777216T 99999999999999999999999; do
 	tap_ok "--memlock '$size' is no size: 64" says 64 run --memlock "$size" -- true
+	tap_ok "--memory '$size' is no size: 64" says 64 run --memory "$size" -- true
 done
+tap_ok "--memory with a profile: 64" says_that "does not go with --profile x" 64 run --profile x --memory 8G -- true
+tap_ok "--memory of a group: 64" says_that "not of iommu-group:3" 64 run --gpu iommu-group:3 --memory 8G -- true
+tap_ok "--memory twice: 64" says_that "stands twice" 64 run --memory 8G --memory 8G -- true
+tap_ok "--memory of each of two: no broker, 69" says 69 run --gpu a --memory 8G --gpu b --memory 8G -- true
 
 for time in '' ' ' 0 0s 10 s -1s +1s ' 1s' '1s ' 1.5h 1H 1m1h 1h1h 1s1s 1hm 1h30 24856d 2147483648s \
 	596524h 99999999999999999999s 4294967296s '1h 30m' 1w; do

@@ -97,6 +97,8 @@ static size_t make(const struct packet *p, union any *m)
 		m->queued.lease = 7;
 		m->queued.ends = 8;
 		m->queued.address = (struct pci_address){ .bus = 9 };
+		if (p->value == UINT32_MAX) /* no function's, and its NUL is missing */
+			memset(m->queued.parent, 'p', sizeof(m->queued.parent));
 		return sizeof(m->queued);
 	case MESSAGE_EVENT:
 		m->event.event = p->value;
@@ -914,6 +916,10 @@ static void test_request(void)
 			       gpubroker_claim_add_profile(claim, "../x", "x") == -EINVAL,
 		       "... nor one of a group, or of no device");
 	}
+	tap_ok(gpubroker_claim_add_of(claim, "any/", "01:00.0", NULL) == -EINVAL &&
+		       gpubroker_claim_add_of(claim, "card", "card", NULL) == -EINVAL &&
+		       gpubroker_claim_add_of(claim, "card", "01:00.0", "..") == -EDOM,
+	       "nor what is no name, or no address behind one");
 	while (!gpubroker_claim_add(claim, "any"))
 		;
 	tap_ok(gpubroker_claim_add(claim, "any") == -E2BIG, "more than 16 are refused");
@@ -933,6 +939,35 @@ static void test_request(void)
 	gpubroker_close(handle);
 	close(answer[0]);
 	stop();
+}
+
+/* To ask whether a claim would be begun. */
+static void test_ask(void)
+{
+	static const struct {
+		struct packet script[3];
+		int result;
+	} cases[] = {
+		{ { WELCOME, { .type = MESSAGE_END } }, 0 },
+		{ { WELCOME, { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_BUSY } },
+		  GPUBROKER_REFUSED_BUSY },
+		{ { WELCOME, { .type = MESSAGE_GRANT, .value = 1 } }, -EPROTO },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct gpubroker_claim *claim;
+		struct gpubroker *handle;
+
+		start(cases[i].script, false);
+		need(!gpubroker_open(socket_path, &handle) && !gpubroker_claim_new(&claim));
+		tap_ok(gpubroker_claim_ask(handle, claim) == -EINVAL, "nothing is not asked for");
+		need(!gpubroker_claim_add_of(claim, "card", "01:00.0", "part"));
+		tap_ok(gpubroker_claim_ask(handle, claim) == cases[i].result,
+		       "what it would be: %d", cases[i].result);
+		gpubroker_claim_free(claim);
+		gpubroker_close(handle);
+		stop();
+	}
 }
 
 /* ---- waiting ---- */
@@ -1047,7 +1082,11 @@ static void test_wait(void)
 		if (waits.n)
 			tap_ok(waits.last.lease == 7 && waits.last.holder_uid == 5 &&
 				       waits.last.holder_pid == 6 && waits.last.ends == 8 &&
-				       !strcmp(waits.last.address, "0000:09:00.0"),
+				       (waits.last.index == UINT32_MAX
+						? !waits.last.address[0] &&
+							  strlen(waits.last.parent) == 31
+						: !strcmp(waits.last.address, "0000:09:00.0") &&
+							  !waits.last.parent[0]),
 			       "and is told by whom, and until when");
 		gpubroker_claim_free(claim);
 		gpubroker_close(handle);
@@ -1488,6 +1527,7 @@ int main(void)
 	test_cdevs();
 	test_claim_again();
 	test_request();
+	test_ask();
 	test_wait();
 	test_ending();
 	test_ending_requests();

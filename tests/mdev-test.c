@@ -654,6 +654,7 @@ static union {
 	struct message_refusal refusal;
 	struct message_grant grant;
 	struct message_plain end;
+	struct message_queued queued;
 	char all[PROTOCOL_MESSAGE_MAX];
 } answer;
 
@@ -672,9 +673,19 @@ static bool hear_answer(int fd)
 	return n > 0;
 }
 
+/* The same behind all that it is told while it waits. */
+static bool hear_end(int fd)
+{
+	bool heard;
+
+	while ((heard = hear_answer(fd)) && answer.type == MESSAGE_QUEUED)
+		;
+	return heard;
+}
+
 static bool refused(int fd, uint32_t reason)
 {
-	bool right = hear_answer(fd) && answer.type == MESSAGE_REFUSAL &&
+	bool right = hear_end(fd) && answer.type == MESSAGE_REFUSAL &&
 		     answer.refusal.reason == reason;
 
 	if (!right)
@@ -685,7 +696,7 @@ static bool refused(int fd, uint32_t reason)
 /* Granted, and from now on held. */
 static bool granted(int fd, uint32_t n)
 {
-	if (!hear_answer(fd) || answer.type != MESSAGE_GRANT || answer.grant.n_groups != n) {
+	if (!hear_end(fd) || answer.type != MESSAGE_GRANT || answer.grant.n_groups != n) {
 		printf("# answer %u, reason %u, %s\n", answer.type, answer.refusal.reason,
 		       answer.refusal.detail);
 		return false;
@@ -755,6 +766,7 @@ static void die(int *fd)
 			free(claim->mdevs[i]);
 		}
 		TAILQ_REMOVE(&broker.claims, claim, link);
+		free(claim->request);
 		free(claim);
 	}
 	while (!TAILQ_EMPTY(&broker.leases.list)) {
@@ -959,6 +971,126 @@ static void test_whole(int fd)
 	start_again();
 	tap_ok(as_before(), "and all is as before");
 	hang_up(fd);
+}
+
+static void ask_wait(int fd, const char *device, const char *profile)
+{
+	struct message_claim claim = claim_of(SELECT_NAME);
+
+	claim.flags = CLAIM_WAIT;
+	strcpy(claim.selectors[0].name, device);
+	strcpy(claim.selectors[0].profile, profile);
+	need(say(fd, &claim, sizeof(claim)));
+	turn(TURNS);
+	work_on();
+}
+
+/* As often as it takes, and once more. */
+static void run_queue(void)
+{
+	for (int i = 0; i < 8; i++) {
+		queue_run(&broker);
+		work_on();
+	}
+}
+
+/* The last that it was told, if it waits; place 0: it was told nothing. */
+static struct message_queued waits(int fd)
+{
+	struct message_queued last = { 0 };
+
+	while (hear_answer(fd) && answer.type == MESSAGE_QUEUED)
+		last = answer.queued;
+	return last;
+}
+
+static void test_wait(void)
+{
+	int first = dial_in(0), large = dial_in(0), small = dial_in(0), late = dial_in(0);
+	struct message_queued q;
+	unsigned left;
+
+	ask(first, SELECT_NAME, "card", "card-2");
+	need(granted(first, 1));
+	ask_wait(large, "card", "card-2");
+	run_queue();
+	q = waits(large);
+	tap_ok(q.place == 1 && !strcmp(q.parent, "card") && q.lease &&
+		       q.lease == TAILQ_FIRST(&broker.leases.list)->id,
+	       "who would rather wait for a profile does, and is told for whom");
+	tap_ok(broker.leases.n == 1 && TAILQ_EMPTY(&broker.claims), "... with no lease meanwhile");
+	n_steps = 0;
+	run_queue();
+	tap_ok(!n_steps, "... and no driver is asked again before something has ended");
+	ask_wait(small, "card", "card-1");
+	run_queue();
+	q = waits(small);
+	tap_ok(q.place == 2 && sim.left == 1,
+	       "what is left waits for who came first, also where it is too little for him");
+	ask(late, SELECT_NAME, "card", "card-1");
+	tap_ok(refused(late, GPUBROKER_REFUSED_BUSY) && !strcmp(answer.refusal.detail, "promised"),
+	       "... and is refused to who does not wait");
+	ask(late, SELECT_NAME, "card", "card-9");
+	tap_ok(refused(late, GPUBROKER_REFUSED_NO_PROFILE), "... as is what there is not");
+	ask(late, SELECT_ADDRESS, GPU, "gpu-1");
+	tap_ok(granted(late, 1), "what another device makes is nobody's");
+	need(by_group(answer.grant.groups[0].group) >= 0);
+	let_go(answer.grant.groups[0].uuid);
+	run_queue();
+	all_let_go();
+	run_queue();
+	tap_ok(granted(large, 1) && granted(small, 1) && sim.left == 0 &&
+		       TAILQ_EMPTY(&broker.waiting),
+	       "each has his when enough is free");
+
+	ask_wait(late, "card", "card-2");
+	run_queue();
+	need(waits(late).place == 1);
+	left = sim.left;
+	queue_look(&broker);
+	queue_run(&broker); /* it is asked for again */
+	queue_look(&broker);
+	queue_run(&broker); /* something ended while it was */
+	work_on();
+	sim.left = 2;
+	run_queue();
+	tap_ok(granted(late, 1), "what comes free while the driver is asked is not missed");
+	sim.left = left;
+	let_go(answer.grant.groups[0].uuid);
+	sim.left = left;
+	all_let_go();
+	run_queue();
+	tap_ok(as_before(), "and nothing is left of all that");
+
+	/* What made one and failed is no reason to try again at once, or it would go on so for ever. */
+	sim.create_error = ENOSPC;
+	ask_wait(large, "card", "card-1");
+	n_steps = 0;
+	run_queue();
+	run_queue();
+	tap_ok(waits(large).place == 1 && n_steps && n_steps < 8,
+	       "where the driver says of one that it has none after all, it is waited for, too");
+	sim.create_error = 0;
+	fails_at = n_steps + 1;
+	queue_look(&broker);
+	run_queue();
+	fails_at = 0;
+	tap_ok(refused(large, GPUBROKER_REFUSED_FAILED) && TAILQ_EMPTY(&broker.waiting),
+	       "what fails is refused, and leaves the queue");
+	ask(first, SELECT_NAME, "card", "card-2");
+	need(granted(first, 1));
+	ask_wait(large, "card", "card-2");
+	ask_wait(small, "card", "card-2");
+	hang_up(large);
+	turn(TURNS);
+	all_let_go();
+	run_queue();
+	tap_ok(granted(small, 1), "who goes while he waits makes room for the next");
+	all_let_go();
+	tap_ok(as_before(), "and nothing is left of that");
+	hang_up(first);
+	hang_up(small);
+	hang_up(late);
 }
 
 static void test_deaths(int *fd)
@@ -1254,6 +1386,7 @@ int main(void)
 	test_refusals(fd);
 	allow("device slice profile card-2\nallow any claim profile any\nallow any claim any");
 	test_taken_number(fd);
+	test_wait();
 	test_deaths(&fd);
 	test_late(&fd);
 	test_whole(fd);

@@ -257,7 +257,7 @@ static void test_sizes(void)
 
 static void spoil_flags(struct message_claim *c)
 {
-	c->flags = 1U << 31;
+	c->flags = CLAIM_ASK << 1;
 }
 static void spoil_all_flags(struct message_claim *c)
 {
@@ -1052,6 +1052,45 @@ static void test_claims(void)
 	tap_ok(!broker.leases.n && quiet(), "no refused claim leaves a lease or a descriptor");
 }
 
+/* To ask only whether it would be begun; and of an address by a name that may not mean it. */
+static void test_ask(void)
+{
+	struct message_claim claim = claim_of(SELECT_ADDRESS);
+	union answer answer;
+	int fd = dial_in(0);
+
+	claim.flags = CLAIM_ASK;
+	claim.selectors[0].address.bus = 6;
+	say(fd, &claim, sizeof(claim));
+	turn(TURNS);
+	tap_ok(hear(fd, &answer) == sizeof(answer.end) && answer.type == MESSAGE_END &&
+		       !broker.leases.n && TAILQ_EMPTY(&broker.claims),
+	       "who only asks is told that it would be begun, and it is not");
+	claim.flags = CLAIM_ASK | CLAIM_WAIT;
+	claim.selectors[0].address.bus = 4;
+	say(fd, &claim, sizeof(claim));
+	turn(TURNS);
+	tap_ok(hear(fd, &answer) == sizeof(answer.refusal) && answer.type == MESSAGE_REFUSAL &&
+		       answer.refusal.reason == GPUBROKER_REFUSED_POLICY &&
+		       TAILQ_EMPTY(&broker.waiting),
+	       "... or why not, and never waits");
+	hang_up(fd);
+
+	claim.selectors[0].address.bus = 6;
+	strcpy(claim.selectors[0].name, "nope");
+	answer.refusal = refused(&claim);
+	tap_ok(answer.refusal.reason == GPUBROKER_REFUSED_NO_NAME && !answer.refusal.has_address &&
+		       !strcmp(answer.refusal.name, "nope"),
+	       "an address by a name that the policy lacks");
+	strcpy(claim.selectors[0].name, "none");
+	tap_ok(refused(&claim).reason == GPUBROKER_REFUSED_NO_DEVICE,
+	       "... or by one that does not mean it");
+	strcpy(claim.selectors[0].name, "lab");
+	claim.selectors[0].address.bus = 1;
+	tap_ok(refused(&claim).reason == GPUBROKER_REFUSED_POLICY,
+	       "by one that does it is as without");
+}
+
 static void test_list_allowed(void)
 {
 	union answer answer;
@@ -1096,6 +1135,7 @@ int main(void)
 	test_no_policy();
 	make_policy();
 	test_claims();
+	test_ask();
 	test_list_allowed();
 
 	broker_drop();

@@ -89,6 +89,22 @@ refused carol 64 "'../../x' is no profile by its form" 'what leads out of a dire
 refused carol 64 'not of iommu-group:1; ' 'an IOMMU group has no profiles' --gpu iommu-group:1 --profile mtty-1
 is "$(mdevs)" 0 'none of these made anything'
 
+# explain USER DEVICE OPTIONS...
+explain() {
+	capture gpubroker policy explain --user "$@"
+}
+explain alice mtty --profile mtty-2
+is "$status" 0 'policy explain knows of profiles'
+like "$stdout" 'mtty-2 of mtty: allowed for alice.*35-mdev.policy:3.*now +could be lent: 12 of it' '... by which rule, and how many are left'
+explain alice vga-4
+like "$status $stdout" '^0 mbochs-small of mbochs: allowed for alice' '... also by a name that means a part'
+explain bob mdpy --profile mdpy-vga
+like "$status $stdout" '^77 .*35-mdev.policy:9 denies it' '... and who is denied it'
+explain bob mtty --profile mtty-1
+like "$status $stdout" '^77 .*no rule with this profile allows it' 'a rule without a profile is none for a part'
+explain alice mtty --profile mtty-9
+is "$status" 66 'a profile that there is not is said'
+
 # As many as there are. Held by a process that does nothing.
 holders=()
 hold() {
@@ -112,8 +128,19 @@ half() { gpubroker leases | grep -q ' leased .* mtty-1$'; }
 ok 'and half of it goes' wait_for 20 half
 refused alice 75 'none of profile "mtty-2" of mtty is left: 11 of it are in use, and left there is mtty-1: 1; ' \
 	'who is refused is told what else is left' --gpu mtty --profile mtty-2
-kill "${holders[@]:1}"
-wait "${holders[@]:1}" 2>/dev/null
+waiting() { journalctl -q --no-pager -b -o cat -u gpubroker | grep -c 'outcome=waiting'; }
+waited=$(waiting)
+waits() { [ "$(waiting)" -gt "$waited" ]; }
+hold alice --gpu mtty --profile mtty-2 --wait
+ok 'who would rather wait does' wait_for 20 waits
+refused carol 75 'gpubroker: mtty is promised to somebody who waits' 'nobody who came later gets what is left' \
+	--gpu mtty --profile mtty-1
+kill "${holders[12]}"
+wait "${holders[12]}" 2>/dev/null
+unset 'holders[0]' 'holders[12]'
+ok 'when half a one has ended there is a whole one for who waited' wait_for 30 twelve
+kill "${holders[@]}"
+wait "${holders[@]}" 2>/dev/null
 ok 'all are gone' wait_for 30 none
 
 # Between the look and the making somebody else is faster: what the kernel says changes under our feet. A
@@ -147,6 +174,12 @@ echo $other >/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create
 begin alice kept --gpu mtty --profile mtty-2 --
 ok 'one more VM' vm_up kept
 uuid=$(cd $bus && ls | grep -v $other)
+others() {
+	gpubroker profiles --json mtty | python3 -c 'import json, sys
+print(*(f"{p["type"]}:{p["others"]}" for p in json.load(sys.stdin)))'
+}
+is "$(others)" 'mtty-1:1 mtty-2:0' 'profiles tells somebody else'"'"'s from ours'
+like "$(gpubroker profiles mtty)" 'TOTAL  OTHERS  API.*mtty-1 .* [0-9]+ +1 +vfio-pci' '... in a column of their own'
 systemctl kill -s KILL gpubroker
 ok 'the daemon comes back' wait_for 30 test -S /run/gpubroker/socket
 back() { gpubroker leases | grep -q ' leased .* mtty mtty-2$'; }

@@ -14,7 +14,8 @@ export XDG_RUNTIME_DIR=/tmp
 
 diag() { printf '%s\n' "$*" | sed 's/^/# /'; }
 
-# result STATUS NAME: the line of one test; all others end here.
+# result STATUS NAME: the line of one test; all others end here. The status of each is that of its test, so that a
+# case may add `|| diag ...`.
 result() {
 	lib_n=$((lib_n + 1))
 	if [ "$1" = 0 ]; then
@@ -31,7 +32,7 @@ ok() {
 	local name=$1 out rc=0
 	shift
 	out=$("$@" 2>&1) || rc=$?
-	result $rc "$name" || diag "status $rc of: $*
+	result $rc "$name" || ! diag "status $rc of: $*
 $out"
 }
 
@@ -39,7 +40,7 @@ $out"
 is() {
 	local rc=0
 	[ "$1" = "$2" ] || rc=1
-	result $rc "$3" || diag "got:    $1
+	result $rc "$3" || ! diag "got:    $1
 wanted: $2"
 }
 
@@ -47,20 +48,20 @@ wanted: $2"
 isnt() {
 	local rc=0
 	[ "$1" != "$2" ] || rc=1
-	result $rc "$3" || diag "got: $1"
+	result $rc "$3" || ! diag "got: $1"
 }
 
 # like GOT REGEX NAME, unlike: an extended regular expression, over all lines.
 like() {
 	local rc=0
 	[[ $1 =~ $2 ]] || rc=1
-	result $rc "$3" || diag "got:     $1
+	result $rc "$3" || ! diag "got:     $1
 pattern: $2"
 }
 unlike() {
 	local rc=0
 	[[ ! $1 =~ $2 ]] || rc=1
-	result $rc "$3" || diag "got:     $1
+	result $rc "$3" || ! diag "got:     $1
 against: $2"
 }
 
