@@ -447,9 +447,35 @@ static int claim_select(struct claim *claim, const struct policy_subject *subjec
 	return refuse_plain(ret_refusal, GPUBROKER_REFUSED_NO_DEVICE, selector);
 }
 
+static bool has_function(const struct claim *claim, const struct pci_address *address)
+{
+	for (size_t i = 0; i < claim->n; i++)
+		for (size_t k = 0; claim->views[i] && k < claim->views[i]->n_functions; k++)
+			if (!pci_address_compare(&claim->views[i]->functions[k].address, address))
+				return true;
+	return false;
+}
+
+/* A function that is lent whole has no driver that could make a part of it. The function, or NULL. */
+static const struct pci_address *whole_and_part(const struct claim *claim)
+{
+	for (size_t i = 0; i < claim->n; i++) {
+		const struct mdev_choice *choice = claim->mdevs[i];
+
+		for (size_t k = 0; choice && k < choice->n; k++)
+			if (has_function(claim, &choice->list[k].address))
+				return &choice->list[k].address;
+		for (size_t k = 0; choice && k < choice->n_vfs; k++)
+			if (has_function(claim, &choice->vfs[k]))
+				return &choice->vfs[k];
+	}
+	return NULL;
+}
+
 int claim_decide(struct claim *claim, const struct message_claim *request,
 		 struct message_refusal *ret_refusal)
 {
+	const struct pci_address *both;
 	struct policy_subject subject;
 	bool busy = false;
 	int r;
@@ -479,6 +505,14 @@ int claim_decide(struct claim *claim, const struct message_claim *request,
 			*ret_refusal = refusal;
 			return r;
 		}
+	}
+	both = whole_and_part(claim);
+	if (both) {
+		refuse_plain(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, &request->selectors[0]);
+		ret_refusal->address = *both;
+		ret_refusal->has_address = 1;
+		strcpy(ret_refusal->detail, "whole-and-part");
+		return GPUBROKER_REFUSED_NOT_VIABLE;
 	}
 	if (claim->undecided) {
 		claim->memlock_asked = request->memlock;

@@ -238,6 +238,13 @@ static void format(const struct message_refusal *r, const struct refusal_names *
 			what);
 		return;
 	case GPUBROKER_REFUSED_NOT_VIABLE:
+		if (!strncmp(r->detail, "whole-and-part", sizeof(r->detail))) {
+			snprintf(out, size,
+				 "%s is asked for whole and in part by one claim; it is lent only "
+				 "one way: leave out one of the two",
+				 what);
+			return;
+		}
 		snprintf(out, size,
 			 "%s cannot be lent: its IOMMU group %" PRIu32
 			 " %s%s%.*s; another slot may give it "

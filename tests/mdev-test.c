@@ -970,6 +970,18 @@ static void test_whole(int fd)
 	die(&fd);
 	start_again();
 	tap_ok(as_before(), "and all is as before");
+	for (size_t part = 0; part < 2; part++) {
+		struct message_claim both = whole;
+
+		both.n_selectors = 2;
+		both.selectors[1] = both.selectors[0];
+		strcpy(both.selectors[part].profile, "gpu-1");
+		need(say(fd, &both, sizeof(both)));
+		turn(TURNS);
+		tap_ok(refused(fd, GPUBROKER_REFUSED_NOT_VIABLE) &&
+			       !strcmp(answer.refusal.detail, "whole-and-part") && as_before(),
+		       "nor whole and in part by one claim, the part %s", part ? "last" : "first");
+	}
 	hang_up(fd);
 }
 
