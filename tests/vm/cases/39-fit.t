@@ -82,8 +82,7 @@ ok 'one is taken' wait_for 30 is_leased $gpu
 refused bob 75 "gpubroker: $gpu is leased to bob" 'what stands beside it and is not to be had is told as that' \
 	--gpu pair --memory 8M --gpu $gpu
 said bob --gpu pair --memory 8M
-like "$stdout" "gpubroker: $gpu2 \(16M\) is the smallest free one that has 8M; $gpu \(16M\) is in use" \
-	'then it is the other, and that is said'
+like "$stdout" "gpubroker: $gpu2 \(16M\) is the smallest that has 8M" 'then it is the other, which is as good'
 hold bob --gpu pair --memory 1M
 ok 'which is taken by its memory' wait_for 30 is_leased $gpu2
 refused bob 75 "all that has 8M and that you may have is in use, as $gpu \(16M\); try again, or use --wait" \
