@@ -54,6 +54,9 @@ int kernel_open_numvfs(const struct kernel *kernel, const struct pci_address *ad
 int kernel_open_numvfs_read(const struct kernel *kernel, const struct pci_address *address);
 /* Whether host drivers take the VFs that are made, "1" or "0". */
 int kernel_open_autoprobe(const struct kernel *kernel, const struct pci_address *address);
+/* What xe lets all virtual functions have of the card: "exec_quantum_ms" or "preempt_timeout_us". */
+int kernel_open_vf_quota(const struct kernel *kernel, const struct pci_address *address,
+			 const char *file);
 int kernel_open_autoprobe_read(const struct kernel *kernel, const struct pci_address *address);
 
 /*

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Driver names come from sysfs or a lease record; as a path component they must be just that. */
@@ -69,6 +70,16 @@ int kernel_open_autoprobe(const struct kernel *kernel, const struct pci_address 
 int kernel_open_autoprobe_read(const struct kernel *kernel, const struct pci_address *address)
 {
 	return sysfs_function_open(kernel->sys, address, O_RDONLY, "sriov_drivers_autoprobe");
+}
+
+/* Documentation/ABI/testing/sysfs-driver-intel-xe-sriov, since Linux 6.19. */
+int kernel_open_vf_quota(const struct kernel *kernel, const struct pci_address *address,
+			 const char *file)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "sriov_admin/.bulk_profile/%s", file);
+	return sysfs_function_open(kernel->sys, address, O_WRONLY, path);
 }
 
 static int open_type(const struct kernel *kernel, const char *parent, const char *type,

@@ -163,6 +163,7 @@ int vfs_request(struct peer *peer, const struct message_vfs *request,
 	struct daemon *daemon = peer->daemon;
 	struct function f;
 	struct pf *pf;
+	size_t rule;
 	int r;
 
 	if (peer->uid != 0) {
@@ -207,6 +208,8 @@ int vfs_request(struct peer *peer, const struct message_vfs *request,
 		.by = peer->uid,
 	};
 	pf->peer = peer;
+	/* How many is root's word; what each may have is still the policy's. */
+	pf_policy(pf, &f, &rule);
 	pf_begin(pf);
 	return 0;
 }

@@ -36,6 +36,8 @@
 #define WAITS 40
 
 static const char step_numvfs[] = "sriov_numvfs";
+/* Files of sriov_admin. */
+static const char step_quantum[] = "exec_quantum_ms", step_timeout[] = "preempt_timeout_us";
 
 static void make(struct pf *pf);
 static void bind_next(struct pf *pf);
@@ -194,7 +196,10 @@ static void on_asked(void *userdata, const struct work_result *result)
 		for (size_t i = 0; i < pf->n_vfs; i++)
 			r->before_on_vfio = r->before_on_vfio && pf_on_vfio(pf, &pf->vfs[i]);
 		if (!pf->changes && pf_next_unbound(pf, 0) == pf->n_vfs) {
-			finish(pf); /* as it is wanted already */
+			if (pf_wants_quotas(pf))
+				make(pf); /* none, but what they may have */
+			else
+				finish(pf); /* as it is wanted already */
 			return;
 		}
 		error = -pf_record(pf);
@@ -292,12 +297,58 @@ static void wait_for_watcher(struct pf *pf)
 		bind_next(pf);
 }
 
+/* The virtual functions are of use without it, so it is said and they stay. */
+static void tell_no_quota(const struct pf *pf, const char *what, int error)
+{
+	char reason[160];
+
+	if (error == ENOENT)
+		snprintf(reason, sizeof(reason),
+			 "%s is not set: its driver has no sriov_admin, as xe has since Linux 6.19",
+			 what);
+	else
+		snprintf(reason, sizeof(reason), "%s is not set: %s", what, strerror(error));
+	pf_tell(pf, "no-quota", LOG_WARNING, NULL, reason);
+}
+
+static int add_quota(struct pf *pf, struct work *work, const char *file, uint32_t value)
+{
+	char text[16];
+	int r;
+
+	if (!value)
+		return 0;
+	snprintf(text, sizeof(text), "%" PRIu32, value);
+	r = work_add(work, kernel_open_vf_quota(&pf->daemon->kernel, &pf->address, file), text,
+		     file, &pf->address, WORK_SOFT);
+	if (r == -ENOENT || r == -EACCES) {
+		tell_no_quota(pf, file, -r);
+		return 0;
+	}
+	return r;
+}
+
+static int add_quotas(struct pf *pf, struct work *work)
+{
+	int r = add_quota(pf, work, step_quantum, pf->quotas.exec_quantum_ms);
+
+	if (!r)
+		r = add_quota(pf, work, step_timeout, pf->quotas.preempt_timeout_us);
+	pf->quotas_tried = pf->quotas;
+	return r;
+}
+
 static void on_made(void *userdata, const struct work_result *result)
 {
 	struct pf *pf = userdata;
 	int error = result->error, r = pf_read_vfs(pf);
 
 	pf->late = false;
+	/* All before that went well. */
+	if (error && (result->what == step_quantum || result->what == step_timeout)) {
+		tell_no_quota(pf, result->what, error);
+		error = 0;
+	}
 	if (error == ENOENT && !pf->undoing && result->what == step_numvfs) {
 		pf_refuse(&pf->failure, GPUBROKER_REFUSED_NO_VFS, &pf->address,
 			  "has a host driver that makes no virtual functions");
@@ -340,6 +391,8 @@ static void make(struct pf *pf)
 			r = work_add(work, kernel_open_numvfs(kernel, &pf->address), number,
 				     step_numvfs, &pf->address, 0);
 	}
+	if (!r && !pf->undoing && target(pf))
+		r = add_quotas(pf, work);
 	start(pf, VFS_MAKING, work, r, step_numvfs, MAKE_SECONDS, on_made);
 }
 

@@ -18,6 +18,12 @@
 
 #define VFS_PFS_MAX 4096
 
+/* What each of them may have of the card; 0: as it is. */
+struct vf_quotas {
+	uint32_t exec_quantum_ms;
+	uint32_t preempt_timeout_us;
+};
+
 enum vfs_phase { VFS_IDLE, VFS_ASKING, VFS_MAKING, VFS_WAITING, VFS_BINDING, VFS_ENDING };
 
 struct pf {
@@ -29,6 +35,8 @@ struct pf {
 	bool held; /* root has said how many: so it stays until the policy is loaded anew */
 	unsigned tries;
 	char reason[192]; /* why it was left as it is, as it was said */
+	struct vf_quotas quotas,
+		quotas_tried; /* by the policy; that a worker has written, or could not */
 	/* the course, from here on */
 	enum vfs_phase phase;
 	struct vfs_record record;
@@ -106,6 +114,11 @@ bool pf_on_vfio(const struct pf *pf, const struct pci_address *vf);
 size_t pf_next_unbound(const struct pf *pf, size_t from);
 
 /* ---- vfspolicy.c ---- */
+
+/* What the policy says of a PF: how many it wants, and the rule (*ret_rule). Notes the quotas. */
+uint32_t pf_policy(struct pf *pf, const struct function *f, size_t *ret_rule);
+/* Are there quotas that nobody has tried to set yet? */
+bool pf_wants_quotas(const struct pf *pf);
 
 /* It stays as it is, against the policy, and why: said once. */
 void pf_leave(struct pf *pf, const char *why, const char *detail);

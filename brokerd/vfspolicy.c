@@ -34,11 +34,29 @@ void pf_leave(struct pf *pf, const char *why, const char *detail)
 
 /* ---- looking ---- */
 
+uint32_t pf_policy(struct pf *pf, const struct function *f, size_t *ret_rule)
+{
+	const struct policy *policy = &pf->daemon->policy;
+	const struct policy_facts facts = function_facts(f);
+	uint32_t wanted = f->vfs_total ? policy_vfs(policy, &facts, ret_rule) : 0;
+
+	pf->quotas = (struct vf_quotas){ 0 };
+	if (wanted)
+		pf->quotas = (struct vf_quotas){ policy->rules[*ret_rule].vf_exec_quantum_ms,
+						 policy->rules[*ret_rule].vf_preempt_timeout_us };
+	return wanted;
+}
+
+bool pf_wants_quotas(const struct pf *pf)
+{
+	return pf->quotas.exec_quantum_ms != pf->quotas_tried.exec_quantum_ms ||
+	       pf->quotas.preempt_timeout_us != pf->quotas_tried.preempt_timeout_us;
+}
+
 static void look(struct pf *pf)
 {
 	struct daemon *daemon = pf->daemon;
 	struct message_refusal refusal;
-	struct policy_facts facts;
 	struct function f;
 	const char *driver;
 	uint32_t wanted;
@@ -55,8 +73,7 @@ static void look(struct pf *pf)
 	}
 	if (r || pf->held)
 		return;
-	facts = function_facts(&f);
-	wanted = f.vfs_total ? policy_vfs(&daemon->policy, &facts, &rule) : 0;
+	wanted = pf_policy(pf, &f, &rule);
 	if (!wanted)
 		return;
 	if (!f.driver[0]) { /* it is looked at again when there is one */
@@ -86,7 +103,7 @@ static void look(struct pf *pf)
 		.by = VFS_NOBODY,
 	};
 	pf->changes = pf->n_vfs != wanted;
-	if (!pf->changes && pf_next_unbound(pf, 0) == pf->n_vfs) {
+	if (!pf->changes && pf_next_unbound(pf, 0) == pf->n_vfs && !pf_wants_quotas(pf)) {
 		pf->tries = 0;
 		return;
 	}
@@ -170,6 +187,7 @@ void vfs_all(struct daemon *daemon)
 	TAILQ_FOREACH(pf, &daemon->vfs->list, link) {
 		pf->held = false;
 		pf->tries = 0;
+		pf->quotas_tried = (struct vf_quotas){ 0 };
 		pf->reason[0] = '\0';
 	}
 	for (size_t i = 0; i < daemon->devices.n; i++)

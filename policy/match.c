@@ -13,7 +13,7 @@
 
 #include "client/util.h"
 
-_Static_assert(sizeof(struct policy_rule) == 112,
+_Static_assert(sizeof(struct policy_rule) == 120,
 	       "struct policy_rule is sent as it is: no padding");
 
 void policy_done(struct policy *policy)

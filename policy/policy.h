@@ -98,7 +98,10 @@ struct policy_rule {
 	uint32_t lifetime;	/* seconds that a lease may last; 0: no end */
 	uint32_t vfio_driver;	/* index into struct policy's texts, or POLICY_NO_TEXT */
 	uint32_t require_reset; /* 0 or 1 */
-	uint32_t vfs;	   /* of POLICY_PREPARE alone: virtual functions of what matches; 0: none */
+	uint32_t vfs; /* of POLICY_PREPARE alone: virtual functions of what matches; 0: none */
+	/* With vfs alone: what each of them may have of the card, as the kernel's xe takes it; 0: as it is. */
+	uint32_t vf_exec_quantum_ms;
+	uint32_t vf_preempt_timeout_us;
 	uint32_t reserved; /* 0 */
 	/* Where it stands; all before it is what it says. */
 	uint32_t file; /* index into struct policy's files */

@@ -202,11 +202,10 @@ static bool parse_what(struct policy_parser *parser, struct policy_rule *rule,
 		if (word) {
 			/* What a driver makes parts of must be left to that driver. */
 			if (word->value == POLICY_PROFILE && rule->verb == POLICY_PREPARE)
-				return parser_expected(
-					parser,
-					"an attribute of the device whole, since no "
-					"part of it can be prepared",
-					0);
+				return parser_expected(parser,
+						       "an attribute of the device whole, since no "
+						       "part of it can be prepared",
+						       0);
 			if (word->value == POLICY_DEVICE_ID)
 				device = place;
 			if (word->value == POLICY_SUBSYSTEM_DEVICE)
@@ -257,11 +256,20 @@ static bool parse_rest(struct policy_parser *parser, unsigned int kinds, struct 
 		if (!parse_value(parser, word, &seen, rule))
 			return false;
 	}
+	if (parser->token.kind == TOKEN_END && !rule->vfs &&
+	    (rule->vf_exec_quantum_ms || rule->vf_preempt_timeout_us))
+		return parser_expected(parser,
+				       "vfs and a number: without it there are no virtual "
+				       "functions that could have a quota",
+				       WORD_OPTION);
 	if (parser->token.kind == TOKEN_END)
 		return true;
 	if (here(parser, WORD_LIMIT)) {
 		snprintf(what, sizeof(what), "%sthe end of the line, since only allow has limits",
-			 own && !seen ? "an option (vfs or vfio-driver) or " : "");
+			 own && !seen
+				 ? "an option (vfs, vf-exec-quantum-ms, vf-preempt-timeout-us or "
+				   "vfio-driver) or "
+				 : "");
 		return parser_expected(parser, what, 0);
 	}
 

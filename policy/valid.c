@@ -72,7 +72,8 @@ static bool limits_valid(const struct policy_rule *rule, const struct policy_tex
 		return false;
 	if (rule->limit > POLICY_LIMIT_MAX || rule->memlock > INT64_MAX || rule->boot_vga > 1 ||
 	    rule->require_reset > 1 || rule->vfs > POLICY_VFS_MAX ||
-	    (rule->vfs && rule->verb != POLICY_PREPARE))
+	    (rule->vfs && rule->verb != POLICY_PREPARE) ||
+	    (!rule->vfs && (rule->vf_exec_quantum_ms || rule->vf_preempt_timeout_us)))
 		return false;
 	return rule->vfio_driver == POLICY_NO_TEXT ||
 	       index_valid(rule->vfio_driver, may_drive, value_vfio_driver, texts, n_texts);

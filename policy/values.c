@@ -150,6 +150,26 @@ bool value_vfs(const char *text, struct policy_rule *rule)
 	return true;
 }
 
+static bool quota(const char *text, uint32_t *ret_value)
+{
+	uint64_t value;
+
+	if (!value_number(text, UINT32_MAX, &value) || value == 0)
+		return false;
+	*ret_value = (uint32_t)value;
+	return true;
+}
+
+bool value_vf_exec_quantum(const char *text, struct policy_rule *rule)
+{
+	return quota(text, &rule->vf_exec_quantum_ms);
+}
+
+bool value_vf_preempt_timeout(const char *text, struct policy_rule *rule)
+{
+	return quota(text, &rule->vf_preempt_timeout_us);
+}
+
 bool value_memlock(const char *text, struct policy_rule *rule)
 {
 	static const char suffixes[] = "KMGT";

@@ -17,6 +17,8 @@ bool value_class(const char *text, struct policy_rule *rule);
 bool value_iommu_group(const char *text, struct policy_rule *rule);
 bool value_limit(const char *text, struct policy_rule *rule);
 bool value_vfs(const char *text, struct policy_rule *rule);
+bool value_vf_exec_quantum(const char *text, struct policy_rule *rule);
+bool value_vf_preempt_timeout(const char *text, struct policy_rule *rule);
 bool value_memlock(const char *text, struct policy_rule *rule);
 bool value_boot_vga(const char *text, struct policy_rule *rule);      /* text: NULL */
 bool value_require_reset(const char *text, struct policy_rule *rule); /* text: NULL */

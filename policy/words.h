@@ -32,6 +32,8 @@ enum word_kind {
 #define WORD_VFIO_DRIVER (1U << 20)
 #define WORD_REQUIRE_RESET (1U << 21)
 #define WORD_VFS (1U << 22)
+#define WORD_VF_EXEC_QUANTUM (1U << 23)
+#define WORD_VF_PREEMPT_TIMEOUT (1U << 24)
 
 struct word {
 	const char *text;

@@ -45,6 +45,8 @@ static void check_valid(void)
 	INVALID(0, "a profile with a slash", rule.match.attributes |= POLICY_PROFILE,
 		rule.match.profile = rule.match.serial);
 	INVALID(0, "what is reserved", rule.reserved = 1);
+	INVALID(0, "a quantum of no virtual functions", rule.vf_exec_quantum_ms = 1);
+	INVALID(0, "a timeout of no virtual functions", rule.vf_preempt_timeout_us = 1);
 	INVALID(1, "prepare with a profile", rule.match.attributes |= POLICY_PROFILE,
 		rule.match.profile = p->rules[0].match.driver);
 	INVALID(1, "prepare with a user", rule.who = POLICY_WHO_ANY);

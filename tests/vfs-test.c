@@ -29,11 +29,13 @@
 static struct {
 	unsigned vfs, autoprobe;
 	char driver[TOTAL][32], override[TOTAL][32];
-	bool seen[TOTAL];   /* a driver of the host has had it */
-	bool no_vfio;	    /* nothing binds to it */
-	bool no_driver;	    /* that could make any */
-	unsigned most;	    /* more than that cannot be made */
-	unsigned to_others; /* writes of a number while there are some */
+	bool seen[TOTAL];		/* a driver of the host has had it */
+	bool no_vfio;			/* nothing binds to it */
+	bool no_driver;			/* that could make any */
+	unsigned most;			/* more than that cannot be made */
+	unsigned to_others;		/* writes of a number while there are some */
+	unsigned long quantum, timeout; /* sriov_admin's */
+	bool no_timeout;		/* it does not take that one */
 } sim;
 
 static char last_log[512];
@@ -231,6 +233,16 @@ static int do_step(const struct step *step, char told[WORK_TEXT_MAX])
 	unsigned long value = strtoul(step->text, NULL, 10);
 	struct pci_address address;
 
+	if (!strcmp(step->what, "exec_quantum_ms")) {
+		sim.quantum = value;
+		return 0;
+	}
+	if (!strcmp(step->what, "preempt_timeout_us")) {
+		if (sim.no_timeout)
+			return EINVAL;
+		sim.timeout = value;
+		return 0;
+	}
 	if (!strcmp(step->what, "reading sriov_numvfs")) {
 		sprintf(told, "%u", sim.vfs);
 	} else if (!strcmp(step->what, "reading sriov_drivers_autoprobe")) {
@@ -682,6 +694,64 @@ static void wait_and_work(void)
 	}
 }
 
+/* What each of them may have of the card; three are there, as the rule says. */
+static void test_quotas(int fd, struct policy_rule *rule)
+{
+	static const char admin[] = "sys/bus/pci/devices/" PF "/sriov_admin";
+	char path[256];
+
+	rule->vf_exec_quantum_ms = 20;
+	last_log[0] = '\0';
+	n_steps = 0;
+	vfs_all(&broker);
+	wait_and_work();
+	tap_ok(are(3) && strstr(last_log, "outcome=no-quota") && strstr(last_log, "no sriov_admin"),
+	       "a driver that knows no quotas: said, and they are of use without");
+	last_log[0] = '\0';
+	tell_core(PF, WATCHER_DEVICE);
+	wait_and_work();
+	tap_ok(!last_log[0], "... and not said again");
+
+	snprintf(path, sizeof(path), "%s/%s", scratch_path, admin);
+	need(!mkdir(path, 0755));
+	snprintf(path, sizeof(path), "%s/%s/.bulk_profile", scratch_path, admin);
+	need(!mkdir(path, 0755));
+	snprintf(path, sizeof(path), "%s/.bulk_profile/exec_quantum_ms", admin);
+	scratch_write(path, "");
+	snprintf(path, sizeof(path), "%s/.bulk_profile/preempt_timeout_us", admin);
+	scratch_write(path, "");
+	rule->vf_preempt_timeout_us = 500;
+	n_steps = sim.to_others = 0;
+	vfs_all(&broker);
+	wait_and_work();
+	tap_ok(are(3) && sim.quantum == 20 && sim.timeout == 500,
+	       "quotas of a policy that is loaded anew are set");
+	tap_ok(n_steps < 8, "... and nothing is made for that (%u steps)", n_steps);
+	n_steps = 0;
+	tell_core(PF, WATCHER_DEVICE);
+	wait_and_work();
+	tap_ok(!n_steps, "... once");
+	sim.quantum = sim.timeout = 0;
+	make_vfs(0);
+	wait_and_work();
+	tap_ok(are(3) && sim.quantum == 20 && sim.timeout == 500,
+	       "they are set when the virtual functions are made anew");
+	sim.quantum = sim.timeout = 0;
+	tap_ok(to(fd, 2) && sim.quantum == 20 && sim.timeout == 500,
+	       "... also where root says how many");
+	vfs_all(&broker);
+	wait_and_work();
+	need(are(3));
+	sim.no_timeout = true;
+	rule->vf_preempt_timeout_us = 501;
+	last_log[0] = '\0';
+	vfs_all(&broker);
+	wait_and_work();
+	tap_ok(are(3) && sim.timeout == 500 && strstr(last_log, "preempt_timeout_us is not set"),
+	       "one that the driver does not take is said, and they stay");
+	rule->vf_exec_quantum_ms = rule->vf_preempt_timeout_us = 0;
+}
+
 static void test_policy(int fd)
 {
 	static struct policy_file file = { "/etc/gpubroker/policy.d/10-vfs.policy" };
@@ -741,6 +811,10 @@ static void test_policy(int fd)
 	wait_and_work();
 	tap_ok(are(3) && !n_steps, "... but not for ever");
 	sim.most = TOTAL;
+	rule.vfs = 3;
+	vfs_all(&broker);
+	wait_and_work();
+	test_quotas(fd, &rule);
 	broker.policy.n_rules = 0;
 	vfs_all(&broker);
 	wait_and_work();

@@ -153,6 +153,12 @@ static void write_rule(FILE *out, const struct policy *policy, const struct poli
 		fprintf(out, " vfio-driver %s", driver);
 	if (rule->require_reset)
 		fputs(" require-reset", out);
+	if (rule->vfs)
+		fprintf(out, " vfs %" PRIu32, rule->vfs);
+	if (rule->vf_exec_quantum_ms)
+		fprintf(out, " vf-exec-quantum-ms %" PRIu32, rule->vf_exec_quantum_ms);
+	if (rule->vf_preempt_timeout_us)
+		fprintf(out, " vf-preempt-timeout-us %" PRIu32, rule->vf_preempt_timeout_us);
 	fputc('\n', out);
 }
 

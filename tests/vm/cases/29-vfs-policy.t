@@ -52,6 +52,34 @@ sed -i 's/vfs 2/vfs 9/' $policy
 reload
 ok 'more than there can be is said' wait_for 20 log "$start" 'outcome=not-prepared reason="it can have at most 4 virtual functions, not 9"'
 
+# What each may have of the card, as xe takes it.
+quotas() { cat /sys/module/gpubroker_admin/parameters/{exec_quantum_ms,preempt_timeout_us} | xargs; }
+have() { [ "$(quotas)" = "$1" ]; }
+start=$(now)
+sed -i 's/vfs 9/vfs 2 vf-exec-quantum-ms 20 vf-preempt-timeout-us 500/' $policy
+reload
+ok 'quotas that the driver does not know are said' wait_for 20 log "$start" \
+	'outcome=no-quota reason="exec_quantum_ms is not set: its driver has no sriov_admin, as xe has since Linux 6.19"'
+ok '... and the virtual functions are of use without' on_vfio 2
+if ! lacks 'quotas of virtual functions' gpubroker_admin; then
+	insmod /tests/gpubroker_admin.ko device=$pf
+	start=$(now)
+	reload
+	ok 'what each may have is set when the policy is loaded' wait_for 20 have '20 500'
+	ok '... and nothing is made anew for that' bash -c "! journalctl -q --no-pager -o cat -u gpubroker --since '$start' | grep -E 'outcome=(prepared|no-quota)'"
+	echo 0 >/sys/module/gpubroker_admin/parameters/exec_quantum_ms
+	echo 0 >$at/sriov_numvfs
+	ok '... and when they are made anew' wait_for 30 have '20 500'
+	ok '... which they are' wait_for 30 on_vfio 2
+	start=$(now)
+	sed -i 's/ms 20/ms 100001/' $policy
+	reload
+	ok 'what the driver does not take is said' wait_for 20 log "$start" \
+		'outcome=no-quota reason="exec_quantum_ms is not set: Invalid argument"'
+	is "$(quotas):$(n_vfs)" '20 500:2' '... and all stays as it was'
+	rmmod gpubroker_admin
+fi
+
 sed -i '/^prepare/d' $policy
 reload
 gpubroker vfs $pf 0

@@ -4,7 +4,7 @@
 
 # The features, in the order in which they are told, and their words. A feature without words is a driver.
 kernel_features=(cdevs mdevs landlock landlock-ioctl peerpidfd passrights histograms children sleep-tests
-	ia32 user-namespaces devmem apparmor e1000 xhci_hcd gpubroker_test gpubroker_vgpu)
+	ia32 user-namespaces devmem apparmor e1000 xhci_hcd gpubroker_test gpubroker_vgpu gpubroker_admin)
 declare -A kernel_words=(
 	[cdevs]='device nodes of VFIO (cdevs) with iommufd'
 	[mdevs]='sample mdev devices (mtty, mdpy, mbochs)'
@@ -41,7 +41,7 @@ kernel_has() {
 	devmem) [ -e /dev/mem ] ;;
 	apparmor) [ -d /sys/module/apparmor ] ;;
 	# Its headers were not there when the tests were built.
-	gpubroker_test | gpubroker_vgpu) [ -e "/tests/$1.ko" ] ;;
+	gpubroker_test | gpubroker_vgpu | gpubroker_admin) [ -e "/tests/$1.ko" ] ;;
 	*) modprobe -nq "$1" ;;
 	esac
 }
