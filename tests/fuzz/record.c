@@ -90,6 +90,8 @@ static struct lease lease_of(size_t n_gids, size_t n_functions)
 			.device = 0x1111,
 			.driver = "bochs-drm",
 		};
+	if (n_functions)
+		lease.asked = lease.functions[0].address;
 	return lease;
 }
 
@@ -97,8 +99,11 @@ static void write_lease(fuzz_write write, const char *name, const struct lease *
 {
 	char text[RECORD_MAX];
 	int n = record_format(lease, text, sizeof(text));
+	struct lease back;
+	unsigned line;
 
-	must(n > cut);
+	/* One that is no record would be refused at its first mistake, and reach nothing behind that. */
+	must(n > cut && !record_parse(text, (size_t)n, &back, &line));
 	write(name, text, (size_t)(n - cut));
 }
 
@@ -111,7 +116,7 @@ void fuzz_seeds(fuzz_write write)
 	write_lease(write, "plain", &lease, 0);
 	write_lease(write, "cut", &lease, 20);
 	/* As long as it should be, and not what would be written. */
-	lease.functions[0].address.bus = 10;
+	lease.asked.bus = lease.functions[0].address.bus = 10;
 	n = record_format(&lease, text, sizeof(text));
 	must(n > 0 && strstr(text, ":0a:"));
 	memcpy(strstr(text, ":0a:"), ":0A:", 4);
@@ -122,11 +127,12 @@ void fuzz_seeds(fuzz_write write)
 	lease.terms.require_reset = true;
 	strcpy(lease.functions[1].override, "vfio-pci");
 	strcpy(lease.functions[1].driver, LEASE_DRIVER_UNKNOWN);
+	lease.migration = GPUBROKER_MIGRATION_NO;
 	write_lease(write, "ending", &lease, 0);
 	lease = lease_of(0, 1);
 	lease.stuck_since = 1790000100;
 	strcpy(lease.reason, "0000:01:00.0: unbind: has not come back from the kernel");
-	lease.functions[0].address.domain = 0x10000;
+	lease.asked.domain = lease.functions[0].address.domain = 0x10000;
 	write_lease(write, "stuck", &lease, 0);
 	lease = lease_of(LEASE_GIDS_MAX, PROTOCOL_FUNCTIONS_MAX);
 	write_lease(write, "full", &lease, 0);
