@@ -209,6 +209,19 @@ static bool group_spoilt(const struct devices *devices, uint32_t group)
 	return false;
 }
 
+uint32_t devices_vfs(const struct devices *devices, const struct device *device)
+{
+	const struct pci_address *own = &device->record.address;
+	uint32_t n = 0;
+
+	if (!device->record.vfs_total)
+		return 0;
+	for (size_t i = 0; i < devices->n; i++)
+		n += devices->list[i].record.is_vf &&
+		     !pci_address_compare(&devices->list[i].record.physfn, own);
+	return n;
+}
+
 enum gpubroker_status device_status(const struct devices *devices, const struct device *device,
 				    const struct lease *lease)
 {
@@ -217,8 +230,8 @@ enum gpubroker_status device_status(const struct devices *devices, const struct 
 	if (lease && !is_bridge(device))
 		return lease_is_leaving(lease) ? GPUBROKER_RELEASING : GPUBROKER_LEASED;
 	/* A PF that has VFs is never lent: its holder would have a hand in what others have. */
-	if (device->record.group == UINT32_MAX || is_bridge(device) || device->record.vfs ||
-	    group_spoilt(devices, device->record.group))
+	if (device->record.group == UINT32_MAX || is_bridge(device) ||
+	    devices_vfs(devices, device) || group_spoilt(devices, device->record.group))
 		return GPUBROKER_NOT_VIABLE;
 	if (device->record.boot_vga)
 		return GPUBROKER_BOOT_VGA;

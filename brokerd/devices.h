@@ -34,7 +34,6 @@ struct watcher_record {
 	uint32_t is_vf;
 	struct pci_address physfn; /* of a VF */
 	uint32_t vfs_total;	   /* how many VFs it can have; 0: it has no SR-IOV */
-	uint32_t vfs;
 	char driver[PROTOCOL_NAME_MAX];
 	char vfio_driver[PROTOCOL_NAME_MAX]; /* the variant that modules.alias names for it, "": none */
 	char path[FUNCTION_PATH_MAX];
@@ -77,6 +76,12 @@ struct policy_facts device_facts(const struct device *device);
  */
 size_t devices_group(const struct devices *devices, const struct device *device,
 		     struct policy_facts out[PROTOCOL_FUNCTIONS_MAX], size_t *ret_asked);
+
+/*
+ * How many virtual functions it has, of those that were told: of what sriov_numvfs says the kernel tells nobody
+ * when they go.
+ */
+uint32_t devices_vfs(const struct devices *devices, const struct device *device);
 
 /* What `list` says of it; lease is the one of its group or NULL. */
 enum gpubroker_status device_status(const struct devices *devices, const struct device *device,

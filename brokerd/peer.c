@@ -363,7 +363,7 @@ static void format_device(const struct peer *peer, const struct device *device,
 		.is_vf = record->is_vf,
 		.physfn = record->physfn,
 		.vfs_total = record->vfs_total,
-		.vfs = record->vfs,
+		.vfs = devices_vfs(&peer->daemon->devices, device),
 	};
 	if (lease && ret_message->status != GPUBROKER_NOT_VIABLE) {
 		ret_message->lease = lease->id;

@@ -134,7 +134,6 @@ static void fill(struct watcher *watcher, const struct function *f, struct watch
 	record->is_vf = f->is_vf;
 	record->physfn = f->physfn;
 	record->vfs_total = f->vfs_total;
-	record->vfs = f->vfs;
 	memcpy(record->driver, f->driver, sizeof(record->driver));
 	memcpy(record->path, f->path, sizeof(record->path));
 	kind_of(watcher, f, &kind);

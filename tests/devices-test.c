@@ -6,6 +6,7 @@
 
 #include "brokerd/devices.h"
 #include "client/util.h"
+#include "tests/scratch.h"
 #include "tests/tap.h"
 
 #include <errno.h>
@@ -373,6 +374,34 @@ static void test_status(void)
 	}
 }
 
+/* The watcher is told nothing of a PF when its VFs go. */
+static void test_vfs(void)
+{
+	struct watcher_record pf = at(1, 0, 0), vf = at(1, 0, 1), other = at(2, 0, 0);
+	struct devices devices = { 0 };
+	const struct device *device;
+
+	pf.vfs_total = other.vfs_total = 4;
+	vf.is_vf = 1;
+	vf.physfn = pf.address;
+	need(!devices_take(&devices, &pf) && !devices_take(&devices, &other));
+	for (vf.address.function = 1; vf.address.function < 4; vf.address.function++)
+		need(!devices_take(&devices, &vf));
+	device = devices_from(&devices, &pf.address);
+	tap_ok(devices_vfs(&devices, device) == 3 &&
+		       device_status(&devices, device, NULL) == GPUBROKER_NOT_VIABLE,
+	       "a PF has the VFs that were told, and is not lent");
+	tap_ok(!devices_vfs(&devices, devices_from(&devices, &other.address)), "another has none");
+	vf.type = WATCHER_GONE;
+	for (vf.address.function = 1; vf.address.function < 4; vf.address.function++)
+		need(!devices_take(&devices, &vf));
+	device = devices_from(&devices, &pf.address);
+	tap_ok(!devices_vfs(&devices, device) &&
+		       device_status(&devices, device, NULL) == GPUBROKER_AVAILABLE,
+	       "when they have gone it has none, though nothing was said of the PF");
+	devices_done(&devices);
+}
+
 static void test_gpu(void)
 {
 	static const struct {
@@ -402,6 +431,7 @@ int main(void)
 	test_flood();
 	test_group();
 	test_status();
+	test_vfs();
 	test_gpu();
 	return tap_done();
 }

@@ -24,7 +24,7 @@ is "$status" 64 'no number'
 capture gpubroker vfs nonsense 1
 is "$status" 64 'no address'
 is "$(n_vfs):$(autoprobe)" 0:1 'nothing was changed'
-ok 'list says how many it can have' has_counts 0/0/4
+ok 'list says how many it can have' wait_for 10 has_counts 0/0/4
 
 # Made.
 before=$(wc -l </run/uevents)
@@ -99,6 +99,7 @@ ok '... and it goes back' wait_for 20 has_counts 4/4/4
 echo 0 >$at/sriov_drivers_autoprobe
 capture gpubroker vfs $pf 0
 is "$status:$(n_vfs)" 0:0 'root removes them'
+ok '... and list counts none' wait_for 10 has_counts 0/0/4
 is "$(autoprobe)" 0 'autoprobe that was off stays off'
 echo 1 >$at/sriov_drivers_autoprobe
 
