@@ -3,6 +3,7 @@
 # has it, and it is gone at the end, whatever ended it. As many as there are, and a word for each refusal;
 # what somebody else made is left alone.
 . ./lib.sh
+killed=$(killed)
 needs mdevs
 
 modprobe -a mtty mbochs mdpy
@@ -213,7 +214,7 @@ kill "${holders[-1]}"
 wait "${holders[-1]}" 2>/dev/null
 ok 'it is gone' wait_for 30 none
 
-is "$(killed)" '' 'no process met its filter'
+is "$(killed)" "$killed" 'no process met its filter'
 rm -f /etc/gpubroker/policy.d/35-mdev.policy /tmp/holders.log /tmp/others
 systemctl restart gpubroker
 modprobe -ra mtty mbochs mdpy

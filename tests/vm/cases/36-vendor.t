@@ -3,6 +3,7 @@
 # a virtual function stays with its driver and is made a type for a lease, an unmodified QEMU has it, and it is
 # nothing again at the end. As many as there are, and a word for each refusal.
 . ./lib.sh
+killed=$(killed)
 needs gpubroker_vgpu
 . ./vfs.sh
 . ./vendor.sh
@@ -79,6 +80,6 @@ refused carol 75 "none of profile \"558\" of $pf is left: 2 of it are in use" '.
 let_go
 ok 'all are nothing again' wait_for 30 none
 
-is "$(killed)" '' 'no process met its filter'
+is "$(killed)" "$killed" 'no process met its filter'
 vendor_done
 done_testing

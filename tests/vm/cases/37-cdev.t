@@ -3,6 +3,7 @@
 # them, one that opens groups gets those, and one may be told numbers instead; the lease is over when the
 # last descriptor is gone, whatever becomes of the daemon meanwhile.
 . ./lib.sh
+killed=$(killed)
 . /tests/cdev.sh
 needs cdevs
 
@@ -83,5 +84,5 @@ quit a
 rm /etc/gpubroker/policy.d/37-memlock.policy
 systemctl restart gpubroker
 ok 'nothing is left' wait_for 20 no_records
-is "$(killed)" '' 'no process met its filter'
+is "$(killed)" "$killed" 'no process met its filter'
 done_testing

@@ -3,6 +3,7 @@
 # keeps the lease, wherever it went, and what an old tenant keeps is worth nothing to him once another has the
 # device. First what happens without a broker.
 . ./lib.sh
+killed=$(killed)
 . /tests/cdev.sh
 needs cdevs
 
@@ -84,5 +85,5 @@ is $status 0 '... and lent'
 wait_for 20 no_records
 rm /etc/gpubroker/policy.d/38-cdev.policy
 systemctl restart gpubroker
-is "$(killed)" '' 'no process met its filter'
+is "$(killed)" "$killed" 'no process met its filter'
 done_testing

@@ -2,6 +2,7 @@
 # `run --memory`: of all that the policy allows and nobody has, the smallest that has so much is claimed, a
 # device whole or a part of one, and on a terminal it is said which and why. All GPUs here have 16 MB.
 . ./lib.sh
+killed=$(killed)
 
 cat >/etc/gpubroker/policy.d/39-fit.policy <<-END
 	device pair address $gpu
@@ -141,7 +142,7 @@ if ! lacks 'parts of devices by their memory' mdevs; then
 	modprobe -r mbochs
 fi
 
-is "$(killed)" '' 'no process met its filter'
+is "$(killed)" "$killed" 'no process met its filter'
 rm -f /etc/gpubroker/policy.d/39-fit.policy /tmp/holders.log
 systemctl restart gpubroker
 done_testing
