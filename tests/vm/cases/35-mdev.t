@@ -177,7 +177,7 @@ ok 'one more VM' vm_up kept
 uuid=$(cd $bus && ls | grep -v $other)
 others() {
 	gpubroker profiles --json mtty | python3 -c 'import json, sys
-print(*(f"{p["type"]}:{p["others"]}" for p in json.load(sys.stdin)))'
+print(*("%s:%d" % (p["type"], p["others"]) for p in json.load(sys.stdin)))'
 }
 is "$(others)" 'mtty-1:1 mtty-2:0' 'profiles tells somebody else'"'"'s from ours'
 like "$(gpubroker profiles mtty)" 'TOTAL  OTHERS  API.*mtty-1 .* [0-9]+ +1 +vfio-pci' '... in a column of their own'
