@@ -51,6 +51,7 @@ struct work {
 	struct step steps[WORK_STEPS_MAX];
 	size_t n_steps;
 	size_t n_done; /* reported */
+	size_t n_reports;
 	size_t failed; /* the first step that failed, if error */
 	int error;
 	bool over; /* a step failed that was not WORK_SOFT */
@@ -360,16 +361,20 @@ static void take_report(struct work *work, struct report *report)
 
 static void read_reports(struct work *work)
 {
+	/* Who says more than there is to say is not listened to: else it could keep us from all others. */
+	const size_t most = 1 + work->n_steps * (1 + WORK_ROWS_MAX);
 	struct report report;
-	ssize_t n;
+	ssize_t n = 0;
 
-	while ((n = read(work->pipe, &report, sizeof(report))) == sizeof(report)) {
+	while (work->n_reports < most &&
+	       (n = read(work->pipe, &report, sizeof(report))) == sizeof(report)) {
+		work->n_reports++;
 		if (report.step == UINT32_MAX)
 			close_files(work);
 		else if (report.step == work->n_done && work->n_done < work->n_steps && !work->over)
 			take_report(work, &report);
 	}
-	if (!n && work->on_report)
+	if ((!n || work->n_reports == most) && work->on_report)
 		event_del(work->on_report);
 }
 

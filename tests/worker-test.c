@@ -436,6 +436,32 @@ static void test_table(void)
 	tap_ok(do_it(work) && seen.result.error == E2BIG, "more than a page is a failure");
 }
 
+/* In a worker that was taken over: of all that it has, only the pipe can be written to. */
+static bool flood(const char *line, char text[WORK_TEXT_MAX])
+{
+	char report[3 * sizeof(uint32_t) + WORK_TEXT_MAX];
+
+	(void)line;
+	memset(report, 0xff, sizeof(report));
+	for (int fd = 0; fd < 256; fd++)
+		for (int i = 0; i < 600 && write(fd, report, sizeof(report)) > 0; i++)
+			;
+	strcpy(text, "not heard any more");
+	return true;
+}
+
+static void test_flood(void)
+{
+	struct work *work = make();
+
+	scratch_write("table", "a line");
+	need(!work_add_table(work, file("table", O_RDONLY), flood, "table", at(1)));
+	need(!work_start(work, base, filter, 10));
+	tap_ok(is_done_in(5000) && seen.result.error && !seen.n_told,
+	       "who says more than there is to say is not listened to");
+	tap_ok(nothing_left(), "... and nothing is left");
+}
+
 static void test_expect(void)
 {
 	struct work *work = make();
@@ -679,6 +705,7 @@ int main(void)
 	test_short_write();
 	test_too_long();
 	test_table();
+	test_flood();
 	test_expect();
 	test_shown();
 	test_open();
