@@ -6,17 +6,17 @@
  */
 #include "config.h"
 
-#include "brokerd/audit.h"
-#include "brokerd/landlock.h"
-#include "brokerd/lending.h"
-#include "brokerd/log.h"
-#include "brokerd/mdev.h"
-#include "brokerd/notify.h"
-#include "brokerd/prepare.h"
-#include "brokerd/queue.h"
-#include "brokerd/vfs.h"
-#include "client/passfd.h"
-#include "client/util.h"
+#include "brokerd/record/audit.h"
+#include "brokerd/process/landlock.h"
+#include "brokerd/lease/ending.h"
+#include "brokerd/process/log.h"
+#include "brokerd/lease/mdev.h"
+#include "brokerd/process/notify.h"
+#include "brokerd/prepare/prepare.h"
+#include "brokerd/claim/queue.h"
+#include "brokerd/prepare/sriov.h"
+#include "client/wire/passfd.h"
+#include "client/common/util.h"
 
 #include <errno.h>
 #include <fcntl.h>

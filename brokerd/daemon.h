@@ -22,13 +22,13 @@
 #include <stdbool.h>
 #include <sys/queue.h>
 
-#include "brokerd/audit.h"
-#include "brokerd/confine.h"
-#include "brokerd/devices.h"
-#include "brokerd/helper.h"
-#include "brokerd/kernel.h"
-#include "brokerd/lease.h"
-#include "brokerd/usercount.h"
+#include "brokerd/record/audit.h"
+#include "brokerd/process/confine.h"
+#include "brokerd/state/devices.h"
+#include "brokerd/helper/helper.h"
+#include "brokerd/kernel/kernel.h"
+#include "brokerd/state/lease.h"
+#include "brokerd/state/users.h"
 
 #define WORKER_SECONDS 10 /* after this a worker is late, and its lease stuck */
 #define PEERS_PER_UID 128 /* connections of one user at a time */

@@ -5,8 +5,8 @@
 #include "config.h"
 
 #include "brokerd/daemon.h"
-#include "brokerd/log.h"
-#include "client/util.h"
+#include "brokerd/process/log.h"
+#include "client/common/util.h"
 
 #include <getopt.h>
 #include <string.h>

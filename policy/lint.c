@@ -9,7 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "client/util.h"
+#include "client/common/util.h"
 #include "policy/match.h"
 #include "policy/policy.h"
 

@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-#include "client/util.h"
+#include "client/common/util.h"
 
 _Static_assert(sizeof(struct policy_rule) == 120,
 	       "struct policy_rule is sent as it is: no padding");

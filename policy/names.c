@@ -12,7 +12,7 @@
 #include <search.h>
 #include <string.h>
 
-#include "client/util.h"
+#include "client/common/util.h"
 
 static int compare(const void *a, const void *b)
 {

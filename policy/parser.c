@@ -16,7 +16,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "client/util.h"
+#include "client/common/util.h"
 #include "policy/words.h"
 
 #define FOUND_MAX 512

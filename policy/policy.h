@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "client/address.h"
+#include "client/common/address.h"
 
 /* Limits of the language. What goes past them is a mistake with a place, never a truncation. */
 #define POLICY_NAME_MAX 32   /* a device name with its NUL */

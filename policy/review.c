@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-#include "client/util.h"
+#include "client/common/util.h"
 #include "policy/parser.h"
 
 #define DENIES_MAX 100 /* that a rule is compared with: of everybody, and as many of the same who */

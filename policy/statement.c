@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-#include "client/util.h"
+#include "client/common/util.h"
 #include "policy/parser.h"
 #include "policy/words.h"
 

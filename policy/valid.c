@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "client/util.h"
+#include "client/common/util.h"
 #include "policy/match.h"
 #include "policy/policy.h"
 #include "policy/values.h"

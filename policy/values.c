@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-#include "client/util.h"
+#include "client/common/util.h"
 #include "policy/words.h"
 
 #define DRIVER_MAX 31

@@ -6,7 +6,7 @@
  */
 #include "config.h"
 
-#include "client/util.h"
+#include "client/common/util.h"
 #include "policy/match.h"
 #include "policy/policy.h"
 

@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-#include "client/util.h"
+#include "client/common/util.h"
 #include "policy/values.h"
 
 #define NEAR_MAX 31 /* longer words are near nothing */

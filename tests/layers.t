@@ -7,9 +7,6 @@
 . "$(dirname "$0")/tap.sh"
 cd "$top_srcdir" || exit 99
 
-# What the library consists of, beside the installed header. All else in client/ is the command's.
-library='library refusal passfd address protocol util'
-
 # includes FILE...: what the files include, as `FILE: <name>` or `FILE: "name"`.
 includes() {
 	grep -HE '^[[:space:]]*#[[:space:]]*include' "$@" |
@@ -48,15 +45,12 @@ sources() {
 }
 
 command_files() {
-	for f in client/*.[ch]; do
-		name=${f##*/}
-		case " $library gpubroker " in *" ${name%.?} "*) ;; *) echo "$f" ;; esac
-	done
+	sources client/command client/run
 }
 
 written_out() {
 	includes $(sources brokerd client policy tests) |
-		only ': <' ': "config\.h"' ': "(brokerd|client|policy|tests|tests/fuzz)/[a-z0-9-]+\.h"'
+		only ': <' ': "config\.h"' ': "(brokerd|client|policy|tests)(/[a-z0-9-]+)+\.h"'
 }
 
 there() {
@@ -72,7 +66,7 @@ there() {
 
 policy_apart() {
 	includes $(sources policy | grep -v -- '-test\.c$') | grep '"' |
-		only ': "config\.h"' ': "policy/' ': "client/(address|util)\.h"'
+		only ': "config\.h"' ': "policy/' ': "client/common/'
 }
 
 # No system calls, no logging, no database of users: only what computes.
@@ -90,7 +84,7 @@ policy_below_brokerd() {
 }
 
 command_is_outsider() {
-	closure $(command_files) | none '^client/(protocol|passfd|refusal)\.h$'
+	closure $(command_files) | none '^client/(wire|library)/'
 }
 
 command_uses_library() {
@@ -117,22 +111,22 @@ header_alone() {
 
 # What is never found would always pass.
 helpers_work() {
-	[ "$(closure client/library.c | grep -cx -e client/library.c -e client/protocol.h)" = 2 ] &&
-		command_files | grep -qx client/cli.c && ! command_files | grep -qx client/library.c
+	[ "$(closure client/library/connection.c | grep -cx -e client/library/connection.c -e client/wire/protocol.h)" = 2 ] &&
+		command_files | grep -qx client/command/cli.c && ! command_files | grep -qx client/library/connection.c
 }
 
 tap_ok "the test sees includes" helpers_work
 tap_ok "includes are written \"dir/file.h\"" written_out
 tap_ok "and name files that are there" there
-tap_ok "policy/ includes only policy/, client/address.h and client/util.h" policy_apart
+tap_ok "policy/ includes only policy/ and client/common/" policy_apart
 tap_ok "policy/ does no I/O" policy_pure
 tap_ok "policy/ never reaches brokerd/" policy_below_brokerd
 tap_ok "client/ never reaches brokerd/" client_below_brokerd
 tap_ok "the command includes client/gpubroker.h" command_uses_library
 tap_ok "and never reaches the protocol" command_is_outsider
 tap_ok "seccomp.h, cap-ng.h and landlock.h are confine.c's" \
-	only_in '(seccomp|cap-ng|linux/landlock)\.h' brokerd/confine.c
-tap_ok "libudev and libnl are watcher.c's" only_in '(libudev\.h|netlink/.*)' brokerd/watcher.c
+	only_in '(seccomp|cap-ng|linux/landlock)\.h' brokerd/process/confine.c
+tap_ok "libudev and libnl are watcher.c's" only_in '(libudev\.h|netlink/.*)' brokerd/helper/watcher.c
 tap_ok "libevent is the daemon's" only_in '(event\.h|event2/.*)' 'brokerd/[^:]*'
 tap_ok "json-c is the command's" only_in '(json\.h|json-c/.*|json_.*)' 'client/[^:]*'
 tap_ok "client/gpubroker.h is the only header that is installed" one_header

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "client/util.h"
+#include "client/common/util.h"
 #include "policy/policy.h"
 
 #define FUNCTIONS 1000

@@ -4,7 +4,7 @@
  * packets of right and wrong sizes, with and without descriptors. Whatever comes, every call returns, what a caller is
  * handed is whole, and no descriptor is left that the caller does not own.
  *
- * About: client/library.c client/passfd.c client/refusal.c
+ * About: client/library/connection.c client/wire/passfd.c client/library/refusal.c
  */
 #include "config.h"
 
@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #include "client/gpubroker.h"
-#include "client/passfd.h"
-#include "client/protocol.h"
+#include "client/wire/passfd.h"
+#include "client/wire/protocol.h"
 #include "tests/fuzz/descriptors.h"
 #include "tests/fuzz/fuzz.h"
 

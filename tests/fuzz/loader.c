@@ -3,16 +3,16 @@
  * The loader's records as the core takes them, each behind its length and filled up with zeros; and what the core then
  * does with a policy that came of them: decides, prepares, and says which rule it was.
  *
- * About: brokerd/helper.c policy/valid.c policy/verdict.c policy/match.c
+ * About: brokerd/helper/helper.c policy/valid.c policy/verdict.c policy/match.c
  */
 #include "config.h"
 
 #include <errno.h>
 
-#include "brokerd/group.h"
-#include "brokerd/helper.h"
+#include "brokerd/state/verdict.h"
+#include "brokerd/helper/helper.h"
 #include "tests/fuzz/fuzz.h"
-#include "tests/policy-card.h"
+#include "tests/unit/policy/card.h"
 
 const char fuzz_name[] = "loader";
 

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The wire as the core reads it: up to four connections of several users, who send, read, hang up and let go of what
- * they were lent, in any order, and workers that come back, fail, or come late. The daemon is tests/broker.h's, with all
+ * they were lent, in any order, and workers that come back, fail, or come late. The daemon is tests/unit/brokerd/world.h's, with all
  * of the core's own code; what the kernel would do is made here, and a lease's end is a real last reference.
  *
  * Whatever they send: every answer has its type's size, descriptors come with a grant alone and only of what the policy
  * gives that user, and when all have gone and every worker has come back, the host has everything, no record is left,
  * and no descriptor.
  *
- * About: brokerd/peer.c brokerd/claim.c brokerd/select.c brokerd/queue.c brokerd/release.c
- * brokerd/lending.c brokerd/restore.c brokerd/lease.c brokerd/events.c brokerd/group.c
- * brokerd/usercount.c client/passfd.c
+ * About: brokerd/peer/peer.c brokerd/claim/claim.c brokerd/claim/select.c brokerd/claim/queue.c brokerd/peer/release.c
+ * brokerd/lease/ending.c brokerd/lease/restore.c brokerd/state/lease.c brokerd/peer/watching.c brokerd/state/verdict.c
+ * brokerd/state/users.c client/wire/passfd.c
  */
 #include "config.h"
 
@@ -18,15 +18,15 @@
 #include <poll.h>
 #include <stdarg.h>
 
-#include "brokerd/claim.h"
-#include "brokerd/group.h"
-#include "brokerd/lending.h"
-#include "brokerd/log.h"
-#include "brokerd/worker.h"
-#include "tests/broker.h"
+#include "brokerd/claim/claim.h"
+#include "brokerd/state/verdict.h"
+#include "brokerd/lease/ending.h"
+#include "brokerd/process/log.h"
+#include "brokerd/process/worker.h"
+#include "tests/unit/brokerd/world.h"
 #include "tests/fuzz/descriptors.h"
 #include "tests/fuzz/fuzz.h"
-#include "tests/policy-parse.h"
+#include "tests/unit/policy/parse.h"
 
 const char fuzz_name[] = "peer";
 

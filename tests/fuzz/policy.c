@@ -6,17 +6,17 @@
  *
  * About: policy/lexer.c policy/lint.c policy/match.c policy/names.c policy/parser.c
  * policy/review.c policy/statement.c policy/valid.c policy/values.c policy/verdict.c
- * policy/words.c client/udevrules.c
+ * policy/words.c client/host/udevrules.c
  */
 #include "config.h"
 
 #include <errno.h>
 #include <inttypes.h>
 
-#include "client/udevrules.h"
+#include "client/host/udevrules.h"
 #include "tests/fuzz/fuzz.h"
-#include "tests/policy-card.h"
-#include "tests/policy-parse.h"
+#include "tests/unit/policy/card.h"
+#include "tests/unit/policy/parse.h"
 
 const char fuzz_name[] = "policy";
 

@@ -3,13 +3,13 @@
  * A lease record, as the next start finds it: what is taken is byte for byte what would be written, now and after it was
  * taken, and says nothing that a lease cannot hold; what is not taken has a line.
  *
- * About: brokerd/record.c client/address.c
+ * About: brokerd/record/lease-record.c client/common/address.c
  */
 #include "config.h"
 
 #include <errno.h>
 
-#include "brokerd/record.h"
+#include "brokerd/record/lease-record.h"
 #include "tests/fuzz/fuzz.h"
 
 const char fuzz_name[] = "record";

@@ -5,19 +5,19 @@
  * Whatever the records hold: no lease that is taken up differs from its record, no group has two, no record is lost,
  * and what a damaged one may be about is kept from being lent.
  *
- * About: brokerd/record.c brokerd/recover.c
+ * About: brokerd/record/lease-record.c brokerd/lease/recover.c
  */
 #include "config.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 
-#include "brokerd/group.h"
-#include "brokerd/lending.h"
-#include "brokerd/log.h"
-#include "brokerd/record.h"
-#include "brokerd/worker.h"
-#include "tests/broker.h"
+#include "brokerd/state/verdict.h"
+#include "brokerd/lease/ending.h"
+#include "brokerd/process/log.h"
+#include "brokerd/record/lease-record.h"
+#include "brokerd/process/worker.h"
+#include "tests/unit/brokerd/world.h"
 #include "tests/fuzz/descriptors.h"
 #include "tests/fuzz/fuzz.h"
 

@@ -12,7 +12,7 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
-#include "client/util.h"
+#include "client/common/util.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/tap.h"
 

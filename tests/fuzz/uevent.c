@@ -3,14 +3,14 @@
  * Uevents as the watcher hears them: messages, each behind its length. What is marked is compared with a reading of
  * the messages that is slow and simple.
  *
- * About: brokerd/uevent.c client/address.c
+ * About: brokerd/helper/uevent.c client/common/address.c
  */
 #include "config.h"
 
 #include <ctype.h>
 
-#include "brokerd/uevent.h"
-#include "client/util.h"
+#include "brokerd/helper/uevent.h"
+#include "client/common/util.h"
 #include "tests/fuzz/fuzz.h"
 
 const char fuzz_name[] = "uevent";

@@ -3,13 +3,13 @@
  * The watcher's records as the core takes them, each behind its length and filled up with zeros. The table is compared
  * with one that is slow and simple, and everything that lists it is asked.
  *
- * About: brokerd/devices.c client/function.c
+ * About: brokerd/state/devices.c client/host/function.c
  */
 #include "config.h"
 
 #include <errno.h>
 
-#include "brokerd/devices.h"
+#include "brokerd/state/devices.h"
 #include "tests/fuzz/fuzz.h"
 
 const char fuzz_name[] = "watcher";

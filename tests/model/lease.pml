@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Leases and what the kernel, crashes and peers do to them, for Spin. The table of states and events
- * is not written here: tests/model/run makes transitions.pml of brokerd/lease.c. What the handlers of
- * brokerd/claim.c, lending.c and recover.c do with it is told here by hand, function by function, so
+ * is not written here: tests/model/run makes transitions.pml of brokerd/state/lease.c. What the handlers of
+ * brokerd/claim/claim.c, lending.c and recover.c do with it is told here by hand, function by function, so
  * who changes their order of steps changes it here. It must never know more than the broker can: a
  * handler reads the kernel only by what sysfs, open() and inotify tell, and what only the core knows
  * is gone after a crash.

@@ -1,4 +1,4 @@
-# Makes a Promela include of brokerd/lease.h's events and brokerd/lease.c's table of states, the files
+# Makes a Promela include of brokerd/state/lease.h's events and brokerd/state/lease.c's table of states, the files
 # in this order. What it does not understand ends it with status 1: nothing is left out in silence.
 
 function fail(why)
@@ -102,7 +102,7 @@ END {
 		print "the events or the table were not found, or not wholly" > "/dev/stderr"
 		exit 1
 	}
-	print "/* Made of brokerd/lease.h and brokerd/lease.c by tests/model/transitions.awk. */"
+	print "/* Made of brokerd/state/lease.h and brokerd/state/lease.c by tests/model/transitions.awk. */"
 	for (i = 0; i < n_states; i++) {
 		if (!(states[i] in has_row)) {
 			print "no row for the state " states[i] > "/dev/stderr"

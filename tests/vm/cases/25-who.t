@@ -1,7 +1,7 @@
 #!/bin/bash
 # Who a client is: the kernel's word, for uids at the edges, in a user namespace, behind a connection
 # that was handed on, and for one that is gone before it is answered. Decided as designed, and told.
-# A getsockopt() that fails is tests/who-test.c's.
+# A getsockopt() that fails is tests/unit/brokerd/who-test.c's.
 . ./lib.sh
 
 cp /tests/{wire,who}.py /tmp

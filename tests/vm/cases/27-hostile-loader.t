@@ -4,7 +4,7 @@
 . ./lib.sh
 . ./hostile.sh
 
-# tests/helper-test.c has more of them, record by record.
+# tests/unit/brokerd/helper-test.c has more of them, record by record.
 ends_itself loader:short loader:type loader:counts loader:many-begin loader:after-end loader:bad-index \
 	loader:endless-path loader:descriptors
 ends_in_the_middle loader gpubroker-load

@@ -4,7 +4,7 @@
 . ./lib.sh
 . ./hostile.sh
 
-# tests/devices-test.c has more of them, record by record.
+# tests/unit/brokerd/devices-test.c has more of them, record by record.
 ends_itself watcher:long watcher:type watcher:address watcher:descriptors
 ends_in_the_middle watcher gpubroker-watch
 

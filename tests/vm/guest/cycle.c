@@ -21,7 +21,7 @@
  * own, but for the daemon where it is told to.
  */
 #include "client/gpubroker.h"
-#include "client/protocol.h"
+#include "client/wire/protocol.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -8,8 +8,8 @@
  * starts takes the first line away if it is for it, and plays the script; otherwise it is honest.
  */
 #include "brokerd/daemon.h"
-#include "brokerd/log.h"
-#include "client/util.h"
+#include "brokerd/process/log.h"
+#include "client/common/util.h"
 
 #include <fcntl.h>
 #include <linux/netlink.h>

@@ -15,9 +15,9 @@
  * keeps a copy of each descriptor that it lends.
  */
 #include "brokerd/daemon.h"
-#include "brokerd/landlock.h"
-#include "brokerd/worker.h"
-#include "client/util.h"
+#include "brokerd/process/landlock.h"
+#include "brokerd/process/worker.h"
+#include "client/common/util.h"
 
 #include <errno.h>
 #include <fcntl.h>

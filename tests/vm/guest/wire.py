@@ -1,4 +1,4 @@
-"""What clients say to the broker, byte by byte, as client/protocol.h has it; for hostile.py, names.py, who.py."""
+"""What clients say to the broker, byte by byte, as client/wire/protocol.h has it; for hostile.py, names.py, who.py."""
 import socket
 import struct
 

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The loader: reads the policy files, asks NSS who is meant, and sends the core numbers, whenever
+ * the core asks it to: what it read before the core was there could be another policy by then. Runs
+ * as the helpers' account, so every policy file must be readable by all (there are no secrets in
+ * one). It must never send a policy with a mistake in it.
+ */
+#include "config.h"
+
+#include "brokerd/helper/helper.h"
+#include "brokerd/process/log.h"
+#include "client/host/policyfiles.h"
+#include "client/host/udevrules.h"
+#include "client/common/util.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define FINDINGS_MAX 100 /* lines in the journal about one policy; 'policy check' shows all */
+
+struct findings {
+	unsigned told;
+};
+
+static void tell_finding(void *userdata, const struct policy_finding *f)
+{
+	struct findings *findings = userdata;
+	const enum log_level level = f->severity == POLICY_MISTAKE ? LOG_ERROR : LOG_WARNING;
+
+	if (findings->told == FINDINGS_MAX)
+		log_warning(
+			"there are more mistakes and warnings; 'gpubroker policy check' shows all");
+	if (findings->told++ >= FINDINGS_MAX)
+		return;
+	if (f->line)
+		log_line(level, "%s:%u:%u: %s", f->path, (unsigned)f->line, (unsigned)f->column,
+			 f->text);
+	else
+		log_line(level, "%s: %s", f->path, f->text);
+}
+
+/* 0 with a policy; the number of mistakes; or -errno. */
+static int load(const struct loader_options *options, struct policy *ret_policy)
+{
+	struct findings findings = { 0 };
+	const struct policyfiles request = {
+		.directories = options->directories,
+		.n_directories = options->n_directories,
+		.found = tell_finding,
+		.userdata = &findings,
+	};
+
+	return policyfiles_load(&request, ret_policy);
+}
+
+/* Is the file's text another one? What is not there is as `missing` says. */
+static bool differs(const char *path, const char *text, bool missing)
+{
+	cleanup_file FILE *file = fopen(path, "re");
+	size_t n = strlen(text), got;
+	char block[4096];
+
+	if (!file)
+		return errno == ENOENT ? missing : true;
+	while ((got = fread(block, 1, sizeof(block), file))) {
+		if (got > n || memcmp(block, text, got) != 0)
+			return true;
+		text += got;
+		n -= got;
+	}
+	return n || ferror(file);
+}
+
+/* What udev does at boot was made from a policy: from this one? */
+static void compare_installed(const struct policy *policy)
+{
+	cleanup_free char *text = NULL;
+	int r = udevrules_for_host(policy, &text);
+
+	if (r) {
+		log_warning("loader: cannot tell what udev is to prepare at boot: %s",
+			    strerror(-r));
+		return;
+	}
+	if (differs(UDEVRULES_FILE, text, *text))
+		log_warning(UDEVRULES_FILE " is stale; 'gpubroker policy install' renews it");
+	if (differs(UDEVRULES_INITRAMFS_FILE, text, false))
+		log_warning(
+			"the initramfs of this boot prepared by a stale copy of the udev rules; "
+			"'update-initramfs -u' or 'dracut -f' renews it");
+}
+
+static int send_policy(int socket, const struct policy *policy)
+{
+	struct loader_record record = {
+		.type = LOADER_BEGIN,
+		.counts = { policy->n_names, policy->n_files, policy->n_rules, policy->n_texts },
+	};
+	int r = helper_send(socket, &record, sizeof(record));
+
+	memset(&record, 0, sizeof(record));
+	record.type = LOADER_NAME;
+	for (size_t i = 0; !r && i < policy->n_names; i++) {
+		record.name = policy->names[i];
+		r = helper_send(socket, &record, sizeof(record));
+	}
+	memset(&record, 0, sizeof(record));
+	record.type = LOADER_TEXT;
+	for (size_t i = 0; !r && i < policy->n_texts; i++) {
+		record.text = policy->texts[i];
+		r = helper_send(socket, &record, sizeof(record));
+	}
+	record.type = LOADER_FILE;
+	for (size_t i = 0; !r && i < policy->n_files; i++) {
+		record.file = policy->files[i];
+		r = helper_send(socket, &record, sizeof(record));
+	}
+	record.type = LOADER_RULE;
+	for (size_t i = 0; !r && i < policy->n_rules; i++) {
+		record.rule = policy->rules[i];
+		r = helper_send(socket, &record, sizeof(record));
+	}
+	record.type = LOADER_END;
+	return r ? r : helper_send(socket, &record, sizeof(record));
+}
+
+/* Loads and sends once. 0, or an exit status. */
+static int serve(int socket, const struct loader_options *options)
+{
+	struct loader_record invalid = { .type = LOADER_INVALID };
+	struct policy policy = { 0 };
+	int r = load(options, &policy);
+
+	if (r < 0) {
+		log_error("loader: cannot load the policy: %s", strerror(-r));
+		invalid.counts[0] = 1;
+	} else if (r) {
+		log_error("the policy has %d mistake%s and is not taken", r, r == 1 ? "" : "s");
+		invalid.counts[0] = (uint64_t)r;
+	}
+	if (r)
+		return helper_send(socket, &invalid, sizeof(invalid)) ? 70 : 0;
+	compare_installed(&policy);
+	r = send_policy(socket, &policy);
+	policy_done(&policy);
+	return r ? 70 : 0;
+}
+
+int loader_run(int socket, const void *options)
+{
+	struct pollfd p = { .fd = socket, .events = POLLIN };
+	uint32_t asked;
+	int r = 0;
+
+	while (!r) {
+		ssize_t n;
+
+		if (poll(&p, 1, -1) < 0 && errno != EINTR)
+			return 70;
+		n = recv(socket, &asked, sizeof(asked), MSG_DONTWAIT);
+		if (!n || (n < 0 && errno != EAGAIN && errno != EINTR))
+			return 0; /* the core has ended */
+		if (n == sizeof(asked) && asked == LOADER_LOAD)
+			r = serve(socket, options);
+	}
+	return r;
+}
+
+int loader_check(const struct loader_options *options)
+{
+	struct policy policy = { 0 };
+	int r = load(options, &policy);
+
+	if (r < 0)
+		log_error("the policy cannot be loaded: %s", strerror(-r));
+	if (!r) {
+		log_info("the policy is good: %zu statements in %zu files", policy.n_rules,
+			 policy.n_files);
+		policy_done(&policy);
+	}
+	return r;
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The watcher: looks at PCI functions in sysfs, has their names from libudev's hardware database,
+ * hears the kernel's uevents through libnl, and tells the core in fixed records. Runs as the
+ * helpers' account, may read and nothing else. It must never trust an event to be true or complete:
+ * an event only says where to look, and a lost one makes it look everywhere. Nor may it look while
+ * events wait that may say the same: what is read is what is true now, so a thousand events for a
+ * function are worth one look.
+ */
+#include "config.h"
+
+#include "brokerd/state/devices.h"
+#include "brokerd/helper/helper.h"
+#include "brokerd/process/log.h"
+#include "brokerd/helper/uevent.h"
+#include "client/host/aliases.h"
+#include "client/host/directory.h"
+#include "client/host/sysfs.h"
+#include "client/common/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libudev.h>
+#include <linux/netlink.h>
+#include <malloc.h>
+#include <netlink/netlink.h>
+#include <netlink/socket.h>
+#include <poll.h>
+#include <string.h>
+
+#define KERNEL_GROUP 1 /* the kernel's own uevents; udevd's repetitions are group 2 */
+#define BUFFER (8 << 20)
+#define RESERVE (512 << 10) /* of memory, for messages and kinds of devices */
+#define EVENT_BURST                                                                                \
+	4096	       /* read in a row, so that an endless stream does not keep us from looking */
+#define KINDS_MAX 1024 /* remembered; what is of none of them is looked up each time */
+
+/* What the databases say of functions of one kind, which is the same for as long as we run. */
+struct kind {
+	char modalias[80];
+	char vendor_name[sizeof(((struct watcher_record *)NULL)->vendor_name)];
+	char model[sizeof(((struct watcher_record *)NULL)->model)];
+	char vfio_driver[sizeof(((struct watcher_record *)NULL)->vfio_driver)];
+};
+
+struct watcher {
+	int core;
+	int sys;
+	struct aliases
+		aliases; /* read once; a module that is installed later is known after a restart */
+	struct udev *udev;
+	struct udev_hwdb *hwdb; /* NULL where the system has none: ids are shown as numbers then */
+	struct nl_sock *netlink;
+	struct kind *kinds;
+	size_t n_kinds;
+	struct uevent_marks marks; /* since the last look */
+};
+
+static void copy_text(char *out, size_t size, const char *text)
+{
+	snprintf(out, size, "%.*s", (int)size - 1, text ? text : "");
+}
+
+static void name_from_hwdb(const struct watcher *watcher, struct kind *kind)
+{
+	struct udev_list_entry *entry;
+
+	if (!watcher->hwdb)
+		return;
+	udev_list_entry_foreach(entry, udev_hwdb_get_properties_list_entry(watcher->hwdb,
+									   kind->modalias, 0)) {
+		const char *key = udev_list_entry_get_name(entry);
+
+		if (!strcmp(key, "ID_VENDOR_FROM_DATABASE"))
+			copy_text(kind->vendor_name, sizeof(kind->vendor_name),
+				  udev_list_entry_get_value(entry));
+		else if (!strcmp(key, "ID_MODEL_FROM_DATABASE"))
+			copy_text(kind->model, sizeof(kind->model),
+				  udev_list_entry_get_value(entry));
+	}
+}
+
+/*
+ * The kind of a function, by the alias that the kernel has for it (pci_uevent() in pci-driver.c).
+ * To look it up costs more than to read the function, and a claim and its end make four events.
+ */
+static void kind_of(struct watcher *watcher, const struct function *f, struct kind *ret_kind)
+{
+	struct kind kind = { 0 }, *kinds;
+
+	snprintf(kind.modalias, sizeof(kind.modalias),
+		 "pci:v%08Xd%08Xsv%08Xsd%08Xbc%02Xsc%02Xi%02X", (unsigned)f->vendor,
+		 (unsigned)f->device, (unsigned)f->subsystem_vendor, (unsigned)f->subsystem_device,
+		 (unsigned)(f->class_code >> 16 & 0xff), (unsigned)(f->class_code >> 8 & 0xff),
+		 (unsigned)(f->class_code & 0xff));
+	for (size_t i = 0; i < watcher->n_kinds; i++) {
+		if (!strcmp(watcher->kinds[i].modalias, kind.modalias)) {
+			*ret_kind = watcher->kinds[i];
+			return;
+		}
+	}
+	name_from_hwdb(watcher, &kind);
+	copy_text(kind.vfio_driver, sizeof(kind.vfio_driver),
+		  aliases_find(&watcher->aliases, kind.modalias));
+	*ret_kind = kind;
+	if (watcher->n_kinds == KINDS_MAX)
+		return;
+	kinds = reallocarray(watcher->kinds, watcher->n_kinds + 1, sizeof(*kinds));
+	if (!kinds)
+		return;
+	watcher->kinds = kinds;
+	kinds[watcher->n_kinds++] = kind;
+}
+
+static int tell(const struct watcher *watcher, enum watcher_record_type type)
+{
+	const struct watcher_record record = { .type = type };
+
+	return helper_send(watcher->core, &record, sizeof(record));
+}
+
+static void fill(struct watcher *watcher, const struct function *f, struct watcher_record *record)
+{
+	struct kind kind;
+
+	record->type = WATCHER_DEVICE;
+	record->vendor = f->vendor;
+	record->device = f->device;
+	record->subsystem_vendor = f->subsystem_vendor;
+	record->subsystem_device = f->subsystem_device;
+	record->class_code = f->class_code;
+	record->group = f->iommu_group;
+	record->boot_vga = f->boot_vga;
+	record->is_vf = f->is_vf;
+	record->physfn = f->physfn;
+	record->vfs_total = f->vfs_total;
+	memcpy(record->driver, f->driver, sizeof(record->driver));
+	memcpy(record->path, f->path, sizeof(record->path));
+	kind_of(watcher, f, &kind);
+	memcpy(record->vendor_name, kind.vendor_name, sizeof(record->vendor_name));
+	memcpy(record->model, kind.model, sizeof(record->model));
+	memcpy(record->vfio_driver, kind.vfio_driver, sizeof(record->vfio_driver));
+}
+
+/* Looks at one function anew and tells the core what there is. */
+static int look(struct watcher *watcher, const struct pci_address *address)
+{
+	struct watcher_record record = { .type = WATCHER_GONE, .address = *address };
+	struct function function;
+	int r = sysfs_function_read(watcher->sys, address, &function);
+
+	if (!r) {
+		fill(watcher, &function, &record);
+	} else if (r != -ENODEV) {
+		char text[PCI_ADDRESS_TEXT];
+
+		log_warning("watcher: %s cannot be read: %s", pci_address_format(address, text),
+			    strerror(-r));
+	}
+	return helper_send(watcher->core, &record, sizeof(record));
+}
+
+static int scan(struct watcher *watcher)
+{
+	cleanup_fd int fd = sysfs_open(watcher->sys, O_RDONLY | O_DIRECTORY, "bus/pci/devices");
+	struct directory dir = DIRECTORY(fd);
+	struct pci_address address;
+	const char *name;
+	int r;
+
+	if (fd < 0 && fd != -ENOENT)
+		return fd;
+	r = tell(watcher, WATCHER_SCAN);
+	while (!r && fd >= 0 && (name = directory_next(&dir)))
+		if (!pci_address_parse(name, &address))
+			r = look(watcher, &address);
+	if (!r)
+		r = dir.error;
+	return r ? r : tell(watcher, WATCHER_SCANNED);
+}
+
+/* Reads what events there are. What goes wrong with one is answered by looking at everything. */
+static void drain(struct watcher *watcher)
+{
+	for (int i = 0; i < EVENT_BURST; i++) {
+		struct sockaddr_nl from = { 0 };
+		unsigned char *message = NULL;
+		int n = nl_recv(watcher->netlink, &from, &message, NULL);
+
+		if (n == -NLE_AGAIN || !n)
+			return;
+		if (n < 0) {
+			if (!watcher->marks.everything)
+				log_notice(
+					"watcher: uevents were lost (%s), looking at every function again",
+					n == -NLE_NOMEM ? "more than the socket holds"
+							: nl_geterror(n));
+			watcher->marks.everything = true;
+			continue;
+		}
+		if (!from.nl_pid) /* the kernel; root could forge others */
+			uevent_take(&watcher->marks, (const char *)message, (size_t)n);
+		free(message);
+	}
+}
+
+/* 0, or -errno of the core's socket. */
+static int look_at_marked(struct watcher *watcher)
+{
+	int r = 0;
+
+	if (watcher->marks.everything)
+		r = scan(watcher);
+	else
+		for (size_t i = 0; !r && i < watcher->marks.n; i++)
+			r = look(watcher, &watcher->marks.list[i]);
+	watcher->marks.n = 0;
+	watcher->marks.everything = false;
+	return r;
+}
+
+static int listen_to_kernel(struct watcher *watcher)
+{
+	int r;
+
+	watcher->netlink = nl_socket_alloc();
+	if (!watcher->netlink)
+		return -ENOMEM;
+	nl_socket_disable_seq_check(watcher->netlink);
+	nl_join_groups(watcher->netlink, KERNEL_GROUP);
+	r = nl_connect(watcher->netlink, NETLINK_KOBJECT_UEVENT);
+	if (!r)
+		r = nl_socket_set_nonblocking(watcher->netlink);
+	if (r) {
+		log_error("watcher: cannot listen to uevents: %s", nl_geterror(r));
+		return -EIO;
+	}
+	/*
+	 * As much as net.core.rmem_max lets us have; more needs a capability, and a lost event only
+	 * costs a scan.
+	 */
+	nl_socket_set_buffer_size(watcher->netlink, BUFFER, 0);
+	nl_socket_set_msg_buf_size(watcher->netlink, 16384);
+	return 0;
+}
+
+static int loop(struct watcher *watcher)
+{
+	struct pollfd polls[] = {
+		{ .fd = watcher->core, .events = POLLIN },
+		{ .fd = nl_socket_get_fd(watcher->netlink), .events = POLLIN },
+	};
+	int r = 0;
+
+	while (!r) {
+		if (poll(polls, ARRAY_SIZE(polls), -1) < 0) {
+			if (errno != EINTR)
+				return -errno;
+			continue;
+		}
+		if (polls[0].revents) /* the core says nothing, so this is its end */
+			return 0;
+		if (polls[1].revents) {
+			drain(watcher);
+			r = look_at_marked(watcher);
+		}
+	}
+	return r;
+}
+
+int watcher_run(int socket, const void *unused)
+{
+	struct watcher watcher = { .core = socket };
+	void *volatile reserve; /* or the compiler would leave both out */
+	int r;
+
+	(void)unused;
+	watcher.udev = udev_new();
+	watcher.sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (!watcher.udev || watcher.sys < 0)
+		return 71;
+	r = aliases_add_running(&watcher.aliases);
+	if (r)
+		log_warning("watcher: the kernel's variant drivers are not all known: %s",
+			    strerror(-r));
+	watcher.hwdb = udev_hwdb_new(watcher.udev);
+	/* Listen first, look then: nothing that happens in between is missed. */
+	r = listen_to_kernel(&watcher);
+	if (!r)
+		r = scan(&watcher);
+	/* The heap keeps so much, and gets no more: what is plugged in must not make it grow. */
+	mallopt(M_TRIM_THRESHOLD, 2 * RESERVE);
+	reserve = malloc(RESERVE);
+	free(reserve);
+	if (!r)
+		r = confine_settled();
+	if (!r)
+		r = loop(&watcher);
+	if (r && r != -EPIPE && r != -ECONNRESET)
+		log_error("watcher: %s", strerror(-r));
+	nl_socket_free(watcher.netlink);
+	udev_hwdb_unref(watcher.hwdb);
+	udev_unref(watcher.udev);
+	fd_close(watcher.sys);
+	aliases_done(&watcher.aliases);
+	free(watcher.kinds);
+	return r ? 70 : 0;
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The core's side of /dev/vfio: opens a group, asks whether it is viable, and learns from inotify
+ * when the last reference to a lent one is gone (the kernel's own reference is the lease:
+ * IN_CLOSE_WRITE comes when the open file is released, its device descriptors, duplicates and
+ * passed copies included). The same of a device's own node, a cdev, which opens more than once: so an
+ * open file that is lent is locked, and whether it is gone shows by a lock of another one. It must never
+ * keep either open longer than it takes to send it.
+ *
+ * Kernel ABI: linux/vfio.h (VFIO_GROUP_GET_STATUS), linux/iommufd.h (IOMMU_OPTION), inotify(7), flock(2).
+ */
+#include "config.h"
+
+#include "brokerd/kernel/kernel.h"
+#include "client/host/directory.h"
+#include "client/common/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <linux/vfio.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+
+/* linux/iommufd.h, which headers before 6.2 have not. */
+struct iommu_option {
+	uint32_t size;
+	uint32_t option_id;
+	uint16_t op, reserved;
+	uint32_t object_id;
+	uint64_t val64;
+};
+#define OPTION_RLIMIT_MODE 0
+#define OPTION_SET 0
+
+int kernel_init(struct kernel *kernel)
+{
+	*kernel = (struct kernel)KERNEL_NONE;
+	kernel->sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (kernel->sys < 0)
+		return -errno;
+	kernel->dev = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (kernel->dev < 0)
+		return -errno;
+	kernel->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (kernel->inotify < 0)
+		return -errno;
+	kernel->cdevs = !faccessat(kernel->dev, "iommu", F_OK, 0);
+	kernel->ends = epoll_create1(EPOLL_CLOEXEC);
+	return kernel->ends < 0 ? -errno : 0;
+}
+
+void kernel_done(struct kernel *kernel)
+{
+	kernel->sys = fd_close(kernel->sys);
+	kernel->dev = fd_close(kernel->dev);
+	kernel->inotify = fd_close(kernel->inotify);
+	kernel->ends = fd_close(kernel->ends);
+}
+
+static int open_in(int directory, const char *path, uint64_t flags)
+{
+	return open_beneath(directory, path, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+}
+
+int kernel_open_vfio(const struct kernel *kernel)
+{
+	return open_in(kernel->dev, "vfio", O_PATH | O_DIRECTORY);
+}
+
+int kernel_group_open_in(int directory, uint32_t group)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "%u", (unsigned)group);
+	return open_in(directory, name, O_RDWR);
+}
+
+int kernel_group_open(const struct kernel *kernel, uint32_t group)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "vfio/%u", (unsigned)group);
+	return open_in(kernel->dev, path, O_RDWR);
+}
+
+int kernel_group_viable(int group_fd)
+{
+	struct vfio_group_status status = { .argsz = sizeof(status) };
+
+	if (ioctl(group_fd, VFIO_GROUP_GET_STATUS, &status))
+		return -errno;
+	return status.flags & VFIO_GROUP_FLAGS_VIABLE ? 0 : -EPERM;
+}
+
+static int watch_node(const struct kernel *kernel, const char *directory, uint32_t number)
+{
+	char path[48];
+	int watch;
+
+	snprintf(path, sizeof(path), "/dev/vfio/%s%u", directory, (unsigned)number);
+	watch = inotify_add_watch(kernel->inotify, path, IN_CLOSE_WRITE | IN_DONT_FOLLOW);
+	return watch < 0 ? -errno : watch;
+}
+
+int kernel_group_watch(const struct kernel *kernel, uint32_t group)
+{
+	return watch_node(kernel, "", group);
+}
+
+int kernel_cdev_watch(const struct kernel *kernel, uint32_t number)
+{
+	return watch_node(kernel, "devices/vfio", number);
+}
+
+static int cdev_open(const struct kernel *kernel, uint32_t number, uint64_t flags)
+{
+	char path[48];
+
+	if (!kernel->cdevs)
+		return -ENOENT;
+	snprintf(path, sizeof(path), "vfio/devices/vfio%u", (unsigned)number);
+	return open_in(kernel->dev, path, flags);
+}
+
+int kernel_cdev_open(const struct kernel *kernel, uint32_t number)
+{
+	cleanup_fd int fd = cdev_open(kernel, number, O_RDWR);
+
+	if (fd < 0)
+		return fd;
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	return TAKE_FD(fd);
+}
+
+/* Not by O_RDWR: its close would be heard as one of a lent file's. */
+bool kernel_cdev_is_held(const struct kernel *kernel, uint32_t number)
+{
+	cleanup_fd int fd = cdev_open(kernel, number, O_RDONLY);
+
+	return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
+}
+
+int kernel_iommu_open(const struct kernel *kernel)
+{
+	struct iommu_option option = {
+		.size = sizeof(option),
+		.option_id = OPTION_RLIMIT_MODE,
+		.op = OPTION_SET,
+		.val64 = 1,
+	};
+	int fd = kernel->cdevs ? open_in(kernel->dev, "iommu", O_RDWR) : -ENOENT;
+
+	/*
+	 * Else it counts by user, all of whose VMs then share one VM's limit. Without the capability,
+	 * which goes with the last rule of `memlock`, so it is.
+	 */
+	if (fd >= 0)
+		ioctl(fd, KERNEL_IOMMU_OPTION, &option);
+	return fd;
+}
+
+void kernel_group_unwatch(const struct kernel *kernel, int watch)
+{
+	if (watch >= 0)
+		inotify_rm_watch(kernel->inotify, watch);
+}
+
+int kernel_watch_read(const struct kernel *kernel)
+{
+	/* One event a read: a watch on a file carries no name, so an event has just this size. */
+	struct inotify_event event;
+	ssize_t n;
+
+	for (;;) {
+		n = read(kernel->inotify, &event, sizeof(event));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if ((size_t)n != sizeof(event))
+			return -EIO;
+		if (event.mask & IN_Q_OVERFLOW)
+			return -EOVERFLOW;
+		/*
+		 * IN_IGNORED follows every removed watch and node; the lease learns of those
+		 * otherwise.
+		 */
+		if (event.mask & IN_CLOSE_WRITE)
+			return event.wd;
+	}
+}
+
+/* A pidfd is readable when its process has ended. By epoll, which the core has rows for anyway. */
+static bool process_lives(const struct kernel *kernel, int pidfd)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	int n;
+
+	if (pidfd < 0 || epoll_ctl(kernel->ends, EPOLL_CTL_ADD, pidfd, &event))
+		return false;
+	do
+		n = epoll_wait(kernel->ends, &event, 1, 0);
+	while (n < 0 && errno == EINTR);
+	epoll_ctl(kernel->ends, EPOLL_CTL_DEL, pidfd, NULL);
+	return n == 0;
+}
+
+/*
+ * prlimit() takes a pid, and pids are used again. The pidfd has been held since the peer connected:
+ * while its process lives, the pid is its own. Looked at before and after; in between, a pid cannot
+ * go round.
+ */
+int kernel_memlock_raise(const struct kernel *kernel, int pidfd, int pid, uint64_t bytes)
+{
+	struct rlimit limit;
+
+	if (!process_lives(kernel, pidfd))
+		return -ESRCH;
+	if (prlimit(pid, RLIMIT_MEMLOCK, NULL, &limit))
+		return -errno;
+	if (limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < bytes)
+		limit.rlim_cur = bytes;
+	if (limit.rlim_max != RLIM_INFINITY && limit.rlim_max < bytes)
+		limit.rlim_max = bytes;
+	if (prlimit(pid, RLIMIT_MEMLOCK, &limit, NULL))
+		return -errno;
+	return process_lives(kernel, pidfd) ? 0 : -ESRCH;
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The listening socket: adopted from systemd or made, and accepted from. It must never be made to
+ * spin by a full descriptor table, and it owns no connection longer than it takes to hand it to
+ * peer.c.
+ */
+#include "config.h"
+
+#include "brokerd/daemon.h"
+#include "brokerd/process/log.h"
+#include "brokerd/process/worker.h"
+#include "client/common/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#define LISTEN_FD 3		 /* sd_listen_fds(3): the first passed descriptor */
+#define LISTEN_HELPERS "helpers" /* FileDescriptorName= of gpubroker-helpers.socket */
+#define BACKLOG 8		 /* as in gpubroker.socket, with the reason */
+#define ACCEPT_BURST 4 /* connections a turn: others' claims wait for one who connects in a loop */
+
+static int adopt(int fd)
+{
+	int type, listening;
+	socklen_t size = sizeof(int);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) ||
+	    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) ||
+	    type != SOCK_SEQPACKET || !listening) {
+		log_error("a descriptor that was passed is no listening SEQPACKET socket; see "
+			  "gpubroker.socket and gpubroker-helpers.socket");
+		return -EINVAL;
+	}
+	if (fcntl(fd, F_SETFD, FD_CLOEXEC) || fcntl(fd, F_SETFL, O_NONBLOCK))
+		return -errno;
+	return fd;
+}
+
+/*
+ * Is somebody listening there already? Then this is a second daemon, and taking the path would hide
+ * the first.
+ */
+static bool is_served(const struct sockaddr_un *address)
+{
+	cleanup_fd int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	return fd >= 0 && (!connect(fd, (const struct sockaddr *)address, sizeof(*address)) ||
+			   errno == EAGAIN);
+}
+
+static int make(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	cleanup_fd int fd = -1;
+
+	if (strlen(path) >= sizeof(address.sun_path)) {
+		log_error("%s: too long for a socket's path", path);
+		return -ENAMETOOLONG;
+	}
+	strcpy(address.sun_path, path);
+	if (is_served(&address)) {
+		log_error("%s: another gpubrokerd is serving there", path);
+		return -EADDRINUSE;
+	}
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	unlink(path);
+	/* 0666: anybody may ask, the policy decides. */
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) || chmod(path, 0666) ||
+	    listen(fd, BACKLOG)) {
+		int r = -errno;
+
+		log_error("%s: cannot listen there: %s", path, strerror(-r));
+		return r;
+	}
+	return TAKE_FD(fd);
+}
+
+/* Is the index-th of the names, which colons part, that one? */
+static bool has_name(const char *names, int index, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (; names && index; index--)
+		if ((names = strchr(names, ':')))
+			names++;
+	return names && !strncmp(names, name, n) && (!names[n] || names[n] == ':');
+}
+
+int listener_open(const char *path, int *ret_helpers)
+{
+	const char *pid = getenv("LISTEN_PID"), *n = getenv("LISTEN_FDS");
+	const char *names = getenv("LISTEN_FDNAMES");
+	int count, ours = -1, theirs = -1;
+
+	count = pid && n && strtol(pid, NULL, 10) == (long)getpid() ? (int)strtol(n, NULL, 10) : 0;
+	for (int i = 0; i < count; i++) {
+		int *fd = has_name(names, i, LISTEN_HELPERS) ? &theirs : &ours;
+
+		if (*fd >= 0) {
+			log_error("more sockets were passed than one of each; see gpubroker.socket "
+				  "and gpubroker-helpers.socket");
+			return -EINVAL;
+		}
+		*fd = adopt(LISTEN_FD + i);
+		if (*fd < 0)
+			return *fd;
+	}
+	unsetenv("LISTEN_PID");
+	unsetenv("LISTEN_FDS");
+	unsetenv("LISTEN_FDNAMES");
+	if (ours < 0)
+		ours = make(path);
+	if (ours >= 0 && theirs >= 0)
+		*ret_helpers = theirs;
+	return ours;
+}
+
+static void pause_accepting(struct daemon *daemon, int error)
+{
+	const struct timeval second = { .tv_sec = 1 };
+
+	log_warning("cannot accept connections: %s; trying again in a second", strerror(error));
+	event_del(daemon->on_connect);
+	evtimer_add(daemon->on_accept_again, &second);
+}
+
+/* To the numbers that are peers': see WORK_DESCRIPTORS. Where there is none left, as it is. */
+int listener_out_of_the_way(int fd)
+{
+	int moved = fcntl(fd, F_DUPFD_CLOEXEC, WORK_DESCRIPTORS);
+
+	if (moved < 0)
+		return fd;
+	fd_close(fd);
+	return moved;
+}
+
+static void on_connect(evutil_socket_t listen_fd, short what, void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	(void)what;
+	for (int i = 0; i < ACCEPT_BURST; i++) {
+		int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd >= 0)
+			peer_new(daemon, fd);
+		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+			return pause_accepting(daemon, errno);
+		else if (errno != ECONNABORTED && errno != EINTR)
+			return;
+	}
+}
+
+static void on_accept_again(evutil_socket_t fd, short what, void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	(void)fd;
+	(void)what;
+	event_add(daemon->on_connect, NULL);
+}
+
+int listener_start(struct daemon *daemon)
+{
+	daemon->on_connect = event_new(daemon->base, daemon->listen_fd, EV_READ | EV_PERSIST,
+				       on_connect, daemon);
+	daemon->on_accept_again = evtimer_new(daemon->base, on_accept_again, daemon);
+	if (!daemon->on_connect || !daemon->on_accept_again ||
+	    event_priority_set(daemon->on_connect, PRIORITY_PEERS) ||
+	    event_add(daemon->on_connect, NULL))
+		return -ENOMEM;
+	return 0;
+}
+
+void listener_stop(struct daemon *daemon)
+{
+	if (daemon->on_connect)
+		event_free(daemon->on_connect);
+	if (daemon->on_accept_again)
+		event_free(daemon->on_accept_again);
+	daemon->on_connect = daemon->on_accept_again = NULL;
+}

@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The course on which virtual functions are made, see vfs.h; one for a physical function (PF) at a
+ * time, each step of it a worker's:
+ *
+ *	ask:   what sriov_numvfs and sriov_drivers_autoprobe say -> recorded
+ *	make:  autoprobe off, so that no host driver sees the new ones; their number to 0, to N
+ *	wait:  until the watcher has told of them, who knows of variant drivers
+ *	bind:  each to its VFIO driver
+ *	end:   autoprobe as it was -> the record goes
+ *
+ * Where a step fails, it goes the same way back to the number that there was. An earlier daemon's
+ * record is gone through from the beginning: asking waits for what its worker is still at.
+ *
+ * It must never change their number while one is lent or the host is using one, never read here
+ * what takes the device's lock, and never wait.
+ */
+#include "config.h"
+
+#include "brokerd/record/audit.h"
+#include "brokerd/lease/ending.h"
+#include "brokerd/process/log.h"
+#include "brokerd/claim/queue.h"
+#include "brokerd/prepare/sriov-change.h"
+#include "brokerd/process/worker.h"
+#include "client/host/sysfs.h"
+#include "client/common/util.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#define MAKE_SECONDS 60 /* some drivers take a second for each */
+#define BATCH 64	/* that are bound by one worker */
+#define WAIT_USEC 50000 /* between looks whether the watcher has told */
+#define WAITS 40
+
+static const char step_numvfs[] = "sriov_numvfs";
+/* Files of sriov_admin. */
+static const char step_quantum[] = "exec_quantum_ms", step_timeout[] = "preempt_timeout_us";
+
+static void make(struct pf *pf);
+static void bind_next(struct pf *pf);
+static void end(struct pf *pf);
+
+static void fail(struct pf *pf, const struct pci_address *address, const char *what, int error)
+{
+	struct message_refusal *r = &pf->failure;
+
+	if (r->reason)
+		return;
+	pf_refuse(r, GPUBROKER_REFUSED_FAILED, &pf->address, what);
+	r->error = error;
+	r->has_other = address && pci_address_compare(address, &pf->address) != 0;
+	if (r->has_other)
+		r->other = *address;
+}
+
+/* ---- the end of a course ---- */
+
+static void answer(struct pf *pf, const struct message_refusal *refusal)
+{
+	struct peer *peer = TAKE_PTR(pf->peer);
+
+	if (peer && refusal) {
+		audit_refused(peer, refusal);
+		peer_refuse(peer, refusal);
+	} else if (peer) {
+		peer_end(peer);
+	}
+}
+
+static void finish(struct pf *pf)
+{
+	struct daemon *daemon = pf->daemon;
+	char reason[160], text[PCI_ADDRESS_TEXT];
+	const bool changed = pf->recorded;
+
+	pf_unrecord(pf);
+	pf->late = false;
+	pf->phase = VFS_IDLE;
+	if (pf->failure.reason) {
+		snprintf(reason, sizeof(reason), "%s%s%.80s%s%s",
+			 pf->failure.has_other ? pci_address_format(&pf->failure.other, text) : "",
+			 pf->failure.has_other ? ": " : "", pf->failure.detail,
+			 pf->failure.error ? ": " : "",
+			 pf->failure.error ? strerror(pf->failure.error) : "");
+		if (!pf->peer && pf->record.by != VFS_NOBODY)
+			pf_tell(pf, "refused", LOG_ERROR, NULL, reason);
+		else if (!pf->peer)
+			pf_leave(pf, reason, "");
+		answer(pf, &pf->failure);
+		if (pf->record.by == VFS_NOBODY && pf->tries < VFS_TRIES)
+			pf_look_soon(pf, false);
+	} else {
+		snprintf(reason, sizeof(reason), "%zu virtual function%s, %" PRIu32 " before",
+			 pf->n_vfs, pf->n_vfs == 1 ? "" : "s", pf->record.before);
+		if (pf->record.by != VFS_NOBODY)
+			pf->held = true;
+		if (changed)
+			pf_tell(pf, pf->record.by == VFS_NOBODY ? "prepared" : "vfs", LOG_INFO,
+				NULL, reason);
+		pf->reason[0] = '\0';
+		pf->tries = 0;
+		answer(pf, NULL);
+	}
+	if (pf->recovered && daemon->vfs->wanted)
+		pf_look_soon(pf, true);
+	pf->recovered = false;
+	queue_look(daemon); /* who waits may have one now */
+	daemon_quit_if_idle(daemon);
+}
+
+/* ---- workers ---- */
+
+static void on_late(void *userdata, const char *what, const struct pci_address *address)
+{
+	struct pf *pf = userdata;
+	struct message_refusal refusal;
+	char reason[96];
+
+	pf->late = true;
+	snprintf(reason, sizeof(reason), "%s has not come back from the kernel", what);
+	pf_refuse(&refusal, GPUBROKER_REFUSED_STUCK, address, reason);
+	if (!pf->peer)
+		pf_tell(pf, "stuck", LOG_ERROR, NULL, reason);
+	answer(pf, &refusal);
+	daemon_quit_if_idle(pf->daemon);
+}
+
+static void on_told(void *userdata, const struct pci_address *address, const char *text)
+{
+	struct pf *pf = userdata;
+	const uint32_t value = (uint32_t)strtoul(text, NULL, 10);
+
+	(void)address;
+	if (!pf->n_told++)
+		pf->told = value;
+	else
+		pf->autoprobe = value;
+}
+
+static struct work_ops work_ops_of(void (*done)(void *, const struct work_result *))
+{
+	return (struct work_ops){ .told = on_told, .done = done, .late = on_late };
+}
+
+/*
+ * Starts a phase's worker. Where that cannot be (r is why not, or there is no step), it is as if it
+ * had come back so.
+ */
+static void start(struct pf *pf, enum vfs_phase phase, struct work *work, int r, const char *what,
+		  unsigned seconds, void (*done)(void *, const struct work_result *))
+{
+	struct work_result result = { .what = what, .address = pf->address };
+
+	pf->phase = phase;
+	if (!r && !work)
+		r = -ENOMEM;
+	if (!r && work_steps(work))
+		r = work_start(work, pf->daemon->base, pf->daemon->worker_filter, seconds);
+	else
+		work = work_free(work);
+	if (!r && work)
+		return;
+	if (r)
+		work_free(work);
+	result.error = -r;
+	done(pf, &result);
+}
+
+/* ---- ask ---- */
+
+static void on_asked(void *userdata, const struct work_result *result)
+{
+	struct pf *pf = userdata;
+	struct vfs_record *r = &pf->record;
+	struct message_refusal refusal;
+	int error = result->error;
+
+	pf->late = false;
+	if (!error)
+		error = -pf_read_vfs(pf);
+	if (!error && pf->n_told < 2)
+		error = EIO;
+	if (error) {
+		fail(pf, &result->address, result->what, error);
+		end(pf);
+		return;
+	}
+	pf->changes = pf->told != r->wanted || pf->n_vfs != r->wanted;
+	if (!pf->recovered) {
+		r->before = pf->told;
+		r->autoprobe = pf->autoprobe;
+		r->before_on_vfio = true;
+		for (size_t i = 0; i < pf->n_vfs; i++)
+			r->before_on_vfio = r->before_on_vfio && pf_on_vfio(pf, &pf->vfs[i]);
+		if (!pf->changes && pf_next_unbound(pf, 0) == pf->n_vfs) {
+			if (pf_wants_quotas(pf))
+				make(pf); /* none, but what they may have */
+			else
+				finish(pf); /* as it is wanted already */
+			return;
+		}
+		error = -pf_record(pf);
+		if (error) {
+			fail(pf, NULL, "recording it", error);
+			finish(pf);
+			return;
+		}
+	}
+	/* Nobody could claim one meanwhile, but an earlier run's record is of long ago. */
+	if (pf->changes && pf_guard_vfs(pf, &refusal)) {
+		fail(pf, refusal.has_other ? &refusal.other : &refusal.address, "is lent or in use",
+		     0);
+		end(pf);
+		return;
+	}
+	make(pf);
+}
+
+void pf_begin(struct pf *pf)
+{
+	const struct work_ops ops = work_ops_of(on_asked);
+	const struct kernel *kernel = &pf->daemon->kernel;
+	struct work *work = work_new(&ops, pf);
+	int r = work ? 0 : -ENOMEM;
+
+	pf->undoing = pf->late = pf->changes = false;
+	pf->n_told = 0;
+	pf->failure = (struct message_refusal){ 0 };
+	if (!r)
+		r = work_add_read(work, kernel_open_numvfs_read(kernel, &pf->address),
+				  "reading sriov_numvfs", &pf->address);
+	if (!r)
+		r = work_add_read(work, kernel_open_autoprobe_read(kernel, &pf->address),
+				  "reading sriov_drivers_autoprobe", &pf->address);
+	start(pf, VFS_ASKING, work, r, "reading sriov_numvfs", WORKER_SECONDS, on_asked);
+}
+
+/* ---- make ---- */
+
+static uint32_t target(const struct pf *pf)
+{
+	return pf->undoing ? pf->record.before : pf->record.wanted;
+}
+
+/* Are the new ones to be bound to VFIO? Going back, only if they were. */
+static bool binds(const struct pf *pf)
+{
+	return !pf->undoing || pf->record.before_on_vfio;
+}
+
+/* Is their number another than before: by this run, or by an earlier one, which ended in between? */
+static bool renumbered(const struct pf *pf)
+{
+	return pf->changes || (pf->recovered && pf->record.before != pf->record.wanted);
+}
+
+/* Back to what was before; where that fails as well, it is left as it is. */
+static void go_back(struct pf *pf, const struct pci_address *address, const char *what, int error)
+{
+	fail(pf, address, what, error);
+	if (pf->undoing)
+		pf->failure.limit = 1;
+	if (pf->undoing || !renumbered(pf)) {
+		end(pf);
+		return;
+	}
+	pf->undoing = true;
+	make(pf);
+}
+
+static void on_wait(evutil_socket_t fd, short what, void *userdata)
+{
+	const struct timeval after = { .tv_usec = WAIT_USEC };
+	struct pf *pf = userdata;
+
+	(void)fd;
+	(void)what;
+	if (!pf_all_known(pf) && ++pf->waits < WAITS && !evtimer_add(pf->timer, &after))
+		return;
+	bind_next(pf);
+}
+
+/* Variant drivers are the watcher's knowledge; one that does not tell in time is not waited for. */
+static void wait_for_watcher(struct pf *pf)
+{
+	pf->phase = VFS_WAITING;
+	pf->bound = 0;
+	pf->waits = 0;
+	if (!pf->timer)
+		pf->timer = evtimer_new(pf->daemon->base, on_wait, pf);
+	if (pf->timer)
+		on_wait(-1, 0, pf);
+	else
+		bind_next(pf);
+}
+
+/* The virtual functions are of use without it, so it is said and they stay. */
+static void tell_no_quota(const struct pf *pf, const char *what, int error)
+{
+	char reason[160];
+
+	if (error == ENOENT)
+		snprintf(reason, sizeof(reason),
+			 "%s is not set: its driver has no sriov_admin, as xe has since Linux 6.19",
+			 what);
+	else
+		snprintf(reason, sizeof(reason), "%s is not set: %s", what, strerror(error));
+	pf_tell(pf, "no-quota", LOG_WARNING, NULL, reason);
+}
+
+static int add_quota(struct pf *pf, struct work *work, const char *file, uint32_t value)
+{
+	char text[16];
+	int r;
+
+	if (!value)
+		return 0;
+	snprintf(text, sizeof(text), "%" PRIu32, value);
+	r = work_add(work, kernel_open_vf_quota(&pf->daemon->kernel, &pf->address, file), text,
+		     file, &pf->address, WORK_SOFT);
+	if (r == -ENOENT || r == -EACCES) {
+		tell_no_quota(pf, file, -r);
+		return 0;
+	}
+	return r;
+}
+
+static int add_quotas(struct pf *pf, struct work *work)
+{
+	int r = add_quota(pf, work, step_quantum, pf->quotas.exec_quantum_ms);
+
+	if (!r)
+		r = add_quota(pf, work, step_timeout, pf->quotas.preempt_timeout_us);
+	pf->quotas_tried = pf->quotas;
+	return r;
+}
+
+static void on_made(void *userdata, const struct work_result *result)
+{
+	struct pf *pf = userdata;
+	int error = result->error, r = pf_read_vfs(pf);
+
+	pf->late = false;
+	/* All before that went well. */
+	if (error && (result->what == step_quantum || result->what == step_timeout)) {
+		tell_no_quota(pf, result->what, error);
+		error = 0;
+	}
+	if (error == ENOENT && !pf->undoing && result->what == step_numvfs) {
+		pf_refuse(&pf->failure, GPUBROKER_REFUSED_NO_VFS, &pf->address,
+			  "has a host driver that makes no virtual functions");
+		end(pf);
+	} else if (error || r || pf->n_vfs != target(pf))
+		go_back(pf, &result->address, error ? result->what : step_numvfs,
+			error ? error
+			: r   ? -r
+			      : EIO);
+	else if (binds(pf))
+		wait_for_watcher(pf);
+	else
+		end(pf);
+}
+
+/*
+ * To N, always by way of 0: from one number to another the kernel says EBUSY. With host drivers
+ * kept from what is to be bound to VFIO.
+ */
+static void make(struct pf *pf)
+{
+	const struct work_ops ops = work_ops_of(on_made);
+	const struct kernel *kernel = &pf->daemon->kernel;
+	struct work *work = work_new(&ops, pf);
+	const bool off = binds(pf) || !pf->record.autoprobe;
+	int r = work ? 0 : -ENOMEM;
+	char number[16];
+
+	if (pf->undoing && !r)
+		r = pf_read_vfs(pf);
+	if (!r && (pf->undoing ? pf->n_vfs != target(pf) : pf->changes)) {
+		snprintf(number, sizeof(number), "%" PRIu32, target(pf));
+		r = work_add(work, kernel_open_autoprobe(kernel, &pf->address), off ? "0" : "1",
+			     "sriov_drivers_autoprobe", &pf->address, 0);
+		/* Whatever it is now, 0 to 0 does nothing. */
+		if (!r)
+			r = work_add(work, kernel_open_numvfs(kernel, &pf->address), "0",
+				     step_numvfs, &pf->address, 0);
+		if (!r && target(pf))
+			r = work_add(work, kernel_open_numvfs(kernel, &pf->address), number,
+				     step_numvfs, &pf->address, 0);
+	}
+	if (!r && !pf->undoing && target(pf))
+		r = add_quotas(pf, work);
+	start(pf, VFS_MAKING, work, r, step_numvfs, MAKE_SECONDS, on_made);
+}
+
+/* ---- bind ---- */
+
+static void on_bound(void *userdata, const struct work_result *result)
+{
+	struct pf *pf = userdata;
+	size_t unbound = pf_next_unbound(pf, 0);
+
+	pf->late = false;
+	if (unbound < pf->bound || (result->error && unbound < pf->n_vfs))
+		go_back(pf, result->error ? &result->address : &pf->vfs[unbound],
+			result->error ? result->what : "no VFIO driver took it", result->error);
+	else
+		bind_next(pf);
+}
+
+/* The driver that the rule names, where it is there; else "", as for what is prepared. */
+static const char *driver_for(const struct pf *pf)
+{
+	int fd;
+
+	if (!pf->record.driver[0])
+		return "";
+	fd = kernel_open_bind(&pf->daemon->kernel, pf->record.driver);
+	fd_close(fd);
+	return fd < 0 ? "" : pf->record.driver;
+}
+
+static void bind_next(struct pf *pf)
+{
+	const struct work_ops ops = work_ops_of(on_bound);
+	struct work *work;
+	char driver[FUNCTION_NAME_MAX];
+	size_t i = pf_next_unbound(pf, 0);
+	int r = 0;
+
+	if (i == pf->n_vfs) {
+		end(pf);
+		return;
+	}
+	work = work_new(&ops, pf);
+	r = work ? 0 : -ENOMEM;
+	for (size_t n = 0; !r && n < BATCH && i < pf->n_vfs; n++, i = pf_next_unbound(pf, i + 1)) {
+		r = sysfs_driver_read(pf->daemon->kernel.sys, &pf->vfs[i], driver);
+		if (!r)
+			r = add_bind_steps(pf->daemon, work, &pf->vfs[i], driver, driver_for(pf));
+		pf->bound = i + 1;
+	}
+	start(pf, VFS_BINDING, work, r, "driver_override", WORKER_SECONDS, on_bound);
+}
+
+/* ---- end ---- */
+
+static void on_ended(void *userdata, const struct work_result *result)
+{
+	struct pf *pf = userdata;
+
+	pf->late = false;
+	if (result->error && !pf->failure.reason)
+		fail(pf, &result->address, result->what, result->error);
+	if (result->error)
+		pf->failure.limit = 1;
+	finish(pf);
+}
+
+/* What was to be bound and was not goes back to whatever driver wants it. */
+static int add_give_back(struct pf *pf, struct work *work)
+{
+	const struct kernel *kernel = &pf->daemon->kernel;
+	char text[PCI_ADDRESS_TEXT];
+	int r = 0;
+
+	for (size_t i = pf_next_unbound(pf, 0), n = 0; !r && i < pf->n_vfs && n < BATCH;
+	     i = pf_next_unbound(pf, i + 1), n++) {
+		r = work_add(work, kernel_open_override(kernel, &pf->vfs[i]), "\n",
+			     "driver_override", &pf->vfs[i], WORK_SOFT);
+		if (!r)
+			r = work_add(work, kernel_open_probe(kernel),
+				     pci_address_format(&pf->vfs[i], text), "drivers_probe",
+				     &pf->vfs[i], WORK_QUIET | WORK_SOFT);
+		if (r == -ENOENT || r == -ENODEV)
+			r = 0; /* it is gone */
+	}
+	return r;
+}
+
+static void end(struct pf *pf)
+{
+	const struct work_ops ops = work_ops_of(on_ended);
+	struct function f;
+	struct work *work;
+	int r;
+
+	/* Unplugged, or nothing was changed. */
+	if (!pf->recorded ||
+	    sysfs_function_read(pf->daemon->kernel.sys, &pf->address, &f) == -ENODEV) {
+		finish(pf);
+		return;
+	}
+	work = work_new(&ops, pf);
+	r = work ? work_add(work, kernel_open_autoprobe(&pf->daemon->kernel, &pf->address),
+			    pf->record.autoprobe ? "1" : "0", "sriov_drivers_autoprobe",
+			    &pf->address, WORK_SOFT)
+		 : -ENOMEM;
+	if (!r && pf->failure.reason && !renumbered(pf))
+		r = add_give_back(pf, work);
+	start(pf, VFS_ENDING, work, r, "sriov_drivers_autoprobe", WORKER_SECONDS, on_ended);
+}

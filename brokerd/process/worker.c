@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Workers, see worker.h. The parent opens every file beforehand (sysfs checks permission at open);
+ * the child closes everything else, goes under a filter of `read`, `write` and `exit_group`, and
+ * does its steps. It reports each over a pipe.
+ *
+ * The child must never touch the heap, libevent or stdio: between fork and the filter it makes five
+ * or six system calls, and three more where it is to open a group. The parent must never wait for
+ * it: its end comes as a readable pidfd. Nobody waits for it afterwards either: where SIGCHLD is
+ * ignored, as the daemon does, nothing of it is left.
+ */
+#include "config.h"
+
+#include "brokerd/process/confine.h"
+#include "brokerd/kernel/kernel.h"
+#include "brokerd/process/worker.h"
+#include "client/common/util.h"
+
+#include <event2/event.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+struct step {
+	int fd;
+	enum { WRITES, READS, EXPECTS, LISTS, OPENS } does;
+	work_row_func row;
+	uint32_t group; /* to open */
+	unsigned flags;
+	char text[WORK_TEXT_MAX];
+	size_t len;
+	const char *what;
+	struct pci_address address;
+};
+
+/* What the child writes after each step, and for each line of a table; smaller than PIPE_BUF, so whole. */
+struct report {
+	uint32_t step;
+	int32_t error;
+	uint32_t is_row;	  /* one of a table, whose step is not done */
+	char text[WORK_TEXT_MAX]; /* that was read, NUL-terminated */
+};
+
+struct work {
+	struct work_ops ops;
+	void *userdata;
+	struct step steps[WORK_STEPS_MAX];
+	size_t n_steps;
+	size_t n_done; /* reported */
+	size_t n_reports;
+	size_t failed; /* the first step that failed, if error */
+	int error;
+	bool over; /* a step failed that was not WORK_SOFT */
+	int pipe;
+	int child_end; /* of the pipe, until the child has its own */
+	int pidfd;
+	struct event *on_report, *on_exit, *on_late;
+};
+
+struct work *work_new(const struct work_ops *ops, void *userdata)
+{
+	struct work *work = calloc(1, sizeof(*work));
+
+	if (!work)
+		return NULL;
+	work->ops = *ops;
+	work->userdata = userdata;
+	work->pipe = work->child_end = work->pidfd = -1;
+	return work;
+}
+
+/* The child has its own, or there will be none: held here, they would only count. */
+static void close_files(struct work *work)
+{
+	for (size_t i = 0; i < work->n_steps; i++)
+		work->steps[i].fd = fd_close(work->steps[i].fd);
+	work->child_end = fd_close(work->child_end);
+}
+
+struct work *work_free(struct work *work)
+{
+	if (!work)
+		return NULL;
+	close_files(work);
+	if (work->on_report)
+		event_free(work->on_report);
+	if (work->on_exit)
+		event_free(work->on_exit);
+	if (work->on_late)
+		event_free(work->on_late);
+	fd_close(work->pipe);
+	fd_close(work->pidfd);
+	free(work);
+	return NULL;
+}
+
+int work_add(struct work *work, int fd, const char *text, const char *what,
+	     const struct pci_address *address, unsigned flags)
+{
+	struct step *step;
+
+	if (fd < 0)
+		return fd;
+	if (work->n_steps == WORK_STEPS_MAX || strlen(text) >= sizeof(step->text)) {
+		fd_close(fd);
+		return -E2BIG;
+	}
+	step = &work->steps[work->n_steps++];
+	step->fd = fd;
+	step->flags = flags;
+	step->len = strlen(text);
+	memcpy(step->text, text, step->len);
+	step->what = what;
+	step->address = *address;
+	return 0;
+}
+
+int work_add_read(struct work *work, int fd, const char *what, const struct pci_address *address)
+{
+	int r = work_add(work, fd, "", what, address, 0);
+
+	if (!r)
+		work->steps[work->n_steps - 1].does = READS;
+	return r;
+}
+
+int work_add_table(struct work *work, int fd, work_row_func row, const char *what,
+		   const struct pci_address *address)
+{
+	int r = work_add(work, fd, "", what, address, 0);
+
+	if (!r) {
+		work->steps[work->n_steps - 1].does = LISTS;
+		work->steps[work->n_steps - 1].row = row;
+	}
+	return r;
+}
+
+int work_add_expect(struct work *work, int fd, const char *text, const char *what,
+		    const struct pci_address *address)
+{
+	int r = work_add(work, fd, text, what, address, 0);
+
+	if (!r)
+		work->steps[work->n_steps - 1].does = EXPECTS;
+	return r;
+}
+
+int work_add_open(struct work *work, int directory, uint32_t group,
+		  const struct pci_address *address)
+{
+	int r = work_add(work, directory, "", "opening its IOMMU group", address, 0);
+
+	if (!r) {
+		work->steps[work->n_steps - 1].does = OPENS;
+		work->steps[work->n_steps - 1].group = group;
+	}
+	return r;
+}
+
+size_t work_steps(const struct work *work)
+{
+	return work->n_steps;
+}
+
+/*
+ * Closes every descriptor but the steps' and the pipe. The steps' were opened one after another, so
+ * are in order.
+ */
+static void keep_only(const struct work *work, int pipe)
+{
+	unsigned from = 0;
+
+	for (;;) {
+		unsigned next = UINT32_MAX;
+
+		for (size_t i = 0; i < work->n_steps; i++)
+			if ((unsigned)work->steps[i].fd >= from &&
+			    (unsigned)work->steps[i].fd < next)
+				next = (unsigned)work->steps[i].fd;
+		if ((unsigned)pipe >= from && (unsigned)pipe < next)
+			next = (unsigned)pipe;
+		if (next > from)
+			syscall(SYS_close_range, from, next == UINT32_MAX ? next : next - 1, 0);
+		if (next == UINT32_MAX)
+			return;
+		from = next + 1;
+	}
+}
+
+/* In the child: a table, a report for each of its lines. 0, or its errno. */
+static int list(const struct step *step, int pipe, struct report *report)
+{
+	static char table[4097]; /* sysfs gives a page at most */
+	size_t used = 0, n_rows = 0;
+	ssize_t n = 1;
+	int r = 0;
+
+	while (n && used < sizeof(table)) {
+		n = read(step->fd, table + used, sizeof(table) - used);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno;
+		used += (size_t)n;
+	}
+	if (used == sizeof(table))
+		return E2BIG;
+	table[used] = '\0';
+	report->is_row = 1;
+	for (char *line = table; !r && line < table + used;) {
+		char *end = line + strcspn(line, "\n");
+		char *next = end < table + used ? end + 1 : end;
+
+		*end = '\0';
+		if (step->row(line, report->text)) {
+			if (n_rows++ == WORK_ROWS_MAX)
+				r = E2BIG;
+			else if (write(pipe, report, sizeof(*report)) != sizeof(*report))
+				r = EIO;
+		}
+		line = next;
+	}
+	report->is_row = 0;
+	return r;
+}
+
+/*
+ * In the child: one step. 0, or its errno. What was read is in `text`. `opened` is what opening
+ * gave, before the filter.
+ */
+static int do_step(const struct step *step, int opened, char text[WORK_TEXT_MAX])
+{
+	ssize_t n;
+
+	if (step->does == OPENS)
+		return opened < 0 ? -opened : 0;
+	do
+		n = step->does == WRITES ? write(step->fd, step->text, step->len)
+					 : read(step->fd, text, WORK_TEXT_MAX);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return errno == ENOTTY && step->flags & WORK_MAY_LACK ? 0 : errno;
+	if (step->does == WRITES)
+		return (size_t)n == step->len ? 0 : EIO;
+	if (n == WORK_TEXT_MAX)
+		return E2BIG;
+	text[n && text[n - 1] == '\n' ? n - 1 : n] = '\0';
+	return step->does == EXPECTS && strcmp(text, step->text) != 0 ? ESTALE : 0;
+}
+
+/* Is what the child needs below the peers' sockets? So it is, but with hundreds of workers at once. */
+static bool is_low(const struct work *work, int pipe)
+{
+	for (size_t i = 0; i < work->n_steps; i++)
+		if (work->steps[i].fd >= WORK_DESCRIPTORS)
+			return false;
+	return pipe < WORK_DESCRIPTORS;
+}
+
+/*
+ * fork(), but where `shared` the child has our very table of descriptors, until it takes a copy of
+ * its lower part: see child(). As a call of its own, since glibc has none without a stack.
+ */
+static int make_child(bool shared, int *ret_pidfd)
+{
+	long pid = syscall(SYS_clone, (shared ? CLONE_FILES : 0) | CLONE_PIDFD | SIGCHLD, 0,
+			   ret_pidfd, 0, 0);
+
+	return pid < 0 ? -errno : (int)pid;
+}
+
+static void __attribute__((noreturn))
+child(const struct work *work, int pipe, bool shared, const struct confine_filter *filter)
+{
+	struct report report = { 0 };
+	int opened = -EBADF;
+
+	/* Before anything is closed: it would be closed for the core as well. */
+	if (shared && syscall(SYS_close_range, WORK_DESCRIPTORS, ~0U, CLOSE_RANGE_UNSHARE))
+		_exit(3);
+
+	/*
+	 * A core that is gone starts anew and decides by its records; an old worker must not write
+	 * into that.
+	 */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	keep_only(work, pipe);
+	if (work->n_steps && work->steps[0].does == OPENS) {
+		opened = kernel_group_open_in(work->steps[0].fd, work->steps[0].group);
+		/* Only that it could be opened matters: nothing of it goes under the filter. */
+		close(work->steps[0].fd);
+		if (opened >= 0)
+			close(opened);
+	}
+	if (confine_worker(filter))
+		_exit(2);
+	/*
+	 * A core that was gone before prctl() has sent no signal. It alone reads the pipe, so with
+	 * it the pipe is broken (SIGPIPE is ignored). To a core that lives this says that what it
+	 * holds for us can be closed.
+	 */
+	report.step = UINT32_MAX;
+	if (write(pipe, &report, sizeof(report)) != sizeof(report))
+		_exit(1);
+	for (size_t i = 0; i < work->n_steps; i++) {
+		const struct step *step = &work->steps[i];
+
+		report.step = (uint32_t)i;
+		report.error = step->does == LISTS ? list(step, pipe, &report)
+						   : do_step(step, opened, report.text);
+		if (write(pipe, &report, sizeof(report)) != sizeof(report) ||
+		    (report.error && !(step->flags & (WORK_SOFT | WORK_QUIET))))
+			_exit(1);
+	}
+	_exit(0);
+}
+
+static void tell_begun(struct work *work, size_t step)
+{
+	uint32_t index = 0, total = 0;
+
+	if (!work->ops.begun || step >= work->n_steps || !(work->steps[step].flags & WORK_SHOWN))
+		return;
+	for (size_t i = 0; i < work->n_steps; i++) {
+		total += !!(work->steps[i].flags & WORK_SHOWN);
+		if (i == step)
+			index = total;
+	}
+	work->ops.begun(work->userdata, &work->steps[step].address, index, total);
+}
+
+static void take_report(struct work *work, struct report *report)
+{
+	const struct step *step = &work->steps[work->n_done];
+
+	report->text[sizeof(report->text) - 1] = '\0';
+	if (report->is_row) {
+		if (step->does == LISTS && work->ops.told)
+			work->ops.told(work->userdata, &step->address, report->text);
+		return;
+	}
+	if (step->flags & WORK_QUIET)
+		report->error = 0;
+	if (report->error && !work->error) {
+		work->error = report->error;
+		work->failed = work->n_done;
+	}
+	if (report->error && !(step->flags & WORK_SOFT)) {
+		work->over = true;
+		return;
+	}
+	if (step->does == READS && !report->error && work->ops.told)
+		work->ops.told(work->userdata, &step->address, report->text);
+	tell_begun(work, ++work->n_done);
+}
+
+static void read_reports(struct work *work)
+{
+	/* Who says more than there is to say is not listened to: else it could keep us from all others. */
+	const size_t most = 1 + work->n_steps * (1 + WORK_ROWS_MAX);
+	struct report report;
+	ssize_t n = 0;
+
+	while (work->n_reports < most &&
+	       (n = read(work->pipe, &report, sizeof(report))) == sizeof(report)) {
+		work->n_reports++;
+		if (report.step == UINT32_MAX)
+			close_files(work);
+		else if (report.step == work->n_done && work->n_done < work->n_steps && !work->over)
+			take_report(work, &report);
+	}
+	if ((!n || work->n_reports == most) && work->on_report)
+		event_del(work->on_report);
+}
+
+static void on_report(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	read_reports(userdata);
+}
+
+static void on_gone(evutil_socket_t fd, short what, void *userdata)
+{
+	struct work *work = userdata;
+	struct work_result result = { 0 };
+
+	(void)fd;
+	(void)what;
+	read_reports(work);
+	if (!work->error && work->n_done < work->n_steps) {
+		work->error = EINTR; /* killed between two steps */
+		work->failed = work->n_done;
+	}
+	if (work->error) {
+		result.error = work->error;
+		result.what = work->steps[work->failed].what;
+		result.address = work->steps[work->failed].address;
+	}
+	work->ops.done(work->userdata, &result);
+	work_free(work);
+}
+
+static void on_late(evutil_socket_t fd, short what, void *userdata)
+{
+	struct work *work = userdata;
+	size_t step = work->n_done < work->n_steps ? work->n_done : work->n_steps - 1;
+
+	(void)fd;
+	(void)what;
+	work->ops.late(work->userdata, work->steps[step].what, &work->steps[step].address);
+}
+
+int work_start(struct work *work, struct event_base *base, const struct confine_filter *filter,
+	       unsigned seconds)
+{
+	const struct timeval limit = { .tv_sec = (time_t)seconds };
+	int ends[2], pid;
+	bool shared;
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
+		return -errno;
+	work->pipe = ends[0];
+	work->child_end = ends[1];
+	shared = is_low(work, work->child_end);
+	pid = make_child(shared, &work->pidfd);
+	if (pid < 0)
+		return pid;
+	if (!pid)
+		child(work, work->child_end, shared, filter);
+
+	work->on_report = event_new(base, work->pipe, EV_READ | EV_PERSIST, on_report, work);
+	work->on_exit = event_new(base, work->pidfd, EV_READ | EV_PERSIST, on_gone, work);
+	work->on_late = evtimer_new(base, on_late, work);
+	if (!work->on_report || !work->on_exit || !work->on_late ||
+	    event_add(work->on_report, NULL) || event_add(work->on_exit, NULL) ||
+	    event_add(work->on_late, &limit))
+		goto lost;
+	tell_begun(work, 0);
+	return 0;
+lost:
+	/*
+	 * A child at work that cannot be watched. No answer from here would be true, so this
+	 * process ends: started again it goes by the records.
+	 */
+	_exit(70);
+}

@@ -1,0 +1,508 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Lease records, see record.h. Owns the files in the state directory and their format. It must
+ * never leave half a record under a lease's name, and never guess at a damaged one: what differs in
+ * one byte from what would have been written is refused, by writing it again and comparing.
+ *
+ *	gpubroker lease 1
+ *	id 3
+ *	group 17
+ *	uid 1000
+ *	gid 1000
+ *	pid 4711
+ *	since 1790000000
+ *	rule /etc/gpubroker/policy.d/10-lab.policy:7
+ *	asked 0000:01:00.0 (the function that was claimed, one of those below)
+ *	asked 0000:01:00.0
+ *	stuck 0 (and a space; else since when, and why)
+ *	lifetime 0
+ *	ends 0
+ *	require-reset 0
+ *	migration 1 (enum gpubroker_migration; only where the holder has said)
+ *	group-id 44 (a line for each supplementary group)
+ *	function 0000:01:00.0 1234 1111
+ *	driver bochs-drm
+ *	override (and a space: there was none)
+ *	end
+ *
+ * or, where there is no function, but an mdev:
+ *
+ *	mdev 8bf0c3d2-2f3b-8c11-9d52-0a6c5f0e7b41 (ours from before it was made to after it is removed)
+ *	parent mtty (then 0000:00:00.0 was asked for), or the address that was
+ *	type mtty-2
+ *	name Dual port serial
+ *	end
+ *
+ * or a vendor's vGPU, which is a VF that was asked:
+ *
+ *	vgpu 557 (the type: what its current_vgpu_type is from when it is made to when it is cleared)
+ *	name NVIDIA RTX5880-Ada-1Q
+ *	end
+ *
+ * Its group, which is known only when it is made, is found out anew by its number; so "group 4294967295" stands
+ * there, which is none.
+ */
+#include "config.h"
+
+#include "brokerd/record/lease-record.h"
+#include "client/host/directory.h"
+#include "client/common/name.h"
+#include "client/common/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/openat2.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+/* No record is a link, and none is elsewhere. */
+#define IN_STATE (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV)
+
+static int append(char *out, size_t size, size_t *used, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
+static int append(char *out, size_t size, size_t *used, const char *format, ...)
+{
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(out + *used, size - *used, format, args);
+	va_end(args);
+	if (n < 0 || (size_t)n >= size - *used)
+		return -E2BIG;
+	*used += (size_t)n;
+	return 0;
+}
+
+int record_format(const struct lease *lease, char *out, size_t size)
+{
+	char address[PCI_ADDRESS_TEXT];
+	size_t used = 0;
+	int r;
+
+	if (strchr(lease->terms.rule, '\n') || strchr(lease->reason, '\n'))
+		return -EINVAL;
+	for (size_t i = 0; i < lease->n_functions; i++)
+		if (strchr(lease->functions[i].driver, '\n') ||
+		    strchr(lease->functions[i].override, '\n'))
+			return -EINVAL;
+	if (strchr(lease->mdev.parent, '\n') || strchr(lease->mdev.type, '\n') ||
+	    strchr(lease->mdev.name, '\n'))
+		return -EINVAL;
+	r = append(out, size, &used,
+		   "gpubroker lease 1\nid %" PRIu64 "\ngroup %" PRIu32 "\nuid %" PRIu32
+		   "\ngid %" PRIu32 "\npid %" PRIu32 "\nsince %" PRIu64
+		   "\nrule %s\nasked %s\nstuck %" PRIu64 " %s\nlifetime %" PRIu64 "\nends %" PRIu64
+		   "\nrequire-reset %d\n",
+		   lease->id, lease_is_mdev(lease) ? UINT32_MAX : lease->group, lease->uid,
+		   lease->gid, lease->pid, lease->since, lease->terms.rule,
+		   pci_address_format(&lease->asked, address), lease->stuck_since,
+		   lease->stuck_since ? lease->reason : "", lease->terms.lifetime, lease->ends,
+		   (int)lease->terms.require_reset);
+	if (!r && lease->migration)
+		r = append(out, size, &used, "migration %u\n", (unsigned)lease->migration);
+	for (size_t i = 0; !r && i < lease->n_gids; i++)
+		r = append(out, size, &used, "group-id %" PRIu32 "\n", lease->gids[i]);
+	for (size_t i = 0; !r && i < lease->n_functions; i++) {
+		const struct lease_function *f = &lease->functions[i];
+
+		r = append(out, size, &used, "function %s %04x %04x\ndriver %s\noverride %s\n",
+			   pci_address_format(&f->address, address), f->vendor, f->device,
+			   f->driver, f->override);
+	}
+	if (!r && lease->mdev.vendor)
+		r = append(out, size, &used, "vgpu %s\nname %s\n", lease->mdev.type,
+			   lease->mdev.name);
+	else if (!r && lease_is_mdev(lease))
+		r = append(out, size, &used, "mdev %s\nparent %s\ntype %s\nname %s\n",
+			   lease->mdev.uuid, lease->mdev.parent, lease->mdev.type,
+			   lease->mdev.name);
+	if (!r)
+		r = append(out, size, &used, "end\n");
+	return r ? r : (int)used;
+}
+
+/*
+ * The rest of the next line after `key` and a space, NUL-terminated in place; NULL where it is
+ * another line.
+ */
+static char *next_line(char **text, const char *key, unsigned *line)
+{
+	size_t n = strlen(key);
+	char *start = *text, *end = strchr(start, '\n');
+
+	if (!end || strncmp(start, key, n) != 0 || start[n] != ' ')
+		return NULL;
+	*end = '\0';
+	*text = end + 1;
+	(*line)++;
+	return start + n + 1;
+}
+
+static bool take_number(char **text, const char *key, unsigned *line, uint64_t max,
+			uint64_t *ret_value)
+{
+	const char *value = next_line(text, key, line);
+	unsigned long long number;
+	char *end;
+
+	if (!value || *value < '0' || *value > '9')
+		return false;
+	errno = 0;
+	number = strtoull(value, &end, 10);
+	if (errno || *end || number > max)
+		return false;
+	*ret_value = number;
+	return true;
+}
+
+static bool take_text(char **text, const char *key, unsigned *line, char *out, size_t size)
+{
+	const char *value = next_line(text, key, line);
+
+	if (!value || strlen(value) >= size)
+		return false;
+	strcpy(out, value);
+	return true;
+}
+
+/* "0 ", or since when and why. */
+static bool take_stuck(char **text, unsigned *line, struct lease *lease)
+{
+	const char *value = next_line(text, "stuck", line);
+	unsigned long long since;
+	char *end;
+
+	if (!value || *value < '0' || *value > '9')
+		return false;
+	errno = 0;
+	since = strtoull(value, &end, 10);
+	if (errno || *end != ' ' || strlen(end + 1) >= sizeof(lease->reason))
+		return false;
+	lease->stuck_since = since;
+	strcpy(lease->reason, end + 1);
+	return true;
+}
+
+static bool take_address(char **text, const char *key, unsigned *line, struct pci_address *address)
+{
+	const char *value = next_line(text, key, line);
+
+	return value && !pci_address_parse(value, address);
+}
+
+static bool has_asked(const struct lease *lease)
+{
+	for (size_t i = 0; i < lease->n_functions; i++)
+		if (!pci_address_compare(&lease->functions[i].address, &lease->asked))
+			return true;
+	return !lease->n_functions;
+}
+
+static bool take_function(char **text, unsigned *line, struct lease_function *f)
+{
+	char address[PCI_ADDRESS_TEXT];
+	const char *value = next_line(text, "function", line);
+	unsigned vendor, device;
+
+	if (!value || sscanf(value, "%19s %4x %4x", address, &vendor, &device) != 3 ||
+	    pci_address_parse(address, &f->address))
+		return false;
+	f->vendor = (uint16_t)vendor;
+	f->device = (uint16_t)device;
+	return take_text(text, "driver", line, f->driver, sizeof(f->driver)) &&
+	       take_text(text, "override", line, f->override, sizeof(f->override));
+}
+
+/* As mdev_number() writes it: it becomes a path, in which something is removed. */
+static bool is_uuid(const char *text)
+{
+	size_t n = strlen(text);
+
+	for (size_t i = 0; i < n; i++)
+		if (i == 8 || i == 13 || i == 18 || i == 23 ? text[i] != '-'
+							    : !strchr("0123456789abcdef", text[i]))
+			return false;
+	return n == 36;
+}
+
+/* `asked` is its parent, where that is a function, else nothing. */
+static bool take_mdev(char **text, unsigned *line, const struct pci_address *asked,
+		      struct lease_mdev *mdev)
+{
+	struct pci_address parent;
+
+	return take_text(text, "mdev", line, mdev->uuid, sizeof(mdev->uuid)) &&
+	       is_uuid(mdev->uuid) &&
+	       take_text(text, "parent", line, mdev->parent, sizeof(mdev->parent)) &&
+	       mdev_is_name(mdev->parent, sizeof(mdev->parent)) &&
+	       take_text(text, "type", line, mdev->type, sizeof(mdev->type)) &&
+	       mdev_is_name(mdev->type, sizeof(mdev->type)) &&
+	       take_text(text, "name", line, mdev->name, sizeof(mdev->name)) &&
+	       (!mdev->name[0] || mdev_is_name(mdev->name, sizeof(mdev->name))) &&
+	       !pci_address_compare(asked, pci_address_parse(mdev->parent, &parent)
+						   ? &(struct pci_address){ 0 }
+						   : &parent);
+}
+
+/* `asked` is the VF. Its type is written to a file. */
+static bool take_vgpu(char **text, unsigned *line, const struct pci_address *asked,
+		      struct lease_mdev *mdev)
+{
+	uint64_t type;
+
+	if (!take_number(text, "vgpu", line, UINT32_MAX, &type) || !type ||
+	    !take_text(text, "name", line, mdev->name, sizeof(mdev->name)) ||
+	    !mdev_is_name(mdev->name, sizeof(mdev->name)))
+		return false;
+	snprintf(mdev->type, sizeof(mdev->type), "%" PRIu64, type);
+	pci_address_format(asked, mdev->parent);
+	mdev->vendor = true;
+	return true;
+}
+
+int record_parse(const char *text, size_t len, struct lease *lease, unsigned *ret_line)
+{
+	char copy[RECORD_MAX + 1], again[RECORD_MAX], *p = copy;
+	uint64_t version, id, group, uid, gid, pid, since, lifetime, reset, migration;
+	unsigned line = 1;
+
+	*ret_line = 1;
+	if (len > RECORD_MAX || memchr(text, '\0', len))
+		return -EBADMSG;
+	memcpy(copy, text, len);
+	copy[len] = '\0';
+
+	if (!take_number(&p, "gpubroker lease", &line, 1, &version) ||
+	    !take_number(&p, "id", &line, UINT64_MAX - 1, &id) || !id ||
+	    !take_number(&p, "group", &line, UINT32_MAX, &group) ||
+	    !take_number(&p, "uid", &line, UINT32_MAX, &uid) ||
+	    !take_number(&p, "gid", &line, UINT32_MAX, &gid) ||
+	    !take_number(&p, "pid", &line, UINT32_MAX, &pid) ||
+	    !take_number(&p, "since", &line, UINT64_MAX, &since) ||
+	    !take_text(&p, "rule", &line, lease->terms.rule, sizeof(lease->terms.rule)) ||
+	    !take_address(&p, "asked", &line, &lease->asked) || !take_stuck(&p, &line, lease) ||
+	    !take_number(&p, "lifetime", &line, UINT32_MAX, &lifetime) ||
+	    !take_number(&p, "ends", &line, UINT64_MAX, &lease->ends) ||
+	    !take_number(&p, "require-reset", &line, 1, &reset))
+		goto damaged;
+	lease->terms.require_reset = reset;
+	lease->id = id;
+	lease->group = (uint32_t)group;
+	lease->uid = (uint32_t)uid;
+	lease->gid = (uint32_t)gid;
+	lease->terms.lifetime = lifetime;
+	lease->terms.vfio_driver[0] = '\0';
+	lease->migration = GPUBROKER_MIGRATION_UNKNOWN;
+	if (!strncmp(p, "migration ", 10)) {
+		if (!take_number(&p, "migration", &line, GPUBROKER_MIGRATION_NO, &migration))
+			goto damaged;
+		lease->migration = (enum gpubroker_migration)migration;
+	}
+	lease->n_gids = 0;
+	while (!strncmp(p, "group-id ", 9)) {
+		if (lease->n_gids == ARRAY_SIZE(lease->gids) ||
+		    !take_number(&p, "group-id", &line, UINT32_MAX, &gid))
+			goto damaged;
+		lease->gids[lease->n_gids++] = (uint32_t)gid;
+	}
+	lease->pid = (uint32_t)pid;
+	lease->since = since;
+	lease->n_functions = 0;
+	while (!strncmp(p, "function ", 9)) {
+		if (lease->n_functions == ARRAY_SIZE(lease->functions) ||
+		    !take_function(&p, &line, &lease->functions[lease->n_functions]))
+			goto damaged;
+		lease->n_functions++;
+	}
+	lease->mdev = (struct lease_mdev){ 0 };
+	if (!lease->n_functions && !strncmp(p, "mdev ", 5) &&
+	    !take_mdev(&p, &line, &lease->asked, &lease->mdev))
+		goto damaged;
+	if (!lease->n_functions && !strncmp(p, "vgpu ", 5) &&
+	    !take_vgpu(&p, &line, &lease->asked, &lease->mdev))
+		goto damaged;
+	if (strcmp(p, "end\n") != 0 || !has_asked(lease) ||
+	    (group == UINT32_MAX) != lease_is_mdev(lease))
+		goto damaged;
+	line = 1;
+	if (record_format(lease, again, sizeof(again)) != (int)len || memcmp(again, text, len) != 0)
+		goto damaged;
+	return 0;
+damaged:
+	*ret_line = line;
+	return -EBADMSG;
+}
+
+static int write_all(int fd, const char *text, size_t len)
+{
+	while (len) {
+		ssize_t n = write(fd, text, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		text += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* As a call of its own: glibc's renameat2() without flags is another call. */
+static int move(int state_dir, const char *from, const char *to, unsigned flags)
+{
+	return syscall(SYS_renameat2, state_dir, from, state_dir, to, flags) ? -errno : 0;
+}
+
+int record_put(int state_dir, const char *name, const char *text, size_t len)
+{
+	char temporary[48];
+	cleanup_fd int fd = -1;
+	int r;
+
+	if (snprintf(temporary, sizeof(temporary), "%s.new", name) >= (int)sizeof(temporary))
+		return -ENAMETOOLONG;
+	fd = open_beneath(state_dir, temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600, IN_STATE);
+	if (fd < 0)
+		return fd;
+	r = write_all(fd, text, len);
+	if (!r)
+		r = move(state_dir, temporary, name, 0);
+	if (r)
+		unlinkat(state_dir, temporary, 0);
+	return r;
+}
+
+int record_write(int state_dir, const struct lease *lease)
+{
+	char text[RECORD_MAX], name[24];
+	int len = record_format(lease, text, sizeof(text));
+
+	snprintf(name, sizeof(name), "%" PRIu64, lease->id);
+	return len < 0 ? len : record_put(state_dir, name, text, (size_t)len);
+}
+
+int record_drop(int state_dir, const char *name)
+{
+	return unlinkat(state_dir, name, 0) && errno != ENOENT ? -errno : 0;
+}
+
+int record_remove(int state_dir, uint64_t id)
+{
+	char name[24];
+
+	snprintf(name, sizeof(name), "%" PRIu64, id);
+	return record_drop(state_dir, name);
+}
+
+/*
+ * Renames to NUMBER.WORD, or NUMBER.WORD.1 and so on: the text of another one is never lost, for a
+ * number may come again once nothing of its lease is left. Nobody else writes here, so a name that
+ * is free stays free.
+ */
+static int rename_to(int state_dir, const char *name, int number_len, const char *word)
+{
+	char to[64];
+	int r = 0;
+
+	for (unsigned i = 0; i < 1000; i++) {
+		if (snprintf(to, sizeof(to), i ? "%.*s.%s.%u" : "%.*s.%s", number_len, name, word,
+			     i) >= (int)sizeof(to))
+			return -ENAMETOOLONG;
+		r = move(state_dir, name, to, RENAME_NOREPLACE);
+		if (r != -EEXIST)
+			break;
+	}
+	return r;
+}
+
+int record_set_aside(int state_dir, const char *name)
+{
+	return rename_to(state_dir, name, (int)strlen(name), "damaged");
+}
+
+static ssize_t read_all(int state_dir, const char *name, char *out, size_t size)
+{
+	cleanup_fd int fd = open_beneath(state_dir, name, O_RDONLY | O_NONBLOCK, 0, IN_STATE);
+	size_t used = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	while (used < size) {
+		n = read(fd, out + used, size - used);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!n)
+			break;
+		used += (size_t)n;
+	}
+	return (ssize_t)used;
+}
+
+int record_settle(int state_dir, const char *damaged)
+{
+	const char *suffix = strstr(damaged, ".damaged");
+	char settled[64];
+	int r;
+
+	if (!suffix || snprintf(settled, sizeof(settled), "%.*s.settled%s", (int)(suffix - damaged),
+				damaged, suffix + strlen(".damaged")) >= (int)sizeof(settled))
+		return -EINVAL;
+	r = move(state_dir, damaged, settled, RENAME_NOREPLACE);
+	return r == -EEXIST ? rename_to(state_dir, damaged, (int)(suffix - damaged), "settled") : r;
+}
+
+/* The length of a name up to its suffix; 0: it is no record's. */
+static size_t own_name(const char *entry, enum record_kind kind)
+{
+	size_t n = strspn(entry, "0123456789");
+
+	if (kind != RECORD_VFS)
+		return n <= 20 ? n : 0;
+	n = strlen(RECORD_VFS_PREFIX);
+	return strncmp(entry, RECORD_VFS_PREFIX, n) != 0
+		       ? 0
+		       : n + strspn(entry + n, "0123456789abcdef:-");
+}
+
+int record_each(int state_dir, enum record_kind kind,
+		void (*found)(void *userdata, const char *name, const char *text, size_t len),
+		void *userdata)
+{
+	cleanup_fd int fd = open_beneath(state_dir, ".", O_RDONLY | O_DIRECTORY, 0, IN_STATE);
+	struct directory dir = DIRECTORY(fd);
+	const char *entry;
+	int r = 0;
+
+	if (fd < 0)
+		return fd;
+	while (!r && (entry = directory_next(&dir))) {
+		char text[RECORD_MAX + 1]; /* one more, so that too long shows */
+		size_t own = own_name(entry, kind);
+		ssize_t n;
+
+		if (!own)
+			continue;
+		if (!strcmp(entry + own, ".new")) {
+			unlinkat(state_dir, entry, 0);
+			continue;
+		}
+		if (kind == RECORD_DAMAGED ? strncmp(entry + own, ".damaged", 8) != 0
+					   : entry[own] != '\0')
+			continue;
+		n = read_all(state_dir, entry, text, sizeof(text));
+		if (n >= 0 || n == -ELOOP || n == -EISDIR) /* no file is none of ours */
+			found(userdata, entry, text, n < 0 ? 0 : (size_t)n);
+		else
+			r = (int)n;
+	}
+	/* A record that was not seen is a lease forgotten, and its number given away again. */
+	return r ? r : dir.error;
+}

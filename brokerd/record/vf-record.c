@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The format of VFs' records, see vfsrecord.h. No I/O. It must never guess at a damaged one: what
+ * differs in one byte from what would have been written is refused, by writing it again and
+ * comparing.
+ *
+ *	gpubroker vfs 1
+ *	function 0000:0c:00.0 1b36 0010
+ *	autoprobe 1
+ *	before 2
+ *	before-on-vfio 1
+ *	wanted 4
+ *	by 0
+ *	driver - (none is named)
+ *	end
+ */
+#include "config.h"
+
+#include "brokerd/record/lease-record.h"
+#include "brokerd/record/vf-record.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TEXT_MAX 512
+
+/* As its address, but with no dot in it, behind which a suffix stands. */
+void vfs_record_name(const struct pci_address *pf, char out[VFS_RECORD_NAME])
+{
+	char text[PCI_ADDRESS_TEXT];
+
+	snprintf(out, VFS_RECORD_NAME, RECORD_VFS_PREFIX "%s", pci_address_format(pf, text));
+	*strrchr(out, '.') = '-';
+}
+
+int vfs_record_format(const struct vfs_record *record, char *out, size_t size)
+{
+	char text[PCI_ADDRESS_TEXT];
+	int n;
+
+	n = snprintf(out, size,
+		     "gpubroker vfs 1\nfunction %s %04x %04x\nautoprobe %d\nbefore %" PRIu32
+		     "\nbefore-on-vfio %d\nwanted %" PRIu32 "\nby %" PRIu32 "\ndriver %s\nend\n",
+		     pci_address_format(&record->pf, text), record->vendor, record->device,
+		     record->autoprobe, record->before, record->before_on_vfio, record->wanted,
+		     record->by, record->driver[0] ? record->driver : "-");
+	return n < 0 || (size_t)n >= size ? -E2BIG : n;
+}
+
+int vfs_record_parse(const char *text, size_t len, struct vfs_record *ret_record)
+{
+	char copy[TEXT_MAX], again[TEXT_MAX], address[PCI_ADDRESS_TEXT];
+	struct vfs_record r = { 0 };
+	unsigned vendor, device, autoprobe, on_vfio;
+	int n;
+
+	if (len >= sizeof(copy) || memchr(text, '\0', len))
+		return -EBADMSG;
+	memcpy(copy, text, len);
+	copy[len] = '\0';
+	_Static_assert(sizeof(address) == 20 && sizeof(r.driver) == 32, "widths below");
+	if (sscanf(copy,
+		   "gpubroker vfs 1 function %19s %4x %4x autoprobe %1u before %" SCNu32
+		   " before-on-vfio %1u wanted %" SCNu32 " by %" SCNu32 " driver %31s end",
+		   address, &vendor, &device, &autoprobe, &r.before, &on_vfio, &r.wanted, &r.by,
+		   r.driver) != 9 ||
+	    pci_address_parse(address, &r.pf) || autoprobe > 1 || on_vfio > 1)
+		return -EBADMSG;
+	r.vendor = (uint16_t)vendor;
+	r.device = (uint16_t)device;
+	r.autoprobe = autoprobe;
+	r.before_on_vfio = on_vfio;
+	if (!strcmp(r.driver, "-"))
+		r.driver[0] = '\0';
+	n = vfs_record_format(&r, again, sizeof(again));
+	if (n != (int)len || memcmp(again, text, len) != 0)
+		return -EBADMSG;
+	*ret_record = r;
+	return 0;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where a claim is decided: a group's facts and the policy in, yes or a refusal out. No I/O, no
+ * state. The policy's own rules are policy/verdict.c's; here stand the guards that hold whatever
+ * the policy says.
+ */
+#include "config.h"
+
+#include "brokerd/state/verdict.h"
+#include "client/gpubroker.h"
+#include "client/common/util.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct message_refusal refusal_make(uint32_t reason)
+{
+	return (struct message_refusal){
+		.type = MESSAGE_REFUSAL,
+		.reason = reason,
+		.group = UINT32_MAX,
+	};
+}
+
+const char *refusal_name(uint32_t reason)
+{
+	static const char *const names[] = {
+		[GPUBROKER_REFUSED_POLICY] = "policy",
+		[GPUBROKER_REFUSED_BUSY] = "busy",
+		[GPUBROKER_REFUSED_STUCK] = "stuck",
+		[GPUBROKER_REFUSED_NO_DEVICE] = "no-device",
+		[GPUBROKER_REFUSED_NO_NAME] = "no-name",
+		[GPUBROKER_REFUSED_NO_GROUP] = "no-group",
+		[GPUBROKER_REFUSED_NOT_VIABLE] = "not-viable",
+		[GPUBROKER_REFUSED_BOOT_VGA] = "boot-vga",
+		[GPUBROKER_REFUSED_IN_USE] = "in-use",
+		[GPUBROKER_REFUSED_MEMLOCK] = "memlock",
+		[GPUBROKER_REFUSED_QUOTA] = "quota",
+		[GPUBROKER_REFUSED_FAILED] = "failed",
+		[GPUBROKER_REFUSED_NOT_READY] = "not-ready",
+		[GPUBROKER_REFUSED_VERSION] = "version",
+		[GPUBROKER_REFUSED_LIMIT] = "limit",
+		[GPUBROKER_REFUSED_NO_LEASE] = "no-lease",
+		[GPUBROKER_REFUSED_NOT_YOURS] = "not-yours",
+		[GPUBROKER_REFUSED_NO_RESET] = "no-reset",
+		[GPUBROKER_REFUSED_NO_VFS] = "no-vfs",
+		[GPUBROKER_REFUSED_NO_MDEVS] = "no-mdevs",
+		[GPUBROKER_REFUSED_NO_PROFILE] = "no-profile",
+		[GPUBROKER_REFUSED_NONE_LEFT] = "none-left",
+	};
+
+	return reason < ARRAY_SIZE(names) && names[reason] ? names[reason] : "unknown";
+}
+
+void rule_origin(const struct policy *policy, size_t rule, char out[288])
+{
+	const struct policy_rule *r;
+
+	out[0] = '\0';
+	if (rule >= policy->n_rules)
+		return;
+	r = &policy->rules[rule];
+	if (r->file < policy->n_files)
+		snprintf(out, 288, "%.255s:%u", policy->files[r->file].path, (unsigned)r->line);
+	/* A file may be called anything; this goes into records and to terminals. */
+	for (char *p = out; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = '?';
+}
+
+static int refuse(struct message_refusal *ret_refusal, uint32_t reason,
+		  const struct group_view *view, size_t asked, size_t other)
+{
+	struct message_refusal r = refusal_make(reason);
+
+	r.group = view->group;
+	r.address = view->functions[asked].address;
+	r.has_address = 1;
+	if (other != asked && other < view->n_functions) {
+		r.other = view->functions[other].address;
+		r.has_other = 1;
+	}
+	*ret_refusal = r;
+	return (int)reason;
+}
+
+int group_decide(const struct group_view *view, const struct policy *policy,
+		 const struct policy_subject *subject, size_t asked, uint32_t claim_flags,
+		 const struct policy_usage *usage, struct policy_verdict *ret_verdict,
+		 struct message_refusal *ret_refusal)
+{
+	struct policy_facts facts[PROTOCOL_FUNCTIONS_MAX];
+	struct policy_verdict verdict;
+	size_t which;
+	int r;
+
+	for (size_t i = 0; i < view->n_functions; i++)
+		facts[i] = function_facts(&view->functions[i]);
+	policy_decide(policy, subject, facts, view->n_functions, asked, usage, &verdict);
+	if (verdict.outcome != POLICY_ALLOWED) {
+		r = refuse(ret_refusal,
+			   verdict.outcome == POLICY_LIMIT ? GPUBROKER_REFUSED_LIMIT
+							   : GPUBROKER_REFUSED_POLICY,
+			   view, asked, verdict.function);
+		rule_origin(policy, verdict.rule, ret_refusal->rule);
+		if (verdict.outcome == POLICY_LIMIT)
+			ret_refusal->limit = policy->rules[verdict.rule].limit;
+		return r;
+	}
+
+	switch (group_guard(view, verdict.boot_vga && claim_flags & CLAIM_FORCE, &which)) {
+	case GUARD_NONE:
+		break;
+	case GUARD_NOT_VIABLE:
+		r = refuse(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, view, asked, asked);
+		memcpy(ret_refusal->detail, view->not_viable, sizeof(ret_refusal->detail));
+		ret_refusal->other = view->blocker;
+		ret_refusal->has_other = view->has_blocker;
+		return r;
+	case GUARD_BOOT_VGA:
+		r = refuse(ret_refusal, GPUBROKER_REFUSED_BOOT_VGA, view, asked, which);
+		if (verdict.boot_vga)
+			strcpy(ret_refusal->detail, "force");
+		return r;
+	case GUARD_IN_USE:
+		r = refuse(ret_refusal, GPUBROKER_REFUSED_IN_USE, view, asked, which);
+		memcpy(ret_refusal->detail, view->functions[which].in_use,
+		       sizeof(ret_refusal->detail));
+		return r;
+	}
+	*ret_verdict = verdict;
+	return 0;
+}

@@ -1,0 +1,537 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gpubroker policy explain: may this user have this device, by which rule, with which limits, what
+ * comes along, and would the host's own use forbid it now. Decided by the very functions that the
+ * daemon decides with; the same of a profile. Needs no daemon, and on another host's device list no such host.
+ * Changes nothing.
+ */
+#include "config.h"
+
+#include "client/command/cli.h"
+#include "client/command/inventory.h"
+#include "client/command/policy.h"
+#include "client/host/profile.h"
+#include "client/common/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <pwd.h>
+#include <string.h>
+#include <unistd.h>
+
+struct question {
+	const char *user_name;
+	struct policy_subject user;
+	gid_t *groups;
+	struct policy policy;
+	struct inventory inventory;
+	bool saved;	     /* the inventory is a file, perhaps another host's */
+	const char *profile; /* --profile, or NULL */
+	unsigned asked;
+	int status; /* of the best answer so far */
+};
+
+/* ---- who ---- */
+
+static int take_user(struct question *q, const char *name)
+{
+	const struct passwd *entry;
+	char *end;
+	int n = 0;
+
+	q->user_name = name;
+	errno = 0;
+	entry = getpwnam(name);
+	if (!entry && *name >= '0' && *name <= '9') {
+		unsigned long uid = strtoul(name, &end, 10);
+
+		if (!*end && uid < UINT32_MAX) {
+			entry = getpwuid((uid_t)uid);
+			if (!entry) { /* a uid without a name has its rules all the same */
+				q->user.uid = q->user.gid = (uid_t)uid;
+				return 0;
+			}
+		}
+	}
+	if (!entry) {
+		cli_error("there is no user '%s'; give a name or a uid that this host knows", name);
+		return EXIT_NO_NAME;
+	}
+	q->user.uid = entry->pw_uid;
+	q->user.gid = entry->pw_gid;
+	getgrouplist(entry->pw_name, entry->pw_gid, NULL, &n);
+	q->groups = calloc((size_t)n + 1, sizeof(*q->groups));
+	if (!q->groups || getgrouplist(entry->pw_name, entry->pw_gid, q->groups, &n) < 0) {
+		cli_error("the groups of '%s' cannot be found out", name);
+		return EXIT_SOFTWARE;
+	}
+	q->user.groups = q->groups;
+	q->user.n_groups = (size_t)n;
+	return 0;
+}
+
+/* ---- the answer ---- */
+
+static void print_rule(const struct question *q, size_t rule)
+{
+	const struct policy_rule *r = &q->policy.rules[rule];
+
+	printf("%s:%u", q->policy.files[r->file].path, (unsigned)r->line);
+}
+
+static void print_size(uint64_t bytes)
+{
+	static const char units[] = "BKMGT";
+	size_t unit = 0;
+
+	while (unit < 4 && bytes && !(bytes & 1023)) {
+		bytes >>= 10;
+		unit++;
+	}
+	printf("%" PRIu64 "%c", bytes, units[unit]);
+}
+
+static void print_time(uint32_t seconds)
+{
+	static const struct {
+		uint32_t seconds;
+		char name;
+	} units[] = { { 86400, 'd' }, { 3600, 'h' }, { 60, 'm' }, { 1, 's' } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		if (seconds >= units[i].seconds)
+			printf("%u%c", (unsigned)(seconds / units[i].seconds), units[i].name);
+		seconds %= units[i].seconds;
+	}
+}
+
+static void print_limits(const struct question *q, const struct policy_verdict *v, bool is_part)
+{
+	const struct policy_rule *r = &q->policy.rules[v->rule];
+	const char *driver = policy_text(&q->policy, v->vfio_driver);
+
+	fputs("  rule      ", stdout);
+	print_rule(q, v->rule);
+	putchar('\n');
+	fputs("  limit     ", stdout);
+	if (r->limit)
+		printf("%u lease%s at once by this rule\n", (unsigned)r->limit,
+		       r->limit == 1 ? "" : "s");
+	else
+		puts("none");
+	fputs("  for       ", stdout);
+	if (v->lifetime) {
+		print_time(v->lifetime);
+		putchar('\n');
+	} else {
+		puts("as long as it is held");
+	}
+	fputs("  memlock   ", stdout);
+	if (v->memlock) {
+		print_size(v->memlock);
+		putchar('\n');
+	} else {
+		puts("none: the user's own limit stays");
+	}
+	if (is_part) /* it is made for the lease, by a driver that has its own for VFIO */
+		return;
+	printf("  reset     %s\n", v->require_reset
+					   ? "required of each function, before the next has it"
+					   : "not required");
+	printf("  driver    %s\n",
+	       driver ? driver : "vfio-pci, or the variant that the kernel names");
+}
+
+/* By what each of the group's functions comes along: its slot, or a rule of its own. */
+static void print_group(const struct question *q, const struct group_view *view, size_t asked)
+{
+	const struct pci_address *slot = &view->functions[asked].address;
+	char text[PCI_ADDRESS_TEXT];
+
+	if (view->group == NO_GROUP)
+		return;
+	printf("  group     %" PRIu32 "\n", view->group);
+	for (size_t i = 0; i < view->n_functions; i++) {
+		const struct pci_address *a = &view->functions[i].address;
+		struct policy_facts alone = function_facts(&view->functions[i]);
+		struct policy_verdict own;
+
+		printf("    %s  ", pci_address_format(a, text));
+		policy_decide(&q->policy, &q->user, &alone, 1, 0, NULL, &own);
+		if (own.outcome == POLICY_DENIED) {
+			fputs("denied by ", stdout);
+			print_rule(q, own.rule);
+		} else if (i == asked) {
+			fputs("asked for", stdout);
+		} else if (a->domain == slot->domain && a->bus == slot->bus &&
+			   a->device == slot->device) {
+			fputs("comes along, the same slot", stdout);
+		} else if (own.outcome == POLICY_ALLOWED) {
+			fputs("comes along by ", stdout);
+			print_rule(q, own.rule);
+		} else {
+			fputs("in another slot, and no rule allows it", stdout);
+		}
+		putchar('\n');
+	}
+}
+
+/* Has the kernel a way to reset it? Of this host's functions: a saved list does not tell. */
+static bool can_reset(const struct function *f)
+{
+	char path[64], text[PCI_ADDRESS_TEXT];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset",
+		 pci_address_format(&f->address, text));
+	return !access(path, F_OK);
+}
+
+/* Whether the guards would let it go now; the exit status. */
+static int print_now(const struct question *q, const struct group_view *view,
+		     const struct policy_verdict *v)
+{
+	const struct function *f;
+	char text[PCI_ADDRESS_TEXT];
+	size_t which;
+
+	fputs("  now       ", stdout);
+	if (view->group == NO_GROUP) {
+		puts("refused: it has no IOMMU group");
+		return EXIT_NO_GROUP;
+	}
+	switch (group_guard(view, v->boot_vga, &which)) {
+	case GUARD_NONE:
+		break;
+	case GUARD_NOT_VIABLE:
+		printf("refused: its group %s%s%s\n", view->has_blocker ? "has " : "",
+		       view->has_blocker ? pci_address_format(&view->blocker, text) : "",
+		       view->not_viable);
+		return EXIT_NO_GROUP;
+	case GUARD_BOOT_VGA:
+		printf("refused: %s is the boot VGA and no rule has boot-vga\n",
+		       pci_address_format(&view->functions[which].address, text));
+		return EXIT_IN_USE;
+	case GUARD_IN_USE:
+		f = &view->functions[which];
+		printf("refused: %s: ", pci_address_format(&f->address, text));
+		cli_print_text(stdout, f->in_use, -1);
+		putchar('\n');
+		return EXIT_IN_USE;
+	}
+	for (size_t i = 0; v->require_reset && !q->saved && i < view->n_functions; i++) {
+		f = &view->functions[i];
+		if (can_reset(f))
+			continue;
+		printf("refused: a rule has require-reset, and the kernel cannot reset %s\n",
+		       pci_address_format(&f->address, text));
+		return EXIT_NO_GROUP;
+	}
+	for (size_t i = 0; i < view->n_functions; i++) {
+		if (view->functions[i].boot_vga) {
+			puts("could be lent with --force: it shows the host's console");
+			return 0;
+		}
+	}
+	puts("could be lent, if nobody has it");
+	return 0;
+}
+
+static void explain(struct question *q, const struct function *function)
+{
+	struct policy_facts facts[FUNCTIONS_MAX];
+	char text[PCI_ADDRESS_TEXT], other[PCI_ADDRESS_TEXT];
+	struct policy_verdict v;
+	struct group_view *view = calloc(1, sizeof(*view));
+	size_t asked;
+	int status;
+
+	if (!view) {
+		cli_error("no memory");
+		q->status = EXIT_SOFTWARE;
+		return;
+	}
+	inventory_group(&q->inventory, function, view);
+	asked = group_find(view, &function->address);
+	for (size_t i = 0; i < view->n_functions; i++)
+		facts[i] = function_facts(&view->functions[i]);
+	policy_decide(&q->policy, &q->user, facts, view->n_functions, asked, NULL, &v);
+	pci_address_format(&function->address, text);
+	if (q->asked++)
+		putchar('\n');
+	printf("%s: %s for %s\n", text, v.outcome == POLICY_ALLOWED ? "allowed" : "refused",
+	       q->user_name);
+	if (v.outcome == POLICY_ALLOWED) {
+		print_limits(q, &v, false);
+		print_group(q, view, asked);
+		status = print_now(q, view, &v);
+	} else {
+		fputs("  because   ", stdout);
+		pci_address_format(&view->functions[v.function].address, other);
+		if (v.outcome == POLICY_DENIED) {
+			print_rule(q, v.rule);
+			printf(" denies %s\n", other);
+		} else {
+			printf("no rule allows %s\n", other);
+		}
+		print_group(q, view, asked);
+		status = EXIT_POLICY;
+	}
+	if (q->asked == 1 || !status)
+		q->status = status;
+	free(view);
+}
+
+/* Of one part. */
+static void explain_part(struct question *q, const struct profile *p,
+			 const struct policy_facts *facts)
+{
+	struct policy_verdict v;
+	int status = 0;
+
+	policy_decide(&q->policy, &q->user, facts, 1, 0, NULL, &v);
+	if (q->asked++)
+		putchar('\n');
+	cli_print_text(stdout, p->type, -1);
+	printf(" of %s: %s for %s\n", p->parent,
+	       v.outcome == POLICY_ALLOWED ? "allowed" : "refused", q->user_name);
+	if (v.outcome == POLICY_ALLOWED) {
+		print_limits(q, &v, true);
+		fputs("  now       ", stdout);
+		if (p->available == PROFILE_UNKNOWN) {
+			puts("how many are left cannot be read");
+		} else if (p->available) {
+			printf("could be lent: %" PRIu64 " of it can be made\n", p->available);
+		} else {
+			puts("refused: none is left");
+			status = EXIT_BUSY;
+		}
+	} else {
+		fputs("  because   ", stdout);
+		if (v.outcome == POLICY_DENIED) {
+			print_rule(q, v.rule);
+			puts(" denies it");
+		} else {
+			puts("no rule with this profile allows it; one without allows the device whole");
+		}
+		status = EXIT_POLICY;
+	}
+	if (q->asked == 1 || !status)
+		q->status = status;
+}
+
+/* ---- which ---- */
+
+/* What the policy looks at of a part. False: its device is not in the list, unplugged just now. */
+static bool part_facts(const struct question *q, const struct profile *p,
+		       struct policy_facts *ret_facts)
+{
+	struct pci_address address;
+	const struct function *function;
+
+	if (pci_address_parse(p->parent, &address)) {
+		*ret_facts = (struct policy_facts){ .iommu_group = NO_GROUP,
+						    .driver = "",
+						    .serial = "",
+						    .path = "",
+						    .no_pci = true };
+	} else {
+		function = inventory_find(&q->inventory, &address);
+		if (!function)
+			return false;
+		*ret_facts = function_facts(function);
+	}
+	ret_facts->profile = p->type;
+	ret_facts->profile_name = p->name;
+	return true;
+}
+
+/* Is the part meant, by the device with --profile, or by a name of the policy alone? */
+static bool part_is_meant(const struct question *q, const struct profile *p, const char *device,
+			  uint32_t name, const struct policy_facts *facts)
+{
+	struct pci_address wanted, own;
+
+	if (q->profile && strcmp(q->profile, p->type) != 0 && strcmp(q->profile, p->name) != 0)
+		return false;
+	if (name != POLICY_NO_NAME)
+		return q->profile ? policy_name_matches(&q->policy, name, facts)
+				  : policy_name_means_part(&q->policy, name, facts);
+	if (!q->profile)
+		return false;
+	if (!pci_address_parse(device, &wanted))
+		return !pci_address_parse(p->parent, &own) && !pci_address_compare(&own, &wanted);
+	return !strcmp(device, "any") || !strcmp(device, p->parent);
+}
+
+/* A file that cannot be read makes no part; `profiles` tells of it. */
+static void on_problem(void *userdata, const char *path, int error)
+{
+	(void)userdata;
+	(void)path;
+	(void)error;
+}
+
+/* Explains each part that is meant, of this host. */
+static void explain_parts(struct question *q, const char *device)
+{
+	cleanup_fd int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	uint32_t name = POLICY_NO_NAME;
+	struct policy_facts facts;
+	struct profiles profiles;
+
+	if (sys < 0 || q->saved)
+		return;
+	if (policy_name_find(&q->policy, device, &name))
+		name = POLICY_NO_NAME;
+	profiles_read(sys, on_problem, NULL, &profiles);
+	for (size_t i = 0; i < profiles.n; i++)
+		if (part_facts(q, &profiles.list[i], &facts) &&
+		    part_is_meant(q, &profiles.list[i], device, name, &facts))
+			explain_part(q, &profiles.list[i], &facts);
+	profiles_done(&profiles);
+}
+
+/* Explains every function that DEVICE means. 0, or an exit status where it means none. */
+static int explain_device(struct question *q, const char *device)
+{
+	bool any = !strcmp(device, "any"), group = !strncmp(device, "iommu-group:", 12);
+	uint32_t name = POLICY_NO_NAME;
+	struct pci_address address;
+	const struct function *found;
+
+	explain_parts(q, device);
+	if (q->asked)
+		return q->status;
+	if (q->profile) {
+		cli_error(
+			"nothing of '%s' has a profile \"%s\"; 'gpubroker profiles' shows what has "
+			"which",
+			device, q->profile);
+		return EXIT_NO_DEVICE;
+	}
+	if (!pci_address_parse(device, &address)) {
+		found = inventory_find(&q->inventory, &address);
+		if (!found) {
+			cli_error("there is no PCI function %s in the list of devices", device);
+			return EXIT_NO_DEVICE;
+		}
+		explain(q, found);
+		return q->status;
+	}
+	if (!any && !group && policy_name_find(&q->policy, device, &name)) {
+		cli_error(
+			"'%s' is neither a PCI address, nor iommu-group:N, nor any, nor a device name of the "
+			"policy",
+			device);
+		return EXIT_NO_NAME;
+	}
+	for (size_t i = 0; i < q->inventory.n; i++) {
+		const struct function *f = &q->inventory.functions[i];
+		struct policy_facts facts = function_facts(f);
+		char number[16];
+
+		snprintf(number, sizeof(number), "%" PRIu32, f->iommu_group);
+		if (any	    ? class_is_gpu(f->class_code)
+		    : group ? f->iommu_group != NO_GROUP && !strcmp(number, device + 12) &&
+				      !class_is_bridge(f->class_code)
+			    : policy_name_matches(&q->policy, name, &facts))
+			explain(q, f);
+	}
+	if (!q->asked) {
+		cli_error("no function in the list of devices is '%s'", device);
+		return EXIT_NO_DEVICE;
+	}
+	return q->status;
+}
+
+static int read_devices(struct question *q, const char *file)
+{
+	const char *why = NULL;
+	int r = file ? inventory_read_json(file, &q->inventory, &why)
+		     : inventory_read_local(&q->inventory);
+
+	if (!r)
+		return 0;
+	if (why)
+		cli_error("%s: %s", file, why);
+	else
+		cli_error("%s: %s", file ? file : "/sys/bus/pci/devices", strerror(-r));
+	return EXIT_BAD_POLICY;
+}
+
+static int answer(struct question *q, const struct policy_sources *sources, const char *user,
+		  const char *devices, const char *device)
+{
+	struct policy_count count = { 0 };
+	int r = take_user(q, user);
+
+	if (r)
+		return r;
+	r = policy_sources_load(sources, NULL, 0, NULL, &q->policy);
+	if (r) {
+		/* Once more, for the reasons. */
+		r = policy_sources_load(sources, NULL, 0, &count, &q->policy);
+		cli_error("the policy cannot be explained before its mistakes are mended");
+		return EXIT_BAD_POLICY;
+	}
+	q->saved = devices;
+	r = read_devices(q, devices);
+	return r ? r : explain_device(q, device);
+}
+
+int policy_explain(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "policy", required_argument, NULL, 'p' },
+		{ "devices", required_argument, NULL, 'd' },
+		{ "user", required_argument, NULL, 'u' },
+		{ "profile", required_argument, NULL, 'P' },
+		{ NULL, 0, NULL, 0 },
+	};
+	const char *user = NULL, *devices = NULL;
+	struct policy_sources sources;
+	struct question q = { 0 };
+	int c, r;
+
+	policy_sources_init(&sources);
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (c) {
+		case 'p':
+			r = policy_sources_add(&sources, optarg);
+			if (r)
+				return r;
+			break;
+		case 'd':
+			devices = optarg;
+			break;
+		case 'u':
+			user = optarg;
+			break;
+		case 'P':
+			q.profile = optarg;
+			break;
+		default:
+			return EXIT_USAGE_;
+		}
+	}
+	if (!user || optind + 1 != argc) {
+		cli_error(
+			"explain takes --user USER and one DEVICE, as in: gpubroker policy explain --user "
+			"alice 01:00.0");
+		return EXIT_USAGE_;
+	}
+	if (q.profile && devices) {
+		cli_error(
+			"--profile does not go with --devices: a list of devices has no profiles");
+		return EXIT_USAGE_;
+	}
+	r = answer(&q, &sources, user, devices, argv[optind]);
+	policy_done(&q.policy);
+	inventory_done(&q.inventory);
+	free(q.groups);
+	c = cli_finish_output();
+	return r ? r : c;
+}

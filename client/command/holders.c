@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Finds who has /dev/vfio/N open, or the own node of a device that the kernel is taking off VFIO, by reading
+ * /proc/PID/fd. For the eyes of an administrator only:
+ * nothing is decided by it, since a descriptor may be on its way between two processes. Reads, and
+ * stops at nothing that it may not read.
+ */
+#include "config.h"
+
+#include "client/command/holders.h"
+#include "client/common/util.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pwd.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/*
+ * The group's node, or a device's own that is gone from /dev since the kernel waits to take the device off VFIO: whose
+ * it was nothing tells any more, and there is seldom more than one such device. Of a descriptor that came from
+ * a broker that has ended since, and its mounts with it, /proc shows only the end of the path.
+ */
+static bool is_held_node(const char *target, const char *group)
+{
+	const char *cdev = strstr(target, "/devices/vfio");
+
+	if (!strcmp(target, group) || !strcmp(target, group + strlen("/dev")))
+		return true;
+	if (!cdev)
+		return false;
+	cdev += strlen("/devices/vfio");
+	return *cdev && !strcmp(cdev + strspn(cdev, "0123456789"), " (deleted)");
+}
+
+static bool has_open(int proc, const char *pid, const char *path)
+{
+	char name[320], target[64];
+	struct dirent *entry;
+	bool found = false;
+	DIR *dir;
+	int fd;
+
+	snprintf(name, sizeof(name), "%s/fd", pid);
+	fd = openat(proc, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	dir = fdopendir(fd);
+	if (!dir) {
+		fd_close(fd);
+		return false;
+	}
+	while (!found && (entry = readdir(dir))) {
+		ssize_t n = readlinkat(fd, entry->d_name, target, sizeof(target) - 1);
+
+		if (n <= 0)
+			continue;
+		target[n] = '\0';
+		found = is_held_node(target, path);
+	}
+	closedir(dir);
+	return found;
+}
+
+static void describe(int proc, const char *pid, struct holder *holder)
+{
+	const struct passwd *user = NULL;
+	cleanup_fd int fd = -1;
+	struct stat st;
+	char name[320];
+	ssize_t n = 0;
+
+	holder->pid = atoi(pid);
+	snprintf(name, sizeof(name), "%s/comm", pid);
+	fd = openat(proc, name, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		n = read(fd, holder->command, sizeof(holder->command) - 1);
+	holder->command[n > 0 ? n : 0] = '\0';
+	for (char *p = holder->command; *p; p++) {
+		if (*p == '\n')
+			*p = '\0';
+		else if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = '?';
+		if (!*p)
+			break;
+	}
+	if (!fstatat(proc, pid, &st, 0)) {
+		user = getpwuid(st.st_uid);
+		snprintf(holder->user, sizeof(holder->user), "uid %u", (unsigned)st.st_uid);
+	}
+	if (user)
+		snprintf(holder->user, sizeof(holder->user), "%s", user->pw_name);
+}
+
+size_t holders_find(uint32_t group, struct holder *ret_holders, size_t max)
+{
+	struct dirent *entry;
+	char path[32];
+	size_t n = 0;
+	DIR *dir;
+	int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (proc < 0)
+		return 0;
+	dir = fdopendir(proc);
+	if (!dir) {
+		fd_close(proc);
+		return 0;
+	}
+	snprintf(path, sizeof(path), "/dev/vfio/%" PRIu32, group);
+	while ((entry = readdir(dir))) {
+		if (entry->d_name[0] < '1' || entry->d_name[0] > '9' ||
+		    !has_open(proc, entry->d_name, path))
+			continue;
+		if (n < max) {
+			ret_holders[n] = (struct holder){ 0 };
+			describe(proc, entry->d_name, &ret_holders[n]);
+		}
+		n++;
+	}
+	closedir(dir);
+	return n;
+}

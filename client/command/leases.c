@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gpubroker leases: what is lent to whom since when, as a table or JSON. Reads only; prints each
+ * lease as it is told.
+ */
+#include "config.h"
+
+#include "client/command/cli.h"
+#include "client/command/holders.h"
+#include "client/common/util.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <json.h>
+#include <pwd.h>
+#include <string.h>
+#include <time.h>
+
+struct output {
+	struct json_object *array; /* NULL: a table */
+	size_t n;
+};
+
+/*
+ * How long ago, in the largest unit that says it: "12s", "5m", "3h", "2d". The exact time is in
+ * --json.
+ */
+static void held_text(uint64_t since, char out[24])
+{
+	const uint64_t now = (uint64_t)time(NULL), held = now > since ? now - since : 0;
+
+	if (held < 60)
+		snprintf(out, 24, "%" PRIu64 "s", held);
+	else if (held < 3600)
+		snprintf(out, 24, "%" PRIu64 "m", held / 60);
+	else if (held < 2 * 86400)
+		snprintf(out, 24, "%" PRIu64 "h", held / 3600);
+	else
+		snprintf(out, 24, "%" PRIu64 "d", held / 86400);
+}
+
+static void print_end(uint64_t expires)
+{
+	const uint64_t now = (uint64_t)time(NULL);
+	time_t end = (time_t)expires;
+	char text[24];
+	struct tm tm;
+
+	if (localtime_r(&end, &tm) && strftime(text, sizeof(text), "%F %H:%M:%S", &tm))
+		printf("       %s at %s\n", expires > now ? "ends" : "was to end", text);
+}
+
+/* Who keeps a stuck one, as far as the caller may see that. */
+static void print_holders(uint32_t group)
+{
+	struct holder holders[4];
+	size_t n = holders_find(group, holders, ARRAY_SIZE(holders));
+
+	for (size_t i = 0; i < n && i < ARRAY_SIZE(holders); i++)
+		printf("       held by pid %d (%s) of %s\n", holders[i].pid, holders[i].command,
+		       holders[i].user);
+}
+
+static void add_json(struct json_object *array, const struct gpubroker_lease *lease)
+{
+	struct json_object *o = json_object_new_object(), *devices = json_object_new_array();
+
+	for (size_t i = 0; i < lease->n_devices; i++)
+		json_object_array_add(devices, json_object_new_string(lease->devices[i]));
+	json_object_object_add(o, "id", json_object_new_int64((int64_t)lease->id));
+	json_object_object_add(o, "uid", json_object_new_int64(lease->uid));
+	json_object_object_add(o, "pid", json_object_new_int64(lease->pid));
+	json_object_object_add(o, "devices", devices);
+	json_object_object_add(o, "iommu_group",
+			       lease->iommu_group == UINT32_MAX
+				       ? NULL
+				       : json_object_new_int64(lease->iommu_group));
+	json_object_object_add(o, "state",
+			       json_object_new_string(gpubroker_lease_state_name(lease->state)));
+	json_object_object_add(o, "since", json_object_new_int64((int64_t)lease->since));
+	json_object_object_add(o, "reason",
+			       lease->reason[0] ? json_object_new_string(lease->reason) : NULL);
+	json_object_object_add(
+		o, "stuck_since",
+		lease->stuck_since ? json_object_new_int64((int64_t)lease->stuck_since) : NULL);
+	json_object_object_add(o, "rule",
+			       lease->rule[0] ? json_object_new_string(lease->rule) : NULL);
+	json_object_object_add(o, "allowed", json_object_new_boolean(lease->allowed));
+	json_object_object_add(o, "expires",
+			       lease->expires ? json_object_new_int64((int64_t)lease->expires)
+					      : NULL);
+	json_object_object_add(o, "parent",
+			       lease->parent[0] ? json_object_new_string(lease->parent) : NULL);
+	json_object_object_add(o, "profile",
+			       lease->profile[0] ? json_object_new_string(lease->profile) : NULL);
+	json_object_object_add(o, "mdev",
+			       lease->uuid[0] ? json_object_new_string(lease->uuid) : NULL);
+	json_object_object_add(o, "can_migrate",
+			       lease->migration == GPUBROKER_MIGRATION_UNKNOWN
+				       ? NULL
+				       : json_object_new_boolean(lease->migration ==
+								 GPUBROKER_MIGRATION_YES));
+	json_object_array_add(array, o);
+}
+
+static int on_lease(void *userdata, const struct gpubroker_lease *lease)
+{
+	struct output *output = userdata;
+	const struct passwd *user;
+	char held[24], uid[16], group[16] = "-";
+
+	output->n++;
+	if (output->array) {
+		add_json(output->array, lease);
+		return 0;
+	}
+	user = getpwuid((uid_t)lease->uid);
+	snprintf(uid, sizeof(uid), "%" PRIu32, lease->uid);
+	held_text(lease->since, held);
+	if (lease->iommu_group != UINT32_MAX)
+		snprintf(group, sizeof(group), "%" PRIu32, lease->iommu_group);
+	if (output->n == 1)
+		puts("LEASE  USER      PID      IOMMU  STATE      HELD  DEVICES");
+	printf("%-5" PRIu64 "  %-8.16s  %-7" PRIu32 "  %-5s  %-9s  %-4s ", lease->id,
+	       user ? user->pw_name : uid, lease->pid, group,
+	       gpubroker_lease_state_name(lease->state), held);
+	for (size_t i = 0; i < lease->n_devices; i++)
+		printf(" %s", lease->devices[i]);
+	if (lease->parent[0]) {
+		putchar(' ');
+		cli_print_text(stdout, lease->parent, -1);
+		putchar(' ');
+		cli_print_text(stdout, lease->profile, -1);
+	}
+	putchar('\n');
+	if (lease->migration == GPUBROKER_MIGRATION_YES)
+		puts("       can be migrated with its virtual machine");
+	if (!lease->allowed)
+		puts("       the policy in force would not grant this lease; it goes on until it ends");
+	if (lease->expires)
+		print_end(lease->expires);
+	if (lease->reason[0]) {
+		held_text(lease->stuck_since, held);
+		printf("       stuck for %s: ", held);
+		cli_print_text(stdout, lease->reason, -1);
+		putchar('\n');
+		print_holders(lease->iommu_group);
+	}
+	return 0;
+}
+
+int cli_leases(const struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct output output = { 0 };
+	struct gpubroker *handle;
+	bool json = false;
+	int c, r;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c != 'j')
+			return EXIT_USAGE_;
+		json = true;
+	}
+	if (optind < argc) {
+		cli_error("leases takes no argument '%s'; it shows all leases", argv[optind]);
+		return EXIT_USAGE_;
+	}
+
+	r = cli_open(cli, &handle);
+	if (r)
+		return r;
+	if (json)
+		output.array = json_object_new_array();
+	r = gpubroker_leases(handle, on_lease, &output);
+	if (r) {
+		r = cli_failed(cli, handle, r);
+	} else {
+		if (json)
+			puts(json_object_to_json_string_ext(
+				output.array,
+				JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+		else if (!output.n && cli_columns(stdout))
+			puts("Nothing is lent.");
+		r = cli_finish_output();
+	}
+	json_object_put(output.array);
+	gpubroker_close(handle);
+	return r;
+}

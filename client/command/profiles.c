@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gpubroker profiles: the parts of devices that drivers offer to make, as a table or JSON. Reads
+ * sysfs, as any user may; what the policy allows is not looked at. A broker is asked only which mdevs are its
+ * own, and need not be there.
+ */
+#include "config.h"
+
+#include "client/common/address.h"
+#include "client/command/cli.h"
+#include "client/host/directory.h"
+#include "client/host/profile.h"
+#include "client/host/sysfs.h"
+#include "client/common/util.h"
+
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <json.h>
+#include <string.h>
+
+#define SEPARATOR 2	   /* blanks between columns */
+#define DESCRIPTION_MIN 20 /* less than that says nothing */
+
+enum { PARENT, TYPE, NAME, MEMORY, FREE, TOTAL, OTHERS, API, DESCRIPTION, N_COLUMNS };
+static const char *const headings[N_COLUMNS] = { "DEVICE", "TYPE",	"NAME",
+						 "MEMORY", "AVAILABLE", "TOTAL",
+						 "OTHERS", "API",	"DESCRIPTION" };
+/* Numbers stand below each other's last digit. */
+static const bool to_the_right[N_COLUMNS] = {
+	[MEMORY] = true, [FREE] = true, [TOTAL] = true, [OTHERS] = true
+};
+
+/* The broker's own mdevs. */
+struct ours {
+	bool is_known; /* a broker told */
+	char (*uuids)[40];
+	size_t n;
+};
+
+static int on_lease(void *userdata, const struct gpubroker_lease *lease)
+{
+	struct ours *ours = userdata;
+	char(*uuids)[40];
+
+	if (!lease->uuid[0])
+		return 0;
+	uuids = reallocarray(ours->uuids, ours->n + 1, sizeof(*uuids));
+	if (!uuids)
+		return -ENOMEM;
+	ours->uuids = uuids;
+	snprintf(uuids[ours->n++], sizeof(*uuids), "%s", lease->uuid);
+	return 0;
+}
+
+static struct ours ask_for_ours(const struct cli *cli)
+{
+	struct gpubroker *handle = NULL;
+	struct ours ours = { 0 };
+
+	ours.is_known = !gpubroker_open(cli->socket, &handle) &&
+			!gpubroker_leases(handle, on_lease, &ours);
+	gpubroker_close(handle);
+	return ours;
+}
+
+/* How many of those that exist are not ours. */
+static uint64_t others_of(int sys, const struct ours *ours, const struct profile *p)
+{
+	cleanup_fd int fd = -1;
+	struct directory dir;
+	const char *name;
+	uint64_t n = 0;
+
+	if (!ours->is_known || p->mechanism != PROFILE_MDEV)
+		return PROFILE_UNKNOWN;
+	fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY,
+			"class/mdev_bus/%s/mdev_supported_types/%s/devices", p->parent, p->type);
+	if (fd < 0)
+		return PROFILE_UNKNOWN;
+	dir = (struct directory)DIRECTORY(fd);
+	while ((name = directory_next(&dir))) {
+		size_t i = 0;
+
+		while (i < ours->n && strcmp(ours->uuids[i], name) != 0)
+			i++;
+		n += i == ours->n;
+	}
+	return dir.error ? PROFILE_UNKNOWN : n;
+}
+
+static void on_problem(void *userdata, const char *path, int error)
+{
+	(void)userdata;
+	switch (error) {
+	case EINVAL:
+	case EBADMSG:
+	case E2BIG:
+		cli_error("/sys/%s: has not what should be there", path);
+		break;
+	default:
+		cli_error("/sys/%s: cannot be read: %s", path, strerror(error));
+	}
+}
+
+static uint64_t total(const struct profile *p)
+{
+	return p->available == PROFILE_UNKNOWN || p->instances == PROFILE_UNKNOWN
+		       ? PROFILE_UNKNOWN
+		       : p->available + p->instances;
+}
+
+/* What is meant by a DEVICE: itself, and of a physical function all its virtual ones. */
+static bool is_meant(const struct profile *p, const char *device)
+{
+	return !device || !strcmp(p->parent, device) || !strcmp(p->physfn, device);
+}
+
+static void number_text(uint64_t number, char out[24])
+{
+	if (number == PROFILE_UNKNOWN)
+		strcpy(out, "-");
+	else
+		snprintf(out, 24, "%" PRIu64, number);
+}
+
+static const char *cell(const struct profile *p, int column, char scratch[24])
+{
+	switch (column) {
+	case PARENT:
+		return p->parent;
+	case TYPE:
+		return p->type;
+	case NAME:
+		return p->name[0] ? p->name : "-";
+	case MEMORY:
+		cli_size_text(p->memory, scratch);
+		return scratch;
+	case FREE:
+		number_text(p->available, scratch);
+		return scratch;
+	case TOTAL:
+		number_text(total(p), scratch);
+		return scratch;
+	case OTHERS:
+		number_text(p->others, scratch);
+		return scratch;
+	case API:
+		return p->device_api[0] ? p->device_api : "-";
+	default:
+		return p->description[0] ? p->description : "-";
+	}
+}
+
+/*
+ * What is to be copied stays whole. The description gives way first, and wholly where only a few
+ * letters of it would be left; then the name.
+ */
+static int fit(int widths[N_COLUMNS], int columns)
+{
+	int used = SEPARATOR * (N_COLUMNS - 1), n = N_COLUMNS;
+
+	for (int c = 0; c < N_COLUMNS; c++)
+		used += widths[c];
+	if (used > columns) {
+		int left = widths[DESCRIPTION] - (used - columns);
+
+		used -= widths[DESCRIPTION];
+		if (left >= DESCRIPTION_MIN) {
+			widths[DESCRIPTION] = left;
+			return n;
+		}
+		used -= SEPARATOR;
+		n--;
+	}
+	for (; used > columns && widths[NAME] > 8; used--)
+		widths[NAME]--;
+	return n;
+}
+
+static void print_cell(const char *text, int column, int width, bool is_last)
+{
+	int length = (int)strlen(text);
+
+	if (to_the_right[column] && length < width)
+		printf("%*s", width - length, "");
+	if (!is_last)
+		cli_print_text(stdout, text, to_the_right[column] ? length : width);
+	else /* no blanks at the end of a line */
+		cli_print_text(stdout, text, length < width ? length : width);
+}
+
+static void print_table(const struct profiles *profiles, const char *device)
+{
+	int widths[N_COLUMNS], columns = cli_columns(stdout), n = N_COLUMNS;
+	bool any_others = false;
+	char scratch[24];
+
+	for (size_t i = 0; i < profiles->n; i++)
+		any_others |= is_meant(&profiles->list[i], device) && profiles->list[i].others &&
+			      profiles->list[i].others != PROFILE_UNKNOWN;
+	for (int c = 0; c < N_COLUMNS; c++) {
+		widths[c] = (int)strlen(headings[c]);
+		for (size_t i = 0; i < profiles->n; i++) {
+			int length = (int)strlen(cell(&profiles->list[i], c, scratch));
+
+			if (is_meant(&profiles->list[i], device) && length > widths[c])
+				widths[c] = length;
+		}
+	}
+	if (columns) /* what is left out takes no room */
+		n = fit(widths, columns + (any_others ? 0 : widths[OTHERS] + SEPARATOR));
+	for (size_t i = 0; i <= profiles->n; i++) {
+		if (i && !is_meant(&profiles->list[i - 1], device))
+			continue;
+		for (int c = 0; c < n; c++) {
+			if (c == OTHERS && !any_others)
+				continue;
+			print_cell(i ? cell(&profiles->list[i - 1], c, scratch) : headings[c], c,
+				   widths[c], c == n - 1);
+			fputs(c == n - 1 ? "\n" : "  ", stdout);
+		}
+	}
+}
+
+static struct json_object *json_text(const char *text)
+{
+	return *text ? json_object_new_string(text) : NULL;
+}
+
+static struct json_object *json_count(uint64_t count)
+{
+	return count == PROFILE_UNKNOWN ? NULL : json_object_new_int64((int64_t)count);
+}
+
+static void print_json(const struct profiles *profiles, const char *device)
+{
+	struct json_object *array = json_object_new_array();
+
+	for (size_t i = 0; i < profiles->n; i++) {
+		const struct profile *p = &profiles->list[i];
+		struct json_object *o;
+
+		if (!is_meant(p, device))
+			continue;
+		o = json_object_new_object();
+		json_object_object_add(o, "device", json_text(p->parent));
+		json_object_object_add(o, "physical_function", json_text(p->physfn));
+		json_object_object_add(o, "mechanism",
+				       json_text(p->mechanism == PROFILE_MDEV ? "mdev"
+									      : "vendor-vfio"));
+		json_object_object_add(o, "type", json_text(p->type));
+		json_object_object_add(o, "name", json_text(p->name));
+		json_object_object_add(o, "description", json_text(p->description));
+		json_object_object_add(
+			o, "memory", p->memory ? json_object_new_int64((int64_t)p->memory) : NULL);
+		json_object_object_add(o, "available", json_count(p->available));
+		json_object_object_add(o, "instances", json_count(p->instances));
+		json_object_object_add(o, "total", json_count(total(p)));
+		json_object_object_add(o, "others", json_count(p->others));
+		json_object_object_add(o, "device_api", json_text(p->device_api));
+		json_object_array_add(array, o);
+	}
+	puts(json_object_to_json_string_ext(array, JSON_C_TO_STRING_PRETTY |
+							   JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(array);
+}
+
+/* A PCI address in the kernel's spelling, or a name as mdev_bus may have it. */
+static bool parse_device(const char *text, char out[PROFILE_NAME_MAX])
+{
+	struct pci_address address;
+
+	if (!pci_address_parse(text, &address))
+		pci_address_format(&address, out);
+	else if (*text && *text != '.' && !strchr(text, '/') && strlen(text) < PROFILE_NAME_MAX)
+		strcpy(out, text);
+	else
+		return false;
+	return true;
+}
+
+static int say_nothing_for(int sys, const char *device)
+{
+	struct pci_address address;
+	cleanup_fd int fd = pci_address_parse(device, &address)
+				    ? sysfs_open(sys, O_PATH, "class/mdev_bus/%s", device)
+				    : sysfs_function_open(sys, &address, O_PATH, "");
+
+	if (fd >= 0)
+		cli_error("%s has no profiles: its driver offers none, or it is not the vendor's; "
+			  "'gpubroker profiles' shows all that there are",
+			  device);
+	else
+		cli_error("there is no device %s: give a PCI address as 0000:01:00.0, or a name of "
+			  "/sys/class/mdev_bus; 'gpubroker profiles' shows all that there are",
+			  device);
+	return EXIT_NO_DEVICE;
+}
+
+static int show(const struct cli *cli, int sys, const char *device, bool json)
+{
+	struct ours ours = ask_for_ours(cli);
+	struct profiles profiles;
+	bool any = false;
+	int r = profiles_read(sys, on_problem, NULL, &profiles);
+
+	for (size_t i = 0; i < profiles.n; i++) {
+		any |= is_meant(&profiles.list[i], device);
+		profiles.list[i].others = others_of(sys, &ours, &profiles.list[i]);
+	}
+	if (r) {
+		cli_error("cannot read /sys: %s", strerror(-r));
+		r = EXIT_KERNEL;
+	} else if (device && !any) {
+		r = say_nothing_for(sys, device);
+	} else {
+		if (json)
+			print_json(&profiles, device);
+		else if (any)
+			print_table(&profiles, device);
+		else
+			cli_error(
+				"no device of this host offers profiles; they come with the vendor's driver "
+				"that makes them (NVIDIA's vGPU manager, i915 with kvmgt), and where a card "
+				"has them on its virtual functions, those must be there first");
+		r = cli_finish_output();
+	}
+	profiles_done(&profiles);
+	free(ours.uuids);
+	return r;
+}
+
+int cli_profiles(const struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ NULL, 0, NULL, 0 },
+	};
+	char device[PROFILE_NAME_MAX];
+	cleanup_fd int sys = -1;
+	bool json = false;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c != 'j')
+			return EXIT_USAGE_;
+		json = true;
+	}
+	if (argc - optind > 1) {
+		cli_error("profiles takes one DEVICE at most, and there is '%s'", argv[optind + 1]);
+		return EXIT_USAGE_;
+	}
+	if (optind < argc && !parse_device(argv[optind], device)) {
+		cli_error(
+			"'%s' is no device: give a PCI address as 0000:01:00.0 or 01:00.0, or a name "
+			"of /sys/class/mdev_bus",
+			argv[optind]);
+		return EXIT_USAGE_;
+	}
+	sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (sys < 0) {
+		cli_error("cannot open /sys: %s", strerror(errno));
+		return EXIT_KERNEL;
+	}
+	return show(cli, sys, optind < argc ? device : NULL, json);
+}

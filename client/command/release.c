@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gpubroker release, revoke and restore: a lease ended before its holder lets go, and a device
+ * given back to its host driver. Asks the broker, then looks until it can say what came of it:
+ * given back, or who still holds it. It decides nothing.
+ */
+#include "config.h"
+
+#include "client/command/cli.h"
+#include "client/command/holders.h"
+#include "client/common/util.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+/* Longer than the broker waits for its worker before it calls a lease stuck. */
+#define LOOK_SECONDS 15
+
+struct look {
+	uint64_t id; /* the lease, or 0: the one of `address` */
+	const char *address;
+	bool found;
+	enum gpubroker_lease_state state;
+	uint64_t lease;
+	uint32_t group;
+	uint64_t ends;
+	char reason[128];
+};
+
+static int on_lease(void *userdata, const struct gpubroker_lease *lease)
+{
+	struct look *look = userdata;
+	bool is = look->id == lease->id;
+
+	for (size_t i = 0; !look->id && i < lease->n_devices; i++)
+		is = is || !strcmp(lease->devices[i], look->address);
+	if (!is)
+		return 0;
+	look->found = true;
+	look->id = lease->id; /* the next holder's is another one */
+	look->state = lease->state;
+	look->lease = lease->id;
+	look->group = lease->iommu_group;
+	look->ends = lease->expires;
+	snprintf(look->reason, sizeof(look->reason), "%s", lease->reason);
+	return 0;
+}
+
+/* Until the lease is gone or stuck. 0, or what gpubroker_leases() said. */
+static int look_until(struct gpubroker *handle, struct look *look)
+{
+	const struct timespec pause = { .tv_nsec = 200000000 };
+	int r;
+
+	for (int i = 0; i < LOOK_SECONDS * 5; i++) {
+		look->found = false;
+		r = gpubroker_leases(handle, on_lease, look);
+		if (r || !look->found || look->state == GPUBROKER_LEASE_STUCK)
+			return r;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
+/* Who has the group open, as far as the caller may see that. */
+static void print_holders(uint32_t group)
+{
+	struct holder holders[8];
+	size_t n = holders_find(group, holders, ARRAY_SIZE(holders));
+
+	for (size_t i = 0; i < n && i < ARRAY_SIZE(holders); i++)
+		cli_error("it is held by pid %d (%s) of %s", holders[i].pid, holders[i].command,
+			  holders[i].user);
+}
+
+/* Says what came of it. The exit status. */
+static int outcome(const struct cli *cli, struct gpubroker *handle, struct look *look,
+		   const char *what)
+{
+	int r = look_until(handle, look);
+
+	if (r)
+		return cli_failed(cli, handle, r);
+	if (!look->found) {
+		if (cli_columns(stdout))
+			printf("%s is the host's again.\n", what);
+		return cli_finish_output();
+	}
+	if (look->state == GPUBROKER_LEASE_STUCK)
+		cli_error("%s was asked for, and has not come back yet (%s); it goes back by "
+			  "itself as soon as the kernel lets go of it",
+			  what, look->reason);
+	else
+		cli_error("%s was asked for, and is on its way back; 'gpubroker leases' shows "
+			  "where it stands",
+			  what);
+	print_holders(look->group);
+	return EXIT_BUSY;
+}
+
+static int print_end(struct look *look, struct gpubroker *handle)
+{
+	char text[24];
+	struct tm tm;
+	time_t end;
+
+	/* No end: it was stuck, or not granted yet, and has been asked for at once. */
+	if (gpubroker_leases(handle, on_lease, look) || !look->found || !look->ends)
+		return cli_finish_output();
+	end = (time_t)look->ends;
+	if (localtime_r(&end, &tm) && strftime(text, sizeof(text), "%F %H:%M:%S", &tm))
+		printf("lease %" PRIu64 " will be taken back at %s.\n", look->lease, text);
+	return cli_finish_output();
+}
+
+static int parse_lease(const char *text, uint64_t *ret_id)
+{
+	unsigned long long id;
+	char *end;
+
+	errno = 0;
+	id = strtoull(text, &end, 10);
+	if (errno || *end || *text < '0' || *text > '9' || !id) {
+		cli_error("'%s' is no lease: give its number from 'gpubroker leases'", text);
+		return EXIT_USAGE_;
+	}
+	*ret_id = id;
+	return 0;
+}
+
+static int end_lease(const struct cli *cli, const char *text, bool revoke, uint64_t after)
+{
+	struct look look = { 0 };
+	struct gpubroker *handle;
+	char what[32];
+	int r = parse_lease(text, &look.id);
+
+	if (!r)
+		r = cli_open(cli, &handle);
+	if (r)
+		return r;
+	r = revoke ? gpubroker_revoke(handle, look.id, after) : gpubroker_release(handle, look.id);
+	snprintf(what, sizeof(what), "lease %" PRIu64, look.id);
+	if (r)
+		r = cli_failed(cli, handle, r);
+	else if (!after)
+		r = outcome(cli, handle, &look, what);
+	else if (cli_columns(stdout))
+		r = print_end(&look, handle);
+	gpubroker_close(handle);
+	return r;
+}
+
+int cli_release(const struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = { { NULL, 0, NULL, 0 } };
+
+	if (getopt_long(argc, argv, "", options, NULL) != -1)
+		return EXIT_USAGE_;
+	if (argc - optind != 1) {
+		cli_error("release needs one LEASE, as in: gpubroker release 3; 'gpubroker leases' "
+			  "shows them");
+		return EXIT_USAGE_;
+	}
+	return end_lease(cli, argv[optind], false, 0);
+}
+
+int cli_revoke(const struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "after", required_argument, NULL, 'a' },
+		{ NULL, 0, NULL, 0 },
+	};
+	uint64_t after = 0;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c != 'a')
+			return EXIT_USAGE_;
+		if (!cli_parse_time(optarg, &after)) {
+			cli_error("--after '%s' is no time: give it as 30s, 10m or 1h30m", optarg);
+			return EXIT_USAGE_;
+		}
+	}
+	if (argc - optind != 1) {
+		cli_error("revoke needs one LEASE, as in: gpubroker revoke 3 --after 10m; "
+			  "'gpubroker leases' shows them");
+		return EXIT_USAGE_;
+	}
+	return end_lease(cli, argv[optind], true, after);
+}
+
+int cli_restore(const struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = { { NULL, 0, NULL, 0 } };
+	struct gpubroker *handle;
+	struct look look = { 0 };
+	char address[20];
+	int r;
+
+	if (getopt_long(argc, argv, "", options, NULL) != -1)
+		return EXIT_USAGE_;
+	if (argc - optind != 1) {
+		cli_error("restore needs one DEVICE, a PCI address, as in: gpubroker restore "
+			  "01:00.0");
+		return EXIT_USAGE_;
+	}
+	r = cli_open(cli, &handle);
+	if (r)
+		return r;
+	r = gpubroker_restore(handle, argv[optind], address);
+	if (r == -EINVAL) {
+		cli_error("'%s' is no PCI address; 'gpubroker list --all' shows them",
+			  argv[optind]);
+		r = EXIT_USAGE_;
+	} else if (r) {
+		r = cli_failed(cli, handle, r);
+	} else {
+		look.address = address;
+		r = outcome(cli, handle, &look, address);
+	}
+	gpubroker_close(handle);
+	return r;
+}

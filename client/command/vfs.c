@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gpubroker vfs: root has a physical function make virtual ones, or remove them. Asks the broker,
+ * which answers when that is done. It decides nothing.
+ */
+#include "config.h"
+
+#include "client/command/cli.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool parse_number(const char *text, uint32_t *ret_number)
+{
+	size_t n = strspn(text, "0123456789");
+	unsigned long value;
+
+	if (!n || n > 5 || text[n])
+		return false;
+	value = strtoul(text, NULL, 10);
+	if (value > UINT16_MAX)
+		return false;
+	*ret_number = (uint32_t)value;
+	return true;
+}
+
+int cli_vfs(const struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = { { NULL, 0, NULL, 0 } };
+	struct gpubroker *handle;
+	char address[20];
+	uint32_t number;
+	int r;
+
+	if (getopt_long(argc, argv, "", options, NULL) != -1)
+		return EXIT_USAGE_;
+	if (argc - optind != 2) {
+		cli_error("vfs needs one DEVICE, a PCI address, and a number, as in: gpubroker vfs "
+			  "3b:00.0 4");
+		return EXIT_USAGE_;
+	}
+	if (!parse_number(argv[optind + 1], &number)) {
+		cli_error("'%s' is no number of virtual functions: give one from 0 to 65535",
+			  argv[optind + 1]);
+		return EXIT_USAGE_;
+	}
+	r = cli_open(cli, &handle);
+	if (r)
+		return r;
+	r = gpubroker_vfs(handle, argv[optind], number, address);
+	if (r == -EINVAL) {
+		cli_error("'%s' is no PCI address; 'gpubroker list --all' shows them",
+			  argv[optind]);
+		r = EXIT_USAGE_;
+	} else if (r) {
+		r = cli_failed(cli, handle, r);
+	} else {
+		if (cli_columns(stdout))
+			printf("%s has %u virtual function%s.\n", address, (unsigned)number,
+			       number == 1 ? "" : "s");
+		r = cli_finish_output();
+	}
+	gpubroker_close(handle);
+	return r;
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gpubroker watch: what becomes of leases, a line each as it happens, for people or (--json, an
+ * object a line) for programs. Reads only.
+ */
+#include "config.h"
+
+#include "client/command/cli.h"
+#include "client/common/util.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <json.h>
+#include <pwd.h>
+#include <string.h>
+#include <time.h>
+
+static const char *kind_name(enum gpubroker_event_kind kind)
+{
+	switch (kind) {
+	case GPUBROKER_EVENT_STATE:
+		return "state";
+	case GPUBROKER_EVENT_ENDING:
+		return "ending";
+	case GPUBROKER_EVENT_ARRIVED:
+		return "arrived";
+	case GPUBROKER_EVENT_VANISHED:
+		return "vanished";
+	}
+	return "unknown";
+}
+
+static void print_json(const struct gpubroker_event *event)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "event", json_object_new_string(kind_name(event->kind)));
+	json_object_object_add(o, "time", json_object_new_int64((int64_t)event->time));
+	json_object_object_add(o, "lease", json_object_new_int64((int64_t)event->lease));
+	json_object_object_add(o, "state",
+			       json_object_new_string(gpubroker_lease_state_name(event->state)));
+	json_object_object_add(o, "uid", json_object_new_int64(event->uid));
+	json_object_object_add(o, "pid", json_object_new_int64(event->pid));
+	json_object_object_add(o, "iommu_group", json_object_new_int64(event->iommu_group));
+	json_object_object_add(o, "device",
+			       json_object_new_string(event->address[0] ? event->address
+									: event->parent));
+	json_object_object_add(o, "ends",
+			       event->ends ? json_object_new_int64((int64_t)event->ends) : NULL);
+	json_object_object_add(o, "reason",
+			       event->reason[0] ? json_object_new_string(event->reason) : NULL);
+	json_object_object_add(o, "lost", json_object_new_int64(event->lost));
+	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+						       JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(o);
+}
+
+static void print_text(const struct gpubroker_event *event)
+{
+	const struct passwd *user = getpwuid((uid_t)event->uid);
+	time_t when = (time_t)event->time, ends = (time_t)event->ends;
+	char clock[16] = "", uid[16];
+	struct tm tm;
+
+	if (event->lost)
+		printf("(%" PRIu32 " events were lost)\n", event->lost);
+	if (localtime_r(&when, &tm))
+		strftime(clock, sizeof(clock), "%H:%M:%S", &tm);
+	snprintf(uid, sizeof(uid), "%" PRIu32, event->uid);
+	printf("%s  lease %" PRIu64 " of %s, %s: ", clock, event->lease, user ? user->pw_name : uid,
+	       event->address[0] ? event->address : event->parent);
+	switch (event->kind) {
+	case GPUBROKER_EVENT_ENDING:
+		if (localtime_r(&ends, &tm))
+			strftime(clock, sizeof(clock), "%H:%M:%S", &tm);
+		printf("will be taken back at %s", clock);
+		break;
+	case GPUBROKER_EVENT_ARRIVED:
+		fputs("the function has come into the lent group and is kept from host drivers",
+		      stdout);
+		break;
+	case GPUBROKER_EVENT_VANISHED:
+		fputs("the function is gone, so the lease ends", stdout);
+		break;
+	default:
+		fputs(gpubroker_lease_state_name(event->state), stdout);
+	}
+	if (event->reason[0]) {
+		fputs(" (", stdout);
+		cli_print_text(stdout, event->reason, -1);
+		putchar(')');
+	}
+	putchar('\n');
+}
+
+static int on_event(void *userdata, const struct gpubroker_event *event)
+{
+	const bool *json = userdata;
+
+	if (*json)
+		print_json(event);
+	else
+		print_text(event);
+	return fflush(stdout) || ferror(stdout) ? EXIT_SOFTWARE : 0;
+}
+
+int cli_watch(const struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct gpubroker *handle;
+	bool json = false;
+	int c, r;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c != 'j')
+			return EXIT_USAGE_;
+		json = true;
+	}
+	if (optind < argc) {
+		cli_error("watch takes no argument '%s'; it shows all events", argv[optind]);
+		return EXIT_USAGE_;
+	}
+	r = cli_open(cli, &handle);
+	if (r)
+		return r;
+	r = gpubroker_watch(handle, on_event, &json);
+	if (ferror(stdout))
+		r = cli_finish_output();
+	else
+		r = cli_failed(cli, handle, r);
+	gpubroker_close(handle);
+	return r;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * PCI functions and IOMMU groups as sysfs shows them at one moment, and the guards that hold
+ * whatever a policy says. Pure; client/host/sysfs.h reads them. The daemon and gpubroker(1) share both,
+ * so that what the one explains is what the other does.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "client/common/address.h"
+#include "policy/policy.h"
+
+#define FUNCTION_NAME_MAX 32 /* a driver's name with its NUL */
+#define FUNCTION_PATH_MAX 64
+#define FUNCTION_SERIAL_MAX 64
+#define FUNCTIONS_MAX 64 /* functions of one IOMMU group that go along with a lease */
+#define NO_GROUP UINT32_MAX
+
+struct function {
+	struct pci_address address;
+	uint16_t vendor, device, subsystem_vendor, subsystem_device;
+	uint32_t class_code;
+	uint32_t iommu_group;		/* NO_GROUP: none */
+	char driver[FUNCTION_NAME_MAX]; /* "": none */
+	bool boot_vga;
+	char in_use[96];	      /* by what the host is using it, "": it is not */
+	char path[FUNCTION_PATH_MAX]; /* "pci0000:00/10.0/00.0": root bus, bridges, itself; "": too deep */
+	char serial[FUNCTION_SERIAL_MAX]; /* lower case; "": it has none, or see serial_unknown */
+	bool serial_unknown;		  /* could not be read: an older kernel, or not as root */
+	bool is_vf;
+	struct pci_address physfn; /* of a VF */
+	uint32_t vfs_total;	   /* how many VFs it can have; 0: it has no SR-IOV */
+	uint32_t vfs;		   /* how many it has */
+};
+
+struct group_view {
+	uint32_t group;
+	size_t n_functions; /* of those that go along with a lease; bridges do not */
+	struct function functions[FUNCTIONS_MAX];
+	char not_viable[96]; /* why the group can never be lent, "": it can */
+	bool has_blocker;
+	struct pci_address blocker; /* the function that spoils it */
+};
+
+/* What a policy looks at. Points into the function, so it lives as long as that does. */
+struct policy_facts function_facts(const struct function *function);
+
+/* True for vfio-pci and the variant drivers, none of which needs to be unbound before lending. */
+bool driver_is_vfio(const char *driver);
+
+/* A display controller or a processing accelerator: what "any" may choose. */
+bool class_is_gpu(uint32_t class_code);
+
+/*
+ * Bridges stay with the host: pcieport does not spoil a group, nor does a bridge without a driver.
+ * Any other driver on one does, since the group could then not be attached.
+ */
+bool class_is_bridge(uint32_t class_code);
+bool bridge_spoils_group(const char *driver);
+
+/* The index of an address in a view, or SIZE_MAX. */
+size_t group_find(const struct group_view *view, const struct pci_address *address);
+
+enum guard {
+	GUARD_NONE, /* may be lent */
+	GUARD_NOT_VIABLE,
+	GUARD_BOOT_VGA,
+	GUARD_IN_USE,
+};
+
+/*
+ * What forbids lending the group now, whatever the policy says; *ret_which is the function in the
+ * way, or SIZE_MAX where it is the group as a whole. boot_vga_too: a rule has boot-vga and the user
+ * says --force.
+ */
+enum guard group_guard(const struct group_view *view, bool boot_vga_too, size_t *ret_which);

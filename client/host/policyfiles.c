@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reads policy files, see policyfiles.h. NSS is asked here and nowhere else. It must never take a
+ * file that somebody other than root could have written, nor half of a file that is being replaced.
+ */
+#include "config.h"
+
+#include "client/host/policyfiles.h"
+#include "client/common/util.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define POLICY_SIZE_MAX (64 << 20)
+
+/* How long a file must have been left alone, in ms, and how often that is waited for. */
+#define REST 20
+#define TRIES 25
+
+struct source {
+	char name[256];
+	const char *directory;
+};
+
+struct loading {
+	const struct policyfiles *request;
+	struct policy_parser *parser;
+	struct source *sources;
+	size_t n_sources;
+	int mistakes; /* in files as such; the parser counts those in the text */
+};
+
+/* A mistake of a file as a whole: it has a path and no line. */
+static void file_mistake(struct loading *loading, const char *path, const char *text)
+{
+	const struct policy_finding finding = {
+		.severity = POLICY_MISTAKE,
+		.path = path,
+		.text = text,
+	};
+
+	loading->mistakes++;
+	if (loading->request->found)
+		loading->request->found(loading->request->userdata, &finding);
+}
+
+static int ask_user(void *userdata, const char *name, uid_t *ret_uid)
+{
+	const struct policyfiles *request = userdata;
+	const struct passwd *entry;
+
+	if (request->without_accounts) {
+		*ret_uid = 0;
+		return 0;
+	}
+	errno = 0;
+	entry = getpwnam(name);
+	if (!entry)
+		return errno && errno != ENOENT && errno != ESRCH ? -errno : 1;
+	*ret_uid = entry->pw_uid;
+	return 0;
+}
+
+static int ask_group(void *userdata, const char *name, gid_t *ret_gid)
+{
+	const struct policyfiles *request = userdata;
+	const struct group *entry;
+
+	if (request->without_accounts) {
+		*ret_gid = 0;
+		return 0;
+	}
+	errno = 0;
+	entry = getgrnam(name);
+	if (!entry)
+		return errno && errno != ENOENT && errno != ESRCH ? -errno : 1;
+	*ret_gid = entry->gr_gid;
+	return 0;
+}
+
+static void found(void *userdata, const struct policy_finding *finding)
+{
+	const struct policyfiles *request = userdata;
+
+	if (request->found)
+		request->found(request->userdata, finding);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct source *)a)->name, ((const struct source *)b)->name);
+}
+
+static bool is_masked(const struct loading *loading, const char *name)
+{
+	for (size_t i = 0; i < loading->n_sources; i++)
+		if (!strcmp(loading->sources[i].name, name))
+			return true;
+	return false;
+}
+
+/* Adds a directory's *.policy files but those whose namesake is in an earlier one. */
+static int add_directory(struct loading *loading, const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *entry;
+	struct stat st;
+	int r = 0;
+
+	if (!dir) {
+		if (errno == ENOENT)
+			return 0;
+		r = -errno;
+		if (r == -ENOMEM)
+			return r;
+		file_mistake(loading, path,
+			     r == -EACCES ? "cannot be read; chmod a+rx it" : strerror(-r));
+		return 0;
+	}
+	if (fstat(dirfd(dir), &st) || st.st_uid != 0 || st.st_mode & (S_IWGRP | S_IWOTH)) {
+		file_mistake(
+			loading, path,
+			"is not root's alone, so others could put files there; chown root and chmod "
+			"go-w it");
+		closedir(dir);
+		return 0;
+	}
+	while (!r && (entry = readdir(dir))) {
+		size_t n = strlen(entry->d_name);
+		struct source *sources;
+
+		if (entry->d_name[0] == '.' || n < 8 ||
+		    strcmp(entry->d_name + n - 7, ".policy") != 0 ||
+		    is_masked(loading, entry->d_name))
+			continue;
+		sources = reallocarray(loading->sources, loading->n_sources + 1, sizeof(*sources));
+		if (!sources) {
+			r = -ENOMEM;
+			break;
+		}
+		loading->sources = sources;
+		strcpy(sources[loading->n_sources].name, entry->d_name);
+		sources[loading->n_sources++].directory = path;
+	}
+	closedir(dir);
+	return r;
+}
+
+/* Why a file may not be taken, or NULL. */
+static const char *unfit(const struct stat *st, bool trusted)
+{
+	if (!S_ISREG(st->st_mode))
+		return "is not a regular file";
+	if (st->st_size > POLICY_SIZE_MAX)
+		return "is larger than 64 MiB";
+	if (trusted)
+		return NULL;
+	if (st->st_uid != 0)
+		return "does not belong to root, so it could grant anything to anybody; chown it";
+	if (st->st_mode & (S_IWGRP | S_IWOTH))
+		return "can be written by others than root; chmod go-w it";
+	return NULL;
+}
+
+/* Reads a file whole through one descriptor, so that what was checked is what was read. */
+static int read_file(int fd, char **ret_text, size_t *ret_len)
+{
+	cleanup_free char *text = NULL;
+	size_t len = 0, room = 0;
+
+	for (;;) {
+		ssize_t n;
+
+		if (len == room) {
+			char *more;
+
+			room = room ? room * 2 : 65536;
+			if (room > 2UL * POLICY_SIZE_MAX)
+				return -EFBIG;
+			more = realloc(text, room);
+			if (!more)
+				return -ENOMEM;
+			text = more;
+		}
+		n = read(fd, text + len, room - len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!n)
+			break;
+		len += (size_t)n;
+	}
+	*ret_text = TAKE_PTR(text);
+	*ret_len = len;
+	return 0;
+}
+
+/*
+ * Was it changed a moment before `now`? Then a change that comes next may leave all of its times as
+ * they are, since the kernel's clock for them goes by ticks: nobody would notice. And a writer may
+ * be in the middle. A time in the future is another matter: the clock was put back.
+ */
+static bool is_fresh(const struct stat *st, const struct timespec *now)
+{
+	int64_t age = (int64_t)(now->tv_sec - st->st_ctim.tv_sec) * 1000 +
+		      (now->tv_nsec - st->st_ctim.tv_nsec) / 1000000;
+
+	return age > -1000 && age < REST;
+}
+
+static bool is_unchanged(const struct stat *a, const struct stat *b)
+{
+	return a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+	       a->st_mtim.tv_nsec == b->st_mtim.tv_nsec && a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
+	       a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/*
+ * Checks and reads it, and does so again if it was changed meanwhile, so that no half of a version
+ * and no mix of two is taken. What was replaced by another of its name is still whole here. 0; or 1
+ * and why it may not be taken; or -errno. Writers that stop half-way for longer than REST cannot be
+ * told from those that have finished: hence "rename".
+ */
+static int read_steadily(int fd, bool trusted, const char **ret_why, char **ret_text,
+			 size_t *ret_len)
+{
+	for (int tries = 0; tries < TRIES; tries++) {
+		cleanup_free char *text = NULL;
+		struct stat st, after;
+		struct timespec now;
+		const char *why;
+		size_t len = 0;
+		int r;
+
+		/* The clock of file times itself: a tick that is late does not matter then. */
+		if (clock_gettime(CLOCK_REALTIME_COARSE, &now) || fstat(fd, &st))
+			return -errno;
+		why = unfit(&st, trusted);
+		if (why) {
+			*ret_why = why;
+			return 1;
+		}
+		if (is_fresh(&st, &now)) {
+			/* Not a sleep: that would be one more system call for the loader. */
+			poll(NULL, 0, REST);
+			continue;
+		}
+		if (lseek(fd, 0, SEEK_SET) < 0)
+			return -errno;
+		r = read_file(fd, &text, &len);
+		if (r)
+			return r;
+		if (fstat(fd, &after))
+			return -errno;
+		if ((size_t)st.st_size == len && is_unchanged(&st, &after)) {
+			*ret_text = TAKE_PTR(text);
+			*ret_len = len;
+			return 0;
+		}
+	}
+	*ret_why = "keeps changing while it is read; write it under another name and rename it to "
+		   "this one";
+	return 1;
+}
+
+/* A link to /dev/null is how a file of the package is masked. */
+static bool is_mask(const char *path)
+{
+	char target[16] = "";
+
+	return readlink(path, target, sizeof(target) - 1) == 9 && !strcmp(target, "/dev/null");
+}
+
+static const char *why_not_opened(int error)
+{
+	switch (error) {
+	case ELOOP:
+		return "is a symbolic link; a policy file must be a file of its own (or a link to /dev/null, "
+		       "to mask its namesake)";
+	case EACCES:
+		return "cannot be read by the loader, which is not root; chmod a+r it";
+	default:
+		return strerror(error);
+	}
+}
+
+static int load_file(struct loading *loading, const char *path, bool trusted)
+{
+	cleanup_free char *text = NULL;
+	cleanup_fd int fd = -1;
+	const char *why = NULL;
+	size_t len = 0;
+	int r;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (trusted ? 0 : O_NOFOLLOW));
+	if (fd < 0) {
+		r = errno;
+		if (r != ELOOP || !is_mask(path))
+			file_mistake(loading, path, why_not_opened(r));
+		return 0;
+	}
+	r = read_steadily(fd, trusted, &why, &text, &len);
+	if (r == -ENOMEM)
+		return r;
+	if (r) {
+		file_mistake(loading, path, r > 0 ? why : strerror(-r));
+		return 0;
+	}
+	return policy_parser_file(loading->parser, path, text, len);
+}
+
+static int load_source(struct loading *loading, const struct source *source)
+{
+	cleanup_free char *path = NULL;
+
+	if (asprintf(&path, "%s/%s", source->directory, source->name) < 0) {
+		path = NULL;
+		return -ENOMEM;
+	}
+	return load_file(loading, path, false);
+}
+
+int policyfiles_load(const struct policyfiles *request, struct policy *ret_policy)
+{
+	const struct policy_parser_ops ops = {
+		.user = ask_user,
+		.group = ask_group,
+		.found = found,
+		.userdata = (void *)request,
+	};
+	struct loading loading = { .request = request };
+	struct policy policy = { 0 };
+	int r = policy_parser_new(&ops, &loading.parser);
+
+	if (r)
+		return r;
+	for (size_t i = 0; !r && i < request->n_directories; i++)
+		r = add_directory(&loading, request->directories[i]);
+	if (loading.n_sources)
+		qsort(loading.sources, loading.n_sources, sizeof(*loading.sources), by_name);
+	for (size_t i = 0; !r && i < loading.n_sources; i++)
+		r = load_source(&loading, &loading.sources[i]);
+	for (size_t i = 0; !r && i < request->n_files; i++)
+		r = load_file(&loading, request->files[i], true);
+	if (!r)
+		r = policy_parser_finish(loading.parser, &policy);
+	if (r >= 0)
+		r += loading.mistakes;
+	if (r)
+		policy_done(&policy);
+	else
+		*ret_policy = policy;
+	policy_parser_free(loading.parser);
+	free(loading.sources);
+	return r;
+}

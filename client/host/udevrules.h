@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The policy's prepare rules as udev rules, which hold before any daemon runs: text out, for
+ * gpubroker(1) to install and for the loader to compare with what is installed. Pure, but for
+ * udevrules_for_host().
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include "client/host/aliases.h"
+#include "policy/policy.h"
+
+/* Before 80-drivers.rules, whose kmod would bring the host's driver. */
+#define UDEVRULES_FILE "/etc/udev/rules.d/69-gpubroker-prepare.rules"
+/* What the initramfs of this boot applied, by the hooks in udev-rules/, where it had any. */
+#define UDEVRULES_INITRAMFS_FILE "/run/gpubroker-initramfs.rules"
+#define UDEVRULES_SIZE_MAX (8 << 20)
+
+/*
+ * *ret_text is the caller's, NUL-terminated, and "" where the policy prepares nothing. -E2BIG: it
+ * would be larger than UDEVRULES_SIZE_MAX; -ENOMEM. The same policy and aliases always give the
+ * same text. The aliases are of all kernels that are installed: so the text does not depend on
+ * which runs.
+ */
+int udevrules_text(const struct policy *policy, const struct aliases *aliases, char **ret_text);
+
+/* The same, with the aliases of this host. */
+int udevrules_for_host(const struct policy *policy, char **ret_text);

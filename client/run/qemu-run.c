@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See runqemu.h. Which functions a group has is read from sysfs, which every user may: the broker
+ * tells of a grant the group and the function that was asked for. It never changes what the user
+ * wrote.
+ */
+#include "config.h"
+
+#include "client/command/cli.h"
+#include "client/run/qemu-run.h"
+#include "client/host/sysfs.h"
+#include "client/common/util.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* The groups of a claim, as they are now. */
+struct lent {
+	struct group_view *views[RUN_DEVICES_MAX];
+	size_t n;
+};
+
+static void lent_done(struct lent *lent)
+{
+	for (size_t i = 0; i < lent->n; i++)
+		free(lent->views[i]);
+}
+
+#define cleanup_lent cleanup_(lent_done)
+
+static int lent_add(struct lent *lent, int sys, uint32_t group)
+{
+	struct group_view *view;
+	int r;
+
+	for (size_t i = 0; i < lent->n; i++)
+		if (lent->views[i]->group == group)
+			return 0;
+	view = malloc(sizeof(*view));
+	if (!view)
+		return -ENOMEM;
+	r = sysfs_group_read(sys, group, view);
+	if (r) {
+		free(view);
+		return r;
+	}
+	lent->views[lent->n++] = view;
+	return 0;
+}
+
+static int open_sys(void)
+{
+	int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return sys < 0 ? -errno : sys;
+}
+
+int run_qemu_options(struct run_qemu *qemu)
+{
+	struct stat st;
+
+	if (!qemu->wanted && (qemu->rom || qemu->options.primary)) {
+		cli_error("%s is a part of --qemu, which adds QEMU's arguments",
+			  qemu->rom ? "--rom" : "--primary");
+		return EXIT_USAGE_;
+	}
+	if (!qemu->rom)
+		return 0;
+	/* Absolute, since a script may go elsewhere before it starts QEMU. */
+	qemu->options.rom = realpath(qemu->rom, NULL);
+	if (!qemu->options.rom || stat(qemu->options.rom, &st) || access(qemu->options.rom, R_OK)) {
+		cli_error("--rom %s: cannot be read: %s; nothing was claimed", qemu->rom,
+			  strerror(errno));
+		return EXIT_USAGE_;
+	}
+	if (!S_ISREG(st.st_mode) || !st.st_size) {
+		cli_error("--rom %s: is %s; nothing was claimed", qemu->rom,
+			  S_ISREG(st.st_mode) ? "empty" : "no regular file");
+		return EXIT_USAGE_;
+	}
+	return 0;
+}
+
+static int make(struct run_qemu *qemu, const struct lent *lent, const struct pci_address *first,
+		char **argv, const char *end)
+{
+	int r = qemu_command_make(argv, (const struct group_view *const *)lent->views, lent->n,
+				  first, &qemu->options, &qemu->command);
+
+	if (r == -EINVAL)
+		cli_error("%s; %s", qemu->command.why, end);
+	else if (r)
+		cli_error("cannot make QEMU's arguments: %s; %s", strerror(-r), end);
+	return r == -EINVAL ? EXIT_USAGE_ : r ? EXIT_SOFTWARE : 0;
+}
+
+/*
+ * 1 where the device's group is known before the broker is asked: not so for a name. What is wrong
+ * with an address the broker says, and better.
+ */
+static int foresee_device(struct lent *lent, int sys, const char *device,
+			  struct pci_address *ret_address)
+{
+	static const char prefix[] = "iommu-group:";
+	uint32_t group;
+
+	if (!strncmp(device, prefix, strlen(prefix))) {
+		group = (uint32_t)strtoul(device + strlen(prefix), NULL, 10);
+		memset(ret_address, 0, sizeof(*ret_address));
+	} else if (pci_address_parse(device, ret_address) ||
+		   sysfs_group_of(sys, ret_address, &group) || group == NO_GROUP)
+		return 0;
+	return !lent_add(lent, sys, group);
+}
+
+int run_qemu_foresee(struct run_qemu *qemu, char **argv)
+{
+	cleanup_lent struct lent lent = { 0 };
+	struct pci_address address, first = { 0 };
+	cleanup_fd int sys = -1;
+	int r;
+
+	if (qemu->iommufd && access("/dev/iommu", F_OK) && errno == ENOENT) {
+		cli_error(
+			"--iommufd: this kernel has no /dev/iommu; without the option a VMM gets IOMMU "
+			"groups; nothing was claimed");
+		return EXIT_IN_USE;
+	}
+	if (!qemu->wanted)
+		return 0;
+	qemu->options.iommufd = qemu->iommufd;
+	sys = open_sys();
+	for (size_t i = 0; i < qemu->n_devices; i++) {
+		if (sys < 0 || qemu->profiles[i] || qemu->memories[i] ||
+		    !foresee_device(&lent, sys, qemu->devices[i], &address))
+			return 0;
+		if (!i)
+			first = address;
+	}
+	r = make(qemu, &lent, &first, argv, "nothing was claimed");
+	qemu_command_done(&qemu->command);
+	return r;
+}
+
+/* On a terminal the steps of a claim are shown; this is one of them. */
+static void show(const struct qemu_command *command)
+{
+	if (!cli_columns(stderr))
+		return;
+	fputs("QEMU's arguments:", stderr);
+	for (size_t i = command->n_given; i < command->n; i++) {
+		fputc(' ', stderr);
+		cli_print_text(stderr, command->argv[i], -1);
+	}
+	fputc('\n', stderr);
+}
+
+static int let_inherit(int fd)
+{
+	return fcntl(fd, F_SETFD, 0) ? -errno : 0;
+}
+
+int run_qemu_inherit(struct run_qemu *qemu, struct gpubroker_claim *claim)
+{
+	char list[RUN_CDEVS_MAX * 64] = "", number[16];
+	size_t n = gpubroker_claim_cdevs(claim), used = 0;
+	int r;
+
+	if (!qemu->iommufd)
+		return unsetenv("GPUBROKER_IOMMUFD") || unsetenv("GPUBROKER_CDEVS") ? EXIT_SOFTWARE
+										    : 0;
+	if (!n || n > RUN_CDEVS_MAX) {
+		cli_error(
+			"--iommufd: the kernel has no device nodes of their own for what was lent, or they are "
+			"too many for one claim; without the option a VMM gets IOMMU groups; the device goes back");
+		return EXIT_IN_USE;
+	}
+	gpubroker_claim_drop_groups(claim);
+	qemu->options.fd = gpubroker_claim_iommufd(claim);
+	r = let_inherit(qemu->options.fd);
+	for (size_t i = 0; !r && i < n; i++) {
+		const struct gpubroker_cdev *cdev = gpubroker_claim_cdev(claim, i);
+		const struct gpubroker_grant *grant = gpubroker_claim_grant(claim, cdev->group);
+		struct qemu_cdev *own = &qemu->cdevs[qemu->options.n_cdevs];
+
+		own->fd = gpubroker_claim_cdev_fd(claim, i);
+		if (*cdev->address && !pci_address_parse(cdev->address, &own->address))
+			qemu->options.n_cdevs++;
+		r = let_inherit(own->fd);
+		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s=%d",
+					 used ? " " : "",
+					 *cdev->address ? cdev->address : grant->uuid, own->fd);
+	}
+	qemu->options.cdevs = qemu->cdevs;
+	snprintf(number, sizeof(number), "%d", qemu->options.fd);
+	if (!r && (setenv("GPUBROKER_IOMMUFD", number, 1) || setenv("GPUBROKER_CDEVS", list, 1)))
+		r = -errno;
+	if (r)
+		cli_error("cannot hand its descriptors to the command: %s; the device goes back",
+			  strerror(-r));
+	return r ? EXIT_SOFTWARE : 0;
+}
+
+int run_qemu_command(struct run_qemu *qemu, const struct gpubroker_claim *claim, char ***argv)
+{
+	static const char end[] = "the device goes back";
+	cleanup_lent struct lent lent = { 0 };
+	const char *mdevs[RUN_DEVICES_MAX];
+	char text[PCI_ADDRESS_TEXT];
+	struct pci_address first = { 0 };
+	cleanup_fd int sys = -1;
+	int r;
+
+	if (!qemu->wanted)
+		return 0;
+	qemu->options.mdevs = mdevs;
+	sys = open_sys();
+	r = sys < 0 ? sys : 0;
+	for (size_t i = 0; !r && i < gpubroker_claim_groups(claim); i++) {
+		const struct gpubroker_grant *grant = gpubroker_claim_grant(claim, i);
+
+		if (grant->uuid[0]) {
+			mdevs[qemu->options.n_mdevs++] = grant->uuid;
+			continue;
+		}
+		r = lent_add(&lent, sys, grant->iommu_group);
+		if (!i && !r)
+			r = pci_address_parse(grant->address, &first);
+	}
+	if (r) {
+		cli_error("cannot read from /sys what was lent: %s; %s", strerror(-r), end);
+		return EXIT_SOFTWARE;
+	}
+	r = make(qemu, &lent, &first, *argv, end);
+	qemu->options.mdevs = NULL;
+	qemu->options.n_mdevs = 0;
+	if (r)
+		return r;
+	for (size_t i = 0; i < qemu->command.n_left; i++)
+		cli_error(
+			"%s: the command's own arguments have it already, so --qemu adds nothing for it",
+			pci_address_format(&qemu->command.left[i], text));
+	show(&qemu->command);
+	*argv = qemu->command.argv;
+	return 0;
+}
+
+void run_qemu_done(struct run_qemu *qemu)
+{
+	qemu_command_done(&qemu->command);
+	free((char *)qemu->options.rom);
+}

@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * QEMU's arguments for lent groups, see qemu.h. It owns only what it adds. It must never change or
+ * reorder what it was given, nor do I/O: QEMU is not asked what it knows, so all that is assumed of
+ * it stands here and in gpubroker(1).
+ *
+ * A function takes the place that it has on the host, since a driver finds a card's audio function
+ * by its number: the functions of one slot come to one slot of the VM, each slot behind a root port
+ * of its own. A port, not the root bus, because only from there can QEMU unplug a PCI Express
+ * device, which is how a lease is taken back. A machine without PCI Express has no such port; there
+ * a slot of the first PCI bus is taken from the top, while QEMU gives out its own from the bottom.
+ * Nothing is named there but the slot, so that this also does where the machine is one that these
+ * arguments do not tell.
+ */
+#include "config.h"
+
+#include "client/run/qemu.h"
+#include "client/common/util.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <json.h>
+#include <stdarg.h>
+#include <string.h>
+
+#define CHASSIS_MAX 255
+#define SLOT_MIN 4    /* below are those of chipsets and of QEMU's own display and network */
+#define SLOT_MAX 0x1e /* at 1f is the south bridge of a q35 */
+#define PORT_NAME "gpubroker-port"
+#define IOMMUFD_NAME "gpubroker-iommufd"
+
+/* What the given arguments have taken. */
+struct taken {
+	bool pcie; /* its root bus is "pcie.0" */
+	bool vga;  /* -vga is there */
+	bool chassis[CHASSIS_MAX + 1];
+	bool slots[32];
+};
+
+/* QEMU takes one dash or two. */
+static bool is_option(const char *argument, const char *name)
+{
+	if (argument[0] != '-')
+		return false;
+	return !strcmp(argument + 1 + (argument[1] == '-'), name);
+}
+
+/*
+ * A value of "DRIVER,key=value,key=value" or of the same in JSON; `implied` is the key of a first
+ * word without one. Within a value a comma is doubled. As with QEMU, the last one counts. The
+ * caller frees;
+ * NULL: it is not there.
+ */
+static char *property(const char *text, const char *implied, const char *key)
+{
+	char *found = NULL;
+
+	if (*text == '{') {
+		struct json_object *object = json_tokener_parse(text), *value;
+
+		if (json_object_object_get_ex(object, key, &value) && value)
+			found = strdup(json_object_get_string(value));
+		json_object_put(object);
+		return found;
+	}
+	for (bool is_first = true; *text; is_first = false) {
+		size_t n = strcspn(text, "=,"), used = 0;
+		const char *name = text;
+		char *value;
+
+		if (text[n] == '=')
+			text += n + 1;
+		else if (is_first)
+			name = implied, n = strlen(implied);
+		else
+			text += n; /* a flag, as in "-machine q35,usb" */
+		value = malloc(strlen(text) + 1);
+		if (!value)
+			break;
+		for (; *text && (*text != ',' || text[1] == ','); text++) {
+			text += *text == ',';
+			value[used++] = *text;
+		}
+		value[used] = '\0';
+		text += *text == ',';
+		if (n == strlen(key) && !memcmp(name, key, n)) {
+			free(found);
+			found = TAKE_PTR(value);
+		}
+		free(value);
+	}
+	return found;
+}
+
+/* As QEMU reads it: no digit needs to be there but one of each number, and the domain may be missing. */
+static bool parse_host(const char *text, struct pci_address *ret_address)
+{
+	unsigned long parts[4];
+	size_t n = 0;
+	char *end;
+
+	for (; n < ARRAY_SIZE(parts); n++, text = end + 1) {
+		if (!isxdigit((unsigned char)*text))
+			return false;
+		parts[n] = strtoul(text, &end, 16);
+		if (*end != ':' && *end != '.')
+			break;
+	}
+	if (n < 2 || n == ARRAY_SIZE(parts) || *end)
+		return false;
+	*ret_address = (struct pci_address){
+		.domain = n == 3 ? (uint32_t)parts[0] : 0,
+		.bus = (uint8_t)parts[n - 2],
+		.device = (uint8_t)parts[n - 1],
+		.function = (uint8_t)parts[n],
+	};
+	return true;
+}
+
+/* Which function of the host a -device lends to the VM. */
+static bool host_of(const char *device, struct pci_address *ret_address)
+{
+	cleanup_free char *driver = property(device, "driver", "driver");
+	cleanup_free char *host = property(device, "driver", "host");
+	cleanup_free char *path = property(device, "driver", "sysfsdev");
+	const char *name;
+
+	if (!driver ||
+	    (strcmp(driver, "vfio-pci") != 0 && strcmp(driver, "vfio-pci-nohotplug") != 0))
+		return false;
+	if (!path)
+		return host && parse_host(host, ret_address);
+	for (size_t n = strlen(path); n && path[n - 1] == '/'; n--)
+		path[n - 1] = '\0';
+	name = strrchr(path, '/');
+	return parse_host(name ? name + 1 : path, ret_address);
+}
+
+/* The place of a number in use, so that it is not taken again. */
+static void note_number(const char *device, const char *key, int base, bool *taken, size_t n)
+{
+	cleanup_free char *text = property(device, "driver", key);
+	unsigned long value;
+	char *end;
+
+	if (!text)
+		return;
+	value = strtoul(text, &end, base);
+	if (end != text && value < n)
+		taken[value] = true;
+}
+
+static int leave(struct qemu_command *command, const struct pci_address *address)
+{
+	struct pci_address *left = reallocarray(command->left, command->n_left + 1, sizeof(*left));
+
+	if (!left)
+		return -ENOMEM;
+	command->left = left;
+	left[command->n_left++] = *address;
+	return 0;
+}
+
+static bool is_left(const struct qemu_command *command, const struct pci_address *address)
+{
+	for (size_t i = 0; i < command->n_left; i++)
+		if (!pci_address_compare(&command->left[i], address))
+			return true;
+	return false;
+}
+
+static void note_machine(const char *text, struct taken *taken)
+{
+	cleanup_free char *type = property(text, "type", "type");
+
+	if (type)
+		taken->pcie = strstr(type, "q35") || !strcmp(type, "virt") ||
+			      !strncmp(type, "virt-", 5);
+}
+
+static int look(struct qemu_command *command, const struct group_view *const *groups,
+		size_t n_groups, struct taken *taken)
+{
+	char **given = command->argv;
+	struct pci_address address;
+	int r = 0;
+
+	for (size_t i = 1; !r && i < command->n_given; i++) {
+		const char *value = given[i + 1];
+
+		taken->vga |= is_option(given[i], "vga");
+		if (!value)
+			break;
+		if (is_option(given[i], "M") || is_option(given[i], "machine"))
+			note_machine(value, taken);
+		if (!is_option(given[i], "device"))
+			continue;
+		i++;
+		note_number(value, "chassis", 0, taken->chassis, ARRAY_SIZE(taken->chassis));
+		note_number(value, "addr", 16, taken->slots, ARRAY_SIZE(taken->slots));
+		if (!host_of(value, &address))
+			continue;
+		for (size_t g = 0; !r && g < n_groups; g++)
+			if (group_find(groups[g], &address) != SIZE_MAX)
+				r = leave(command, &address);
+	}
+	return r;
+}
+
+/* True where a given argument has that word: an id of the user's own. */
+static bool is_mentioned(const struct qemu_command *command, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (size_t i = 0; i < command->n_given; i++)
+		for (const char *p = command->argv[i]; (p = strstr(p, word)); p += n)
+			if (!isdigit((unsigned char)p[n]))
+				return true;
+	return false;
+}
+
+static int __attribute__((format(printf, 2, 3)))
+add(struct qemu_command *command, const char *format, ...)
+{
+	char **argv = reallocarray(command->argv, command->n + 2, sizeof(*argv));
+	va_list args;
+	int n;
+
+	if (!argv)
+		return -ENOMEM;
+	command->argv = argv;
+	argv[command->n] = NULL;
+	va_start(args, format);
+	n = vasprintf(&argv[command->n], format, args);
+	va_end(args);
+	if (n < 0) {
+		argv[command->n] = NULL;
+		return -ENOMEM;
+	}
+	argv[++command->n] = NULL;
+	return 0;
+}
+
+/* A name that the given arguments have not, for an id of ours. */
+static void make_name(const struct qemu_command *command, const char *stem, unsigned *number,
+		      char name[32])
+{
+	do
+		snprintf(name, 32, "%s%u", stem, (*number)++);
+	while (is_mentioned(command, name));
+}
+
+/* A root port, or a slot: what a function's bus and slot are, up to its own number. */
+static int add_place(struct qemu_command *command, struct taken *taken, unsigned *number,
+		     char place[64])
+{
+	char name[32];
+	int r;
+
+	if (!taken->pcie) {
+		int slot = SLOT_MAX;
+
+		while (slot >= SLOT_MIN && taken->slots[slot])
+			slot--;
+		if (slot < SLOT_MIN) {
+			strcpy(command->why,
+			       "--qemu finds no free slot for it on the VM's PCI bus; "
+			       "a machine with PCI Express has more: -machine q35");
+			return -EINVAL;
+		}
+		taken->slots[slot] = true;
+		snprintf(place, 64, "addr=0x%x", (unsigned)slot);
+		return 0;
+	}
+	make_name(command, PORT_NAME, number, name);
+	for (int chassis = CHASSIS_MAX; chassis; chassis--) {
+		if (taken->chassis[chassis])
+			continue;
+		taken->chassis[chassis] = true;
+		snprintf(place, 64, "bus=%s,addr=0x0", name);
+		r = add(command, "-device");
+		return r ? r
+			 : add(command, "pcie-root-port,id=%s,bus=pcie.0,chassis=%d,slot=%d", name,
+			       chassis, chassis);
+	}
+	strcpy(command->why, "--qemu finds no free chassis number for its root port");
+	return -EINVAL;
+}
+
+/* The ROM's name with its commas doubled. */
+static char *escaped(const char *text)
+{
+	char *out = malloc(2 * strlen(text) + 1), *p = out;
+
+	if (!out)
+		return NULL;
+	for (; *text; *p++ = *text++)
+		if (*text == ',')
+			*p++ = ',';
+	*p = '\0';
+	return out;
+}
+
+static bool is_gpu(const struct function *f)
+{
+	return class_is_gpu(f->class_code);
+}
+
+/* What x-vga takes: the legacy ranges are the VGA controllers' alone, not each display's. */
+static bool is_vga(const struct function *f)
+{
+	return f->class_code >> 8 == 0x0300;
+}
+
+/* The function that is asked for where it is such a one, else the first of them. */
+static const struct function *choose(const struct group_view *const *groups, size_t n_groups,
+				     const struct pci_address *first,
+				     bool (*is_one)(const struct function *))
+{
+	for (size_t g = 0; g < n_groups; g++) {
+		size_t asked = group_find(groups[g], first);
+
+		if (asked != SIZE_MAX && is_one(&groups[g]->functions[asked]))
+			return &groups[g]->functions[asked];
+		for (size_t i = 0; i < groups[g]->n_functions; i++)
+			if (is_one(&groups[g]->functions[i]))
+				return &groups[g]->functions[i];
+	}
+	return NULL;
+}
+
+static int check_target(struct qemu_command *command, const struct function *f, const char *option,
+			const char *kind, const char *property_name)
+{
+	char text[PCI_ADDRESS_TEXT];
+
+	if (f && !is_left(command, &f->address))
+		return 0;
+	if (f)
+		snprintf(command->why, sizeof(command->why),
+			 "%s: the command's own arguments have %s already; give it %s there",
+			 option, pci_address_format(&f->address, text), property_name);
+	else
+		snprintf(command->why, sizeof(command->why),
+			 "%s is for a %s, and there is none among what is asked for", option, kind);
+	return -EINVAL;
+}
+
+static bool same_slot(const struct pci_address *a, const struct pci_address *b)
+{
+	return a->domain == b->domain && a->bus == b->bus && a->device == b->device;
+}
+
+/* Which device it is: "host=0000:01:00.0", or by number. */
+static void make_source(const struct qemu_options *options, const char *iommufd,
+			const struct pci_address *address, char source[64])
+{
+	int fd = -1;
+
+	strcpy(source, "host=");
+	if (!options->iommufd) {
+		pci_address_format(address, source + strlen(source));
+		return;
+	}
+	for (size_t i = 0; i < options->n_cdevs; i++)
+		if (!pci_address_compare(&options->cdevs[i].address, address))
+			fd = options->cdevs[i].fd;
+	snprintf(source, 64, "fd=%d,iommufd=%s", fd, iommufd);
+}
+
+/* What all functions have in common. */
+struct all {
+	const struct qemu_options *options;
+	char iommufd[32];	    /* the id of QEMU's object, with options->iommufd */
+	const struct function *rom; /* which one gets it, or NULL */
+	const char *romfile;
+	const struct function *primary; /* likewise */
+};
+
+/* The functions of one slot of a group, from `at` on; *ret_next is where the next slot begins. */
+static int add_slot(struct qemu_command *command, struct taken *taken, unsigned *number,
+		    const struct group_view *group, size_t at, const struct all *all,
+		    size_t *ret_next)
+{
+	size_t next = at, n = 0, done = 0;
+	bool has_zero = false;
+	char place[64];
+	int r;
+
+	for (; next < group->n_functions &&
+	       same_slot(&group->functions[next].address, &group->functions[at].address);
+	     next++) {
+		const struct pci_address *address = &group->functions[next].address;
+
+		if (is_left(command, address))
+			continue;
+		n++;
+		has_zero |= !address->function;
+	}
+	*ret_next = next;
+	r = n ? add_place(command, taken, number, place) : 0;
+	for (size_t i = at; !r && i < next; i++) {
+		const struct function *f = &group->functions[i];
+		char source[64];
+		unsigned function = f->address.function;
+
+		if (is_left(command, &f->address))
+			continue;
+		/* A slot without a function 0 is not looked into. */
+		if (!done++ && !has_zero)
+			function = 0;
+		make_source(all->options, all->iommufd, &f->address, source);
+		r = add(command, "-device");
+		if (!r)
+			r = add(command, "vfio-pci,%s,%s.%u%s%s%s%s", source, place, function,
+				!function && n > 1 ? ",multifunction=on" : "",
+				f == all->primary ? ",x-vga=on" : "",
+				f == all->rom ? ",romfile=" : "",
+				f == all->rom ? all->romfile : "");
+	}
+	return r;
+}
+
+static int fill(struct qemu_command *command, const struct group_view *const *groups,
+		size_t n_groups, const struct pci_address *first,
+		const struct qemu_options *options)
+{
+	cleanup_free char *romfile = options->rom ? escaped(options->rom) : NULL;
+	struct all all = { .options = options, .romfile = romfile };
+	struct taken taken = { 0 };
+	unsigned number = 0, objects = 0;
+	int r = options->rom && !romfile ? -ENOMEM : 0;
+
+	if (!r)
+		r = look(command, groups, n_groups, &taken);
+	if (!r && options->rom) {
+		all.rom = choose(groups, n_groups, first, is_gpu);
+		r = check_target(command, all.rom, "--rom", "GPU", "romfile=");
+	}
+	if (!r && options->primary) {
+		all.primary = choose(groups, n_groups, first, is_vga);
+		r = check_target(command, all.primary, "--primary", "VGA controller (class 0300)",
+				 "x-vga=on");
+	}
+	/* Or QEMU would add a display of its own, which is the VM's first. */
+	if (!r && all.primary && !taken.vga) {
+		r = add(command, "-vga");
+		if (!r)
+			r = add(command, "none");
+	}
+	if (!r && options->iommufd) {
+		make_name(command, IOMMUFD_NAME, &objects, all.iommufd);
+		r = add(command, "-object");
+		if (!r)
+			r = add(command, "iommufd,id=%s,fd=%d", all.iommufd, options->fd);
+	}
+	for (size_t g = 0; !r && g < n_groups; g++)
+		for (size_t i = 0; !r && i < groups[g]->n_functions;)
+			r = add_slot(command, &taken, &number, groups[g], i, &all, &i);
+	for (size_t i = 0; !r && i < options->n_mdevs; i++) {
+		char place[64];
+
+		r = add_place(command, &taken, &number, place);
+		if (!r)
+			r = add(command, "-device");
+		if (!r)
+			/* Not by number: of such a one QEMU would not know that it is an mdev. */
+			r = add(command, "vfio-pci,sysfsdev=/sys/bus/mdev/devices/%s%s%s,%s.0",
+				options->mdevs[i], options->iommufd ? ",iommufd=" : "", all.iommufd,
+				place);
+	}
+	return r;
+}
+
+int qemu_command_make(char *const *given, const struct group_view *const *groups, size_t n_groups,
+		      const struct pci_address *first, const struct qemu_options *options,
+		      struct qemu_command *ret_command)
+{
+	size_t n = 0;
+
+	*ret_command = (struct qemu_command){ 0 };
+	while (given[n])
+		n++;
+	ret_command->argv = calloc(n + 1, sizeof(*given));
+	if (!ret_command->argv)
+		return -ENOMEM;
+	memcpy(ret_command->argv, given, n * sizeof(*given));
+	ret_command->n = ret_command->n_given = n;
+	return fill(ret_command, groups, n_groups, first, options);
+}
+
+void qemu_command_done(struct qemu_command *command)
+{
+	for (size_t i = command->n_given; i < command->n; i++)
+		free(command->argv[i]);
+	free(command->argv);
+	free(command->left);
+	*command = (struct qemu_command){ 0 };
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The arguments that give a QEMU what was lent, for `gpubroker run --qemu`. Pure: QEMU's arguments
+ * and groups in, arguments out.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "client/host/function.h"
+
+struct qemu_cdev {
+	struct pci_address address;
+	int fd; /* as the command inherits it */
+};
+
+struct qemu_options {
+	const char *rom;	  /* romfile= of the GPU, NULL: none */
+	bool primary;		  /* x-vga=on on the VGA controller */
+	const char *const *mdevs; /* their numbers; each is a device of its own */
+	size_t n_mdevs;
+	bool iommufd; /* devices by their own nodes: `fd` is /dev/iommu, as the command inherits it */
+	int fd;
+	const struct qemu_cdev *cdevs; /* of the groups' functions; what is not there is -1 */
+	size_t n_cdevs;
+};
+
+struct qemu_command {
+	char **argv; /* ended by NULL; those before n_given are the caller's, the others its own */
+	size_t n_given, n;
+	struct pci_address *left; /* functions that the given arguments have already */
+	size_t n_left;
+	char why[192]; /* for -EINVAL */
+};
+
+/*
+ * The arguments `given`, ended by NULL, and behind them a device for each function of the groups.
+ * `first` is the function that was asked for, of the first group: where there are several GPUs it
+ * is meant by the options. 0; -EINVAL with a sentence in ret_command->why; or -errno.
+ * qemu_command_done() is for all of them.
+ */
+int qemu_command_make(char *const *given, const struct group_view *const *groups, size_t n_groups,
+		      const struct pci_address *first, const struct qemu_options *options,
+		      struct qemu_command *ret_command);
+void qemu_command_done(struct qemu_command *command);

@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gpubroker run: claims devices, then becomes COMMAND, with the lent descriptors put under its own
+ * opens.
+ *
+ * The claim is made by the very process that is going to be COMMAND, since a raised memory-lock
+ * limit belongs to the claimer and because COMMAND then is what was started: its pid, its parent,
+ * its terminal, its exit status. Nothing of ours stands between it and its signals. After
+ * supervise_start() this file does nothing but exec.
+ */
+#include "config.h"
+
+#include "client/command/cli.h"
+#include "client/run/choose.h"
+#include "client/run/qemu-run.h"
+#include "client/run/supervise.h"
+#include "client/common/util.h"
+
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define FIT_TRIES 3 /* to choose anew, where somebody else was faster */
+
+/* How to say a place: "1st". */
+static const char *ordinal(uint32_t n)
+{
+	if (n % 100 / 10 == 1)
+		return "th";
+	return n % 10 == 1 ? "st" : n % 10 == 2 ? "nd" : n % 10 == 3 ? "rd" : "th";
+}
+
+static void print_place(const struct gpubroker_progress *p)
+{
+	const struct passwd *user = getpwuid((uid_t)p->holder_uid);
+	time_t ends = (time_t)p->ends;
+	char until[48] = "", uid[16];
+	struct tm tm;
+
+	if (p->ends && localtime_r(&ends, &tm))
+		strftime(until, sizeof(until), ", until %H:%M:%S at the latest", &tm);
+	snprintf(uid, sizeof(uid), "%" PRIu32, p->holder_uid);
+	if (p->lease)
+		fprintf(stderr,
+			"waiting, %" PRIu32 "%s in the queue: %s is leased to %s (pid %" PRIu32
+			", lease %" PRIu64 ")%s\n",
+			p->index, ordinal(p->index), p->parent[0] ? p->parent : p->address,
+			user ? user->pw_name : uid, p->holder_pid, p->lease, until);
+	else
+		fprintf(stderr, "waiting, %" PRIu32 "%s in the queue\n", p->index,
+			ordinal(p->index));
+}
+
+static void on_progress(void *userdata, const struct gpubroker_progress *p)
+{
+	bool *begun = userdata;
+
+	if (begun && p->step != GPUBROKER_STEP_WAIT)
+		*begun = true;
+	if (!cli_columns(stderr))
+		return;
+	switch (p->step) {
+	case GPUBROKER_STEP_WAIT:
+		print_place(p);
+		break;
+	case GPUBROKER_STEP_BIND:
+		fprintf(stderr, "%s: binding %" PRIu32 " of %" PRIu32 " to its VFIO driver\n",
+			p->address, p->index, p->total);
+		break;
+	case GPUBROKER_STEP_OPEN:
+		fprintf(stderr, "%s: opening IOMMU group %" PRIu32 "\n",
+			p->address[0] ? p->address : p->parent, p->iommu_group);
+		break;
+	case GPUBROKER_STEP_RESTORE:
+		fprintf(stderr, "%s: giving back %" PRIu32 " of %" PRIu32 " to the host\n",
+			p->address, p->index, p->total);
+		break;
+	}
+}
+
+/*
+ * Where COMMAND would be found, so that a typing mistake does not take a GPU from the host first.
+ * Follows execvp(): 0, EXIT_NOT_FOUND or EXIT_CANNOT_EXEC.
+ */
+static int check_command(const char *command)
+{
+	const char *path = getenv("PATH");
+	bool denied = false;
+
+	if (strchr(command, '/')) {
+		struct stat st;
+
+		if (!stat(command, &st) && !S_ISREG(st.st_mode))
+			return EXIT_CANNOT_EXEC;
+		if (!access(command, X_OK))
+			return 0;
+		return errno == ENOENT || errno == ENOTDIR ? EXIT_NOT_FOUND : EXIT_CANNOT_EXEC;
+	}
+	for (const char *p = path ? path : "/bin:/usr/bin", *end; *command; p = end + 1) {
+		char candidate[4096];
+		struct stat st;
+
+		end = strchrnul(p, ':');
+		if (snprintf(candidate, sizeof(candidate), "%.*s%s%s", (int)(end - p), p,
+			     end > p ? "/" : "", command) < (int)sizeof(candidate) &&
+		    !stat(candidate, &st) && S_ISREG(st.st_mode)) {
+			if (!access(candidate, X_OK))
+				return 0;
+			denied = true;
+		}
+		if (!*end)
+			break;
+	}
+	return denied ? EXIT_CANNOT_EXEC : EXIT_NOT_FOUND;
+}
+
+/*
+ * A VM's memory is locked while a device is attached: say so before the VMM fails with a bare
+ * "-12".
+ */
+static void warn_memlock(const struct gpubroker_claim *claim)
+{
+	const struct gpubroker_grant *grant = gpubroker_claim_grant(claim, 0);
+	const struct passwd *user = getpwuid(getuid());
+	struct rlimit limit;
+	long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+
+	if (gpubroker_claim_memlock(claim) || getrlimit(RLIMIT_MEMLOCK, &limit) ||
+	    limit.rlim_cur == RLIM_INFINITY)
+		return;
+	if (pages > 0 && page > 0 && limit.rlim_cur / (rlim_t)page >= (rlim_t)pages)
+		return;
+	cli_error(
+		"warning: only %" PRIu64
+		" KiB of memory may be locked, so a VM with more than that will "
+		"fail with \"-12 (Cannot allocate memory)\"; a rule in /etc/gpubroker/policy.d/ lifts "
+		"that: allow user %s claim %s %s memlock 16G",
+		(uint64_t)limit.rlim_cur >> 10, user ? user->pw_name : "NAME",
+		grant->parent[0] ? "profile" : "address",
+		grant->parent[0] ? "PROFILE" : grant->address);
+}
+
+/* All that `of` says something of, in the order of their --gpu. */
+static int tell(const struct gpubroker_claim *claim, const char *variable,
+		const char *(*of)(const struct gpubroker_grant *grant))
+{
+	char list[RUN_DEVICES_MAX * 40] = "";
+	size_t used = 0;
+
+	for (size_t i = 0; i < gpubroker_claim_groups(claim); i++) {
+		const char *text = of(gpubroker_claim_grant(claim, i));
+
+		if (*text)
+			used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s",
+						 used ? " " : "", text);
+	}
+	return (used ? setenv(variable, list, 1) : unsetenv(variable)) ? -errno : 0;
+}
+
+static const char *mdev_of(const struct gpubroker_grant *grant)
+{
+	return grant->uuid;
+}
+
+/* Of a vGPU the virtual function. */
+static const char *vgpu_of(const struct gpubroker_grant *grant)
+{
+	return grant->parent[0] && !grant->uuid[0] ? grant->address : "";
+}
+
+/*
+ * The parts that were made, since a VMM is told which one it is by its directory or its address, and nobody can
+ * know that before.
+ */
+static int tell_parts(const struct gpubroker_claim *claim)
+{
+	int r = tell(claim, "GPUBROKER_MDEV", mdev_of);
+
+	return r ? r : tell(claim, "GPUBROKER_VGPU", vgpu_of);
+}
+
+/*
+ * Whether each of the groups can be migrated, for a VMM's command line and for the listing. That one cannot be
+ * asked is no reason to fail.
+ */
+static int tell_migration(struct gpubroker *handle, const struct gpubroker_claim *claim)
+{
+	static const char *const words[] = {
+		[GPUBROKER_MIGRATION_UNKNOWN] = "unknown",
+		[GPUBROKER_MIGRATION_YES] = "yes",
+		[GPUBROKER_MIGRATION_NO] = "no",
+	};
+	char list[RUN_DEVICES_MAX * 8] = "";
+	size_t used = 0;
+
+	for (size_t i = 0; i < gpubroker_claim_groups(claim); i++) {
+		enum gpubroker_migration migration = GPUBROKER_MIGRATION_UNKNOWN;
+
+		gpubroker_claim_migration(handle, claim, i, &migration);
+		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", used ? " " : "",
+					 words[migration]);
+	}
+	return setenv("GPUBROKER_MIGRATION", list, 1) ? -errno : 0;
+}
+
+static int lend_and_exec(struct gpubroker_claim *claim, const struct run_qemu *qemu, char **argv)
+{
+	struct supervise_file files[RUN_DEVICES_MAX + RUN_CDEVS_MAX + 1];
+	char paths[RUN_DEVICES_MAX][32], whats[RUN_DEVICES_MAX][64];
+	const char *failed = NULL;
+	size_t n = 0;
+	int r;
+
+	for (size_t i = 0; i < gpubroker_claim_groups(claim); i++) {
+		const struct gpubroker_grant *grant = gpubroker_claim_grant(claim, i);
+
+		snprintf(paths[i], sizeof(paths[i]), "/dev/vfio/%" PRIu32, grant->iommu_group);
+		snprintf(whats[i], sizeof(whats[i]), "%s (IOMMU group %" PRIu32 ")",
+			 grant->uuid[0] ? grant->uuid : grant->address, grant->iommu_group);
+		if (gpubroker_claim_fd(claim, i) >= 0)
+			files[n++] = (struct supervise_file){
+				.path = paths[i],
+				.fd = gpubroker_claim_fd(claim, i),
+				.what = whats[i],
+				.lease = (unsigned)i + 1,
+			};
+	}
+	for (size_t i = 0; i < gpubroker_claim_cdevs(claim) && i < RUN_CDEVS_MAX; i++) {
+		const struct gpubroker_cdev *cdev = gpubroker_claim_cdev(claim, i);
+
+		files[n++] = (struct supervise_file){
+			.path = cdev->node,
+			.fd = gpubroker_claim_cdev_fd(claim, i),
+			.what = whats[cdev->group],
+			.lease = (unsigned)cdev->group + 1,
+		};
+	}
+	if (gpubroker_claim_iommufd(claim) >= 0)
+		files[n++] = (struct supervise_file){
+			.path = "/dev/iommu",
+			.fd = gpubroker_claim_iommufd(claim),
+			.what = "/dev/iommu",
+		};
+	r = supervise_start(files, n, &failed);
+	if (r) {
+		cli_error("cannot %s: %s; the device goes back",
+			  failed ? failed : "start the supervisor", strerror(-r));
+		return EXIT_SOFTWARE;
+	}
+	if (!qemu->iommufd) /* else those are the command's own, and exec closes the rest */
+		gpubroker_claim_free(claim);
+	execvp(argv[0], argv);
+	r = errno;
+	cli_error("cannot execute %s: %s; the device goes back", argv[0], strerror(r));
+	return r == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_EXEC;
+}
+
+static int note_device(struct run_qemu *qemu, const char *device)
+{
+	if (qemu->n_devices == RUN_DEVICES_MAX) {
+		cli_error("more than %d devices in one claim", RUN_DEVICES_MAX);
+		return EXIT_USAGE_;
+	}
+	qemu->devices[qemu->n_devices++] = device;
+	return 0;
+}
+
+/* Of the --gpu before it, or where there is none yet of any device. */
+static int note_profile(struct run_qemu *qemu, const char *profile)
+{
+	if (!qemu->n_devices)
+		note_device(qemu, "any");
+	if (qemu->profiles[qemu->n_devices - 1]) {
+		cli_error("--profile stands twice behind --gpu %s; each has its own --gpu",
+			  qemu->devices[qemu->n_devices - 1]);
+		return EXIT_USAGE_;
+	}
+	qemu->profiles[qemu->n_devices - 1] = profile;
+	return 0;
+}
+
+/* Of the --gpu before it, likewise. */
+static int note_memory(struct run_qemu *qemu, const char *text)
+{
+	size_t i;
+
+	if (!qemu->n_devices)
+		note_device(qemu, "any");
+	i = qemu->n_devices - 1;
+	if (qemu->memories[i]) {
+		cli_error("--memory stands twice behind --gpu %s; each has its own --gpu",
+			  qemu->devices[i]);
+		return EXIT_USAGE_;
+	}
+	if (!cli_parse_size(text, &qemu->memories[i])) {
+		cli_error(
+			"--memory '%s' is no size: give a number of bytes above 0, or with K, M, G or "
+			"T, as 8G",
+			text);
+		return EXIT_USAGE_;
+	}
+	return 0;
+}
+
+/* Is all that is asked for of the right form? */
+static int check_asked(struct run_fit *fit)
+{
+	struct run_qemu *asked = fit->asked;
+	uint64_t memories[RUN_DEVICES_MAX];
+	struct gpubroker_claim *claim;
+	int r;
+
+	for (size_t i = 0; i < asked->n_devices; i++) {
+		if (!asked->memories[i])
+			continue;
+		if (asked->profiles[i]) {
+			cli_error(
+				"--memory chooses a profile by itself, so it does not go with --profile %s",
+				asked->profiles[i]);
+			return EXIT_USAGE_;
+		}
+		if (!strncmp(asked->devices[i], "iommu-group:", 12)) {
+			cli_error(
+				"--memory is of a device, not of %s; give an address, a name from the "
+				"policy, or any",
+				asked->devices[i]);
+			return EXIT_USAGE_;
+		}
+	}
+	/* As if nobody asked for memory, then it is all looked at. */
+	memcpy(memories, asked->memories, sizeof(memories));
+	memset(asked->memories, 0, sizeof(asked->memories));
+	r = run_fit_claim(fit, &claim);
+	memcpy(asked->memories, memories, sizeof(memories));
+	if (!r)
+		gpubroker_claim_free(claim);
+	return r;
+}
+
+/* Parses the options. 0 with optind at COMMAND, or an exit status. */
+static int parse(int argc, char **argv, struct run_fit *fit, uint64_t *ret_wait)
+{
+	struct run_qemu *qemu = fit->asked;
+	static const struct option options[] = {
+		{ "gpu", required_argument, NULL, 'g' },
+		{ "profile", required_argument, NULL, 'P' },
+		{ "memory", required_argument, NULL, 'M' },
+		{ "wait", optional_argument, NULL, 'w' },
+		{ "force", no_argument, NULL, 'f' },
+		{ "memlock", required_argument, NULL, 'm' },
+		{ "qemu", no_argument, NULL, 'q' },
+		{ "rom", required_argument, NULL, 'r' },
+		{ "primary", no_argument, NULL, 'p' },
+		{ "iommufd", no_argument, NULL, 'i' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int c, r;
+
+	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+		switch (c) {
+		case 'g':
+			r = note_device(qemu, optarg);
+			if (r)
+				return r;
+			break;
+		case 'P':
+			r = note_profile(qemu, optarg);
+			if (r)
+				return r;
+			break;
+		case 'M':
+			r = note_memory(qemu, optarg);
+			if (r)
+				return r;
+			break;
+		case 'f':
+			fit->force = true;
+			break;
+		case 'm':
+			if (!cli_parse_size(optarg, &fit->memlock)) {
+				cli_error(
+					"--memlock '%s' is no size: give a number of bytes above 0, or with K, "
+					"M, G or T, as 8G",
+					optarg);
+				return EXIT_USAGE_;
+			}
+			break;
+		case 'q':
+			qemu->wanted = true;
+			break;
+		case 'r':
+			qemu->rom = optarg;
+			break;
+		case 'i':
+			qemu->iommufd = true;
+			break;
+		case 'p':
+			qemu->options.primary = true;
+			break;
+		case 'w':
+			fit->wait = true;
+			*ret_wait = 0;
+			if (optarg && !cli_parse_time(optarg, ret_wait)) {
+				cli_error(
+					"--wait=%s: that is no time; give it as 30s, 10m or 1h30m",
+					optarg);
+				return EXIT_USAGE_;
+			}
+			break;
+		default:
+			return EXIT_USAGE_;
+		}
+	}
+	if (optind == argc) {
+		cli_error(
+			"run needs a COMMAND, as in: gpubroker run --gpu 01:00.0 -- qemu-system-x86_64 ...");
+		return EXIT_USAGE_;
+	}
+	if (!qemu->n_devices)
+		note_device(qemu, "any");
+	r = check_asked(fit);
+	return r ? r : run_qemu_options(qemu);
+}
+
+/* gpubroker_claim_run(), for at most so many seconds; 0: without an end. -ETIMEDOUT. */
+static int claim_within(struct gpubroker *handle, struct gpubroker_claim *claim, uint64_t seconds)
+{
+	bool begun = false; /* it is its turn: the rest takes as long as it takes */
+	struct pollfd p = { .fd = gpubroker_fd(handle), .events = POLLIN };
+	struct timespec now, end;
+	int r;
+
+	if (!seconds)
+		return gpubroker_claim_run(handle, claim, on_progress, NULL);
+	clock_gettime(CLOCK_BOOTTIME, &end);
+	end.tv_sec += (time_t)seconds;
+	r = gpubroker_claim_start(handle, claim);
+	while (!r) {
+		int64_t left;
+
+		r = gpubroker_claim_continue(handle, claim, on_progress, &begun);
+		if (r != -EAGAIN)
+			return r;
+		clock_gettime(CLOCK_BOOTTIME, &now);
+		left = (int64_t)(end.tv_sec - now.tv_sec) * 1000 +
+		       (end.tv_nsec - now.tv_nsec) / 1000000;
+		if (left <= 0 && !begun)
+			return -ETIMEDOUT;
+		r = poll(&p, 1,
+			 begun		    ? -1
+			 : left < INT32_MAX ? (int)left
+					    : INT32_MAX) < 0 &&
+				    errno != EINTR
+			    ? -errno
+			    : 0;
+	}
+	return r;
+}
+
+/* Was what fits taken by somebody else, between the choice and the claim? */
+static bool came_late(const struct run_fit *fit, int r)
+{
+	return run_fit_is_meant(fit) && !fit->wait &&
+	       (r == GPUBROKER_REFUSED_BUSY || r == GPUBROKER_REFUSED_NONE_LEFT ||
+		r == GPUBROKER_REFUSED_NO_DEVICE);
+}
+
+/* Claims all that is asked for. 0 with the claim, or an exit status. */
+static int claim_asked(const struct cli *cli, struct gpubroker *handle, struct run_fit *fit,
+		       uint64_t wait, struct gpubroker_claim **ret_claim)
+{
+	struct gpubroker_claim *claim = NULL;
+	int r, status;
+
+	for (int tries = 1;; tries++) {
+		status = run_fit_is_meant(fit) ? run_fit_choose(cli, handle, fit) : 0;
+		if (!status)
+			status = run_fit_claim(fit, &claim);
+		if (status)
+			return status;
+		r = claim_within(handle, claim, wait);
+		if (!r) {
+			*ret_claim = claim;
+			return 0;
+		}
+		claim = gpubroker_claim_free(claim);
+		if (tries == FIT_TRIES || !came_late(fit, r))
+			break;
+	}
+	if (r != -ETIMEDOUT)
+		return cli_failed(cli, handle, r);
+	cli_error("it was not free within the time; nothing was claimed, and the place in "
+		  "the queue is given up; 'gpubroker leases' shows who has what");
+	return EXIT_BUSY;
+}
+
+int cli_run(const struct cli *cli, int argc, char **argv)
+{
+	struct gpubroker_claim *claim = NULL;
+	struct gpubroker *handle = NULL;
+	struct run_qemu qemu = { 0 };
+	struct run_fit fit = { .asked = &qemu };
+	uint64_t wait = 0; /* seconds, 0: for ever */
+	int r;
+
+	r = parse(argc, argv, &fit, &wait);
+	if (r)
+		goto out;
+	argv += optind;
+	r = check_command(argv[0]);
+	if (r) {
+		cli_error("%s: %s", argv[0],
+			  r == EXIT_NOT_FOUND ? "no such command; nothing was claimed"
+					      : "cannot be executed; nothing was claimed");
+		goto out;
+	}
+	r = run_qemu_foresee(&qemu, argv);
+	if (r)
+		goto out;
+	r = cli_open(cli, &handle);
+	if (r)
+		goto out;
+	r = claim_asked(cli, handle, &fit, wait, &claim);
+	if (r)
+		goto out;
+	r = tell_migration(handle, claim);
+	handle = gpubroker_close(handle);
+	warn_memlock(claim);
+	if (!r)
+		r = tell_parts(claim);
+	if (r) {
+		cli_error("cannot put what was lent into the environment: %s; the device goes back",
+			  strerror(-r));
+		r = EXIT_SOFTWARE;
+		goto out;
+	}
+	r = run_qemu_inherit(&qemu, claim);
+	if (!r)
+		r = run_qemu_command(&qemu, claim, &argv);
+	/* On success this does not return; after it, the process is filtered and only exits. */
+	if (!r)
+		return lend_and_exec(claim, &qemu, argv);
+out:
+	run_qemu_done(&qemu);
+	gpubroker_close(handle);
+	gpubroker_claim_free(claim);
+	return r;
+}

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The half of `gpubroker run` that stays with the command: it forks the supervisor off and puts the
+ * process under the filter, which the command then inherits through exec.
+ *
+ * The command runs in the calling process and the supervisor is the forked one, not the other way
+ * round: so signals, exit status, terminal and job control are the command's own, and nothing
+ * imitates them.
+ *
+ * It must never put the process under the filter before the supervisor has said that it is in
+ * place, and must never leave a trace in the process beyond no_new_privs and the filter: no child,
+ * no descriptor, no SIGCHLD, no changed signal mask. The filter must never catch more than it has
+ * to: when the supervisor is killed, whatever it catches fails with ENOSYS for the rest of the
+ * command's life.
+ */
+#include "config.h"
+
+#include "client/run/supervise.h"
+#include "client/run/supervisor.h"
+#include "client/common/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#if defined(__x86_64__)
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__) && defined(__AARCH64EL__)
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#elif defined(__riscv) && __riscv_xlen == 64
+#define NATIVE_ARCH AUDIT_ARCH_RISCV64
+#elif defined(__loongarch64)
+#define NATIVE_ARCH AUDIT_ARCH_LOONGARCH64
+#elif defined(__powerpc64__) && defined(__LITTLE_ENDIAN__)
+#define NATIVE_ARCH AUDIT_ARCH_PPC64LE
+#else
+#error "say here what the kernel calls this architecture, if it is little endian (see LOAD)"
+#endif
+
+/* The low 32 bits of what is wider: all flags are there. */
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (__u32)offsetof(struct seccomp_data, field))
+#define AND(value) BPF_STMT(BPF_ALU | BPF_AND | BPF_K, (__u32)(value))
+#define SKIP(n) BPF_STMT(BPF_JMP | BPF_JA, n)
+#define SKIP_IF(value, n) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (__u32)(value), n, 0)
+#define RETURN(value) BPF_STMT(BPF_RET | BPF_K, value)
+
+/*
+ * O_RDWR opens only: a VFIO node is good for nothing else, and a command makes few of them. Flags
+ * that no open of a VFIO node has keep still more away: O_PATH opens nothing, O_DIRECTORY (part of
+ * O_TMPFILE) cannot succeed, O_EXCL is for making temporary files.
+ */
+#define FLAGS_THAT_TELL (O_ACCMODE | O_PATH | O_DIRECTORY | O_EXCL)
+
+/*
+ * What is not caught goes on as ever: the 32-bit and x32 calls (another arch, or other numbers) and
+ * openat2, whose flags are behind a pointer that no filter can follow; no VMM opens VFIO nodes by
+ * it.
+ */
+static int install_filter(void)
+{
+	struct sock_filter rows[] = {
+		LOAD(arch),
+		SKIP_IF(NATIVE_ARCH, 1),
+		RETURN(SECCOMP_RET_ALLOW),
+		LOAD(nr),
+#ifdef __NR_open
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_open, 0, 2),
+		LOAD(args[1]),
+		SKIP(3),
+#endif
+		SKIP_IF(__NR_openat, 1),
+		RETURN(SECCOMP_RET_ALLOW),
+		LOAD(args[2]),
+		AND(FLAGS_THAT_TELL),
+		SKIP_IF(O_RDWR, 1),
+		RETURN(SECCOMP_RET_ALLOW),
+		RETURN(SECCOMP_RET_USER_NOTIF),
+	};
+	struct sock_fprog program = { .len = ARRAY_SIZE(rows), .filter = rows };
+	long fd;
+
+	/*
+	 * WAIT_KILLABLE_RECV (5.19): a caller that we have begun to answer is not interrupted by
+	 * signals any more; else a program with a fast timer could be interrupted and start again
+	 * for ever.
+	 */
+	fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+		     SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+		     &program);
+	if (fd < 0 && errno == EINVAL)
+		fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
+			     &program);
+	return fd < 0 ? -errno : (int)fd;
+}
+
+/*
+ * The first packet of the supervisor. Both are of one program, so a string's address serves both.
+ */
+struct hello {
+	int r;
+	pid_t pid;
+	const char *what;
+};
+
+union control {
+	struct cmsghdr header;
+	char space[CMSG_SPACE(sizeof(int))];
+};
+
+/*
+ * The two halves' own packets, with a descriptor where fd is not -1. No peer but ourselves is at
+ * the other end, so there is less to check than in passfd.c, which is the library's and not for the
+ * command.
+ */
+static int send_packet(int socket, const void *packet, size_t size, int fd)
+{
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)packet, .iov_len = size };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+	union control control = { .header = { .cmsg_len = CMSG_LEN(sizeof(fd)),
+					      .cmsg_level = SOL_SOCKET,
+					      .cmsg_type = SCM_RIGHTS } };
+
+	if (fd >= 0) {
+		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+		message.msg_control = &control;
+		message.msg_controllen = sizeof(control);
+	}
+	return sendmsg(socket, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/*
+ * Blocks until the other half, which does nothing slow, has sent or ended. No signal interrupts
+ * either.
+ */
+static int receive_packet(int socket, void *packet, size_t size, int *ret_fd)
+{
+	union control control = { .header = { .cmsg_len = 0 } };
+	struct iovec iov = { .iov_base = packet, .iov_len = size };
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	ssize_t n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+
+	if (n < 0)
+		return -errno;
+	if (n != (ssize_t)size)
+		return -EPIPE;
+	if (!ret_fd)
+		return 0;
+	if (!CMSG_FIRSTHDR(&message) || control.header.cmsg_len != CMSG_LEN(sizeof(int)))
+		return -EBADMSG;
+	memcpy(ret_fd, CMSG_DATA(&control.header), sizeof(int));
+	return 0;
+}
+
+/* The supervisor, from its first to its last instruction. */
+_Noreturn static void supervisor_main(struct supervisor *s, int socket, pid_t command)
+{
+	struct hello hello = { .pid = getpid() };
+	int listener;
+	char byte;
+
+	hello.r = supervisor_seclude(s, &socket, command, &hello.what);
+	if (send_packet(socket, &hello, sizeof(hello), -1) < 0 || hello.r < 0)
+		_exit(1);
+	if (receive_packet(socket, &byte, sizeof(byte), &listener) < 0)
+		_exit(1);			      /* no filter */
+	send_packet(socket, &byte, sizeof(byte), -1); /* if nobody hears: see POLLHUP */
+	fd_close(socket);
+	supervisor_serve(s, listener);
+	_exit(0);
+}
+
+/*
+ * Forks twice, so that the supervisor is a child of init's (or the nearest subreaper's) and the
+ * command never waits for a child that it did not start. The process in between is cloned without
+ * an exit signal: no SIGCHLD comes, and a caller that ignores SIGCHLD can wait for it all the same.
+ */
+static int fork_supervisor(struct supervisor *s, int ours, int theirs)
+{
+	pid_t command = getpid(), between;
+	int status;
+
+	between = (pid_t)syscall(SYS_clone, 0, NULL, NULL, NULL, NULL);
+	if (between < 0)
+		return -errno;
+	if (!between) {
+		pid_t pid;
+
+		/*
+		 * Cannot fail, as a fresh process leads no group. The supervisor, not being the
+		 * leader, never gets a terminal by opening one.
+		 */
+		setsid();
+		pid = fork();
+		if (!pid) {
+			fd_close(ours);
+			supervisor_main(s, theirs, command);
+		}
+		_exit(pid < 0 ? errno : 0);
+	}
+	while (waitpid(between, &status, __WALL) < 0)
+		if (errno != EINTR)
+			return -errno;
+	if (!WIFEXITED(status))
+		return -ECHILD;
+	return -WEXITSTATUS(status);
+}
+
+static int start(struct supervisor *s, const char **ret_what)
+{
+	cleanup_fd int ours = -1, theirs = -1, listener = -1;
+	struct hello hello = { .r = 0 };
+	char byte = 0;
+	int pair[2], r;
+
+	*ret_what = "make a socket pair";
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	ours = pair[0];
+	theirs = pair[1];
+
+	*ret_what = "start the supervisor";
+	r = fork_supervisor(s, ours, theirs);
+	if (r < 0)
+		return r;
+	theirs = fd_close(theirs);
+	r = receive_packet(ours, &hello, sizeof(hello), NULL);
+	if (r < 0)
+		return r;
+	if (hello.r < 0) {
+		*ret_what = hello.what;
+		return hello.r;
+	}
+
+	*ret_what = "set no_new_privs";
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -errno;
+
+	*ret_what = "install the seccomp filter";
+	listener = install_filter();
+	if (listener == -EBUSY)
+		*ret_what =
+			"install the seccomp filter, since one with a supervisor is in force already "
+			"(a gpubroker run inside another, or a container manager's)";
+	if (listener < 0)
+		return listener;
+
+	/*
+	 * Under kernel.yama.ptrace_scope=1 only ancestors may read a process's memory, and whom it
+	 * names. The name sticks to the task: exec keeps it, fork does not pass it on. EINVAL where
+	 * Yama is not. Not before the filter is in: inside another run it would take the name from
+	 * that one.
+	 */
+	prctl(PR_SET_PTRACER, (unsigned long)hello.pid, 0, 0, 0);
+
+	*ret_what = "hand the seccomp listener to the supervisor";
+	r = send_packet(ours, &byte, sizeof(byte), listener);
+	if (r < 0)
+		return r;
+	listener = fd_close(listener); /* from now on the supervisor's end would be seen */
+	return receive_packet(ours, &byte, sizeof(byte), NULL);
+}
+
+int supervise_start(const struct supervise_file *files, size_t n_files, const char **ret_what)
+{
+	cleanup_(supervisor_done) struct supervisor s;
+	sigset_t all, before;
+	int r;
+
+	r = supervisor_init(&s, files, n_files, ret_what);
+	if (r < 0)
+		return r;
+
+	/* No handler of the caller's may run in the supervisor, nor any signal end half of this. */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	r = start(&s, ret_what);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return r;
+}

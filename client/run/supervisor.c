@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The process that answers the opens of a supervised command, and its whole life after the fork.
+ *
+ * It owns copies of the lent descriptors and the listener of the filter, and keeps both until the
+ * last task under the filter is gone: so the lease lasts as long as the command's process tree, not
+ * only as long as the command. What it answers is a convenience for one user's own processes and no
+ * boundary: a command that changes the path under our eyes gets a descriptor that its user was lent
+ * anyway.
+ *
+ * It must never block but in poll() and in ioctls of the listener and of a group, since every open
+ * of the command that the filter catches waits for it. It must never end while somebody is under
+ * the filter (those opens would fail with ENOSYS), never allocate once it serves, and never hold
+ * the terminal or a pipe of the command's open longer than the command lives.
+ */
+#include "config.h"
+
+#include "client/run/supervisor.h"
+#include "client/common/util.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/vfio.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+/* "/dev/vfio/17" is one; "/dev/vfio/vfio", "/dev/vfio/devices/vfio3" and "/dev/iommu" are none. */
+static bool is_group_path(const char *path)
+{
+	static const char dir[] = "/dev/vfio/";
+	const char *number = path + strlen(dir);
+
+	return !strncmp(path, dir, strlen(dir)) && *number &&
+	       strspn(number, "0123456789") == strlen(number);
+}
+
+static bool is_cdev_path(const char *path)
+{
+	static const char dir[] = "/dev/vfio/devices/";
+
+	return !strncmp(path, dir, strlen(dir));
+}
+
+int supervisor_init(struct supervisor *s, const struct supervise_file *files, size_t n_files,
+		    const char **ret_what)
+{
+	struct seccomp_notif_sizes sizes;
+
+	*s = (struct supervisor){ .listener = -1, .command = -1 };
+
+	if (syscall(SYS_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, &sizes) < 0) {
+		*ret_what = "ask the kernel for seccomp user notification";
+		return -errno;
+	}
+	s->request_size = sizeof(*s->request);
+	if (s->request_size < sizes.seccomp_notif)
+		s->request_size = sizes.seccomp_notif;
+	s->response_size = sizeof(*s->response);
+	if (s->response_size < sizes.seccomp_notif_resp)
+		s->response_size = sizes.seccomp_notif_resp;
+
+	for (size_t i = 0; i < n_files; i++) {
+		size_t size = strlen(files[i].path) + 1;
+
+		if (size > PATH_MAX || files[i].path[0] != '/') {
+			*ret_what = "take a path that no open() can name";
+			return -EINVAL;
+		}
+		if (s->path_size < size)
+			s->path_size = size;
+	}
+
+	*ret_what = "allocate memory for the supervisor";
+	s->path = malloc(s->path_size + 1);
+	s->request = malloc(s->request_size);
+	s->response = malloc(s->response_size);
+	s->lent = calloc(n_files + 1, sizeof(*s->lent));
+	if (!s->path || !s->request || !s->response || !s->lent) {
+		supervisor_done(s);
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i < n_files; i++)
+		s->lent[s->n_lent++] = (struct lent){
+			.file = files[i],
+			.is_group = is_group_path(files[i].path),
+			.is_cdev = is_cdev_path(files[i].path),
+		};
+	return 0;
+}
+
+void supervisor_done(struct supervisor *s)
+{
+	free(s->path);
+	free(s->request);
+	free(s->response);
+	free(s->lent);
+	*s = (struct supervisor){ .listener = -1, .command = -1 };
+}
+
+/*
+ * What a terminal, a session's end or a careless kill sends must not take the opens away from a
+ * command that goes on. Ignored, not blocked: blocked signals would queue up, and ignored ones
+ * never interrupt an ioctl. The faults keep their default: a bug should be seen.
+ */
+static void ignore_signals(void)
+{
+	sigset_t none;
+
+	for (int sig = 1; sig <= SIGRTMAX; sig++)
+		switch (sig) {
+		case SIGSEGV:
+		case SIGBUS:
+		case SIGILL:
+		case SIGFPE:
+		case SIGABRT:
+		case SIGTRAP:
+		case SIGSYS:
+			signal(sig, SIG_DFL);
+			break;
+		default:
+			/* Fails for KILL, STOP and libc's own two: as it should. */
+			signal(sig, SIG_IGN);
+		}
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Makes room where stdin, stdout and stderr belong, should fd be there. */
+static int move_up(int *fd)
+{
+	int moved;
+
+	if (*fd > STDERR_FILENO)
+		return 0;
+	moved = fcntl(*fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (moved < 0)
+		return -errno;
+	*fd = moved;
+	return 0;
+}
+
+/* The smallest descriptor of ours that is not below `from`, or UINT_MAX. */
+static unsigned int next_kept(const struct supervisor *s, int socket, unsigned int from)
+{
+	unsigned int next = UINT_MAX;
+
+	for (size_t i = 0; i < s->n_lent + 2; i++) {
+		int fd = i < s->n_lent ? s->lent[i].file.fd : i == s->n_lent ? socket : s->command;
+
+		if ((unsigned int)fd >= from && (unsigned int)fd < next)
+			next = (unsigned int)fd;
+	}
+	return next;
+}
+
+/*
+ * Not PR_SET_DUMPABLE 0: a process of the same user could then not take the lent descriptors from
+ * us with pidfd_getfd(), but it may claim them itself, and the user's own lsof should show who
+ * holds a group.
+ */
+int supervisor_seclude(struct supervisor *s, int *socket, pid_t command, const char **ret_what)
+{
+	int r;
+
+	ignore_signals();
+	prctl(PR_SET_NAME, "gpubroker-lend");
+
+	*ret_what = "arrange the supervisor's descriptors";
+	s->has_stderr = *socket != STDERR_FILENO && fcntl(STDERR_FILENO, F_GETFD) >= 0;
+	r = move_up(socket);
+	for (size_t i = 0; !r && i < s->n_lent; i++) {
+		s->has_stderr &= s->lent[i].file.fd != STDERR_FILENO;
+		r = move_up(&s->lent[i].file.fd);
+	}
+	if (r < 0)
+		return r;
+
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		cleanup_fd int null = -1;
+
+		if (fd == STDERR_FILENO && s->has_stderr)
+			break;
+		/*
+		 * Not O_RDWR, which a filter that is in force already would take to its supervisor.
+		 */
+		null = open("/dev/null", (fd ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+		if (null < 0 || (null != fd && dup2(null, fd) < 0))
+			return -errno;
+		if (null == fd)
+			null = -1;
+	}
+
+	/* The command's process, not a number that another one may get later. */
+	s->command = (int)syscall(SYS_pidfd_open, command, 0);
+	if (s->command < 0) {
+		*ret_what = "watch the command's process";
+		return -errno;
+	}
+
+	for (unsigned int from = STDERR_FILENO + 1, next;; from = next + 1) {
+		next = next_kept(s, *socket, from);
+		if (next > from && close_range(from, next - (next != UINT_MAX), 0) < 0)
+			return -errno;
+		if (next == UINT_MAX)
+			break;
+	}
+
+	if (chdir("/") < 0) {
+		*ret_what = "change to the root directory";
+		return -errno;
+	}
+	return 0;
+}
+
+/*
+ * stderr may be a terminal that ^S has stopped or a pipe that nobody reads: then the message is
+ * lost rather than the command held up. A message is far below PIPE_BUF, so it fits where poll()
+ * sees room.
+ */
+__attribute__((format(printf, 2, 3))) static bool say(const struct supervisor *s,
+						      const char *format, ...)
+{
+	struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
+	char text[1024];
+	va_list args;
+	int n;
+
+	if (!s->has_stderr || poll(&p, 1, 0) <= 0 || !(p.revents & POLLOUT))
+		return false;
+	va_start(args, format);
+	n = vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (n < 0)
+		return false;
+	if ((size_t)n >= sizeof(text)) {
+		n = sizeof(text) - 1;
+		text[n - 1] = '\n';
+	}
+	return write(STDERR_FILENO, text, (size_t)n) == n;
+}
+
+/* A few bytes from /proc, made fit for a terminal: a process may choose any bytes as its name. */
+static void read_word(const char *path, char *text, size_t size)
+{
+	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, size - 1);
+
+	text[n < 0 ? 0 : n] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	for (char *c = text; *c; c++)
+		if (!isascii(*c) || !isprint(*c))
+			*c = '?';
+}
+
+/* Once: a command that opens a hundred files that we cannot see would say it a hundred times. */
+static void warn_unreadable(struct supervisor *s, __u32 pid)
+{
+	char name[32], scope[8], path[64];
+	const char *help;
+
+	if (s->warned_unreadable || !s->n_lent)
+		return;
+	snprintf(path, sizeof(path), "/proc/%u/comm", pid);
+	read_word(path, name, sizeof(name));
+	read_word("/proc/sys/kernel/yama/ptrace_scope", scope, sizeof(scope));
+
+	if (!strcmp(scope, "1"))
+		help = "kernel.yama.ptrace_scope is 1, so only the very process that gpubroker started "
+		       "can be served: make the VMM itself the COMMAND of `gpubroker run`, or have the "
+		       "script start it by `exec`, or have the administrator set "
+		       "kernel.yama.ptrace_scope to 0";
+	else if (*scope && strcmp(scope, "0"))
+		help = "kernel.yama.ptrace_scope is above 1, so no process can be served: have the "
+		       "administrator set it to 1 or 0";
+	else
+		help = "the process does not let itself be read; that is so when you may execute its "
+		       "program file but not read it";
+	s->warned_unreadable =
+		say(s,
+		    "gpubroker: cannot see which file process %u (%s) opens; if it is the one that "
+		    "should get %s, it will not: %s.\n",
+		    pid, name, s->lent[0].file.what, help);
+}
+
+/*
+ * For kernels without CONFIG_CROSS_MEMORY_ATTACH, as small ones are. The same is asked of us here.
+ */
+static ssize_t read_by_proc(const struct supervisor *s, __u64 address)
+{
+	cleanup_fd int fd = -1;
+	char path[64];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%u/mem", s->request->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == EACCES ? -EPERM : -errno;
+	n = pread(fd, s->path, s->path_size, (off_t)address); /* stops short where memory does */
+	return n < 0 ? -errno : n;
+}
+
+/*
+ * Reads at most path_size bytes, so a long path comes without its terminator and matches nothing.
+ * The first part ends with its page, since a string may end there and the next page not exist: a
+ * transfer is cut between parts, not within one. PATH_MAX is a page at most: two parts are enough.
+ */
+static ssize_t read_path(const struct supervisor *s, __u64 address)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t first = page - (size_t)(address & (page - 1));
+	struct iovec local = { .iov_base = s->path, .iov_len = s->path_size };
+	struct iovec remote[2];
+	ssize_t n;
+
+	if (first > s->path_size)
+		first = s->path_size;
+	remote[0] = (struct iovec){ (void *)(uintptr_t)address, first };
+	remote[1] = (struct iovec){ (void *)(uintptr_t)(address + first), s->path_size - first };
+	n = process_vm_readv((pid_t)s->request->pid, &local, 1, remote,
+			     first < s->path_size ? 2 : 1, 0);
+	if (n < 0 && errno == ENOSYS)
+		return read_by_proc(s, address);
+	return n < 0 ? -errno : n;
+}
+
+static struct lent *find_lent(const struct supervisor *s, size_t n)
+{
+	for (size_t i = 0; i < s->n_lent; i++) {
+		size_t size = strlen(s->lent[i].file.path) + 1;
+
+		if (size <= n && !memcmp(s->path, s->lent[i].file.path, size))
+			return &s->lent[i];
+	}
+	return NULL;
+}
+
+/*
+ * The caller may be gone by now (ENOENT): then there is nobody to answer, and nothing to be done.
+ */
+static void respond(struct supervisor *s, int error, __u32 flags)
+{
+	memset(s->response, 0, s->response_size);
+	s->response->id = s->request->id;
+	s->response->error = error;
+	s->response->flags = flags;
+	ioctl(s->listener, SECCOMP_IOCTL_NOTIF_SEND, s->response);
+}
+
+/* Lets the kernel do the call as if we were not there. */
+static void pass(struct supervisor *s)
+{
+	respond(s, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
+}
+
+/*
+ * While we have the group open, the kernel binds none of its devices' own nodes; and one lease is never used
+ * in both ways. So what is opened first decides, and we let the other go for good.
+ */
+static void give_up_other_kind(struct supervisor *s, const struct lent *chosen)
+{
+	for (size_t i = 0; i < s->n_lent; i++) {
+		struct lent *other = &s->lent[i];
+
+		if (!chosen->file.lease || other->file.lease != chosen->file.lease ||
+		    other->is_cdev == chosen->is_cdev || other->given_up)
+			continue;
+		other->file.fd = fd_close(other->file.fd);
+		other->given_up = true;
+	}
+}
+
+/* Bound once it serves one VMM: a device that is bound tells what it is, one that is not does not. */
+static bool is_used_up(const struct lent *lent)
+{
+	struct vfio_device_info info = { .argsz = sizeof(info) };
+
+	return lent->is_cdev && !ioctl(lent->file.fd, VFIO_DEVICE_GET_INFO, &info);
+}
+
+/* True: it cannot be had, and the caller was told. */
+static bool refuse_to_hand_out(struct supervisor *s, const struct lent *lent)
+{
+	const char *why =
+		lent->given_up
+			? "it was opened in the other way already (an IOMMU group, or devices by "
+			  "iommufd), and one lease is never used in both"
+		: is_used_up(lent) ? "a VMM has bound it to its iommufd, and the kernel does that "
+				     "once: claim it anew for another VMM"
+				   : NULL;
+
+	if (!why)
+		return false;
+	if (!s->warned_kind)
+		s->warned_kind = say(s, "gpubroker: %s is not opened again for process %u: %s.\n",
+				     lent->file.what, s->request->pid, why);
+	respond(s, -EBUSY, 0);
+	return true;
+}
+
+static void hand_out(struct supervisor *s, struct lent *lent, __u64 flags)
+{
+	struct seccomp_notif_addfd addfd = {
+		.id = s->request->id,
+		.flags = SECCOMP_ADDFD_FLAG_SEND,
+		.srcfd = (__u32)lent->file.fd,
+		.newfd_flags = (__u32)(flags & O_CLOEXEC),
+	};
+
+	if (refuse_to_hand_out(s, lent))
+		return;
+	give_up_other_kind(s, lent);
+	/*
+	 * A VMM that was killed has closed its copy of the group, not ours, so the group is still
+	 * attached to the dead VMM's container, and the next VMM's attach would fail. While a
+	 * device of it is open the kernel says EBUSY; so would a second open of the real node, and
+	 * so do we. (A device's own node has no such way back, see is_used_up().)
+	 */
+	if (lent->is_group && lent->handed_out &&
+	    ioctl(lent->file.fd, VFIO_GROUP_UNSET_CONTAINER) < 0 && errno == EBUSY) {
+		respond(s, -EBUSY, 0);
+		return;
+	}
+
+	if (ioctl(s->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &addfd) >= 0) {
+		lent->handed_out = true;
+		return;
+	}
+	/* Gone, or interrupted by a signal: then the call is started again, and comes again. */
+	if (errno == ENOENT || errno == ESRCH)
+		return;
+	if (errno != EMFILE && !s->warned_refused)
+		s->warned_refused = say(s, "gpubroker: cannot put %s into process %u: %s.\n",
+					lent->file.what, s->request->pid, strerror(errno));
+	pass(s); /* into the same EMFILE, or whatever the kernel says to an open of that path */
+}
+
+static void answer_one(struct supervisor *s)
+{
+	const struct seccomp_data *data = &s->request->data;
+	struct lent *lent = NULL;
+	bool is_openat;
+	ssize_t n;
+
+	memset(s->request, 0, s->request_size); /* the kernel insists */
+	if (ioctl(s->listener, SECCOMP_IOCTL_NOTIF_RECV, s->request) < 0) {
+		/*
+		 * ENOENT: killed since poll() saw it. This does not block, although
+		 * seccomp_unotify(2) warns of it: each notification raises a count that only RECV
+		 * lowers, and we are the only reader, so after POLLIN the count cannot be zero.
+		 */
+		if (errno != ENOENT && errno != EINTR)
+			poll(NULL, 0, 10); /* unheard of; whatever it is, don't spin */
+		return;
+	}
+
+	is_openat = data->nr == SYS_openat;
+	n = read_path(s, data->args[is_openat]);
+	/* From here on: was that the caller's memory, or that of somebody who got its pid since? */
+	if (ioctl(s->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &s->request->id) < 0)
+		return;
+	if (n == -EPERM)
+		warn_unreadable(s, s->request->pid);
+	else if (n > 0)
+		lent = find_lent(s, (size_t)n);
+
+	if (lent)
+		hand_out(s, lent, data->args[is_openat + 1]);
+	else
+		pass(s);
+}
+
+void supervisor_serve(struct supervisor *s, int listener)
+{
+	struct pollfd p[] = {
+		{ .fd = listener, .events = POLLIN },
+		{ .fd = s->command, .events = POLLIN },
+	};
+
+	s->listener = listener;
+	for (;;) {
+		if (poll(p, ARRAY_SIZE(p), -1) < 0) {
+			if (errno != EINTR)
+				poll(NULL, 0, 10);
+			continue;
+		}
+		/*
+		 * Who started the command may wait for the end of its stderr, as in `x=$(gpubroker
+		 * run … -daemonize 2>&1)`: that is when the command ends, not when the daemon does.
+		 */
+		if (p[1].revents) {
+			dup2(STDOUT_FILENO, STDERR_FILENO);
+			p[1].fd = s->command = fd_close(s->command);
+			s->has_stderr = false;
+		}
+		if (p[0].revents & POLLIN)
+			answer_one(s);
+		else if (p[0].revents & (POLLHUP | POLLNVAL))
+			return; /* and process exit closes all that is lent */
+	}
+}

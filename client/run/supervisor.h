@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The forked half of `gpubroker run`: the process that answers the command's opens. Only
+ * supervise.c, the half that stays with the command, includes this.
+ */
+#pragma once
+
+#include "client/run/supervise.h"
+
+#include <linux/seccomp.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct lent {
+	struct supervise_file file;
+	bool is_group;	 /* a legacy group node, /dev/vfio/N */
+	bool is_cdev;	 /* a device's own node, /dev/vfio/devices/vfioN */
+	bool handed_out; /* at least once */
+	bool given_up;	 /* the other kind was opened: it is closed */
+};
+
+struct supervisor {
+	struct lent *lent;
+	size_t n_lent;
+	size_t path_size; /* of the longest path, with its terminator */
+	char *path;	  /* room for one of that size */
+
+	int listener; /* what the filter reports to */
+	int command;  /* a pidfd; readable when the command has ended */
+	bool has_stderr;
+	bool warned_unreadable, warned_refused, warned_kind;
+
+	/*
+	 * One at a time is under way. The sizes are the kernel's where they are larger than ours.
+	 */
+	struct seccomp_notif *request;
+	size_t request_size;
+	struct seccomp_notif_resp *response;
+	size_t response_size;
+};
+
+/*
+ * Allocates all that will ever be needed; the strings of `files` stay the caller's, fork copies
+ * them.
+ */
+int supervisor_init(struct supervisor *s, const struct supervise_file *files, size_t n_files,
+		    const char **ret_what);
+/* Frees what supervisor_init() allocated; closes no descriptor. */
+void supervisor_done(struct supervisor *s);
+
+/*
+ * In the forked process, before anything is under the filter: out of the way of terminal and
+ * session, and rid of every descriptor but the lent ones, *socket (which may get another number)
+ * and stderr.
+ */
+int supervisor_seclude(struct supervisor *s, int *socket, pid_t command, const char **ret_what);
+
+/* Takes over listener, and answers until no task is under the filter any more. Never fails. */
+void supervisor_serve(struct supervisor *s, int listener);

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The wire between gpubrokerd and its clients, whole.
+ *
+ * A Unix socket of type SOCK_SEQPACKET: one message is one packet, with its descriptors. Every
+ * message is one of the fixed-size structs below, in the machine's own byte order, sent with its
+ * exact size; anything else (another size, an unknown type, descriptors where none belong, a
+ * request while another is being answered) ends the connection. The line of those who connect is
+ * short: connect() waits its turn in it, and of a socket that must not wait says EAGAIN.
+ *
+ *   client                                daemon
+ *   hello (version)                   ->
+ *                                     <-  welcome (version), or refusal (version, quota)
+ *   list                              ->
+ *                                     <-  device ... device, end
+ *   leases                            ->
+ *                                     <-  lease ... lease, end
+ *   claim                             ->
+ *                                     <-  queued ... (if it may wait), step ..., then grant with
+ *                                         a descriptor per group (and, where asked for, per
+ *                                         device), or refusal; queued and step are dropped
+ *                                         when nobody reads them; to CLAIM_ASK end, or
+ *                                         refusal
+ *   release, restore                  ->
+ *                                     <-  end: it is begun; or refusal
+ *   vfs                               ->
+ *                                     <-  end: it is done; or refusal
+ *   migration (of a lease of one's own) ->
+ *                                     <-  end: it is noted; or refusal
+ *   watch                             ->
+ *                                     <-  event ..., until the client goes; what is not read in
+ *                                         time is counted in the next one
+ *
+ * No uid, pid or path is in a request: who asks is what the kernel said when the socket was
+ * connected (SO_PEERCRED, SO_PEERGROUPS). Only the daemon sends descriptors.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "client/common/address.h"
+
+#define PROTOCOL_VERSION 1
+#define PROTOCOL_SOCKET "/run/gpubroker/socket"
+
+#define PROTOCOL_SELECTORS_MAX 16 /* --gpu options in a claim, and groups in a grant */
+#define PROTOCOL_FUNCTIONS_MAX 64 /* functions of one IOMMU group */
+#define PROTOCOL_CDEVS_MAX 28	  /* device nodes in a grant */
+#define PROTOCOL_NAME_MAX 32	  /* a policy's device name, a driver's name */
+#define PROTOCOL_PROFILE_MAX 64	  /* an mdev type, or what its driver calls it */
+#define PROTOCOL_UUID 40	  /* of an mdev, as text */
+#define PROTOCOL_MESSAGE_MAX 2048 /* no message is larger */
+
+enum message_type {
+	/* requests */
+	MESSAGE_HELLO = 1,
+	MESSAGE_LIST,
+	MESSAGE_LEASES,
+	MESSAGE_CLAIM,
+	MESSAGE_RELEASE,
+	MESSAGE_RESTORE,
+	MESSAGE_WATCH,
+	MESSAGE_VFS,
+	MESSAGE_MIGRATION,
+	/* answers */
+	MESSAGE_WELCOME = 101,
+	MESSAGE_DEVICE,
+	MESSAGE_LEASE,
+	MESSAGE_END,
+	MESSAGE_STEP,
+	MESSAGE_GRANT,
+	MESSAGE_REFUSAL,
+	MESSAGE_QUEUED,
+	MESSAGE_EVENT,
+};
+
+struct message_hello { /* also the welcome */
+	uint32_t type;
+	uint32_t version;
+};
+
+struct message_plain { /* list, leases, watch, end */
+	uint32_t type;
+	uint32_t reserved;
+};
+
+enum selector_kind {
+	SELECT_ADDRESS = 1,
+	SELECT_GROUP,
+	SELECT_NAME, /* a device name of the policy: the first that is free */
+	SELECT_ANY,  /* the first free GPU that the policy allows */
+};
+
+struct selector {
+	uint32_t kind;
+	uint32_t group;
+	struct pci_address address;
+	/* NUL-terminated. With an address too: that one, where the policy's name means it. */
+	char name[PROTOCOL_NAME_MAX];
+	/*
+	 * Likewise. A part of the device, by its type or by what its driver calls it; "": the device whole, or
+	 * the part that the policy's name means. With one a name that the policy has not is that of what
+	 * makes the parts, "mtty", where that is no PCI function. Not with a group.
+	 */
+	char profile[PROTOCOL_PROFILE_MAX];
+};
+
+/*
+ * Where a message is about an mdev: what makes it, as sysfs calls it ("0000:00:02.0", then the address beside
+ * it is that, else 0; or "mtty"), the type, and its own number. "" where it is about functions.
+ */
+struct mdev_name {
+	char parent[PROTOCOL_NAME_MAX];
+	char profile[PROTOCOL_PROFILE_MAX];
+	char uuid[PROTOCOL_UUID];
+};
+
+enum claim_flags {
+	CLAIM_FORCE = 1 << 0, /* the boot VGA too, where a rule has boot-vga */
+	CLAIM_WAIT = 1 << 1,  /* rather wait in the queue than be refused as busy */
+	CLAIM_CDEVS =
+		1 << 2, /* /dev/iommu and the functions' own nodes too, where the kernel has them */
+	CLAIM_ASK = 1 << 3, /* claims nothing: end, where it would be begun, or the refusal */
+};
+
+struct message_claim {
+	uint32_t type;
+	uint32_t flags;
+	uint64_t memlock; /* bytes asked for; 0: what the rule grants */
+	uint32_t n_selectors;
+	uint32_t reserved;
+	struct selector selectors[PROTOCOL_SELECTORS_MAX];
+};
+
+enum release_flags {
+	RELEASE_REVOKE = 1 << 0, /* root's: whoever has it */
+};
+
+struct message_release { /* the lease's end, before its holder lets go */
+	uint32_t type;
+	uint32_t flags;
+	uint64_t lease;
+	uint64_t after; /* seconds from now, only to revoke */
+};
+
+struct message_restore { /* root's: a function, with its group, goes to its host driver */
+	uint32_t type;
+	uint32_t reserved;
+	struct pci_address address;
+};
+
+struct message_vfs { /* root's: a physical function gets so many virtual ones, on VFIO drivers */
+	uint32_t type;
+	uint32_t vfs;
+	struct pci_address address;
+};
+
+/* What its holder has found out of the lent device; the broker only tells it on. */
+struct message_migration {
+	uint32_t type;
+	uint32_t migration; /* enum gpubroker_migration, not GPUBROKER_MIGRATION_UNKNOWN */
+	uint64_t lease;
+};
+
+struct message_device {
+	uint32_t type;
+	uint32_t status; /* enum gpubroker_status */
+	struct pci_address address;
+	uint16_t vendor, device, subsystem_vendor, subsystem_device;
+	uint32_t class_code;
+	uint32_t group; /* UINT32_MAX: none */
+	uint32_t allowed;
+	uint32_t holder_uid; /* where leased */
+	uint64_t lease;	     /* 0: none */
+	char driver[PROTOCOL_NAME_MAX];
+	char vendor_name[64];
+	char model[96];
+	uint32_t is_vf;
+	struct pci_address physfn; /* of a VF */
+	uint32_t vfs_total;	   /* how many VFs it can have; 0: it has no SR-IOV */
+	uint32_t vfs;		   /* how many it has */
+};
+
+struct message_lease {
+	uint32_t type;
+	uint32_t state; /* enum gpubroker_lease_state */
+	uint64_t id;
+	uint64_t since; /* seconds since the epoch */
+	uint32_t group;
+	uint32_t uid;
+	uint32_t pid; /* who claimed; the descriptor may have travelled since */
+	uint32_t n_functions;
+	struct pci_address functions[PROTOCOL_FUNCTIONS_MAX];
+	char reason[128];     /* why it is stuck, else empty */
+	uint64_t expires;     /* seconds since the epoch, 0: never */
+	uint32_t allowed;     /* by the policy now in force */
+	uint32_t migration;   /* enum gpubroker_migration */
+	uint64_t stuck_since; /* seconds since the epoch, 0: it is not stuck */
+	char rule[288];
+	struct mdev_name mdev; /* then n_functions is 0 */
+};
+
+struct message_step {
+	uint32_t type;
+	uint32_t step; /* enum gpubroker_step */
+	struct pci_address address;
+	uint32_t group;
+	uint32_t index; /* from 1 */
+	uint32_t total;
+	uint32_t reserved;
+	char parent[PROTOCOL_NAME_MAX];
+};
+
+struct granted_group {
+	uint64_t lease;
+	uint32_t group;
+	uint32_t reserved;
+	struct pci_address address; /* the function that was asked for */
+	char parent[PROTOCOL_NAME_MAX];
+	char uuid[PROTOCOL_UUID];
+};
+
+struct granted_cdev {		    /* a device's own node */
+	struct pci_address address; /* of an mdev its parent's */
+	uint32_t group;		    /* which of the grant's groups it is in, from 0 */
+	uint32_t number;	    /* of /dev/vfio/devices/vfioN */
+};
+
+/* With n_groups descriptors, in order; then, where there are cdevs, that of /dev/iommu, and theirs. */
+struct message_grant {
+	uint32_t type;
+	uint32_t n_groups;
+	uint64_t memlock; /* what RLIMIT_MEMLOCK was raised to, 0: not raised, no rule grants any */
+	struct granted_group groups[PROTOCOL_SELECTORS_MAX];
+	uint32_t n_cdevs; /* 0: not asked for, the kernel has none, or they are more than a grant holds */
+	uint32_t reserved;
+	struct granted_cdev cdevs[PROTOCOL_CDEVS_MAX];
+};
+
+struct message_refusal {
+	uint32_t type;
+	uint32_t reason;	    /* enum gpubroker_refusal */
+	struct pci_address address; /* the function asked for */
+	struct pci_address other;   /* the function in the way, where that is another one */
+	uint32_t has_address, has_other;
+	uint32_t group;	     /* UINT32_MAX: not known */
+	uint32_t holder_uid; /* busy */
+	uint32_t holder_pid;
+	int32_t error; /* a kernel's errno, positive, or 0 */
+	uint64_t since;
+	uint64_t lease;
+	/*
+	 * memlock: what the rule grants; limit: how many leases; no-vfs: how many VFs it can have;
+	 * failed: 1: not everything could be put back; none-left: how many there are
+	 */
+	uint64_t limit;
+	char name[PROTOCOL_NAME_MAX];	    /* the policy name asked for */
+	char driver[PROTOCOL_NAME_MAX];	    /* the driver in the way */
+	char detail[96];		    /* "drivers_probe", "network interface enp3s0 is up" */
+	char rule[288];			    /* "/etc/gpubroker/policy.d/10-lab.policy:7" */
+	char parent[PROTOCOL_NAME_MAX];	    /* what would make the mdev, where it is known */
+	char profile[PROTOCOL_PROFILE_MAX]; /* that was asked for */
+};
+
+struct message_queued {
+	uint32_t type;
+	uint32_t place;	     /* from 1, among those who wait for the same */
+	uint32_t holder_uid; /* of one of the leases in the way */
+	uint32_t holder_pid;
+	uint64_t lease;
+	uint64_t ends; /* when it is this one's turn at the latest, 0: nobody knows */
+	struct pci_address address;
+	char parent[PROTOCOL_NAME_MAX];
+};
+
+struct message_event {
+	uint32_t type;
+	uint32_t event; /* enum gpubroker_event_kind */
+	uint64_t lease; /* 0: of no lease */
+	uint64_t time;	/* seconds since the epoch */
+	uint64_t ends;	/* likewise, 0: never */
+	uint32_t group;
+	uint32_t uid, pid; /* who claimed */
+	uint32_t state;	   /* enum gpubroker_lease_state */
+	uint32_t lost;	   /* events before this one that were not read in time */
+	uint32_t has_address;
+	struct pci_address address;
+	char reason[128];
+	char parent[PROTOCOL_NAME_MAX];
+};

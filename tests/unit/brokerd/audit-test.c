@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Decisions in the journal: the same keys in the same order whatever the values are, no value that
+ * passes for another key or another line, and no more lines than a user's share.
+ */
+#include "config.h"
+
+#include "brokerd/record/audit.h"
+#include "brokerd/process/log.h"
+#include "tests/unit/brokerd/world.h"
+#include "tests/tap.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static char journal[65536];
+static int journal_fd, stderr_fd;
+
+static void listen_in(void)
+{
+	fflush(stderr);
+	need(!ftruncate(journal_fd, 0) && !lseek(journal_fd, 0, SEEK_SET));
+	need(dup2(journal_fd, STDERR_FILENO) == STDERR_FILENO);
+}
+
+/* What was written since; the number of lines. */
+static size_t listened(void)
+{
+	ssize_t n;
+	size_t lines = 0;
+
+	need(dup2(stderr_fd, STDERR_FILENO) == STDERR_FILENO);
+	n = pread(journal_fd, journal, sizeof(journal) - 1, 0);
+	need(n >= 0);
+	journal[n] = '\0';
+	for (const char *p = journal; (p = strchr(p, '\n')); p++)
+		lines++;
+	return lines;
+}
+
+static struct audit nothing(const char *outcome)
+{
+	return (struct audit){
+		.outcome = outcome,
+		.level = LOG_INFO,
+		.uid = AUDIT_NOBODY,
+		.group = UINT32_MAX,
+		.by = AUDIT_NOBODY,
+	};
+}
+
+static bool says(const struct audit *line, const char *text)
+{
+	size_t n;
+
+	listen_in();
+	audit(line);
+	n = listened();
+	if (n != 1 || strcmp(journal, text) != 0)
+		printf("# %zu lines: %s", n, journal);
+	return n == 1 && !strcmp(journal, text);
+}
+
+static void test_format(void)
+{
+	const struct pci_address address = { .bus = 1 };
+	struct audit line = nothing("ended");
+	char rule[300];
+	int spaces = 0;
+
+	tap_ok(says(&line, "<6>lease=- uid=- pid=- device=- group=- name=- rule=- by=- "
+			   "outcome=ended reason=-\n"),
+	       "where there is nothing to say, every key is there all the same");
+	line = (struct audit){
+		.outcome = "granted",
+		.level = LOG_NOTICE,
+		.lease = 3,
+		.pid = 4711,
+		.device = &address,
+		.rule = "/etc/gpubroker/policy.d/10-lab.policy:7",
+		.name = "a100",
+		.reason = "because it may",
+	};
+	tap_ok(says(&line, "<5>lease=3 uid=0 pid=4711 device=0000:01:00.0 group=0 name=a100 "
+			   "rule=/etc/gpubroker/policy.d/10-lab.policy:7 by=0 outcome=granted "
+			   "reason=\"because it may\"\n"),
+	       "root and group 0 are not nobody and none");
+	line = nothing("refused");
+	line.rule = "/etc/p d/\"x\" outcome=granted\\.policy:7";
+	line.name = "a\n<3>uid=0";
+	line.reason = "one\" outcome=granted reason=\"\ntwo\x80\\";
+	tap_ok(says(&line, "<6>lease=- uid=- pid=- device=- group=- name=a\\x0a<3>uid\\x3d0 "
+			   "rule=/etc/p\\x20d/\\x22x\\x22\\x20outcome\\x3dgranted\\x5c.policy:7 "
+			   "by=- outcome=refused "
+			   "reason=\"one\\x22 outcome=granted reason=\\x22\\x0atwo\\x80\\x5c\"\n"),
+	       "no name is another key, another value or another line");
+	memset(rule, ' ', sizeof(rule) - 1);
+	rule[sizeof(rule) - 1] = '\0';
+	line.rule = line.reason = line.name = rule;
+	listen_in();
+	audit(&line);
+	tap_ok(listened() == 1 && strstr(journal, " outcome=refused reason=\""),
+	       "values of any length leave the keys behind them whole");
+	for (const char *p = journal; p < strstr(journal, " reason="); p++)
+		spaces += *p == ' ';
+	tap_ok(spaces == 8, "and hold no space");
+}
+
+/* How many of n lines of uid's are written. */
+static size_t written(uint32_t uid, size_t n)
+{
+	struct audit line = nothing("refused");
+
+	line.uid = uid;
+	listen_in();
+	while (n--)
+		audit_asked(&broker, uid, &line);
+	return listened();
+}
+
+static void test_limit(void)
+{
+	struct audit_user *user = NULL;
+	struct audit line = nothing("granted");
+
+	tap_ok(written(1000, 500) == AUDIT_BURST, "a user causes so many lines and no more");
+	tap_ok(written(1001, 1) == 1 && written(0, 1) == 1, "which takes none from others");
+	listen_in();
+	for (int i = 0; i < 100; i++)
+		audit(&line);
+	tap_ok(listened() == 100, "what changes a device is always written");
+	for (size_t i = 0; i < AUDIT_USERS; i++)
+		if (broker.audited.users[i].filled && broker.audited.users[i].uid == 1000)
+			user = &broker.audited.users[i];
+	need(user);
+	user->filled -= 3 * AUDIT_SECONDS;
+	tap_ok(written(1000, 100) == 3, "with time there may be more");
+	user->filled = 1;
+	tap_ok(written(1000, 100) <= AUDIT_BURST, "but never more at once than at first");
+
+	tap_ok(broker.audited.timer, "that some were suppressed is told in time");
+	listen_in();
+	audit_done(&broker);
+	tap_ok(listened() == 1 && strstr(journal, "uid=1000 ") &&
+		       strstr(journal, " outcome=suppressed reason=\"") && !broker.audited.timer,
+	       "how many, and whose");
+	listen_in();
+	audit_done(&broker);
+	tap_ok(listened() == 0, "and that only once");
+}
+
+static void test_many_users(void)
+{
+	size_t n;
+
+	written(2000, 100);
+	listen_in();
+	for (uint32_t uid = 10000; uid < 10000 + 10 * AUDIT_USERS; uid++) {
+		struct audit line = nothing("refused");
+
+		line.uid = uid;
+		audit_asked(&broker, uid, &line);
+	}
+	n = listened();
+	tap_ok(n == 10 * AUDIT_USERS + 1 && strstr(journal, "uid=2000 ") &&
+		       strstr(journal, "reason=\"80 lines"),
+	       "users without end cost nothing, and what was suppressed is told nevertheless");
+	audit_done(&broker);
+}
+
+/* Through a real connection: what a peer is refused. */
+static void test_refused(void)
+{
+	struct message_refusal refusal = { .type = MESSAGE_REFUSAL,
+					   .reason = UINT32_MAX,
+					   .group = UINT32_MAX };
+	int fd = dial_in(0);
+
+	memset(refusal.name, 'n', sizeof(refusal.name));
+	memset(refusal.rule, 'r', sizeof(refusal.rule));
+	listen_in();
+	audit_refused(TAILQ_FIRST(&broker.peers), &refusal);
+	tap_ok(listened() == 1 && strstr(journal, " outcome=refused reason=\"unknown\""),
+	       "a refusal whose texts have no end");
+	listen_in();
+	say(fd, "rubbish", 7);
+	turn(TURNS);
+	tap_ok(listened() == 1 && strstr(journal, " outcome=dropped reason=\"protocol\""),
+	       "who does not speak the protocol is dropped, in the journal too");
+	close(fd);
+	turn(TURNS);
+}
+
+int main(void)
+{
+	broker_make();
+	stderr_fd = dup(STDERR_FILENO);
+	journal_fd = memfd_create("journal", 0);
+	need(stderr_fd >= 0 && journal_fd >= 0);
+	test_format();
+	test_limit();
+	test_many_users();
+	test_refused();
+	broker_drop();
+	return tap_done();
+}

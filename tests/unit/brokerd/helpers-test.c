@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The socket of the helpers: who may come in as one, what the core makes of one that ends and another that comes, and
+ * what it costs it that somebody connects and says nothing.
+ */
+#include "config.h"
+
+#include "tests/unit/brokerd/world.h"
+#include "tests/tap.h"
+
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <time.h>
+
+static struct sockaddr_un address = { .sun_family = AF_UNIX };
+static char text[65536];
+static int log_fd;
+static size_t fds_without; /* connections */
+
+static unsigned said(const char *what)
+{
+	ssize_t n = pread(log_fd, text, sizeof(text) - 1, 0);
+	unsigned times = 0;
+
+	need(n >= 0);
+	text[n] = '\0';
+	for (const char *p = text; (p = strstr(p, what)); p += strlen(what))
+		times++;
+	return times;
+}
+
+/* Lets the core run: longer than its pause after one has come. */
+static void run(unsigned ms)
+{
+	const struct timespec step = { .tv_nsec = 10 * 1000000 };
+
+	for (unsigned i = 0; i < ms / 10; i++) {
+		turn(4);
+		nanosleep(&step, NULL);
+	}
+	turn(4);
+}
+
+static int come(void)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	need(fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof(address)));
+	return fd;
+}
+
+static int come_as(enum helper_role role)
+{
+	const struct helper_hello hello = helper_hello(role);
+	int fd = come();
+
+	need(say(fd, &hello, sizeof(hello)));
+	run(300);
+	return fd;
+}
+
+static bool is_turned_away(int fd)
+{
+	char byte;
+	ssize_t n = recv(fd, &byte, 1, 0);
+
+	return !n || (n < 0 && errno == ECONNRESET);
+}
+
+static bool is_in(int fd)
+{
+	char byte;
+
+	return recv(fd, &byte, 1, MSG_PEEK) > 0 || errno == EAGAIN;
+}
+
+/* How often it has been since it was asked for last. */
+static unsigned asked_to_load(int fd)
+{
+	unsigned times = 0;
+	uint32_t packet;
+
+	while (recv(fd, &packet, sizeof(packet), 0) == sizeof(packet) && packet == LOADER_LOAD)
+		times++;
+	return times;
+}
+
+static void leave(int fd)
+{
+	close(fd);
+	run(300);
+}
+
+static void tell(int fd, enum watcher_record_type type)
+{
+	struct watcher_record record = { .type = type, .address = { .bus = 1 }, .group = 1 };
+
+	need(say(fd, &record, sizeof(record)));
+}
+
+static void load(int fd, enum loader_record_type type)
+{
+	struct loader_record record = { .type = type };
+
+	need(say(fd, &record, sizeof(record)));
+}
+
+static void test_honest(void)
+{
+	int watcher = come_as(HELPER_WATCHER), loader = come_as(HELPER_LOADER), second;
+
+	tap_ok(is_in(watcher) && is_in(loader), "a watcher and a loader come in");
+	tap_ok(asked_to_load(loader) == 1, "the loader is asked to load when the core is there");
+	helpers_reload(&broker);
+	tap_ok(asked_to_load(loader) == 1, "... and again at a reload");
+	tell(watcher, WATCHER_SCAN);
+	tell(watcher, WATCHER_DEVICE);
+	tell(watcher, WATCHER_SCANNED);
+	load(loader, LOADER_BEGIN);
+	load(loader, LOADER_END);
+	run(20);
+	tap_ok(broker.devices.n == 1 && broker.devices.scanned, "the watcher is heard");
+	tap_ok(broker.policy_good, "the loader is heard");
+	second = come_as(HELPER_WATCHER);
+	tap_ok(is_turned_away(second) && said("a second watcher"),
+	       "a second watcher is turned away");
+	close(second);
+	second = come_as(HELPER_LOADER);
+	tap_ok(is_turned_away(second) && said("a second loader"), "a second loader too");
+	close(second);
+	tap_ok(is_in(watcher) && is_in(loader), "... and the first stay");
+
+	leave(watcher);
+	tap_ok(!broker.status && !event_base_got_break(broker.base),
+	       "a watcher's end is not the core's");
+	tap_ok(said("the watcher has ended") == 1, "... and is said");
+	tap_ok(broker.devices.n == 1, "... and what it has told holds");
+	watcher = come_as(HELPER_WATCHER);
+	tell(watcher, WATCHER_SCAN);
+	run(20);
+	tap_ok(broker.devices.n == 1, "... while the next one looks");
+	tell(watcher, WATCHER_SCANNED);
+	run(20);
+	tap_ok(!broker.devices.n, "... until it has told what there is");
+
+	load(loader, LOADER_INVALID);
+	run(20);
+	tap_ok(broker.policy_good, "a policy with mistakes leaves the one in force");
+	load(loader, LOADER_BEGIN);
+	leave(loader);
+	tap_ok(!broker.status && broker.policy_good, "a loader's end leaves the policy in force");
+	tap_ok(helpers_tell_missing(&broker) &&
+		       said("no loader has come in 10 s: see 'systemctl status gpubroker-load'") ==
+			       1 &&
+		       !said("no watcher has come"),
+	       "one that does not come is missed, by name and unit");
+	helpers_reload(&broker);
+	loader = come_as(HELPER_LOADER);
+	tap_ok(!helpers_tell_missing(&broker), "... until it comes");
+	tap_ok(is_in(loader) && asked_to_load(loader) == 1,
+	       "a reload while it is not there is no fault: it is asked when it comes");
+	load(loader, LOADER_END);
+	run(20);
+	tap_ok(broker.status == EX_SOFTWARE &&
+		       said("the loader sent a record that makes no sense") == 1,
+	       "half of what one loader sent is no beginning for the next");
+	broker.status = 0;
+	need(say(watcher, "x", 1));
+	run(20);
+	tap_ok(broker.status == EX_SOFTWARE &&
+		       said("the watcher sent something else than a record") == 1,
+	       "what is no record ends the core");
+	broker.status = 0;
+	leave(watcher);
+	leave(loader);
+	tap_ok(open_descriptors() == fds_without, "none of it leaves a descriptor");
+}
+
+static void test_others(void)
+{
+	static const char *const what[] = { "a later version", "a role that there is not",
+					    "records of another size", "something reserved" };
+	struct helper_hello hello;
+	struct watcher_record record = { .type = WATCHER_SCANNED };
+	int fd, null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	for (unsigned i = 0; i < ARRAY_SIZE(what); i++) {
+		hello = helper_hello(HELPER_LOADER);
+		*(i == 0   ? &hello.version
+		  : i == 1 ? &hello.role
+		  : i == 2 ? &hello.record_size
+			   : &hello.reserved) += HELPER_ROLES;
+		fd = come();
+		say(fd, &hello, sizeof(hello));
+		run(300);
+		tap_ok(is_turned_away(fd) && broker.loader.fd < 0, "one that has %s is turned away",
+		       what[i]);
+		close(fd);
+	}
+	hello = helper_hello(HELPER_WATCHER);
+	fd = come();
+	say(fd, &hello, sizeof(hello) - 1);
+	run(300);
+	tap_ok(is_turned_away(fd), "one that says too little is turned away");
+	close(fd);
+	fd = come();
+	say(fd, &record, sizeof(record));
+	run(300);
+	tap_ok(is_turned_away(fd) && !broker.status,
+	       "one that begins with a record is turned away");
+	close(fd);
+	fd = come();
+	need(!passfd_send(fd, &hello, sizeof(hello), &null, 1));
+	run(300);
+	tap_ok(is_turned_away(fd) && broker.watcher.fd < 0,
+	       "one that passes a descriptor is turned away");
+	close(fd);
+	close(null);
+
+	broker.helpers_uid = getuid() + 1;
+	fd = come_as(HELPER_WATCHER);
+	tap_ok(is_turned_away(fd) && broker.watcher.fd < 0 && said("he is somebody else") == 1,
+	       "another user is turned away, root too");
+	close(fd);
+	broker.helpers_uid = getuid();
+	tap_ok(open_descriptors() == fds_without, "none of it leaves a descriptor");
+}
+
+static void test_silent(void)
+{
+	int silent[NEWCOMERS_MAX], fd, in = 0;
+
+	for (unsigned i = 0; i < NEWCOMERS_MAX; i++)
+		silent[i] = come();
+	run(700);
+	for (unsigned i = 0; i < NEWCOMERS_MAX; i++)
+		in += is_in(silent[i]);
+	tap_ok(in == NEWCOMERS_MAX, "some may be silent for a while");
+	fd = come_as(HELPER_WATCHER);
+	tap_ok(is_turned_away(fd), "... and no more than that, whatever the next one says");
+	close(fd);
+	run(5500);
+	in = 0;
+	for (unsigned i = 0; i < NEWCOMERS_MAX; i++) {
+		in += is_in(silent[i]);
+		close(silent[i]);
+	}
+	tap_ok(!in && said("he has not said what he is") == NEWCOMERS_MAX, "... and not for long");
+	tap_ok(open_descriptors() == fds_without, "... and leave nothing");
+	fd = come_as(HELPER_WATCHER);
+	tap_ok(is_in(fd), "then an honest one comes in");
+	leave(fd);
+}
+
+/* ---- what systemd passes ---- */
+
+static int made(const char *name)
+{
+	struct sockaddr_un there = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	snprintf(there.sun_path, sizeof(there.sun_path), "%s/%s", scratch_path, name);
+	unlink(there.sun_path);
+	need(fd >= 0 && !bind(fd, (struct sockaddr *)&there, sizeof(there)) && !listen(fd, 1));
+	return fd;
+}
+
+/* Which the daemon takes for its own and which for its helpers', as two digits; 1: it refuses. */
+static int sorted(int n, const char *names)
+{
+	pid_t child = fork();
+	int status;
+
+	need(child >= 0);
+	if (!child) {
+		int a = made("a"), b = made("b"), helpers = -1, own;
+		char number[16];
+
+		a = fcntl(a, F_DUPFD, 20);
+		b = fcntl(b, F_DUPFD, 20);
+		need(dup2(a, 3) == 3 && dup2(b, 4) == 4);
+		snprintf(number, sizeof(number), "%d", (int)getpid());
+		setenv("LISTEN_PID", number, 1);
+		snprintf(number, sizeof(number), "%d", n);
+		setenv("LISTEN_FDS", number, 1);
+		if (names)
+			setenv("LISTEN_FDNAMES", names, 1);
+		own = listener_open("/nonexistent/socket", &helpers);
+		_exit(own < 0 ? 1 : own * 10 + (helpers < 0 ? 0 : helpers));
+	}
+	need(waitpid(child, &status, 0) == child && WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void test_passed(void)
+{
+	tap_ok(sorted(2, "gpubroker.socket:helpers") == 34,
+	       "of two sockets the one named so is the helpers'");
+	tap_ok(sorted(2, "helpers:gpubroker.socket") == 43, "... in whichever order they come");
+	tap_ok(sorted(1, "gpubroker.socket") == 30, "without one it has no socket for helpers");
+	tap_ok(sorted(1, NULL) == 30, "a socket without a name is its own");
+	tap_ok(sorted(2, "gpubroker.socket:helpers-of-another") == 1 &&
+		       sorted(2, "gpubroker.socket:helper") == 1,
+	       "a name that begins so, or is the beginning, is another one");
+	tap_ok(sorted(2, "helpers:helpers") == 1, "two of a kind are refused");
+	tap_ok(sorted(1, "helpers") == 1, "the helpers' alone is not taken for its own");
+}
+
+int main(void)
+{
+	int fd;
+
+	broker_make();
+	broker.serving = broker.memlock_dropped = true;
+	test_passed();
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/helpers", scratch_path);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	need(fd >= 0 && !bind(fd, (struct sockaddr *)&address, sizeof(address)) && !listen(fd, 8));
+	log_fd = memfd_create("log", MFD_CLOEXEC);
+	need(log_fd >= 0 && dup2(log_fd, STDERR_FILENO) >= 0);
+	broker.helpers_fd = fd;
+	broker.helpers_uid = getuid();
+	alarm(60);
+	need(!helpers_listen(&broker));
+	fds_without = open_descriptors();
+	test_honest();
+	test_others();
+	test_silent();
+	helpers_done(&broker);
+	return tap_done();
+}

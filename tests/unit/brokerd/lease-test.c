@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The lease table: its states against a list written out here, its order, its numbers, its cursors. The list says
+ * what should be, not what the code has: who changes one changes the other, and looks twice.
+ */
+#include "config.h"
+
+#include "brokerd/state/lease.h"
+#include "client/common/util.h"
+#include "tests/tap.h"
+
+enum { NO, PREPARING, READY, LEASED, RELEASING, RESTORING, STUCK, HOST };
+
+static const char *const states[] = { "(0)",	   "preparing", "ready", "leased",
+				      "releasing", "restoring", "stuck", "host" };
+
+static const struct {
+	const char *name;
+	/* From each state; NO: the event is a late hint there, and nothing changes. */
+	int from_preparing, from_ready, from_leased, from_releasing, from_restoring, from_stuck,
+		from_host;
+} expected[LEASE_N_EVENTS] = {
+	[LEASE_CLAIMED] = { "claimed", NO, NO, NO, NO, NO, NO, PREPARING },
+	[LEASE_BOUND] = { "bound", READY, NO, NO, NO, NO, NO, NO },
+	[LEASE_ABANDON] = { "abandon", RESTORING, RESTORING, RESTORING, NO, NO, RESTORING, NO },
+	[LEASE_SENT] = { "sent", LEASED, LEASED, NO, NO, NO, NO, NO },
+	[LEASE_RECALLED] = { "recalled", NO, NO, RESTORING, NO, NO, NO, NO },
+	[LEASE_CLOSED] = { "closed", NO, NO, RELEASING, NO, NO, NO, NO },
+	[LEASE_REGAINED] = { "regained", RESTORING, NO, RESTORING, RESTORING, NO, NO, NO },
+	[LEASE_RESTORED] = { "restored", NO, NO, NO, NO, HOST, HOST, NO },
+	[LEASE_FAILED] = { "failed", NO, NO, NO, NO, STUCK, STUCK, NO },
+	[LEASE_LATE] = { "late", STUCK, NO, NO, NO, STUCK, NO, NO },
+};
+
+static int expect(size_t state, unsigned event)
+{
+	const int row[] = { NO,
+			    expected[event].from_preparing,
+			    expected[event].from_ready,
+			    expected[event].from_leased,
+			    expected[event].from_releasing,
+			    expected[event].from_restoring,
+			    expected[event].from_stuck,
+			    expected[event].from_host };
+
+	return row[state];
+}
+
+static void test_states(void)
+{
+	for (size_t state = PREPARING; state <= HOST; state++) {
+		for (unsigned event = 0; event < LEASE_N_EVENTS; event++) {
+			struct lease lease = { .state = (enum gpubroker_lease_state)state };
+			int want = expect(state, event);
+			bool moved = lease_advance(&lease, (enum lease_event)event);
+
+			if (want == NO)
+				tap_ok(!moved && lease.state == state,
+				       "%s, %s: means nothing, and stays", states[state],
+				       expected[event].name);
+			else
+				tap_ok(moved && (int)lease.state == want, "%s, %s: %s",
+				       states[state], expected[event].name, states[want]);
+		}
+	}
+}
+
+static void test_states_hostile(void)
+{
+	static const unsigned out_of_range[] = { 0, HOST + 1, 255, UINT32_MAX };
+	bool still = true;
+
+	for (size_t i = 0; i < ARRAY_SIZE(out_of_range); i++) {
+		for (unsigned event = 0; event < LEASE_N_EVENTS; event++) {
+			struct lease lease = {
+				.state = (enum gpubroker_lease_state)out_of_range[i]
+			};
+
+			still = still && !lease_advance(&lease, (enum lease_event)event) &&
+				lease.state == out_of_range[i];
+		}
+	}
+	tap_ok(still, "a state that is none goes nowhere");
+	for (size_t state = PREPARING; state <= HOST; state++) {
+		struct lease lease = { .state = (enum gpubroker_lease_state)state };
+
+		still = still && !lease_advance(&lease, LEASE_N_EVENTS) &&
+			!lease_advance(&lease, (enum lease_event)UINT32_MAX) &&
+			lease.state == state;
+	}
+	tap_ok(still, "an event that is none does nothing");
+}
+
+/* The one property that the table is for. */
+static void test_no_way_around(void)
+{
+	bool around = false;
+
+	for (size_t state = PREPARING; state <= HOST; state++)
+		for (unsigned event = 0; event < LEASE_N_EVENTS; event++) {
+			struct lease lease = { .state = (enum gpubroker_lease_state)state };
+
+			if (!lease_advance(&lease, (enum lease_event)event) || state <= READY ||
+			    state == HOST)
+				continue;
+			around = around || lease.state == GPUBROKER_LEASE_PREPARING ||
+				 lease.state == GPUBROKER_LEASE_READY;
+		}
+	tap_ok(!around, "what has been lent, restored or stuck never becomes ready to lend again");
+}
+
+static void test_leaving(void)
+{
+	static const bool leaving[] = {
+		[PREPARING] = false, [READY] = false, [LEASED] = false, [RELEASING] = true,
+		[RESTORING] = true,  [STUCK] = false, [HOST] = false
+	};
+
+	for (size_t state = PREPARING; state <= HOST; state++) {
+		const struct lease lease = { .state = (enum gpubroker_lease_state)state };
+
+		tap_ok(lease_is_leaving(&lease) == leaving[state], "waiting %s for one that is %s",
+		       leaving[state] ? "helps" : "does not help", states[state]);
+	}
+}
+
+/* Is the list in order, without a number twice, and as long as the table says? */
+static bool sound(const struct leases *leases)
+{
+	const struct lease *lease, *last = NULL;
+	size_t n = 0;
+
+	TAILQ_FOREACH(lease, &leases->list, link) {
+		if (!lease->id || (last && last->id >= lease->id))
+			return false;
+		last = lease;
+		n++;
+	}
+	return n == leases->n;
+}
+
+static void empty(struct leases *leases)
+{
+	while (!TAILQ_EMPTY(&leases->list))
+		lease_free(leases, TAILQ_FIRST(&leases->list));
+}
+
+static void test_table(void)
+{
+	struct leases leases;
+	struct lease *a, *b, *c, *old;
+
+	leases_init(&leases);
+	tap_ok(!lease_find_from(&leases, 0) && !lease_find_group(&leases, 0) && !leases.n,
+	       "an empty table has nothing");
+
+	a = lease_new(&leases, 0, 17);
+	b = lease_new(&leases, 0, 18);
+	tap_ok(a && b && a->id == 1 && b->id == 2, "numbers start at 1 and count");
+	tap_ok(a->state == GPUBROKER_LEASE_PREPARING && a->watch == -1 && !a->recorded &&
+		       !a->work && !a->timer && !a->claim && !a->n_functions && !a->reason[0],
+	       "a new lease is being prepared and owns nothing");
+
+	old = lease_new(&leases, 10, 19);
+	c = lease_new(&leases, 0, 20);
+	tap_ok(old->id == 10 && c->id == 11,
+	       "a number from a record is kept, and the next is past it");
+	old = lease_new(&leases, 5, 21);
+	tap_ok(old->id == 5 && sound(&leases), "a smaller one goes to its place in the order");
+	tap_ok(lease_new(&leases, 0, 22)->id == 12, "and does not set the count back");
+	lease_free(&leases, lease_find_from(&leases, 12));
+	tap_ok(lease_new(&leases, 0, 23)->id == 13, "a number is not used again after its lease");
+	tap_ok(sound(&leases) && leases.n == 6, "the table is in order and counted");
+
+	tap_ok(lease_find_group(&leases, 21) == old && lease_find_group(&leases, 17) == a,
+	       "a group's lease is found");
+	tap_ok(!lease_find_group(&leases, 99) && !lease_find_group(&leases, 22), "and only that");
+	b->watch = 3;
+	c->watch = 4;
+	tap_ok(lease_find_watch(&leases, 3) == b && lease_find_watch(&leases, 4) == c &&
+		       !lease_find_watch(&leases, 5),
+	       "a watch's lease is found");
+	a->cdev_watches[0] = 6;
+	a->cdev_watches[1] = 7;
+	a->n_cdev_watches = 1;
+	tap_ok(lease_find_watch(&leases, 6) == a && !lease_find_watch(&leases, 7),
+	       "... also by that of a device's own node");
+	tap_ok(!lease_free(&leases, NULL) && leases.n == 6, "freeing none is allowed");
+	empty(&leases);
+	tap_ok(!leases.n && sound(&leases), "all can be freed");
+}
+
+static void test_cursor(void)
+{
+	struct leases leases;
+	uint64_t cursor = 1, told = 0;
+	bool in_order = true;
+	struct lease *lease;
+
+	leases_init(&leases);
+	for (uint32_t i = 1; i <= 100; i++)
+		lease_new(&leases, 0, i);
+	/* After each one that is told, it and the next go, and one comes at the end. */
+	while ((lease = lease_find_from(&leases, cursor)) && told < 1000) {
+		struct lease *next = TAILQ_NEXT(lease, link);
+
+		in_order = in_order && lease->id >= cursor;
+		cursor = lease->id + 1;
+		told++;
+		lease_free(&leases, lease);
+		if (next)
+			lease_free(&leases, next);
+		if (told <= 10)
+			lease_new(&leases, 0, 1000 + (uint32_t)told);
+	}
+	tap_ok(in_order && told == 55 && sound(&leases),
+	       "a cursor goes on where leases come and go below it, and ends (%llu told)",
+	       (unsigned long long)told);
+	empty(&leases);
+}
+
+/* A record may hold the largest number there is but one: see record_parse(). */
+static void test_numbers_end(void)
+{
+	struct leases leases;
+	struct lease *lease;
+	bool good = true;
+
+	leases_init(&leases);
+	lease_new(&leases, UINT64_MAX - 1, 1);
+	for (uint32_t i = 0; i < 3; i++) {
+		lease = lease_new(&leases, 0, 2 + i);
+		/* No number left: none is better than 0, which means "not lent", or one that is taken. */
+		good = good && (!lease || lease->id);
+	}
+	tap_ok(good && sound(&leases), "numbers never come round to 0 or to one that is taken");
+	empty(&leases);
+}
+
+int main(void)
+{
+	test_states();
+	test_states_hostile();
+	test_no_way_around();
+	test_leaving();
+	test_table();
+	test_cursor();
+	test_numbers_end();
+	return tap_done();
+}

@@ -1,0 +1,1413 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Leases of mdevs and vGPUs beside a kernel of files: what brokerd/lease/mdev.c asks of it is done here, in the order in which it
+ * asks, so that the daemon can die, or a step fail, at any of them. What a real kernel makes of it is for
+ * tests/vm/cases/35-mdev.t and 36-vendor.t.
+ */
+#include "config.h"
+
+#include "brokerd/claim/claim.h"
+#include "brokerd/lease/ending.h"
+#include "brokerd/process/log.h"
+#include "brokerd/lease/mdev.h"
+#include "brokerd/record/lease-record.h"
+#include "brokerd/process/worker.h"
+#include "tests/unit/brokerd/world.h"
+#include "tests/unit/policy/parse.h"
+#include "tests/tap.h"
+
+#include <poll.h>
+#include <stdarg.h>
+
+#define OTHER "83b8f4f2-509f-382f-3c1e-e6bfe0fa1034" /* somebody else's */
+#define GPU "0000:01:00.0"			     /* makes some too */
+#define MDEVS_MAX 8
+#define PF "0000:03:00.0" /* has two VFs, in groups 30 and 31, and room for two units */
+#define VFS 2
+
+static char last_log[512];
+
+void __wrap_log_line(enum log_level level, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+void __wrap_log_line(enum log_level level, const char *format, ...)
+{
+	va_list args;
+
+	(void)level;
+	va_start(args, format);
+	vsnprintf(last_log, sizeof(last_log), format, args);
+	va_end(args);
+}
+
+/* ---- the kernel ---- */
+
+static struct {
+	unsigned left; /* of card-1; a card-2 is two of them */
+	struct {
+		char uuid[PROTOCOL_UUID];
+		uint32_t group;
+		bool held;
+		unsigned size;
+	} mdevs[MDEVS_MAX];
+	uint32_t next_group;
+	int create_error;
+	struct {
+		unsigned type; /* 557 takes one unit, 558 both */
+		bool held;
+	} vfs[VFS];
+	int vgpu_error;
+	unsigned becomes; /* what somebody makes the first VF when it was asked; 0: nothing */
+	bool unrecorded;  /* one was made that no record speaks of */
+	bool half;	  /* the next one is made without what belongs to it */
+} sim;
+
+static void path_of(char out[200], const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void path_of(char out[200], const char *format, ...)
+{
+	int n = snprintf(out, 200, "%s/", scratch_path);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(out + n, 200 - (size_t)n, format, args);
+	va_end(args);
+}
+
+static void add_parent(const char *parent, const char *type, const char *name)
+{
+	char path[200];
+
+	snprintf(path, sizeof(path), "sys/class/mdev_bus/%s/mdev_supported_types/%s/create", parent,
+		 type);
+	scratch_write(path, "");
+	snprintf(path, sizeof(path),
+		 "sys/class/mdev_bus/%s/mdev_supported_types/%s/available_instances", parent, type);
+	scratch_write(path, "");
+	snprintf(path, sizeof(path), "sys/class/mdev_bus/%s/mdev_supported_types/%s/name", parent,
+		 type);
+	scratch_write(path, name);
+	path_of(path, "sys/class/mdev_bus/%s/mdev_supported_types/%s/devices", parent, type);
+	need(!mkdir(path, 0700));
+}
+
+static int find(const char *uuid)
+{
+	for (int i = 0; i < MDEVS_MAX; i++)
+		if (!strcmp(sim.mdevs[i].uuid, uuid))
+			return i;
+	return -1;
+}
+
+/* All that is there once it is made. */
+static void complete(int i)
+{
+	char path[200], text[64];
+
+	snprintf(path, sizeof(path), "sys/bus/mdev/devices/%s/remove", sim.mdevs[i].uuid);
+	scratch_write(path, "");
+	path_of(path, "sys/bus/mdev/devices/%s/iommu_group", sim.mdevs[i].uuid);
+	snprintf(text, sizeof(text), "../groups/%u", (unsigned)sim.mdevs[i].group);
+	need(!symlink(text, path));
+}
+
+/* Its errno. `type` is a directory, with the parent's before it. */
+static int sim_create(const char *type, const char *uuid)
+{
+	const unsigned size = strstr(type, "-2") ? 2 : 1;
+	char path[300];
+	FILE *file;
+	int i;
+
+	if (sim.create_error)
+		return sim.create_error;
+	if (find(uuid) >= 0)
+		return EEXIST;
+	if (sim.left < size)
+		return ENOSPC;
+	i = find("");
+	need(i >= 0);
+	sim.left -= size;
+	strcpy(sim.mdevs[i].uuid, uuid);
+	sim.mdevs[i].group = sim.next_group++;
+	sim.mdevs[i].size = size;
+	path_of(path, "sys/bus/mdev/devices/%s", uuid);
+	need(!mkdir(path, 0700));
+	snprintf(path, sizeof(path), "%s/devices/%s", type, uuid);
+	file = fopen(path, "w");
+	need(file && !fclose(file));
+	if (!sim.half)
+		complete(i);
+	sim.half = false;
+	return 0;
+}
+
+static void sim_remove(const char *uuid)
+{
+	static const char *const types[] = { "card/mdev_supported_types/card-1",
+					     "card/mdev_supported_types/card-2",
+					     GPU "/mdev_supported_types/gpu-1" };
+	char path[200];
+	int i = find(uuid);
+
+	need(i >= 0 && !sim.mdevs[i].held);
+	sim.left += sim.mdevs[i].size;
+	sim.mdevs[i].uuid[0] = '\0';
+	path_of(path, "sys/bus/mdev/devices/%s", uuid);
+	nftw(path, scratch_drop, 8, FTW_DEPTH | FTW_PHYS);
+	for (size_t k = 0; k < ARRAY_SIZE(types); k++) {
+		path_of(path, "sys/class/mdev_bus/%s/devices/%s", types[k], uuid);
+		unlink(path);
+	}
+}
+
+/* ---- the VFs ---- */
+
+static const char *vf_text(int vf, char out[PCI_ADDRESS_TEXT])
+{
+	snprintf(out, PCI_ADDRESS_TEXT, "0000:03:00.%d", vf + 1);
+	return out;
+}
+
+static unsigned units_left(void)
+{
+	unsigned left = 2;
+
+	for (int i = 0; i < VFS; i++)
+		left -= sim.vfs[i].type ? sim.vfs[i].type - 556 : 0;
+	return left;
+}
+
+/* As whoever may write to it. */
+static int vf_write(int vf, unsigned type)
+{
+	char path[200];
+
+	if (type && sim.vgpu_error)
+		return sim.vgpu_error;
+	if (!type && sim.vfs[vf].held)
+		return EPERM;
+	if (type && sim.vfs[vf].type)
+		return EPERM;
+	if (type && (type < 557 || type > 558 || type - 556 > units_left()))
+		return EINVAL;
+	sim.vfs[vf].type = type;
+	path_of(path, "sys/bus/pci/devices/0000:03:00.%d/vfio-dev", vf + 1);
+	if (type) {
+		need(!mkdir(path, 0700));
+		strcat(path, "/vfio0");
+		need(!mkdir(path, 0700));
+	} else {
+		nftw(path, scratch_drop, 8, FTW_DEPTH | FTW_PHYS);
+	}
+	return 0;
+}
+
+static void add_vfs(void)
+{
+	char path[200], text[64], address[PCI_ADDRESS_TEXT];
+
+	add_function(PF, "0x030200\n", 22);
+	scratch_write("sys/bus/pci/devices/" PF "/sriov_totalvfs", "2\n");
+	for (int i = 0; i < VFS; i++) {
+		add_function(vf_text(i, address), "0x030200\n", 30 + i);
+		snprintf(path, sizeof(path), "sys/bus/pci/devices/%s/nvidia/current_vgpu_type",
+			 address);
+		scratch_write(path, "");
+		snprintf(path, sizeof(path), "sys/bus/pci/devices/%s/nvidia/creatable_vgpu_types",
+			 address);
+		scratch_write(path, "");
+		path_of(path, "sys/bus/pci/devices/%s/physfn", address);
+		need(!symlink("../" PF, path));
+		path_of(path, "sys/bus/pci/devices/" PF "/virtfn%d", i);
+		snprintf(text, sizeof(text), "../%s", address);
+		need(!symlink(text, path));
+		need(!devices_take(&broker.devices,
+				   &(struct watcher_record){
+					   .type = WATCHER_DEVICE,
+					   .address = { .bus = 3, .function = (uint8_t)(i + 1) },
+					   .vendor = 0x1234,
+					   .device = 0x1111,
+					   .class_code = 0x030200,
+					   .group = (uint32_t)(30 + i),
+					   .is_vf = 1,
+					   .physfn = { .bus = 3 } }));
+	}
+}
+
+static int vf_of_group(uint32_t group)
+{
+	return group >= 30 && group < 30 + VFS ? (int)group - 30 : -1;
+}
+
+static int by_group(uint32_t group)
+{
+	for (int i = 0; i < MDEVS_MAX; i++)
+		if (sim.mdevs[i].uuid[0] && sim.mdevs[i].group == group)
+			return i;
+	return -1;
+}
+
+static int sim_open(uint32_t group)
+{
+	int i = vf_of_group(group);
+
+	if (i >= 0)
+		return !sim.vfs[i].type ? ENOENT : sim.vfs[i].held ? EBUSY : 0;
+	i = by_group(group);
+	return i < 0 ? ENOENT : sim.mdevs[i].held ? EBUSY : 0;
+}
+
+int __wrap_kernel_group_open(const struct kernel *kernel, uint32_t group);
+int __wrap_kernel_group_open(const struct kernel *kernel, uint32_t group)
+{
+	int error = sim_open(group);
+
+	(void)kernel;
+	if (error)
+		return -error;
+	return open("/dev/null", O_RDWR | O_CLOEXEC);
+}
+
+int __wrap_kernel_group_viable(int fd);
+int __wrap_kernel_group_viable(int fd)
+{
+	(void)fd;
+	return 0;
+}
+
+int __wrap_kernel_group_watch(const struct kernel *kernel, uint32_t group);
+int __wrap_kernel_group_watch(const struct kernel *kernel, uint32_t group)
+{
+	(void)kernel;
+	return by_group(group) < 0 && vf_of_group(group) < 0 ? -ENOENT : (int)group + 1000;
+}
+
+void __wrap_kernel_group_unwatch(const struct kernel *kernel, int watch);
+void __wrap_kernel_group_unwatch(const struct kernel *kernel, int watch)
+{
+	(void)kernel;
+	(void)watch;
+}
+
+/* ---- its workers ---- */
+
+struct step {
+	const char *what;
+	char text[WORK_TEXT_MAX], path[300]; /* whole, of its file */
+	bool reads, expects, soft;
+	work_row_func row;
+	uint32_t group;
+	struct pci_address address;
+};
+
+struct work {
+	struct work *next;
+	struct work_ops ops;
+	void *userdata;
+	size_t n;
+	struct step steps[64];
+};
+
+static struct work *at_work;	   /* in the order in which they were started */
+static unsigned n_steps;	   /* done, of all workers */
+static unsigned dies_at, fails_at; /* before that step, of that step; 0: none */
+static bool died;
+
+struct work *__wrap_work_new(const struct work_ops *ops, void *userdata);
+struct work *__wrap_work_new(const struct work_ops *ops, void *userdata)
+{
+	struct work *work = calloc(1, sizeof(*work));
+
+	need(work);
+	work->ops = *ops;
+	work->userdata = userdata;
+	return work;
+}
+
+struct work *__wrap_work_free(struct work *work);
+struct work *__wrap_work_free(struct work *work)
+{
+	free(work);
+	return NULL;
+}
+
+int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
+		    const struct pci_address *address, unsigned flags);
+int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
+		    const struct pci_address *address, unsigned flags)
+{
+	struct step *step = &work->steps[work->n];
+	char link[64];
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	need(work->n++ < ARRAY_SIZE(work->steps));
+	*step = (struct step){ .what = what, .address = *address, .soft = flags & WORK_SOFT };
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, step->path, sizeof(step->path) - 1);
+	need(n > 0);
+	close(fd);
+	snprintf(step->text, sizeof(step->text), "%s", text);
+	return 0;
+}
+
+int __wrap_work_add_read(struct work *work, int fd, const char *what,
+			 const struct pci_address *address);
+int __wrap_work_add_read(struct work *work, int fd, const char *what,
+			 const struct pci_address *address)
+{
+	int r = __wrap_work_add(work, fd, "", what, address, 0);
+
+	if (!r)
+		work->steps[work->n - 1].reads = true;
+	return r;
+}
+
+int __wrap_work_add_table(struct work *work, int fd, work_row_func row, const char *what,
+			  const struct pci_address *address);
+int __wrap_work_add_table(struct work *work, int fd, work_row_func row, const char *what,
+			  const struct pci_address *address)
+{
+	int r = __wrap_work_add(work, fd, "", what, address, 0);
+
+	if (!r)
+		work->steps[work->n - 1].row = row;
+	return r;
+}
+
+int __wrap_work_add_expect(struct work *work, int fd, const char *text, const char *what,
+			   const struct pci_address *address);
+int __wrap_work_add_expect(struct work *work, int fd, const char *text, const char *what,
+			   const struct pci_address *address)
+{
+	int r = __wrap_work_add(work, fd, text, what, address, 0);
+
+	if (!r)
+		work->steps[work->n - 1].expects = true;
+	return r;
+}
+
+int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
+			 const struct pci_address *address);
+int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
+			 const struct pci_address *address)
+{
+	int r = __wrap_work_add(work, directory, "", "opens", address, 0);
+
+	if (!r)
+		work->steps[work->n - 1].group = group;
+	return r;
+}
+
+size_t __wrap_work_steps(const struct work *work);
+size_t __wrap_work_steps(const struct work *work)
+{
+	return work->n;
+}
+
+int __wrap_work_start(struct work *work, struct event_base *base,
+		      const struct confine_filter *filter, unsigned seconds);
+int __wrap_work_start(struct work *work, struct event_base *base,
+		      const struct confine_filter *filter, unsigned seconds)
+{
+	struct work **end = &at_work;
+
+	(void)base;
+	(void)filter;
+	(void)seconds;
+	while (*end)
+		end = &(*end)->next;
+	*end = work;
+	return 0;
+}
+
+static bool record_has(const char *uuid)
+{
+	cleanup_free char *text = NULL;
+	char path[200];
+	size_t size = 0;
+	struct dirent *entry;
+	bool has = false;
+	DIR *dir;
+
+	path_of(path, "state");
+	dir = opendir(path);
+	need(dir);
+	while ((entry = readdir(dir))) {
+		FILE *file;
+
+		path_of(path, "state/%s", entry->d_name);
+		file = fopen(path, "r");
+		if (file && getdelim(&text, &size, '\0', file) > 0)
+			has = has || strstr(text, uuid);
+		if (file)
+			fclose(file);
+	}
+	closedir(dir);
+	return has;
+}
+
+/* The table of a VF, each line as the worker takes it. */
+static void tell_rows(const struct work *work, const struct step *step)
+{
+	static const char *const lines[] = { "ID    : vGPU Name", "557   : NVIDIA X-1Q",
+					     "558   : NVIDIA X-2Q", "", "x" };
+	const int vf = step->address.function - 1;
+	char text[WORK_TEXT_MAX];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(lines); i++)
+		if ((i != 1 && i != 2) || (!sim.vfs[vf].type && i <= units_left()))
+			if (step->row(lines[i], text))
+				work->ops.told(work->userdata, &step->address, text);
+	if (sim.becomes && !vf) {
+		need(!vf_write(0, sim.becomes));
+		sim.becomes = 0;
+	}
+}
+
+static int do_vf_step(const struct step *step, char told[WORK_TEXT_MAX])
+{
+	const int vf = step->address.function - 1;
+	char current[16];
+
+	need(vf >= 0 && vf < VFS);
+	sprintf(current, "%u", sim.vfs[vf].type);
+	if (step->expects)
+		return strcmp(current, step->text) != 0 ? ESTALE : 0;
+	if (step->reads) {
+		strcpy(told, current);
+		return 0;
+	}
+	if (strcmp(step->text, "0") != 0) {
+		snprintf(current, sizeof(current), "vgpu %s\n", step->text);
+		sim.unrecorded = sim.unrecorded || !record_has(current);
+	}
+	return vf_write(vf, (unsigned)atoi(step->text));
+}
+
+/* One step, as the kernel does it. Its errno. */
+static int do_step(const struct step *step, char told[WORK_TEXT_MAX])
+{
+	char path[300], *name;
+
+	strcpy(path, step->path);
+	name = strrchr(path, '/');
+	need(name);
+	*name++ = '\0';
+	if (!strcmp(step->what, "opens"))
+		return sim_open(step->group);
+	if (!strcmp(name, "available_instances")) {
+		sprintf(told, "%u", sim.left / (strstr(path, "-2") ? 2 : 1));
+	} else if (!strcmp(name, "current_vgpu_type")) {
+		return do_vf_step(step, told);
+	} else if (!strcmp(name, "creatable_vgpu_types")) {
+		return 0; /* see work_on() */
+	} else if (!strcmp(name, "create")) {
+		sim.unrecorded = sim.unrecorded || !record_has(step->text);
+		return sim_create(path, step->text);
+	} else if (!strcmp(name, "remove")) {
+		need(!strcmp(step->text, "1"));
+		sim_remove(strrchr(path, '/') + 1);
+	} else {
+		need(!"a step that is known");
+	}
+	return 0;
+}
+
+/* Until no worker is at work, or the daemon dies. */
+static void work_on(void)
+{
+	for (struct work *work; !died && (work = at_work);) {
+		struct work_result result = { 0 };
+
+		at_work = work->next;
+		for (size_t i = 0; i < work->n; i++) {
+			const struct step *step = &work->steps[i];
+			char told[WORK_TEXT_MAX] = "";
+			int error;
+
+			n_steps++;
+			if (n_steps == dies_at) {
+				died = true;
+				free(work);
+				return;
+			}
+			error = n_steps == fails_at ? EIO : do_step(step, told);
+			if (error && !result.error) {
+				result.error = error;
+				result.what = step->what;
+				result.address = step->address;
+			}
+			if (error && !step->soft)
+				break;
+			if (!error && step->reads)
+				work->ops.told(work->userdata, &step->address, told);
+			if (!error && step->row)
+				tell_rows(work, step);
+		}
+		work->ops.done(work->userdata, &result);
+		free(work);
+	}
+	turn(TURNS);
+}
+
+/* ---- the daemon ---- */
+
+static struct parsed parsed;
+
+static void allow(const char *text)
+{
+	broker.policy = (struct policy){ 0 };
+	if (parsed.policy.rules)
+		parse_done(&parsed);
+	parse_right(text, &parsed);
+	broker.policy = parsed.policy;
+	broker.policy_good = true;
+}
+
+static void make_host(void)
+{
+	char path[200];
+
+	add_function(GPU, "0x030000\n", 20);
+	add_function("0000:02:00.0", "0x030000\n", 21);
+	add_vfs();
+	add_parent("card", "card-1", "A part\n");
+	add_parent("card", "card-2", "Two\n");
+	add_parent(GPU, "gpu-1", "");
+	scratch_write("sys/bus/mdev/devices/none", "");
+	path_of(path, "sys/bus/mdev/devices/none");
+	need(!unlink(path));
+	path_of(path, "state");
+	need(!mkdir(path, 0700));
+	broker.state_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	path_of(path, "dev/vfio");
+	scratch_write("dev/vfio/vfio", "");
+	path_of(path, "dev");
+	broker.kernel.dev = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	need(broker.state_dir >= 0 && broker.kernel.dev >= 0 && !mdev_init(&broker));
+	sim.left = 4;
+	sim.next_group = 50;
+	path_of(path, "sys/class/mdev_bus/card/mdev_supported_types/card-1");
+	need(!sim_create(path, OTHER)); /* 3 are left */
+}
+
+static bool no_records(void)
+{
+	char path[200];
+	DIR *dir;
+	size_t n = 0;
+
+	path_of(path, "state");
+	dir = opendir(path);
+	need(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n == 2;
+}
+
+/* All is as it was: nothing of ours, and what somebody else made. */
+static bool as_before(void)
+{
+	bool right = no_records() && !broker.leases.n && sim.left == 3 && find(OTHER) >= 0 &&
+		     units_left() == 2 && TAILQ_EMPTY(&broker.claims) && !at_work &&
+		     !sim.unrecorded;
+
+	if (!right)
+		printf("# %s, %zu leases, %u and %u left, the other is %s%s%s\n",
+		       no_records() ? "no records" : "records", broker.leases.n, sim.left,
+		       units_left(), find(OTHER) >= 0 ? "there" : "gone",
+		       at_work ? ", a worker" : "",
+		       sim.unrecorded ? ", one was made unrecorded" : "");
+	return right;
+}
+
+static void ask_two(int fd, enum selector_kind kind, const char *device, const char *profile,
+		    const char *second)
+{
+	struct message_claim claim = claim_of(kind);
+
+	if (kind == SELECT_ADDRESS)
+		need(!pci_address_parse(device, &claim.selectors[0].address));
+	else
+		strcpy(claim.selectors[0].name, device);
+	strcpy(claim.selectors[0].profile, profile);
+	if (second) {
+		claim.selectors[claim.n_selectors] = claim.selectors[0];
+		strcpy(claim.selectors[claim.n_selectors++].profile, second);
+	}
+	n_steps = 0;
+	need(say(fd, &claim, sizeof(claim)));
+	turn(TURNS);
+	work_on();
+}
+
+static void ask(int fd, enum selector_kind kind, const char *device, const char *profile)
+{
+	ask_two(fd, kind, device, profile, NULL);
+}
+
+/* The answer behind all steps. `buffer` is larger than any. Descriptors are closed. */
+static union {
+	uint32_t type;
+	struct message_refusal refusal;
+	struct message_grant grant;
+	struct message_plain end;
+	struct message_queued queued;
+	char all[PROTOCOL_MESSAGE_MAX];
+} answer;
+
+static bool hear_answer(int fd)
+{
+	int fds[PROTOCOL_SELECTORS_MAX];
+	size_t n_fds = 0;
+	ssize_t n;
+
+	do {
+		memset(&answer, 0, sizeof(answer));
+		n = passfd_receive(fd, &answer, sizeof(answer), fds, ARRAY_SIZE(fds), &n_fds);
+	} while (n > 0 && answer.type == MESSAGE_STEP);
+	for (size_t i = 0; i < n_fds; i++)
+		close(fds[i]);
+	return n > 0;
+}
+
+/* The same behind all that it is told while it waits. */
+static bool hear_end(int fd)
+{
+	bool heard;
+
+	while ((heard = hear_answer(fd)) && answer.type == MESSAGE_QUEUED)
+		;
+	return heard;
+}
+
+static bool refused(int fd, uint32_t reason)
+{
+	bool right = hear_end(fd) && answer.type == MESSAGE_REFUSAL &&
+		     answer.refusal.reason == reason;
+
+	if (!right)
+		printf("# answer %u, reason %u\n", answer.type, answer.refusal.reason);
+	return right;
+}
+
+/* Granted, and from now on held. */
+static bool granted(int fd, uint32_t n)
+{
+	if (!hear_end(fd) || answer.type != MESSAGE_GRANT || answer.grant.n_groups != n) {
+		printf("# answer %u, reason %u, %s\n", answer.type, answer.refusal.reason,
+		       answer.refusal.detail);
+		return false;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		int mdev = find(answer.grant.groups[i].uuid);
+		int vf = vf_of_group(answer.grant.groups[i].group);
+
+		if (vf >= 0 && !answer.grant.groups[i].uuid[0] &&
+		    answer.grant.groups[i].address.function == vf + 1) {
+			sim.vfs[vf].held = true;
+			continue;
+		}
+		if (mdev < 0 || sim.mdevs[mdev].group != answer.grant.groups[i].group)
+			return false;
+		sim.mdevs[mdev].held = true;
+	}
+	return true;
+}
+
+/* Whoever has it lets go. */
+static void let_go(const char *uuid)
+{
+	int i = find(uuid);
+	struct lease *lease;
+
+	need(i >= 0);
+	sim.mdevs[i].held = false;
+	lease = lease_find_watch(&broker.leases, (int)sim.mdevs[i].group + 1000);
+	if (lease)
+		lease_closed(&broker, lease);
+	work_on();
+}
+
+static void let_go_vf(int vf)
+{
+	struct lease *lease = lease_find_watch(&broker.leases, vf + 1030);
+
+	sim.vfs[vf].held = false;
+	if (lease)
+		lease_closed(&broker, lease);
+	work_on();
+}
+
+static void settle(void);
+
+static void all_let_go(void)
+{
+	for (int i = 0; i < VFS; i++)
+		if (sim.vfs[i].held)
+			let_go_vf(i);
+	for (int i = 0; i < MDEVS_MAX; i++)
+		if (sim.mdevs[i].uuid[0] && sim.mdevs[i].held)
+			let_go(sim.mdevs[i].uuid);
+}
+
+/* Forgets all, as a death does: only the kernel's state and the records are left. */
+static void die(int *fd)
+{
+	struct claim *claim;
+
+	while ((claim = TAILQ_FIRST(&broker.claims))) {
+		if (claim->peer)
+			claim->peer->claim = NULL;
+		for (size_t i = 0; i < claim->n; i++) {
+			free(claim->views[i]);
+			free(claim->mdevs[i]);
+		}
+		TAILQ_REMOVE(&broker.claims, claim, link);
+		free(claim->request);
+		free(claim);
+	}
+	while (!TAILQ_EMPTY(&broker.leases.list)) {
+		struct lease *lease = TAILQ_FIRST(&broker.leases.list);
+
+		if (lease->timer)
+			event_free(lease->timer);
+		if (lease->expiry)
+			event_free(lease->expiry);
+		lease_free(&broker.leases, lease);
+	}
+	while (at_work) {
+		struct work *next = at_work->next;
+
+		free(at_work);
+		at_work = next;
+	}
+	hang_up(*fd);
+	*fd = dial_in(0);
+	dies_at = fails_at = 0;
+	died = false;
+	leases_init(&broker.leases);
+	need(!mdev_init(&broker));
+}
+
+/* So long as a start looks for what may come yet. */
+static void settle(void)
+{
+	for (int n = 0; n < 400; n++) {
+		const struct lease *lease;
+		bool open = at_work;
+
+		work_on();
+		TAILQ_FOREACH(lease, &broker.leases.list, link)
+			open = open || lease->state != GPUBROKER_LEASE_LEASED;
+		if (!open)
+			return;
+		poll(NULL, 0, 10);
+	}
+}
+
+static void start_again(void)
+{
+	need(!recover_leases(&broker));
+	settle();
+}
+
+/* ---- tests ---- */
+
+static void test_lends(int fd)
+{
+	char uuid[PROTOCOL_UUID];
+
+	ask(fd, SELECT_NAME, "card", "card-2");
+	tap_ok(granted(fd, 1), "a profile of what is no PCI function is made and lent");
+	strcpy(uuid, answer.grant.groups[0].uuid);
+	tap_ok(!strcmp(answer.grant.groups[0].parent, "card") && strlen(uuid) == 36 &&
+		       !sim.unrecorded && record_has(uuid),
+	       "... recorded before it was made, and named to who asked");
+	tap_ok(strstr(last_log, "device=- ") && strstr(last_log, "name=card-2 ") &&
+		       strstr(last_log, uuid),
+	       "... and in the journal");
+	let_go(uuid);
+	tap_ok(as_before(), "let go, it is removed and forgotten");
+
+	ask(fd, SELECT_NAME, "card", "A part");
+	tap_ok(granted(fd, 1) && sim.left == 2, "by what its driver calls it");
+	all_let_go();
+	ask(fd, SELECT_ADDRESS, GPU, "gpu-1");
+	tap_ok(granted(fd, 1) && !strcmp(answer.grant.groups[0].parent, GPU) &&
+		       answer.grant.groups[0].address.bus == 1,
+	       "of a PCI function too");
+	all_let_go();
+	ask(fd, SELECT_NAME, "slice", "");
+	tap_ok(granted(fd, 1) && sim.left == 1, "by a name of the policy that means a profile");
+	all_let_go();
+	ask(fd, SELECT_ANY, "", "card-1");
+	tap_ok(granted(fd, 1), "of any device");
+	all_let_go();
+	ask_two(fd, SELECT_NAME, "card", "card-1", "card-2");
+	tap_ok(granted(fd, 2) && sim.left == 0 &&
+		       strcmp(answer.grant.groups[0].uuid, answer.grant.groups[1].uuid) != 0,
+	       "two by one claim, each with a number of its own");
+	all_let_go();
+	tap_ok(as_before(), "and nothing is left of all that");
+}
+
+static void test_refusals(int fd)
+{
+	ask(fd, SELECT_NAME, "card", "card-3");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NO_PROFILE) &&
+		       !strcmp(answer.refusal.parent, "card") &&
+		       !strcmp(answer.refusal.profile, "card-3"),
+	       "no such profile");
+	ask(fd, SELECT_ADDRESS, "0000:02:00.0", "card-1");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NO_MDEVS) && answer.refusal.address.bus == 2,
+	       "a device that makes none");
+	ask(fd, SELECT_ADDRESS, "0000:09:00.0", "card-1");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NO_DEVICE), "no such device");
+	ask(fd, SELECT_NAME, "cardx", "card-1");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NO_NAME), "neither a name nor a parent");
+	ask(fd, SELECT_NAME, "..", "card-1");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NO_NAME),
+	       "what leads out of a directory is no parent");
+
+	sim.left = 1;
+	ask(fd, SELECT_NAME, "card", "card-2");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && !answer.refusal.error &&
+		       !strcmp(answer.refusal.detail, "card-1: 1") && !answer.refusal.limit,
+	       "none is left, and what is left there is told");
+	sim.left = 0;
+	ask(fd, SELECT_NAME, "card", "card-1");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && answer.refusal.limit == 1 &&
+		       !answer.refusal.detail[0],
+	       "... and how many there are, whoever has them");
+	sim.left = 3;
+	sim.create_error = ENOSPC;
+	ask(fd, SELECT_NAME, "card", "card-1");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && answer.refusal.error == ENOSPC &&
+		       as_before(),
+	       "somebody else was faster between the look and the making");
+	sim.create_error = EIO;
+	ask(fd, SELECT_NAME, "card", "card-1");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_FAILED) && answer.refusal.error == EIO && as_before(),
+	       "another fault is told as one");
+	sim.create_error = 0;
+
+	sim.left = 4; /* two fit in by what is told, and then do not */
+	ask_two(fd, SELECT_NAME, "card", "card-2", "card-2");
+	tap_ok(granted(fd, 2), "two of two");
+	all_let_go();
+	sim.left = 3;
+	ask_two(fd, SELECT_NAME, "card", "card-2", "card-2");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && as_before(),
+	       "all or none: what was made for a claim goes where another one is not");
+
+	allow("allow any claim any\nallow any claim profile card-2\ndeny any claim profile gpu-1");
+	ask(fd, SELECT_NAME, "card", "card-1");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_POLICY), "who may have devices may not have parts");
+	ask(fd, SELECT_NAME, "card", "card-3");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_POLICY), "... nor learns which there are");
+	ask(fd, SELECT_ADDRESS, GPU, "gpu-1");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_POLICY) && answer.refusal.rule[0],
+	       "... and a deny is told by its rule");
+	allow("allow any claim profile card-1 limit 1");
+	ask_two(fd, SELECT_NAME, "card", "card-1", "card-1");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_LIMIT) && as_before(),
+	       "a limit counts within a claim");
+	ask(fd, SELECT_NAME, "card", "card-1");
+	need(granted(fd, 1));
+	ask(fd, SELECT_NAME, "card", "card-1");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_LIMIT), "... and across claims");
+	all_let_go();
+}
+
+/* Its number is taken: so that mdev is another's, and stays. */
+static void test_taken_number(int fd)
+{
+	struct lease lease = { 0 };
+	uint8_t seed[sizeof(broker.mdev_seed)];
+	char path[200];
+
+	memcpy(seed, broker.mdev_seed, sizeof(seed));
+	mdev_number(&broker, &lease);
+	memcpy(broker.mdev_seed, seed, sizeof(seed));
+	path_of(path, "sys/class/mdev_bus/card/mdev_supported_types/card-1");
+	need(!sim_create(path, lease.mdev.uuid));
+	ask(fd, SELECT_NAME, "card", "card-1");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_FAILED) && answer.refusal.error == EEXIST &&
+		       find(lease.mdev.uuid) >= 0 && no_records(),
+	       "an mdev that has our number already is not ours to remove");
+	sim_remove(lease.mdev.uuid);
+	tap_ok(as_before(), "... and nothing else is left");
+}
+
+/* A card that makes mdevs is not lent whole meanwhile, nor the other way round. */
+static void test_whole(int fd)
+{
+	struct message_claim whole = claim_of(SELECT_ADDRESS);
+
+	need(!pci_address_parse(GPU, &whole.selectors[0].address));
+	ask(fd, SELECT_ADDRESS, GPU, "gpu-1");
+	need(granted(fd, 1));
+	need(say(fd, &whole, sizeof(whole)));
+	turn(TURNS);
+	tap_ok(refused(fd, GPUBROKER_REFUSED_IN_USE) &&
+		       !strcmp(answer.refusal.detail, "it has mediated devices"),
+	       "a card of which a part is lent is not lent whole");
+	all_let_go();
+	dies_at = 2; /* asked, and not made */
+	ask(fd, SELECT_ADDRESS, GPU, "gpu-1");
+	{
+		int other = dial_in(0);
+
+		need(say(other, &whole, sizeof(whole)));
+		turn(TURNS);
+		tap_ok(refused(other, GPUBROKER_REFUSED_BUSY),
+		       "... nor while a part is on its way");
+		hang_up(other);
+	}
+	die(&fd);
+	start_again();
+	tap_ok(as_before(), "and all is as before");
+	for (size_t part = 0; part < 2; part++) {
+		struct message_claim both = whole;
+
+		both.n_selectors = 2;
+		both.selectors[1] = both.selectors[0];
+		strcpy(both.selectors[part].profile, "gpu-1");
+		need(say(fd, &both, sizeof(both)));
+		turn(TURNS);
+		tap_ok(refused(fd, GPUBROKER_REFUSED_NOT_VIABLE) &&
+			       !strcmp(answer.refusal.detail, "whole-and-part") && as_before(),
+		       "nor whole and in part by one claim, the part %s", part ? "last" : "first");
+	}
+	hang_up(fd);
+}
+
+static void ask_wait(int fd, const char *device, const char *profile)
+{
+	struct message_claim claim = claim_of(SELECT_NAME);
+
+	claim.flags = CLAIM_WAIT;
+	strcpy(claim.selectors[0].name, device);
+	strcpy(claim.selectors[0].profile, profile);
+	need(say(fd, &claim, sizeof(claim)));
+	turn(TURNS);
+	work_on();
+}
+
+/* As often as it takes, and once more. */
+static void run_queue(void)
+{
+	for (int i = 0; i < 8; i++) {
+		queue_run(&broker);
+		work_on();
+	}
+}
+
+/* The last that it was told, if it waits; place 0: it was told nothing. */
+static struct message_queued waits(int fd)
+{
+	struct message_queued last = { 0 };
+
+	while (hear_answer(fd) && answer.type == MESSAGE_QUEUED)
+		last = answer.queued;
+	return last;
+}
+
+static void test_wait(void)
+{
+	int first = dial_in(0), large = dial_in(0), small = dial_in(0), late = dial_in(0);
+	struct message_queued q;
+	unsigned left;
+
+	ask(first, SELECT_NAME, "card", "card-2");
+	need(granted(first, 1));
+	ask_wait(large, "card", "card-2");
+	run_queue();
+	q = waits(large);
+	tap_ok(q.place == 1 && !strcmp(q.parent, "card") && q.lease &&
+		       q.lease == TAILQ_FIRST(&broker.leases.list)->id,
+	       "who would rather wait for a profile does, and is told for whom");
+	tap_ok(broker.leases.n == 1 && TAILQ_EMPTY(&broker.claims), "... with no lease meanwhile");
+	n_steps = 0;
+	run_queue();
+	tap_ok(!n_steps, "... and no driver is asked again before something has ended");
+	ask_wait(small, "card", "card-1");
+	run_queue();
+	q = waits(small);
+	tap_ok(q.place == 2 && sim.left == 1,
+	       "what is left waits for who came first, also where it is too little for him");
+	ask(late, SELECT_NAME, "card", "card-1");
+	tap_ok(refused(late, GPUBROKER_REFUSED_BUSY) && !strcmp(answer.refusal.detail, "promised"),
+	       "... and is refused to who does not wait");
+	ask(late, SELECT_NAME, "card", "card-9");
+	tap_ok(refused(late, GPUBROKER_REFUSED_NO_PROFILE), "... as is what there is not");
+	ask(late, SELECT_ADDRESS, GPU, "gpu-1");
+	tap_ok(granted(late, 1), "what another device makes is nobody's");
+	need(by_group(answer.grant.groups[0].group) >= 0);
+	let_go(answer.grant.groups[0].uuid);
+	run_queue();
+	all_let_go();
+	run_queue();
+	tap_ok(granted(large, 1) && granted(small, 1) && sim.left == 0 &&
+		       TAILQ_EMPTY(&broker.waiting),
+	       "each has his when enough is free");
+
+	ask_wait(late, "card", "card-2");
+	run_queue();
+	need(waits(late).place == 1);
+	left = sim.left;
+	queue_look(&broker);
+	queue_run(&broker); /* it is asked for again */
+	queue_look(&broker);
+	queue_run(&broker); /* something ended while it was */
+	work_on();
+	sim.left = 2;
+	run_queue();
+	tap_ok(granted(late, 1), "what comes free while the driver is asked is not missed");
+	sim.left = left;
+	let_go(answer.grant.groups[0].uuid);
+	sim.left = left;
+	all_let_go();
+	run_queue();
+	tap_ok(as_before(), "and nothing is left of all that");
+
+	/* What made one and failed is no reason to try again at once, or it would go on so for ever. */
+	sim.create_error = ENOSPC;
+	ask_wait(large, "card", "card-1");
+	n_steps = 0;
+	run_queue();
+	run_queue();
+	tap_ok(waits(large).place == 1 && n_steps && n_steps < 8,
+	       "where the driver says of one that it has none after all, it is waited for, too");
+	sim.create_error = 0;
+	fails_at = n_steps + 1;
+	queue_look(&broker);
+	run_queue();
+	fails_at = 0;
+	tap_ok(refused(large, GPUBROKER_REFUSED_FAILED) && TAILQ_EMPTY(&broker.waiting),
+	       "what fails is refused, and leaves the queue");
+	ask(first, SELECT_NAME, "card", "card-2");
+	need(granted(first, 1));
+	ask_wait(large, "card", "card-2");
+	ask_wait(small, "card", "card-2");
+	hang_up(large);
+	turn(TURNS);
+	all_let_go();
+	run_queue();
+	tap_ok(granted(small, 1), "who goes while he waits makes room for the next");
+	all_let_go();
+	tap_ok(as_before(), "and nothing is left of that");
+	hang_up(first);
+	hang_up(small);
+	hang_up(late);
+}
+
+static void test_deaths(int *fd)
+{
+	unsigned total, wrong = 0;
+	char uuid[PROTOCOL_UUID];
+
+	ask_two(*fd, SELECT_NAME, "card", "card-1", "card-2");
+	total = n_steps;
+	need(granted(*fd, 2));
+	all_let_go();
+	tap_ok(total == 8, "a claim of two asks for three each, and makes two (%u steps)", total);
+	for (unsigned i = 1; i <= total; i++) {
+		dies_at = i;
+		ask_two(*fd, SELECT_NAME, "card", "card-1", "card-2");
+		need(died);
+		die(fd);
+		start_again();
+		if (!as_before()) {
+			printf("# at %u\n", i);
+			wrong++;
+		}
+		fails_at = i;
+		ask_two(*fd, SELECT_NAME, "card", "card-1", "card-2");
+		fails_at = 0;
+		if (!refused(*fd, GPUBROKER_REFUSED_FAILED) || !as_before()) {
+			printf("# failing at %u\n", i);
+			wrong++;
+		}
+	}
+	tap_ok(!wrong, "killed before any step, or one failing, nothing is left behind");
+
+	ask(*fd, SELECT_NAME, "card", "card-2");
+	need(granted(*fd, 1));
+	strcpy(uuid, answer.grant.groups[0].uuid);
+	die(fd);
+	start_again();
+	tap_ok(broker.leases.n == 1 &&
+		       TAILQ_FIRST(&broker.leases.list)->state == GPUBROKER_LEASE_LEASED &&
+		       !strcmp(TAILQ_FIRST(&broker.leases.list)->mdev.uuid, uuid) &&
+		       find(uuid) >= 0,
+	       "one that is held is taken up as it was");
+	let_go(uuid);
+	tap_ok(as_before(), "... and removed when it is let go");
+
+	wrong = 0;
+	for (unsigned i = 1; i <= 2; i++) { /* looks, removes */
+		ask(*fd, SELECT_NAME, "card", "card-2");
+		need(granted(*fd, 1));
+		strcpy(uuid, answer.grant.groups[0].uuid);
+		n_steps = 0;
+		dies_at = i;
+		let_go(uuid);
+		need(died);
+		die(fd);
+		start_again();
+		wrong += !as_before();
+	}
+	tap_ok(!wrong, "killed at its end, the next start removes it");
+
+	ask(*fd, SELECT_NAME, "card", "card-2");
+	need(granted(*fd, 1));
+	strcpy(uuid, answer.grant.groups[0].uuid);
+	die(fd);
+	sim.mdevs[find(uuid)].held = false;
+	sim_remove(uuid);
+	start_again();
+	tap_ok(as_before(), "one that somebody removed meanwhile is forgotten");
+}
+
+/* The worker of a daemon that was killed is in the kernel, which goes on. */
+static void test_late(int *fd)
+{
+	char path[200], uuid[PROTOCOL_UUID];
+
+	path_of(path, "sys/class/mdev_bus/card/mdev_supported_types/card-1");
+	dies_at = 3;
+	ask(*fd, SELECT_NAME, "card", "card-1");
+	need(died);
+	die(fd);
+	tap_ok(as_before(), "killed while asking, nothing is begun");
+
+	dies_at = 4; /* three are asked for; this makes it */
+	ask(*fd, SELECT_NAME, "card", "card-1");
+	need(died && TAILQ_FIRST(&broker.leases.list));
+	strcpy(uuid, TAILQ_FIRST(&broker.leases.list)->mdev.uuid);
+	die(fd);
+	need(!recover_leases(&broker));
+	work_on();
+	tap_ok(record_has(uuid), "one that is not there is looked for a while");
+	sim.half = true;
+	need(!sim_create(path, uuid));
+	poll(NULL, 0, 120);
+	work_on();
+	tap_ok(find(uuid) >= 0 && record_has(uuid), "... it comes, but is not complete");
+	complete(find(uuid));
+	settle();
+	tap_ok(as_before(), "... it is complete, and then removed");
+}
+
+/* ---- vGPUs ---- */
+
+static void test_rows(void)
+{
+	static const char *const bad[] = { "",		"557",		"557 ",	   " a",
+					   "x a",	"0 a",		"007 a",   "-1 a",
+					   "557 a/b",	"557 ..",	"557 a\n", "4294967296 a",
+					   "557  \x80", "99999999999 a" };
+	static const char *const none[] = { "ID    : vGPU Name",
+					    "",
+					    ":",
+					    "557",
+					    "557 :",
+					    "x : y",
+					    "12345678901 : too long a number" };
+	char text[WORK_TEXT_MAX], line[256];
+	struct vgpu_row row;
+	unsigned wrong = 0;
+
+	tap_ok(vgpu_row("557   : NVIDIA RTX5880-Ada-1Q  ", text) &&
+		       !strcmp(text, "557 NVIDIA RTX5880-Ada-1Q") && vgpu_row_parse(text, &row) &&
+		       !strcmp(row.type, "557") && !strcmp(row.name, "NVIDIA RTX5880-Ada-1Q"),
+	       "a line of the driver's table becomes a number and a name");
+	for (size_t i = 0; i < ARRAY_SIZE(none); i++)
+		wrong += vgpu_row(none[i], text);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		wrong += vgpu_row_parse(bad[i], &row);
+	tap_ok(!wrong, "a heading is none, nor is what is no number or no name (%u)", wrong);
+	snprintf(line, sizeof(line), "4294967295 : %.63s",
+		 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+	tap_ok(vgpu_row(line, text) && vgpu_row_parse(text, &row) && strlen(row.name) == 63,
+	       "the longest fits");
+	strcat(line, "x");
+	tap_ok(!vgpu_row(line, text), "what is longer is left out, and not cut");
+}
+
+static void test_vgpus(int fd)
+{
+	ask(fd, SELECT_ADDRESS, "0000:03:00.2", "557");
+	tap_ok(granted(fd, 1) && sim.vfs[1].type == 557 && !sim.unrecorded &&
+		       record_has("vgpu 557\nname NVIDIA X-1Q\n") &&
+		       !strcmp(answer.grant.groups[0].parent, "0000:03:00.2"),
+	       "a VF is made a type, recorded before, and lent");
+	tap_ok(strstr(last_log, "name=557 ") && strstr(last_log, "vGPU, NVIDIA X-1Q"),
+	       "... and in the journal");
+	ask(fd, SELECT_ADDRESS, "0000:03:00.2", "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_BUSY), "another cannot have it");
+	ask(fd, SELECT_ADDRESS, PF, "NVIDIA X-1Q");
+	tap_ok(granted(fd, 1) && sim.vfs[0].type == 557,
+	       "of a physical function one that is free, by the name of the type");
+	ask(fd, SELECT_ADDRESS, PF, "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && answer.refusal.limit == 2,
+	       "none is left, and how many are in use is told");
+	all_let_go();
+	tap_ok(as_before(), "let go, they are nothing again");
+	ask(fd, SELECT_NAME, "small", "");
+	tap_ok(granted(fd, 1) && units_left() == 1, "by a name of the policy");
+	ask(fd, SELECT_ADDRESS, PF, "558");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NO_PROFILE) && answer.refusal.limit == 1 &&
+		       !strcmp(answer.refusal.detail, "557"),
+	       "what no longer fits is not offered, and what is left is told");
+	all_let_go();
+	ask_two(fd, SELECT_ADDRESS, PF, "557", "557");
+	tap_ok(granted(fd, 2) && units_left() == 0, "two by one claim are two VFs");
+	all_let_go();
+	ask_two(fd, SELECT_ADDRESS, PF, "557", "558");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && as_before(),
+	       "all or none: the second no longer fits when the first is made");
+	ask(fd, SELECT_ADDRESS, PF, "999");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NO_PROFILE) && !answer.refusal.limit, "no such type");
+
+	need(!vf_write(0, 558));
+	ask(fd, SELECT_ADDRESS, "0000:03:00.1", "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_IN_USE) &&
+		       strstr(answer.refusal.detail, "somebody else") && sim.vfs[0].type == 558,
+	       "what somebody else made is not lent, and left alone");
+	ask(fd, SELECT_ADDRESS, PF, "558");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && answer.refusal.limit == 1,
+	       "... and counts");
+	need(!vf_write(0, 0));
+	sim.becomes = 558;
+	ask(fd, SELECT_ADDRESS, "0000:03:00.1", "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && answer.refusal.error == ESTALE &&
+		       sim.vfs[0].type == 558 && no_records(),
+	       "somebody was faster between the look and the making, and keeps it");
+	need(!vf_write(0, 0));
+	sim.becomes = 558;
+	ask(fd, SELECT_ADDRESS, "0000:03:00.1", "558");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && sim.vfs[0].type == 558 && no_records(),
+	       "... also where it is the very type that was asked for");
+	need(!vf_write(0, 0));
+	sim.vgpu_error = EIO;
+	ask(fd, SELECT_ADDRESS, PF, "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_FAILED) && answer.refusal.error == EIO && as_before(),
+	       "a driver that fails at what it offers is told as a fault");
+	sim.vgpu_error = 0;
+
+	ask(fd, SELECT_ADDRESS, "0000:03:00.1", "557");
+	need(granted(fd, 1));
+	sim.vfs[0].held = false;
+	need(!vf_write(0, 0) && !vf_write(0, 558));
+	let_go_vf(0);
+	settle();
+	tap_ok(sim.vfs[0].type == 558 && no_records(),
+	       "what somebody made of ours meanwhile is left alone at its end");
+	need(!vf_write(0, 0));
+
+	allow("allow any claim any\nallow any claim address 0000:03:00.2 profile 558");
+	ask(fd, SELECT_ADDRESS, "0000:03:00.1", "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_POLICY) && n_steps == 0,
+	       "whom no rule allows any type of it causes no look");
+	ask(fd, SELECT_ADDRESS, "0000:03:00.2", "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_POLICY), "... nor gets another type than his rule's");
+	ask(fd, SELECT_ADDRESS, "0000:03:00.2", "999");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_POLICY), "... nor is told that there is none");
+	ask(fd, SELECT_ADDRESS, PF, "NVIDIA X-2Q");
+	tap_ok(granted(fd, 1) && sim.vfs[1].type == 558,
+	       "a rule by number is one by name as well, and of several VFs its own is found");
+	all_let_go();
+	allow("allow any claim profile 557\ndeny any claim profile NVIDIA_X-1Q");
+	ask(fd, SELECT_ADDRESS, PF, "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_POLICY) && answer.refusal.rule[0],
+	       "a deny by name beats an allow by number");
+	allow("allow any claim profile 557 limit 1");
+	ask_two(fd, SELECT_ADDRESS, PF, "557", "557");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_LIMIT) && as_before(),
+	       "a limit counts within a claim");
+}
+
+static void test_vgpu_deaths(int *fd)
+{
+	unsigned total, wrong = 0;
+
+	ask_two(*fd, SELECT_ADDRESS, PF, "557", "NVIDIA X-1Q");
+	total = n_steps;
+	need(granted(*fd, 2));
+	all_let_go();
+	for (unsigned i = 1; i <= total; i++) {
+		dies_at = i;
+		ask_two(*fd, SELECT_ADDRESS, PF, "557", "NVIDIA X-1Q");
+		need(died);
+		die(fd);
+		start_again();
+		if (!as_before()) {
+			printf("# at %u\n", i);
+			wrong++;
+		}
+	}
+	tap_ok(!wrong && total > 8, "killed before any of %u steps, no VF stays anything", total);
+
+	ask(*fd, SELECT_ADDRESS, PF, "557");
+	need(granted(*fd, 1));
+	die(fd);
+	start_again();
+	tap_ok(broker.leases.n == 1 &&
+		       TAILQ_FIRST(&broker.leases.list)->state == GPUBROKER_LEASE_LEASED &&
+		       TAILQ_FIRST(&broker.leases.list)->group == 30 && sim.vfs[0].type == 557,
+	       "one that is held is taken up as it was");
+	let_go_vf(0);
+	tap_ok(as_before(), "... and cleared when it is let go");
+	for (unsigned i = 1; i <= 3; i++) { /* looks, looks what it is, clears */
+		ask(*fd, SELECT_ADDRESS, PF, "557");
+		need(granted(*fd, 1));
+		n_steps = 0;
+		dies_at = i;
+		let_go_vf(0);
+		need(died);
+		die(fd);
+		start_again();
+		wrong += !as_before();
+	}
+	tap_ok(!wrong, "killed at its end, the next start clears it");
+	dies_at = 4; /* recorded, and not made */
+	ask(*fd, SELECT_ADDRESS, PF, "557");
+	need(died);
+	die(fd);
+	need(!vf_write(0, 558));
+	start_again();
+	tap_ok(sim.vfs[0].type == 558 && no_records() && !broker.leases.n,
+	       "of what was recorded and not made, another's is left alone");
+	need(!vf_write(0, 0));
+}
+
+int main(void)
+{
+	int fd;
+
+	broker_make();
+	make_host();
+	allow("device slice profile card-2\nallow any claim profile any\nallow any claim any");
+	fd = dial_in(0);
+	test_lends(fd);
+	test_refusals(fd);
+	allow("device slice profile card-2\nallow any claim profile any\nallow any claim any");
+	test_taken_number(fd);
+	test_wait();
+	test_deaths(&fd);
+	test_late(&fd);
+	test_whole(fd);
+	test_rows();
+	fd = dial_in(0);
+	allow("device small vendor 1234 profile 557\nallow any claim profile any\nallow any claim any");
+	test_vgpus(fd);
+	allow("allow any claim profile any");
+	test_vgpu_deaths(&fd);
+
+	return tap_done();
+}

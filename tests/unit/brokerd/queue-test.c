@@ -1,0 +1,722 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The queue: who waits, for what, in which place, and what each is told. The groups are lent by hand, to holders that
+ * there are not; a claim whose turn has come reads the override of its function, which is a FIFO here, so that it stands
+ * still until it is let go on, and then fails for want of a state directory.
+ */
+#include "config.h"
+
+#include "brokerd/claim/claim.h"
+#include "brokerd/state/verdict.h"
+#include "brokerd/prepare/prepare.h"
+#include "tests/unit/brokerd/world.h"
+#include "tests/tap.h"
+
+#include <malloc.h>
+#include <poll.h>
+#include <sys/prctl.h>
+
+#define GROUPS 70
+#define FIRST_GROUP 100
+
+static struct policy_rule rule;
+static int overrides[GROUPS]; /* the FIFOs, open */
+
+static void on_queue(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	queue_run(userdata);
+}
+
+static void make_host(void)
+{
+	char address[24], path[128];
+
+	for (size_t i = 0; i < GROUPS; i++) {
+		snprintf(address, sizeof(address), "0000:%02x:00.0", (unsigned)(uint8_t)i);
+		add_function(address, "0x030000\n", FIRST_GROUP + (int)i);
+		add_device((uint8_t)i, 0, 0x030000, FIRST_GROUP + (uint32_t)i);
+		snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/driver_override",
+			 scratch_path, address);
+		need(!unlink(path) && !mkfifo(path, 0600));
+		overrides[i] = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+		need(overrides[i] >= 0);
+	}
+}
+
+/* The i-th group is lent to a user 5000 + i. */
+static struct lease *lend(size_t i, uint64_t ends)
+{
+	struct lease *lease = lease_new(&broker.leases, 0, FIRST_GROUP + (uint32_t)i);
+
+	need(lease);
+	lease->owner = &broker;
+	lease->state = GPUBROKER_LEASE_LEASED;
+	lease->uid = 5000 + (uint32_t)i;
+	lease->pid = 6000 + (uint32_t)i;
+	lease->asked.bus = (uint8_t)i;
+	lease->ends = ends;
+	return lease;
+}
+
+static void let_go(size_t i)
+{
+	lease_free(&broker.leases, lease_find_group(&broker.leases, FIRST_GROUP + (uint32_t)i));
+	queue_look(&broker);
+}
+
+static void let_go_all(void)
+{
+	while (!TAILQ_EMPTY(&broker.leases.list))
+		lease_free(&broker.leases, TAILQ_FIRST(&broker.leases.list));
+}
+
+static struct message_claim claim_of_bus(size_t bus)
+{
+	struct message_claim claim = claim_of(SELECT_ADDRESS);
+
+	claim.flags = CLAIM_WAIT;
+	claim.selectors[0].address.bus = (uint8_t)bus;
+	return claim;
+}
+
+static struct message_claim claim_of_any(void)
+{
+	struct message_claim claim = claim_of(SELECT_ANY);
+
+	claim.flags = CLAIM_WAIT;
+	return claim;
+}
+
+static struct message_claim claim_of_two(size_t a, size_t b)
+{
+	struct message_claim claim = claim_of_bus(a);
+
+	claim.n_selectors = 2;
+	claim.selectors[1] = claim.selectors[0];
+	claim.selectors[1].address.bus = (uint8_t)b;
+	return claim;
+}
+
+static int join(const struct message_claim *claim)
+{
+	int fd = dial_in(0);
+
+	say(fd, claim, sizeof(*claim));
+	turn(TURNS);
+	return fd;
+}
+
+/* The last place that the peer was told of, and how many there were; place 0: none. */
+static struct message_queued told(int fd, unsigned *ret_n)
+{
+	struct message_queued last = { 0 };
+	union answer answer;
+	unsigned n = 0;
+
+	while (hear(fd, &answer) == sizeof(answer.queued) && answer.type == MESSAGE_QUEUED) {
+		last = answer.queued;
+		n++;
+	}
+	if (ret_n)
+		*ret_n = n;
+	return last;
+}
+
+static uint32_t place(int fd)
+{
+	return told(fd, NULL).place;
+}
+
+static bool hears_nothing(int fd)
+{
+	union answer answer;
+
+	return hear(fd, &answer) == -1;
+}
+
+static uint32_t refusal_of(int fd)
+{
+	union answer answer;
+
+	return hear(fd, &answer) == sizeof(answer.refusal) && answer.type == MESSAGE_REFUSAL
+		       ? answer.refusal.reason
+		       : 0;
+}
+
+/* Lets the claim that reads the i-th group's override go on, to its failure. */
+static void let_fail(size_t i)
+{
+	const struct lease *lease = lease_find_group(&broker.leases, FIRST_GROUP + (uint32_t)i);
+	uint64_t id = lease ? lease->id : 0;
+
+	need(write(overrides[i], "(null)\n", 7) == 7);
+	for (int n = 0; id && n < 5000; n++) {
+		turn(1);
+		lease = lease_find_from(&broker.leases, id);
+		if (!lease || lease->id != id || !lease->work)
+			break;
+		poll(NULL, 0, 1);
+	}
+	turn(TURNS);
+}
+
+static bool nobody(void)
+{
+	return TAILQ_EMPTY(&broker.waiting) && quiet();
+}
+
+/* ---- order and places ---- */
+
+static void test_order(void)
+{
+	const struct message_claim claim = claim_of_bus(0);
+	struct message_claim no_wait = claim_of_bus(0);
+	struct message_queued q;
+	union answer answer;
+	int a, b, c, d;
+	unsigned n;
+
+	lend(0, 0);
+	a = join(&claim);
+	q = told(a, &n);
+	tap_ok(n == 1 && q.place == 1 && q.lease == lease_find_group(&broker.leases, 100)->id &&
+		       q.holder_uid == 5000 && q.holder_pid == 6000 && !q.address.bus && !q.ends,
+	       "who waits is told its place, and who has it");
+	b = join(&claim);
+	c = join(&claim);
+	tap_ok(place(b) == 2 && place(c) == 3, "who comes later stands behind");
+	tap_ok(hears_nothing(a), "and those before are not told again");
+	tap_ok(TAILQ_FIRST(&broker.peers)->busy == PEER_WAITING &&
+		       TAILQ_FIRST(&broker.peers)->waiting,
+	       "who waits is no claim under way");
+
+	no_wait.flags = 0;
+	d = join(&no_wait);
+	tap_ok(hear(d, &answer) == sizeof(answer.refusal) &&
+		       answer.refusal.reason == GPUBROKER_REFUSED_BUSY && !answer.refusal.detail[0],
+	       "who would not wait is refused: it is lent");
+	let_go(0);
+	say(d, &no_wait, sizeof(no_wait));
+	event_del(broker.on_queue); /* its turn has not come yet */
+	turn(TURNS);
+	tap_ok(hear(d, &answer) == sizeof(answer.refusal) &&
+		       answer.refusal.reason == GPUBROKER_REFUSED_BUSY &&
+		       !strcmp(answer.refusal.detail, "promised") &&
+		       answer.refusal.address.bus == 0 && !answer.refusal.lease,
+	       "nobody overtakes who waits: free, it is promised");
+	hang_up(d);
+
+	hang_up(b);
+	tap_ok(broker.leases.n == 1 && lease_find_group(&broker.leases, 100) &&
+		       TAILQ_FIRST(&broker.peers)->claim,
+	       "its turn come, the first has its claim");
+	q = told(c, NULL);
+	tap_ok(broker.leases.n == 1 && TAILQ_FIRST(&broker.waiting) ==
+					       TAILQ_LAST(&broker.peers, peer_list)->waiting,
+	       "and the next still waits");
+	tap_ok(q.place == 1 && q.lease == lease_find_group(&broker.leases, 100)->id &&
+		       q.holder_uid == getuid() && q.holder_pid == (uint32_t)getpid(),
+	       "told that it is first now, and who has it");
+	let_fail(0);
+	tap_ok(refusal_of(a) == GPUBROKER_REFUSED_FAILED, "a claim that fails is told so");
+	tap_ok(TAILQ_EMPTY(&broker.waiting) && TAILQ_LAST(&broker.peers, peer_list)->claim,
+	       "and then it is the next one's turn");
+	let_fail(0);
+	tap_ok(refusal_of(c) == GPUBROKER_REFUSED_FAILED && !broker.leases.n,
+	       "whose end is its own");
+	say_plain(a, MESSAGE_LEASES);
+	turn(TURNS);
+	tap_ok(hears(a, MESSAGE_END, sizeof(answer.end)),
+	       "who has waited may ask for something else");
+	close(a);
+	close(c);
+	tap_ok(nobody(), "and nothing is left");
+}
+
+static void test_places(void)
+{
+	struct message_claim claims[] = { claim_of_bus(0), claim_of_bus(1), claim_of_two(0, 2),
+					  claim_of_any(),  claim_of_bus(3), claim_of_bus(1) };
+	static const uint32_t want[] = { 1, 1, 2, 4, 2, 3 }, after[] = { 1, 0, 0, 3, 0, 2 };
+	uint32_t got[ARRAY_SIZE(claims)];
+	int fds[ARRAY_SIZE(claims)];
+	bool good = true;
+
+	for (size_t i = 0; i < 4; i++)
+		lend(i, 0);
+	/* "any" is of those that it could have: here the first four. */
+	broker.devices.n = 4;
+	for (size_t i = 0; i < ARRAY_SIZE(claims); i++) {
+		fds[i] = join(&claims[i]);
+		got[i] = place(fds[i]);
+		good = good && got[i] == want[i];
+	}
+	tap_ok(good, "a place is counted among those who want the same (%u %u %u %u %u %u)", got[0],
+	       got[1], got[2], got[3], got[4], got[5]);
+	hang_up(fds[1]);
+	good = true;
+	for (size_t i = 0; i < ARRAY_SIZE(claims); i++) {
+		got[i] = i == 1 ? after[i] : place(fds[i]);
+		good = good && (i == 0 ? !got[i] : got[i] == after[i]);
+	}
+	tap_ok(good, "one goes: those behind it are told anew, and nobody else (%u %u %u %u %u)",
+	       got[0], got[2], got[3], got[4], got[5]);
+	broker.devices.n = GROUPS;
+	for (size_t i = 0; i < ARRAY_SIZE(claims); i++)
+		if (i != 1)
+			close(fds[i]);
+	turn(TURNS);
+	let_go_all();
+	tap_ok(nobody(), "and nothing is left");
+}
+
+static void test_ends(void)
+{
+	const struct message_claim any = claim_of_any(), one = claim_of_bus(1);
+	uint64_t ends[5];
+	int fds[5];
+
+	lend(0, 3000);
+	lend(1, 1000);
+	lend(2, 0);
+	lend(3, 2000);
+	broker.devices.n = 4;
+	for (size_t i = 0; i < 4; i++) {
+		fds[i] = join(&any);
+		ends[i] = told(fds[i], NULL).ends;
+	}
+	fds[4] = join(&one);
+	ends[4] = told(fds[4], NULL).ends;
+	tap_ok(ends[0] == 1000, "the first has its turn with the first end (%d)", (int)ends[0]);
+	tap_ok(ends[1] == 2000 && ends[2] == 3000, "the second with the second (%d, %d)",
+	       (int)ends[1], (int)ends[2]);
+	tap_ok(!ends[3], "past the last end nobody knows");
+	tap_ok(!ends[4], "nor behind four where one ends");
+	hang_up(fds[0]);
+	tap_ok(told(fds[1], NULL).ends == 1000 && told(fds[3], NULL).ends == 3000,
+	       "one goes, and all are told the end before");
+	lease_find_group(&broker.leases, 101)->ends = 500;
+	queue_look(&broker);
+	turn(TURNS);
+	tap_ok(told(fds[1], NULL).ends == 500,
+	       "an end that is set is told when the queue is looked at");
+	broker.devices.n = GROUPS;
+	for (size_t i = 1; i < 5; i++)
+		close(fds[i]);
+	turn(TURNS);
+	let_go_all();
+	tap_ok(nobody(), "and nothing is left");
+}
+
+static bool holds(const struct waiting *before, uint32_t group)
+{
+	static struct group_view view;
+
+	view.group = group;
+	view.n_functions = 1;
+	view.functions[0].address = (struct pci_address){ .bus = (uint8_t)(group - FIRST_GROUP) };
+	return queue_holds(&broker, before, &view);
+}
+
+static void test_holds(void)
+{
+	const struct message_claim first = claim_of_two(0, 1), second = claim_of_two(1, 2);
+	const struct waiting *a, *b;
+	struct message_claim late = claim_of_bus(0);
+	union answer answer;
+	int fds[2], fd;
+
+	tap_ok(!holds(NULL, 100), "where nobody waits nothing is held");
+	for (size_t i = 0; i < 3; i++)
+		lend(i, 0);
+	fds[0] = join(&first);
+	fds[1] = join(&second);
+	a = TAILQ_FIRST(&broker.waiting);
+	b = TAILQ_NEXT(a, link);
+	tap_ok(holds(NULL, 100) && holds(NULL, 101) && holds(NULL, 102) && !holds(NULL, 103),
+	       "from who comes now, all that is waited for is held, and no more");
+	tap_ok(!holds(a, 100) && !holds(a, 101) && !holds(a, 102),
+	       "from the first who waits, nothing is");
+	tap_ok(holds(b, 100) && holds(b, 101) && !holds(b, 102),
+	       "from the second, what the first wants, and not what it wants itself");
+
+	let_go(0);
+	turn(TURNS);
+	tap_ok(broker.leases.n == 2 && !TAILQ_EMPTY(&broker.waiting) &&
+		       a == TAILQ_FIRST(&broker.waiting),
+	       "who wants two does not begin with one");
+	late.flags = 0;
+	fd = join(&late);
+	tap_ok(hear(fd, &answer) == sizeof(answer.refusal) &&
+		       !strcmp(answer.refusal.detail, "promised"),
+	       "the one that is free is kept for it meanwhile");
+	close(fd);
+	let_go(2);
+	let_go(1);
+	turn(TURNS);
+	tap_ok(broker.leases.n == 2 && lease_find_group(&broker.leases, 100) &&
+		       lease_find_group(&broker.leases, 101) &&
+		       !lease_find_group(&broker.leases, 102),
+	       "when both are free it has both, and the second waits for what is one of them");
+	for (size_t i = 0; i < 2; i++)
+		close(fds[i]);
+	turn(TURNS);
+	let_fail(0);
+	let_fail(1);
+	tap_ok(!broker.leases.n && nobody(), "both gone, nothing is left");
+}
+
+/* ---- what is not worth waiting for ---- */
+
+static void test_no_use(void)
+{
+	struct message_claim claim = claim_of_two(0, 1);
+	struct lease *lease = lend(0, 0);
+	int fd;
+
+	claim.selectors[1].address.bus = 200;
+	fd = join(&claim);
+	tap_ok(refusal_of(fd) == GPUBROKER_REFUSED_NO_DEVICE && TAILQ_EMPTY(&broker.waiting),
+	       "what there is not is said at once, also beside what is only lent");
+	hang_up(fd);
+	claim = claim_of_bus(0);
+	lease->state = GPUBROKER_LEASE_STUCK;
+	fd = join(&claim);
+	tap_ok(refusal_of(fd) == GPUBROKER_REFUSED_STUCK && TAILQ_EMPTY(&broker.waiting),
+	       "what is stuck is not waited for");
+	hang_up(fd);
+	lease->state = GPUBROKER_LEASE_RESTORING;
+	fd = join(&claim);
+	tap_ok(place(fd) == 1, "what is on its way back is");
+	rule.match.vendor = 1;
+	queue_look(&broker);
+	turn(TURNS);
+	tap_ok(refusal_of(fd) == GPUBROKER_REFUSED_POLICY && TAILQ_EMPTY(&broker.waiting),
+	       "a policy that forbids it ends the wait");
+	say_plain(fd, MESSAGE_LEASES);
+	turn(TURNS);
+	tap_ok(!is_dropped(fd), "and not the connection");
+	hang_up(fd);
+	fd = join(&claim);
+	tap_ok(refusal_of(fd) == GPUBROKER_REFUSED_POLICY && TAILQ_EMPTY(&broker.waiting),
+	       "what is forbidden is not waited for");
+	hang_up(fd);
+	rule.match.vendor = 0x1234;
+
+	fd = join(&claim);
+	broker.quitting = true;
+	let_go(0);
+	turn(TURNS);
+	tap_ok(place(fd) == 1 && hears_nothing(fd) && !TAILQ_EMPTY(&broker.waiting) &&
+		       !broker.leases.n,
+	       "a broker that ends begins no claim");
+	broker.quitting = false;
+	close(fd);
+	turn(TURNS);
+	tap_ok(nobody(), "and nothing is left");
+}
+
+/*
+ * A group that is being prepared is no lease's. The preparation stands still at drivers_probe, a FIFO that is full, and
+ * then fails, since nothing here takes the function.
+ */
+static void test_prepared(void)
+{
+	static struct policy_rule rules[2];
+	const struct message_claim claim = claim_of_bus(0);
+	const struct policy before = broker.policy;
+	char path[128], block[4096] = "";
+	struct pollfd written = { .fd = overrides[0], .events = POLLIN };
+	const struct message_restore restore = { .type = MESSAGE_RESTORE };
+	struct message_queued q;
+	union answer answer;
+	int probe, fd, root;
+	bool late;
+
+	rules[0] = rules[1] = rule;
+	rules[1].verb = POLICY_PREPARE;
+	rules[1].who = POLICY_WHO_NONE;
+	need(policy_rule_valid(&rules[1], 0, 1, NULL, 0));
+	broker.policy.rules = rules;
+	broker.policy.n_rules = 2;
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/drivers_probe", scratch_path);
+	need(!mkfifo(path, 0600));
+	probe = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	need(probe >= 0);
+	while (write(probe, block, sizeof(block)) > 0)
+		;
+	for (size_t i = 1; i < GROUPS; i++)
+		lend(i, 0); /* so that only the first is prepared */
+	broker.serving = true;
+	prepare_all(&broker);
+	for (int n = 0; n < 3000 && !prepare_has_group(&broker, FIRST_GROUP, &late); n++) {
+		turn(1);
+		poll(NULL, 0, 1);
+	}
+	fd = join(&claim);
+	q = told(fd, NULL);
+	tap_ok(q.place == 1 && !q.lease,
+	       "what is being prepared is waited for, and no lease is in the way");
+	root = dial_in(0);
+	last_is_user(0);
+	say(root, &restore, sizeof(restore));
+	turn(TURNS);
+	tap_ok(hear(root, &answer) == sizeof(answer.refusal) &&
+		       answer.refusal.reason == GPUBROKER_REFUSED_BUSY &&
+		       !strcmp(answer.refusal.detail, "preparing"),
+	       "and is not given back meanwhile: root is told to try again");
+	close(root);
+	turn(TURNS);
+	/* What the preparation has written first, so that the claim's worker finds none. */
+	poll(&written, 1, 5000);
+	need(read(overrides[0], block, sizeof(block)) > 0);
+	while (read(probe, block, sizeof(block)) > 0)
+		;
+	for (int n = 0; n < 3000 && prepare_has_group(&broker, FIRST_GROUP, &late); n++) {
+		turn(1);
+		poll(NULL, 0, 1);
+	}
+	turn(TURNS);
+	tap_ok(TAILQ_EMPTY(&broker.waiting) && lease_find_group(&broker.leases, FIRST_GROUP),
+	       "when that is over, it is the turn of who waits");
+	close(fd);
+	turn(TURNS);
+	if (lease_find_group(&broker.leases, FIRST_GROUP))
+		let_fail(0);
+	broker.serving = false;
+	broker.policy = before;
+	prepare_done(&broker);
+	close(probe);
+	unlink(path);
+	let_go_all();
+	tap_ok(nobody(), "and nothing is left");
+}
+
+/* ---- too much of it ---- */
+
+static void test_many_groups(void)
+{
+	const struct message_claim any = claim_of_any();
+	struct message_queued q;
+	int a, b;
+
+	for (size_t i = 0; i < GROUPS; i++)
+		lend(i, 10000 - i);
+	a = join(&any);
+	b = join(&any);
+	q = told(a, NULL);
+	tap_ok(TAILQ_FIRST(&broker.waiting)->n_wanted == GROUPS && q.place == 1 &&
+		       q.ends == 10000 - (GROUPS - 1),
+	       "of %d groups that it may have each is kept (%zu, %d)", GROUPS,
+	       TAILQ_FIRST(&broker.waiting)->n_wanted, (int)q.ends);
+	tap_ok(place(b) == 2, "and the next stands behind");
+	let_go(GROUPS - 1);
+	turn(TURNS);
+	tap_ok(TAILQ_FIRST(&broker.peers)->claim &&
+		       lease_find_group(&broker.leases, 100 + GROUPS - 1),
+	       "one that is free past them is the first one's all the same");
+	tap_ok(place(b) == 1, "and the second comes nearer");
+	close(a);
+	close(b);
+	turn(TURNS);
+	let_fail(GROUPS - 1);
+	let_go_all();
+	tap_ok(nobody(), "and nothing is left");
+}
+
+/* A device that comes is for those who wait for what it may be, before any who comes after it. */
+static void test_plugged(void)
+{
+	const struct message_claim any = claim_of_any(), first = claim_of_bus(0);
+	struct message_claim late = claim_of_bus(GROUPS - 1);
+	union answer answer;
+	int a, b, c;
+
+	for (size_t i = 0; i < GROUPS - 1; i++)
+		lend(i, 0);
+	broker.devices.n = GROUPS - 1;
+	a = join(&first);
+	b = join(&any);
+	c = dial_in(0);
+	tap_ok(!holds(NULL, FIRST_GROUP + GROUPS - 1), "what is not there is held for nobody");
+	broker.devices.n = GROUPS;
+	queue_look(&broker);
+	event_del(broker.on_queue); /* its turn has not come yet */
+	tap_ok(holds(NULL, FIRST_GROUP + GROUPS - 1),
+	       "what comes is held for who waits for any, before it was looked at");
+	tap_ok(!holds(TAILQ_FIRST(&broker.waiting), FIRST_GROUP + GROUPS - 1) &&
+		       !holds(TAILQ_NEXT(TAILQ_FIRST(&broker.waiting), link),
+			      FIRST_GROUP + GROUPS - 1),
+	       "and not for who waits for another one");
+	late.flags = 0;
+	say(c, &late, sizeof(late));
+	turn(TURNS);
+	tap_ok(hear(c, &answer) == sizeof(answer.refusal) &&
+		       answer.refusal.reason == GPUBROKER_REFUSED_BUSY &&
+		       !strcmp(answer.refusal.detail, "promised"),
+	       "who comes for it in that turn is told that others were first");
+	queue_look(&broker);
+	turn(TURNS);
+	tap_ok(lease_find_group(&broker.leases, FIRST_GROUP + GROUPS - 1),
+	       "and it goes to who waited");
+	close(a);
+	close(b);
+	close(c);
+	turn(TURNS);
+	let_fail(GROUPS - 1);
+	let_go_all();
+	tap_ok(nobody(), "and nothing is left");
+}
+
+static void test_never_reads(void)
+{
+	const struct message_claim claim = claim_of_bus(0);
+	struct lease *lease = lend(0, 1);
+	size_t before, changes = 3000;
+	int silent = dial_in(1), fd;
+	struct message_queued q;
+	unsigned n;
+
+	say(silent, &claim, sizeof(claim));
+	turn(TURNS);
+	before = mallinfo2().uordblks;
+	for (size_t i = 0; i < changes; i++) {
+		lease->ends++;
+		queue_look(&broker);
+		turn(1);
+	}
+	tap_ok(!TAILQ_EMPTY(&broker.waiting) && broker.n_peers == 1 &&
+		       !TAILQ_FIRST(&broker.peers)->on_writable,
+	       "who never reads its places waits on");
+	tap_ok(mallinfo2().uordblks <= before, "and takes no memory");
+	q = told(silent, &n);
+	tap_ok(n && n < 100 && q.place == 1 && q.ends < lease->ends,
+	       "what was told before it did not read is there (%u)", n);
+	queue_look(&broker);
+	turn(TURNS);
+	tap_ok(told(silent, &n).ends == lease->ends && n == 1,
+	       "and the next time it is told how it is, once");
+	fd = join(&claim);
+	tap_ok(place(fd) == 2, "others are served");
+	close(fd);
+	hang_up(silent);
+	let_go_all();
+	tap_ok(nobody(), "and nothing is left");
+}
+
+static void test_many(void)
+{
+	const struct message_claim claim = claim_of_bus(0);
+	int fds[WAITING_PER_UID], fd;
+	union answer answer;
+	bool in_order = true, nearer = true;
+
+	lend(0, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		fds[i] = join(&claim);
+		in_order = in_order && place(fds[i]) == i + 1;
+	}
+	tap_ok(in_order, "%d wait in order", WAITING_PER_UID);
+	fd = join(&claim);
+	tap_ok(hear(fd, &answer) == (ssize_t)sizeof(answer.refusal) &&
+		       answer.type == MESSAGE_REFUSAL &&
+		       answer.refusal.reason == GPUBROKER_REFUSED_QUOTA,
+	       "one more of the same user is refused, and told that it is too many");
+	hang_up(fd);
+	hang_up(fds[0]);
+	for (size_t i = 1; i < ARRAY_SIZE(fds); i++) {
+		unsigned n;
+
+		nearer = nearer && told(fds[i], &n).place == i && n == 1;
+	}
+	tap_ok(nearer, "one goes, and each of the others is told once");
+	for (size_t i = ARRAY_SIZE(fds) - 1; i >= WAITING_PER_UID / 2; i--)
+		close(fds[i]);
+	turn(TURNS);
+	nearer = true;
+	for (size_t i = 1; i < WAITING_PER_UID / 2; i++)
+		nearer = nearer && hears_nothing(fds[i]);
+	tap_ok(nearer && broker.n_peers == WAITING_PER_UID / 2 - 1,
+	       "those behind go, and nobody is told anything");
+	for (size_t i = 1; i < WAITING_PER_UID / 2; i++)
+		close(fds[i]);
+	turn(TURNS);
+	let_go_all();
+	tap_ok(nobody(), "all go, and nothing is left");
+}
+
+/* ---- who waits and does something else ---- */
+
+static void test_another_request(void)
+{
+	static const uint32_t plain[] = { MESSAGE_LIST, MESSAGE_LEASES, MESSAGE_WATCH };
+	const struct message_claim claim = claim_of_bus(0);
+	const struct message_release release = { .type = MESSAGE_RELEASE, .lease = 1 };
+	int other, fd;
+
+	lend(0, 0);
+	other = join(&claim);
+	place(other);
+	for (size_t i = 0; i < ARRAY_SIZE(plain) + 2; i++) {
+		uint32_t type = i < ARRAY_SIZE(plain)	 ? plain[i]
+				: i == ARRAY_SIZE(plain) ? (uint32_t)MESSAGE_CLAIM
+							 : (uint32_t)MESSAGE_RELEASE;
+
+		fd = join(&claim);
+		place(fd);
+		if (i < ARRAY_SIZE(plain))
+			say_plain(fd, (enum message_type)type);
+		else if (type == MESSAGE_CLAIM)
+			say(fd, &claim, sizeof(claim));
+		else
+			say(fd, &release, sizeof(release));
+		turn(TURNS);
+		tap_ok(is_dropped(fd) && broker.n_peers == 1 &&
+			       !TAILQ_NEXT(TAILQ_FIRST(&broker.waiting), link),
+		       "request %u of one who waits drops it, and its place", (unsigned)type);
+		close(fd);
+	}
+	tap_ok(broker.leases.n == 1 && hears_nothing(other), "who else waits hears nothing of it");
+	fd = join(&claim);
+	close(other);
+	close(fd);
+	let_go(0); /* in the turn in which they are found gone */
+	turn(TURNS);
+	if (broker.leases.n)
+		let_fail(0);
+	tap_ok(!broker.leases.n && nobody(),
+	       "it comes free in the turn in which all go: nothing is left");
+}
+
+int main(void)
+{
+	alarm(100);
+	need(freopen("/dev/null", "w", stderr)); /* the log */
+	broker_make();
+	need(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)); /* for the workers' filter, without root */
+	need(!confine_filter_new(&broker.worker_filter));
+	broker.on_queue = evtimer_new(broker.base, on_queue, &broker);
+	need(broker.on_queue && !event_priority_set(broker.on_queue, PRIORITY_PEERS));
+	make_host();
+	broker_allow_all(&rule);
+	fds_at_start = open_descriptors();
+
+	test_order();
+	test_places();
+	test_ends();
+	test_holds();
+	test_no_use();
+	test_prepared();
+	test_many_groups();
+	test_plugged();
+	test_never_reads();
+	test_many();
+	test_another_request();
+
+	event_free(broker.on_queue);
+	confine_filter_free(broker.worker_filter);
+	broker_drop();
+	return tap_done();
+}

@@ -1,0 +1,710 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Leases ended before their holders let go, and those who watch: the requests, who may make them, and what is told of
+ * it. The leases are made by hand; what a group's open says is said here, in the place of the kernel.
+ */
+#include "config.h"
+
+#include "brokerd/claim/claim.h"
+#include "brokerd/state/verdict.h"
+#include "brokerd/lease/ending.h"
+#include "brokerd/record/lease-record.h"
+#include "client/library/refusal.h"
+#include "tests/unit/brokerd/world.h"
+#include "tests/tap.h"
+
+#include <malloc.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#define OTHER 4242 /* a user's number */
+
+static struct policy_rule rule;
+static int override = -1; /* of 0000:05:00.0, a FIFO */
+static int group_says;	  /* what opening a group gives, in a worker: 0 or -errno */
+
+int __wrap_kernel_group_open_in(int directory, uint32_t group);
+int __wrap_kernel_group_open_in(int directory, uint32_t group)
+{
+	(void)directory;
+	(void)group;
+	return group_says;
+}
+
+static void add_override(const char *address, const char *text)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "sys/bus/pci/devices/%.16s/driver_override", address);
+	scratch_write(path, text);
+}
+
+static void make_host(void)
+{
+	char path[128];
+
+	add_function("0000:01:00.0", "0x030000\n", 11);
+	add_override("0000:01:00.0", "\n");
+	add_function("0000:02:00.0", "0x030000\n", 12); /* does not come off VFIO */
+	add_override("0000:02:00.0", "\n");
+	scratch_write("sys/bus/pci/devices/0000:02:00.0/drivers/vfio-pci/unbind", "");
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/0000:02:00.0/driver", scratch_path);
+	need(!symlink("drivers/vfio-pci", path));
+	scratch_write("sys/bus/pci/drivers_probe", "");
+	add_function("0000:03:00.0", "0x030000\n", -1);
+	add_function("0000:05:00.0", "0x030000\n", 15);
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/0000:05:00.0/driver_override",
+		 scratch_path);
+	need(!unlink(path) && !mkfifo(path, 0600));
+	override = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	need(override >= 0);
+	scratch_write("dev/vfio/none", "");
+	snprintf(path, sizeof(path), "%s/dev", scratch_path);
+	broker.kernel.dev = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	need(broker.kernel.dev >= 0);
+	scratch_write("state/none", "");
+	snprintf(path, sizeof(path), "%s/state", scratch_path);
+	broker.state_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	need(broker.state_dir >= 0);
+}
+
+static struct lease *lend(uint32_t group, uint32_t uid)
+{
+	struct lease *lease = lease_new(&broker.leases, 0, group);
+
+	need(lease);
+	lease->owner = &broker;
+	lease->state = GPUBROKER_LEASE_LEASED;
+	lease->uid = uid;
+	lease->pid = 4711;
+	lease->asked.bus = 1;
+	lease->n_functions = 1;
+	lease->functions[0].address = lease->asked;
+	return lease;
+}
+
+static void let_go_all(void)
+{
+	while (!TAILQ_EMPTY(&broker.leases.list)) {
+		struct lease *lease = TAILQ_FIRST(&broker.leases.list);
+
+		need(!lease->work);
+		if (lease->timer)
+			event_free(lease->timer);
+		if (lease->expiry)
+			event_free(lease->expiry);
+		record_remove(broker.state_dir, lease->id);
+		lease_free(&broker.leases, lease);
+	}
+}
+
+static bool is_recorded(uint64_t id)
+{
+	char name[24];
+
+	snprintf(name, sizeof(name), "%u", (unsigned)id);
+	return !faccessat(broker.state_dir, name, F_OK, 0);
+}
+
+/* Until no worker is at work, for at most 5 seconds. */
+static void wait_for_workers(void)
+{
+	for (int n = 0; n < 5000; n++) {
+		const struct lease *lease;
+		bool work = false;
+
+		turn(TURNS);
+		TAILQ_FOREACH(lease, &broker.leases.list, link)
+			work = work || lease->work;
+		if (!work)
+			return;
+		poll(NULL, 0, 1);
+	}
+}
+
+/* Asks as a user. The reason of the refusal, 0 at the end, -1 where it was dropped, -2 where nothing came. */
+static int ask_as(uint32_t uid, const void *request, size_t size,
+		  struct message_refusal *ret_refusal)
+{
+	union answer answer = { 0 };
+	int fd = dial_in(0), r = -2;
+	ssize_t n;
+
+	last_is_user(uid);
+	say(fd, request, size);
+	turn(TURNS);
+	n = hear(fd, &answer);
+	if (!n)
+		r = -1;
+	else if (n == sizeof(answer.end) && answer.type == MESSAGE_END)
+		r = 0;
+	else if (n == sizeof(answer.refusal) && answer.type == MESSAGE_REFUSAL)
+		r = (int)answer.refusal.reason;
+	if (ret_refusal)
+		*ret_refusal = answer.refusal;
+	hang_up(fd);
+	return r;
+}
+
+static int release_as(uint32_t uid, uint64_t lease, struct message_refusal *ret_refusal)
+{
+	const struct message_release request = { .type = MESSAGE_RELEASE, .lease = lease };
+
+	return ask_as(uid, &request, sizeof(request), ret_refusal);
+}
+
+static int revoke_as(uint32_t uid, uint64_t lease, uint64_t after,
+		     struct message_refusal *ret_refusal)
+{
+	const struct message_release request = {
+		.type = MESSAGE_RELEASE,
+		.flags = RELEASE_REVOKE,
+		.lease = lease,
+		.after = after,
+	};
+
+	return ask_as(uid, &request, sizeof(request), ret_refusal);
+}
+
+static int restore_as(uint32_t uid, uint8_t bus, struct message_refusal *ret_refusal)
+{
+	const struct message_restore request = { .type = MESSAGE_RESTORE,
+						 .address = { .bus = bus } };
+
+	return ask_as(uid, &request, sizeof(request), ret_refusal);
+}
+
+static bool sentence_has(const struct message_refusal *refusal, const char *text)
+{
+	static const struct refusal_names names = { 0 };
+	char sentence[1024];
+
+	refusal_format(refusal, &names, sentence, sizeof(sentence));
+	if (!strstr(sentence, text))
+		printf("# %s\n", sentence);
+	return strstr(sentence, text);
+}
+
+/* ---- what is no request ---- */
+
+static void test_bad(void)
+{
+	static const struct {
+		const char *what;
+		struct message_release release;
+	} releases[] = {
+		{ "a release with an unknown flag", { .flags = 2, .lease = 1 } },
+		{ "a revocation with an unknown flag", { .flags = 3, .lease = 1 } },
+		{ "a release with all flags", { .flags = UINT32_MAX, .lease = 1 } },
+		{ "a release with a time", { .lease = 1, .after = 1 } },
+	};
+	static const struct {
+		const char *what;
+		struct message_restore restore;
+	} restores[] = {
+		{ "a restore with a reserved field that is not 0", { .reserved = 1 } },
+		{ "a restore of device 32", { .address = { .device = 32 } } },
+		{ "a restore of function 8", { .address = { .function = 8 } } },
+		{ "a restore with a reserved byte in its address",
+		  { .address = { .reserved = 1 } } },
+	};
+	const struct message_plain watch = { .type = MESSAGE_WATCH, .reserved = 1 };
+	const struct lease *lease;
+
+	lend(11, getuid());
+	for (size_t i = 0; i < ARRAY_SIZE(releases); i++) {
+		struct message_release release = releases[i].release;
+
+		release.type = MESSAGE_RELEASE;
+		tap_ok(ask_as(0, &release, sizeof(release), NULL) == -1, "%s drops the peer",
+		       releases[i].what);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(restores); i++) {
+		struct message_restore restore = restores[i].restore;
+
+		restore.type = MESSAGE_RESTORE;
+		tap_ok(ask_as(0, &restore, sizeof(restore), NULL) == -1, "%s drops the peer",
+		       restores[i].what);
+	}
+	tap_ok(ask_as(0, &watch, sizeof(watch), NULL) == -1,
+	       "to watch with a reserved field that is not 0 does too");
+	lease = TAILQ_FIRST(&broker.leases.list);
+	tap_ok(broker.leases.n == 1 && lease->state == GPUBROKER_LEASE_LEASED && !lease->ends,
+	       "and does nothing to a lease");
+	let_go_all();
+	tap_ok(quiet(), "and leaves nothing");
+}
+
+/* ---- release ---- */
+
+static void test_release(void)
+{
+	const struct lease *lease = lend(11, OTHER), *next;
+	struct message_refusal r;
+	uint64_t id = lease->id;
+
+	tap_ok(release_as(OTHER, id + 1, &r) == GPUBROKER_REFUSED_NO_LEASE && r.lease == id + 1 &&
+		       sentence_has(&r, "no lease"),
+	       "a lease that there is not");
+	tap_ok(release_as(OTHER, 0, &r) == GPUBROKER_REFUSED_NO_LEASE, "nor 0");
+	tap_ok(release_as(0, UINT64_MAX, &r) == GPUBROKER_REFUSED_NO_LEASE,
+	       "nor the largest number");
+	next = lend(12, OTHER);
+	tap_ok(release_as(OTHER, id - 1, &r) == GPUBROKER_REFUSED_NO_LEASE && broker.leases.n == 2,
+	       "and not the next one in its place");
+	tap_ok(release_as(OTHER + 1, id, &r) == GPUBROKER_REFUSED_NOT_YOURS && r.lease == id &&
+		       lease->state == GPUBROKER_LEASE_LEASED && !r.holder_uid && !r.holder_pid,
+	       "another user's, and not whose it is");
+	tap_ok(sentence_has(&r, "another user"), "which is said");
+	tap_ok(!release_as(OTHER, id, NULL) && broker.leases.n == 1, "one's own ends");
+	tap_ok(!release_as(0, next->id, NULL) && !broker.leases.n, "anybody's for root");
+	tap_ok(release_as(OTHER, id, NULL) == GPUBROKER_REFUSED_NO_LEASE,
+	       "it is gone the second time");
+	tap_ok(quiet(), "and nothing is left");
+}
+
+static void test_release_states(void)
+{
+	static const enum gpubroker_lease_state still[] = { GPUBROKER_LEASE_RELEASING,
+							    GPUBROKER_LEASE_RESTORING };
+	struct lease *lease = lend(11, OTHER);
+
+	for (size_t i = 0; i < ARRAY_SIZE(still); i++) {
+		lease->state = still[i];
+		tap_ok(!release_as(OTHER, lease->id, NULL) && broker.leases.n == 1 &&
+			       lease->state == still[i],
+		       "one that is %s goes its way", i ? "restored" : "closed");
+	}
+	lease->state = GPUBROKER_LEASE_STUCK;
+	tap_ok(!release_as(OTHER, lease->id, NULL) && !broker.leases.n,
+	       "one that is stuck is tried again");
+	tap_ok(quiet(), "and nothing is left");
+}
+
+/* What its holder says of the device. */
+static void test_migration(void)
+{
+	struct lease *lease = lend(11, OTHER);
+	struct message_migration note = { .type = MESSAGE_MIGRATION,
+					  .migration = GPUBROKER_MIGRATION_YES,
+					  .lease = lease->id };
+	const uint64_t id = lease->id;
+	struct message_refusal r;
+
+	for (uint32_t bad = 0; bad < 4; bad += 3) {
+		note.migration = bad;
+		tap_ok(ask_as(OTHER, &note, sizeof(note), NULL) == -1, "%u is no answer: dropped",
+		       (unsigned)bad);
+	}
+	note.migration = GPUBROKER_MIGRATION_YES;
+	tap_ok(ask_as(OTHER + 1, &note, sizeof(note), &r) == GPUBROKER_REFUSED_NOT_YOURS &&
+		       lease->migration == GPUBROKER_MIGRATION_UNKNOWN,
+	       "nobody says of another's lease whether it migrates");
+	tap_ok(ask_as(0, &note, sizeof(note), &r) == GPUBROKER_REFUSED_NOT_YOURS,
+	       "nor does root, who has not asked the device");
+	note.lease = id + 1;
+	tap_ok(ask_as(OTHER, &note, sizeof(note), &r) == GPUBROKER_REFUSED_NO_LEASE,
+	       "nor of a lease that there is not");
+	note.lease = id;
+	tap_ok(!ask_as(OTHER, &note, sizeof(note), NULL) &&
+		       lease->migration == GPUBROKER_MIGRATION_YES,
+	       "its holder does");
+	note.migration = GPUBROKER_MIGRATION_NO;
+	tap_ok(!ask_as(OTHER, &note, sizeof(note), NULL) &&
+		       lease->migration == GPUBROKER_MIGRATION_NO,
+	       "and may find otherwise later");
+	tap_ok(!release_as(OTHER, id, NULL) && quiet(), "and nothing is left");
+}
+
+/* Released by its own user, while it is being claimed. */
+static void test_release_claim(void)
+{
+	struct message_claim claim = claim_of(SELECT_ADDRESS);
+	union answer answer;
+	int fd = dial_in(0);
+	uint64_t id;
+
+	claim.selectors[0].address.bus = 5;
+	say(fd, &claim, sizeof(claim));
+	turn(TURNS);
+	need(broker.leases.n == 1 && TAILQ_FIRST(&broker.leases.list)->work);
+	id = TAILQ_FIRST(&broker.leases.list)->id;
+	tap_ok(revoke_as(getuid() + 1, id, 0, NULL) == GPUBROKER_REFUSED_NOT_YOURS ||
+		       getuid() + 1 == 0,
+	       "what is being claimed is nobody else's to revoke");
+	tap_ok(!release_as(getuid(), id, NULL) && broker.leases.n == 1 && hear(fd, &answer) == -1,
+	       "a claim under way is released, when its worker is done");
+	need(write(override, "(null)\n", 7) == 7);
+	wait_for_workers();
+	tap_ok(hear(fd, &answer) == sizeof(answer.refusal) &&
+		       answer.refusal.reason == GPUBROKER_REFUSED_FAILED &&
+		       !strcmp(answer.refusal.detail, "released before it was granted") &&
+		       answer.refusal.address.bus == 5,
+	       "and its claimer told why it gets nothing");
+	tap_ok(!broker.leases.n && !is_recorded(id), "no lease is left, and no record");
+	close(fd);
+	tap_ok(quiet(), "and nothing else");
+}
+
+static void test_revoke(void)
+{
+	struct lease *lease = lend(11, OTHER);
+	struct message_refusal r;
+	uint64_t now = (uint64_t)time(NULL);
+	int dir = broker.state_dir;
+
+	lease->recorded = true;
+	tap_ok(revoke_as(OTHER, lease->id, 0, &r) == GPUBROKER_REFUSED_NOT_YOURS && !r.lease &&
+		       lease->state == GPUBROKER_LEASE_LEASED,
+	       "only root may revoke, also of one's own");
+	tap_ok(sentence_has(&r, "only root") && sentence_has(&r, "gpubroker release"),
+	       "and is told what it may do");
+	tap_ok(revoke_as(OTHER, lease->id + 1, 0, &r) == GPUBROKER_REFUSED_NOT_YOURS,
+	       "nobody else learns so which leases there are");
+	tap_ok(revoke_as(0, lease->id + 1, 0, &r) == GPUBROKER_REFUSED_NO_LEASE,
+	       "root may not revoke one that there is not");
+	tap_ok(!revoke_as(0, lease->id, 600, NULL) && lease->ends >= now + 600 &&
+		       lease->ends <= now + 605 && lease->expiry &&
+		       lease->state == GPUBROKER_LEASE_LEASED,
+	       "after a time: it has an end, and goes on until then");
+	tap_ok(is_recorded(lease->id), "which is recorded");
+	lease->warned = true;
+	tap_ok(!revoke_as(0, lease->id, 6000, NULL) && lease->ends <= now + 605 && lease->warned,
+	       "a later end does not put it off");
+	tap_ok(!revoke_as(0, lease->id, 300, NULL) && lease->ends <= now + 305 && !lease->warned,
+	       "an earlier one counts, and is warned of");
+	broker.state_dir = -1;
+	tap_ok(revoke_as(0, lease->id, 100, &r) == GPUBROKER_REFUSED_FAILED && r.error == EBADF &&
+		       lease->ends > now + 200,
+	       "an end that cannot be recorded is none, and root is told");
+	broker.state_dir = dir;
+	let_go_all();
+
+	lease = lend(11, OTHER);
+	tap_ok(!revoke_as(0, lease->id, 0, NULL) && !broker.leases.n, "at once: it ends");
+	lease = lend(11, OTHER);
+	lease->looking = true;
+	lease->work = (struct work *)lease;
+	lease->recorded = true;
+	tap_ok(!revoke_as(0, lease->id, 0, NULL) && lease->recall &&
+		       !strcmp(lease->recall, "revoked") && lease->ends && lease->ends <= now + 5 &&
+		       is_recorded(lease->id),
+	       "where that takes time, it is recorded that it is to end, so a restart ends it");
+	lease->work = NULL;
+	let_go_all();
+	tap_ok(quiet(), "and nothing is left");
+}
+
+/* ---- restore ---- */
+
+static void test_restore(void)
+{
+	struct message_refusal r;
+	struct lease *lease;
+	uint64_t id;
+
+	tap_ok(restore_as(OTHER, 1, &r) == GPUBROKER_REFUSED_NOT_YOURS && !broker.leases.n &&
+		       sentence_has(&r, "only root") && sentence_has(&r, "gpubroker release"),
+	       "only root may restore");
+	tap_ok(restore_as(OTHER, 99, &r) == GPUBROKER_REFUSED_NOT_YOURS,
+	       "nobody else learns so what there is");
+	tap_ok(restore_as(0, 99, &r) == GPUBROKER_REFUSED_NO_DEVICE && r.address.bus == 99,
+	       "no such function");
+	tap_ok(restore_as(0, 3, &r) == GPUBROKER_REFUSED_NO_GROUP && r.address.bus == 3,
+	       "one without a group");
+	lease = lend(11, OTHER);
+	tap_ok(restore_as(0, 1, &r) == GPUBROKER_REFUSED_BUSY && r.lease == lease->id &&
+		       r.holder_uid == OTHER && sentence_has(&r, "gpubroker revoke"),
+	       "one that is leased, and what would help");
+	lease->state = GPUBROKER_LEASE_RESTORING;
+	tap_ok(restore_as(0, 1, &r) == GPUBROKER_REFUSED_BUSY && !strcmp(r.detail, "releasing"),
+	       "one on its way back is told apart");
+	let_go_all();
+
+	id = broker.leases.next_id;
+	group_says = -EBUSY;
+	tap_ok(!restore_as(0, 1, NULL) && broker.leases.n == 1 && is_recorded(id),
+	       "one that no lease has is given back by a lease, with a record");
+	lease = TAILQ_FIRST(&broker.leases.list);
+	wait_for_workers();
+	tap_ok(lease->state == GPUBROKER_LEASE_RELEASING && lease->timer,
+	       "while somebody has it without us, it is waited for");
+	group_says = 0;
+	lease->tries = 0;
+	lease_closed(&broker, lease);
+	for (int n = 0; n < 2000 && broker.leases.n; n++) {
+		turn(TURNS);
+		poll(NULL, 0, 1);
+	}
+	tap_ok(!broker.leases.n && !is_recorded(id), "and when it is let go it is the host's");
+
+	id = broker.leases.next_id;
+	tap_ok(!restore_as(0, 2, NULL), "one that its driver does not let go of");
+	for (int n = 0;
+	     n < 2000 && TAILQ_FIRST(&broker.leases.list)->state != GPUBROKER_LEASE_STUCK; n++) {
+		turn(TURNS);
+		poll(NULL, 0, 1);
+	}
+	lease = TAILQ_FIRST(&broker.leases.list);
+	tap_ok(lease->state == GPUBROKER_LEASE_STUCK && lease->stuck_since &&
+		       strstr(lease->reason, "0000:02:00.0: did not go back") && is_recorded(id),
+	       "is stuck, says why, and keeps its record");
+	tap_ok(!restore_as(0, 2, NULL) && lease->forced && broker.leases.n == 1,
+	       "which root may try again");
+	wait_for_workers();
+	unlinkat(broker.kernel.sys, "bus/pci/devices/0000:02:00.0/driver", 0);
+	tap_ok(!release_as(0, id, NULL), "or release");
+	wait_for_workers();
+	tap_ok(!broker.leases.n && !is_recorded(id), "when it can be had, it is the host's");
+
+	lease = lend(11, OTHER);
+	lease->state = GPUBROKER_LEASE_STUCK;
+	lease->work = (struct work *)lease;
+	strcpy(lease->reason, "0000:01:00.0: unbind: has not come back from the kernel");
+	tap_ok(restore_as(0, 1, &r) == GPUBROKER_REFUSED_STUCK && strstr(r.detail, "unbind"),
+	       "one whose worker has not come back cannot be tried, and root is told of the step");
+	lease->work = NULL;
+	let_go_all();
+	tap_ok(quiet(), "and nothing is left");
+}
+
+/* ---- what waits for a worker ---- */
+
+/* A lease that an earlier run left, whose time is up: it is looked at first whether somebody has it. */
+static void test_expired_while_away(void)
+{
+	struct lease *lease = lend(11, OTHER);
+
+	lease->state = GPUBROKER_LEASE_PREPARING;
+	lease->ends = (uint64_t)time(NULL) - 10;
+	group_says = -EBUSY;
+	lending_take_up(&broker, lease);
+	for (int n = 0; n < 300 && broker.leases.n && lease->state != GPUBROKER_LEASE_RESTORING;
+	     n++) {
+		turn(1);
+		poll(NULL, 0, 1);
+	}
+	tap_ok(!broker.leases.n || lease->state != GPUBROKER_LEASE_LEASED,
+	       "a lease whose time was up while the broker was away is taken back");
+	wait_for_workers();
+	let_go_all();
+
+	lease = lend(11, OTHER);
+	lease->state = GPUBROKER_LEASE_PREPARING;
+	lending_take_up(&broker, lease);
+	tap_ok(lease->work && !release_as(OTHER, lease->id, NULL),
+	       "a lease that is just being looked at may be released");
+	for (int n = 0; n < 300 && broker.leases.n && lease->state != GPUBROKER_LEASE_RESTORING;
+	     n++) {
+		turn(1);
+		poll(NULL, 0, 1);
+	}
+	tap_ok(!broker.leases.n || lease->state != GPUBROKER_LEASE_LEASED,
+	       "and is taken back when that is done");
+	wait_for_workers();
+	let_go_all();
+
+	lease = lend(11, OTHER);
+	lease->state = GPUBROKER_LEASE_PREPARING;
+	lending_take_up(&broker, lease);
+	wait_for_workers();
+	tap_ok(broker.leases.n == 1 && lease->state == GPUBROKER_LEASE_LEASED,
+	       "one that nobody wants back goes on");
+	let_go_all();
+	group_says = 0;
+	tap_ok(quiet(), "and nothing is left");
+}
+
+/* ---- watching ---- */
+
+static int watch(int room)
+{
+	int fd = dial_in(room);
+
+	say_plain(fd, MESSAGE_WATCH);
+	turn(TURNS);
+	return fd;
+}
+
+static struct message_event event_of(int fd)
+{
+	union answer answer = { 0 };
+
+	if (hear(fd, &answer) != sizeof(answer.event) || answer.type != MESSAGE_EVENT)
+		memset(&answer, 0, sizeof(answer));
+	return answer.event;
+}
+
+static void test_watch(void)
+{
+	struct lease *lease = lend(11, OTHER);
+	const struct pci_address other = { .bus = 9 };
+	uint64_t now = (uint64_t)time(NULL), id = lease->id;
+	struct message_event e;
+	union answer answer;
+	int fd, second, idle;
+
+	event_state(lease);
+	fd = watch(0);
+	second = watch(0);
+	idle = dial_in(0);
+	tap_ok(hear(fd, &answer) == -1, "who watches is not told what was before");
+	lease->ends = 77;
+	event_ending(lease);
+	e = event_of(fd);
+	tap_ok(e.event == GPUBROKER_EVENT_ENDING && e.lease == id && e.ends == 77 &&
+		       e.uid == OTHER && e.pid == 4711 && e.group == 11 &&
+		       e.state == GPUBROKER_LEASE_LEASED && e.has_address && e.address.bus == 1 &&
+		       e.time >= now && e.time <= now + 5 && !e.lost && !e.reason[0],
+	       "a lease that ends soon");
+	tap_ok(event_of(second).event == GPUBROKER_EVENT_ENDING, "all who watch are told");
+	tap_ok(hear(idle, &answer) == -1, "and who does not watch is not");
+	event_function(lease, &other, true);
+	e = event_of(fd);
+	tap_ok(e.event == GPUBROKER_EVENT_ARRIVED && e.address.bus == 9 && e.lease == id,
+	       "a function that came");
+	event_function(lease, &other, false);
+	e = event_of(fd);
+	tap_ok(e.event == GPUBROKER_EVENT_VANISHED && e.address.bus == 9, "one that went");
+	strcpy(lease->reason, "an old one");
+	release_as(OTHER, id, NULL);
+	e = event_of(fd);
+	tap_ok(e.event == GPUBROKER_EVENT_STATE && e.state == GPUBROKER_LEASE_RESTORING &&
+		       e.lease == id && !e.reason[0],
+	       "a lease that is released goes back");
+	e = event_of(fd);
+	tap_ok(e.event == GPUBROKER_EVENT_STATE && e.state == GPUBROKER_LEASE_HOST && e.lease == id,
+	       "and is the host's");
+	tap_ok(hear(fd, &answer) == -1, "and that is all");
+
+	lease = lend(11, OTHER);
+	lease->state = GPUBROKER_LEASE_RESTORING;
+	on_work_late(lease, "unbind", &lease->asked);
+	e = event_of(fd);
+	tap_ok(e.state == GPUBROKER_LEASE_STUCK &&
+		       strstr(e.reason, "0000:01:00.0: unbind: has not"),
+	       "one that is stuck says why, in its one event");
+	tap_ok(hear(fd, &answer) == -1, "and no other");
+	let_go_all();
+
+	for (int i = 0; i < 2; i++) {
+		const struct message_claim claim = claim_of(SELECT_ANY);
+
+		if (i)
+			say(fd, &claim, sizeof(claim));
+		else
+			say_plain(second, MESSAGE_WATCH);
+		turn(TURNS);
+	}
+	while (hear(second, &answer) > 0)
+		;
+	tap_ok(is_dropped(second) && is_dropped(fd) && broker.n_peers == 1,
+	       "who watches and asks for something else is dropped");
+	close(fd);
+	close(second);
+	close(idle);
+	tap_ok(quiet(), "and nothing is left");
+}
+
+static void test_watch_silent(void)
+{
+	struct lease *lease = lend(11, OTHER);
+	int silent = watch(1), reader = watch(0);
+	uint32_t sent = 1000, there = 0, heard = 0;
+	struct message_event e;
+	union answer answer;
+	size_t before = mallinfo2().uordblks;
+
+	for (uint32_t i = 0; i < sent; i++) {
+		lease->ends = i + 1;
+		event_ending(lease);
+		turn(1);
+		heard += event_of(reader).ends == i + 1;
+	}
+	tap_ok(heard == sent, "who reads is told all, beside one who does not");
+	tap_ok(mallinfo2().uordblks <= before && broker.n_peers == 2 &&
+		       !TAILQ_FIRST(&broker.peers)->on_writable,
+	       "who does not read takes no memory, and stays");
+	while ((e = event_of(silent)).event) {
+		there++;
+		if (e.ends != there || e.lost)
+			break;
+	}
+	tap_ok(there && there < 100 && !e.event, "it has the first ones, in order (%u)", there);
+	event_ending(lease);
+	e = event_of(silent);
+	tap_ok(e.lost == sent - there && e.ends == sent,
+	       "and is told with the next how many it has lost (%u)", e.lost);
+	event_ending(lease);
+	e = event_of(silent);
+	tap_ok(e.event && !e.lost, "once");
+	tap_ok(!event_of(reader).lost && hear(reader, &answer) > 0 && !answer.event.lost,
+	       "others have lost none");
+	close(silent);
+	event_ending(lease);
+	event_ending(lease);
+	hang_up(reader);
+	let_go_all();
+	tap_ok(quiet(), "gone in the middle of it, nothing is left");
+}
+
+static void test_watch_claim(void)
+{
+	static const uint32_t want[] = { GPUBROKER_LEASE_PREPARING, GPUBROKER_LEASE_RESTORING,
+					 GPUBROKER_LEASE_HOST };
+	struct message_claim claim = claim_of(SELECT_ADDRESS);
+	int watcher = watch(0), fd = dial_in(0), dir = broker.state_dir;
+	bool good = true;
+	union answer answer;
+
+	broker.state_dir = -1; /* the claim fails there */
+	claim.selectors[0].address.bus = 5;
+	say(fd, &claim, sizeof(claim));
+	turn(TURNS);
+	need(write(override, "(null)\n", 7) == 7);
+	wait_for_workers();
+	broker.state_dir = dir;
+	for (size_t i = 0; i < ARRAY_SIZE(want); i++) {
+		struct message_event e = event_of(watcher);
+
+		good = good && e.event == GPUBROKER_EVENT_STATE && e.state == want[i] &&
+		       e.uid == getuid() && e.pid == (uint32_t)getpid() && e.address.bus == 5;
+	}
+	tap_ok(good && hear(watcher, &answer) == -1,
+	       "a claim that fails is told from begin to end");
+	close(watcher);
+	hang_up(fd);
+	tap_ok(!broker.leases.n && quiet(), "and nothing is left");
+}
+
+int main(void)
+{
+	alarm(100);
+	need(freopen("/dev/null", "w", stderr)); /* the log */
+	broker_make();
+	need(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)); /* for the workers' filter, without root */
+	need(!confine_filter_new(&broker.worker_filter));
+	make_host();
+	broker_allow_all(&rule);
+	fds_at_start = open_descriptors();
+
+	test_bad();
+	test_release();
+	test_release_states();
+	test_migration();
+	test_release_claim();
+	test_revoke();
+	test_restore();
+	test_expired_while_away();
+	test_watch();
+	test_watch_silent();
+	test_watch_claim();
+
+	confine_filter_free(broker.worker_filter);
+	close(override);
+	close(broker.kernel.dev);
+	close(broker.state_dir);
+	broker_drop();
+	return tap_done();
+}

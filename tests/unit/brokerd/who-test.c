@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who a peer is, where the kernel does not say so: getsockopt() fails, or answers what cannot be. Whoever cannot be told has
+ * nothing, and that is said once in the log.
+ */
+#include "config.h"
+
+#include "brokerd/state/verdict.h"
+#include "tests/unit/brokerd/world.h"
+#include "tests/tap.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+
+/* ---- the kernel, as this test has it ---- */
+
+int __real_getsockopt(int fd, int level, int option, void *value, socklen_t *size);
+int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *size);
+
+static int failing, error; /* this option, with this errno */
+static struct ucred *answer;
+static socklen_t answer_size;
+
+int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *size)
+{
+	if (level == SOL_SOCKET && option == failing) {
+		errno = error;
+		return -1;
+	}
+	if (level == SOL_SOCKET && option == SO_PEERCRED && answer) {
+		memcpy(value, answer, answer_size);
+		*size = answer_size;
+		return 0;
+	}
+	return __real_getsockopt(fd, level, option, value, size);
+}
+
+/* ---- the log ---- */
+
+static char text[65536];
+static int log_fd;
+
+static void listen_in(void)
+{
+	need(!ftruncate(log_fd, 0) && !lseek(log_fd, 0, SEEK_SET));
+}
+
+/* How often it was said since. */
+static unsigned said(const char *what)
+{
+	ssize_t n = pread(log_fd, text, sizeof(text) - 1, 0);
+	unsigned times = 0;
+
+	need(n >= 0);
+	text[n] = '\0';
+	for (const char *p = text; (p = strstr(p, what)); p += strlen(what))
+		times++;
+	return times;
+}
+
+#define UNKNOWN                                                                                    \
+	"lease=- uid=- pid=- device=- group=- name=- rule=- by=- outcome=dropped "                 \
+	"reason=\"its user cannot be told: "
+
+static void test_unknown(void)
+{
+	static const int errors[] = { ENOPROTOOPT, ENOMEM, EBADF, EPERM, EINVAL };
+	struct ucred cred = { .pid = getpid(), .uid = 0, .gid = 0 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+		int fd;
+
+		listen_in();
+		failing = SO_PEERCRED;
+		error = errors[i];
+		fd = dial(0);
+		failing = 0;
+		tap_ok(!broker.n_peers && is_dropped(fd) && said(UNKNOWN) == 1,
+		       "one whose user cannot be told (%s) is dropped, and it is said",
+		       strerror(errors[i]));
+		close(fd);
+	}
+
+	answer = &cred;
+	answer_size = sizeof(cred);
+	cred.uid = (uid_t)-1;
+	listen_in();
+	close(dial(0));
+	tap_ok(!broker.n_peers && said(UNKNOWN) == 1,
+	       "no user is nobody, not the one without a rule");
+	cred = (struct ucred){ .pid = 0, .uid = 0, .gid = 0 };
+	close(dial(0));
+	tap_ok(!broker.n_peers && said(UNKNOWN) == 2,
+	       "root without a process, so from outside of our processes, is nobody");
+	cred.pid = -1;
+	close(dial(0));
+	tap_ok(!broker.n_peers && said(UNKNOWN) == 3, "nor with a negative one");
+	cred = (struct ucred){ .pid = getpid(), .uid = 0, .gid = 0 };
+	answer_size = sizeof(cred.pid);
+	close(dial(0));
+	tap_ok(!broker.n_peers && said(UNKNOWN) == 4,
+	       "an answer that is too short is none: nobody becomes root by what was in memory");
+	answer = NULL;
+	tap_ok(quiet(), "none of them leaves anything");
+}
+
+/* Each uid is the one that it is, up to the last. */
+static void test_uids(void)
+{
+	static const uid_t uids[] = { 0, 1, 65534, 0x7fffffff, 0x80000000, 0xfffffffe };
+	struct message_claim claim = claim_of(SELECT_ADDRESS);
+	struct ucred cred = { .pid = getpid() };
+	struct policy_rule rule = broker.policy.rules[0];
+
+	claim.selectors[0].address.bus = 1;
+	for (size_t i = 0; i < ARRAY_SIZE(uids); i++) {
+		char line[128];
+		union answer told;
+		int fd;
+
+		/* Allowed is the one next to it, and one of the same lower bits. */
+		for (unsigned n = 0; n < 3; n++) {
+			broker.policy.rules[0].who = POLICY_WHO_USER;
+			broker.policy.rules[0].id = n == 0   ? uids[i] + 1
+						    : n == 1 ? uids[i] ^ 0x80000000
+							     : uids[i] ^ 0x10000;
+			cred.uid = uids[i];
+			answer = &cred;
+			answer_size = sizeof(cred);
+			fd = dial_in(0);
+			answer = NULL;
+			listen_in();
+			say(fd, &claim, sizeof(claim));
+			turn(TURNS);
+			snprintf(line, sizeof(line),
+				 "uid=%u pid=%d device=0000:01:00.0 group=14 name=- rule=- by=- "
+				 "outcome=refused reason=\"policy\"",
+				 (unsigned)uids[i], (int)getpid());
+			tap_ok(hear(fd, &told) == sizeof(told.refusal) &&
+				       told.refusal.reason == GPUBROKER_REFUSED_POLICY &&
+				       said(line) == 1,
+			       "uid %u has nothing of a rule for uid %u, and it is said",
+			       (unsigned)uids[i], (unsigned)broker.policy.rules[0].id);
+			hang_up(fd);
+		}
+		/* By the listing, since a claim would go on to bind. */
+		broker.policy.rules[0].id = uids[i];
+		answer = &cred;
+		fd = dial_in(0);
+		answer = NULL;
+		say_plain(fd, MESSAGE_LIST);
+		turn(TURNS);
+		tap_ok(hear(fd, &told) == sizeof(told.device) && told.device.allowed,
+		       "uid %u has what the rule for it allows", (unsigned)uids[i]);
+		hang_up(fd);
+	}
+	broker.policy.rules[0] = rule;
+}
+
+static void test_groups(void)
+{
+	struct message_claim claim = claim_of(SELECT_ADDRESS);
+	union answer told;
+	unsigned allowed = 0, listed = 0;
+	int fd = dial_in(0);
+
+	claim.selectors[0].address.bus = 1;
+	listen_in();
+	failing = SO_PEERGROUPS;
+	error = ENOMEM;
+	say(fd, &claim, sizeof(claim));
+	turn(TURNS);
+	tap_ok(hear(fd, &told) == sizeof(told.refusal) &&
+		       told.refusal.reason == GPUBROKER_REFUSED_POLICY,
+	       "whose groups cannot be told has nothing, though a rule allows all to everybody");
+	tap_ok(said("cannot tell the groups of uid") == 1 &&
+		       said("outcome=refused reason=\"policy\"") == 1,
+	       "... which is said, and why");
+	say_plain(fd, MESSAGE_LIST);
+	turn(TURNS);
+	for (; hear(fd, &told) == sizeof(told.device); listed++)
+		allowed += told.device.allowed;
+	tap_ok(listed == 1 && !allowed, "... and is shown nothing as allowed");
+	failing = 0;
+	say_plain(fd, MESSAGE_LIST);
+	turn(TURNS);
+	for (; hear(fd, &told) == sizeof(told.device);)
+		allowed += told.device.allowed;
+	tap_ok(allowed == 1, "when they can be told it is again");
+	hang_up(fd);
+}
+
+static void test_process(void)
+{
+	int fd = dial_in(0);
+	struct peer *peer = TAILQ_FIRST(&broker.peers);
+
+	if (peer->pidfd < 0) {
+		failing = SO_PEERPIDFD;
+		error = EMFILE;
+	} else {
+		peer->pidfd = fd_close(peer->pidfd);
+		peer->pidfd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	}
+	tap_ok(peer_memlock_raise(peer, 1 << 20) == -ESRCH,
+	       "whose process cannot be told has no limit raised");
+	failing = 0;
+	hang_up(fd);
+}
+
+int main(void)
+{
+	static struct policy_rule rule;
+
+	alarm(60);
+	log_fd = memfd_create("log", MFD_CLOEXEC);
+	need(log_fd >= 0 && dup2(log_fd, STDERR_FILENO) == STDERR_FILENO);
+	broker_make();
+	add_function("0000:01:00.0", "0x030000\n", 14);
+	add_device(1, 0, 0x030000, 14);
+	broker_allow_all(&rule);
+
+	test_unknown();
+	test_uids();
+	test_groups();
+	test_process();
+	tap_ok(quiet(), "nothing is left");
+	broker_drop();
+	return tap_done();
+}

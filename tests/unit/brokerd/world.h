@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A daemon made by hand, for tests: `broker`, with real sockets and a real loop, a device table and
+ * a few files in the shape of sysfs below the scratch directory. Nothing here waits: whatever a
+ * peer does, a few turns of the loop later the daemon has dealt with it.
+ */
+#pragma once
+
+#include "brokerd/daemon.h"
+#include "client/wire/passfd.h"
+#include "client/common/util.h"
+#include "tests/scratch.h"
+
+#include <stdint.h>
+#include <sys/socket.h>
+
+#define TURNS 12 /* more than any single answer takes */
+
+static struct daemon broker;
+static size_t fds_at_start; /* when nobody is connected */
+
+union answer {
+	uint32_t type;
+	struct message_hello welcome;
+	struct message_plain end;
+	struct message_device device;
+	struct message_lease lease;
+	struct message_refusal refusal;
+	struct message_queued queued;
+	struct message_event event;
+	struct message_step step;
+	char all[PROTOCOL_MESSAGE_MAX];
+};
+
+static inline void turn(int n)
+{
+	while (n--)
+		event_base_loop(broker.base, EVLOOP_NONBLOCK);
+}
+
+/* A connection: the client's end, blocking for nobody. `room` is the daemon's send buffer, 0: the usual. */
+static inline int dial(int room)
+{
+	int ends[2];
+
+	need(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
+	if (room)
+		need(!setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)));
+	peer_new(&broker, ends[0]);
+	return ends[1];
+}
+
+static inline bool say(int fd, const void *packet, size_t size)
+{
+	return send(fd, packet, size, MSG_NOSIGNAL) == (ssize_t)size;
+}
+
+static inline void say_plain(int fd, enum message_type type)
+{
+	const struct message_plain plain = { .type = type };
+
+	say(fd, &plain, sizeof(plain));
+}
+
+/* The next answer's size; 0: the end; -1: there is none yet. As the library does, looks past a reset. */
+static inline ssize_t hear(int fd, union answer *answer)
+{
+	ssize_t n = recv(fd, answer, sizeof(*answer), 0);
+
+	if (n < 0 && errno == ECONNRESET)
+		n = recv(fd, answer, sizeof(*answer), 0);
+	return n;
+}
+
+static inline bool hears(int fd, uint32_t type, size_t size)
+{
+	union answer answer;
+
+	return hear(fd, &answer) == (ssize_t)size && answer.type == type;
+}
+
+static inline bool is_dropped(int fd)
+{
+	union answer answer;
+
+	return hear(fd, &answer) == 0;
+}
+
+static inline bool welcome(int fd)
+{
+	const struct message_hello hello = { .type = MESSAGE_HELLO, .version = PROTOCOL_VERSION };
+
+	say(fd, &hello, sizeof(hello));
+	turn(TURNS);
+	return hears(fd, MESSAGE_WELCOME, sizeof(hello));
+}
+
+static inline int dial_in(int room)
+{
+	int fd = dial(room);
+
+	need(welcome(fd));
+	return fd;
+}
+
+static inline void hang_up(int fd)
+{
+	close(fd);
+	turn(TURNS);
+}
+
+/* Nobody is connected, and no descriptor is open that was not at the start. */
+static inline bool quiet(void)
+{
+	turn(TURNS);
+	return !broker.n_peers && TAILQ_EMPTY(&broker.peers) && TAILQ_EMPTY(&broker.claims) &&
+	       !usercount_of(&broker.users, getuid()) && open_descriptors() == fds_at_start;
+}
+
+static inline struct message_claim claim_of(enum selector_kind kind)
+{
+	return (struct message_claim){
+		.type = MESSAGE_CLAIM,
+		.n_selectors = 1,
+		.selectors = { { .kind = kind } },
+	};
+}
+
+static inline void add_function(const char *address, const char *class_code, int group)
+{
+	const struct {
+		const char *name, *text;
+	} attributes[] = {
+		{ "vendor", "0x1234\n" },
+		{ "device", "0x1111\n" },
+		{ "subsystem_vendor", "0x1af4\n" },
+		{ "subsystem_device", "0x1100\n" },
+		{ "class", class_code },
+		{ "driver_override", "(null)\n" },
+	};
+	char path[128], text[32];
+
+	for (size_t i = 0; i < ARRAY_SIZE(attributes); i++) {
+		snprintf(path, sizeof(path), "sys/bus/pci/devices/%s/%s", address,
+			 attributes[i].name);
+		scratch_write(path, attributes[i].text);
+	}
+	if (group < 0)
+		return;
+	snprintf(path, sizeof(path), "sys/kernel/iommu_groups/%d/devices/%s", group, address);
+	scratch_write(path, "");
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/iommu_group", scratch_path,
+		 address);
+	snprintf(text, sizeof(text), "../groups/%d", group);
+	need(!symlink(text, path));
+}
+
+static inline void add_device(uint8_t bus, uint8_t function, uint32_t class_code, uint32_t group)
+{
+	const struct watcher_record record = {
+		.type = WATCHER_DEVICE,
+		.address = { .bus = bus, .function = function },
+		.vendor = 0x1234,
+		.device = 0x1111,
+		.class_code = class_code,
+		.group = group,
+	};
+
+	need(!devices_take(&broker.devices, &record));
+}
+
+/* The broker, with nothing in it, and its loop. */
+static inline void broker_make(void)
+{
+	char sys[80];
+
+	broker = (struct daemon){
+		.kernel = KERNEL_NONE,
+		.watcher = HELPER_NONE,
+		.loader = HELPER_NONE,
+		.helpers_fd = -1,
+		.state_dir = -1,
+		.listen_fd = -1,
+	};
+	leases_init(&broker.leases);
+	TAILQ_INIT(&broker.claims);
+	TAILQ_INIT(&broker.waiting);
+	TAILQ_INIT(&broker.peers);
+	/* Not daemon_loop_new(): of that a turn has no end that could be counted. */
+	broker.base = event_base_new();
+	need(broker.base && !event_base_priority_init(broker.base, PRIORITY_PEERS + 1));
+	snprintf(sys, sizeof(sys), "%s/sys", scratch_make());
+	scratch_write("sys/bus/none", "");
+	broker.kernel.sys = open(sys, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	need(broker.kernel.sys >= 0);
+	fds_at_start = open_descriptors();
+}
+
+/* Lets anybody claim what has the vendor that add_function() gives. */
+static inline void broker_allow_all(struct policy_rule *rule)
+{
+	static struct policy_file file = { "/etc/gpubroker/policy.d/10-all.policy" };
+
+	*rule = (struct policy_rule){
+		.verb = POLICY_ALLOW,
+		.who = POLICY_WHO_ANY,
+		.name = POLICY_NO_NAME,
+		.match = {
+			.attributes = POLICY_VENDOR,
+			.vendor = 0x1234,
+			.driver = POLICY_NO_TEXT,
+			.serial = POLICY_NO_TEXT,
+			.path = POLICY_NO_TEXT,
+			.profile = POLICY_NO_TEXT,
+		},
+		.vfio_driver = POLICY_NO_TEXT,
+		.line = 1,
+		.column = 1,
+	};
+	need(policy_rule_valid(rule, 0, 1, NULL, 0));
+	broker.policy =
+		(struct policy){ .rules = rule, .n_rules = 1, .files = &file, .n_files = 1 };
+	broker.policy_good = true;
+}
+
+/* From now on the latest connection is of another user, and counted as that user's. */
+static inline void last_is_user(uint32_t uid)
+{
+	struct peer *peer = TAILQ_LAST(&broker.peers, peer_list);
+
+	need(!usercount_take(&broker.users, uid, PEERS_PER_UID));
+	usercount_give(&broker.users, peer->uid);
+	peer->uid = uid;
+}
+
+static inline void broker_drop(void)
+{
+	devices_done(&broker.devices);
+	if (broker.on_turn_end)
+		event_free(broker.on_turn_end);
+	event_base_free(broker.base);
+	close(broker.kernel.sys);
+}
