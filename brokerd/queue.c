@@ -4,7 +4,8 @@
  *
  * One that waits wants those groups that the policy and the guards would give it now, and no claim
  * that came later gets one of them. Owns the queue; each entry belongs to a peer, goes with it, and
- * costs one request. It must never decide anything: it asks select.c again when something is free.
+ * costs one request. It must never decide anything: when something is free it calls claim_start()
+ * again, which decides as it does for a claim that has just arrived.
  */
 #include "config.h"
 

@@ -8,7 +8,7 @@
 cd "$top_srcdir" || exit 99
 
 # What the library consists of, beside the installed header. All else in client/ is the command's.
-library='library refusal passfd address protocol util'
+library='library migration refusal passfd address mdevname protocol util'
 
 # includes FILE...: what the files include, as `FILE: <name>` or `FILE: "name"`.
 includes() {
@@ -90,7 +90,7 @@ policy_below_brokerd() {
 }
 
 command_is_outsider() {
-	closure $(command_files) | none '^client/(protocol|passfd|refusal)\.h$'
+	closure $(command_files) | none '^client/(protocol|passfd|refusal|migration)\.h$'
 }
 
 command_uses_library() {
@@ -103,6 +103,11 @@ only_in() {
 	shift
 	includes $(sources brokerd client policy) | grep -E ": <$what>" |
 		only "$(printf '|^%s:' "$@" | cut -c2-)"
+}
+
+# brokerd/landlock.c has the kernel's numbers itself.
+no_landlock() {
+	includes $(sources brokerd client policy) | none '<linux/landlock\.h>'
 }
 
 one_header() {
@@ -130,8 +135,8 @@ tap_ok "policy/ never reaches brokerd/" policy_below_brokerd
 tap_ok "client/ never reaches brokerd/" client_below_brokerd
 tap_ok "the command includes client/gpubroker.h" command_uses_library
 tap_ok "and never reaches the protocol" command_is_outsider
-tap_ok "seccomp.h, cap-ng.h and landlock.h are confine.c's" \
-	only_in '(seccomp|cap-ng|linux/landlock)\.h' brokerd/confine.c
+tap_ok "seccomp.h and cap-ng.h are confine.c's" only_in '(seccomp|cap-ng)\.h' brokerd/confine.c
+tap_ok "linux/landlock.h, which older systems lack, is included nowhere" no_landlock
 tap_ok "libudev and libnl are watcher.c's" only_in '(libudev\.h|netlink/.*)' brokerd/watcher.c
 tap_ok "libevent is the daemon's" only_in '(event\.h|event2/.*)' 'brokerd/[^:]*'
 tap_ok "json-c is the command's" only_in '(json\.h|json-c/.*|json_.*)' 'client/[^:]*'
