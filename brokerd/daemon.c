@@ -417,7 +417,7 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
 	r = start_events(daemon);
 	if (r)
 		return r;
-	/* Kept until the policy says whether it is needed: see policy_arrived(). */
+	/* Kept until the policy says whether it is needed: see daemon_policy_arrived(). */
 	r = confine_core(true, daemon->kernel.cdevs, daemon->state_dir);
 	if (r) {
 		log_error("cannot be confined: %s", strerror(-r));

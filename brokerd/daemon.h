@@ -6,14 +6,14 @@
  *	claim.[ch]  a claim, decided and granted      lending.[ch] leases come true and end
  *	restore.c   leases go back                    arrivals.c functions that come and go
  *	queue.[ch]  claims that wait                  audit.[ch] decisions in the journal
- *	recover.c   leases found in the records       daemon.c   start, helpers' records, stop
+ *	recover.c   leases found in the records       daemon.c   start and stop
  *	prepare.[ch] what the policy wants on VFIO    events.c   what peers that watch are told
  *	vfs.[ch]    virtual functions, root's request vfscourse.[ch] how they are made
  *	vfsguard.c  what their making must not touch  vfspolicy.c    what the policy wants of them
  *	vfsrecord.[ch] their records                  mdev.[ch]  leases of mdevs, and mdevask.c
  *	mdevselect.c which part a claim means         vgpu.c, vgpuask.c where that is a VF
  *	cdev.[ch]   leases by devices' own nodes
- *	release.c   leases ended by their owner or root   helpers.c loader and watcher
+ *	release.c   leases ended by their owner or root   helpers.c what the loader and the watcher send
  */
 #pragma once
 

@@ -53,6 +53,44 @@ full() {
 	[ $? = 70 ] && grep -q 'standard output' "$dir/err"
 }
 
+# options FILE: the long options that a file of the command takes.
+options() {
+	sed -nE 's/^\t\t\{ "([a-z-]+)", (no|required|optional)_argument,.*/\1/p' "$top_srcdir/$1"
+}
+
+# all_in FILE: each option of client/FILE is named by standard input, where `--` is written as $2.
+all_in() {
+	cat >"$dir/text"
+	[ -n "$(options "$1")" ] && for option in $(options "$1"); do
+		grep -qE -- "$2$option([^a-z-]|\$)" "$dir/text" || {
+			echo "$option is not there"
+			return 1
+		}
+	done
+}
+
+# synopsis COMMAND: what the manual's SYNOPSIS has of it.
+synopsis() {
+	sed -n '/^\.Sh SYNOPSIS/,/^\.Sh DESCRIPTION/p' "$top_srcdir/client/gpubroker.1" |
+		awk -v "cm=.Cm $1" '/^\.Nm/ { in_it = 0 } $0 == cm { in_it = 1 } in_it'
+}
+
+run_in_synopsis() {
+	synopsis run | all_in client/run.c '-'
+}
+
+explain_in_synopsis() {
+	synopsis "policy explain" | all_in client/explain.c '-'
+}
+
+explain_in_usage() {
+	"$command" policy 2>&1 | sed -n '/explain/,/install/p' | all_in client/explain.c '--'
+}
+
+tap_ok "the manual's SYNOPSIS has each option of run" run_in_synopsis
+tap_ok "... and of policy explain" explain_in_synopsis
+tap_ok "the usage of policy has each option of explain" explain_in_usage
+
 tap_ok "--help is usage on standard output" helps --help
 tap_ok "help too" helps help
 tap_ok "--version is a name and a number" version

@@ -101,6 +101,8 @@ void mdev_refuse_none_left(struct lease *lease, const struct mdev_choice *choice
 
 void mdev_become(struct lease *lease, const struct mdev_candidate *candidate)
 {
+	const size_t i = index_of(lease);
+	struct claim *claim = lease->claim;
 	char uuid[sizeof(lease->mdev.uuid)];
 
 	memcpy(uuid, lease->mdev.uuid, sizeof(uuid));
@@ -110,7 +112,10 @@ void mdev_become(struct lease *lease, const struct mdev_candidate *candidate)
 	lease->asked = candidate->address;
 	lease->terms = candidate->terms;
 	lease->ends = lease->terms.lifetime ? lease->since + lease->terms.lifetime : 0;
-	lease->claim->asked[index_of(lease)] = lease->asked;
+	/* The claim outlives a lease that fails, and log_abandoned() reads these then. */
+	claim->mdevs[i]->chosen = *candidate;
+	claim->asked[i] = candidate->address;
+	claim->terms[i] = candidate->terms;
 }
 
 /* Where no mdev is left, virtual functions are asked. 0, or -errno where they could not be. */

@@ -484,28 +484,50 @@ int claim_start(struct peer *peer, const struct message_claim *request,
 	return 0;
 }
 
-/* There is nobody to answer, and what was begun is undone all the same: so it is told here. */
-static void tell_abandoned(const struct claim *claim)
+/*
+ * Says in the line what a claim of an mdev or a vGPU is about: what it has become, or, while no
+ * driver has answered, only what the client asked for. The first candidate is neither.
+ */
+static void name_part(const struct claim *claim, struct audit *line)
 {
-	const struct audit line = {
+	const struct mdev_choice *choice = claim->mdevs[0];
+	const struct selector *selector = &choice->selector;
+	struct pci_address parent;
+
+	if (!choice->chosen.mdev.parent[0]) {
+		line->device = selector->kind == SELECT_ADDRESS ? &selector->address : NULL;
+		line->name = selector->profile[0] ? selector->profile : selector->name;
+		line->rule = NULL;
+		return;
+	}
+	if (pci_address_parse(choice->chosen.mdev.parent, &parent))
+		line->device = NULL;
+	line->name = choice->chosen.mdev.type;
+}
+
+/* Logs the end of a claim whose client is gone: nobody is left to be answered. */
+static void log_abandoned(const struct claim *claim)
+{
+	struct audit line = {
 		.outcome = "refused",
 		.level = LOG_INFO,
 		.uid = claim->peer->uid,
 		.pid = claim->peer->pid,
-		.device = claim->mdevs[0] ? NULL : &claim->asked[0],
-		.name = claim->mdevs[0] ? claim->mdevs[0]->list[0].mdev.type : NULL,
+		.device = &claim->asked[0],
 		.group = claim->views[0] ? claim->views[0]->group : NO_GROUP,
 		.rule = claim->terms[0].rule,
 		.by = AUDIT_NOBODY,
 		.reason = claim->failed ? refusal_name(claim->refusal.reason) : "gone",
 	};
 
+	if (claim->mdevs[0])
+		name_part(claim, &line);
 	audit(&line);
 }
 
 void claim_abandon(struct claim *claim)
 {
-	tell_abandoned(claim);
+	log_abandoned(claim);
 	claim->peer = NULL;
 	claim_advance(claim);
 }

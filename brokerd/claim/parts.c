@@ -208,7 +208,7 @@ static int on_type(void *userdata, const char *type)
 	if (choice->n == ARRAY_SIZE(choice->list) || decide(search, type, name, &verdict))
 		return 0;
 	/* From here on only others are in the way: worth waiting for. */
-	part = queue_part(search->claim->daemon, search->parent, &search->function.address);
+	part = queue_part(search->claim->daemon, search->parent);
 	wanted_add(&search->claim->wanted, part);
 	if (is_held(search) || is_promised(search, part))
 		return 0;
@@ -237,7 +237,7 @@ static bool add_vf(struct search *search, const struct pci_address *address)
 	search->any_type = true;
 	if (policy_may_grant_part(&daemon->policy, search->subject, &facts)) {
 		char parent[PCI_ADDRESS_TEXT];
-		uint32_t part = queue_part(daemon, pci_address_format(address, parent), address);
+		uint32_t part = queue_part(daemon, pci_address_format(address, parent));
 
 		wanted_add(&search->claim->wanted, part);
 		if (is_promised(search, part))
@@ -573,14 +573,14 @@ struct message_refusal vgpu_refusal(struct lease *lease, const struct mdev_choic
 bool mdev_is_allowed(const struct daemon *daemon, const struct lease *lease,
 		     const struct policy_subject *subject)
 {
-	const struct device *device = devices_from(&daemon->devices, &lease->asked);
+	const struct device *device = devices_find(&daemon->devices, &lease->asked);
 	struct policy_facts facts = {
 		.iommu_group = NO_GROUP, .driver = "", .serial = "", .path = "", .no_pci = true
 	};
 	struct policy_verdict verdict;
 
 	if (lease_has_address(lease)) {
-		if (!device || pci_address_compare(&device->record.address, &lease->asked) != 0)
+		if (!device)
 			return false;
 		facts = device_facts(device);
 	}

@@ -4,7 +4,8 @@
  *
  * One that waits wants those groups that the policy and the guards would give it now, and no claim
  * that came later gets one of them. Owns the queue; each entry belongs to a peer, goes with it, and
- * costs one request. It must never decide anything: it asks select.c again when something is free.
+ * costs one request. It must never decide anything: when something is free it calls claim_start()
+ * again, which decides as it does for a claim that has just arrived.
  */
 #include "config.h"
 
@@ -50,11 +51,10 @@ static bool may_mean(const struct daemon *daemon, const struct waiting *waiting,
 		if (s->kind == SELECT_ADDRESS && group_find(view, &s->address) != SIZE_MAX)
 			return true;
 		for (size_t j = 0; j < view->n_functions; j++) {
-			const struct pci_address *address = &view->functions[j].address;
-			const struct device *device = devices_from(&daemon->devices, address);
+			const struct device *device =
+				devices_find(&daemon->devices, &view->functions[j].address);
 
-			if (device && !pci_address_compare(&device->record.address, address) &&
-			    selector_means(daemon, s, device))
+			if (device && selector_means(daemon, s, device))
 				return true;
 		}
 	}
@@ -70,22 +70,18 @@ void wanted_add(struct wanted *wanted, uint32_t group)
 		wanted->groups[wanted->n++] = group;
 }
 
-uint32_t queue_part(const struct daemon *daemon, const char *parent,
-		    const struct pci_address *address)
+uint32_t queue_part(const struct daemon *daemon, const char *parent)
 {
-	const struct device *device = devices_from(&daemon->devices, address);
+	const struct device *device;
 	struct pci_address own;
 	uint32_t hash = 2166136261; /* FNV-1a */
 
 	if (!pci_address_parse(parent, &own)) {
 		/* What is left of a virtual function's types hangs on all of its card's. */
-		if (device && !pci_address_compare(&device->record.address, &own) &&
-		    device->record.is_vf) {
-			own = device->record.physfn;
-			device = devices_from(&daemon->devices, &own);
-		}
-		if (device && !pci_address_compare(&device->record.address, &own) &&
-		    !(device->record.group & NO_FUNCTION))
+		device = devices_find(&daemon->devices, &own);
+		if (device && device->record.is_vf)
+			device = devices_find(&daemon->devices, &device->record.physfn);
+		if (device && !(device->record.group & NO_FUNCTION))
 			return device->record.group;
 	}
 	for (const char *p = parent; *p; p++)
@@ -152,8 +148,7 @@ static const struct lease *in_the_way(const struct daemon *daemon, uint32_t want
 		return lease;
 	for (lease = after ? TAILQ_NEXT(after, link) : TAILQ_FIRST(&daemon->leases.list); lease;
 	     lease = TAILQ_NEXT(lease, link))
-		if (lease_is_mdev(lease) &&
-		    queue_part(daemon, lease->mdev.parent, &lease->asked) == wanted)
+		if (lease_is_mdev(lease) && queue_part(daemon, lease->mdev.parent) == wanted)
 			return lease;
 	return NULL;
 }

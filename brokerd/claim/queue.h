@@ -31,9 +31,8 @@ struct waiting {
 
 void wanted_add(struct wanted *wanted, uint32_t group);
 
-/* What is wanted by who wants a part of this; `address` is its, or of no meaning where it is no function. */
-uint32_t queue_part(const struct daemon *daemon, const char *parent,
-		    const struct pci_address *address);
+/* Returns the key that a claim of a mediated device or vGPU of this parent waits for. */
+uint32_t queue_part(const struct daemon *daemon, const char *parent);
 
 /*
  * Is the group wanted by somebody who waits and came before `before`? NULL: before one who comes

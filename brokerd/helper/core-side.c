@@ -94,7 +94,6 @@ static void on_watcher(evutil_socket_t fd, short what, void *userdata)
 {
 	struct daemon *daemon = userdata;
 	struct watcher_record record;
-	const struct device *known;
 	size_t n_fds;
 	bool came;
 
@@ -114,10 +113,8 @@ static void on_watcher(evutil_socket_t fd, short what, void *userdata)
 		prepare_record(daemon, &record);
 		vfs_record(daemon, &record);
 		arrivals_record(daemon, &record);
-		known = devices_from(&daemon->devices, &record.address);
 		came = record.type == WATCHER_DEVICE &&
-		       (!known ||
-			pci_address_compare(&known->record.address, &record.address) != 0);
+		       !devices_find(&daemon->devices, &record.address);
 		r = devices_take(&daemon->devices, &record);
 		if (came && !r)
 			queue_look(daemon); /* perhaps it is what somebody waits for */

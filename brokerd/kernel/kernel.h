@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every way in which the root process changes or lends the kernel's devices, on one screen. sysfs.c
- * and vfio.c implement it; beside them only client/host/sysfs.c opens anything below /sys or /dev, for
- * reading. Paths are made of checked numbers and of driver names that came from sysfs, and opened
- * with openat2() beneath descriptors that were opened before the process was confined. All return 0
- * or a descriptor, or -errno.
+ * Every way in which the root process changes or lends the kernel's devices. attributes.c and vfio.c
+ * implement it. client/ opens files below /sys too, only to read them. landlock.c opens directories
+ * below /sys and /dev, to name them in its rules, and makes /dev/vfio where there is none.
+ *
+ * Paths are made of checked numbers and of driver names that came from sysfs, and opened with
+ * openat2() beneath descriptors that were opened before the process was confined. All return 0 or a
+ * descriptor, or -errno.
  */
 #pragma once
 

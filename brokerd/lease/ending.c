@@ -46,11 +46,10 @@ static bool driver_is_loaded(const struct daemon *daemon, const char *driver)
 static void choose_driver(const struct daemon *daemon, const struct pci_address *address,
 			  char out[PROTOCOL_NAME_MAX])
 {
-	const struct device *device = devices_from(&daemon->devices, address);
+	const struct device *device = devices_find(&daemon->devices, address);
 
 	strcpy(out, VFIO_DRIVER);
-	if (!device || pci_address_compare(&device->record.address, address) != 0 ||
-	    !driver_is_vfio(device->record.vfio_driver))
+	if (!device || !driver_is_vfio(device->record.vfio_driver))
 		return;
 	if (driver_is_loaded(daemon, device->record.vfio_driver)) {
 		memcpy(out, device->record.vfio_driver, PROTOCOL_NAME_MAX);

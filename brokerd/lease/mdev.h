@@ -41,8 +41,10 @@ struct mdev_choice {
 	/* What the kernel says of those in turn. */
 	size_t n_told;
 	uint64_t available[MDEV_CANDIDATES_MAX + MDEV_OTHERS_MAX];
-	/* Of virtual functions. */
+	/* What the lease has become, see mdev_become(); no parent: that is not known yet. */
+	struct mdev_candidate chosen;
 	struct selector selector; /* what was asked for */
+	/* Of virtual functions. */
 	size_t n_vfs, at_vf;	  /* and the one that is being asked */
 	struct pci_address vfs[VGPU_CANDIDATES_MAX];
 	bool current_told;

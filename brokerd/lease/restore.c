@@ -287,10 +287,9 @@ void lease_restored(struct daemon *daemon, struct lease *lease, const char *what
 {
 	struct claim *claim = lease->claim;
 	/* Of a part that was there another can be made now; of one that was not, nothing came free. */
-	const uint32_t group = lease->group,
-		       part = lease_is_mdev(lease) && group != NO_GROUP
-				      ? queue_part(daemon, lease->mdev.parent, &lease->asked)
-				      : NO_GROUP;
+	const uint32_t group = lease->group, part = lease_is_mdev(lease) && group != NO_GROUP
+							    ? queue_part(daemon, lease->mdev.parent)
+							    : NO_GROUP;
 	int r = !what && lease->recorded ? record_remove(daemon->state_dir, lease->id) : 0;
 
 	if (r) { /* or the next start would take it up, perhaps beside another lease of the group */

@@ -379,7 +379,7 @@ static void format_device(const struct peer *peer, const struct device *device,
  */
 static bool lease_is_allowed(const struct daemon *daemon, const struct lease *lease)
 {
-	const struct device *device = devices_from(&daemon->devices, &lease->asked);
+	const struct device *device = devices_find(&daemon->devices, &lease->asked);
 	const struct policy_subject subject = {
 		.uid = lease->uid,
 		.gid = lease->gid,
@@ -392,7 +392,7 @@ static bool lease_is_allowed(const struct daemon *daemon, const struct lease *le
 
 	if (lease_is_mdev(lease))
 		return mdev_is_allowed(daemon, lease, &subject);
-	if (!device || pci_address_compare(&device->record.address, &lease->asked) != 0)
+	if (!device)
 		return false;
 	n = devices_group(&daemon->devices, device, facts, &asked);
 	policy_decide(&daemon->policy, &subject, facts, n, asked, NULL, &verdict);

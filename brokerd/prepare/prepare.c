@@ -413,8 +413,8 @@ void prepare_record(struct daemon *daemon, const struct watcher_record *record)
 	if (record->type == WATCHER_DEVICE) {
 		look_soon(daemon, record->group);
 	} else if (record->type == WATCHER_GONE) {
-		device = devices_from(&daemon->devices, &record->address);
-		if (device && !pci_address_compare(&device->record.address, &record->address))
+		device = devices_find(&daemon->devices, &record->address);
+		if (device)
 			look_soon(daemon, device->record.group);
 	}
 }

@@ -173,13 +173,9 @@ int pf_guard(const struct pf *pf, const struct function *f, uint32_t wanted,
 
 bool pf_all_known(const struct pf *pf)
 {
-	const struct device *device;
-
-	for (size_t i = 0; i < pf->n_vfs; i++) {
-		device = devices_from(&pf->daemon->devices, &pf->vfs[i]);
-		if (!device || pci_address_compare(&device->record.address, &pf->vfs[i]) != 0)
+	for (size_t i = 0; i < pf->n_vfs; i++)
+		if (!devices_find(&pf->daemon->devices, &pf->vfs[i]))
 			return false;
-	}
 	return true;
 }
 

@@ -200,8 +200,8 @@ void vfs_record(struct daemon *daemon, const struct watcher_record *record)
 	const struct device *device;
 
 	if (record->type == WATCHER_GONE) {
-		device = devices_from(&daemon->devices, &record->address);
-		if (!device || pci_address_compare(&device->record.address, &record->address) != 0)
+		device = devices_find(&daemon->devices, &record->address);
+		if (!device)
 			return;
 		record = &device->record;
 	} else if (record->type != WATCHER_DEVICE) {
@@ -213,8 +213,7 @@ void vfs_record(struct daemon *daemon, const struct watcher_record *record)
 		return;
 	}
 	/* One that was not told is none, or is looked at when it is told. */
-	device = devices_from(&daemon->devices, &record->physfn);
-	if (device && !pci_address_compare(&device->record.address, &record->physfn) &&
-	    device->record.vfs_total)
+	device = devices_find(&daemon->devices, &record->physfn);
+	if (device && device->record.vfs_total)
 		look_at(daemon, &record->physfn);
 }

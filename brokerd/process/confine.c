@@ -52,7 +52,6 @@ enum held {
 	FREELY,
 	NO_EXEC,	/* mmap, mprotect: without PROT_EXEC */
 	NO_MEMORY,	/* not allowed, but answered with ENOMEM */
-	UNKNOWN,	/* not allowed, but answered as by a kernel that does not know it */
 	FORK,		/* clone: a child, with a copy of our descriptors or the table itself */
 	VFIO_STATUS,	/* ioctl: VFIO_GROUP_GET_STATUS */
 	CDEV_IOCTLS,	/* ioctl: that, and IOMMU_OPTION */
@@ -269,8 +268,6 @@ static int add_row(scmp_filter_ctx context, const struct row *row)
 		return allow(context, row->call, no_exec, NULL);
 	case NO_MEMORY:
 		return seccomp_rule_add(context, SCMP_ACT_ERRNO(ENOMEM), row->call, 0);
-	case UNKNOWN:
-		return seccomp_rule_add(context, SCMP_ACT_ERRNO(ENOSYS), row->call, 0);
 	case FORK:
 		r = allow(context, row->call, equal(0, CLONE_PIDFD | SIGCHLD), NULL);
 		return r ? r

@@ -48,5 +48,5 @@ int confine_core(bool keep_sys_resource, bool cdevs, int state_dir);
  */
 int confine_drop_sys_resource(void);
 
-/* Stage 4, in a worker just forked: `write` and `exit_group` are all that is left. */
+/* Stage 4, in a worker just forked: only `read`, `write` and `exit_group` are left. */
 int confine_worker(const struct confine_filter *filter);

@@ -148,6 +148,13 @@ const struct device *devices_from(const struct devices *devices, const struct pc
 	return i < devices->n ? &devices->list[i] : NULL;
 }
 
+const struct device *devices_find(const struct devices *devices, const struct pci_address *address)
+{
+	size_t i = position(devices, address);
+
+	return is_at(devices, i, address) ? &devices->list[i] : NULL;
+}
+
 struct policy_facts device_facts(const struct device *device)
 {
 	const struct watcher_record *r = &device->record;

@@ -67,6 +67,9 @@ int devices_take(struct devices *devices, const struct watcher_record *record);
 /* The first device at or after an address; NULL: none. A cursor that survives changes. */
 const struct device *devices_from(const struct devices *devices, const struct pci_address *address);
 
+/* The device at exactly this address; NULL: none. */
+const struct device *devices_find(const struct devices *devices, const struct pci_address *address);
+
 /* What the policy looks at. */
 struct policy_facts device_facts(const struct device *device);
 

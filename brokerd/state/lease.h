@@ -126,9 +126,9 @@ struct lease *lease_free(struct leases *leases, struct lease *lease);
 
 /* NULL of UINT32_MAX, which is no group. */
 struct lease *lease_find_group(const struct leases *leases, uint32_t group);
-/* The first with an id of at least `id`, in order: a cursor that survives changes. */
 /* The one of a VF that is made a vGPU, or NULL. */
 struct lease *lease_find_vgpu(const struct leases *leases, const char *vf);
+/* The first with an id of at least `id`, in order: a cursor that survives changes. */
 struct lease *lease_find_from(const struct leases *leases, uint64_t id);
 /* By the watch of its group, or of one of its devices. */
 struct lease *lease_find_watch(const struct leases *leases, int watch);

@@ -72,12 +72,3 @@ bool usercount_spend(struct usercount *counts, uint32_t uid, uint64_t turn, unsi
 	entry->spent += cost;
 	return true;
 }
-
-unsigned usercount_of(const struct usercount *counts, uint32_t uid)
-{
-	struct usercount_entry *entry = counts->buckets[uid % USERCOUNT_BUCKETS];
-
-	while (entry && entry->uid != uid)
-		entry = entry->next;
-	return entry ? entry->n : 0;
-}

@@ -30,4 +30,3 @@ void usercount_give(struct usercount *counts, uint32_t uid);
  */
 bool usercount_spend(struct usercount *counts, uint32_t uid, uint64_t turn, unsigned cost,
 		     unsigned budget);
-unsigned usercount_of(const struct usercount *counts, uint32_t uid);

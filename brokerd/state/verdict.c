@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Where a claim is decided: a group's facts and the policy in, yes or a refusal out. No I/O, no
- * state. The policy's own rules are policy/verdict.c's; here stand the guards that hold whatever
- * the policy says.
+ * state. The policy's own rules are policy/verdict.c's. The guards that hold whatever the policy
+ * says are client/function.c's, and this file asks them.
  */
 #include "config.h"
 

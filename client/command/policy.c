@@ -167,7 +167,8 @@ static int check(int argc, char **argv)
 
 static const char usage[] =
 	"usage: gpubroker policy check [--policy DIR]... [--devices FILE] [FILE...]\n"
-	"       gpubroker policy explain [--policy DIR]... [--devices FILE] --user USER DEVICE\n"
+	"       gpubroker policy explain [--policy DIR]... [--devices FILE] [--profile PROFILE]\n"
+	"                                --user USER DEVICE\n"
 	"       gpubroker policy install [--policy DIR]... [--root DIR]\n";
 
 int cli_policy(const struct cli *cli, int argc, char **argv)

@@ -793,10 +793,14 @@ int gpubroker_claim_migration(struct gpubroker *handle, const struct gpubroker_c
 			      size_t i, enum gpubroker_migration *ret_migration)
 {
 	const struct gpubroker_grant *grant = gpubroker_claim_grant(claim, i);
-	struct message_migration request = { .type = MESSAGE_MIGRATION, .lease = grant->lease };
-	int r = migration_probe(gpubroker_claim_fd(claim, i),
-				grant->uuid[0] ? grant->uuid : grant->address);
+	struct message_migration request = { .type = MESSAGE_MIGRATION };
+	int r;
 
+	if (!grant)
+		return -EINVAL;
+	request.lease = grant->lease;
+	r = migration_probe(gpubroker_claim_fd(claim, i),
+			    grant->uuid[0] ? grant->uuid : grant->address);
 	if (r < 0)
 		return r;
 	*ret_migration = r ? GPUBROKER_MIGRATION_YES : GPUBROKER_MIGRATION_NO;

@@ -35,7 +35,7 @@ static int tell(struct devices *devices, enum watcher_record_type type, uint8_t 
 static bool has(const struct devices *devices, uint8_t bus)
 {
 	struct watcher_record record = at(bus, 0, 0);
-	const struct device *device = devices_from(devices, &record.address);
+	const struct device *device = devices_find(devices, &record.address);
 
 	return device && !pci_address_compare(&device->record.address, &record.address);
 }
@@ -99,9 +99,10 @@ static void test_table(void)
 	struct watcher_record record;
 	struct devices devices = { 0 };
 	struct pci_address from = { 0 };
-	size_t n = 0;
+	size_t n = 0, found = 0;
 
-	tap_ok(!devices_from(&devices, &from), "an empty table has no first device");
+	tap_ok(!devices_from(&devices, &from) && !devices_find(&devices, &from),
+	       "an empty table has no first device, and none to be found");
 	for (size_t i = 0; i < ARRAY_SIZE(order); i++)
 		tell(&devices, WATCHER_DEVICE, order[i]);
 	tap_ok(devices.n == ARRAY_SIZE(order) && in_order(&devices),
@@ -112,6 +113,19 @@ static void test_table(void)
 	tap_ok(devices.n == ARRAY_SIZE(order) &&
 		       devices_from(&devices, &record.address)->record.vendor == 0x10de,
 	       "told again, a function is replaced and not doubled");
+	for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
+		record = at(order[i], 0, 0);
+		found += devices_find(&devices, &record.address) ==
+			 devices_from(&devices, &record.address);
+	}
+	tap_ok(found == ARRAY_SIZE(order), "each is found by its address");
+	record = at(4, 0, 0);
+	from = at(5, 0, 1).address;
+	tap_ok(devices_from(&devices, &record.address) &&
+		       !devices_find(&devices, &record.address) && devices_from(&devices, &from) &&
+		       !devices_find(&devices, &from),
+	       "the next one is not taken for one that is not there");
+	from = (struct pci_address){ 0 };
 	for (const struct device *d; (d = devices_from(&devices, &from)) && n < 100; n++) {
 		from = d->record.address;
 		from.bus++; /* 255 comes round to 0: the last one */
@@ -125,7 +139,8 @@ static void test_table(void)
 	tell(&devices, WATCHER_GONE, 5);
 	tap_ok(devices.n == ARRAY_SIZE(order) - 1, "twice gone is gone");
 	from = (struct pci_address){ UINT32_MAX, 255, 31, 7, 0 };
-	tap_ok(!devices_from(&devices, &from), "past the last there is none");
+	tap_ok(!devices_from(&devices, &from) && !devices_find(&devices, &from),
+	       "past the last there is none");
 	devices_done(&devices);
 }
 

@@ -514,40 +514,46 @@ static int do_step(const struct step *step, char told[WORK_TEXT_MAX])
 	return 0;
 }
 
+/* The first worker, to its end, or until the daemon dies. */
+static void work_one(void)
+{
+	struct work_result result = { 0 };
+	struct work *work = at_work;
+
+	at_work = work->next;
+	for (size_t i = 0; i < work->n; i++) {
+		const struct step *step = &work->steps[i];
+		char told[WORK_TEXT_MAX] = "";
+		int error;
+
+		n_steps++;
+		if (n_steps == dies_at) {
+			died = true;
+			free(work);
+			return;
+		}
+		error = n_steps == fails_at ? EIO : do_step(step, told);
+		if (error && !result.error) {
+			result.error = error;
+			result.what = step->what;
+			result.address = step->address;
+		}
+		if (error && !step->soft)
+			break;
+		if (!error && step->reads)
+			work->ops.told(work->userdata, &step->address, told);
+		if (!error && step->row)
+			tell_rows(work, step);
+	}
+	work->ops.done(work->userdata, &result);
+	free(work);
+}
+
 /* Until no worker is at work, or the daemon dies. */
 static void work_on(void)
 {
-	for (struct work *work; !died && (work = at_work);) {
-		struct work_result result = { 0 };
-
-		at_work = work->next;
-		for (size_t i = 0; i < work->n; i++) {
-			const struct step *step = &work->steps[i];
-			char told[WORK_TEXT_MAX] = "";
-			int error;
-
-			n_steps++;
-			if (n_steps == dies_at) {
-				died = true;
-				free(work);
-				return;
-			}
-			error = n_steps == fails_at ? EIO : do_step(step, told);
-			if (error && !result.error) {
-				result.error = error;
-				result.what = step->what;
-				result.address = step->address;
-			}
-			if (error && !step->soft)
-				break;
-			if (!error && step->reads)
-				work->ops.told(work->userdata, &step->address, told);
-			if (!error && step->row)
-				tell_rows(work, step);
-		}
-		work->ops.done(work->userdata, &result);
-		free(work);
-	}
+	while (!died && at_work)
+		work_one();
 	turn(TURNS);
 }
 
@@ -623,8 +629,9 @@ static bool as_before(void)
 	return right;
 }
 
-static void ask_two(int fd, enum selector_kind kind, const char *device, const char *profile,
-		    const char *second)
+/* Sends a claim, whose workers are left to work_one(). */
+static void send_claim(int fd, enum selector_kind kind, const char *device, const char *profile,
+		       const char *second)
 {
 	struct message_claim claim = claim_of(kind);
 
@@ -640,6 +647,12 @@ static void ask_two(int fd, enum selector_kind kind, const char *device, const c
 	n_steps = 0;
 	need(say(fd, &claim, sizeof(claim)));
 	turn(TURNS);
+}
+
+static void ask_two(int fd, enum selector_kind kind, const char *device, const char *profile,
+		    const char *second)
+{
+	send_claim(fd, kind, device, profile, second);
 	work_on();
 }
 
@@ -1332,6 +1345,45 @@ static void test_vgpus(int fd)
 	       "a limit counts within a claim");
 }
 
+/* Claims, and hangs up: at once, or when the claim is bound. The line is in last_log. */
+static void abandon(enum selector_kind kind, const char *device, const char *profile, bool bound)
+{
+	int fd = dial_in(0);
+
+	send_claim(fd, kind, device, profile, NULL);
+	need(!TAILQ_EMPTY(&broker.claims) && at_work);
+	while (bound && !TAILQ_FIRST(&broker.claims)->bound)
+		work_one();
+	hang_up(fd);
+}
+
+static void test_abandoned(void)
+{
+	allow("allow any claim address 0000:03:00.1 profile 557\n"
+	      "allow any claim address 0000:03:00.2 profile 558");
+	abandon(SELECT_ADDRESS, PF, "NVIDIA X-2Q", true);
+	tap_ok(strstr(last_log, "device=0000:03:00.2 ") && strstr(last_log, "name=558 ") &&
+		       strstr(last_log, ":2 by=- outcome=refused reason=\"gone\""),
+	       "an abandoned vGPU is logged as the VF, type and rule that it got");
+	work_on();
+	tap_ok(as_before(), "... and given back");
+	abandon(SELECT_ADDRESS, PF, "558", false);
+	tap_ok(strstr(last_log, "device=" PF " ") && strstr(last_log, "name=558 ") &&
+		       strstr(last_log, "rule=- "),
+	       "... and before its driver has answered, as what the client asked for");
+	work_on();
+
+	allow("device slice profile any\nallow any claim profile card-2\nallow any claim profile gpu-1");
+	sim.left = 1;
+	abandon(SELECT_NAME, "slice", "", true);
+	tap_ok(strstr(last_log, "device=" GPU " ") && strstr(last_log, "name=gpu-1 ") &&
+		       strstr(last_log, ":3 by="),
+	       "an abandoned mdev is logged as the type and rule that it got");
+	work_on();
+	sim.left = 3;
+	tap_ok(as_before(), "... and removed");
+}
+
 static void test_vgpu_deaths(int *fd)
 {
 	unsigned total, wrong = 0;
@@ -1406,6 +1458,7 @@ int main(void)
 	fd = dial_in(0);
 	allow("device small vendor 1234 profile 557\nallow any claim profile any\nallow any claim any");
 	test_vgpus(fd);
+	test_abandoned();
 	allow("allow any claim profile any");
 	test_vgpu_deaths(&fd);
 

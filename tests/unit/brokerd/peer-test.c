@@ -86,7 +86,6 @@ static bool knows_no_process(void)
 static void test_usercount(void)
 {
 	struct usercount counts = { 0 };
-	size_t left = 0;
 	bool all = true;
 
 	/* All of them in four buckets. */
@@ -95,12 +94,12 @@ static void test_usercount(void)
 			all = all && !usercount_take(&counts, uid * 64, 3);
 	tap_ok(all, "each of 4,000 users has as many connections as it may");
 	for (uint32_t uid = 0; uid < 4000; uid++)
-		all = all && usercount_take(&counts, uid * 64, 3) == -EDQUOT &&
-		      usercount_of(&counts, uid * 64) == 3;
+		all = all && usercount_take(&counts, uid * 64, 3) == -EDQUOT;
 	tap_ok(all, "and not one more");
 	usercount_give(&counts, 64);
-	tap_ok(usercount_of(&counts, 64) == 2 && usercount_of(&counts, 128) == 3 &&
-		       !usercount_take(&counts, 64, 3),
+	tap_ok(usercount_take(&counts, 64, 2) == -EDQUOT && !usercount_take(&counts, 64, 3) &&
+		       usercount_take(&counts, 64, 3) == -EDQUOT &&
+		       usercount_take(&counts, 128, 3) == -EDQUOT,
 	       "one that goes makes room for its user's, and nobody else's");
 	tap_ok(usercount_spend(&counts, 64, 1, 3, 4) && usercount_spend(&counts, 64, 1, 3, 4) &&
 		       !usercount_spend(&counts, 64, 1, 1, 4) &&
@@ -108,13 +107,13 @@ static void test_usercount(void)
 	       "who has had its share of a turn is held back, others are not");
 	tap_ok(usercount_spend(&counts, 64, 2, 1, 4), "until the next turn");
 	usercount_give(&counts, 63);
-	tap_ok(!usercount_of(&counts, 63), "who has none cannot have less");
+	tap_ok(!usercount_take(&counts, 63, 1) && usercount_take(&counts, 63, 1) == -EDQUOT,
+	       "who has none cannot have less");
+	usercount_give(&counts, 63);
 	for (uint32_t uid = 0; uid < 4000; uid++)
 		for (unsigned i = 0; i < 3; i++)
 			usercount_give(&counts, uid * 64);
-	for (size_t i = 0; i < USERCOUNT_BUCKETS; i++)
-		left += counts.buckets[i] != NULL;
-	tap_ok(!left, "when all have gone nothing is left");
+	tap_ok(counts_nobody(&counts), "when all have gone nothing is left");
 }
 
 static void test_quota(void)

@@ -109,12 +109,21 @@ static inline void hang_up(int fd)
 	turn(TURNS);
 }
 
+/* No user has a connection that counts. */
+static inline bool counts_nobody(const struct usercount *counts)
+{
+	for (size_t i = 0; i < USERCOUNT_BUCKETS; i++)
+		if (counts->buckets[i])
+			return false;
+	return true;
+}
+
 /* Nobody is connected, and no descriptor is open that was not at the start. */
 static inline bool quiet(void)
 {
 	turn(TURNS);
 	return !broker.n_peers && TAILQ_EMPTY(&broker.peers) && TAILQ_EMPTY(&broker.claims) &&
-	       !usercount_of(&broker.users, getuid()) && open_descriptors() == fds_at_start;
+	       counts_nobody(&broker.users) && open_descriptors() == fds_at_start;
 }
 
 static inline struct message_claim claim_of(enum selector_kind kind)

@@ -764,6 +764,7 @@ static void test_claims(void)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		size_t before = open_descriptors();
 		struct gpubroker_claim *claim;
+		enum gpubroker_migration migration = GPUBROKER_MIGRATION_UNKNOWN;
 		struct gpubroker *handle;
 		bool usable = true;
 		int r;
@@ -790,6 +791,12 @@ static void test_claims(void)
 			 !gpubroker_claim_grant(claim, SIZE_MAX);
 		tap_ok(usable && gpubroker_claim_memlock(claim) == (cases[i].groups ? 1 << 20 : 0),
 		       "close-on-exec, in order, and none past the last");
+		tap_ok(gpubroker_claim_migration(handle, claim, cases[i].groups, &migration) ==
+				       -EINVAL &&
+			       gpubroker_claim_migration(handle, claim, SIZE_MAX, &migration) ==
+				       -EINVAL &&
+			       migration == GPUBROKER_MIGRATION_UNKNOWN,
+		       "a group past the last cannot be asked about migration");
 		gpubroker_close(handle);
 		tap_ok(open_descriptors() == before + cases[i].groups,
 		       "which outlive the connection");
