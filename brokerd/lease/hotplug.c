@@ -1,30 +1,34 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Functions that come into a lent group, or vanish from it: plugged in or out, or made and removed
- * by somebody. It must never leave one that came to a host driver, which would make the group
+ * Functions that come into a lent group, or vanish from it, see hotplug.h: plugged in or out, or made and removed
+ * by somebody. It must never leave a function that came to a host driver, which would make the group
  * unusable to its holder, nor change one before it is recorded.
  */
 #include "config.h"
 
-#include "brokerd/record/audit.h"
+#include "brokerd/lease/hotplug.h"
+#include "brokerd/lease/driver.h"
 #include "brokerd/lease/ending.h"
+#include "brokerd/lease/restore.h"
 #include "brokerd/process/log.h"
-#include "brokerd/record/lease-record.h"
-#include "brokerd/process/worker.h"
+#include "brokerd/record/audit.h"
+#include "client/host/function.h"
 #include "client/host/sysfs.h"
-#include "client/common/util.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
-static void tell(const struct lease *lease, const char *outcome, const struct pci_address *address)
+static void report_function(const struct lease *lease, const struct pci_address *address, bool came)
 {
-	struct audit line = audit_of(lease, outcome);
+	const struct lease_table *table = lease->table;
+	struct audit_line line = audit_line_of(lease, came ? "arrived" : "vanished");
 
 	line.level = LOG_WARNING;
 	line.device = address;
-	audit(&line);
+	audit_write(&line);
+	if (table->events)
+		table->events->function(table->userdata, lease, address, came);
 }
 
 /*
@@ -34,57 +38,54 @@ static void tell(const struct lease *lease, const char *outcome, const struct pc
 static void on_kept(void *userdata, const struct work_result *result)
 {
 	struct lease *lease = userdata;
-	struct daemon *daemon = lease->owner;
 
-	lease->work = NULL;
 	if (lease->state == GPUBROKER_LEASE_STUCK) {
-		lease_came_late(lease);
-	} else {
-		if (result->error)
-			log_error("lease %" PRIu64 ": a function that came to its group: %s: %s",
-				  lease->id, result->what, strerror(result->error));
-		lease_work_was_done(daemon, lease);
-		if (lease->state == GPUBROKER_LEASE_RELEASING)
-			lease_look(daemon, lease);
+		lease_worker_ended(lease);
+		return;
 	}
-	daemon_quit_if_idle(daemon);
+	lease->work = NULL;
+	if (result->error)
+		log_error("lease %" PRIu64 ": a function that came to its group: %s: %s",
+			  lease->id, result->what, strerror(result->error));
+	if (lease->state == GPUBROKER_LEASE_RELEASING)
+		lease_probe_holder(lease);
+	else
+		lease_resume_pending(lease);
 }
 
 /*
- * A function has come into a lent group: plugged in, or made by somebody. A host driver on it would
- * make the group unusable to its holder, so it goes to VFIO for as long as the lease lasts, and
- * then to whatever driver claims it.
+ * A function has come into a lent group. A host driver on it would make the group unusable to the holder, so
+ * it goes to VFIO for as long as the lease lasts, and then to whatever driver claims it.
  */
-static void function_came(struct daemon *daemon, struct lease *lease,
-			  const struct watcher_record *record)
+static void keep_function(struct lease *lease, const struct watcher_record *record)
 {
-	static const struct work_ops ops = { .done = on_kept, .late = on_work_late };
+	static const struct work_ops ops = { .done = on_kept, .late = lease_worker_late };
+	const struct leases *leases = leases_of(lease);
 	char text[PCI_ADDRESS_TEXT];
-	struct lease_function *was;
 	struct function now;
 	struct work *work;
 	int r;
 
-	if (lease->n_functions == PROTOCOL_FUNCTIONS_MAX || lease->work || lease_is_mdev(lease) ||
+	if (!lease->n_functions || lease->n_functions == PROTOCOL_FUNCTIONS_MAX || lease->work ||
 	    class_is_bridge(record->class_code) ||
-	    sysfs_function_read(daemon->kernel.sys, &record->address, &now) ||
+	    sysfs_function_read(leases->kernel->sys, &record->address, &now) ||
 	    now.iommu_group != lease->group)
 		return;
-	was = &lease->functions[lease->n_functions++];
-	*was = (struct lease_function){
+	lease->functions[lease->n_functions++] = (struct lease_function){
 		.address = now.address,
 		.vendor = now.vendor,
 		.device = now.device,
 		.driver = LEASE_DRIVER_UNKNOWN,
 	};
-	tell(lease, "arrived", &now.address);
-	event_function(lease, &now.address, true);
-	r = record_write(daemon->state_dir, lease);
+	report_function(lease, &now.address, true);
+	r = lease_record(lease);
 	work = r ? NULL : work_new(&ops, lease);
 	if (!r)
-		r = work ? add_bind_steps(daemon, work, &now.address, now.driver, "") : -ENOMEM;
+		r = work ? driver_add_bind(leases->kernel, leases->devices, work, &now.address,
+					   now.driver, "")
+			 : -ENOMEM;
 	if (!r && work_steps(work))
-		r = work_start(work, daemon->base, daemon->worker_filter, WORKER_SECONDS);
+		r = workers_start(leases->workers, work);
 	else if (!r)
 		work = work_free(work);
 	if (r) {
@@ -98,54 +99,46 @@ static void function_came(struct daemon *daemon, struct lease *lease,
 }
 
 /* A function of a lent group is gone: what is left of the group is of no use to its holder. */
-static void function_went(struct daemon *daemon, struct lease *lease,
-			  const struct pci_address *address)
+static void recall_without(struct lease *lease, const struct pci_address *address)
 {
 	char driver[FUNCTION_NAME_MAX];
 
-	if (sysfs_driver_read(daemon->kernel.sys, address, driver) != -ENODEV)
+	if (sysfs_driver_read(leases_of(lease)->kernel->sys, address, driver) != -ENODEV)
 		return; /* it is there: an event is a hint */
-	tell(lease, "vanished", address);
-	event_function(lease, address, false);
+	report_function(lease, address, false);
 	lease_recall(lease, "recalled");
 }
 
-static bool is_member(const struct lease *lease, const struct pci_address *address)
+void hotplug_look(struct lease *lease)
 {
-	for (size_t i = 0; i < lease->n_functions; i++)
-		if (!pci_address_compare(&lease->functions[i].address, address))
-			return true;
-	/* Of a vGPU the VF is with its driver; that it goes is an end as well. */
-	return lease->mdev.vendor && !pci_address_compare(&lease->asked, address);
-}
+	const struct devices *devices = leases_of(lease)->devices;
 
-void arrivals_look(struct daemon *daemon, struct lease *lease)
-{
-	for (size_t i = 0; i < daemon->devices.n && !lease->work; i++) {
-		const struct watcher_record *record = &daemon->devices.list[i].record;
+	for (size_t i = 0; i < devices->n && !lease->work; i++) {
+		const struct watcher_record *record = &devices->list[i].record;
 
-		if (record->group == lease->group && !is_member(lease, &record->address))
-			function_came(daemon, lease, record);
+		if (record->group == lease->group && !lease->kind->needs(lease, &record->address))
+			keep_function(lease, record);
 	}
 }
 
-void arrivals_record(struct daemon *daemon, const struct watcher_record *record)
+void hotplug_device_seen(struct leases *leases, const struct watcher_record *record)
 {
 	struct lease *lease;
 
 	if (record->type != WATCHER_DEVICE && record->type != WATCHER_GONE)
 		return;
-	TAILQ_FOREACH(lease, &daemon->leases.list, link) {
-		bool member = is_member(lease, &record->address);
+	TAILQ_FOREACH(lease, &leases->table.list, link) {
+		bool member;
 
 		if (lease->state != GPUBROKER_LEASE_LEASED)
 			continue;
+		member = lease->kind->needs(lease, &record->address);
 		if (record->type == WATCHER_GONE && member) {
-			function_went(daemon, lease, &record->address);
+			recall_without(lease, &record->address);
 			return; /* the list may have changed */
 		}
 		if (record->type == WATCHER_DEVICE && !member && record->group == lease->group) {
-			function_came(daemon, lease, record);
+			keep_function(lease, record);
 			return;
 		}
 	}

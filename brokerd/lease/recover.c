@@ -1,109 +1,179 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * At start: the records of leases that an earlier run left. Each is taken up, whatever ended that
- * run; whether it is held is asked of the kernel (lending.c). What cannot be read is set aside with
- * a message, never guessed at, and what it may be about is not lent.
+ * Recovery, see recover.h. Every lease on record is taken up, whatever ended the earlier run; the kernel tells
+ * whether it is held (ending.c). A record that cannot be read is set aside with a message, never guessed at, and
+ * what it may be about is not lent.
  */
 #include "config.h"
 
-#include "brokerd/record/audit.h"
+#include "brokerd/lease/recover.h"
+#include "brokerd/lease/bringup.h"
+#include "brokerd/lease/cdev.h"
 #include "brokerd/lease/ending.h"
+#include "brokerd/lease/functions.h"
+#include "brokerd/lease/restore.h"
 #include "brokerd/process/log.h"
+#include "brokerd/record/audit.h"
 #include "brokerd/record/lease-record.h"
-#include "brokerd/process/worker.h"
-#include "client/host/sysfs.h"
 #include "client/common/util.h"
+#include "client/host/function.h"
+#include "client/host/sysfs.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+/* ---- taking one up ---- */
+
+/*
+ * One that is not there may come yet: the worker that was making it was killed, but may be in the kernel.
+ * The kernel shows it before the driver is asked, which may take long; so it is looked for a few times.
+ */
+static void take_up(struct lease *lease)
+{
+	uint32_t group = NO_GROUP;
+	int watch;
+
+	if (!lease->kind->group_of(lease, &group) && group != NO_GROUP) {
+		lease->group = group;
+		lease->tries = 0;
+		/* Watch first, look then: a close in between is seen. */
+		watch = kernel_group_watch(leases_of(lease)->kernel, group);
+		lease->watch = watch >= 0 ? watch : -1;
+		cdevs_watch(lease);
+		lease->group_file = GROUP_UNKNOWN;
+		lease_set_clock(lease);
+		lease_probe_holder(lease);
+		return;
+	}
+	if (lease_look_soon(lease, take_up) || !lease_transition(lease, LEASE_ABANDON))
+		return;
+	if (lease->kind->looks_after_restart)
+		lease_restore_with(lease, lease->kind->looks_after_restart);
+	else
+		lease_restore(lease);
+}
+
+void recover_lease(struct lease *lease)
+{
+	lease_set_kind(lease);
+	/* Whether it was ever sent is not known, so it was. */
+	lease->recorded = lease->lent = true;
+	if (lease->stuck_since) {
+		/* The worker will wait in the kernel, as the one of the run before did. */
+		lease_transition(lease, LEASE_LATE);
+		lease_restore(lease);
+		return;
+	}
+	take_up(lease);
+}
+
+/* ---- reading the records ---- */
+
 struct recovery {
-	struct daemon *daemon;
+	struct leases *leases;
 	int error;
 };
 
-/* The record speaks of these very cards, not of others that came to their addresses since. */
-static bool same_functions(const struct kernel *kernel, const struct lease *lease)
+/* Returns true if the record is about these very cards, not about others that came to their addresses since. */
+static bool same_functions(const struct lease *lease)
 {
 	for (size_t i = 0; i < lease->n_functions; i++) {
 		const struct lease_function *was = &lease->functions[i];
 		struct function now;
 
-		if (!sysfs_function_read(kernel->sys, &was->address, &now) &&
+		if (!sysfs_function_read(leases_of(lease)->kernel->sys, &was->address, &now) &&
 		    (now.vendor != was->vendor || now.device != was->device))
 			return false;
 	}
 	return true;
 }
 
-static void damaged(struct daemon *daemon, const char *name, const char *why)
+static void set_aside(const struct leases *leases, const char *name, const char *why)
 {
 	log_error("lease record %s: %s; it is set aside as %s.damaged", name, why, name);
-	if (record_set_aside(daemon->state_dir, name))
+	if (store_set_aside(leases->store, name))
 		log_error("lease record %s: cannot be set aside", name);
 }
 
-static void found(void *userdata, const char *name, const char *text, size_t len)
+/*
+ * Two records of one group: the older is one that could not be removed when its lease ended. Returns false if this is
+ * the older; else the other is set aside.
+ */
+static bool is_latest(struct leases *leases, const struct lease *read, const char *name)
+{
+	struct lease *other = read->mdev.vendor
+				      ? lease_find_vgpu(&leases->table, read->mdev.parent)
+				      : lease_find_group(&leases->table, read->group);
+	char other_name[24];
+
+	if (!other)
+		return true;
+	if (other->id > read->id) {
+		set_aside(leases, name, "its group has a later one");
+		return false;
+	}
+	snprintf(other_name, sizeof(other_name), "%" PRIu64, other->id);
+	set_aside(leases, other_name, "its group has a later one");
+	lease_free(other);
+	return true;
+}
+
+static void copy_recorded(struct lease *lease, const struct lease *read)
+{
+	lease->uid = read->uid;
+	lease->pid = read->pid;
+	lease->gid = read->gid;
+	lease->since = read->since;
+	lease->terms = read->terms;
+	lease->ends = read->ends;
+	lease->stuck_since = read->stuck_since;
+	lease->migration = read->migration;
+	memcpy(lease->reason, read->reason, sizeof(lease->reason));
+	lease->n_gids = read->n_gids;
+	memcpy(lease->gids, read->gids, sizeof(lease->gids));
+	lease->n_functions = read->n_functions;
+	memcpy(lease->functions, read->functions, sizeof(lease->functions));
+	lease->mdev = read->mdev;
+	lease->asked = read->asked;
+}
+
+static void take_record(void *userdata, const char *name, const char *text, size_t len)
 {
 	struct recovery *recovery = userdata;
-	struct daemon *daemon = recovery->daemon;
-	struct lease read, *lease, *other;
+	struct leases *leases = recovery->leases;
+	struct lease read, *lease;
 	char own_name[24], why[64];
 	unsigned line;
 
-	if (record_parse(text, len, &read, &line)) {
+	if (lease_record_parse(text, len, &read, &line)) {
 		snprintf(why, sizeof(why), "damaged in line %u", line);
-		damaged(daemon, name, why);
+		set_aside(leases, name, why);
 		return;
 	}
 	snprintf(own_name, sizeof(own_name), "%" PRIu64, read.id);
-	if (strcmp(own_name, name) != 0 || (!read.n_functions && !lease_is_mdev(&read))) {
-		damaged(daemon, name, "it is another lease's");
+	if (strcmp(own_name, name) != 0 || (!read.n_functions && !lease_is_made(&read))) {
+		set_aside(leases, name, "it is another lease's");
 		return;
 	}
-	/* Of two records of a group the older is one that could not be removed when its lease ended. */
-	other = read.mdev.vendor ? lease_find_vgpu(&daemon->leases, read.mdev.parent)
-				 : lease_find_group(&daemon->leases, read.group);
-	if (other && other->id > read.id) {
-		damaged(daemon, name, "its group has a later one");
+	if (!is_latest(leases, &read, name))
 		return;
-	}
-	if (other) {
-		snprintf(own_name, sizeof(own_name), "%" PRIu64, other->id);
-		damaged(daemon, own_name, "its group has a later one");
-		lease_free(&daemon->leases, other);
-	}
-	lease = lease_new(&daemon->leases, read.id, read.group);
-	if (!lease) {
+	lease = lease_new(&leases->table, read.id, read.group);
+	if (lease)
+		copy_recorded(lease, &read);
+	else
 		recovery->error = -ENOMEM;
-		return;
-	}
-	lease->uid = read.uid;
-	lease->pid = read.pid;
-	lease->gid = read.gid;
-	lease->since = read.since;
-	lease->terms = read.terms;
-	lease->ends = read.ends;
-	lease->stuck_since = read.stuck_since;
-	lease->migration = read.migration;
-	memcpy(lease->reason, read.reason, sizeof(lease->reason));
-	lease->n_gids = read.n_gids;
-	memcpy(lease->gids, read.gids, sizeof(lease->gids));
-	lease->n_functions = read.n_functions;
-	memcpy(lease->functions, read.functions, sizeof(lease->functions));
-	lease->mdev = read.mdev;
-	lease->asked = read.asked;
 }
 
-int recover_leases(struct daemon *daemon)
+int recover_leases(struct leases *leases)
 {
-	struct recovery recovery = { .daemon = daemon };
+	struct recovery recovery = { .leases = leases };
 	struct lease *lease, *next;
-	struct audit line;
 	char name[24];
-	int r = record_each(daemon->state_dir, RECORD_LEASES, found, &recovery);
+	int r = store_each(leases->store, STORE_LEASES, take_record, &recovery);
 
 	if (!r)
 		r = recovery.error;
@@ -112,18 +182,17 @@ int recover_leases(struct daemon *daemon)
 			  strerror(-r));
 		return r;
 	}
-	for (lease = TAILQ_FIRST(&daemon->leases.list); lease; lease = next) {
+	for (lease = TAILQ_FIRST(&leases->table.list); lease; lease = next) {
 		next = TAILQ_NEXT(lease, link); /* it may end at once */
-		/* Not before all are read: it is the later one of its group all the same. */
-		if (!same_functions(&daemon->kernel, lease)) {
+		/* Not before all are read: it may be the later one of its group all the same. */
+		if (!same_functions(lease)) {
 			snprintf(name, sizeof(name), "%" PRIu64, lease->id);
-			damaged(daemon, name, "other devices are at its addresses now");
-			lease_free(&daemon->leases, lease);
+			set_aside(leases, name, "other devices are at its addresses now");
+			lease_free(lease);
 			continue;
 		}
-		line = audit_of(lease, "taken-up");
-		audit(&line);
-		lending_take_up(daemon, lease);
+		audit_lease(lease, "taken-up", LOG_INFO, NULL);
+		recover_lease(lease);
 	}
 	return 0;
 }
@@ -131,8 +200,9 @@ int recover_leases(struct daemon *daemon)
 /* ---- damaged records ---- */
 
 #define GROUPS_LOOKED_AT 4096
+#define ADDRESS_SHORTEST 12 /* "0000:01:00.0" */
 
-static void on_told(void *userdata, const struct pci_address *address, const char *text)
+static void note_empty_override(void *userdata, const struct pci_address *address, const char *text)
 {
 	struct lease *lease = userdata;
 
@@ -142,11 +212,10 @@ static void on_told(void *userdata, const struct pci_address *address, const cha
 			lease->as_recorded |= UINT64_C(1) << i;
 }
 
-/* Is each function with a host driver, and without an override? Then no lease has it. */
+/* If each function is on a host driver and has no override, no lease has it. */
 static void on_looked(void *userdata, const struct work_result *result)
 {
 	struct lease *lease = userdata;
-	struct daemon *daemon = lease->owner;
 	bool hosts = !result->error;
 
 	lease->work = NULL;
@@ -154,39 +223,32 @@ static void on_looked(void *userdata, const struct work_result *result)
 		struct function now;
 
 		hosts = lease->as_recorded & UINT64_C(1) << i &&
-			!sysfs_function_read(daemon->kernel.sys, &lease->functions[i].address,
-					     &now) &&
+			!sysfs_function_read(leases_of(lease)->kernel->sys,
+					     &lease->functions[i].address, &now) &&
 			now.driver[0] && !driver_is_vfio(now.driver);
 	}
-	if (hosts && lease_go(lease, LEASE_ABANDON))
-		lease_restore(daemon, lease); /* nothing is recorded, so it just ends */
+	if (hosts && lease_transition(lease, LEASE_ABANDON))
+		lease_restore(lease); /* nothing is recorded, so it just ends */
 }
 
-static void on_look_late(void *userdata, const char *what, const struct pci_address *address)
-{
-	(void)userdata;
-	(void)what;
-	(void)address;
-}
-
-/* A VF of those that the policy wants? */
-static bool is_vf_of_rule(const struct daemon *daemon, const struct function *f)
+/* Returns true for a VF of those that the policy wants. */
+static bool is_vf_of_rule(const struct leases *leases, const struct function *f)
 {
 	struct policy_facts facts;
 	struct function pf;
 	size_t rule;
 
-	if (!f->is_vf || sysfs_function_read(daemon->kernel.sys, &f->physfn, &pf))
+	if (!f->is_vf || sysfs_function_read(leases->kernel->sys, &f->physfn, &pf))
 		return false;
 	facts = function_facts(&pf);
-	return policy_vfs(&daemon->policy, &facts, &rule);
+	return policy_vfs(&leases->policy->policy, &facts, &rule);
 }
 
 /*
- * Does the kernel show what the policy wants without any lease: prepared, on VFIO? If somebody has
- * it all the same, opening it for the next one fails.
+ * Returns true if the kernel shows what the policy wants without any lease: prepared, on VFIO. If a process holds
+ * it all the same, opening it for the next claim fails.
  */
-static bool is_prepared(const struct daemon *daemon, const struct group_view *view)
+static bool is_prepared(const struct leases *leases, const struct group_view *view)
 {
 	struct policy_facts facts[FUNCTIONS_MAX];
 	size_t rule;
@@ -195,39 +257,43 @@ static bool is_prepared(const struct daemon *daemon, const struct group_view *vi
 		facts[i] = function_facts(&view->functions[i]);
 	for (size_t i = 0; i < view->n_functions; i++)
 		if (driver_is_vfio(view->functions[i].driver) &&
-		    !is_vf_of_rule(daemon, &view->functions[i]) &&
-		    !policy_prepares(&daemon->policy, &facts[i], facts, view->n_functions, &rule))
+		    !is_vf_of_rule(leases, &view->functions[i]) &&
+		    !policy_prepares(&leases->policy->policy, &facts[i], facts, view->n_functions,
+				     &rule))
 			return false;
 	return true;
 }
 
-static void keep_from_lending(struct daemon *daemon, uint32_t group, const char *name, bool named)
+/* Starts a worker that looks whether the host has the functions. Without one the lease stays. */
+static void look_whether_hosts(struct lease *lease)
 {
 	static const struct work_ops ops = {
-		.told = on_told,
+		.told = note_empty_override,
 		.done = on_looked,
-		.late = on_look_late,
+		.may_be_left = true,
 	};
-	struct group_view *view = malloc(sizeof(*view));
-	char text[PCI_ADDRESS_TEXT];
-	struct lease *lease = NULL;
-	struct audit line;
-	struct work *work;
-	bool on_vfio = false;
-	int r = 0;
+	struct work *work = work_new(&ops, lease);
+	int r = work ? functions_add_override_reads(lease, work) : -ENOMEM;
 
-	if (!view || lease_find_group(&daemon->leases, group) ||
-	    sysfs_group_read(daemon->kernel.sys, group, view) || !view->n_functions)
-		goto out;
-	for (size_t i = 0; i < view->n_functions; i++)
-		on_vfio = on_vfio || driver_is_vfio(view->functions[i].driver);
-	if ((!named && !on_vfio) || (on_vfio && is_prepared(daemon, view)))
-		goto out;
-	lease = lease_new(&daemon->leases, 0, group);
+	if (!r)
+		r = workers_start(leases_of(lease)->workers, work);
+	if (r)
+		work_free(work);
+	else
+		lease->work = work;
+}
+
+/* Makes a lease that nobody holds, and that is stuck. */
+static struct lease *make_stuck(struct leases *leases, const struct group_view *view,
+				const char *name)
+{
+	struct lease *lease = lease_new(&leases->table, 0, view->group);
+	char text[PCI_ADDRESS_TEXT];
+
 	if (!lease)
-		goto out;
-	lease_of_unknown(lease, view);
-	lease->owner = daemon;
+		return NULL;
+	lease_adopt_group(lease, view);
+	lease_set_kind(lease);
 	lease->uid = lease->gid = UINT32_MAX;
 	lease->since = lease->stuck_since = (uint64_t)time(NULL);
 	strcpy(lease->terms.rule, "-");
@@ -235,33 +301,30 @@ static void keep_from_lending(struct daemon *daemon, uint32_t group, const char 
 	snprintf(lease->reason, sizeof(lease->reason),
 		 "its lease record is damaged (%.40s); root settles it with 'gpubroker restore %s'",
 		 name, pci_address_format(&lease->asked, text));
-	lease_go(lease, LEASE_LATE);
-	line = audit_of(lease, "stuck");
-	line.level = LOG_ERROR;
-	line.reason = lease->reason;
-	audit(&line);
-	if (on_vfio)
-		goto out;
-	work = work_new(&ops, lease);
-	r = work ? 0 : -ENOMEM;
-	for (size_t i = 0; !r && i < lease->n_functions; i++)
-		r = work_add_read(work,
-				  kernel_open_override_read(&daemon->kernel,
-							    &lease->functions[i].address),
-				  "reading driver_override", &lease->functions[i].address);
-	if (!r)
-		r = work_start(work, daemon->base, daemon->worker_filter, WORKER_SECONDS);
-	if (r)
-		work_free(work);
-	else
-		lease->work = work;
-out:
-	free(view);
+	lease_transition(lease, LEASE_LATE);
+	audit_lease(lease, "stuck", LOG_ERROR, lease->reason);
+	return lease;
 }
 
-#define ADDRESS_SHORTEST 12 /* "0000:01:00.0" */
+static void keep_from_lending(struct leases *leases, uint32_t group, const char *name, bool named)
+{
+	cleanup_free struct group_view *view = malloc(sizeof(*view));
+	struct lease *lease;
+	bool on_vfio = false;
 
-/* The whole address that a text begins with, of whatever domain. */
+	if (!view || lease_find_group(&leases->table, group) ||
+	    sysfs_group_read(leases->kernel->sys, group, view) || !view->n_functions)
+		return;
+	for (size_t i = 0; i < view->n_functions; i++)
+		on_vfio = on_vfio || driver_is_vfio(view->functions[i].driver);
+	if ((!named && !on_vfio) || (on_vfio && is_prepared(leases, view)))
+		return;
+	lease = make_stuck(leases, view, name);
+	if (lease && !on_vfio)
+		look_whether_hosts(lease);
+}
+
+/* Parses the whole address that a text begins with, of whatever domain. */
 static bool address_at(const char *text, size_t len, struct pci_address *ret_address)
 {
 	char copy[PCI_ADDRESS_TEXT];
@@ -275,58 +338,68 @@ static bool address_at(const char *text, size_t len, struct pci_address *ret_add
 	return false;
 }
 
-/*
- * The addresses that can still be read in it say which groups. Where none can, it may be any group
- * that is on VFIO now.
- */
-static void found_damaged(void *userdata, const char *name, const char *text, size_t len)
+/* Keeps the groups whose addresses can still be read in a damaged record from being lent. Returns how many. */
+static size_t keep_named_groups(struct leases *leases, const char *name, const char *text,
+				size_t len)
 {
 	static const char word[] = "function ";
-	static uint32_t groups[GROUPS_LOOKED_AT];
-	struct daemon *daemon = userdata;
-	const struct lease *lease;
+	const size_t n = sizeof(word) - 1;
 	size_t named = 0;
 	uint32_t group;
-	bool any = false;
-	int n;
 
-	for (size_t i = 0; i + sizeof(word) - 1 + ADDRESS_SHORTEST <= len; i++) {
+	for (size_t i = 0; i + n + ADDRESS_SHORTEST <= len; i++) {
 		struct pci_address address;
 
-		if (memcmp(text + i, word, sizeof(word) - 1) != 0 ||
-		    !address_at(text + i + sizeof(word) - 1, len - i - (sizeof(word) - 1),
-				&address))
+		if (memcmp(text + i, word, n) != 0 ||
+		    !address_at(text + i + n, len - i - n, &address))
 			continue;
 		named++;
-		if (!sysfs_group_of(daemon->kernel.sys, &address, &group) && group != NO_GROUP)
-			keep_from_lending(daemon, group, name, true);
+		if (!sysfs_group_of(leases->kernel->sys, &address, &group) && group != NO_GROUP)
+			keep_from_lending(leases, group, name, true);
 	}
-	/* An mdev's, which is in no group of functions. It stays, since its number cannot be believed. */
-	if (!named && memmem(text, len, "\nvgpu ", 6)) {
-		log_notice(
-			"lease record %s: was a vGPU's; if its virtual function is one still, 'gpubroker "
-			"profiles' shows it, and root can clear it by its nvidia/current_vgpu_type",
-			name);
-	} else if (!named && memmem(text, len, "\nmdev ", 6)) {
-		log_notice(
-			"lease record %s: was an mdev's; if it is still there, 'gpubroker profiles' counts "
-			"it, and root can remove it by /sys/bus/mdev/devices",
-			name);
-	} else if (!named) {
-		n = sysfs_groups(daemon->kernel.sys, groups, GROUPS_LOOKED_AT);
-		for (int i = 0; i < n && i < GROUPS_LOOKED_AT; i++)
-			keep_from_lending(daemon, groups[i], name, false);
-	}
-	TAILQ_FOREACH(lease, &daemon->leases.list, link)
+	return named;
+}
+
+/* Where no address can be read, it may be any group that is on VFIO now. */
+static void keep_all_groups(struct leases *leases, const char *name)
+{
+	cleanup_free uint32_t *groups = calloc(GROUPS_LOOKED_AT, sizeof(*groups));
+	int n = groups ? sysfs_groups(leases->kernel->sys, groups, GROUPS_LOOKED_AT) : 0;
+
+	for (int i = 0; i < n && i < GROUPS_LOOKED_AT; i++)
+		keep_from_lending(leases, groups[i], name, false);
+}
+
+static void take_damaged(void *userdata, const char *name, const char *text, size_t len)
+{
+	struct leases *leases = userdata;
+	const struct lease *lease;
+	bool any = false;
+
+	/* A mediated device or vGPU is in no group of functions. It stays: its damaged UUID or type cannot be believed. */
+	if (keep_named_groups(leases, name, text, len))
+		;
+	else if (memmem(text, len, "\nvgpu ", 6))
+		log_notice("lease record %s: belonged to a vGPU; if the VF still has a vGPU type, "
+			   "'gpubroker profiles' shows it, and root can clear it by its "
+			   "nvidia/current_vgpu_type",
+			   name);
+	else if (memmem(text, len, "\nmdev ", 6))
+		log_notice("lease record %s: belonged to an mdev; if it is still there, 'gpubroker "
+			   "profiles' counts it, and root can remove it by /sys/bus/mdev/devices",
+			   name);
+	else
+		keep_all_groups(leases, name);
+	TAILQ_FOREACH(lease, &leases->table.list, link)
 		any = any || !strcmp(lease->damaged, name);
-	if (!any && !record_settle(daemon->state_dir, name))
+	if (!any && !store_settle(leases->store, name))
 		log_notice("lease record %s: settled, no device is as a lease would leave it",
 			   name);
 }
 
-int recover_damaged(struct daemon *daemon)
+int recover_damaged(struct leases *leases)
 {
-	int r = record_each(daemon->state_dir, RECORD_DAMAGED, found_damaged, daemon);
+	int r = store_each(leases->store, STORE_DAMAGED, take_damaged, leases);
 
 	if (r)
 		log_error("damaged lease records cannot be read: %s; ending, to be started again",

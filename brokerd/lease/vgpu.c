@@ -1,75 +1,134 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Vendors' vGPUs, where their course is another than an mdev's (mdev.c): NVIDIA's where the driver makes no mdevs.
- * A VF stays with its driver. The number of a type, written to its nvidia/current_vgpu_type, makes it one, and a
- * VFIO device appears below it; 0 clears it, which the driver refuses while somebody has that open.
+ * Leases of vendors' vGPUs, see vgpu.h: NVIDIA's where the driver makes no mediated devices.
+ * A VF stays with its driver. The number of a type, written to its nvidia/current_vgpu_type, makes the vGPU, and a
+ * VFIO device appears below the VF; 0 clears it, which the driver refuses while somebody has it open.
  *
- * What a VF is has no number of ours, so whether it is ours is told by the record: the VF, and the type. A
- * worker looks just before it writes: it makes one only of what is nothing, and clears only what is still the
- * type on record. Others who set one beside us should keep to other VFs.
+ * A vGPU type carries no identifier of ours, so ownership rests on the record (VF and type). A worker checks just
+ * before it writes: it sets a type only on a VF that has none, and clears only the recorded type. Programs that set
+ * types beside us should keep to other VFs.
  *
  * It must never write to a VF that is in no record, nor ask its driver: that is a worker's.
  */
 #include "config.h"
 
-#include "brokerd/lease/ending.h"
+#include "brokerd/lease/vgpu.h"
 #include "brokerd/lease/mdev.h"
-#include "client/host/sysfs.h"
+#include "client/common/name.h"
 #include "client/common/util.h"
+#include "client/host/profile.h"
+#include "client/host/sysfs.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 
 static const char step_look[] = "looking what it is";
+static const char step_make[] = "making the vGPU", step_clear[] = "clearing the vGPU";
 static const char step_again[] = "looking what is left";
 
-/* What is offered is read once more after a failure: drivers differ in what they say where nothing is left. */
-static int add_make(const struct kernel *kernel, struct work *work, const struct lease *lease)
+/* ---- rows of the driver's table ---- */
+
+/* In the worker: nothing here allocates or prints. */
+bool vgpu_row(const char *line, char ret_text[WORK_TEXT_MAX])
 {
+	char type[VGPU_TYPE_MAX], name[128];
+	size_t n;
+
+	if (!profile_parse_creatable(line, type, name))
+		return false;
+	n = strlen(type);
+	if (n > 10 || strlen(name) >= PROTOCOL_PROFILE_MAX)
+		return false;
+	memcpy(ret_text, type, n);
+	ret_text[n] = ' ';
+	strcpy(ret_text + n + 1, name);
+	return true;
+}
+
+bool vgpu_number_parse(const char *text, uint32_t *ret_number)
+{
+	uint64_t number = 0;
+	size_t n = strspn(text, "0123456789");
+
+	if (!n || n > 10 || text[n] || (*text == '0' && n > 1))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		number = number * 10 + (uint64_t)(text[i] - '0');
+	*ret_number = (uint32_t)number;
+	return number <= UINT32_MAX;
+}
+
+bool vgpu_row_parse(const char *text, struct vgpu_row *ret_row)
+{
+	size_t n = strcspn(text, " ");
+	struct vgpu_row row = { .type = "" };
+	uint32_t number;
+
+	if (n >= sizeof(row.type) || text[n] != ' ')
+		return false;
+	memcpy(row.type, text, n);
+	if (!vgpu_number_parse(row.type, &number) || !number ||
+	    !mdev_is_name(text + n + 1, sizeof(row.name)))
+		return false;
+	strcpy(row.name, text + n + 1);
+	*ret_row = row;
+	return true;
+}
+
+/* ---- make ---- */
+
+/* The table is read again after a failure: drivers differ in what they return where nothing is left. */
+static int add_type(struct lease *lease, struct work *work)
+{
+	const struct kernel *kernel = leases_of(lease)->kernel;
 	const struct pci_address *vf = &lease->asked;
 	int r = work_add_expect(work, kernel_open_vgpu_read(kernel, vf), "0", step_look, vf);
 
+	lease->offered = false;
 	if (!r)
-		r = work_add(work, kernel_open_vgpu(kernel, vf), lease->mdev.type, vgpu_part.making,
-			     vf, WORK_SOFT);
+		r = work_add(work, kernel_open_vgpu(kernel, vf), lease->mdev.type, step_make, vf,
+			     CONTINUE);
 	if (!r)
 		r = work_add_table(work, kernel_open_vgpu_types(kernel, vf), vgpu_row, step_again,
 				   vf);
 	return r;
 }
 
-static int add_end(const struct kernel *kernel, struct work *work, const struct lease *lease)
+static void note_offered(struct lease *lease, const struct pci_address *address, const char *text)
 {
-	const struct pci_address *vf = &lease->asked;
-	int r = work_add_expect(work, kernel_open_vgpu_read(kernel, vf), lease->mdev.type,
-				step_look, vf);
+	struct vgpu_row row;
 
-	return r ? r : work_add(work, kernel_open_vgpu(kernel, vf), "0", vgpu_part.ending, vf, 0);
+	(void)address;
+	if (vgpu_row_parse(text, &row) && !strcmp(row.type, lease->mdev.type))
+		lease->offered = true;
 }
 
-/* It was something already, or the driver said no: then nothing of it is ours. A killed worker may have made it. */
-static bool is_anothers(const struct work_result *result)
+static void check_made(struct lease *lease, const struct work_result *result)
 {
-	return result->error != EINTR && result->what != step_again;
+	const struct making making = {
+		/* It had a type already, or the driver refused. A worker that was killed may have made it. */
+		.is_anothers = result->error != EINTR && result->what != step_again,
+		.none_left = result->error == ESTALE ||
+			     (result->what == step_make && result->error != EINTR &&
+			      !lease->offered),
+		.lacks = "the vGPU has no VFIO device",
+	};
+
+	mdev_finish_making(lease, result, &making);
 }
 
-static bool is_none_left(const struct lease *lease, const struct work_result *result)
+static const char *why_not_made(const struct lease *lease, int error)
 {
-	const struct mdev_choice *choice = mdev_choice_of(lease);
-
-	if (result->error == ESTALE)
-		return true;
-	if (result->what != vgpu_part.making || result->error == EINTR || !choice)
-		return false;
-	for (size_t i = 0; i < choice->n_rows; i++)
-		if (!strcmp(choice->rows[i].type, lease->mdev.type))
-			return false;
-	return true;
+	(void)lease;
+	return mdev_why_not_begun(error, step_make);
 }
 
-static int group_of(int sys, const struct lease *lease, uint32_t *ret_group)
+/* ---- end ---- */
+
+static int group_of(const struct lease *lease, uint32_t *ret_group)
 {
+	const int sys = leases_of(lease)->kernel->sys;
 	int r = sysfs_has_vfio(sys, &lease->asked);
 
 	if (r <= 0)
@@ -77,37 +136,62 @@ static int group_of(int sys, const struct lease *lease, uint32_t *ret_group)
 	return sysfs_group_of(sys, &lease->asked, ret_group);
 }
 
-/* The VF is gone, or has another driver now, which makes none. */
-static bool is_gone(const struct daemon *daemon, const struct lease *lease)
+/* Returns true if the VF is gone, or has another driver now, which makes no vGPUs. */
+static bool is_gone(const struct lease *lease)
 {
-	cleanup_fd int fd =
-		sysfs_function_open(daemon->kernel.sys, &lease->asked, O_PATH, "nvidia");
+	cleanup_fd int fd = sysfs_function_open(leases_of(lease)->kernel->sys, &lease->asked, O_PATH,
+						"nvidia");
 
 	return fd == -ENOENT;
 }
 
-/* EPERM is what the driver has been seen to say while it is in use, which may be over in a moment. */
-static enum part_end how_ended(const struct daemon *daemon, const struct lease *lease,
-			       const struct work_result *result)
+static int add_clear(struct lease *lease, struct work *work)
 {
-	if (!result->error || is_gone(daemon, lease))
-		return PART_GONE;
-	if (result->error == ESTALE)
-		return PART_NOT_OURS;
-	return result->error == EPERM || result->error == EBUSY || result->error == EAGAIN
-		       ? PART_TRY_AGAIN
-		       : PART_STAYS;
+	const struct kernel *kernel = leases_of(lease)->kernel;
+	const struct pci_address *vf = &lease->asked;
+	int r = work_add_expect(work, kernel_open_vgpu_read(kernel, vf), lease->mdev.type,
+				step_look, vf);
+
+	return r ? r : work_add(work, kernel_open_vgpu(kernel, vf), "0", step_clear, vf, STOP);
 }
 
-const struct part_ops vgpu_part = {
-	.making = "making the vGPU",
-	.ending = "clearing the vGPU",
-	.lacks = "the vGPU has no VFIO device",
-	.add_make = add_make,
-	.add_end = add_end,
-	.is_anothers = is_anothers,
-	.is_none_left = is_none_left,
+/* The driver has been seen to return EPERM while the vGPU is in use, which may be over in a moment. */
+static enum lease_end_result how_ended(struct lease *lease, const struct work_result *result,
+				       struct lease_end *ret_end)
+{
+	*ret_end = (struct lease_end){ step_clear, lease->asked, result->error };
+	if (!result->error || is_gone(lease))
+		return END_OVER;
+	if (result->error == ESTALE)
+		return END_NOT_OURS;
+	return result->error == EPERM || result->error == EBUSY || result->error == EAGAIN
+		       ? END_TRY_AGAIN
+		       : END_STAYS;
+}
+
+static enum lease_end_result end_not_begun(struct lease *lease, int error,
+					   struct lease_end *ret_end)
+{
+	*ret_end = (struct lease_end){ step_clear, lease->asked, error };
+	return error == ENOENT ? END_TRY_AGAIN : END_STAYS;
+}
+
+/* The VF stays with its driver, but without the VF there is no vGPU. */
+static bool needs_vf(const struct lease *lease, const struct pci_address *address)
+{
+	return !pci_address_compare(&lease->asked, address);
+}
+
+const struct lease_kind lease_of_vgpu = {
+	.add_make = add_type,
+	.made_text = note_offered,
+	.made = check_made,
+	.why_not_begun = why_not_made,
 	.group_of = group_of,
 	.is_gone = is_gone,
+	.add_end = add_clear,
 	.how_ended = how_ended,
+	.end_not_begun = end_not_begun,
+	.looks_after_restart = 1, /* another program may have set the VF's type */
+	.needs = needs_vf,
 };

@@ -11,9 +11,9 @@
  */
 #include "config.h"
 
-#include "brokerd/process/confine.h"
-#include "brokerd/kernel/kernel.h"
 #include "brokerd/process/worker.h"
+#include "brokerd/kernel/kernel.h"
+#include "brokerd/process/filter.h"
 #include "client/common/util.h"
 
 #include <event2/event.h>
@@ -24,13 +24,15 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sysexits.h>
 
 struct step {
 	int fd;
 	enum { WRITES, READS, EXPECTS, LISTS, OPENS } does;
 	work_row_func row;
 	uint32_t group; /* to open */
-	unsigned flags;
+	enum on_failure on_failure;
+	bool shown;
 	char text[WORK_TEXT_MAX];
 	size_t len;
 	const char *what;
@@ -54,12 +56,33 @@ struct work {
 	size_t n_reports;
 	size_t failed; /* the first step that failed, if error */
 	int error;
-	bool over; /* a step failed that was not WORK_SOFT */
+	bool over; /* a step failed, and the steps behind it are not done */
 	int pipe;
 	int child_end; /* of the pipe, until the child has its own */
 	int pidfd;
 	struct event *on_report, *on_exit, *on_late;
+	struct workers *workers;
+	bool counted; /* workers->busy has it */
 };
+
+void workers_enter(struct workers *workers)
+{
+	workers->busy++;
+}
+
+void workers_leave(struct workers *workers)
+{
+	if (!--workers->busy && workers->idle)
+		workers->idle(workers->userdata);
+}
+
+static void stop_counting(struct work *work)
+{
+	if (!work->counted)
+		return;
+	work->counted = false;
+	workers_leave(work->workers);
+}
 
 struct work *work_new(const struct work_ops *ops, void *userdata)
 {
@@ -73,7 +96,7 @@ struct work *work_new(const struct work_ops *ops, void *userdata)
 	return work;
 }
 
-/* The child has its own, or there will be none: held here, they would only count. */
+/* Closes the parent's copies: the child has its own, or there will be no child. */
 static void close_files(struct work *work)
 {
 	for (size_t i = 0; i < work->n_steps; i++)
@@ -99,7 +122,7 @@ struct work *work_free(struct work *work)
 }
 
 int work_add(struct work *work, int fd, const char *text, const char *what,
-	     const struct pci_address *address, unsigned flags)
+	     const struct pci_address *address, enum on_failure on_failure)
 {
 	struct step *step;
 
@@ -111,7 +134,7 @@ int work_add(struct work *work, int fd, const char *text, const char *what,
 	}
 	step = &work->steps[work->n_steps++];
 	step->fd = fd;
-	step->flags = flags;
+	step->on_failure = on_failure;
 	step->len = strlen(text);
 	memcpy(step->text, text, step->len);
 	step->what = what;
@@ -121,7 +144,7 @@ int work_add(struct work *work, int fd, const char *text, const char *what,
 
 int work_add_read(struct work *work, int fd, const char *what, const struct pci_address *address)
 {
-	int r = work_add(work, fd, "", what, address, 0);
+	int r = work_add(work, fd, "", what, address, STOP);
 
 	if (!r)
 		work->steps[work->n_steps - 1].does = READS;
@@ -131,7 +154,7 @@ int work_add_read(struct work *work, int fd, const char *what, const struct pci_
 int work_add_table(struct work *work, int fd, work_row_func row, const char *what,
 		   const struct pci_address *address)
 {
-	int r = work_add(work, fd, "", what, address, 0);
+	int r = work_add(work, fd, "", what, address, STOP);
 
 	if (!r) {
 		work->steps[work->n_steps - 1].does = LISTS;
@@ -143,7 +166,7 @@ int work_add_table(struct work *work, int fd, work_row_func row, const char *wha
 int work_add_expect(struct work *work, int fd, const char *text, const char *what,
 		    const struct pci_address *address)
 {
-	int r = work_add(work, fd, text, what, address, 0);
+	int r = work_add(work, fd, text, what, address, STOP);
 
 	if (!r)
 		work->steps[work->n_steps - 1].does = EXPECTS;
@@ -153,13 +176,19 @@ int work_add_expect(struct work *work, int fd, const char *text, const char *wha
 int work_add_open(struct work *work, int directory, uint32_t group,
 		  const struct pci_address *address)
 {
-	int r = work_add(work, directory, "", "opening its IOMMU group", address, 0);
+	int r = work_add(work, directory, "", "opening its IOMMU group", address, STOP);
 
 	if (!r) {
 		work->steps[work->n_steps - 1].does = OPENS;
 		work->steps[work->n_steps - 1].group = group;
 	}
 	return r;
+}
+
+void work_show(struct work *work)
+{
+	if (work->n_steps)
+		work->steps[work->n_steps - 1].shown = true;
 }
 
 size_t work_steps(const struct work *work)
@@ -244,7 +273,7 @@ static int do_step(const struct step *step, int opened, char text[WORK_TEXT_MAX]
 					 : read(step->fd, text, WORK_TEXT_MAX);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
-		return errno == ENOTTY && step->flags & WORK_MAY_LACK ? 0 : errno;
+		return errno == ENOTTY && step->on_failure == IGNORE_ENOTTY ? 0 : errno;
 	if (step->does == WRITES)
 		return (size_t)n == step->len ? 0 : EIO;
 	if (n == WORK_TEXT_MAX)
@@ -253,7 +282,7 @@ static int do_step(const struct step *step, int opened, char text[WORK_TEXT_MAX]
 	return step->does == EXPECTS && strcmp(text, step->text) != 0 ? ESTALE : 0;
 }
 
-/* Is what the child needs below the peers' sockets? So it is, but with hundreds of workers at once. */
+/* Returns true if all that the child needs is below the peers' sockets, which fails with hundreds of workers only. */
 static bool is_low(const struct work *work, int pipe)
 {
 	for (size_t i = 0; i < work->n_steps; i++)
@@ -272,6 +301,12 @@ static int make_child(bool shared, int *ret_pidfd)
 			   ret_pidfd, 0, 0);
 
 	return pid < 0 ? -errno : (int)pid;
+}
+
+/* Returns true if the steps behind this one are not done when it fails. */
+static bool is_fatal(const struct step *step)
+{
+	return step->on_failure == STOP || step->on_failure == IGNORE_ENOTTY;
 }
 
 static void __attribute__((noreturn))
@@ -297,7 +332,7 @@ child(const struct work *work, int pipe, bool shared, const struct confine_filte
 		if (opened >= 0)
 			close(opened);
 	}
-	if (confine_worker(filter))
+	if (filter_apply(filter))
 		_exit(2);
 	/*
 	 * A core that was gone before prctl() has sent no signal. It alone reads the pipe, so with
@@ -314,7 +349,7 @@ child(const struct work *work, int pipe, bool shared, const struct confine_filte
 		report.error = step->does == LISTS ? list(step, pipe, &report)
 						   : do_step(step, opened, report.text);
 		if (write(pipe, &report, sizeof(report)) != sizeof(report) ||
-		    (report.error && !(step->flags & (WORK_SOFT | WORK_QUIET))))
+		    (report.error && is_fatal(step)))
 			_exit(1);
 	}
 	_exit(0);
@@ -324,10 +359,10 @@ static void tell_begun(struct work *work, size_t step)
 {
 	uint32_t index = 0, total = 0;
 
-	if (!work->ops.begun || step >= work->n_steps || !(work->steps[step].flags & WORK_SHOWN))
+	if (!work->ops.begun || step >= work->n_steps || !work->steps[step].shown)
 		return;
 	for (size_t i = 0; i < work->n_steps; i++) {
-		total += !!(work->steps[i].flags & WORK_SHOWN);
+		total += work->steps[i].shown;
 		if (i == step)
 			index = total;
 	}
@@ -344,13 +379,13 @@ static void take_report(struct work *work, struct report *report)
 			work->ops.told(work->userdata, &step->address, report->text);
 		return;
 	}
-	if (step->flags & WORK_QUIET)
+	if (step->on_failure == IGNORE_ERROR)
 		report->error = 0;
 	if (report->error && !work->error) {
 		work->error = report->error;
 		work->failed = work->n_done;
 	}
-	if (report->error && !(step->flags & WORK_SOFT)) {
+	if (report->error && is_fatal(step)) {
 		work->over = true;
 		return;
 	}
@@ -361,7 +396,7 @@ static void take_report(struct work *work, struct report *report)
 
 static void read_reports(struct work *work)
 {
-	/* Who says more than there is to say is not listened to: else it could keep us from all others. */
+	/* Bounds how much we read from one worker, so that it cannot starve the loop. */
 	const size_t most = 1 + work->n_steps * (1 + WORK_ROWS_MAX);
 	struct report report;
 	ssize_t n = 0;
@@ -403,6 +438,8 @@ static void on_gone(evutil_socket_t fd, short what, void *userdata)
 		result.address = work->steps[work->failed].address;
 	}
 	work->ops.done(work->userdata, &result);
+	/* Behind done(), which may have started the next worker: the pool is not idle in between. */
+	stop_counting(work);
 	work_free(work);
 }
 
@@ -413,11 +450,12 @@ static void on_late(evutil_socket_t fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
-	work->ops.late(work->userdata, work->steps[step].what, &work->steps[step].address);
+	if (work->ops.late)
+		work->ops.late(work->userdata, work->steps[step].what, &work->steps[step].address);
+	stop_counting(work);
 }
 
-int work_start(struct work *work, struct event_base *base, const struct confine_filter *filter,
-	       unsigned seconds)
+int workers_start_within(struct workers *workers, struct work *work, unsigned seconds)
 {
 	const struct timeval limit = { .tv_sec = (time_t)seconds };
 	int ends[2], pid;
@@ -432,15 +470,19 @@ int work_start(struct work *work, struct event_base *base, const struct confine_
 	if (pid < 0)
 		return pid;
 	if (!pid)
-		child(work, work->child_end, shared, filter);
+		child(work, work->child_end, shared, workers->filter);
 
-	work->on_report = event_new(base, work->pipe, EV_READ | EV_PERSIST, on_report, work);
-	work->on_exit = event_new(base, work->pidfd, EV_READ | EV_PERSIST, on_gone, work);
-	work->on_late = evtimer_new(base, on_late, work);
+	work->on_report = event_new(workers->base, work->pipe, EV_READ | EV_PERSIST, on_report, work);
+	work->on_exit = event_new(workers->base, work->pidfd, EV_READ | EV_PERSIST, on_gone, work);
+	work->on_late = evtimer_new(workers->base, on_late, work);
 	if (!work->on_report || !work->on_exit || !work->on_late ||
 	    event_add(work->on_report, NULL) || event_add(work->on_exit, NULL) ||
 	    event_add(work->on_late, &limit))
 		goto lost;
+	work->workers = workers;
+	work->counted = !work->ops.may_be_left;
+	if (work->counted)
+		workers_enter(workers);
 	tell_begun(work, 0);
 	return 0;
 lost:
@@ -448,5 +490,20 @@ lost:
 	 * A child at work that cannot be watched. No answer from here would be true, so this
 	 * process ends: started again it goes by the records.
 	 */
-	_exit(70);
+	_exit(EX_SOFTWARE);
+}
+
+int workers_start(struct workers *workers, struct work *work)
+{
+	return workers_start_within(workers, work, WORKER_SECONDS);
+}
+
+int worker_move_high(int fd)
+{
+	int moved = fcntl(fd, F_DUPFD_CLOEXEC, WORK_DESCRIPTORS);
+
+	if (moved < 0)
+		return fd;
+	fd_close(fd);
+	return moved;
 }

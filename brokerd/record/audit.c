@@ -7,21 +7,20 @@
 #include "config.h"
 
 #include "brokerd/record/audit.h"
-#include "brokerd/daemon.h"
-#include "brokerd/state/verdict.h"
 #include "brokerd/process/log.h"
+#include "brokerd/state/refuse.h"
 #include "client/common/util.h"
+#include "client/host/function.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-#define SUPPRESSED_SECONDS 10 /* after which it is told how many were */
-
 /*
- * A value as it may stand behind its "=": the rest is escaped, and "-" if it is empty. Quoted, a
- * space may stand in it. In ASCII, whatever the locale.
+ * Returns a value as it may stand behind its "=": "-" if it is empty, and escaped where a byte could end the value.
+ * A quoted value may hold spaces. In ASCII, whatever the locale.
  */
 static const char *value(const char *text, bool quoted, char *out, size_t size)
 {
@@ -55,41 +54,51 @@ static const char *number(uint64_t number, bool none, char out[24])
 	return out;
 }
 
-void audit(const struct audit *a)
+void audit_write(const struct audit_line *line)
 {
 	char lease[24], uid[24], pid[24], group[24], by[24], address[PCI_ADDRESS_TEXT];
 	char name[PROTOCOL_PROFILE_MAX * 4], rule[512], reason[512];
 
 	log_line(
-		(enum log_level)a->level,
+		(enum log_level)line->level,
 		"lease=%s uid=%s pid=%s device=%s group=%s name=%s rule=%s by=%s outcome=%s reason=%s",
-		number(a->lease, !a->lease, lease),
-		number((uint64_t)a->uid, a->uid == AUDIT_NOBODY, uid), number(a->pid, !a->pid, pid),
-		a->device ? pci_address_format(a->device, address) : "-",
-		number(a->group, a->group == NO_GROUP, group),
-		value(a->name, false, name, sizeof(name)),
-		value(a->rule, false, rule, sizeof(rule)),
-		number((uint64_t)a->by, a->by == AUDIT_NOBODY, by), a->outcome,
-		value(a->reason, true, reason, sizeof(reason)));
+		number(line->lease, !line->lease, lease),
+		number((uint64_t)line->uid, line->uid == AUDIT_NOBODY, uid),
+		number(line->pid, !line->pid, pid),
+		line->device ? pci_address_format(line->device, address) : "-",
+		number(line->group, line->group == NO_GROUP, group),
+		value(line->name, false, name, sizeof(name)),
+		value(line->rule, false, rule, sizeof(rule)),
+		number((uint64_t)line->by, line->by == AUDIT_NOBODY, by), line->outcome,
+		value(line->reason, true, reason, sizeof(reason)));
 }
 
-struct audit audit_of(const struct lease *lease, const char *outcome)
+struct audit_line audit_line_of(const struct lease *lease, const char *outcome)
 {
-	return (struct audit){
+	return (struct audit_line){
 		.outcome = outcome,
 		.level = LOG_INFO,
 		.lease = lease->id,
 		.uid = lease->uid == UINT32_MAX ? AUDIT_NOBODY : lease->uid,
 		.pid = lease->pid,
 		.device = lease_has_address(lease) ? &lease->asked : NULL,
-		.name = lease_is_mdev(lease) ? lease->mdev.type : NULL,
+		.name = lease_is_made(lease) ? lease->mdev.type : NULL,
 		.group = lease->group,
 		.rule = lease->terms.rule,
 		.by = AUDIT_NOBODY,
 	};
 }
 
-/* ---- how many ---- */
+void audit_lease(const struct lease *lease, const char *outcome, int level, const char *reason)
+{
+	struct audit_line line = audit_line_of(lease, outcome);
+
+	line.level = level;
+	line.reason = reason;
+	audit_write(&line);
+}
+
+/* ---- how many lines a user can cause ---- */
 
 static uint64_t seconds(void)
 {
@@ -99,10 +108,10 @@ static uint64_t seconds(void)
 	return (uint64_t)now.tv_sec + 1;
 }
 
-static void tell_suppressed(struct audit_user *user)
+static void write_suppressed(struct audit_user *user)
 {
 	char reason[64];
-	struct audit line = {
+	struct audit_line line = {
 		.outcome = "suppressed",
 		.level = LOG_WARNING,
 		.uid = user->uid,
@@ -115,54 +124,42 @@ static void tell_suppressed(struct audit_user *user)
 		return;
 	snprintf(reason, sizeof(reason), "%" PRIu32 " lines about what the user asked for",
 		 user->suppressed);
-	audit(&line);
+	audit_write(&line);
 	user->suppressed = 0;
 }
 
-void audit_done(struct daemon *daemon)
+void audit_write_suppressed(struct audit *audit)
 {
 	for (size_t i = 0; i < AUDIT_USERS; i++)
-		tell_suppressed(&daemon->audited.users[i]);
-	if (daemon->audited.timer)
-		event_free(TAKE_PTR(daemon->audited.timer));
+		write_suppressed(&audit->users[i]);
+	audit->waits = false;
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *userdata)
+/* Returns the user's entry, or the one that has been quiet for longest, made the user's. */
+static struct audit_user *user_of(struct audit *audit, uint32_t uid, uint64_t now)
 {
-	struct daemon *daemon = userdata;
-
-	(void)fd;
-	(void)what;
-	audit_done(daemon);
-}
-
-/* The user's entry, or the one that has been quiet for longest, made the user's. */
-static struct audit_user *user_of(struct audit_limits *limits, uint32_t uid, uint64_t now)
-{
-	struct audit_user *oldest = &limits->users[0];
+	struct audit_user *oldest = &audit->users[0];
 
 	for (size_t i = 0; i < AUDIT_USERS; i++) {
-		struct audit_user *user = &limits->users[i];
+		struct audit_user *user = &audit->users[i];
 
 		if (user->filled && user->uid == uid)
 			return user;
 		if (user->asked < oldest->asked)
 			oldest = user;
 	}
-	tell_suppressed(oldest);
+	write_suppressed(oldest);
 	*oldest = (struct audit_user){ .uid = uid, .left = AUDIT_BURST, .filled = now };
 	return oldest;
 }
 
-void audit_asked(struct daemon *daemon, uint32_t uid, const struct audit *line)
+void audit_asked(struct audit *audit, uint32_t uid, const struct audit_line *line)
 {
-	const struct timeval after = { .tv_sec = SUPPRESSED_SECONDS };
-	struct audit_limits *limits = &daemon->audited;
 	const uint64_t now = seconds();
-	struct audit_user *user = user_of(limits, uid, now);
+	struct audit_user *user = user_of(audit, uid, now);
 	uint64_t more = (now - user->filled) / AUDIT_SECONDS;
 
-	user->asked = ++limits->n_asked;
+	user->asked = ++audit->n_asked;
 	if (more) {
 		user->left = more + user->left < AUDIT_BURST ? (uint32_t)(more + user->left)
 							     : AUDIT_BURST;
@@ -170,28 +167,26 @@ void audit_asked(struct daemon *daemon, uint32_t uid, const struct audit *line)
 	}
 	if (user->left) {
 		user->left--;
-		audit(line);
+		audit_write(line);
 		return;
 	}
 	if (user->suppressed < UINT32_MAX)
 		user->suppressed++;
-	if (limits->timer)
-		return;
-	/* Where there is no memory for it, it is told at the end. */
-	limits->timer = evtimer_new(daemon->base, on_timer, daemon);
-	if (limits->timer)
-		evtimer_add(limits->timer, &after);
+	if (!audit->waits && audit->later)
+		audit->later(audit->userdata, AUDIT_SUPPRESSED_SECONDS);
+	audit->waits = true;
 }
 
-void audit_refused(struct peer *peer, const struct message_refusal *refusal)
+void audit_refused(struct audit *audit, uint32_t uid, uint32_t pid,
+		   const struct message_refusal *refusal)
 {
 	char name[PROTOCOL_PROFILE_MAX + 1], rule[sizeof(refusal->rule) + 1];
-	struct audit line = {
+	struct audit_line line = {
 		.outcome = "refused",
 		.level = LOG_INFO,
 		.lease = refusal->lease,
-		.uid = peer->uid,
-		.pid = peer->pid,
+		.uid = uid,
+		.pid = pid,
 		.device = refusal->has_address ? &refusal->address : NULL,
 		.group = refusal->group,
 		.name = name,
@@ -204,5 +199,5 @@ void audit_refused(struct peer *peer, const struct message_refusal *refusal)
 		 (int)(refusal->name[0] ? sizeof(refusal->name) : sizeof(refusal->profile)),
 		 refusal->name[0] ? refusal->name : refusal->profile);
 	snprintf(rule, sizeof(rule), "%.*s", (int)sizeof(refusal->rule), refusal->rule);
-	audit_asked(peer->daemon, peer->uid, &line);
+	audit_asked(audit, uid, &line);
 }

@@ -1,65 +1,70 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Decisions in the journal: who, what, by which rule, how it came out. Each is one line of the same
- * keys in the same order, "-" where there is nothing to say:
+ * Decisions in the journal: for whom, what, by which rule, how it came out. Each is one line of the same
+ * keys in the same order, "-" where a key has no value:
  *
  *	lease=3 uid=1000 pid=4711 device=0000:01:00.0 group=14 name=- rule=/etc/…/10-lab.policy:7
  *	by=- outcome=granted reason=-
  *
- * No value holds a space but `reason`, which is quoted; what could end a value or a line is written
+ * No value holds a space but `reason`, which is quoted; a byte that could end a value or a line is written
  * as \xNN.
  *
- * What changes a device is always written: it takes a worker, so nobody can do it fast. What a user
- * merely asks for (and is refused, say) is written AUDIT_BURST times, then once in AUDIT_SECONDS,
- * and the others are counted: an outcome=suppressed line tells how many there were.
+ * A line about a change of a device is always written: a change takes a worker, so nobody can cause many. Lines about
+ * what a user merely asks for (and is refused, say) are written AUDIT_BURST times, then once in AUDIT_SECONDS;
+ * the others are counted, and a line with outcome=suppressed gives their number.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "brokerd/state/lease.h"
 #include "client/wire/protocol.h"
 
 #define AUDIT_NOBODY INT64_C(-1) /* a uid that is none */
 #define AUDIT_BURST 20
 #define AUDIT_SECONDS 3
-#define AUDIT_USERS 64 /* of whom it is remembered how much was written */
+#define AUDIT_USERS 64 /* users whose lines are counted */
+#define AUDIT_SUPPRESSED_SECONDS 10
 
-struct daemon;
-struct event;
-struct lease;
-struct peer;
-
-struct audit {
+struct audit_line {
 	const char *outcome;
 	int level;	/* log.h's */
 	uint64_t lease; /* 0: none */
-	int64_t uid; /* whose lease it is, or whose request; AUDIT_NOBODY: the broker's own doing */
+	int64_t uid;  /* the holder's, or the asking user's; AUDIT_NOBODY: the broker acts by itself */
 	uint32_t pid; /* 0: none */
 	const struct pci_address *device;
 	uint32_t group; /* UINT32_MAX: none */
 	const char *name, *rule;
-	int64_t by; /* who asked, where that is not who has the lease; else AUDIT_NOBODY */
+	int64_t by; /* the asking user, where that is not the holder; else AUDIT_NOBODY */
 	const char *reason;
 };
 
-/* What has been written of late, of each of the users who asked last. All zero: nothing. */
-struct audit_limits {
+/* The lines that were written of late, for each of the users that asked last. All zero: none. */
+struct audit {
 	struct audit_user {
 		uint32_t uid, left, suppressed;
 		uint64_t filled; /* seconds of the monotonic clock; 0: nobody's */
 		uint64_t asked;	 /* when last, by the count below */
 	} users[AUDIT_USERS];
 	uint64_t n_asked;
-	struct event *timer;
+	bool waits; /* later() has been called */
+	/* Has the owner call audit_write_suppressed() after that many seconds. May be NULL. */
+	void (*later)(void *userdata, unsigned seconds);
+	void *userdata;
 };
 
-/* Writes it, whoever asked for it. */
-void audit(const struct audit *audit);
-/* Writes it if uid's share, of whom it is about or by, allows. */
-void audit_asked(struct daemon *daemon, uint32_t uid, const struct audit *audit);
-/* What a lease is, for a line about it. */
-struct audit audit_of(const struct lease *lease, const char *outcome);
-/* A refusal of a peer's request. */
-void audit_refused(struct peer *peer, const struct message_refusal *refusal);
-/* Tells what has been suppressed, and of whom. */
-void audit_done(struct daemon *daemon);
+/* Writes a line, without a limit. */
+void audit_write(const struct audit_line *line);
+/* Writes a line about a lease. `reason` may be NULL; `level` is log.h's. */
+void audit_lease(const struct lease *lease, const char *outcome, int level, const char *reason);
+/* Returns the line that audit_lease() would write, to be changed. Points into the lease. */
+struct audit_line audit_line_of(const struct lease *lease, const char *outcome);
+
+/* Writes a line if uid's share allows, else counts it. */
+void audit_asked(struct audit *audit, uint32_t uid, const struct audit_line *line);
+/* The same for the refusal of a client's request. */
+void audit_refused(struct audit *audit, uint32_t uid, uint32_t pid,
+		   const struct message_refusal *refusal);
+/* Writes how many lines have been suppressed, for each user. */
+void audit_write_suppressed(struct audit *audit);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lease records, see record.h. Owns the files in the state directory and their format. It must
- * never leave half a record under a lease's name, and never guess at a damaged one: what differs in
+ * The format of lease records, see lease-record.h. It must never guess at a damaged record: a text that differs in
  * one byte from what would have been written is refused, by writing it again and comparing.
  *
  *	gpubroker lease 1
@@ -25,40 +24,35 @@
  *	override (and a space: there was none)
  *	end
  *
- * or, where there is no function, but an mdev:
+ * or, for a mediated device instead of functions:
  *
- *	mdev 8bf0c3d2-2f3b-8c11-9d52-0a6c5f0e7b41 (ours from before it was made to after it is removed)
- *	parent mtty (then 0000:00:00.0 was asked for), or the address that was
+ *	mdev 8bf0c3d2-2f3b-8c11-9d52-0a6c5f0e7b41 (its UUID, recorded before it is made)
+ *	parent mtty (then asked is 0000:00:00.0), or the address that was asked for
  *	type mtty-2
  *	name Dual port serial
  *	end
  *
- * or a vendor's vGPU, which is a VF that was asked:
+ * or, for a vendor's vGPU, where the VF is what was asked for:
  *
- *	vgpu 557 (the type: what its current_vgpu_type is from when it is made to when it is cleared)
+ *	vgpu 557 (the type that the VF's current_vgpu_type has while the vGPU exists)
  *	name NVIDIA RTX5880-Ada-1Q
  *	end
  *
- * Its group, which is known only when it is made, is found out anew by its number; so "group 4294967295" stands
- * there, which is none.
+ * The group of either is known only once it has been made, and a restart reads it from sysfs again. So the record says
+ * "group 4294967295", which is no group.
  */
 #include "config.h"
 
 #include "brokerd/record/lease-record.h"
-#include "client/host/directory.h"
 #include "client/common/name.h"
 #include "client/common/util.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <linux/openat2.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-
-/* No record is a link, and none is elsewhere. */
-#define IN_STATE (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV)
 
 static int append(char *out, size_t size, size_t *used, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
@@ -77,7 +71,7 @@ static int append(char *out, size_t size, size_t *used, const char *format, ...)
 	return 0;
 }
 
-int record_format(const struct lease *lease, char *out, size_t size)
+int lease_record_format(const struct lease *lease, char *out, size_t size)
 {
 	char address[PCI_ADDRESS_TEXT];
 	size_t used = 0;
@@ -97,7 +91,7 @@ int record_format(const struct lease *lease, char *out, size_t size)
 		   "\ngid %" PRIu32 "\npid %" PRIu32 "\nsince %" PRIu64
 		   "\nrule %s\nasked %s\nstuck %" PRIu64 " %s\nlifetime %" PRIu64 "\nends %" PRIu64
 		   "\nrequire-reset %d\n",
-		   lease->id, lease_is_mdev(lease) ? UINT32_MAX : lease->group, lease->uid,
+		   lease->id, lease_is_made(lease) ? UINT32_MAX : lease->group, lease->uid,
 		   lease->gid, lease->pid, lease->since, lease->terms.rule,
 		   pci_address_format(&lease->asked, address), lease->stuck_since,
 		   lease->stuck_since ? lease->reason : "", lease->terms.lifetime, lease->ends,
@@ -116,7 +110,7 @@ int record_format(const struct lease *lease, char *out, size_t size)
 	if (!r && lease->mdev.vendor)
 		r = append(out, size, &used, "vgpu %s\nname %s\n", lease->mdev.type,
 			   lease->mdev.name);
-	else if (!r && lease_is_mdev(lease))
+	else if (!r && lease_is_made(lease))
 		r = append(out, size, &used, "mdev %s\nparent %s\ntype %s\nname %s\n",
 			   lease->mdev.uuid, lease->mdev.parent, lease->mdev.type,
 			   lease->mdev.name);
@@ -217,7 +211,7 @@ static bool take_function(char **text, unsigned *line, struct lease_function *f)
 	       take_text(text, "override", line, f->override, sizeof(f->override));
 }
 
-/* As mdev_number() writes it: it becomes a path, in which something is removed. */
+/* Accepts what mdev_new_uuid() writes and nothing else: the UUID becomes part of a path. */
 static bool is_uuid(const char *text)
 {
 	size_t n = strlen(text);
@@ -264,14 +258,14 @@ static bool take_vgpu(char **text, unsigned *line, const struct pci_address *ask
 	return true;
 }
 
-int record_parse(const char *text, size_t len, struct lease *lease, unsigned *ret_line)
+int lease_record_parse(const char *text, size_t len, struct lease *lease, unsigned *ret_line)
 {
-	char copy[RECORD_MAX + 1], again[RECORD_MAX], *p = copy;
+	char copy[STORE_TEXT_MAX + 1], again[STORE_TEXT_MAX], *p = copy;
 	uint64_t version, id, group, uid, gid, pid, since, lifetime, reset, migration;
 	unsigned line = 1;
 
 	*ret_line = 1;
-	if (len > RECORD_MAX || memchr(text, '\0', len))
+	if (len > STORE_TEXT_MAX || memchr(text, '\0', len))
 		return -EBADMSG;
 	memcpy(copy, text, len);
 	copy[len] = '\0';
@@ -326,10 +320,10 @@ int record_parse(const char *text, size_t len, struct lease *lease, unsigned *re
 	    !take_vgpu(&p, &line, &lease->asked, &lease->mdev))
 		goto damaged;
 	if (strcmp(p, "end\n") != 0 || !has_asked(lease) ||
-	    (group == UINT32_MAX) != lease_is_mdev(lease))
+	    (group == UINT32_MAX) != lease_is_made(lease))
 		goto damaged;
 	line = 1;
-	if (record_format(lease, again, sizeof(again)) != (int)len || memcmp(again, text, len) != 0)
+	if (lease_record_format(lease, again, sizeof(again)) != (int)len || memcmp(again, text, len) != 0)
 		goto damaged;
 	return 0;
 damaged:
@@ -337,172 +331,19 @@ damaged:
 	return -EBADMSG;
 }
 
-static int write_all(int fd, const char *text, size_t len)
+int lease_record_write(const struct store *store, const struct lease *lease)
 {
-	while (len) {
-		ssize_t n = write(fd, text, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -EIO;
-		text += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
-/* As a call of its own: glibc's renameat2() without flags is another call. */
-static int move(int state_dir, const char *from, const char *to, unsigned flags)
-{
-	return syscall(SYS_renameat2, state_dir, from, state_dir, to, flags) ? -errno : 0;
-}
-
-int record_put(int state_dir, const char *name, const char *text, size_t len)
-{
-	char temporary[48];
-	cleanup_fd int fd = -1;
-	int r;
-
-	if (snprintf(temporary, sizeof(temporary), "%s.new", name) >= (int)sizeof(temporary))
-		return -ENAMETOOLONG;
-	fd = open_beneath(state_dir, temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600, IN_STATE);
-	if (fd < 0)
-		return fd;
-	r = write_all(fd, text, len);
-	if (!r)
-		r = move(state_dir, temporary, name, 0);
-	if (r)
-		unlinkat(state_dir, temporary, 0);
-	return r;
-}
-
-int record_write(int state_dir, const struct lease *lease)
-{
-	char text[RECORD_MAX], name[24];
-	int len = record_format(lease, text, sizeof(text));
+	char text[STORE_TEXT_MAX], name[24];
+	int len = lease_record_format(lease, text, sizeof(text));
 
 	snprintf(name, sizeof(name), "%" PRIu64, lease->id);
-	return len < 0 ? len : record_put(state_dir, name, text, (size_t)len);
+	return len < 0 ? len : store_put(store, name, text, (size_t)len);
 }
 
-int record_drop(int state_dir, const char *name)
-{
-	return unlinkat(state_dir, name, 0) && errno != ENOENT ? -errno : 0;
-}
-
-int record_remove(int state_dir, uint64_t id)
+int lease_record_remove(const struct store *store, uint64_t id)
 {
 	char name[24];
 
 	snprintf(name, sizeof(name), "%" PRIu64, id);
-	return record_drop(state_dir, name);
-}
-
-/*
- * Renames to NUMBER.WORD, or NUMBER.WORD.1 and so on: the text of another one is never lost, for a
- * number may come again once nothing of its lease is left. Nobody else writes here, so a name that
- * is free stays free.
- */
-static int rename_to(int state_dir, const char *name, int number_len, const char *word)
-{
-	char to[64];
-	int r = 0;
-
-	for (unsigned i = 0; i < 1000; i++) {
-		if (snprintf(to, sizeof(to), i ? "%.*s.%s.%u" : "%.*s.%s", number_len, name, word,
-			     i) >= (int)sizeof(to))
-			return -ENAMETOOLONG;
-		r = move(state_dir, name, to, RENAME_NOREPLACE);
-		if (r != -EEXIST)
-			break;
-	}
-	return r;
-}
-
-int record_set_aside(int state_dir, const char *name)
-{
-	return rename_to(state_dir, name, (int)strlen(name), "damaged");
-}
-
-static ssize_t read_all(int state_dir, const char *name, char *out, size_t size)
-{
-	cleanup_fd int fd = open_beneath(state_dir, name, O_RDONLY | O_NONBLOCK, 0, IN_STATE);
-	size_t used = 0;
-	ssize_t n;
-
-	if (fd < 0)
-		return fd;
-	while (used < size) {
-		n = read(fd, out + used, size - used);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			break;
-		used += (size_t)n;
-	}
-	return (ssize_t)used;
-}
-
-int record_settle(int state_dir, const char *damaged)
-{
-	const char *suffix = strstr(damaged, ".damaged");
-	char settled[64];
-	int r;
-
-	if (!suffix || snprintf(settled, sizeof(settled), "%.*s.settled%s", (int)(suffix - damaged),
-				damaged, suffix + strlen(".damaged")) >= (int)sizeof(settled))
-		return -EINVAL;
-	r = move(state_dir, damaged, settled, RENAME_NOREPLACE);
-	return r == -EEXIST ? rename_to(state_dir, damaged, (int)(suffix - damaged), "settled") : r;
-}
-
-/* The length of a name up to its suffix; 0: it is no record's. */
-static size_t own_name(const char *entry, enum record_kind kind)
-{
-	size_t n = strspn(entry, "0123456789");
-
-	if (kind != RECORD_VFS)
-		return n <= 20 ? n : 0;
-	n = strlen(RECORD_VFS_PREFIX);
-	return strncmp(entry, RECORD_VFS_PREFIX, n) != 0
-		       ? 0
-		       : n + strspn(entry + n, "0123456789abcdef:-");
-}
-
-int record_each(int state_dir, enum record_kind kind,
-		void (*found)(void *userdata, const char *name, const char *text, size_t len),
-		void *userdata)
-{
-	cleanup_fd int fd = open_beneath(state_dir, ".", O_RDONLY | O_DIRECTORY, 0, IN_STATE);
-	struct directory dir = DIRECTORY(fd);
-	const char *entry;
-	int r = 0;
-
-	if (fd < 0)
-		return fd;
-	while (!r && (entry = directory_next(&dir))) {
-		char text[RECORD_MAX + 1]; /* one more, so that too long shows */
-		size_t own = own_name(entry, kind);
-		ssize_t n;
-
-		if (!own)
-			continue;
-		if (!strcmp(entry + own, ".new")) {
-			unlinkat(state_dir, entry, 0);
-			continue;
-		}
-		if (kind == RECORD_DAMAGED ? strncmp(entry + own, ".damaged", 8) != 0
-					   : entry[own] != '\0')
-			continue;
-		n = read_all(state_dir, entry, text, sizeof(text));
-		if (n >= 0 || n == -ELOOP || n == -EISDIR) /* no file is none of ours */
-			found(userdata, entry, text, n < 0 ? 0 : (size_t)n);
-		else
-			r = (int)n;
-	}
-	/* A record that was not seen is a lease forgotten, and its number given away again. */
-	return r ? r : dir.error;
+	return store_drop(store, name);
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The format of VFs' records, see vfsrecord.h. No I/O. It must never guess at a damaged one: what
- * differs in one byte from what would have been written is refused, by writing it again and
- * comparing.
+ * The format of VFs' records, see vf-record.h. No I/O. It must never guess at a damaged record: a text that differs in
+ * one byte from what would have been written is refused, by writing it again and comparing.
  *
  *	gpubroker vfs 1
  *	function 0000:0c:00.0 1b36 0010
@@ -16,8 +15,8 @@
  */
 #include "config.h"
 
-#include "brokerd/record/lease-record.h"
 #include "brokerd/record/vf-record.h"
+#include "brokerd/record/store.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -26,16 +25,16 @@
 
 #define TEXT_MAX 512
 
-/* As its address, but with no dot in it, behind which a suffix stands. */
-void vfs_record_name(const struct pci_address *pf, char out[VFS_RECORD_NAME])
+/* The address, but with no dot in it: a dot begins a suffix. */
+void vf_record_name(const struct pci_address *pf, char out[VF_RECORD_NAME])
 {
 	char text[PCI_ADDRESS_TEXT];
 
-	snprintf(out, VFS_RECORD_NAME, RECORD_VFS_PREFIX "%s", pci_address_format(pf, text));
+	snprintf(out, VF_RECORD_NAME, STORE_VF_PREFIX "%s", pci_address_format(pf, text));
 	*strrchr(out, '.') = '-';
 }
 
-int vfs_record_format(const struct vfs_record *record, char *out, size_t size)
+int vf_record_format(const struct vf_record *record, char *out, size_t size)
 {
 	char text[PCI_ADDRESS_TEXT];
 	int n;
@@ -49,10 +48,10 @@ int vfs_record_format(const struct vfs_record *record, char *out, size_t size)
 	return n < 0 || (size_t)n >= size ? -E2BIG : n;
 }
 
-int vfs_record_parse(const char *text, size_t len, struct vfs_record *ret_record)
+int vf_record_parse(const char *text, size_t len, struct vf_record *ret_record)
 {
 	char copy[TEXT_MAX], again[TEXT_MAX], address[PCI_ADDRESS_TEXT];
-	struct vfs_record r = { 0 };
+	struct vf_record r = { 0 };
 	unsigned vendor, device, autoprobe, on_vfio;
 	int n;
 
@@ -74,7 +73,7 @@ int vfs_record_parse(const char *text, size_t len, struct vfs_record *ret_record
 	r.before_on_vfio = on_vfio;
 	if (!strcmp(r.driver, "-"))
 		r.driver[0] = '\0';
-	n = vfs_record_format(&r, again, sizeof(again));
+	n = vf_record_format(&r, again, sizeof(again));
 	if (n != (int)len || memcmp(again, text, len) != 0)
 		return -EBADMSG;
 	*ret_record = r;

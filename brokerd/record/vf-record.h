@@ -7,10 +7,10 @@
 
 #include "client/host/function.h"
 
-#define VFS_NOBODY UINT32_MAX /* by the policy, not by a user */
-#define VFS_RECORD_NAME 32
+#define VF_BY_POLICY UINT32_MAX /* the policy asked, not a user */
+#define VF_RECORD_NAME 32
 
-struct vfs_record {
+struct vf_record {
 	struct pci_address pf;
 	uint16_t vendor, device;
 	/* how it was, and is to be again where it fails */
@@ -19,13 +19,13 @@ struct vfs_record {
 	uint32_t before;
 	/* what it is to become */
 	uint32_t wanted;
-	uint32_t by;			/* who asked for it; VFS_NOBODY */
+	uint32_t by;			/* the uid that asked for it, or VF_BY_POLICY */
 	char driver[FUNCTION_NAME_MAX]; /* the VFIO driver of the rule, "": the kernel's choice */
 };
 
 /* Its file's name. */
-void vfs_record_name(const struct pci_address *pf, char out[VFS_RECORD_NAME]);
+void vf_record_name(const struct pci_address *pf, char out[VF_RECORD_NAME]);
 /* Its text; the length, or -E2BIG. */
-int vfs_record_format(const struct vfs_record *record, char *out, size_t size);
-/* -EBADMSG: it is not exactly what vfs_record_format() writes; *ret_record is not to be used. */
-int vfs_record_parse(const char *text, size_t len, struct vfs_record *ret_record);
+int vf_record_format(const struct vf_record *record, char *out, size_t size);
+/* -EBADMSG: it is not exactly what vf_record_format() writes; *ret_record is not to be used. */
+int vf_record_parse(const char *text, size_t len, struct vf_record *ret_record);

@@ -190,7 +190,7 @@ size_t devices_group(const struct devices *devices, const struct device *device,
 		const struct device *d = &devices->list[i];
 
 		if (d != device &&
-		    (d->record.group == UINT32_MAX || d->record.group != device->record.group))
+		    (d->record.group == NO_GROUP || d->record.group != device->record.group))
 			continue;
 		if (d != device && is_bridge(d))
 			continue;
@@ -203,7 +203,7 @@ size_t devices_group(const struct devices *devices, const struct device *device,
 	return n;
 }
 
-/* A bridge that the host runs with a driver of its own spoils its group, as sysfs.c has it. */
+/* A bridge that the host runs with a driver of its own spoils its group, as client/host/pci.c has it. */
 static bool group_spoilt(const struct devices *devices, uint32_t group)
 {
 	for (size_t i = 0; i < devices->n; i++) {
@@ -237,7 +237,7 @@ enum gpubroker_status device_status(const struct devices *devices, const struct 
 	if (lease && !is_bridge(device))
 		return lease_is_leaving(lease) ? GPUBROKER_RELEASING : GPUBROKER_LEASED;
 	/* A PF that has VFs is never lent: its holder would have a hand in what others have. */
-	if (device->record.group == UINT32_MAX || is_bridge(device) ||
+	if (device->record.group == NO_GROUP || is_bridge(device) ||
 	    devices_vfs(devices, device) || group_spoilt(devices, device->record.group))
 		return GPUBROKER_NOT_VIABLE;
 	if (device->record.boot_vga)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The device table: what the watcher has told. Good for listing and for finding candidates; what a
- * claim is decided on is read from sysfs by the core itself. No I/O.
+ * The device table: what the watcher has sent. Good for listing and for finding candidates; the core reads
+ * from sysfs itself what a claim is decided on. No I/O.
  */
 #pragma once
 
@@ -18,7 +18,7 @@
 
 /* One record from the watcher: of exact size, its strings possibly without NUL. */
 enum watcher_record_type {
-	WATCHER_SCAN = 1, /* a whole scan begins: what it does not tell is gone */
+	WATCHER_SCAN = 1, /* a whole scan begins: a device that it does not name is gone */
 	WATCHER_DEVICE,	  /* there is this function, and it is like this */
 	WATCHER_GONE,	  /* there is no such function any more */
 	WATCHER_SCANNED,  /* the scan is complete */
@@ -29,7 +29,7 @@ struct watcher_record {
 	struct pci_address address;
 	uint16_t vendor, device, subsystem_vendor, subsystem_device;
 	uint32_t class_code;
-	uint32_t group; /* UINT32_MAX: none */
+	uint32_t group; /* NO_GROUP: none */
 	uint32_t boot_vga;
 	uint32_t is_vf;
 	struct pci_address physfn; /* of a VF */
@@ -43,19 +43,19 @@ struct watcher_record {
 
 struct device {
 	struct watcher_record record; /* strings checked */
-	bool stale;		      /* not told in the scan under way */
+	bool stale;		      /* not seen in the scan under way */
 };
 
 struct devices {
 	struct device *list; /* by address */
 	size_t n, room;
-	bool scanned; /* a whole scan has been told */
-	bool full;    /* it was said in this scan that there are more than DEVICES_MAX */
+	bool scanned; /* a whole scan has come */
+	bool full;    /* this scan had more than DEVICES_MAX, and that was logged */
 };
 
 void devices_done(struct devices *devices);
 
-/* Is it one, as to its type and its addresses? Nothing is to be done by what is none. */
+/* Returns true if its type and its addresses make sense; nothing may be done by a record that does not. */
 bool devices_believe(const struct watcher_record *record);
 
 /*
@@ -70,7 +70,7 @@ const struct device *devices_from(const struct devices *devices, const struct pc
 /* The device at exactly this address; NULL: none. */
 const struct device *devices_find(const struct devices *devices, const struct pci_address *address);
 
-/* What the policy looks at. */
+/* Returns the facts that a policy looks at. */
 struct policy_facts device_facts(const struct device *device);
 
 /*
@@ -81,12 +81,12 @@ size_t devices_group(const struct devices *devices, const struct device *device,
 		     struct policy_facts out[PROTOCOL_FUNCTIONS_MAX], size_t *ret_asked);
 
 /*
- * How many virtual functions it has, of those that were told: of what sriov_numvfs says the kernel tells nobody
- * when they go.
+ * Counts the virtual functions of a device in the table. sriov_numvfs would not do: the kernel sends no event when it
+ * changes.
  */
 uint32_t devices_vfs(const struct devices *devices, const struct device *device);
 
-/* What `list` says of it; lease is the one of its group or NULL. */
+/* Returns the status that `list` shows; `lease` is the one of its group, or NULL. */
 enum gpubroker_status device_status(const struct devices *devices, const struct device *device,
 				    const struct lease *lease);
 

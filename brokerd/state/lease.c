@@ -7,6 +7,7 @@
 
 #include "brokerd/state/lease.h"
 #include "client/common/util.h"
+#include "client/host/function.h"
 
 #include <string.h>
 
@@ -20,7 +21,7 @@
 
 /*
  * 0: the event means nothing here. A lease that comes to HOST is over, and its caller frees it.
- * tests/model/ reads this very table and searches what can come of it.
+ * tests/model/ reads this very table and searches every run of it.
  */
 static const enum gpubroker_lease_state transitions[][LEASE_N_EVENTS] = {
 	[HOST] = {
@@ -59,96 +60,16 @@ static const enum gpubroker_lease_state transitions[][LEASE_N_EVENTS] = {
 	},
 };
 
-void leases_init(struct leases *leases)
+void lease_table_init(struct lease_table *table, const struct lease_events *events, void *userdata)
 {
-	TAILQ_INIT(&leases->list);
-	leases->next_id = 1;
-	leases->n = 0;
+	TAILQ_INIT(&table->list);
+	table->next_id = 1;
+	table->n = 0;
+	table->events = events;
+	table->userdata = userdata;
 }
 
-struct lease *lease_new(struct leases *leases, uint64_t id, uint32_t group)
-{
-	struct lease *lease = calloc(1, sizeof(*lease)), *after;
-
-	if (!id)
-		id = leases->next_id;
-	if (!lease || id == UINT64_MAX) { /* past the last number, which 0 would follow */
-		free(lease);
-		return NULL;
-	}
-	if (id >= leases->next_id)
-		leases->next_id = id + 1;
-	lease->id = id;
-	lease->group = group;
-	lease->state = HOST;
-	lease_advance(lease, LEASE_CLAIMED);
-	lease->watch = -1;
-	after = lease_find_from(leases, id);
-	if (after)
-		TAILQ_INSERT_BEFORE(after, lease, link);
-	else
-		TAILQ_INSERT_TAIL(&leases->list, lease, link);
-	leases->n++;
-	return lease;
-}
-
-struct lease *lease_free(struct leases *leases, struct lease *lease)
-{
-	if (lease) {
-		TAILQ_REMOVE(&leases->list, lease, link);
-		leases->n--;
-		free(lease);
-	}
-	return NULL;
-}
-
-struct lease *lease_find_group(const struct leases *leases, uint32_t group)
-{
-	struct lease *lease;
-
-	if (group == UINT32_MAX)
-		return NULL;
-	TAILQ_FOREACH(lease, &leases->list, link)
-		if (lease->group == group)
-			return lease;
-	return NULL;
-}
-
-struct lease *lease_find_vgpu(const struct leases *leases, const char *vf)
-{
-	struct lease *lease;
-
-	TAILQ_FOREACH(lease, &leases->list, link)
-		if (lease->mdev.vendor && !strcmp(lease->mdev.parent, vf))
-			return lease;
-	return NULL;
-}
-
-struct lease *lease_find_from(const struct leases *leases, uint64_t id)
-{
-	struct lease *lease;
-
-	TAILQ_FOREACH(lease, &leases->list, link)
-		if (lease->id >= id)
-			return lease;
-	return NULL;
-}
-
-struct lease *lease_find_watch(const struct leases *leases, int watch)
-{
-	struct lease *lease;
-
-	TAILQ_FOREACH(lease, &leases->list, link) {
-		if (lease->watch == watch)
-			return lease;
-		for (size_t i = 0; i < lease->n_cdev_watches; i++)
-			if (lease->cdev_watches[i] == watch)
-				return lease;
-	}
-	return NULL;
-}
-
-bool lease_advance(struct lease *lease, enum lease_event event)
+static bool advance(struct lease *lease, enum lease_event event)
 {
 	enum gpubroker_lease_state next = 0;
 
@@ -160,7 +81,109 @@ bool lease_advance(struct lease *lease, enum lease_event event)
 	return true;
 }
 
-bool lease_is_mdev(const struct lease *lease)
+struct lease *lease_new(struct lease_table *table, uint64_t id, uint32_t group)
+{
+	struct lease *lease = calloc(1, sizeof(*lease)), *after;
+
+	if (!id)
+		id = table->next_id;
+	if (!lease || id == UINT64_MAX) { /* past the last number, which 0 would follow */
+		free(lease);
+		return NULL;
+	}
+	if (id >= table->next_id)
+		table->next_id = id + 1;
+	lease->table = table;
+	lease->id = id;
+	lease->group = group;
+	lease->state = HOST;
+	advance(lease, LEASE_CLAIMED);
+	lease->watch = -1;
+	after = lease_find_from(table, id);
+	if (after)
+		TAILQ_INSERT_BEFORE(after, lease, link);
+	else
+		TAILQ_INSERT_TAIL(&table->list, lease, link);
+	table->n++;
+	return lease;
+}
+
+struct lease *lease_free(struct lease *lease)
+{
+	if (lease) {
+		TAILQ_REMOVE(&lease->table->list, lease, link);
+		lease->table->n--;
+		free(lease);
+	}
+	return NULL;
+}
+
+struct lease *lease_find_group(const struct lease_table *table, uint32_t group)
+{
+	struct lease *lease;
+
+	if (group == UINT32_MAX)
+		return NULL;
+	TAILQ_FOREACH(lease, &table->list, link)
+		if (lease->group == group)
+			return lease;
+	return NULL;
+}
+
+struct lease *lease_find_vgpu(const struct lease_table *table, const char *vf)
+{
+	struct lease *lease;
+
+	TAILQ_FOREACH(lease, &table->list, link)
+		if (lease->mdev.vendor && !strcmp(lease->mdev.parent, vf))
+			return lease;
+	return NULL;
+}
+
+struct lease *lease_find_id(const struct lease_table *table, uint64_t id)
+{
+	struct lease *lease = lease_find_from(table, id);
+
+	return lease && lease->id == id ? lease : NULL;
+}
+
+struct lease *lease_find_from(const struct lease_table *table, uint64_t id)
+{
+	struct lease *lease;
+
+	TAILQ_FOREACH(lease, &table->list, link)
+		if (lease->id >= id)
+			return lease;
+	return NULL;
+}
+
+struct lease *lease_find_watch(const struct lease_table *table, int watch)
+{
+	struct lease *lease;
+
+	TAILQ_FOREACH(lease, &table->list, link) {
+		if (lease->watch == watch)
+			return lease;
+		for (size_t i = 0; i < lease->n_cdev_watches; i++)
+			if (lease->cdev_watches[i] == watch)
+				return lease;
+	}
+	return NULL;
+}
+
+bool lease_transition(struct lease *lease, enum lease_event event)
+{
+	const struct lease_table *table = lease->table;
+	enum gpubroker_lease_state before = lease->state;
+
+	if (!advance(lease, event))
+		return false;
+	if (lease->state != before && lease->state != STUCK && table->events)
+		table->events->state(table->userdata, lease);
+	return true;
+}
+
+bool lease_is_made(const struct lease *lease)
 {
 	return lease->mdev.parent[0];
 }
@@ -169,10 +192,77 @@ bool lease_has_address(const struct lease *lease)
 {
 	struct pci_address address;
 
-	return !lease_is_mdev(lease) || !pci_address_parse(lease->mdev.parent, &address);
+	return !lease_is_made(lease) || !pci_address_parse(lease->mdev.parent, &address);
 }
 
 bool lease_is_leaving(const struct lease *lease)
 {
 	return lease->state == RELEASING || lease->state == RESTORING;
+}
+
+bool lease_has_function(const struct lease *lease, const struct pci_address *address)
+{
+	for (size_t i = 0; i < lease->n_functions; i++)
+		if (!pci_address_compare(&lease->functions[i].address, address))
+			return true;
+	return false;
+}
+
+struct lease *lease_find_below(const struct lease_table *table, const struct group_view *view)
+{
+	struct lease *lease;
+
+	TAILQ_FOREACH(lease, &table->list, link)
+		if (lease_is_made(lease) && lease_has_address(lease) &&
+		    group_find(view, &lease->asked) != SIZE_MAX)
+			return lease;
+	return NULL;
+}
+
+uint32_t lease_count_by_rule(const struct lease_table *table, uint32_t uid, const char *rule,
+			     const struct lease *own)
+{
+	const struct lease *lease;
+	uint32_t n = 0;
+
+	TAILQ_FOREACH(lease, &table->list, link)
+		n += lease != own && lease->uid == uid && !strcmp(lease->terms.rule, rule);
+	return n;
+}
+
+void lease_adopt_group(struct lease *lease, const struct group_view *view)
+{
+	lease->n_functions = view->n_functions;
+	for (size_t i = 0; i < view->n_functions; i++)
+		lease->functions[i] = (struct lease_function){
+			.address = view->functions[i].address,
+			.vendor = view->functions[i].vendor,
+			.device = view->functions[i].device,
+			.driver = LEASE_DRIVER_UNKNOWN,
+		};
+	lease->asked = lease->functions[0].address;
+}
+
+void lease_report_progress(struct lease *lease, enum gpubroker_step step,
+			   const struct pci_address *address, uint32_t index, uint32_t total)
+{
+	if (lease->follower)
+		lease->follower->ops->progress(lease->follower, lease, step, address, index, total);
+}
+
+void lease_report_settled(struct lease *lease)
+{
+	if (lease->follower)
+		lease->follower->ops->settled(lease->follower, lease);
+}
+
+void lease_fail(struct lease *lease, const struct pci_address *address, const char *what, int error)
+{
+	if (lease->failure.what)
+		return;
+	lease->failure = (struct lease_failure){ .what = what, .error = error };
+	if (address) {
+		lease->failure.address = *address;
+		lease->failure.has_address = true;
+	}
 }

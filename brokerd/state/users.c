@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The count of each user's connections, see usercount.h. Owns its entries. It must never cost a
- * look at every connection: one comes with each, and the one who connects in a loop is whom it is
- * for.
+ * The count of each user's connections, see users.h. Owns its entries. It must never look at every connection: it is called for each new one, also by a client that connects in a loop.
  */
 #include "config.h"
 
 #include "brokerd/state/users.h"
 #include "client/common/util.h"
 
-struct usercount_entry {
-	struct usercount_entry *next;
+struct users_entry {
+	struct users_entry *next;
 	uint32_t uid;
 	unsigned n;
 	unsigned spent; /* in this turn */
@@ -21,18 +19,18 @@ struct usercount_entry {
  * Where the entry of uid hangs, or would. Somebody with a range of uids can choose them to meet in
  * one bucket; of a range of 65,536 that is 256, which is no harm.
  */
-static struct usercount_entry **find(struct usercount_entry **buckets, uint32_t uid)
+static struct users_entry **find(struct users_entry **buckets, uint32_t uid)
 {
-	struct usercount_entry **place = &buckets[uid % USERCOUNT_BUCKETS];
+	struct users_entry **place = &buckets[uid % USERS_BUCKETS];
 
 	while (*place && (*place)->uid != uid)
 		place = &(*place)->next;
 	return place;
 }
 
-int usercount_take(struct usercount *counts, uint32_t uid, unsigned limit)
+int users_take(struct users *counts, uint32_t uid, unsigned limit)
 {
-	struct usercount_entry **place = find(counts->buckets, uid);
+	struct users_entry **place = find(counts->buckets, uid);
 
 	if ((*place ? (*place)->n : 0) >= limit)
 		return -EDQUOT;
@@ -46,9 +44,9 @@ int usercount_take(struct usercount *counts, uint32_t uid, unsigned limit)
 	return 0;
 }
 
-void usercount_give(struct usercount *counts, uint32_t uid)
+void users_give(struct users *counts, uint32_t uid)
 {
-	struct usercount_entry **place = find(counts->buckets, uid), *entry = *place;
+	struct users_entry **place = find(counts->buckets, uid), *entry = *place;
 
 	if (!entry || --entry->n)
 		return;
@@ -56,13 +54,13 @@ void usercount_give(struct usercount *counts, uint32_t uid)
 	free(entry);
 }
 
-bool usercount_spend(struct usercount *counts, uint32_t uid, uint64_t turn, unsigned cost,
+bool users_spend(struct users *counts, uint32_t uid, uint64_t turn, unsigned cost,
 		     unsigned budget)
 {
-	struct usercount_entry *entry = *find(counts->buckets, uid);
+	struct users_entry *entry = *find(counts->buckets, uid);
 
 	if (!entry)
-		return true; /* nobody whom we know, so nobody to be held back */
+		return true; /* has no connection, so there is nothing to hold back */
 	if (entry->turn != turn) {
 		entry->turn = turn;
 		entry->spent = 0;

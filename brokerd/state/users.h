@@ -12,21 +12,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define USERCOUNT_BUCKETS 256
+#define USERS_BUCKETS 256
 
-struct usercount_entry;
+struct users_entry;
 
-struct usercount {
-	struct usercount_entry *buckets[USERCOUNT_BUCKETS]; /* all NULL: nobody has any */
+struct users {
+	struct users_entry *buckets[USERS_BUCKETS]; /* all NULL: nobody has any */
 };
 
-/* One more of uid's, if that is `limit` at the most. 0, -EDQUOT, or -ENOMEM; then nothing has changed. */
-int usercount_take(struct usercount *counts, uint32_t uid, unsigned limit);
-/* One less. Of somebody who has none: nothing. */
-void usercount_give(struct usercount *counts, uint32_t uid);
+/* Counts one more connection of uid, if `limit` is not exceeded. 0, -EDQUOT, or -ENOMEM; then nothing has changed. */
+int users_take(struct users *counts, uint32_t uid, unsigned limit);
+/* Counts one less. Does nothing for a user who has none. */
+void users_give(struct users *counts, uint32_t uid);
 /*
- * May something that costs `cost` be done for uid in this turn? Yes as long as less than `budget`
- * has been, so the first always may. `turn` is any number that another turn has not.
+ * Returns true while the user's cost in this turn is below `budget`, and adds `cost` to it; the first request always
+ * passes. `turn` must be different for each turn.
  */
-bool usercount_spend(struct usercount *counts, uint32_t uid, uint64_t turn, unsigned cost,
+bool users_spend(struct users *counts, uint32_t uid, uint64_t turn, unsigned cost,
 		     unsigned budget);

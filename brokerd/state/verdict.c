@@ -7,52 +7,13 @@
 #include "config.h"
 
 #include "brokerd/state/verdict.h"
-#include "client/gpubroker.h"
+#include "brokerd/state/refuse.h"
 #include "client/common/util.h"
 
 #include <stdio.h>
 #include <string.h>
 
-struct message_refusal refusal_make(uint32_t reason)
-{
-	return (struct message_refusal){
-		.type = MESSAGE_REFUSAL,
-		.reason = reason,
-		.group = UINT32_MAX,
-	};
-}
-
-const char *refusal_name(uint32_t reason)
-{
-	static const char *const names[] = {
-		[GPUBROKER_REFUSED_POLICY] = "policy",
-		[GPUBROKER_REFUSED_BUSY] = "busy",
-		[GPUBROKER_REFUSED_STUCK] = "stuck",
-		[GPUBROKER_REFUSED_NO_DEVICE] = "no-device",
-		[GPUBROKER_REFUSED_NO_NAME] = "no-name",
-		[GPUBROKER_REFUSED_NO_GROUP] = "no-group",
-		[GPUBROKER_REFUSED_NOT_VIABLE] = "not-viable",
-		[GPUBROKER_REFUSED_BOOT_VGA] = "boot-vga",
-		[GPUBROKER_REFUSED_IN_USE] = "in-use",
-		[GPUBROKER_REFUSED_MEMLOCK] = "memlock",
-		[GPUBROKER_REFUSED_QUOTA] = "quota",
-		[GPUBROKER_REFUSED_FAILED] = "failed",
-		[GPUBROKER_REFUSED_NOT_READY] = "not-ready",
-		[GPUBROKER_REFUSED_VERSION] = "version",
-		[GPUBROKER_REFUSED_LIMIT] = "limit",
-		[GPUBROKER_REFUSED_NO_LEASE] = "no-lease",
-		[GPUBROKER_REFUSED_NOT_YOURS] = "not-yours",
-		[GPUBROKER_REFUSED_NO_RESET] = "no-reset",
-		[GPUBROKER_REFUSED_NO_VFS] = "no-vfs",
-		[GPUBROKER_REFUSED_NO_MDEVS] = "no-mdevs",
-		[GPUBROKER_REFUSED_NO_PROFILE] = "no-profile",
-		[GPUBROKER_REFUSED_NONE_LEFT] = "none-left",
-	};
-
-	return reason < ARRAY_SIZE(names) && names[reason] ? names[reason] : "unknown";
-}
-
-void rule_origin(const struct policy *policy, size_t rule, char out[288])
+void rule_origin(const struct policy *policy, size_t rule, char out[RULE_ORIGIN_MAX])
 {
 	const struct policy_rule *r;
 
@@ -61,14 +22,14 @@ void rule_origin(const struct policy *policy, size_t rule, char out[288])
 		return;
 	r = &policy->rules[rule];
 	if (r->file < policy->n_files)
-		snprintf(out, 288, "%.255s:%u", policy->files[r->file].path, (unsigned)r->line);
+		snprintf(out, RULE_ORIGIN_MAX, "%.255s:%u", policy->files[r->file].path, (unsigned)r->line);
 	/* A file may be called anything; this goes into records and to terminals. */
 	for (char *p = out; *p; p++)
 		if ((unsigned char)*p < ' ' || *p == 0x7f)
 			*p = '?';
 }
 
-static int refuse(struct message_refusal *ret_refusal, uint32_t reason,
+static int refuse_function(struct message_refusal *ret_refusal, uint32_t reason,
 		  const struct group_view *view, size_t asked, size_t other)
 {
 	struct message_refusal r = refusal_make(reason);
@@ -98,7 +59,7 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 		facts[i] = function_facts(&view->functions[i]);
 	policy_decide(policy, subject, facts, view->n_functions, asked, usage, &verdict);
 	if (verdict.outcome != POLICY_ALLOWED) {
-		r = refuse(ret_refusal,
+		r = refuse_function(ret_refusal,
 			   verdict.outcome == POLICY_LIMIT ? GPUBROKER_REFUSED_LIMIT
 							   : GPUBROKER_REFUSED_POLICY,
 			   view, asked, verdict.function);
@@ -112,20 +73,20 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 	case GUARD_NONE:
 		break;
 	case GUARD_NOT_VIABLE:
-		r = refuse(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, view, asked, asked);
-		memcpy(ret_refusal->detail, view->not_viable, sizeof(ret_refusal->detail));
+		r = refuse_function(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, view, asked, asked);
+		snprintf(ret_refusal->text, sizeof(ret_refusal->text), "%s", view->not_viable);
 		ret_refusal->other = view->blocker;
 		ret_refusal->has_other = view->has_blocker;
 		return r;
 	case GUARD_BOOT_VGA:
-		r = refuse(ret_refusal, GPUBROKER_REFUSED_BOOT_VGA, view, asked, which);
+		r = refuse_function(ret_refusal, GPUBROKER_REFUSED_BOOT_VGA, view, asked, which);
 		if (verdict.boot_vga)
-			strcpy(ret_refusal->detail, "force");
+			ret_refusal->detail = REFUSAL_FORCE;
 		return r;
 	case GUARD_IN_USE:
-		r = refuse(ret_refusal, GPUBROKER_REFUSED_IN_USE, view, asked, which);
-		memcpy(ret_refusal->detail, view->functions[which].in_use,
-		       sizeof(ret_refusal->detail));
+		r = refuse_function(ret_refusal, GPUBROKER_REFUSED_IN_USE, view, asked, which);
+		snprintf(ret_refusal->text, sizeof(ret_refusal->text), "%s",
+			 view->functions[which].in_use);
 		return r;
 	}
 	*ret_verdict = verdict;

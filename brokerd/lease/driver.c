@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Chooses VFIO drivers, see driver.h. It writes nothing itself: a worker does. The watcher reads modules.alias and
+ * proposes a variant driver; whatever it proposes, only a VFIO driver is taken, and only one that the kernel has.
+ */
+#include "config.h"
+
+#include "brokerd/lease/driver.h"
+#include "client/common/util.h"
+#include "client/host/function.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define VFIO_DRIVER "vfio-pci"
+
+static bool driver_is_loaded(const struct kernel *kernel, const char *driver)
+{
+	int fd = kernel_open_bind(kernel, driver);
+
+	fd_close(fd);
+	return fd >= 0;
+}
+
+const char *driver_or_any(const struct kernel *kernel, const char *driver)
+{
+	return driver && *driver && driver_is_loaded(kernel, driver) ? driver : "";
+}
+
+/* modules.alias names a module; a driver may spell its own name with '-' where the module has '_'. */
+static void choose_driver(const struct kernel *kernel, const struct devices *devices,
+			  const struct pci_address *address, char out[PROTOCOL_NAME_MAX])
+{
+	const struct device *device = devices_find(devices, address);
+
+	strcpy(out, VFIO_DRIVER);
+	if (!device || !driver_is_vfio(device->record.vfio_driver))
+		return;
+	memcpy(out, device->record.vfio_driver, PROTOCOL_NAME_MAX);
+	if (driver_is_loaded(kernel, out))
+		return;
+	for (char *p = out; *p; p++)
+		if (*p == '_')
+			*p = '-';
+	if (!driver_is_loaded(kernel, out))
+		strcpy(out, VFIO_DRIVER);
+}
+
+int driver_add_bind(const struct kernel *kernel, const struct devices *devices, struct work *work,
+		    const struct pci_address *address, const char *bound, const char *wanted)
+{
+	char text[PCI_ADDRESS_TEXT], driver[PROTOCOL_NAME_MAX], override[PROTOCOL_NAME_MAX + 1];
+	int r;
+
+	if (driver_is_vfio(bound))
+		return 0;
+	if (*wanted && !driver_is_loaded(kernel, wanted))
+		return -ENOENT;
+	if (*wanted)
+		snprintf(driver, sizeof(driver), "%s", wanted);
+	else
+		choose_driver(kernel, devices, address, driver);
+	pci_address_format(address, text);
+	snprintf(override, sizeof(override), "%s\n", driver);
+	r = work_add(work, kernel_open_override(kernel, address), override, "driver_override",
+		     address, STOP);
+	if (!r)
+		work_show(work);
+	if (!r && bound[0])
+		r = work_add(work, kernel_open_unbind(kernel, address), text, "unbind", address,
+			     STOP);
+	if (!r)
+		r = work_add(work, kernel_open_probe(kernel), text, "drivers_probe", address, STOP);
+	return r;
+}
+
+const char *driver_why_not_bound(const struct kernel *kernel)
+{
+	return driver_is_loaded(kernel, VFIO_DRIVER)
+		       ? "vfio-pci did not take it"
+		       : "the driver vfio-pci is not there; 'modprobe vfio-pci' loads it";
+}

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Leases of whole functions:
+ *
+ *	ask:   read each driver_override, which is recorded with the driver
+ *	make:  take each function from its host driver and give it to VFIO
+ *	end:   take all off VFIO, reset those that need it, give each back, read what it is now
+ *
+ * It must never change a function that is not recorded, nor say that something is restored without
+ * having looked: sysfs accepts writes that do nothing.
+ */
+#include "config.h"
+
+#include "brokerd/lease/functions.h"
+#include "brokerd/lease/driver.h"
+#include "brokerd/lease/leases.h"
+#include "client/common/util.h"
+#include "client/host/function.h"
+#include "client/host/sysfs.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char step_reset[] = "reset";
+
+static bool is_unknown(const char *driver)
+{
+	return !strcmp(driver, LEASE_DRIVER_UNKNOWN);
+}
+
+/* Returns the text of driver_override: the kernel prints "(null)" for none. */
+static const char *override_text(const char *text)
+{
+	return strcmp(text, "(null)") != 0 ? text : "";
+}
+
+/* ---- ask ---- */
+
+int functions_add_override_reads(struct lease *lease, struct work *work)
+{
+	int r = 0;
+
+	for (size_t i = 0; !r && i < lease->n_functions; i++)
+		r = work_add_read(work,
+				  kernel_open_override_read(leases_of(lease)->kernel,
+							    &lease->functions[i].address),
+				  "reading driver_override", &lease->functions[i].address);
+	return r;
+}
+
+static void note_override(struct lease *lease, const struct pci_address *address, const char *text)
+{
+	text = override_text(text);
+	for (size_t i = 0; i < lease->n_functions; i++) {
+		struct lease_function *was = &lease->functions[i];
+
+		if (pci_address_compare(&was->address, address) != 0)
+			continue;
+		if (strlen(text) < sizeof(was->override))
+			strcpy(was->override, text);
+		else
+			lease->too_long = true;
+	}
+}
+
+/* Reads the drivers once more, since the first look is a worker's life ago. */
+static void check_asked(struct lease *lease)
+{
+	if (lease->too_long)
+		lease_fail(lease, NULL, "its driver override is too long", 0);
+	for (size_t i = 0; !lease->failure.what && i < lease->n_functions; i++) {
+		struct lease_function *was = &lease->functions[i];
+		int r = sysfs_driver_read(leases_of(lease)->kernel->sys, &was->address, was->driver);
+
+		if (r)
+			lease_fail(lease, NULL, "reading its driver", -r);
+	}
+}
+
+/* ---- make ---- */
+
+static int add_bind(struct lease *lease, struct work *work)
+{
+	const struct leases *leases = leases_of(lease);
+	int r = 0;
+
+	for (size_t i = 0; !r && i < lease->n_functions; i++) {
+		const struct lease_function *was = &lease->functions[i];
+		bool asked = !pci_address_compare(&was->address, &lease->asked);
+
+		r = driver_add_bind(leases->kernel, leases->devices, work, &was->address,
+				    was->driver, asked ? lease->terms.vfio_driver : "");
+	}
+	return r;
+}
+
+static void check_bound(struct lease *lease, const struct work_result *result)
+{
+	const struct kernel *kernel = leases_of(lease)->kernel;
+	char driver[FUNCTION_NAME_MAX];
+
+	if (result->error) {
+		lease_fail(lease, &result->address, result->what, result->error);
+		return;
+	}
+	for (size_t i = 0; i < lease->n_functions; i++) {
+		const struct pci_address *address = &lease->functions[i].address;
+
+		if (sysfs_driver_read(kernel->sys, address, driver) || !driver_is_vfio(driver)) {
+			lease_fail(lease, address, driver_why_not_bound(kernel), 0);
+			return;
+		}
+	}
+	lease_transition(lease, LEASE_BOUND);
+}
+
+static const char *why_not_bound(const struct lease *lease, int error)
+{
+	return error == -ENOENT && lease->terms.vfio_driver[0]
+		       ? "the VFIO driver that its rule names is not loaded"
+		       : "binding to VFIO";
+}
+
+static int recorded_group(const struct lease *lease, uint32_t *ret_group)
+{
+	*ret_group = lease->group;
+	return 0;
+}
+
+/* ---- end ---- */
+
+/*
+ * Returns true if the function has to be unbound from VFIO: it goes back to a host driver, or a holder has had it. An
+ * unbind makes the holder's descriptors worthless; a function that stays on VFIO is unbound and bound again for that
+ * alone.
+ */
+static bool comes_off(const struct lease *lease, const struct lease_function *was, const char *now)
+{
+	return driver_is_vfio(now) &&
+	       (lease->lent || is_unknown(was->driver) || strcmp(now, was->driver) != 0);
+}
+
+/*
+ * A function that stays on VFIO is reset where the kernel can, since no host driver will reset it; any other
+ * where its rule requires it.
+ */
+static int add_reset(const struct kernel *kernel, struct work *work, const struct lease *lease,
+		     const struct lease_function *was)
+{
+	int fd;
+
+	if (!lease->lent || lease->forced ||
+	    (!lease->terms.require_reset && !driver_is_vfio(was->driver)))
+		return 0;
+	fd = kernel_open_reset(kernel, &was->address);
+	if (fd == -ENOENT)
+		return lease->terms.require_reset ? -EOPNOTSUPP : 0;
+	/*
+	 * The kernel may offer the slot's reset for a card's first function, as it did before it saw the second;
+	 * the write then fails with ENOTTY.
+	 */
+	return work_add(work, fd, "1", step_reset, &was->address,
+			lease->terms.require_reset ? STOP : IGNORE_ENOTTY);
+}
+
+static int add_take_off(const struct kernel *kernel, struct work *work, const struct lease *lease,
+			const struct lease_function *was, const char *now)
+{
+	char text[PCI_ADDRESS_TEXT], override[PROTOCOL_NAME_MAX + 1];
+	int r;
+
+	/* A newline alone clears it; an empty write would not. */
+	snprintf(override, sizeof(override), "%s\n", was->override);
+	r = work_add(work, kernel_open_override(kernel, &was->address), override, "driver_override",
+		     &was->address, CONTINUE);
+	/* The unbind of a function that stays on VFIO is the barrier between tenants: it must not fail. */
+	if (!r && comes_off(lease, was, now))
+		r = work_add(work, kernel_open_unbind(kernel, &was->address),
+			     pci_address_format(&was->address, text), "unbind", &was->address,
+			     driver_is_vfio(was->driver) ? STOP : CONTINUE);
+	return r ? r : add_reset(kernel, work, lease, was);
+}
+
+static int add_give_back(const struct kernel *kernel, struct work *work, const struct lease *lease,
+			 const struct lease_function *was, const char *now)
+{
+	const char *driver = comes_off(lease, was, now) ? "" : now;
+	char text[PCI_ADDRESS_TEXT];
+	int fd, r;
+
+	/*
+	 * The kernel shows the driver before its probe has answered. Binding what is bound waits
+	 * until it has, and does nothing else.
+	 */
+	if (*driver && !strcmp(driver, was->driver))
+		return work_add(work, kernel_open_bind(kernel, driver),
+				pci_address_format(&was->address, text), "bind", &was->address,
+				IGNORE_ERROR);
+	/* A driver that is neither ours nor the recorded one was bound by somebody on purpose: leave it. */
+	if (*driver || !was->driver[0])
+		return 0;
+	fd = is_unknown(was->driver) ? -ENOENT : kernel_open_bind(kernel, was->driver);
+	if (fd == -ENOENT) /* its module was unloaded: any driver that wants the function may have it */
+		fd = kernel_open_probe(kernel);
+	r = work_add(work, fd, pci_address_format(&was->address, text), "bind", &was->address,
+		     CONTINUE);
+	if (!r)
+		work_show(work);
+	return r;
+}
+
+/*
+ * First all are taken off VFIO, then each is given back, since a host driver may not bind while
+ * another function of its group is a user's. The worker reads the overrides too: see kernel.h.
+ */
+static int add_restore(struct lease *lease, struct work *work)
+{
+	const struct kernel *kernel = leases_of(lease)->kernel;
+	char now[PROTOCOL_FUNCTIONS_MAX][FUNCTION_NAME_MAX];
+	bool there[PROTOCOL_FUNCTIONS_MAX];
+	int r = 0;
+
+	lease->as_recorded = 0;
+	for (size_t i = 0; !r && i < lease->n_functions; i++) {
+		const struct lease_function *was = &lease->functions[i];
+
+		r = sysfs_driver_read(kernel->sys, &was->address, now[i]);
+		there[i] = r != -ENODEV; /* unplugged: nothing to give back */
+		if (there[i] && !r)
+			r = add_take_off(kernel, work, lease, was, now[i]);
+		/* Unplugged in between? An error of another kind must not pass for that. */
+		if (there[i] && r && sysfs_driver_read(kernel->sys, &was->address, now[i]) == -ENODEV)
+			there[i] = false;
+		if (!there[i])
+			r = 0;
+	}
+	for (size_t i = 0; !r && i < lease->n_functions; i++)
+		if (there[i])
+			r = add_give_back(kernel, work, lease, &lease->functions[i], now[i]);
+	for (size_t i = 0; !r && i < lease->n_functions; i++)
+		if (there[i])
+			r = work_add_read(work,
+					  kernel_open_override_read(kernel,
+								    &lease->functions[i].address),
+					  "reading driver_override", &lease->functions[i].address);
+	return r;
+}
+
+static void compare_override(struct lease *lease, const struct pci_address *address,
+			     const char *text)
+{
+	for (size_t i = 0; i < lease->n_functions; i++)
+		if (!pci_address_compare(&lease->functions[i].address, address) &&
+		    !strcmp(lease->functions[i].override, override_text(text)))
+			lease->as_recorded |= UINT64_C(1) << i;
+}
+
+/* Compares with the record. Returns NULL if everything is as it was, else what is wrong with *ret_address. */
+static const char *not_as_before(const struct lease *lease, struct pci_address *ret_address)
+{
+	for (size_t i = 0; i < lease->n_functions; i++) {
+		const struct lease_function *was = &lease->functions[i];
+		char now[FUNCTION_NAME_MAX];
+		int r = sysfs_driver_read(leases_of(lease)->kernel->sys, &was->address, now);
+
+		*ret_address = was->address;
+		if (r == -ENODEV)
+			continue;
+		if (r)
+			return "cannot be read";
+		if (!(lease->as_recorded & UINT64_C(1) << i))
+			return "its driver override could not be put back";
+		if (is_unknown(was->driver)
+			    ? driver_is_vfio(now)
+			    : strcmp(now, was->driver) != 0 && (!*now || driver_is_vfio(now)))
+			return "did not go back to its driver";
+	}
+	return NULL;
+}
+
+static enum lease_end_result how_ended(struct lease *lease, const struct work_result *result,
+				       struct lease_end *ret_end)
+{
+	struct lease_end end = { .address = lease->functions[0].address };
+
+	end.what = not_as_before(lease, &end.address);
+	if (result->error && (end.what || result->what == step_reset))
+		end = (struct lease_end){ result->what, result->address, result->error };
+	*ret_end = end;
+	return end.what ? END_STAYS : END_OVER;
+}
+
+static enum lease_end_result end_not_begun(struct lease *lease, int error,
+					   struct lease_end *ret_end)
+{
+	const bool no_reset = error == EOPNOTSUPP;
+
+	*ret_end = (struct lease_end){
+		.what = no_reset ? "its rule requires a reset, and the kernel has none"
+				 : "giving it back",
+		.address = lease->functions[0].address,
+		.error = no_reset ? 0 : error,
+	};
+	return END_STAYS;
+}
+
+const struct lease_kind lease_of_functions = {
+	.add_ask = functions_add_override_reads,
+	.asked_text = note_override,
+	.asked = check_asked,
+	.add_make = add_bind,
+	.made = check_bound,
+	.why_not_begun = why_not_bound,
+	.group_of = recorded_group,
+	.add_end = add_restore,
+	.ended_text = compare_override,
+	.how_ended = how_ended,
+	.end_not_begun = end_not_begun,
+	.needs = lease_has_function,
+};

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* Leases of the whole functions of an IOMMU group. */
+#pragma once
+
+#include "brokerd/lease/kind.h"
+
+extern const struct lease_kind lease_of_functions;
+
+/*
+ * Adds the reads of the functions' overrides, and nothing else. Never read one in this process: the kernel takes the
+ * device's lock for it. 0, or -errno.
+ */
+int functions_add_override_reads(struct lease *lease, struct work *work);

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The files in the state directory, see store.h. It must never leave half a file under a record's name, and never
+ * lose the text of a record that cannot be read. It knows no format.
+ */
+#include "config.h"
+
+#include "brokerd/record/store.h"
+#include "client/common/util.h"
+#include "client/host/directory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* No record is a link, and none is elsewhere. */
+#define IN_STATE (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV)
+
+static int write_all(int fd, const char *text, size_t len)
+{
+	while (len) {
+		ssize_t n = write(fd, text, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		text += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* As a call of its own: glibc's renameat2() without flags is another call. */
+static int rename_in(const struct store *store, const char *from, const char *to, unsigned flags)
+{
+	return syscall(SYS_renameat2, store->directory, from, store->directory, to, flags) ? -errno : 0;
+}
+
+int store_put(const struct store *store, const char *name, const char *text, size_t len)
+{
+	char temporary[48];
+	cleanup_fd int fd = -1;
+	int r;
+
+	if (snprintf(temporary, sizeof(temporary), "%s.new", name) >= (int)sizeof(temporary))
+		return -ENAMETOOLONG;
+	fd = open_beneath(store->directory, temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600, IN_STATE);
+	if (fd < 0)
+		return fd;
+	r = write_all(fd, text, len);
+	if (!r)
+		r = rename_in(store, temporary, name, 0);
+	if (r)
+		unlinkat(store->directory, temporary, 0);
+	return r;
+}
+
+int store_drop(const struct store *store, const char *name)
+{
+	return unlinkat(store->directory, name, 0) && errno != ENOENT ? -errno : 0;
+}
+
+/*
+ * Renames to NUMBER.WORD, or NUMBER.WORD.1 and so on: the text of another one is never lost, for a
+ * number may come again once nothing of its lease is left. Nobody else writes here, so a name that
+ * is free stays free.
+ */
+static int rename_to(const struct store *store, const char *name, int number_len, const char *word)
+{
+	char to[64];
+	int r = 0;
+
+	for (unsigned i = 0; i < 1000; i++) {
+		if (snprintf(to, sizeof(to), i ? "%.*s.%s.%u" : "%.*s.%s", number_len, name, word,
+			     i) >= (int)sizeof(to))
+			return -ENAMETOOLONG;
+		r = rename_in(store, name, to, RENAME_NOREPLACE);
+		if (r != -EEXIST)
+			break;
+	}
+	return r;
+}
+
+int store_set_aside(const struct store *store, const char *name)
+{
+	return rename_to(store, name, (int)strlen(name), "damaged");
+}
+
+static ssize_t read_all(const struct store *store, const char *name, char *out, size_t size)
+{
+	cleanup_fd int fd = open_beneath(store->directory, name, O_RDONLY | O_NONBLOCK, 0, IN_STATE);
+	size_t used = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	while (used < size) {
+		n = read(fd, out + used, size - used);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!n)
+			break;
+		used += (size_t)n;
+	}
+	return (ssize_t)used;
+}
+
+int store_settle(const struct store *store, const char *damaged)
+{
+	const char *suffix = strstr(damaged, ".damaged");
+	char settled[64];
+	int r;
+
+	if (!suffix || snprintf(settled, sizeof(settled), "%.*s.settled%s", (int)(suffix - damaged),
+				damaged, suffix + strlen(".damaged")) >= (int)sizeof(settled))
+		return -EINVAL;
+	r = rename_in(store, damaged, settled, RENAME_NOREPLACE);
+	return r == -EEXIST ? rename_to(store, damaged, (int)(suffix - damaged), "settled") : r;
+}
+
+/* The length of a name up to its suffix; 0: it is no record's. */
+static size_t own_name(const char *entry, enum store_kind kind)
+{
+	size_t n = strspn(entry, "0123456789");
+
+	if (kind != STORE_VFS)
+		return n <= 20 ? n : 0;
+	n = strlen(STORE_VF_PREFIX);
+	return strncmp(entry, STORE_VF_PREFIX, n) != 0
+		       ? 0
+		       : n + strspn(entry + n, "0123456789abcdef:-");
+}
+
+int store_each(const struct store *store, enum store_kind kind,
+		void (*found)(void *userdata, const char *name, const char *text, size_t len),
+		void *userdata)
+{
+	cleanup_fd int fd = open_beneath(store->directory, ".", O_RDONLY | O_DIRECTORY, 0, IN_STATE);
+	struct directory dir = DIRECTORY(fd);
+	const char *entry;
+	int r = 0;
+
+	if (fd < 0)
+		return fd;
+	while (!r && (entry = directory_next(&dir))) {
+		char text[STORE_TEXT_MAX + 1]; /* one more, so that too long shows */
+		size_t own = own_name(entry, kind);
+		ssize_t n;
+
+		if (!own)
+			continue;
+		if (!strcmp(entry + own, ".new")) {
+			unlinkat(store->directory, entry, 0);
+			continue;
+		}
+		if (kind == STORE_DAMAGED ? strncmp(entry + own, ".damaged", 8) != 0
+					   : entry[own] != '\0')
+			continue;
+		n = read_all(store, entry, text, sizeof(text));
+		if (n >= 0 || n == -ELOOP || n == -EISDIR) /* no file is none of ours */
+			found(userdata, entry, text, n < 0 ? 0 : (size_t)n);
+		else
+			r = (int)n;
+	}
+	/* A record that was not seen is a lease forgotten, and its number given away again. */
+	return r ? r : dir.error;
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/* Fills refusals, see refuse.h. Pure. The sentences are client/library/refusal.c's. */
+#include "config.h"
+
+#include "brokerd/state/refuse.h"
+#include "client/common/util.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+struct message_refusal refusal_make(uint32_t reason)
+{
+	return (struct message_refusal){
+		.type = MESSAGE_REFUSAL,
+		.reason = reason,
+		.group = UINT32_MAX,
+	};
+}
+
+const char *refusal_name(uint32_t reason)
+{
+	static const char *const names[] = {
+		[GPUBROKER_REFUSED_POLICY] = "policy",
+		[GPUBROKER_REFUSED_BUSY] = "busy",
+		[GPUBROKER_REFUSED_STUCK] = "stuck",
+		[GPUBROKER_REFUSED_NO_DEVICE] = "no-device",
+		[GPUBROKER_REFUSED_NO_NAME] = "no-name",
+		[GPUBROKER_REFUSED_NO_GROUP] = "no-group",
+		[GPUBROKER_REFUSED_NOT_VIABLE] = "not-viable",
+		[GPUBROKER_REFUSED_BOOT_VGA] = "boot-vga",
+		[GPUBROKER_REFUSED_IN_USE] = "in-use",
+		[GPUBROKER_REFUSED_MEMLOCK] = "memlock",
+		[GPUBROKER_REFUSED_QUOTA] = "quota",
+		[GPUBROKER_REFUSED_FAILED] = "failed",
+		[GPUBROKER_REFUSED_NOT_READY] = "not-ready",
+		[GPUBROKER_REFUSED_VERSION] = "version",
+		[GPUBROKER_REFUSED_LIMIT] = "limit",
+		[GPUBROKER_REFUSED_NO_LEASE] = "no-lease",
+		[GPUBROKER_REFUSED_NOT_YOURS] = "not-yours",
+		[GPUBROKER_REFUSED_NO_RESET] = "no-reset",
+		[GPUBROKER_REFUSED_NO_VFS] = "no-vfs",
+		[GPUBROKER_REFUSED_NO_MDEVS] = "no-mdevs",
+		[GPUBROKER_REFUSED_NO_PROFILE] = "no-profile",
+		[GPUBROKER_REFUSED_NONE_LEFT] = "none-left",
+	};
+
+	return reason < ARRAY_SIZE(names) && names[reason] ? names[reason] : "unknown";
+}
+
+int refuse_address(struct message_refusal *ret_refusal, uint32_t reason,
+		   const struct pci_address *address)
+{
+	*ret_refusal = refusal_make(reason);
+	ret_refusal->address = *address;
+	ret_refusal->has_address = 1;
+	return (int)reason;
+}
+
+void refusal_say(struct message_refusal *refusal, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(refusal->text, sizeof(refusal->text), format, args);
+	va_end(args);
+}
+
+int refuse_fault(struct message_refusal *ret_refusal, const struct pci_address *address,
+		 const char *what, int error)
+{
+	refuse_address(ret_refusal, GPUBROKER_REFUSED_FAILED, address);
+	refusal_say(ret_refusal, "%s", what);
+	ret_refusal->error = error;
+	return GPUBROKER_REFUSED_FAILED;
+}
+
+void refusal_set_other(struct message_refusal *refusal, const struct pci_address *other)
+{
+	refusal->other = *other;
+	refusal->has_other = 1;
+}
+
+void refusal_name_lease(struct message_refusal *refusal, const struct lease *lease)
+{
+	refusal->group = lease->group;
+	refusal->has_address = lease_has_address(lease);
+	if (refusal->has_address)
+		refusal->address = lease->asked;
+	else
+		memcpy(refusal->parent, lease->mdev.parent, sizeof(refusal->parent));
+	memcpy(refusal->profile, lease->mdev.type, sizeof(refusal->profile));
+}
+
+int refuse_held(struct message_refusal *ret_refusal, const struct lease *lease,
+		const struct pci_address *address)
+{
+	const bool stuck = lease->state == GPUBROKER_LEASE_STUCK;
+	struct message_refusal r =
+		refusal_make(stuck ? GPUBROKER_REFUSED_STUCK : GPUBROKER_REFUSED_BUSY);
+
+	refusal_name_lease(&r, lease);
+	if (r.has_address)
+		r.address = *address;
+	r.holder_uid = lease->uid;
+	r.holder_pid = lease->pid;
+	r.since = lease->since;
+	r.lease = lease->id;
+	if (stuck)
+		refusal_say(&r, "%s", lease->reason);
+	else if (lease_is_leaving(lease))
+		r.detail = REFUSAL_RELEASING;
+	*ret_refusal = r;
+	return (int)r.reason;
+}
+
+int refuse_held_for_root(struct message_refusal *ret_refusal, const struct lease *lease,
+			 const struct pci_address *address)
+{
+	int reason = refuse_held(ret_refusal, lease, address);
+
+	if (lease->state == GPUBROKER_LEASE_LEASED)
+		ret_refusal->detail = REFUSAL_LEASED;
+	return reason;
+}
+
+int refuse_reserved(struct message_refusal *ret_refusal, const struct pci_address *address,
+		    uint32_t group)
+{
+	refuse_address(ret_refusal, GPUBROKER_REFUSED_BUSY, address);
+	ret_refusal->group = group;
+	ret_refusal->detail = REFUSAL_RESERVED;
+	return GPUBROKER_REFUSED_BUSY;
+}
