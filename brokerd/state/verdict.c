@@ -25,28 +25,9 @@ struct message_refusal refusal_make(uint32_t reason)
 const char *refusal_name(uint32_t reason)
 {
 	static const char *const names[] = {
-		[GPUBROKER_REFUSED_POLICY] = "policy",
-		[GPUBROKER_REFUSED_BUSY] = "busy",
-		[GPUBROKER_REFUSED_STUCK] = "stuck",
-		[GPUBROKER_REFUSED_NO_DEVICE] = "no-device",
-		[GPUBROKER_REFUSED_NO_NAME] = "no-name",
-		[GPUBROKER_REFUSED_NO_GROUP] = "no-group",
-		[GPUBROKER_REFUSED_NOT_VIABLE] = "not-viable",
-		[GPUBROKER_REFUSED_BOOT_VGA] = "boot-vga",
-		[GPUBROKER_REFUSED_IN_USE] = "in-use",
-		[GPUBROKER_REFUSED_MEMLOCK] = "memlock",
-		[GPUBROKER_REFUSED_QUOTA] = "quota",
-		[GPUBROKER_REFUSED_FAILED] = "failed",
-		[GPUBROKER_REFUSED_NOT_READY] = "not-ready",
-		[GPUBROKER_REFUSED_VERSION] = "version",
-		[GPUBROKER_REFUSED_LIMIT] = "limit",
-		[GPUBROKER_REFUSED_NO_LEASE] = "no-lease",
-		[GPUBROKER_REFUSED_NOT_YOURS] = "not-yours",
-		[GPUBROKER_REFUSED_NO_RESET] = "no-reset",
-		[GPUBROKER_REFUSED_NO_VFS] = "no-vfs",
-		[GPUBROKER_REFUSED_NO_MDEVS] = "no-mdevs",
-		[GPUBROKER_REFUSED_NO_PROFILE] = "no-profile",
-		[GPUBROKER_REFUSED_NONE_LEFT] = "none-left",
+#define NAME_OF(reason, number, name, status) [number] = name,
+		GPUBROKER_REFUSALS(NAME_OF)
+#undef NAME_OF
 	};
 
 	return reason < ARRAY_SIZE(names) && names[reason] ? names[reason] : "unknown";
@@ -113,19 +94,18 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 		break;
 	case GUARD_NOT_VIABLE:
 		r = refuse(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, view, asked, asked);
-		memcpy(ret_refusal->detail, view->not_viable, sizeof(ret_refusal->detail));
+		memcpy(ret_refusal->text, view->not_viable, sizeof(ret_refusal->text));
 		ret_refusal->other = view->blocker;
 		ret_refusal->has_other = view->has_blocker;
 		return r;
 	case GUARD_BOOT_VGA:
 		r = refuse(ret_refusal, GPUBROKER_REFUSED_BOOT_VGA, view, asked, which);
 		if (verdict.boot_vga)
-			strcpy(ret_refusal->detail, "force");
+			ret_refusal->detail = REFUSAL_FORCE;
 		return r;
 	case GUARD_IN_USE:
 		r = refuse(ret_refusal, GPUBROKER_REFUSED_IN_USE, view, asked, which);
-		memcpy(ret_refusal->detail, view->functions[which].in_use,
-		       sizeof(ret_refusal->detail));
+		memcpy(ret_refusal->text, view->functions[which].in_use, sizeof(ret_refusal->text));
 		return r;
 	}
 	*ret_verdict = verdict;
