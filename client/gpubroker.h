@@ -28,30 +28,41 @@ extern "C" {
 
 struct gpubroker;
 
-/* Why the broker said no. Stable numbers; new ones are added at the end. */
+/*
+ * Why the broker said no: the constant's name and number, the broker's word for it in its log, the
+ * exit status of gpubroker(1) as <sysexits.h> calls it. The numbers are stable; new ones are added
+ * at the end.
+ */
+/* clang-format off */
+#define GPUBROKER_REFUSALS(X)                                                                     \
+	X(POLICY,      1, "policy",    EX_NOPERM)      /* no rule allows it, or one denies it */  \
+	X(BUSY,        2, "busy",      EX_TEMPFAIL)    /* leased, or going back to the host */    \
+	X(STUCK,       3, "stuck",     EX_TEMPFAIL)    /* the kernel does not finish a step */    \
+	X(NO_DEVICE,   4, "no-device", EX_NOINPUT)     /* no such function or IOMMU group */      \
+	X(NO_NAME,     5, "no-name",   EX_NOUSER)      /* the policy has no such name */          \
+	X(NO_GROUP,    6, "no-group",  EX_OSFILE)      /* the function has no IOMMU group */      \
+	X(NOT_VIABLE,  7, "not-viable", EX_OSFILE)      /* its group has what cannot be lent */   \
+	X(BOOT_VGA,    8, "boot-vga",  EX_CONFIG)      /* it shows the host's console */          \
+	X(IN_USE,      9, "in-use",    EX_CONFIG)      /* the host uses it: disk, network, VFs */ \
+	X(MEMLOCK,    10, "memlock",   EX_NOPERM)      /* the rule grants less locked memory */   \
+	X(QUOTA,      11, "quota",     EX_TEMPFAIL)    /* too many connections or leases */       \
+	X(FAILED,     12, "failed",    EX_OSERR)       /* the kernel refused a step */            \
+	X(NOT_READY,  13, "not-ready", EX_UNAVAILABLE) /* the broker has no policy yet */         \
+	X(VERSION,    14, "version",   EX_PROTOCOL)    /* the broker has another protocol */      \
+	X(LIMIT,      15, "limit",     EX_TEMPFAIL)    /* as many leases as the rule allows */    \
+	X(NO_LEASE,   16, "no-lease",  EX_NOINPUT)     /* there is no such lease */               \
+	X(NOT_YOURS,  17, "not-yours", EX_NOPERM)      /* another user's lease, or root's job */  \
+	X(NO_RESET,   18, "no-reset",  EX_OSFILE)      /* the required reset is not possible */   \
+	X(NO_VFS,     19, "no-vfs",    EX_OSFILE)      /* it can have no VFs, or not so many */   \
+	X(NO_MDEVS,   20, "no-mdevs",  EX_NOINPUT)     /* its driver offers no profiles */        \
+	X(NO_PROFILE, 21, "no-profile", EX_NOINPUT)     /* it offers others, but not this one */  \
+	X(NONE_LEFT,  22, "none-left", EX_TEMPFAIL)    /* all of the profile are in use */
+/* clang-format on */
+
 enum gpubroker_refusal {
-	GPUBROKER_REFUSED_POLICY = 1, /* no rule allows it, or a deny rule forbids it */
-	GPUBROKER_REFUSED_BUSY,	      /* lent to somebody, or on its way back to the host */
-	GPUBROKER_REFUSED_STUCK,      /* the kernel does not finish a step for it */
-	GPUBROKER_REFUSED_NO_DEVICE,  /* no such PCI function, or IOMMU group */
-	GPUBROKER_REFUSED_NO_NAME,    /* the policy has no device of that name */
-	GPUBROKER_REFUSED_NO_GROUP,   /* the function has no IOMMU group */
-	GPUBROKER_REFUSED_NOT_VIABLE, /* something in the group cannot be lent */
-	GPUBROKER_REFUSED_BOOT_VGA,   /* it shows the host's console */
-	GPUBROKER_REFUSED_IN_USE,     /* the host is using it: a disk, a network interface, VFs */
-	GPUBROKER_REFUSED_MEMLOCK,    /* more locked memory was asked for than the rule grants */
-	GPUBROKER_REFUSED_QUOTA,      /* too many connections of this user, or leases in all */
-	GPUBROKER_REFUSED_FAILED,     /* the kernel refused a step; all was put back */
-	GPUBROKER_REFUSED_NOT_READY,  /* the broker has no policy yet */
-	GPUBROKER_REFUSED_VERSION,    /* the broker speaks another version of the protocol */
-	GPUBROKER_REFUSED_LIMIT,      /* the user has as many leases as the rule allows */
-	GPUBROKER_REFUSED_NO_LEASE,   /* there is no such lease */
-	GPUBROKER_REFUSED_NOT_YOURS, /* another user's lease, or a request that only root may make */
-	GPUBROKER_REFUSED_NO_RESET,  /* the rule requires a reset, which the kernel has not */
-	GPUBROKER_REFUSED_NO_VFS,   /* the function can have no virtual functions, or not so many */
-	GPUBROKER_REFUSED_NO_MDEVS, /* the device's driver offers no profiles */
-	GPUBROKER_REFUSED_NO_PROFILE, /* it offers some, but not this one */
-	GPUBROKER_REFUSED_NONE_LEFT,  /* as many of the profile are in use as there can be */
+#define GPUBROKER_REFUSED_(reason, number, word, status) GPUBROKER_REFUSED_##reason = number,
+	GPUBROKER_REFUSALS(GPUBROKER_REFUSED_)
+#undef GPUBROKER_REFUSED_
 };
 
 enum gpubroker_status {

@@ -96,7 +96,7 @@ void mdev_refuse_none_left(struct lease *lease, const struct mdev_choice *choice
 	r->error = error;
 	r->limit = n > 0 ? (uint64_t)n : 0;
 	if (!error)
-		tell_left(choice, r->detail, sizeof(r->detail));
+		tell_left(choice, r->text, sizeof(r->text));
 }
 
 void mdev_become(struct lease *lease, const struct mdev_candidate *candidate)

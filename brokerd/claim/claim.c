@@ -56,7 +56,7 @@ void claim_fail(struct claim *claim, const struct lease *lease, const struct pci
 		claim->refusal.other = *address;
 		claim->refusal.has_other = 1;
 	}
-	snprintf(claim->refusal.detail, sizeof(claim->refusal.detail), "%s", what);
+	snprintf(claim->refusal.text, sizeof(claim->refusal.text), "%s", what);
 	claim->refusal.error = error;
 }
 
@@ -246,7 +246,7 @@ bool claim_has_part(const struct claim *claim)
 static int refuse_to_queue(struct message_refusal *ret_refusal)
 {
 	*ret_refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
-	snprintf(ret_refusal->detail, sizeof(ret_refusal->detail),
+	snprintf(ret_refusal->text, sizeof(ret_refusal->text),
 		 "you have %d claims that wait, which is the most one user may have",
 		 WAITING_PER_UID);
 	return GPUBROKER_REFUSED_QUOTA;
@@ -392,7 +392,7 @@ static int claim_begin(struct claim *claim, struct message_refusal *ret_refusal)
 		*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
 		ret_refusal->address = claim->asked[0];
 		ret_refusal->has_address = 1;
-		strcpy(ret_refusal->detail, "claim");
+		strcpy(ret_refusal->text, "claim");
 		ret_refusal->error = -r;
 		for (size_t i = 0; i < claim->n; i++)
 			claim->leases[i] = lease_free(&daemon->leases, claim->leases[i]);
@@ -423,7 +423,7 @@ static struct claim *claim_new(struct peer *peer, const struct message_claim *re
 
 	if (!claim) {
 		*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
-		strcpy(ret_refusal->detail, "claim");
+		strcpy(ret_refusal->text, "claim");
 		ret_refusal->error = ENOMEM;
 		*ret_r = GPUBROKER_REFUSED_FAILED;
 		return NULL;

@@ -188,7 +188,7 @@ static bool is_promised(struct search *search, uint32_t part)
 
 	if (!queue_holds_part(search->claim->daemon, search->claim->peer->waiting, part))
 		return false;
-	strcpy(refusal.detail, "promised");
+	refusal.detail = REFUSAL_RESERVED;
 	missed(search, &refusal);
 	return true;
 }
@@ -417,7 +417,7 @@ int mdev_select(struct claim *claim, const struct policy_subject *subject,
 					  : GPUBROKER_REFUSED_NO_PROFILE,
 				  selector->profile);
 	if (r < 0) {
-		strcpy(ret_refusal->detail, "looking for its profiles");
+		strcpy(ret_refusal->text, "looking for its profiles");
 		ret_refusal->error = -r;
 	}
 	return (int)ret_refusal->reason;
@@ -475,7 +475,7 @@ static void refuse_made(struct search *search, const struct mdev_choice *choice)
 {
 	struct message_refusal refusal = refusal_of(search, GPUBROKER_REFUSED_IN_USE, "");
 
-	snprintf(refusal.detail, sizeof(refusal.detail),
+	snprintf(refusal.text, sizeof(refusal.text),
 		 "somebody else has made a vGPU of it, type %" PRIu32, choice->current);
 	missed(search, &refusal);
 }
@@ -566,7 +566,7 @@ struct message_refusal vgpu_refusal(struct lease *lease, const struct mdev_choic
 	if (refusal.reason == GPUBROKER_REFUSED_NO_PROFILE)
 		refusal.limit = choice->in_use;
 	if (refusal.limit || refusal.reason == GPUBROKER_REFUSED_NONE_LEFT)
-		snprintf(refusal.detail, sizeof(refusal.detail), "%s", choice->left);
+		snprintf(refusal.text, sizeof(refusal.text), "%s", choice->left);
 	return refusal;
 }
 

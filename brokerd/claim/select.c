@@ -63,10 +63,9 @@ int refuse_held(struct message_refusal *ret_refusal, const struct lease *lease,
 	r.since = lease->since;
 	r.lease = lease->id;
 	if (stuck)
-		snprintf(r.detail, sizeof(r.detail), "%.*s", (int)sizeof(r.detail) - 1,
-			 lease->reason);
+		snprintf(r.text, sizeof(r.text), "%.*s", (int)sizeof(r.text) - 1, lease->reason);
 	else if (lease_is_leaving(lease))
-		strcpy(r.detail, "releasing");
+		r.detail = REFUSAL_RELEASING;
 	*ret_refusal = r;
 	return (int)r.reason;
 }
@@ -78,9 +77,11 @@ int refuse_prepared(struct message_refusal *ret_refusal, const struct pci_addres
 	ret_refusal->address = *address;
 	ret_refusal->has_address = 1;
 	ret_refusal->group = group;
-	strcpy(ret_refusal->detail,
-	       late ? "its host driver does not let go of it, as the policy's prepare asks"
-		    : "preparing");
+	if (late)
+		strcpy(ret_refusal->text,
+		       "its host driver does not let go of it, as the policy's prepare asks");
+	else
+		ret_refusal->detail = REFUSAL_PREPARING;
 	return (int)ret_refusal->reason;
 }
 
@@ -89,7 +90,7 @@ static int refuse_fault(struct message_refusal *ret_refusal, const struct select
 {
 	int reason = refuse_plain(ret_refusal, GPUBROKER_REFUSED_FAILED, selector);
 
-	snprintf(ret_refusal->detail, sizeof(ret_refusal->detail), "%s", what);
+	snprintf(ret_refusal->text, sizeof(ret_refusal->text), "%s", what);
 	ret_refusal->error = -error;
 	return reason;
 }
@@ -183,7 +184,7 @@ static int claim_take(struct claim *claim, const struct policy_subject *subject,
 		ret_refusal->address = address;
 		ret_refusal->has_address = 1;
 		ret_refusal->group = view->group;
-		strcpy(ret_refusal->detail, "promised");
+		ret_refusal->detail = REFUSAL_RESERVED;
 		return GPUBROKER_REFUSED_BUSY;
 	}
 	if (prepare_has_group(daemon, view->group, &late))
@@ -228,7 +229,7 @@ static int refuse_unlendable(const struct claim *claim, const struct policy_subj
 		return r;
 	refuse_plain(ret_refusal, reason, selector);
 	ret_refusal->group = group;
-	snprintf(ret_refusal->detail, sizeof(ret_refusal->detail), "%s", detail);
+	snprintf(ret_refusal->text, sizeof(ret_refusal->text), "%s", detail);
 	return (int)reason;
 }
 
@@ -272,7 +273,7 @@ static int claim_group_by(struct claim *claim, const struct policy_subject *subj
 						 ret_refusal);
 		refuse_plain(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, selector);
 		ret_refusal->group = group;
-		strcpy(ret_refusal->detail, "has only bridges");
+		strcpy(ret_refusal->text, "has only bridges");
 		return GPUBROKER_REFUSED_NOT_VIABLE;
 	}
 	do {
@@ -511,7 +512,7 @@ int claim_decide(struct claim *claim, const struct message_claim *request,
 		refuse_plain(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, &request->selectors[0]);
 		ret_refusal->address = *both;
 		ret_refusal->has_address = 1;
-		strcpy(ret_refusal->detail, "whole-and-part");
+		ret_refusal->detail = REFUSAL_WHOLE_AND_PART;
 		return GPUBROKER_REFUSED_NOT_VIABLE;
 	}
 	if (claim->undecided) {
@@ -528,7 +529,7 @@ int claim_decide(struct claim *claim, const struct message_claim *request,
 		claim->memlock = request->memlock;
 	if (claim->daemon->leases.n + claim->n > LEASES_MAX) {
 		refuse_plain(ret_refusal, GPUBROKER_REFUSED_QUOTA, &request->selectors[0]);
-		snprintf(ret_refusal->detail, sizeof(ret_refusal->detail),
+		snprintf(ret_refusal->text, sizeof(ret_refusal->text),
 			 "there are %d leases, which is as many as the broker keeps", LEASES_MAX);
 		return GPUBROKER_REFUSED_QUOTA;
 	}

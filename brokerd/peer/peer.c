@@ -183,10 +183,10 @@ static void turn_away(struct daemon *daemon, struct peer *peer)
 	size_t n_fds;
 
 	if (daemon->n_peers >= PEERS_MAX)
-		strcpy(refusal.detail, "the broker has as many connections as it can serve");
+		strcpy(refusal.text, "the broker has as many connections as it can serve");
 	else
 		snprintf(
-			refusal.detail, sizeof(refusal.detail),
+			refusal.text, sizeof(refusal.text),
 			"you have %d connections to the broker, which is the most one user may have",
 			PEERS_PER_UID);
 	passfd_send(peer->fd, &refusal, sizeof(refusal), NULL, 0);

@@ -30,7 +30,7 @@ static int refuse(struct message_refusal *ret_refusal, uint32_t reason, uint64_t
 {
 	*ret_refusal = refusal_make(reason);
 	ret_refusal->lease = lease;
-	snprintf(ret_refusal->detail, sizeof(ret_refusal->detail), "%s", detail);
+	snprintf(ret_refusal->text, sizeof(ret_refusal->text), "%s", detail);
 	return (int)reason;
 }
 
@@ -40,7 +40,7 @@ static int refuse_fault(struct message_refusal *ret_refusal, const struct pci_ad
 	*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
 	ret_refusal->address = *address;
 	ret_refusal->has_address = 1;
-	snprintf(ret_refusal->detail, sizeof(ret_refusal->detail), "%s", what);
+	snprintf(ret_refusal->text, sizeof(ret_refusal->text), "%s", what);
 	ret_refusal->error = error;
 	return GPUBROKER_REFUSED_FAILED;
 }
@@ -158,7 +158,7 @@ static int restore_group(struct peer *peer, uint32_t group, const struct pci_add
 	if (!r && lease) {
 		r = refuse_held(ret_refusal, lease, address);
 		if (lease->state == GPUBROKER_LEASE_LEASED)
-			strcpy(ret_refusal->detail, "leased");
+			ret_refusal->detail = REFUSAL_LEASED;
 	}
 	if (r) {
 		free(view);
@@ -222,7 +222,7 @@ int restore_device(struct peer *peer, const struct message_restore *request,
 	if (lease) {
 		r = refuse_held(ret_refusal, lease, &request->address);
 		if (lease->state == GPUBROKER_LEASE_LEASED)
-			strcpy(ret_refusal->detail, "leased");
+			ret_refusal->detail = REFUSAL_LEASED;
 		return r;
 	}
 	if (prepare_has_group(daemon, group, &late))

@@ -82,7 +82,7 @@ static void finish(struct pf *pf)
 	if (pf->failure.reason) {
 		snprintf(reason, sizeof(reason), "%s%s%.80s%s%s",
 			 pf->failure.has_other ? pci_address_format(&pf->failure.other, text) : "",
-			 pf->failure.has_other ? ": " : "", pf->failure.detail,
+			 pf->failure.has_other ? ": " : "", pf->failure.text,
 			 pf->failure.error ? ": " : "",
 			 pf->failure.error ? strerror(pf->failure.error) : "");
 		if (!pf->peer && pf->record.by != VFS_NOBODY)
@@ -262,7 +262,7 @@ static void go_back(struct pf *pf, const struct pci_address *address, const char
 {
 	fail(pf, address, what, error);
 	if (pf->undoing)
-		pf->failure.limit = 1;
+		pf->failure.detail = REFUSAL_NOT_RESTORED;
 	if (pf->undoing || !renumbered(pf)) {
 		end(pf);
 		return;
@@ -456,7 +456,7 @@ static void on_ended(void *userdata, const struct work_result *result)
 	if (result->error && !pf->failure.reason)
 		fail(pf, &result->address, result->what, result->error);
 	if (result->error)
-		pf->failure.limit = 1;
+		pf->failure.detail = REFUSAL_NOT_RESTORED;
 	finish(pf);
 }
 

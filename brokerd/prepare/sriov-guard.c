@@ -46,8 +46,10 @@ int vfs_refuse(const struct daemon *daemon, const struct group_view *view,
 	refuse_prepared(ret_refusal, asked, view->group, pf->late);
 	ret_refusal->other = pf->address;
 	ret_refusal->has_other = 1;
-	strcpy(ret_refusal->detail,
-	       pf->late ? "its virtual functions do not go, or do not come" : "vfs");
+	if (pf->late)
+		strcpy(ret_refusal->text, "its virtual functions do not go, or do not come");
+	else
+		ret_refusal->detail = REFUSAL_SRIOV;
 	return (int)ret_refusal->reason;
 }
 
@@ -108,10 +110,10 @@ static int guard_one(const struct pf *pf, const struct pci_address *address,
 	if (lease) {
 		r = refuse_held(ret_refusal, lease, address);
 		if (lease->state == GPUBROKER_LEASE_LEASED)
-			strcpy(ret_refusal->detail, "leased");
+			ret_refusal->detail = REFUSAL_LEASED;
 		if (lease->state == GPUBROKER_LEASE_LEASED &&
 		    pci_address_compare(address, &pf->address) != 0) {
-			strcpy(ret_refusal->detail, "leased-vf");
+			ret_refusal->detail = REFUSAL_LEASED_VF;
 			ret_refusal->address = pf->address;
 			ret_refusal->other = *address;
 			ret_refusal->has_other = 1;

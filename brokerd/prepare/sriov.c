@@ -106,7 +106,7 @@ int pf_refuse(struct message_refusal *ret_refusal, uint32_t reason,
 	*ret_refusal = refusal_make(reason);
 	ret_refusal->address = *address;
 	ret_refusal->has_address = 1;
-	snprintf(ret_refusal->detail, sizeof(ret_refusal->detail), "%s", detail);
+	snprintf(ret_refusal->text, sizeof(ret_refusal->text), "%s", detail);
 	return (int)reason;
 }
 
@@ -168,7 +168,7 @@ int vfs_request(struct peer *peer, const struct message_vfs *request,
 
 	if (peer->uid != 0) {
 		*ret_refusal = refusal_make(GPUBROKER_REFUSED_NOT_YOURS);
-		strcpy(ret_refusal->detail, "make virtual functions, or remove them");
+		strcpy(ret_refusal->text, "make virtual functions, or remove them");
 		return GPUBROKER_REFUSED_NOT_YOURS;
 	}
 	if (daemon->quitting)
@@ -182,11 +182,14 @@ int vfs_request(struct peer *peer, const struct message_vfs *request,
 		ret_refusal->error = r ? -r : ENOMEM;
 		return GPUBROKER_REFUSED_FAILED;
 	}
-	if (pf->phase != VFS_IDLE)
-		return pf_refuse(
-			ret_refusal, pf->late ? GPUBROKER_REFUSED_STUCK : GPUBROKER_REFUSED_BUSY,
-			&pf->address,
-			pf->late ? "its virtual functions do not go, or do not come" : "vfs");
+	if (pf->phase != VFS_IDLE) {
+		r = pf_refuse(ret_refusal,
+			      pf->late ? GPUBROKER_REFUSED_STUCK : GPUBROKER_REFUSED_BUSY,
+			      &pf->address,
+			      pf->late ? "its virtual functions do not go, or do not come" : "");
+		ret_refusal->detail = pf->late ? REFUSAL_PLAIN : REFUSAL_SRIOV;
+		return r;
+	}
 	r = pf_guard(pf, &f, request->vfs, ret_refusal);
 	if (!r && f.vfs != request->vfs) {
 		r = pf_read_vfs(pf);

@@ -4,6 +4,7 @@
 
 #include "brokerd/state/refuse.h"
 #include "client/common/util.h"
+#include "client/gpubroker.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,28 +22,9 @@ struct message_refusal refusal_make(uint32_t reason)
 const char *refusal_name(uint32_t reason)
 {
 	static const char *const names[] = {
-		[GPUBROKER_REFUSED_POLICY] = "policy",
-		[GPUBROKER_REFUSED_BUSY] = "busy",
-		[GPUBROKER_REFUSED_STUCK] = "stuck",
-		[GPUBROKER_REFUSED_NO_DEVICE] = "no-device",
-		[GPUBROKER_REFUSED_NO_NAME] = "no-name",
-		[GPUBROKER_REFUSED_NO_GROUP] = "no-group",
-		[GPUBROKER_REFUSED_NOT_VIABLE] = "not-viable",
-		[GPUBROKER_REFUSED_BOOT_VGA] = "boot-vga",
-		[GPUBROKER_REFUSED_IN_USE] = "in-use",
-		[GPUBROKER_REFUSED_MEMLOCK] = "memlock",
-		[GPUBROKER_REFUSED_QUOTA] = "quota",
-		[GPUBROKER_REFUSED_FAILED] = "failed",
-		[GPUBROKER_REFUSED_NOT_READY] = "not-ready",
-		[GPUBROKER_REFUSED_VERSION] = "version",
-		[GPUBROKER_REFUSED_LIMIT] = "limit",
-		[GPUBROKER_REFUSED_NO_LEASE] = "no-lease",
-		[GPUBROKER_REFUSED_NOT_YOURS] = "not-yours",
-		[GPUBROKER_REFUSED_NO_RESET] = "no-reset",
-		[GPUBROKER_REFUSED_NO_VFS] = "no-vfs",
-		[GPUBROKER_REFUSED_NO_MDEVS] = "no-mdevs",
-		[GPUBROKER_REFUSED_NO_PROFILE] = "no-profile",
-		[GPUBROKER_REFUSED_NONE_LEFT] = "none-left",
+#define NAME_OF(reason, number, name, status) [number] = name,
+		GPUBROKER_REFUSALS(NAME_OF)
+#undef NAME_OF
 	};
 
 	return reason < ARRAY_SIZE(names) && names[reason] ? names[reason] : "unknown";

@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sysexits.h>
 
 static const char usage[] =
 	"usage: gpubroker [--socket PATH] COMMAND [...]\n"
@@ -55,40 +56,15 @@ void cli_error(const char *format, ...)
 
 int cli_refusal_status(int refusal)
 {
-	switch ((enum gpubroker_refusal)refusal) {
-	case GPUBROKER_REFUSED_POLICY:
-	case GPUBROKER_REFUSED_MEMLOCK:
-	case GPUBROKER_REFUSED_NOT_YOURS:
-		return EXIT_POLICY;
-	case GPUBROKER_REFUSED_BUSY:
-	case GPUBROKER_REFUSED_STUCK:
-	case GPUBROKER_REFUSED_QUOTA:
-	case GPUBROKER_REFUSED_LIMIT:
-	case GPUBROKER_REFUSED_NONE_LEFT:
-		return EXIT_BUSY;
-	case GPUBROKER_REFUSED_NO_DEVICE:
-	case GPUBROKER_REFUSED_NO_LEASE:
-	case GPUBROKER_REFUSED_NO_MDEVS:
-	case GPUBROKER_REFUSED_NO_PROFILE:
-		return EXIT_NO_DEVICE;
-	case GPUBROKER_REFUSED_NO_NAME:
-		return EXIT_NO_NAME;
-	case GPUBROKER_REFUSED_NO_GROUP:
-	case GPUBROKER_REFUSED_NOT_VIABLE:
-	case GPUBROKER_REFUSED_NO_RESET:
-	case GPUBROKER_REFUSED_NO_VFS:
-		return EXIT_NO_GROUP;
-	case GPUBROKER_REFUSED_BOOT_VGA:
-	case GPUBROKER_REFUSED_IN_USE:
-		return EXIT_IN_USE;
-	case GPUBROKER_REFUSED_FAILED:
-		return EXIT_KERNEL;
-	case GPUBROKER_REFUSED_NOT_READY:
-		return EXIT_NO_BROKER;
-	case GPUBROKER_REFUSED_VERSION:
+	switch (refusal) {
+#define STATUS_OF(reason, number, word, status)                                                    \
+	case number:                                                                               \
+		return status;
+		GPUBROKER_REFUSALS(STATUS_OF)
+#undef STATUS_OF
+	default:
 		return EXIT_PROTOCOL;
 	}
-	return EXIT_PROTOCOL;
 }
 
 int cli_failed(const struct cli *cli, const struct gpubroker *handle, int r)

@@ -1,21 +1,47 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Turns a refusal's numbers into one sentence. Pure. It never trusts that a string in the message
- * ends, and it must name the thing, the reason and what would help in every case: a user's first
- * error message should teach something true.
+ * Turns a refusal into one sentence. Pure. It never trusts that a string in the message ends, and
+ * every sentence names the device, the reason and what would help: a user's first error message
+ * should teach something true.
  */
 #include "config.h"
 
 #include "client/library/refusal.h"
 #include "client/gpubroker.h"
+#include "client/common/util.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+/* A string of the message in a sentence: "%.*s" stops where its field ends. */
+#define FIELD(field) (int)sizeof(field) - 1, field
 
 struct subject {
 	char text[192];
 };
+
+/* A sentence that is being made. */
+struct sentence {
+	const struct message_refusal *r;
+	const struct refusal_names *names;
+	char *out;
+	size_t size;
+	struct subject device;	      /* see device_of() */
+	struct subject subject;	      /* see subject_of() */
+	char other[PCI_ADDRESS_TEXT]; /* the function in the way, or "" */
+};
+
+__attribute__((format(printf, 2, 3))) static void say(const struct sentence *s, const char *format,
+						      ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(s->out, s->size, format, args);
+	va_end(args);
+}
 
 /* "0000:01:00.0", `device "a100"` or "IOMMU group 17": the most exact that is known. */
 static struct subject device_of(const struct message_refusal *r)
@@ -26,9 +52,9 @@ static struct subject device_of(const struct message_refusal *r)
 	if (r->has_address)
 		snprintf(s.text, sizeof(s.text), "%s", pci_address_format(&r->address, address));
 	else if (r->parent[0])
-		snprintf(s.text, sizeof(s.text), "%.*s", PROTOCOL_NAME_MAX - 1, r->parent);
+		snprintf(s.text, sizeof(s.text), "%.*s", FIELD(r->parent));
 	else if (r->name[0])
-		snprintf(s.text, sizeof(s.text), "device \"%.*s\"", PROTOCOL_NAME_MAX - 1, r->name);
+		snprintf(s.text, sizeof(s.text), "device \"%.*s\"", FIELD(r->name));
 	else if (r->group != UINT32_MAX)
 		snprintf(s.text, sizeof(s.text), "IOMMU group %" PRIu32, r->group);
 	return s;
@@ -41,337 +67,371 @@ static struct subject subject_of(const struct message_refusal *r)
 
 	if (!r->profile[0])
 		return device;
-	snprintf(s.text, sizeof(s.text), "profile \"%.*s\" of %.100s", PROTOCOL_PROFILE_MAX - 1,
-		 r->profile, device.text);
+	snprintf(s.text, sizeof(s.text), "profile \"%.*s\" of %.100s", FIELD(r->profile),
+		 device.text);
 	return s;
 }
 
-static struct subject holder_of(const struct message_refusal *r, const struct refusal_names *names)
+static struct subject holder_of(const struct sentence *s)
 {
-	struct subject s;
+	const struct message_refusal *r = s->r;
+	struct subject holder;
 	char name[64] = "";
 
-	if (names && names->user)
-		names->user(r->holder_uid, name, sizeof(name));
-	if (name[0])
-		snprintf(s.text, sizeof(s.text), "%s (pid %" PRIu32 ", lease %" PRIu64 ")", name,
-			 r->holder_pid, r->lease);
-	else
-		snprintf(s.text, sizeof(s.text),
-			 "uid %" PRIu32 " (pid %" PRIu32 ", lease %" PRIu64 ")", r->holder_uid,
-			 r->holder_pid, r->lease);
-	return s;
+	if (s->names && s->names->user)
+		s->names->user(r->holder_uid, name, sizeof(name));
+	if (!name[0])
+		snprintf(name, sizeof(name), "uid %" PRIu32, r->holder_uid);
+	snprintf(holder.text, sizeof(holder.text), "%s (pid %" PRIu32 ", lease %" PRIu64 ")", name,
+		 r->holder_pid, r->lease);
+	return holder;
 }
 
-static void format_policy(const struct message_refusal *r, const char *what, char *out, size_t size)
-{
-	char other[PCI_ADDRESS_TEXT];
-	const int rule_max = (int)sizeof(r->rule) - 1;
+/* ---- the policy and its limits ---- */
 
-	pci_address_format(&r->other, other);
+static void say_policy(const struct sentence *s)
+{
+	const struct message_refusal *r = s->r;
+
 	if (r->rule[0] && r->has_other)
-		snprintf(out, size,
-			 "%s shares IOMMU group %" PRIu32
-			 " with %s, which the policy denies you (%.*s)",
-			 what, r->group, other, rule_max, r->rule);
+		say(s,
+		    "%s shares IOMMU group %" PRIu32 " with %s, which the policy denies you (%.*s)",
+		    s->subject.text, r->group, s->other, FIELD(r->rule));
 	else if (r->rule[0])
-		snprintf(out, size,
-			 "the policy denies you %s (%.*s); only the administrator can change that",
-			 what, rule_max, r->rule);
+		say(s, "the policy denies you %s (%.*s); only the administrator can change that",
+		    s->subject.text, FIELD(r->rule));
 	else if (r->has_other)
-		snprintf(out, size,
-			 "%s shares IOMMU group %" PRIu32
-			 " with %s, which no rule allows you to claim; "
-			 "the administrator can add one to /etc/gpubroker/policy.d/",
-			 what, r->group, other);
+		say(s,
+		    "%s shares IOMMU group %" PRIu32 " with %s, which no rule allows you to claim; "
+		    "the administrator can add one to /etc/gpubroker/policy.d/",
+		    s->subject.text, r->group, s->other);
 	else
-		snprintf(out, size,
-			 "no rule allows you to claim %s; the administrator can add one to "
-			 "/etc/gpubroker/policy.d/",
-			 what);
+		say(s,
+		    "no rule allows you to claim %s; the administrator can add one to "
+		    "/etc/gpubroker/policy.d/",
+		    s->subject.text);
 }
 
-static void format_failed(const struct message_refusal *r, const char *what, char *out, size_t size)
+static void say_no_name(const struct sentence *s)
 {
-	const int detail_max = (int)sizeof(r->detail) - 1;
-	char other[PCI_ADDRESS_TEXT];
-
-	if (r->has_other)
-		what = pci_address_format(&r->other, other);
-	snprintf(out, size, "%s: %.*s%s%s; %s", what, detail_max, r->detail, r->error ? ": " : "",
-		 r->error ? strerror(r->error) : "",
-		 r->limit ? "not everything could be put back as it was, see 'gpubroker list --all'"
-			  : "everything was put back as it was");
+	say(s,
+	    "the policy has no %s; ask the administrator for the names in "
+	    "/etc/gpubroker/policy.d/, or give a PCI address from 'gpubroker list'",
+	    s->subject.text);
 }
 
-/* Of a profile: what its device has not, or has no more. */
-static void format_profile(const struct message_refusal *r, char *out, size_t size)
+static void say_memlock(const struct sentence *s)
 {
-	const struct subject device = device_of(r), subject = subject_of(r);
-	const int profile_max = PROTOCOL_PROFILE_MAX - 1, detail_max = (int)sizeof(r->detail) - 1;
+	const struct message_refusal *r = s->r;
 
-	if (r->reason == GPUBROKER_REFUSED_NO_MDEVS)
-		snprintf(
-			out, size,
-			"%s offers no profiles: its driver makes no mediated devices, nor vGPUs of it or its virtual functions, or is not loaded; "
-			"'gpubroker profiles' shows what does; without --profile it is claimed whole",
-			device.text);
-	else if (r->reason == GPUBROKER_REFUSED_NO_PROFILE && r->limit)
-		snprintf(
-			out, size,
-			"%s offers no profile \"%.*s\" while %" PRIu64
-			" of its virtual functions %s in use%s%.*s; 'gpubroker profiles' shows what is, and "
-			"what could be had instead",
-			device.text, profile_max, r->profile, r->limit,
-			r->limit == 1 ? "is" : "are", r->detail[0] ? ", but " : "", detail_max,
-			r->detail);
-	else if (r->reason == GPUBROKER_REFUSED_NO_PROFILE)
-		snprintf(
-			out, size,
-			"%s has no profile \"%.*s\"; 'gpubroker profiles%s%s' shows those that there are",
-			device.text, profile_max, r->profile,
-			r->has_address || r->parent[0] ? " " : "",
-			r->has_address || r->parent[0] ? device.text : "");
-	else if (r->error)
-		snprintf(
-			out, size,
-			"%s was still to be had when it was looked at, but then its driver did not make "
-			"it (%s): somebody else was faster; try again",
-			subject.text, strerror(r->error));
+	if (!r->limit)
+		say(s,
+		    "no rule grants you locked memory with %s; leave --memlock out, or ask the "
+		    "administrator for a rule with memlock",
+		    s->subject.text);
 	else
-		snprintf(out, size,
-			 "none of %s is left: %" PRIu64
-			 " of it %s in use%s%.*s; try again when one is free, "
-			 "see 'gpubroker leases'",
-			 subject.text, r->limit, r->limit == 1 ? "is" : "are",
-			 r->detail[0] ? ", and left there is " : "", detail_max, r->detail);
+		say(s,
+		    "more locked memory was asked for than the rule for %s grants (%" PRIu64
+		    " MiB, %.*s); ask for less with --memlock",
+		    s->subject.text, r->limit >> 20, FIELD(r->rule));
 }
 
-static void format(const struct message_refusal *r, const struct refusal_names *names, char *out,
-		   size_t size)
+static void say_limit(const struct sentence *s)
 {
-	const struct subject subject = subject_of(r);
-	const char *what = subject.text;
-	const int detail_max = (int)sizeof(r->detail) - 1;
-	char other[PCI_ADDRESS_TEXT] = "";
+	const struct message_refusal *r = s->r;
 
-	if (r->has_other)
-		pci_address_format(&r->other, other);
+	say(s,
+	    "you have %" PRIu64 " lease%s already, which is the limit of the rule for %s (%.*s); "
+	    "end one, see 'gpubroker leases'",
+	    r->limit, r->limit == 1 ? "" : "s", s->subject.text, FIELD(r->rule));
+}
 
-	switch ((enum gpubroker_refusal)r->reason) {
-	case GPUBROKER_REFUSED_POLICY:
-		format_policy(r, what, out, size);
+static void say_quota(const struct sentence *s)
+{
+	if (s->r->text[0])
+		say(s, "%.*s; end some and try again", FIELD(s->r->text));
+	else
+		say(s, "you have too many connections to the broker; end some and try again");
+}
+
+/* ---- others have it ---- */
+
+static void say_busy(const struct sentence *s)
+{
+	const struct message_refusal *r = s->r;
+	const char *what = s->subject.text;
+
+	switch ((enum refusal_detail)r->detail) {
+	case REFUSAL_PREPARING:
+		say(s,
+		    "%s is just being taken over from its host driver, as the policy prepares it; "
+		    "try again in a moment",
+		    what);
 		return;
-	case GPUBROKER_REFUSED_BUSY:
-		if (!strncmp(r->detail, "preparing", sizeof(r->detail))) {
-			snprintf(
-				out, size,
-				"%s is just being taken over from its host driver, as the policy prepares it; "
-				"try again in a moment",
-				what);
-			return;
-		}
-		if (!strncmp(r->detail, "vfs", sizeof(r->detail))) {
-			snprintf(out, size,
-				 "the virtual functions of %s are just being made; try again in a "
-				 "moment",
-				 r->has_other ? other : what);
-			return;
-		}
-		if (!strncmp(r->detail, "leased-vf", sizeof(r->detail))) {
-			snprintf(
-				out, size,
-				"the virtual functions of %s stay as they are: %s is leased to %s; "
-				"'gpubroker revoke %" PRIu64 "' asks for it back",
-				what, other, holder_of(r, names).text, r->lease);
-			return;
-		}
-		if (!strncmp(r->detail, "promised", sizeof(r->detail))) {
-			snprintf(out, size,
-				 "%s is promised to somebody who waits for it; add --wait to join "
-				 "the queue",
-				 what);
-			return;
-		}
-		if (!strncmp(r->detail, "leased", sizeof(r->detail))) {
-			snprintf(out, size,
-				 "%s is leased to %s; 'gpubroker revoke %" PRIu64
-				 "' asks for it back",
-				 what, holder_of(r, names).text, r->lease);
-			return;
-		}
-		snprintf(out, size,
-			 "%s is %s %s; try again when it is free, see 'gpubroker leases', or wait "
-			 "for it with --wait",
-			 what, r->detail[0] ? "on its way back to the host from" : "leased to",
-			 holder_of(r, names).text);
+	case REFUSAL_SRIOV:
+		say(s,
+		    "the virtual functions of %s are just being made; try again in a "
+		    "moment",
+		    r->has_other ? s->other : what);
 		return;
-	case GPUBROKER_REFUSED_STUCK:
-		snprintf(
-			out, size,
-			"%s is stuck (%.*s): the kernel has not finished with it, so nobody can have "
-			"it; %s",
-			what, detail_max, r->detail,
-			r->lease ? "'gpubroker leases' shows since when"
-				 : "'journalctl -u gpubroker' shows the administrator since when");
+	case REFUSAL_LEASED_VF:
+		say(s,
+		    "the virtual functions of %s stay as they are: %s is leased to %s; "
+		    "'gpubroker revoke %" PRIu64 "' asks for it back",
+		    what, s->other, holder_of(s).text, r->lease);
 		return;
-	case GPUBROKER_REFUSED_NO_DEVICE:
-		snprintf(
-			out, size,
-			"there is no %s%s on this host; 'gpubroker list --all' shows what there is",
-			r->has_address ? "PCI function "
-			: r->name[0]   ? "PCI function that is "
-				       : "",
-			!strcmp(what, "any GPU") ? "GPU" : what);
+	case REFUSAL_RESERVED:
+		say(s, "%s is reserved for somebody who waits for it; add --wait to join the queue",
+		    what);
 		return;
-	case GPUBROKER_REFUSED_NO_NAME:
-		snprintf(out, size,
-			 "the policy has no %s; ask the administrator for the names in "
-			 "/etc/gpubroker/policy.d/, or give a PCI address from 'gpubroker list'",
-			 what);
+	case REFUSAL_LEASED:
+		say(s, "%s is leased to %s; 'gpubroker revoke %" PRIu64 "' asks for it back", what,
+		    holder_of(s).text, r->lease);
 		return;
-	case GPUBROKER_REFUSED_NO_GROUP:
-		snprintf(
-			out, size,
-			"%s has no IOMMU group, so it cannot be lent safely; switch the IOMMU on in the "
-			"firmware and kernel (intel_iommu=on, or AMD's default), or use another slot",
-			what);
-		return;
-	case GPUBROKER_REFUSED_NOT_VIABLE:
-		if (!strncmp(r->detail, "whole-and-part", sizeof(r->detail))) {
-			snprintf(out, size,
-				 "%s is asked for whole and in part by one claim; it is lent only "
-				 "one way: leave out one of the two",
-				 what);
-			return;
-		}
-		snprintf(out, size,
-			 "%s cannot be lent: its IOMMU group %" PRIu32
-			 " %s%s%.*s; another slot may give it "
-			 "a group of its own",
-			 what, r->group, r->has_other ? "has " : "", other, detail_max, r->detail);
-		return;
-	case GPUBROKER_REFUSED_BOOT_VGA:
-		if (r->has_other) /* a companion is it, not what was asked for */
-			what = other;
-		if (r->detail[0])
-			snprintf(
-				out, size,
-				"%s is the boot VGA and shows the host's console; a rule allows it, add "
-				"--force if you are sure",
-				what);
-		else
-			snprintf(
-				out, size,
-				"%s is the boot VGA and shows the host's console; it takes a rule with "
-				"boot-vga and --force to claim it",
-				what);
-		return;
-	case GPUBROKER_REFUSED_IN_USE:
-		snprintf(out, size, "%s is in use by the host: %s%s%.*s; stop that first", what,
-			 r->has_other ? other : "", r->has_other ? ": " : "", detail_max,
-			 r->detail);
-		return;
-	case GPUBROKER_REFUSED_MEMLOCK:
-		if (!r->limit)
-			snprintf(
-				out, size,
-				"no rule grants you locked memory with %s; leave --memlock out, or ask the "
-				"administrator for a rule with memlock",
-				what);
-		else
-			snprintf(
-				out, size,
-				"more locked memory was asked for than the rule for %s grants (%" PRIu64
-				" MiB, %.*s); ask for less with --memlock",
-				what, r->limit >> 20, (int)sizeof(r->rule) - 1, r->rule);
-		return;
-	case GPUBROKER_REFUSED_QUOTA:
-		snprintf(out, size, "%.*s; end some and try again", detail_max,
-			 r->detail[0] ? r->detail : "you have too many connections to the broker");
-		return;
-	case GPUBROKER_REFUSED_FAILED:
-		format_failed(r, what, out, size);
-		return;
-	case GPUBROKER_REFUSED_NOT_READY:
-		snprintf(
-			out, size,
-			"the broker has no valid policy, so it lends nothing; 'systemctl status gpubroker' "
-			"shows the administrator why");
-		return;
-	case GPUBROKER_REFUSED_VERSION:
-		snprintf(
-			out, size,
-			"the broker speaks another version of the protocol; restart it after the upgrade");
-		return;
-	case GPUBROKER_REFUSED_NO_LEASE:
-		snprintf(out, size,
-			 "there is no lease %" PRIu64 "; 'gpubroker leases' shows those there are",
-			 r->lease);
-		return;
-	case GPUBROKER_REFUSED_NOT_YOURS:
-		if (r->lease)
-			snprintf(out, size,
-				 "lease %" PRIu64
-				 " is another user's; only that user and root can release it",
-				 r->lease);
-		else
-			snprintf(out, size, "only root can %.*s", detail_max, r->detail);
-		return;
-	case GPUBROKER_REFUSED_NO_RESET:
-		snprintf(
-			out, size,
-			"the rule for %s requires a reset between two users (%.*s), and the kernel "
-			"has no way to reset %s; the administrator can allow it without "
-			"require-reset",
-			what, (int)sizeof(r->rule) - 1, r->rule, r->has_other ? other : what);
-		return;
-	case GPUBROKER_REFUSED_NO_VFS:
-		if (r->limit)
-			snprintf(out, size,
-				 "%s can have at most %" PRIu64
-				 " virtual functions; ask for that many or fewer",
-				 what, r->limit);
-		else if (r->driver[0])
-			snprintf(
-				out, size,
-				"%s is on %.*s, which makes no virtual functions; 'gpubroker restore "
-				"%s' gives it to its host driver, which may",
-				what, (int)sizeof(r->driver) - 1, r->driver, what);
-		else if (r->detail[0])
-			snprintf(out, size, "%s %.*s", what, detail_max, r->detail);
-		else
-			snprintf(
-				out, size,
-				"%s can have no virtual functions: it has no SR-IOV, or the firmware "
-				"has it switched off",
-				what);
-		return;
-	case GPUBROKER_REFUSED_NO_MDEVS:
-	case GPUBROKER_REFUSED_NO_PROFILE:
-	case GPUBROKER_REFUSED_NONE_LEFT:
-		format_profile(r, out, size);
-		return;
-	case GPUBROKER_REFUSED_LIMIT:
-		snprintf(out, size,
-			 "you have %" PRIu64
-			 " lease%s already, which is the limit of the rule for %s (%.*s); "
-			 "end one, see 'gpubroker leases'",
-			 r->limit, r->limit == 1 ? "" : "s", what, (int)sizeof(r->rule) - 1,
-			 r->rule);
-		return;
+	case REFUSAL_PLAIN:
+	case REFUSAL_RELEASING:
+	case REFUSAL_FORCE:
+	case REFUSAL_WHOLE_AND_PART:
+	case REFUSAL_NOT_RESTORED:
+		break;
 	}
-	snprintf(out, size,
-		 "%s was refused for a reason that this version does not know (%" PRIu32 ")", what,
-		 r->reason);
+	say(s,
+	    "%s is %s %s; try again when it is free, see 'gpubroker leases', or wait for it with "
+	    "--wait",
+	    what, r->detail == REFUSAL_RELEASING ? "on its way back to the host from" : "leased to",
+	    holder_of(s).text);
 }
+
+static void say_stuck(const struct sentence *s)
+{
+	say(s, "%s is stuck (%.*s): the kernel has not finished with it, so nobody can have it; %s",
+	    s->subject.text, FIELD(s->r->text),
+	    s->r->lease ? "'gpubroker leases' shows since when"
+			: "'journalctl -u gpubroker' shows the administrator since when");
+}
+
+static void say_in_use(const struct sentence *s)
+{
+	say(s, "%s is in use by the host: %s%s%.*s; stop that first", s->subject.text, s->other,
+	    s->other[0] ? ": " : "", FIELD(s->r->text));
+}
+
+/* ---- the device is not there, or cannot be lent ---- */
+
+static void say_no_device(const struct sentence *s)
+{
+	say(s, "there is no %s%s on this host; 'gpubroker list --all' shows what there is",
+	    s->r->has_address ? "PCI function "
+	    : s->r->name[0]   ? "PCI function that is "
+			      : "",
+	    !strcmp(s->subject.text, "any GPU") ? "GPU" : s->subject.text);
+}
+
+static void say_no_group(const struct sentence *s)
+{
+	say(s,
+	    "%s has no IOMMU group, so it cannot be lent safely; switch the IOMMU on in the "
+	    "firmware and kernel (intel_iommu=on, or AMD's default), or use another slot",
+	    s->subject.text);
+}
+
+static void say_not_viable(const struct sentence *s)
+{
+	if (s->r->detail == REFUSAL_WHOLE_AND_PART)
+		say(s,
+		    "%s is asked for whole and in part by one claim; it is lent only one way: "
+		    "leave out one of the two",
+		    s->subject.text);
+	else
+		say(s,
+		    "%s cannot be lent: its IOMMU group %" PRIu32
+		    " %s%s%.*s; another slot may give it a group of its own",
+		    s->subject.text, s->r->group, s->other[0] ? "has " : "", s->other,
+		    FIELD(s->r->text));
+}
+
+static void say_boot_vga(const struct sentence *s)
+{
+	/* The boot VGA may be another function of the group than the one asked for. */
+	const char *what = s->other[0] ? s->other : s->subject.text;
+
+	if (s->r->detail == REFUSAL_FORCE)
+		say(s,
+		    "%s is the boot VGA and shows the host's console; a rule allows it, add "
+		    "--force if you are sure",
+		    what);
+	else
+		say(s,
+		    "%s is the boot VGA and shows the host's console; it takes a rule with "
+		    "boot-vga and --force to claim it",
+		    what);
+}
+
+static void say_no_reset(const struct sentence *s)
+{
+	say(s,
+	    "the rule for %s requires a reset between two users (%.*s), and the kernel has no way "
+	    "to reset %s; the administrator can allow it without require-reset",
+	    s->subject.text, FIELD(s->r->rule), s->other[0] ? s->other : s->subject.text);
+}
+
+static void say_no_vfs(const struct sentence *s)
+{
+	const struct message_refusal *r = s->r;
+	const char *what = s->subject.text;
+
+	if (r->limit)
+		say(s,
+		    "%s can have at most %" PRIu64 " virtual functions; ask for that many or fewer",
+		    what, r->limit);
+	else if (r->driver[0])
+		say(s,
+		    "%s is on %.*s, which makes no virtual functions; 'gpubroker restore %s' gives "
+		    "it to its host driver, which may",
+		    what, FIELD(r->driver), what);
+	else if (r->text[0])
+		say(s, "%s %.*s", what, FIELD(r->text));
+	else
+		say(s,
+		    "%s can have no virtual functions: it has no SR-IOV, or the firmware has it "
+		    "switched off",
+		    what);
+}
+
+/* ---- profiles ---- */
+
+static void say_no_mdevs(const struct sentence *s)
+{
+	say(s,
+	    "%s offers no profiles: its driver makes no mediated devices, nor vGPUs of it or its "
+	    "virtual functions, or is not loaded; 'gpubroker profiles' shows what does; without "
+	    "--profile it is claimed whole",
+	    s->device.text);
+}
+
+static void say_no_profile(const struct sentence *s)
+{
+	const struct message_refusal *r = s->r;
+	const bool is_one = r->has_address || r->parent[0];
+
+	if (r->limit)
+		say(s,
+		    "%s offers no profile \"%.*s\" while %" PRIu64
+		    " of its virtual functions %s in use%s%.*s; 'gpubroker profiles' shows what is, "
+		    "and what could be had instead",
+		    s->device.text, FIELD(r->profile), r->limit, r->limit == 1 ? "is" : "are",
+		    r->text[0] ? ", but " : "", FIELD(r->text));
+	else
+		say(s,
+		    "%s has no profile \"%.*s\"; 'gpubroker profiles%s%s' shows those that there "
+		    "are",
+		    s->device.text, FIELD(r->profile), is_one ? " " : "",
+		    is_one ? s->device.text : "");
+}
+
+static void say_none_left(const struct sentence *s)
+{
+	const struct message_refusal *r = s->r;
+
+	if (r->error)
+		say(s,
+		    "%s was free when the broker looked, but then its driver did not make it (%s): "
+		    "somebody else was faster; try again",
+		    s->subject.text, strerror(r->error));
+	else
+		say(s,
+		    "none of %s is left: %" PRIu64
+		    " of it %s in use%s%.*s; try again when one is free, see 'gpubroker leases'",
+		    s->subject.text, r->limit, r->limit == 1 ? "is" : "are",
+		    r->text[0] ? ", and left there is " : "", FIELD(r->text));
+}
+
+/* ---- the broker ---- */
+
+static void say_failed(const struct sentence *s)
+{
+	const struct message_refusal *r = s->r;
+
+	say(s, "%s: %.*s%s%s; %s", s->other[0] ? s->other : s->subject.text, FIELD(r->text),
+	    r->error ? ": " : "", r->error ? strerror(r->error) : "",
+	    r->detail == REFUSAL_NOT_RESTORED
+		    ? "not everything could be put back as it was, see 'gpubroker list --all'"
+		    : "everything was put back as it was");
+}
+
+static void say_not_ready(const struct sentence *s)
+{
+	say(s, "the broker has no valid policy, so it lends nothing; 'systemctl status gpubroker' "
+	       "shows the administrator why");
+}
+
+static void say_version(const struct sentence *s)
+{
+	say(s, "the broker speaks another version of the protocol; restart it after the upgrade");
+}
+
+static void say_no_lease(const struct sentence *s)
+{
+	say(s, "there is no lease %" PRIu64 "; 'gpubroker leases' shows those there are",
+	    s->r->lease);
+}
+
+static void say_not_yours(const struct sentence *s)
+{
+	if (s->r->lease)
+		say(s,
+		    "lease %" PRIu64 " is another user's; only that user and root can release it",
+		    s->r->lease);
+	else
+		say(s, "only root can %.*s", FIELD(s->r->text));
+}
+
+static void (*const sentences[])(const struct sentence *s) = {
+	[GPUBROKER_REFUSED_POLICY] = say_policy,
+	[GPUBROKER_REFUSED_BUSY] = say_busy,
+	[GPUBROKER_REFUSED_STUCK] = say_stuck,
+	[GPUBROKER_REFUSED_NO_DEVICE] = say_no_device,
+	[GPUBROKER_REFUSED_NO_NAME] = say_no_name,
+	[GPUBROKER_REFUSED_NO_GROUP] = say_no_group,
+	[GPUBROKER_REFUSED_NOT_VIABLE] = say_not_viable,
+	[GPUBROKER_REFUSED_BOOT_VGA] = say_boot_vga,
+	[GPUBROKER_REFUSED_IN_USE] = say_in_use,
+	[GPUBROKER_REFUSED_MEMLOCK] = say_memlock,
+	[GPUBROKER_REFUSED_QUOTA] = say_quota,
+	[GPUBROKER_REFUSED_FAILED] = say_failed,
+	[GPUBROKER_REFUSED_NOT_READY] = say_not_ready,
+	[GPUBROKER_REFUSED_VERSION] = say_version,
+	[GPUBROKER_REFUSED_LIMIT] = say_limit,
+	[GPUBROKER_REFUSED_NO_LEASE] = say_no_lease,
+	[GPUBROKER_REFUSED_NOT_YOURS] = say_not_yours,
+	[GPUBROKER_REFUSED_NO_RESET] = say_no_reset,
+	[GPUBROKER_REFUSED_NO_VFS] = say_no_vfs,
+	[GPUBROKER_REFUSED_NO_MDEVS] = say_no_mdevs,
+	[GPUBROKER_REFUSED_NO_PROFILE] = say_no_profile,
+	[GPUBROKER_REFUSED_NONE_LEFT] = say_none_left,
+};
 
 void refusal_format(const struct message_refusal *r, const struct refusal_names *names, char *out,
 		    size_t size)
 {
+	struct sentence s = {
+		.r = r,
+		.names = names,
+		.out = out,
+		.size = size,
+		.device = device_of(r),
+		.subject = subject_of(r),
+	};
+
 	if (!size)
 		return;
-	format(r, names, out, size);
+	if (r->has_other)
+		pci_address_format(&r->other, s.other);
+	if (r->reason < ARRAY_SIZE(sentences) && sentences[r->reason])
+		sentences[r->reason](&s);
+	else
+		say(&s, "%s was refused for a reason that this version does not know (%" PRIu32 ")",
+		    s.subject.text, r->reason);
 	/* Names come from files, devices and the peer: none may start a line or steer a terminal. */
 	for (char *p = out; *p; p++)
 		if ((unsigned char)*p < ' ' || *p == 0x7f)

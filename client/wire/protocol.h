@@ -40,7 +40,7 @@
 
 #include "client/common/address.h"
 
-#define PROTOCOL_VERSION 1
+#define PROTOCOL_VERSION 2
 #define PROTOCOL_SOCKET "/run/gpubroker/socket"
 
 #define PROTOCOL_SELECTORS_MAX 16 /* --gpu options in a claim, and groups in a grant */
@@ -237,12 +237,28 @@ struct message_grant {
 	struct granted_cdev cdevs[PROTOCOL_CDEVS_MAX];
 };
 
+/* What kind of its reason a refusal is, where one reason has several sentences. */
+enum refusal_detail {
+	REFUSAL_PLAIN,
+	REFUSAL_PREPARING, /* busy: the policy's prepare is moving it to a VFIO driver */
+	REFUSAL_SRIOV,	   /* busy: the VFs of `other`, or of the function, are being changed */
+	REFUSAL_LEASED_VF, /* busy: the VFs cannot be changed, `other` is one that is leased */
+	REFUSAL_RESERVED,  /* busy: free, but kept for a claim that waits */
+	REFUSAL_LEASED,	   /* busy: root cannot change it before its lease ends */
+	REFUSAL_RELEASING, /* busy: its lease has ended, the host does not have it back yet */
+	REFUSAL_FORCE,	   /* boot-vga: a rule allows it to a claim with CLAIM_FORCE */
+	REFUSAL_WHOLE_AND_PART, /* not-viable: one claim has selected it whole and in part */
+	REFUSAL_NOT_RESTORED,	/* failed: not everything could be put back */
+};
+
 struct message_refusal {
 	uint32_t type;
 	uint32_t reason;	    /* enum gpubroker_refusal */
 	struct pci_address address; /* the function asked for */
 	struct pci_address other;   /* the function in the way, where that is another one */
 	uint32_t has_address, has_other;
+	uint32_t detail; /* enum refusal_detail */
+	uint32_t reserved;
 	uint32_t group;	     /* UINT32_MAX: not known */
 	uint32_t holder_uid; /* busy */
 	uint32_t holder_pid;
@@ -251,12 +267,12 @@ struct message_refusal {
 	uint64_t lease;
 	/*
 	 * memlock: what the rule grants; limit: how many leases; no-vfs: how many VFs it can have;
-	 * failed: 1: not everything could be put back; none-left: how many there are
+	 * no-profile: how many VFs are in use; none-left: how many of the profile are
 	 */
 	uint64_t limit;
 	char name[PROTOCOL_NAME_MAX];	    /* the policy name asked for */
 	char driver[PROTOCOL_NAME_MAX];	    /* the driver in the way */
-	char detail[96];		    /* "drivers_probe", "network interface enp3s0 is up" */
+	char text[96];			    /* "drivers_probe", "network interface enp3s0 is up" */
 	char rule[288];			    /* "/etc/gpubroker/policy.d/10-lab.policy:7" */
 	char parent[PROTOCOL_NAME_MAX];	    /* what would make the mdev, where it is known */
 	char profile[PROTOCOL_PROFILE_MAX]; /* that was asked for */

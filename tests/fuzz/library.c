@@ -352,13 +352,14 @@ void fuzz_seeds(fuzz_write write)
 	add(&seed, 5, 1, &grant, sizeof(grant)); /* of two groups, with one descriptor */
 	add(&seed, RAW, 2, &grant, 100);
 	write("short", seed.data, seed.n);
-	for (unsigned reason = 1; reason <= GPUBROKER_REFUSED_NO_RESET; reason++) {
+	for (unsigned reason = 1; reason <= GPUBROKER_REFUSED_NONE_LEFT; reason++) {
 		char name[16];
 
 		seed.n = 0;
 		seed_byte(&seed, reason % 2 ? ASK_CLAIM : ASK_RESTORE);
 		refusal.reason = reason;
-		snprintf(refusal.detail, sizeof(refusal.detail), "%s", reason % 3 ? "bind" : "");
+		snprintf(refusal.text, sizeof(refusal.text), "%s", reason % 3 ? "bind" : "");
+		refusal.detail = reason % (REFUSAL_NOT_RESTORED + 1);
 		snprintf(refusal.rule, sizeof(refusal.rule), "%s",
 			 reason % 2 ? "/etc/x.policy:7" : "");
 		snprintf(refusal.name, sizeof(refusal.name), "%s", reason % 4 ? "card" : "");

@@ -385,8 +385,9 @@ static void check_answer(const struct client *client, const union answer *a, siz
 		check_grant(client, &grant);
 		break;
 	case MESSAGE_REFUSAL:
-		must(a->refusal.reason && a->refusal.reason <= GPUBROKER_REFUSED_NO_RESET);
-		must(memchr(a->refusal.detail, 0, sizeof(a->refusal.detail)) &&
+		must(a->refusal.reason && a->refusal.reason <= GPUBROKER_REFUSED_NONE_LEFT);
+		must(a->refusal.detail <= REFUSAL_NOT_RESTORED);
+		must(memchr(a->refusal.text, 0, sizeof(a->refusal.text)) &&
 		     memchr(a->refusal.rule, 0, sizeof(a->refusal.rule)));
 		break;
 	case MESSAGE_LEASE:

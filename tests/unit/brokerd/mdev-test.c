@@ -711,7 +711,7 @@ static bool granted(int fd, uint32_t n)
 {
 	if (!hear_end(fd) || answer.type != MESSAGE_GRANT || answer.grant.n_groups != n) {
 		printf("# answer %u, reason %u, %s\n", answer.type, answer.refusal.reason,
-		       answer.refusal.detail);
+		       answer.refusal.text);
 		return false;
 	}
 	for (uint32_t i = 0; i < n; i++) {
@@ -888,12 +888,12 @@ static void test_refusals(int fd)
 	sim.left = 1;
 	ask(fd, SELECT_NAME, "card", "card-2");
 	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && !answer.refusal.error &&
-		       !strcmp(answer.refusal.detail, "card-1: 1") && !answer.refusal.limit,
+		       !strcmp(answer.refusal.text, "card-1: 1") && !answer.refusal.limit,
 	       "none is left, and what is left there is told");
 	sim.left = 0;
 	ask(fd, SELECT_NAME, "card", "card-1");
 	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && answer.refusal.limit == 1 &&
-		       !answer.refusal.detail[0],
+		       !answer.refusal.text[0],
 	       "... and how many there are, whoever has them");
 	sim.left = 3;
 	sim.create_error = ENOSPC;
@@ -966,7 +966,7 @@ static void test_whole(int fd)
 	need(say(fd, &whole, sizeof(whole)));
 	turn(TURNS);
 	tap_ok(refused(fd, GPUBROKER_REFUSED_IN_USE) &&
-		       !strcmp(answer.refusal.detail, "it has mediated devices"),
+		       !strcmp(answer.refusal.text, "it has mediated devices"),
 	       "a card of which a part is lent is not lent whole");
 	all_let_go();
 	dies_at = 2; /* asked, and not made */
@@ -992,7 +992,7 @@ static void test_whole(int fd)
 		need(say(fd, &both, sizeof(both)));
 		turn(TURNS);
 		tap_ok(refused(fd, GPUBROKER_REFUSED_NOT_VIABLE) &&
-			       !strcmp(answer.refusal.detail, "whole-and-part") && as_before(),
+			       answer.refusal.detail == REFUSAL_WHOLE_AND_PART && as_before(),
 		       "nor whole and in part by one claim, the part %s", part ? "last" : "first");
 	}
 	hang_up(fd);
@@ -1053,7 +1053,7 @@ static void test_wait(void)
 	tap_ok(q.place == 2 && sim.left == 1,
 	       "what is left waits for who came first, also where it is too little for him");
 	ask(late, SELECT_NAME, "card", "card-1");
-	tap_ok(refused(late, GPUBROKER_REFUSED_BUSY) && !strcmp(answer.refusal.detail, "promised"),
+	tap_ok(refused(late, GPUBROKER_REFUSED_BUSY) && answer.refusal.detail == REFUSAL_RESERVED,
 	       "... and is refused to who does not wait");
 	ask(late, SELECT_NAME, "card", "card-9");
 	tap_ok(refused(late, GPUBROKER_REFUSED_NO_PROFILE), "... as is what there is not");
@@ -1275,7 +1275,7 @@ static void test_vgpus(int fd)
 	tap_ok(granted(fd, 1) && units_left() == 1, "by a name of the policy");
 	ask(fd, SELECT_ADDRESS, PF, "558");
 	tap_ok(refused(fd, GPUBROKER_REFUSED_NO_PROFILE) && answer.refusal.limit == 1 &&
-		       !strcmp(answer.refusal.detail, "557"),
+		       !strcmp(answer.refusal.text, "557"),
 	       "what no longer fits is not offered, and what is left is told");
 	all_let_go();
 	ask_two(fd, SELECT_ADDRESS, PF, "557", "557");
@@ -1290,7 +1290,7 @@ static void test_vgpus(int fd)
 	need(!vf_write(0, 558));
 	ask(fd, SELECT_ADDRESS, "0000:03:00.1", "557");
 	tap_ok(refused(fd, GPUBROKER_REFUSED_IN_USE) &&
-		       strstr(answer.refusal.detail, "somebody else") && sim.vfs[0].type == 558,
+		       strstr(answer.refusal.text, "somebody else") && sim.vfs[0].type == 558,
 	       "what somebody else made is not lent, and left alone");
 	ask(fd, SELECT_ADDRESS, PF, "558");
 	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && answer.refusal.limit == 1,

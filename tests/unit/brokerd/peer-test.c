@@ -136,7 +136,7 @@ static void test_quota(void)
 	fd = dial(0);
 	tap_ok(hear(fd, &answer) == sizeof(answer.refusal) && answer.type == MESSAGE_REFUSAL &&
 		       answer.refusal.reason == GPUBROKER_REFUSED_QUOTA &&
-		       strstr(answer.refusal.detail, "128") && is_dropped(fd),
+		       strstr(answer.refusal.text, "128") && is_dropped(fd),
 	       "the next one is told why it is not");
 	close(fd);
 
@@ -1008,12 +1008,12 @@ static void test_claims(void)
 	       "one that is lent, with its holder");
 	lease->state = GPUBROKER_LEASE_RESTORING;
 	r = refused_address(6, 0);
-	tap_ok(r.reason == GPUBROKER_REFUSED_BUSY && r.detail[0],
+	tap_ok(r.reason == GPUBROKER_REFUSED_BUSY && r.detail == REFUSAL_RELEASING,
 	       "one on its way back is told apart");
 	lease->state = GPUBROKER_LEASE_STUCK;
 	memset(lease->reason, 's', sizeof(lease->reason));
 	r = refused_address(6, 0);
-	tap_ok(r.reason == GPUBROKER_REFUSED_STUCK && !r.detail[sizeof(r.detail) - 1],
+	tap_ok(r.reason == GPUBROKER_REFUSED_STUCK && !r.text[sizeof(r.text) - 1],
 	       "one that is stuck, with the reason");
 	claim = claim_of(SELECT_ANY);
 	lease->state = GPUBROKER_LEASE_LEASED;

@@ -195,7 +195,7 @@ static void test_order(void)
 	no_wait.flags = 0;
 	d = join(&no_wait);
 	tap_ok(hear(d, &answer) == sizeof(answer.refusal) &&
-		       answer.refusal.reason == GPUBROKER_REFUSED_BUSY && !answer.refusal.detail[0],
+		       answer.refusal.reason == GPUBROKER_REFUSED_BUSY && !answer.refusal.detail,
 	       "who would not wait is refused: it is lent");
 	let_go(0);
 	say(d, &no_wait, sizeof(no_wait));
@@ -203,7 +203,7 @@ static void test_order(void)
 	turn(TURNS);
 	tap_ok(hear(d, &answer) == sizeof(answer.refusal) &&
 		       answer.refusal.reason == GPUBROKER_REFUSED_BUSY &&
-		       !strcmp(answer.refusal.detail, "promised") &&
+		       answer.refusal.detail == REFUSAL_RESERVED &&
 		       answer.refusal.address.bus == 0 && !answer.refusal.lease,
 	       "nobody overtakes who waits: free, it is promised");
 	hang_up(d);
@@ -350,7 +350,7 @@ static void test_holds(void)
 	late.flags = 0;
 	fd = join(&late);
 	tap_ok(hear(fd, &answer) == sizeof(answer.refusal) &&
-		       !strcmp(answer.refusal.detail, "promised"),
+		       answer.refusal.detail == REFUSAL_RESERVED,
 	       "the one that is free is kept for it meanwhile");
 	close(fd);
 	let_go(2);
@@ -465,7 +465,7 @@ static void test_prepared(void)
 	turn(TURNS);
 	tap_ok(hear(root, &answer) == sizeof(answer.refusal) &&
 		       answer.refusal.reason == GPUBROKER_REFUSED_BUSY &&
-		       !strcmp(answer.refusal.detail, "preparing"),
+		       answer.refusal.detail == REFUSAL_PREPARING,
 	       "and is not given back meanwhile: root is told to try again");
 	close(root);
 	turn(TURNS);
@@ -555,7 +555,7 @@ static void test_plugged(void)
 	turn(TURNS);
 	tap_ok(hear(c, &answer) == sizeof(answer.refusal) &&
 		       answer.refusal.reason == GPUBROKER_REFUSED_BUSY &&
-		       !strcmp(answer.refusal.detail, "promised"),
+		       answer.refusal.detail == REFUSAL_RESERVED,
 	       "who comes for it in that turn is told that others were first");
 	queue_look(&broker);
 	turn(TURNS);

@@ -301,7 +301,7 @@ static void test_settled_by_root(void)
 	recover();
 	need(kept(103) && kept(102));
 	r = claim_of_bus(3);
-	tap_ok(r.reason == GPUBROKER_REFUSED_STUCK && strstr(r.detail, "damaged"),
+	tap_ok(r.reason == GPUBROKER_REFUSED_STUCK && strstr(r.text, "damaged"),
 	       "what is kept is not lent, and it is said why");
 	id = kept(103)->id;
 	snprintf(name, sizeof(name), "%u", (unsigned)id);

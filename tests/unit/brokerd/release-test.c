@@ -339,7 +339,7 @@ static void test_release_claim(void)
 	wait_for_workers();
 	tap_ok(hear(fd, &answer) == sizeof(answer.refusal) &&
 		       answer.refusal.reason == GPUBROKER_REFUSED_FAILED &&
-		       !strcmp(answer.refusal.detail, "released before it was granted") &&
+		       !strcmp(answer.refusal.text, "released before it was granted") &&
 		       answer.refusal.address.bus == 5,
 	       "and its claimer told why it gets nothing");
 	tap_ok(!broker.leases.n && !is_recorded(id), "no lease is left, and no record");
@@ -418,7 +418,7 @@ static void test_restore(void)
 		       r.holder_uid == OTHER && sentence_has(&r, "gpubroker revoke"),
 	       "one that is leased, and what would help");
 	lease->state = GPUBROKER_LEASE_RESTORING;
-	tap_ok(restore_as(0, 1, &r) == GPUBROKER_REFUSED_BUSY && !strcmp(r.detail, "releasing"),
+	tap_ok(restore_as(0, 1, &r) == GPUBROKER_REFUSED_BUSY && r.detail == REFUSAL_RELEASING,
 	       "one on its way back is told apart");
 	let_go_all();
 
@@ -462,7 +462,7 @@ static void test_restore(void)
 	lease->state = GPUBROKER_LEASE_STUCK;
 	lease->work = (struct work *)lease;
 	strcpy(lease->reason, "0000:01:00.0: unbind: has not come back from the kernel");
-	tap_ok(restore_as(0, 1, &r) == GPUBROKER_REFUSED_STUCK && strstr(r.detail, "unbind"),
+	tap_ok(restore_as(0, 1, &r) == GPUBROKER_REFUSED_STUCK && strstr(r.text, "unbind"),
 	       "one whose worker has not come back cannot be tried, and root is told of the step");
 	lease->work = NULL;
 	let_go_all();

@@ -448,8 +448,7 @@ static void test_refuses(int fd)
 	tap_ok(told_no(fd, GPUBROKER_REFUSED_NO_DEVICE), "no device");
 	link_to(NULL, PF "/driver");
 	ask(fd, PF, 1);
-	tap_ok(told_no(fd, GPUBROKER_REFUSED_NO_VFS) &&
-		       strstr(answer.refusal.detail, "host driver"),
+	tap_ok(told_no(fd, GPUBROKER_REFUSED_NO_VFS) && strstr(answer.refusal.text, "host driver"),
 	       "no driver that could make them");
 	link_to("../../drivers/vfio-pci", PF "/driver");
 	ask(fd, PF, 1);
@@ -485,7 +484,7 @@ static void test_refuses(int fd)
 		TAILQ_LAST(&broker.peers, peer_list)->uid = 0;
 		ask(other, PF, 3);
 		tap_ok(told_no(other, GPUBROKER_REFUSED_BUSY) &&
-			       !strcmp(answer.refusal.detail, "vfs"),
+			       answer.refusal.detail == REFUSAL_SRIOV,
 		       "while they are being made, nobody else can ask for another number");
 		TAILQ_LAST(&broker.peers, peer_list)->uid = getuid();
 		hang_up(other);
@@ -504,7 +503,7 @@ static void test_claims(int fd)
 	need(!pci_address_parse("0000:0b:00.1", &claim.selectors[0].address));
 	say(user, &claim, sizeof(claim));
 	turn(TURNS);
-	tap_ok(told_no(user, GPUBROKER_REFUSED_BUSY) && !strcmp(answer.refusal.detail, "vfs"),
+	tap_ok(told_no(user, GPUBROKER_REFUSED_BUSY) && answer.refusal.detail == REFUSAL_SRIOV,
 	       "one of those that are to go cannot be claimed");
 	need(!pci_address_parse(PF, &claim.selectors[0].address));
 	say(user, &claim, sizeof(claim));
@@ -531,10 +530,10 @@ static void test_failures(int fd)
 		if (hear(fd, &answer) <= 0)
 			wrong++;
 		if (answer.type == MESSAGE_REFUSAL &&
-		    (!answer.refusal.detail[0] || !answer.refusal.error))
+		    (!answer.refusal.text[0] || !answer.refusal.error))
 			unnamed++;
 		/* What is wrong with putting autoprobe back is said, and cannot be helped. */
-		if (answer.type == MESSAGE_REFUSAL && answer.refusal.limit)
+		if (answer.type == MESSAGE_REFUSAL && answer.refusal.detail == REFUSAL_NOT_RESTORED)
 			sim.autoprobe = 1;
 		if (!are(answer.type == MESSAGE_END ? 4 : sim.vfs) ||
 		    (sim.vfs != 2 && sim.vfs != 4)) {
@@ -550,21 +549,22 @@ static void test_failures(int fd)
 	ask(fd, PF, 4);
 	work_on();
 	tap_ok(told_no(fd, GPUBROKER_REFUSED_NO_VFS) &&
-		       strstr(answer.refusal.detail, "host driver") && are(2),
+		       strstr(answer.refusal.text, "host driver") && are(2),
 	       "a host driver that makes none: said, and as before");
 	sim.no_driver = false;
 	sim.most = 3;
 	ask(fd, PF, 4);
 	work_on();
 	tap_ok(told_no(fd, GPUBROKER_REFUSED_FAILED) && answer.refusal.error == ENOMEM &&
-		       !answer.refusal.limit && are(2),
+		       !answer.refusal.detail && are(2),
 	       "the kernel cannot make so many: as before");
 	sim.most = TOTAL;
 	sim.no_vfio = true;
 	ask(fd, PF, 4);
 	work_on();
-	tap_ok(told_no(fd, GPUBROKER_REFUSED_FAILED) && answer.refusal.limit &&
-		       sim.autoprobe == 1 && no_records(),
+	tap_ok(told_no(fd, GPUBROKER_REFUSED_FAILED) &&
+		       answer.refusal.detail == REFUSAL_NOT_RESTORED && sim.autoprobe == 1 &&
+		       no_records(),
 	       "no VFIO driver takes them, nor those there were: it is said that not all is as before");
 	sim.no_vfio = false;
 	need(to(fd, 0));
@@ -572,7 +572,7 @@ static void test_failures(int fd)
 	sim.no_vfio = true;
 	ask(fd, PF, 3);
 	work_on();
-	tap_ok(told_no(fd, GPUBROKER_REFUSED_FAILED) && !answer.refusal.limit && sim.vfs == 1 &&
+	tap_ok(told_no(fd, GPUBROKER_REFUSED_FAILED) && !answer.refusal.detail && sim.vfs == 1 &&
 		       !strcmp(sim.driver[0], "nvme") && !sim.override[0][0] && sim.autoprobe == 1,
 	       "what a host driver had before, it has again");
 	sim.no_vfio = false;

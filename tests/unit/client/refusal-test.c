@@ -12,14 +12,13 @@
 
 #include <string.h>
 
-#define REASONS (GPUBROKER_REFUSED_NONE_LEFT + 1) /* and one that does not exist */
-
 static const char *const reasons[] = {
-	"0",	    "policy",	  "busy",     "stuck",	    "no-device", "no-name",
-	"no-group", "not-viable", "boot-vga", "in-use",	    "memlock",	 "quota",
-	"failed",   "not-ready",  "version",  "limit",	    "no-lease",	 "not-yours",
-	"no-reset", "no-vfs",	  "no-mdevs", "no-profile", "none-left", "unknown",
+#define WORD_OF(reason, number, word, status) [number] = word,
+	"0", GPUBROKER_REFUSALS(WORD_OF) "unknown", /* and one that does not exist */
+#undef WORD_OF
 };
+
+#define REASONS (ARRAY_SIZE(reasons) - 1)
 
 static void alice(uint32_t uid, char *out, size_t size)
 {
@@ -85,7 +84,7 @@ static void fill(struct message_refusal *m)
 	m->limit = 1ULL << 30;
 	m->error = 5;
 	strcpy(m->driver, "nvidia");
-	strcpy(m->detail, "disk sda is on it");
+	strcpy(m->text, "disk sda is on it");
 	strcpy(m->rule, "/etc/gpubroker/policy.d/10-lab.policy:7");
 }
 
@@ -103,7 +102,7 @@ static void test_named(void)
 			    reason == GPUBROKER_REFUSED_IN_USE ||
 			    reason == GPUBROKER_REFUSED_NOT_VIABLE ||
 			    reason == GPUBROKER_REFUSED_FAILED)
-				strcpy(m.detail,
+				strcpy(m.text,
 				       "disk sda is on it"); /* these always come with one */
 			if (reason == GPUBROKER_REFUSED_MEMLOCK ||
 			    reason == GPUBROKER_REFUSED_LIMIT ||
@@ -151,7 +150,7 @@ static void test_other(void)
 		m.address.bus = 1;
 		m.other.bus = 2;
 		m.group = 17;
-		strcpy(m.detail,
+		strcpy(m.text,
 		       with_other[i] == GPUBROKER_REFUSED_BOOT_VGA ? "" : "disk sda is on it");
 		text = format(&m, alice);
 		tap_ok(is_sentence(text) && strstr(text, "0000:02:00.0"),
@@ -167,7 +166,7 @@ static void test_content(void)
 
 	fill(&m);
 	m.has_address = 1;
-	m.detail[0] = '\0';
+	m.text[0] = '\0';
 	tap_ok(strstr(format(&m, alice), "leased to alice (pid 4711, lease 3)"),
 	       "busy: names the holder");
 	m.holder_uid = 1001;
@@ -177,7 +176,7 @@ static void test_content(void)
 	refusal_format(&m, &nobody, out, sizeof(out));
 	tap_ok(strstr(out, "uid 1001"), "or nothing to ask with");
 	tap_ok(is_sentence(format(&m, endless)), "a name without end is cut");
-	strcpy(m.detail, "releasing");
+	m.detail = REFUSAL_RELEASING;
 	tap_ok(strstr(format(&m, alice), "on its way back"), "busy: says that waiting helps");
 
 	m = message(GPUBROKER_REFUSED_POLICY);
@@ -197,7 +196,7 @@ static void test_content(void)
 	m.reason = GPUBROKER_REFUSED_BOOT_VGA;
 	tap_ok(strstr(format(&m, alice), "--force"), "boot-vga: says what would help");
 	m.reason = GPUBROKER_REFUSED_QUOTA;
-	strcpy(m.detail,
+	strcpy(m.text,
 	       "you have 64 connections to the broker, which is the most one user may have");
 	tap_ok(strstr(format(&m, alice), "64 connections"), "quota: says of what");
 }
@@ -226,7 +225,7 @@ static void test_profiles(void)
 	text = format(&m, alice);
 	tap_ok(strstr(text, "profile \"mtty-2\" of mtty is left: 12 of it are in use; "),
 	       "none-left: %s", text);
-	strcpy(m.detail, "mtty-1: 1");
+	strcpy(m.text, "mtty-1: 1");
 	m.limit = 1;
 	text = format(&m, alice);
 	tap_ok(strstr(text, "1 of it is in use, and left there is mtty-1: 1; "),
@@ -265,13 +264,13 @@ static void test_vfs(void)
 	m.has_address = m.has_other = 1;
 	m.address.bus = 1;
 	m.other.bus = 2;
-	strcpy(m.detail, "leased-vf");
+	m.detail = REFUSAL_LEASED_VF;
 	text = format(&m, alice);
 	tap_ok(strstr(text, "0000:01:00.0 stay") &&
 		       strstr(text, "0000:02:00.0 is leased to alice") &&
 		       strstr(text, "'gpubroker revoke 3'"),
 	       "busy: which VF, whose, and what would help: %s", text);
-	strcpy(m.detail, "vfs");
+	m.detail = REFUSAL_SRIOV;
 	text = format(&m, alice);
 	tap_ok(strstr(text, "functions of 0000:02:00.0 are just being made"),
 	       "busy: of which PF they are being made: %s", text);
@@ -279,11 +278,11 @@ static void test_vfs(void)
 	m = message(GPUBROKER_REFUSED_FAILED);
 	m.has_address = 1;
 	m.error = 12;
-	strcpy(m.detail, "sriov_numvfs");
+	strcpy(m.text, "sriov_numvfs");
 	text = format(&m, alice);
 	tap_ok(strstr(text, "sriov_numvfs: Cannot allocate memory; everything was put back"),
 	       "failed: names the step: %s", text);
-	m.limit = 1;
+	m.detail = REFUSAL_NOT_RESTORED;
 	text = format(&m, alice);
 	tap_ok(strstr(text, "not everything could be put back"),
 	       "failed: and says if it stays so: %s", text);
@@ -345,7 +344,7 @@ static void test_control(void)
 
 		fill(&m);
 		strcpy(m.name, "a\n\033[2Jb");
-		strcpy(m.detail, "d\n\033[2Je");
+		strcpy(m.text, "d\n\033[2Je");
 		strcpy(m.rule, "r\n\033[2Js:7");
 		text = format(&m, alice);
 		forged += strchr(text, '\n') || strchr(text, '\033');

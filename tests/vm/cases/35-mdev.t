@@ -134,7 +134,7 @@ waited=$(waiting)
 waits() { [ "$(waiting)" -gt "$waited" ]; }
 hold alice --gpu mtty --profile mtty-2 --wait
 ok 'who would rather wait does' wait_for 20 waits
-refused carol 75 'gpubroker: mtty is promised to somebody who waits' 'nobody who came later gets what is left' \
+refused carol 75 'gpubroker: mtty is reserved for somebody who waits' 'nobody who came later gets what is left' \
 	--gpu mtty --profile mtty-1
 kill "${holders[12]}"
 wait "${holders[12]}" 2>/dev/null

@@ -2,7 +2,7 @@
 import socket
 import struct
 
-HELLO = struct.pack("=II", 1, 1)
+HELLO = struct.pack("=II", 1, 2)
 LIST = struct.pack("=II", 2, 0)
 LEASES = struct.pack("=II", 3, 0)
 WELCOME, STEP, GRANT, REFUSAL = 101, 105, 106, 107
