@@ -5,6 +5,8 @@
 #include "config.h"
 
 #include "brokerd/daemon.h"
+#include "brokerd/helper/loader.h"
+#include "brokerd/helper/start.h"
 #include "brokerd/process/log.h"
 #include "client/common/util.h"
 
@@ -25,7 +27,7 @@ static const char usage[] =
 	"  --helper ROLE  be the watcher or the loader of the daemon that listens for it\n"
 	"                 at --socket; for gpubroker-watch.service, gpubroker-load.service\n";
 
-/* Its role, or HELPER_ROLES. */
+/* Returns the role of that name, or HELPER_ROLES. */
 static enum helper_role role_of(const char *name)
 {
 	enum helper_role role = 0;

@@ -1,98 +1,51 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which vGPU a claim gets: a worker reads what a VF is and what could be made of it, one VF after another, until
- * one offers what is meant and allowed (mdevselect.c). The driver's table is text of its making: its lines
- * are read in the worker, and come here as a number and a name, which are looked at once more.
+ * Which vGPU a claim gets, see ask-vgpu.h: a worker reads the type of a VF and what could be made of it, one VF after
+ * another, until one offers what is meant and allowed (parts.c). The driver makes the table's text: its lines
+ * are parsed in the worker, and come here as a number and a name, which are checked once more.
  *
- * It must never ask a driver itself, nor one of a VF that a lease has.
+ * It must never ask a driver itself, nor the driver of a VF that a lease has.
  */
 #include "config.h"
 
-#include "brokerd/lease/ending.h"
-#include "brokerd/lease/mdev.h"
-#include "client/common/name.h"
-#include "client/host/profile.h"
-#include "client/host/sysfs.h"
+#include "brokerd/claim/ask-vgpu.h"
+#include "brokerd/claim/parts.h"
+#include "brokerd/lease/restore.h"
+#include "brokerd/lease/vgpu.h"
+#include "brokerd/state/refuse.h"
 #include "client/common/util.h"
+#include "client/host/sysfs.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-static const char what[] = "asking what its virtual functions can become";
+static const char step_ask[] = "asking what its virtual functions can become";
 
-/* ---- rows ---- */
+/* ---- what a VF has answered ---- */
 
-/* In the worker: nothing here allocates or prints. */
-bool vgpu_row(const char *line, char ret_text[WORK_TEXT_MAX])
+static void on_answer(void *userdata, const struct pci_address *address, const char *text)
 {
-	char type[VGPU_TYPE_MAX], name[128];
-	size_t n;
-
-	if (!profile_parse_creatable(line, type, name))
-		return false;
-	n = strlen(type);
-	if (n > 10 || strlen(name) >= PROTOCOL_PROFILE_MAX)
-		return false;
-	memcpy(ret_text, type, n);
-	ret_text[n] = ' ';
-	strcpy(ret_text + n + 1, name);
-	return true;
-}
-
-/* A number from 1 on that fits in 32 bits, as it would be written. */
-static bool parse_number(const char *text, uint32_t *ret_number)
-{
-	uint64_t number = 0;
-	size_t n = strspn(text, "0123456789");
-
-	if (!n || n > 10 || text[n] || (*text == '0' && n > 1))
-		return false;
-	for (size_t i = 0; i < n; i++)
-		number = number * 10 + (uint64_t)(text[i] - '0');
-	*ret_number = (uint32_t)number;
-	return number <= UINT32_MAX;
-}
-
-bool vgpu_row_parse(const char *text, struct vgpu_row *ret_row)
-{
-	size_t n = strcspn(text, " ");
-	struct vgpu_row row = { .type = "" };
-	uint32_t number;
-
-	if (n >= sizeof(row.type) || text[n] != ' ')
-		return false;
-	memcpy(row.type, text, n);
-	if (!parse_number(row.type, &number) || !number ||
-	    !mdev_is_name(text + n + 1, sizeof(row.name)))
-		return false;
-	strcpy(row.name, text + n + 1);
-	*ret_row = row;
-	return true;
-}
-
-/* ---- asking ---- */
-
-static void on_told(void *userdata, const struct pci_address *address, const char *text)
-{
-	struct mdev_choice *choice = mdev_choice_of(userdata);
+	struct part_choice *choice = claim_choice_of(userdata);
 
 	(void)address;
 	if (!choice)
 		return;
-	if (!choice->current_told) {
-		/* What is no number is something. */
-		if (!parse_number(text, &choice->current))
+	if (!choice->current_known) {
+		/* A text that is no number is some type. */
+		if (!vgpu_number_parse(text, &choice->current))
 			choice->current = UINT32_MAX;
-		choice->current_told = true;
+		choice->current_known = true;
 	} else if (choice->n_rows < ARRAY_SIZE(choice->rows) &&
 		   vgpu_row_parse(text, &choice->rows[choice->n_rows])) {
 		choice->n_rows++;
 	}
 }
 
-/* Counts what is in use, and remembers what the first that is free offers. */
-static void note(struct mdev_choice *choice)
+/* Counts what is in use, and remembers what the first free VF offers. */
+static void count_answer(struct part_choice *choice)
 {
 	char type[VGPU_TYPE_MAX];
 	size_t used = 0;
@@ -116,18 +69,17 @@ static void note(struct mdev_choice *choice)
 	}
 }
 
-/* A VF that a lease has is no matter for its driver. */
-static bool is_leased(const struct lease *lease, struct mdev_choice *choice,
-		      const struct pci_address *vf)
+/* Counts a VF that another lease has and returns true; its driver need not be asked. */
+static bool count_leased(const struct lease *lease, struct part_choice *choice,
+			 const struct pci_address *vf)
 {
-	const struct daemon *daemon = lease->owner;
 	const char *profile = choice->selector.profile;
 	const struct lease *other;
 	uint32_t group;
 
-	if (sysfs_group_of(daemon->kernel.sys, vf, &group))
+	if (sysfs_group_of(leases_of(lease)->kernel->sys, vf, &group))
 		return false;
-	other = lease_find_group(&daemon->leases, group);
+	other = lease_find_group(lease->table, group);
 	if (!other || other == lease)
 		return false;
 	choice->in_use++;
@@ -140,74 +92,210 @@ static bool is_leased(const struct lease *lease, struct mdev_choice *choice,
 	return true;
 }
 
-static void refuse(struct lease *lease, const struct mdev_choice *choice)
-{
-	struct claim *claim = lease->claim;
+/* ---- choosing ---- */
 
-	if (claim->failed)
-		return;
-	claim->refusal = vgpu_refusal(lease, choice);
-	claim->failed = true;
+/* Counts the leases by a rule that the lease's user has beside it. */
+static uint32_t count_others(void *userdata, size_t rule)
+{
+	const struct lease *lease = userdata;
+	char origin[RULE_ORIGIN_MAX];
+
+	rule_origin(&claim_of(lease)->claims->policy->policy, rule, origin);
+	return lease_count_by_rule(lease->table, lease->uid, origin, lease);
 }
+
+/* Returns true if nothing else is at the VF; else that is a miss. */
+static bool is_left_alone(struct part_search *search)
+{
+	cleanup_free struct group_view *view = malloc(sizeof(*view));
+	const struct function *f = &search->function;
+	struct message_refusal refusal;
+
+	if (part_search_is_held(search) || !view ||
+	    sysfs_group_read(search->claims->kernel->sys, f->iommu_group, view))
+		return false;
+	if (!holds_refuse(search->claims->holds, view, &f->address, &refusal))
+		return true;
+	part_search_miss(search, &refusal);
+	return false;
+}
+
+/* The VF has a type, and no lease: nobody gets it, and a claim of just this VF is refused for that. */
+static void miss_typed(struct part_search *search, const struct part_choice *choice,
+		       const struct pci_address *vf)
+{
+	struct message_refusal refusal;
+
+	if (choice->selector.kind != SELECT_ADDRESS ||
+	    pci_address_compare(vf, &choice->selector.address) != 0 || part_search_is_held(search))
+		return;
+	refusal = part_search_refusal(search, GPUBROKER_REFUSED_IN_USE, "");
+	refusal_say(&refusal, "somebody else has made a vGPU of it, type %" PRIu32,
+		    choice->current);
+	part_search_miss(search, &refusal);
+}
+
+/* Makes the lease the first type that the VF offers and that is meant, allowed and free. */
+static bool choose_type(struct part_search *search, struct lease *lease)
+{
+	struct claim *claim = claim_of(lease);
+	struct part_candidate candidate;
+	struct policy_verdict verdict;
+
+	for (size_t i = 0; i < search->choice->n_rows; i++) {
+		const struct vgpu_row *row = &search->choice->rows[i];
+
+		if (!part_search_means(search, row->type, row->name) ||
+		    part_search_decide(search, row->type, row->name, &verdict) ||
+		    !is_left_alone(search))
+			continue;
+		part_search_fill(search, row->type, row->name, &verdict, &candidate);
+		candidate.mdev.vendor = true;
+		claim_fix_choice(lease, &candidate);
+		lease->group = search->function.iommu_group; /* nobody gets the VF whole from here on */
+		if (verdict.memlock > claim->memlock)
+			claim->memlock = verdict.memlock;
+		return true;
+	}
+	return false;
+}
+
+/* Returns false if the VF at turn offers nothing for the claim; the choice knows the nearest miss. */
+static bool choose_of_vf(struct lease *lease, struct part_choice *choice)
+{
+	const struct claim *claim = claim_of(lease);
+	const struct policy *policy = &claim->claims->policy->policy;
+	const struct pci_address *vf = &choice->vfs[choice->at_vf];
+	const struct policy_usage usage = { .leases = count_others, .userdata = lease };
+	struct policy_subject subject;
+	struct part_search search = { .claims = claim->claims,
+				      .claimant = claim->claimant,
+				      .subject = &subject,
+				      .selector = &choice->selector,
+				      .usage = &usage,
+				      .own = lease,
+				      .name = POLICY_NO_NAME,
+				      .choice = choice,
+				      .nearest = choice->nearest,
+				      .is_pci = true };
+	char text[PCI_ADDRESS_TEXT];
+	bool chosen = false;
+
+	search.parent = pci_address_format(vf, text);
+	if (claim->claimant->ops->subject(claim->claimant, &subject) ||
+	    sysfs_function_read(claim->claims->kernel->sys, vf, &search.function) ||
+	    (choice->selector.kind == SELECT_NAME &&
+	     policy_name_find(policy, choice->selector.name, &search.name)))
+		return false;
+	if (choice->current)
+		miss_typed(&search, choice, vf);
+	else
+		chosen = choose_type(&search, lease);
+	choice->nearest = search.nearest;
+	return chosen;
+}
+
+/*
+ * Returns why none could be had of any VF. "Is not offered" and "is not offered now" cannot be told apart: drivers show
+ * only what could be made.
+ */
+static struct message_refusal refusal_of_choice(struct lease *lease,
+						const struct part_choice *choice)
+{
+	const struct claim *claim = claim_of(lease);
+	const char *profile = choice->selector.profile;
+	struct policy_subject subject;
+	struct part_search search = { .claims = claim->claims,
+				      .claimant = claim->claimant,
+				      .subject = &subject,
+				      .selector = &choice->selector,
+				      .name = POLICY_NO_NAME,
+				      .nearest = choice->nearest };
+	struct message_refusal refusal;
+	struct policy_verdict verdict;
+
+	search.is_pci = choice->selector.kind == SELECT_ADDRESS &&
+			!sysfs_function_read(claim->claims->kernel->sys,
+					     &choice->selector.address, &search.function);
+	/* Do not reveal whether the profile exists to a user whom the policy would refuse. */
+	if (search.is_pci && !search.nearest.reason && *profile && claim->claimant &&
+	    !claim->claimant->ops->subject(claim->claimant, &subject))
+		part_search_decide(&search, profile, profile, &verdict);
+	if (search.nearest.reason)
+		return search.nearest;
+	refusal = part_search_refusal(&search,
+				      choice->of_type || !choice->free
+					      ? GPUBROKER_REFUSED_NONE_LEFT
+					      : GPUBROKER_REFUSED_NO_PROFILE,
+				      profile);
+	refusal.limit = refusal.reason == GPUBROKER_REFUSED_NO_PROFILE ? choice->in_use
+								       : choice->of_type;
+	if (refusal.limit || refusal.reason == GPUBROKER_REFUSED_NONE_LEFT)
+		refusal_say(&refusal, "%s", choice->left);
+	return refusal;
+}
+
+/* ---- the worker ---- */
 
 static void on_asked(void *userdata, const struct work_result *result)
 {
 	struct lease *lease = userdata;
-	struct daemon *daemon = lease->owner;
-	struct claim *claim = lease->claim;
-	struct mdev_choice *choice;
-	int r;
+	struct part_choice *choice;
+	struct claim *claim;
+	int r = 0;
 
-	lease->work = NULL;
-	if (!lease_came_late(lease)) {
-		choice = mdev_choice_of(lease);
-		if (!result->error)
-			note(choice);
-		if (result->error && choice->at_vf + 1 == choice->n_vfs && !choice->free &&
-		    !choice->in_use) {
-			claim_fail(claim, lease, NULL, result->what, result->error);
-		} else if (!claim->failed && claim->peer &&
-			   (result->error || !vgpu_choose(lease, choice))) {
-			choice->at_vf++;
-			r = vgpu_ask(daemon, lease);
-			if (r)
-				claim_fail(claim, lease, NULL, what, -r);
-		}
-		claim_advance(claim);
+	if (!lease_worker_ended(lease))
+		return;
+	claim = claim_of(lease);
+	choice = claim_choice_of(lease);
+	if (!result->error)
+		count_answer(choice);
+	if (result->error && choice->at_vf + 1 == choice->n_vfs && !choice->free &&
+	    !choice->in_use) {
+		lease_fail(lease, NULL, result->what, result->error);
+	} else if (!claim->failed && claim->claimant &&
+		   (result->error || !choose_of_vf(lease, choice))) {
+		choice->at_vf++;
+		r = ask_vgpu(lease);
 	}
-	daemon_quit_if_idle(daemon);
+	if (r)
+		lease_fail(lease, NULL, step_ask, -r);
+	lease_report_settled(lease);
 }
 
-int vgpu_ask(struct daemon *daemon, struct lease *lease)
+int ask_vgpu(struct lease *lease)
 {
 	static const struct work_ops ops = {
-		.told = on_told,
+		.told = on_answer,
 		.done = on_asked,
-		.late = on_work_late,
+		.late = lease_worker_late,
 	};
-	struct mdev_choice *choice = mdev_choice_of(lease);
+	struct part_choice *choice = claim_choice_of(lease);
+	const struct leases *leases = leases_of(lease);
 	const struct pci_address *vf;
+	struct message_refusal refusal;
 	struct work *work;
 	int r;
 
 	while (choice->at_vf < choice->n_vfs &&
-	       is_leased(lease, choice, &choice->vfs[choice->at_vf]))
+	       count_leased(lease, choice, &choice->vfs[choice->at_vf]))
 		choice->at_vf++;
 	if (choice->at_vf == choice->n_vfs) {
-		refuse(lease, choice);
+		refusal = refusal_of_choice(lease, choice);
+		claim_refuse(claim_of(lease), &refusal);
 		return 0;
 	}
 	vf = &choice->vfs[choice->at_vf];
-	choice->current_told = false;
+	choice->current_known = false;
 	choice->n_rows = 0;
 	work = work_new(&ops, lease);
-	r = work ? work_add_read(work, kernel_open_vgpu_read(&daemon->kernel, vf), what, vf)
+	r = work ? work_add_read(work, kernel_open_vgpu_read(leases->kernel, vf), step_ask, vf)
 		 : -ENOMEM;
 	if (!r)
-		r = work_add_table(work, kernel_open_vgpu_types(&daemon->kernel, vf), vgpu_row,
-				   what, vf);
+		r = work_add_table(work, kernel_open_vgpu_types(leases->kernel, vf), vgpu_row,
+				   step_ask, vf);
 	if (!r)
-		r = work_start(work, daemon->base, daemon->worker_filter, WORKER_SECONDS);
+		r = workers_start(leases->workers, work);
 	if (r) {
 		work_free(work);
 		return r;

@@ -2,34 +2,224 @@
 /*
  * A claim, from the request to the grant or the refusal:
  *
- *	select.c: which groups, and may they be had -> ask (lending.c) -> record -> bind (lending.c)
- *	-> open -> check -> send -> close
+ *	decide (select.c) -> ask (lease/bringup.c, ask-mdev.c) -> record -> make (lease/bringup.c)
+ *	-> open, check, send, close (grant.c)
  *
- * Owns claims. A claim is all or nothing: as soon as one of its groups fails, all are put back, and
- * only then is the peer told. It must never begin with a group that is not recorded, nor keep a
- * lent group open: between open and close nothing else happens in this process.
+ * A claim is all or nothing: as soon as one of its leases fails, the host gets back what all of them had, and
+ * only then is the claimant answered. It must never begin to make what is not recorded.
  */
 #include "config.h"
 
-#include "brokerd/record/audit.h"
-#include "brokerd/lease/cdev.h"
 #include "brokerd/claim/claim.h"
-#include "brokerd/state/verdict.h"
+#include "brokerd/claim/ask-mdev.h"
+#include "brokerd/claim/grant.h"
+#include "brokerd/claim/select.h"
+#include "brokerd/lease/bringup.h"
 #include "brokerd/lease/ending.h"
-#include "brokerd/process/log.h"
 #include "brokerd/lease/mdev.h"
-#include "brokerd/record/lease-record.h"
-#include "client/wire/passfd.h"
+#include "brokerd/lease/restore.h"
+#include "brokerd/process/log.h"
+#include "brokerd/process/loop.h"
+#include "brokerd/state/refuse.h"
 #include "client/common/util.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-void claim_step(struct lease *lease, enum gpubroker_step step, const struct pci_address *address,
-		uint32_t index, uint32_t total)
+#define LOOKS_A_TURN 4	/* waiting claims that are tried again */
+#define TELLS_A_TURN 16 /* and those that are sent their place */
+
+/* ---- the course ---- */
+
+static void claim_granted(struct claim *claim)
 {
+	struct claimant *claimant = claim->claimant;
+
+	for (size_t i = 0; i < claim->n; i++) {
+		struct lease *lease = claim->items[i].lease;
+		char reason[128] = "";
+
+		if (lease->mdev.vendor)
+			snprintf(reason, sizeof(reason), "vGPU, %s", lease->mdev.name);
+		else if (lease_is_made(lease))
+			snprintf(reason, sizeof(reason), "mdev %s of %s", lease->mdev.uuid,
+				 lease->mdev.parent);
+		lease_set_clock(lease);
+		audit_lease(lease, "granted", LOG_INFO, reason);
+	}
+	queue_leave(claimant);
+	claim_free(claim);
+}
+
+/* Checks the memory that was asked for, once all of the claim is known. */
+static void settle_memlock(struct claim *claim)
+{
+	struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_MEMLOCK);
+	const struct lease *first = claim->items[0].lease;
+
+	if (claim->failed || !claim->memlock_asked)
+		return;
+	if (claim->memlock_asked <= claim->memlock) {
+		claim->memlock = claim->memlock_asked;
+		return;
+	}
+	refusal_name_lease(&refusal, first);
+	refusal.limit = claim->memlock;
+	memcpy(refusal.rule, first->terms.rule, sizeof(refusal.rule));
+	claim_refuse(claim, &refusal);
+}
+
+/* Every lease has been asked about: records all, then begins with the first. What is not recorded is not touched. */
+static void make_all(struct claim *claim)
+{
+	int r;
+
+	claim->bound = true;
+	settle_memlock(claim);
+	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
+		struct lease *lease = claim->items[i].lease;
+
+		r = lease_record(lease);
+		if (r) {
+			log_error("a lease cannot be recorded in the state directory: %s",
+				  strerror(-r));
+			claim_fail(claim, lease, NULL, "recording the lease", -r);
+		}
+		lease->recorded = !r;
+	}
+	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
+		struct lease *lease = claim->items[i].lease;
+
+		r = lease_make(lease);
+		if (r)
+			claim_fail(claim, lease, NULL, lease->kind->why_not_begun(lease, r), -r);
+	}
+}
+
+static int refuse_to_queue(struct message_refusal *ret_refusal)
+{
+	*ret_refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
+	refusal_say(ret_refusal, "you have %d claims that wait, which is the most one user may have",
+		    WAITING_PER_UID);
+	return GPUBROKER_REFUSED_QUOTA;
+}
+
+/*
+ * No instance of the profile is left. Returns true if the claim has been queued instead; otherwise *refusal may be
+ * changed to say why it could not.
+ */
+static bool queue_instead(struct claim *claim, struct message_refusal *refusal)
+{
+	int r;
+
+	if (refusal->reason != GPUBROKER_REFUSED_NONE_LEFT || !claim->request)
+		return false;
+	r = queue_stay(&claim->claims->queue, claim->claimant, claim->request, &claim->wanted);
+	if (r == -EDQUOT)
+		refuse_to_queue(refusal);
+	return !r;
+}
+
+static bool is_under_way(const struct claim *claim)
+{
+	for (size_t i = 0; i < claim->n; i++) {
+		const struct lease *lease = claim->items[i].lease;
+
+		if (lease && lease->work && lease->state != GPUBROKER_LEASE_STUCK)
+			return true;
+	}
+	return false;
+}
+
+static bool is_ready(const struct claim *claim)
+{
+	for (size_t i = 0; i < claim->n; i++)
+		if (!claim->items[i].lease ||
+		    claim->items[i].lease->state != GPUBROKER_LEASE_READY)
+			return false;
+	return true;
+}
+
+/*
+ * Begins to restore the next lease that is not on its way back. Returns true if there was one: then the course goes on
+ * when that is over, perhaps already, and the claim may be gone.
+ */
+static bool restore_next(struct claim *claim)
+{
+	for (size_t i = 0; i < claim->n; i++) {
+		struct lease *lease = claim->items[i].lease;
+
+		if (lease && !lease->work && lease->state != GPUBROKER_LEASE_RESTORING &&
+		    lease->state != GPUBROKER_LEASE_STUCK &&
+		    lease_transition(lease, LEASE_ABANDON)) {
+			lease_restore(lease);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The host has everything back, or what it has not is stuck: answers the claimant. */
+static void answer_failed(struct claim *claim)
+{
+	struct claims *claims = claim->claims;
+	struct claimant *claimant = claim->claimant;
+	struct message_refusal refusal = claim->refusal;
+	bool queued = claimant && queue_instead(claim, &refusal);
+
+	claim_free(claim);
+	if (!claimant || queued)
+		return;
+	queue_leave(claimant);
+	audit_refused(claims->audit, claimant->uid, claimant->pid, &refusal);
+	claimant->ops->refuse(claimant, &refusal);
+}
+
+/*
+ * Looks where the claim stands and does what is next: nothing while a worker is at it, making when
+ * all leases are asked about, the grant when all are ready, and after a failure first restore, then
+ * the answer. The claim may be gone on return.
+ */
+static void claim_advance(struct claim *claim)
+{
+	if (!claim->claimant && !claim->failed)
+		claim_fail(claim, claim->items[0].lease, NULL, "the claimer is gone", 0);
+	if (!claim->failed && !claim->bound && !is_under_way(claim))
+		make_all(claim);
+	if (!claim->failed && is_ready(claim) && claim_grant(claim)) {
+		claim_granted(claim);
+		return;
+	}
+	if (!claim->failed || is_under_way(claim) || restore_next(claim))
+		return;
+	for (size_t i = 0; i < claim->n; i++) {
+		const struct lease *lease = claim->items[i].lease;
+
+		if (lease && lease->state != GPUBROKER_LEASE_STUCK)
+			return; /* on its way back */
+		if (lease) /* what could not be put back is the worse news */
+			refuse_held(&claim->refusal, lease, &lease->asked);
+	}
+	answer_failed(claim);
+}
+
+/* ---- what its leases report ---- */
+
+static struct claim *claim_of_follower(struct lease_follower *follower)
+{
+	return (struct claim *)(void *)((char *)follower - offsetof(struct claim, follower));
+}
+
+static void on_progress(struct lease_follower *follower, const struct lease *lease,
+			enum gpubroker_step step, const struct pci_address *address, uint32_t index,
+			uint32_t total)
+{
+	struct claimant *claimant = claim_of_follower(follower)->claimant;
 	struct message_step message = {
 		.type = MESSAGE_STEP,
 		.step = step,
@@ -40,327 +230,75 @@ void claim_step(struct lease *lease, enum gpubroker_step step, const struct pci_
 	};
 
 	memcpy(message.parent, lease->mdev.parent, sizeof(message.parent));
-	if (lease->claim && lease->claim->peer)
-		peer_step(lease->claim->peer, &message);
+	if (claimant)
+		claimant->ops->progress(claimant, &message);
 }
 
-void claim_fail(struct claim *claim, const struct lease *lease, const struct pci_address *address,
-		const char *what, int error)
+static void on_settled(struct lease_follower *follower, struct lease *lease)
 {
-	if (claim->failed)
-		return;
-	claim->failed = true;
-	claim->refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
-	refusal_name_lease(&claim->refusal, lease);
-	if (address && pci_address_compare(address, &lease->asked) != 0) {
-		claim->refusal.other = *address;
-		claim->refusal.has_other = 1;
-	}
-	snprintf(claim->refusal.text, sizeof(claim->refusal.text), "%s", what);
-	claim->refusal.error = error;
-}
+	struct claim *claim = claim_of_follower(follower);
 
-void claim_stuck(struct claim *claim, const struct lease *lease, const struct pci_address *address)
-{
-	if (!claim->failed) {
+	if (lease && !claim->failed && lease->state == GPUBROKER_LEASE_STUCK) {
+		refuse_held(&claim->refusal, lease,
+			    lease->failure.has_address ? &lease->failure.address : &lease->asked);
 		claim->failed = true;
-		refuse_held(&claim->refusal, lease, address);
+	} else if (lease && lease->failure.what && lease->failure.none_left) {
+		claim_refuse_none_left(claim, lease, NULL, lease->failure.error);
+	} else if (lease && lease->failure.what) {
+		claim_fail(claim, lease,
+			   lease->failure.has_address ? &lease->failure.address : NULL,
+			   lease->failure.what, lease->failure.error);
 	}
 	claim_advance(claim);
 }
 
-void claim_forget(struct claim *claim, struct lease *lease)
+static void on_over(struct lease_follower *follower, struct lease *lease)
 {
-	lease->claim = NULL;
-	for (size_t i = 0; i < claim->n; i++)
-		if (claim->leases[i] == lease)
-			claim->leases[i] = NULL;
+	struct claim *claim = claim_of_follower(follower);
+	struct claim_item *item = claim_item_of(lease);
+
+	if (item == &claim->items[0]) {
+		claim->ended.has_address = lease_has_address(lease);
+		claim->ended.asked = lease->asked;
+		claim->ended.group = lease->group;
+		memcpy(claim->ended.rule, lease->terms.rule, sizeof(claim->ended.rule));
+		memcpy(claim->ended.profile, lease->mdev.type, sizeof(claim->ended.profile));
+	}
+	item->lease = NULL;
+	lease->follower = NULL;
 }
 
-static void claim_free(struct claim *claim)
+static const struct lease_follower_ops follower_ops = {
+	.progress = on_progress,
+	.settled = on_settled,
+	.over = on_over,
+};
+
+/* ---- the beginning ---- */
+
+static struct lease *make_lease(struct claim *claim, const struct selection *selection, size_t i)
 {
-	for (size_t i = 0; i < claim->n; i++) {
-		free(claim->views[i]);
-		free(claim->mdevs[i]);
-		if (claim->leases[i])
-			claim->leases[i]->claim = NULL;
-	}
-	if (claim->peer)
-		claim->peer->claim = NULL;
-	TAILQ_REMOVE(&claim->daemon->claims, claim, link);
-	free(claim->request);
-	free(claim);
-}
-
-/*
- * Sends all groups in one packet, so that a peer has all or none. 0, or what failed for which
- * lease.
- */
-static int claim_send(struct claim *claim, struct message_grant *grant, const int *fds,
-		      size_t n_fds, size_t *ret_which, const char **ret_what)
-{
-	struct peer *peer = claim->peer;
-	int r;
-
-	*ret_which = 0;
-	grant->memlock = claim->memlock;
-	if (claim->memlock) {
-		*ret_what = "raising the limit of locked memory";
-		r = peer_memlock_raise(peer, claim->memlock);
-		if (r == -EPERM) {
-			/*
-			 * Started without CAP_SYS_RESOURCE. The device is as good; `run` will warn
-			 * of the limit.
-			 */
-			log_error(
-				"a rule grants memlock, but the broker has no CAP_SYS_RESOURCE to raise it");
-			grant->memlock = 0;
-		} else if (r) {
-			return r;
-		}
-	}
-	for (size_t i = 0; i < claim->n; i++) {
-		grant->groups[i].lease = claim->leases[i]->id;
-		grant->groups[i].group = claim->leases[i]->group;
-		grant->groups[i].address = claim->asked[i];
-		memcpy(grant->groups[i].parent, claim->leases[i]->mdev.parent,
-		       sizeof(grant->groups[i].parent));
-		memcpy(grant->groups[i].uuid, claim->leases[i]->mdev.uuid,
-		       sizeof(grant->groups[i].uuid));
-	}
-	*ret_what = "sending it";
-	return peer_grant(peer, grant, fds, n_fds);
-}
-
-/* Opens all that is lent, sends, closes. Between open and close nothing else happens in this process. */
-static void claim_grant(struct claim *claim)
-{
-	struct message_grant grant = { .type = MESSAGE_GRANT, .n_groups = (uint32_t)claim->n };
-	struct daemon *daemon = claim->daemon;
-	size_t n = 0, which = 0;
-	const char *what = "";
-	int fds[PASSFD_MAX], r = 0;
-
-	while (!r && n < claim->n) {
-		struct lease *lease = claim->leases[n];
-
-		which = n;
-		what = "opening its IOMMU group";
-		claim_step(lease, GPUBROKER_STEP_OPEN, &claim->asked[n], (uint32_t)n + 1,
-			   (uint32_t)claim->n);
-		r = fds[n] = kernel_group_open(&daemon->kernel, lease->group);
-		if (r < 0)
-			break;
-		r = kernel_group_viable(fds[n++]);
-		if (r) {
-			what = "the kernel finds its IOMMU group not viable: something in it is still bound to a "
-			       "host driver";
-			r = r == -EPERM ? -EBUSY : r;
-		} else {
-			what = "watching its IOMMU group";
-			lease->watch = r = kernel_group_watch(&daemon->kernel, lease->group);
-			r = r < 0 ? r : 0;
-		}
-	}
-	if (!r && claim->cdevs) {
-		what = "opening its device node";
-		r = cdevs_open(daemon, claim->leases, claim->n, &grant, fds, &n, &which);
-	}
-	if (!r)
-		r = claim_send(claim, &grant, fds, n, &which, &what);
-	for (size_t i = 0; i < claim->n; i++) {
-		struct lease *lease = claim->leases[i];
-
-		if (!r) {
-			lease->lent = true;
-			lease_go(lease, LEASE_SENT);
-		} else {
-			/* What we close ourselves is no end of a lease. */
-			kernel_group_unwatch(&daemon->kernel, lease->watch);
-			lease->watch = -1;
-			cdevs_unwatch(daemon, lease);
-		}
-	}
-	while (n)
-		fd_close(fds[--n]);
-	if (r)
-		claim_fail(claim, claim->leases[which], NULL, what, -r);
-}
-
-static void claim_granted(struct claim *claim)
-{
-	for (size_t i = 0; i < claim->n; i++) {
-		struct audit line = audit_of(claim->leases[i], "granted");
-		char reason[128];
-
-		snprintf(reason, sizeof(reason), "mdev %s of %s", claim->leases[i]->mdev.uuid,
-			 claim->leases[i]->mdev.parent);
-		if (claim->leases[i]->mdev.vendor)
-			snprintf(reason, sizeof(reason), "vGPU, %s", claim->leases[i]->mdev.name);
-		if (lease_is_mdev(claim->leases[i]))
-			line.reason = reason;
-		lease_set_clock(claim->daemon, claim->leases[i]);
-		audit(&line);
-	}
-	queue_leave(claim->peer);
-	claim_free(claim);
-}
-
-/* Every group is asked: records all, then begins with the first. What is not recorded is not touched. */
-static void claim_bind(struct claim *claim)
-{
-	struct daemon *daemon = claim->daemon;
-	int r;
-
-	claim->bound = true;
-	mdev_settle(claim);
-	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
-		r = record_write(daemon->state_dir, claim->leases[i]);
-		if (r) {
-			log_error("a lease cannot be recorded in the state directory: %s",
-				  strerror(-r));
-			claim_fail(claim, claim->leases[i], NULL, "recording the lease", -r);
-		}
-		claim->leases[i]->recorded = !r;
-	}
-	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
-		r = lease_bind(daemon, claim->leases[i]);
-		if (r)
-			claim_fail(claim, claim->leases[i], NULL,
-				   claim->mdevs[i] ? mdev_why_not_made(claim->leases[i], r)
-				   : r == -ENOENT && claim->terms[i].vfio_driver[0]
-					   ? "the VFIO driver that its rule names is not loaded"
-					   : "binding to VFIO",
-				   -r);
-	}
-}
-
-bool claim_has_part(const struct claim *claim)
-{
-	for (size_t i = 0; i < claim->n; i++)
-		if (claim->mdevs[i])
-			return true;
-	return false;
-}
-
-static int refuse_to_queue(struct message_refusal *ret_refusal)
-{
-	*ret_refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
-	snprintf(ret_refusal->text, sizeof(ret_refusal->text),
-		 "you have %d claims that wait, which is the most one user may have",
-		 WAITING_PER_UID);
-	return GPUBROKER_REFUSED_QUOTA;
-}
-
-/* Of a profile none is left: does its peer rather wait? If not, *refusal may be why. */
-static bool stays(struct claim *claim, struct message_refusal *refusal)
-{
-	int r = -EINVAL;
-
-	if (refusal->reason == GPUBROKER_REFUSED_NONE_LEFT && claim->request)
-		r = queue_stay(claim->peer, claim->request, &claim->wanted);
-	if (r == -EDQUOT)
-		refuse_to_queue(refusal);
-	return !r;
-}
-
-static bool is_under_way(const struct claim *claim)
-{
-	for (size_t i = 0; i < claim->n; i++)
-		if (claim->leases[i] && claim->leases[i]->work &&
-		    claim->leases[i]->state != GPUBROKER_LEASE_STUCK)
-			return true;
-	return false;
-}
-
-/*
- * Looks where the claim stands and does what is next: nothing while a worker is at it, binding when
- * all groups are asked, the grant when all are ready, and after a failure first the way back, then
- * the answer.
- */
-void claim_advance(struct claim *claim)
-{
-	struct daemon *daemon = claim->daemon;
-	size_t ready = 0;
-	struct peer *peer;
-
-	if (!claim->peer && !claim->failed)
-		claim_fail(claim, claim->leases[0], NULL, "the claimer is gone", 0);
-	if (!claim->failed && !claim->bound && !is_under_way(claim))
-		claim_bind(claim);
-	for (size_t i = 0; i < claim->n; i++)
-		ready += claim->leases[i] && claim->leases[i]->state == GPUBROKER_LEASE_READY;
-	if (!claim->failed && ready == claim->n) {
-		claim_grant(claim);
-		if (!claim->failed) {
-			claim_granted(claim);
-			return;
-		}
-	}
-	if (!claim->failed || is_under_way(claim))
-		return;
-
-	/* Failed, and no worker is at it: each group that is not on its way back goes now. */
-	for (size_t i = 0; i < claim->n; i++) {
-		struct lease *lease = claim->leases[i];
-
-		if (lease && !lease->work && lease->state != GPUBROKER_LEASE_RESTORING &&
-		    lease->state != GPUBROKER_LEASE_STUCK && lease_go(lease, LEASE_ABANDON)) {
-			/*
-			 * Comes back here when it is over, perhaps at once, and then the claim may
-			 * be gone.
-			 */
-			lease_restore(daemon, lease);
-			return;
-		}
-	}
-	for (size_t i = 0; i < claim->n; i++) {
-		struct lease *lease = claim->leases[i];
-
-		if (lease && lease->state != GPUBROKER_LEASE_STUCK)
-			return; /* on its way back */
-		if (lease)	/* what could not be put back is the worse news */
-			refuse_held(&claim->refusal, lease, &lease->asked);
-	}
-	peer = claim->peer;
-	if (peer) {
-		struct message_refusal refusal = claim->refusal;
-		bool waits = stays(claim, &refusal);
-
-		claim_free(claim);
-		if (waits)
-			return;
-		queue_leave(peer);
-		audit_refused(peer, &refusal);
-		peer_refuse(peer, &refusal);
-	} else {
-		claim_free(claim);
-	}
-}
-
-static struct lease *lease_begin(struct claim *claim, size_t i)
-{
-	const struct group_view *view = claim->views[i];
-	struct daemon *daemon = claim->daemon;
-	const struct mdev_choice *choice = claim->mdevs[i];
-	struct lease *lease = lease_new(&daemon->leases, 0, view ? view->group : NO_GROUP);
+	const struct selected *item = &selection->items[i];
+	const struct group_view *view = item->view;
+	const struct lease_table *table = &claim->claims->leases->table;
+	struct lease *lease =
+		lease_new(&claim->claims->leases->table, 0, view ? view->group : NO_GROUP);
 
 	if (!lease)
 		return NULL;
-	lease->uid = claim->peer->uid;
-	lease->gid = claim->peer->gid;
-	lease->pid = claim->peer->pid;
-	lease->terms = claim->terms[i];
-	lease->n_gids = claim->n_gids;
-	memcpy(lease->gids, claim->gids, sizeof(lease->gids));
+	lease->uid = claim->claimant->uid;
+	lease->gid = claim->claimant->gid;
+	lease->pid = claim->claimant->pid;
+	lease->terms = item->terms;
+	lease->n_gids = selection->n_gids;
+	memcpy(lease->gids, selection->gids, sizeof(lease->gids));
 	lease->since = (uint64_t)time(NULL);
-	lease->asked = claim->asked[i];
-	lease->claim = claim;
-	lease->owner = daemon;
-	if (choice) {
-		lease->mdev = choice->list[0].mdev;
+	lease->asked = item->asked;
+	lease->follower = &claim->follower;
+	if (item->choice) {
+		lease->mdev = item->choice->list[0].mdev;
 		if (!lease->mdev.vendor)
-			mdev_number(daemon, lease);
+			mdev_new_uuid(lease);
 	}
 	lease->n_functions = view ? view->n_functions : 0;
 	for (size_t k = 0; k < lease->n_functions; k++) {
@@ -372,162 +310,307 @@ static struct lease *lease_begin(struct claim *claim, size_t i)
 		was->device = f->device;
 		memcpy(was->driver, f->driver, sizeof(was->driver));
 	}
+	lease_set_kind(lease);
 	if (lease->terms.lifetime)
 		lease->ends = lease->since + lease->terms.lifetime;
-	event_state(lease);
+	if (table->events)
+		table->events->state(table->userdata, lease);
 	return lease;
 }
 
-/* Takes every group into the table, and has a worker ask what only workers may: see lease_ask(). */
-static int claim_begin(struct claim *claim, struct message_refusal *ret_refusal)
+static int refuse_no_memory(struct message_refusal *ret_refusal)
 {
-	struct daemon *daemon = claim->daemon;
+	*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
+	refusal_say(ret_refusal, "claim");
+	ret_refusal->error = ENOMEM;
+	return GPUBROKER_REFUSED_FAILED;
+}
+
+/* Takes every lease into the table, and has a worker read what only workers may. 0, or the reason. */
+static int begin_leases(struct claim *claim, struct selection *selection,
+			struct message_refusal *ret_refusal)
+{
 	int r = 0;
 
-	for (size_t i = 0; !r && i < claim->n; i++) {
-		claim->leases[i] = lease_begin(claim, i);
-		r = claim->leases[i] ? 0 : -ENOMEM;
+	for (size_t i = 0; i < selection->n; i++) {
+		struct claim_item *item = &claim->items[i];
+
+		item->lease = make_lease(claim, selection, i);
+		if (!item->lease)
+			break;
+		item->choice = TAKE_PTR(selection->items[i].choice);
+		claim->n++;
 	}
-	if (r) {
-		*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
-		ret_refusal->address = claim->asked[0];
+	if (claim->n < selection->n) {
+		refuse_no_memory(ret_refusal);
+		ret_refusal->address = selection->items[0].asked;
 		ret_refusal->has_address = 1;
-		strcpy(ret_refusal->text, "claim");
-		ret_refusal->error = -r;
 		for (size_t i = 0; i < claim->n; i++)
-			claim->leases[i] = lease_free(&daemon->leases, claim->leases[i]);
+			claim->items[i].lease = lease_free(claim->items[i].lease);
 		return GPUBROKER_REFUSED_FAILED;
 	}
 	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
-		r = lease_ask(daemon, claim->leases[i]);
+		const struct claim_item *item = &claim->items[i];
+
+		r = item->choice ? ask_part(item->lease) : lease_ask(item->lease);
 		if (r)
-			claim_fail(claim, claim->leases[i], NULL,
-				   claim->mdevs[i] ? "asking how many are left"
-						   : "asking for its driver override",
+			claim_fail(claim, item->lease, NULL,
+				   item->choice ? "asking how many are left"
+						: "asking for its driver override",
 				   -r);
 	}
 	return 0;
 }
 
-/* Rather wait, where only others are in the way and the peer asked for it? */
-static bool may_wait(const struct claim *claim, const struct message_claim *request, int reason)
-{
-	return reason == GPUBROKER_REFUSED_BUSY && request->flags & CLAIM_WAIT && claim->wanted.n;
-}
-
-/* Decides one; NULL: no memory, and that is the refusal. */
-static struct claim *claim_new(struct peer *peer, const struct message_claim *request, int *ret_r,
-			       struct message_refusal *ret_refusal)
+/* Makes an empty claim. */
+static struct claim *claim_new(struct claims *claims, struct claimant *claimant,
+			       const struct message_claim *request,
+			       const struct selection *selection)
 {
 	struct claim *claim = calloc(1, sizeof(*claim));
 
-	if (!claim) {
-		*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
-		strcpy(ret_refusal->text, "claim");
-		ret_refusal->error = ENOMEM;
-		*ret_r = GPUBROKER_REFUSED_FAILED;
+	if (!claim)
 		return NULL;
-	}
-	claim->daemon = peer->daemon;
-	claim->peer = peer;
+	claim->follower.ops = &follower_ops;
+	claim->claims = claims;
+	claim->claimant = claimant;
 	claim->cdevs = request->flags & CLAIM_CDEVS;
-	TAILQ_INSERT_TAIL(&peer->daemon->claims, claim, link);
-	*ret_r = claim_decide(claim, request, ret_refusal);
+	claim->wanted = selection->wanted;
+	claim->memlock = selection->memlock;
+	claim->memlock_asked = selection->memlock_asked;
+	TAILQ_INSERT_TAIL(&claims->list, claim, link);
+	workers_enter(claims->workers);
 	return claim;
 }
 
-int claim_ask(struct peer *peer, const struct message_claim *request,
-	      struct message_refusal *ret_refusal)
+static int begin_claim(struct claims *claims, struct claimant *claimant,
+		       const struct message_claim *request, struct selection *selection,
+		       struct message_refusal *ret_refusal)
 {
-	int r;
-	struct claim *claim = claim_new(peer, request, &r, ret_refusal);
+	struct claim *claim = claim_new(claims, claimant, request, selection);
+	int r = claim ? begin_leases(claim, selection, ret_refusal) : refuse_no_memory(ret_refusal);
 
-	if (claim)
-		claim_free(claim);
-	return r;
-}
-
-int claim_start(struct peer *peer, const struct message_claim *request,
-		struct message_refusal *ret_refusal)
-{
-	int r;
-	struct claim *claim = claim_new(peer, request, &r, ret_refusal);
-
-	if (!claim)
-		return r;
-	if (may_wait(claim, request, r)) {
-		int queued = peer->waiting ? 0 : queue_add(peer, request, &claim->wanted);
-
-		if (peer->waiting)
-			queue_wants(peer->waiting, &claim->wanted);
-		if (queued == -EDQUOT) {
-			r = refuse_to_queue(ret_refusal);
-			audit_refused(peer, ret_refusal);
-		}
-		claim_free(claim);
-		return r;
-	}
-	if (!r)
-		r = claim_begin(claim, ret_refusal);
 	if (r) {
-		audit_refused(peer, ret_refusal);
-		claim_free(claim);
+		audit_refused(claims->audit, claimant->uid, claimant->pid, ret_refusal);
+		if (claim)
+			claim_free(claim);
 		return r;
 	}
 	if (request->flags & CLAIM_WAIT && claim_has_part(claim))
 		claim->request = malloc(sizeof(*request));
-	if (claim->request) /* without memory it is not waited for */
+	if (claim->request) /* without memory it is not queued */
 		*claim->request = *request;
-	peer->busy = PEER_CLAIMING;
-	peer->claim = claim;
+	claimant->claim = claim;
 	claim_advance(claim);
 	return 0;
 }
 
-/*
- * Says in the line what a claim of an mdev or a vGPU is about: what it has become, or, while no
- * driver has answered, only what the client asked for. The first candidate is neither.
- */
-static void name_part(const struct claim *claim, struct audit *line)
+/* Queues a claim that is only in others' way. Returns the reason that it would be refused for otherwise. */
+static int queue_claim(struct claims *claims, struct claimant *claimant,
+		       const struct message_claim *request, const struct wanted *wanted,
+		       struct message_refusal *ret_refusal)
 {
-	const struct mdev_choice *choice = claim->mdevs[0];
-	const struct selector *selector = &choice->selector;
-	struct pci_address parent;
+	int r = claimant->waiting ? 0 : queue_add(&claims->queue, claimant, request, wanted);
 
-	if (!choice->chosen.mdev.parent[0]) {
-		line->device = selector->kind == SELECT_ADDRESS ? &selector->address : NULL;
-		line->name = selector->profile[0] ? selector->profile : selector->name;
-		line->rule = NULL;
+	if (claimant->waiting)
+		queue_set_wanted(claimant->waiting, wanted);
+	if (r != -EDQUOT)
+		return GPUBROKER_REFUSED_BUSY;
+	refuse_to_queue(ret_refusal);
+	audit_refused(claims->audit, claimant->uid, claimant->pid, ret_refusal);
+	return GPUBROKER_REFUSED_QUOTA;
+}
+
+/* The same, but a claim that waits in the queue is BUSY, with claimant->waiting set. */
+static int try_claim(struct claims *claims, struct claimant *claimant,
+		     const struct message_claim *request, struct message_refusal *ret_refusal)
+{
+	struct selection *selection = calloc(1, sizeof(*selection));
+	int r;
+
+	if (!selection)
+		return refuse_no_memory(ret_refusal);
+	r = selection_decide(claims, claimant, request, selection, ret_refusal);
+	if (!r) {
+		r = begin_claim(claims, claimant, request, selection, ret_refusal);
+	} else if (r == GPUBROKER_REFUSED_BUSY && request->flags & CLAIM_WAIT &&
+		   selection->wanted.n) {
+		r = queue_claim(claims, claimant, request, &selection->wanted, ret_refusal);
+	} else {
+		audit_refused(claims->audit, claimant->uid, claimant->pid, ret_refusal);
+	}
+	selection_done(selection);
+	free(selection);
+	return r;
+}
+
+int claim_start(struct claims *claims, struct claimant *claimant,
+		const struct message_claim *request, struct message_refusal *ret_refusal)
+{
+	int r = try_claim(claims, claimant, request, ret_refusal);
+
+	return claimant->waiting ? 0 : r;
+}
+
+int claim_check(struct claims *claims, struct claimant *claimant,
+		const struct message_claim *request, struct message_refusal *ret_refusal)
+{
+	struct selection *selection = calloc(1, sizeof(*selection));
+	int r;
+
+	if (!selection)
+		return refuse_no_memory(ret_refusal);
+	r = selection_decide(claims, claimant, request, selection, ret_refusal);
+	selection_done(selection);
+	free(selection);
+	return r;
+}
+
+/* ---- those that wait ---- */
+
+/* Tries one again. What it wants is found again on the way. */
+static void try_waiting(struct claims *claims, struct waiting *waiting)
+{
+	struct claimant *claimant = waiting->claimant;
+	struct message_refusal refusal;
+	int r;
+
+	waiting->look = false;
+	if (claimant->ops->is_gone(claimant))
+		return;
+	if (claimant->claim) {
+		waiting->again = true;
 		return;
 	}
-	if (pci_address_parse(choice->chosen.mdev.parent, &parent))
-		line->device = NULL;
-	line->name = choice->chosen.mdev.type;
+	r = try_claim(claims, claimant, &waiting->request, &refusal);
+	/* A claim of a part keeps its place until it has one, or is refused: see queue_stay(). */
+	if (r == GPUBROKER_REFUSED_BUSY || !claimant->waiting ||
+	    (!r && claimant->claim && claim_has_part(claimant->claim)))
+		return;
+	queue_remove(claimant->waiting);
+	if (r)
+		claimant->ops->refuse(claimant, &refusal);
 }
 
-/* Logs the end of a claim whose client is gone: nobody is left to be answered. */
+/*
+ * A few a turn, since each may be about every device that there is, and others have requests too.
+ * Those whose turn to be tried has not come keep what they want meanwhile.
+ */
+static void on_wake(evutil_socket_t fd, short what, void *userdata)
+{
+	struct claims *claims = userdata;
+	struct waiting *waiting, *next;
+	size_t looks = 0, tells = 0;
+	bool more = false;
+
+	(void)fd;
+	(void)what;
+	if (claims->closed)
+		return;
+	for (waiting = TAILQ_FIRST(&claims->queue.list); waiting; waiting = next) {
+		next = TAILQ_NEXT(waiting, link);
+		if (waiting->look && looks++ < LOOKS_A_TURN) {
+			struct waiting *other;
+
+			/* Whatever comes of it, others may be in another place, or have another time. */
+			TAILQ_FOREACH(other, &claims->queue.list, link)
+				other->tell = true;
+			try_waiting(claims, waiting);
+		} else {
+			more = more || waiting->look;
+		}
+	}
+	TAILQ_FOREACH(waiting, &claims->queue.list, link) {
+		if (waiting->tell && tells++ < TELLS_A_TURN)
+			queue_tell_place(waiting);
+		else
+			more = more || waiting->tell;
+	}
+	if (more)
+		queue_wake(&claims->queue);
+}
+
+int claims_init(struct claims *claims)
+{
+	TAILQ_INIT(&claims->list);
+	TAILQ_INIT(&claims->queue.list);
+	claims->queue.devices = claims->devices;
+	claims->queue.leases = &claims->leases->table;
+	claims->queue.policy = claims->policy;
+	claims->queue.audit = claims->audit;
+	claims->queue.wake = evtimer_new(claims->base, on_wake, claims);
+	/* Behind the peers that have gone: a claimant that has gone is not to be given anything. */
+	return claims->queue.wake && !event_priority_set(claims->queue.wake, PRIORITY_PEERS)
+		       ? 0
+		       : -ENOMEM;
+}
+
+void claims_done(struct claims *claims)
+{
+	if (claims->queue.wake)
+		event_free(TAKE_PTR(claims->queue.wake));
+}
+
+/* ---- the end from outside ---- */
+
+void claim_release(struct claim *claim, struct lease *lease)
+{
+	claim_fail(claim, lease, NULL, "released before it was granted", 0);
+	claim_advance(claim);
+}
+
+/*
+ * Says what a claim of a part is about: what it has become, or, while no driver has answered, only what the client
+ * asked for. The first candidate is neither.
+ */
+static void name_choice(const struct part_choice *choice, struct audit_line *line)
+{
+	const struct selector *selector = &choice->selector;
+
+	line->group = NO_GROUP;
+	if (choice->is_fixed)
+		return;
+	line->device = selector->kind == SELECT_ADDRESS ? &selector->address : NULL;
+	line->name = selector->profile[0] ? selector->profile : selector->name;
+	line->rule = NULL;
+}
+
+/* Logs the end of a claim whose claimant is gone: nobody is left to be answered. */
 static void log_abandoned(const struct claim *claim)
 {
-	struct audit line = {
-		.outcome = "refused",
-		.level = LOG_INFO,
-		.uid = claim->peer->uid,
-		.pid = claim->peer->pid,
-		.device = &claim->asked[0],
-		.group = claim->views[0] ? claim->views[0]->group : NO_GROUP,
-		.rule = claim->terms[0].rule,
-		.by = AUDIT_NOBODY,
-		.reason = claim->failed ? refusal_name(claim->refusal.reason) : "gone",
-	};
+	const struct claim_item *first = &claim->items[0];
+	const struct claim_ended *ended = &claim->ended;
+	struct audit_line line;
 
-	if (claim->mdevs[0])
-		name_part(claim, &line);
-	audit(&line);
+	if (first->lease)
+		line = audit_line_of(first->lease, "refused");
+	else
+		line = (struct audit_line){
+			.level = LOG_INFO,
+			.uid = claim->claimant->uid,
+			.pid = claim->claimant->pid,
+			.device = ended->has_address ? &ended->asked : NULL,
+			.name = ended->profile[0] ? ended->profile : NULL,
+			.group = ended->group,
+			.rule = ended->rule,
+			.by = AUDIT_NOBODY,
+		};
+	line.outcome = "refused";
+	line.lease = 0;
+	line.reason = claim->failed ? refusal_name(claim->refusal.reason) : "gone";
+	if (first->choice)
+		name_choice(first->choice, &line);
+	audit_write(&line);
 }
 
-void claim_abandon(struct claim *claim)
+void claims_forget(struct claimant *claimant)
 {
+	struct claim *claim = TAKE_PTR(claimant->claim);
+
+	queue_leave(claimant);
+	if (!claim)
+		return;
 	log_abandoned(claim);
-	claim->peer = NULL;
+	claim->claimant = NULL;
 	claim_advance(claim);
 }

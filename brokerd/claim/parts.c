@@ -1,23 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a claim of a part of a device means: which parents offer the profile, and which of those the policy allows.
- * Reads, changes nothing, and asks no driver, which is a worker's: how many mdevs are left is not known here, nor
- * what can be made of a VF, until vgpu_choose() is called with what a worker has read. What the policy
- * refuses is refused first, as in select.c.
+ * Claims of parts, see parts.h. Reads, changes nothing, and asks no driver, which is a worker's: how many mediated
+ * devices are left is not known here, nor what a VF offers (ask-mdev.c, ask-vgpu.c). As in select.c, the policy is
+ * asked first.
  */
 #include "config.h"
 
-#include "brokerd/state/verdict.h"
-#include "brokerd/lease/mdev.h"
-#include "brokerd/prepare/prepare.h"
-#include "brokerd/prepare/sriov.h"
+#include "brokerd/claim/parts.h"
+#include "brokerd/state/refuse.h"
+#include "client/common/util.h"
 #include "client/host/mdev.h"
 #include "client/host/sysfs.h"
-#include "client/common/util.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,40 +23,24 @@ _Static_assert(MDEV_PARENT_MAX == PROTOCOL_NAME_MAX && MDEV_TYPE_MAX == PROTOCOL
 		       MDEV_UUID_MAX == PROTOCOL_UUID,
 	       "names of mdevs go into messages whole");
 
-struct search {
-	struct claim *claim;
-	const struct policy_subject *subject;
-	const struct selector *selector;
-	const struct policy_usage *usage;
-	const struct lease *own; /* that does not stand in its own way */
-	uint32_t name;		 /* of the policy, or POLICY_NO_NAME */
-	struct mdev_choice *choice;
-	struct message_refusal nearest; /* its reason is 0 while there is none */
-	/* the parent that is looked at */
-	const char *parent;
-	struct function function;
-	bool is_pci, any_type;
-};
-
-bool mdev_is_meant(const struct daemon *daemon, const struct selector *selector)
+bool parts_meant(const struct policy *policy, const struct selector *selector)
 {
 	uint32_t name;
 
 	if (selector->profile[0])
 		return true;
 	if (selector->kind != SELECT_NAME ||
-	    policy_name_find(&daemon->policy, selector->name, &name))
+	    policy_name_find(policy, selector->name, &name))
 		return false;
-	/* Such a name may mean whole devices too; those are left to who asks for them by their address. */
-	for (size_t i = 0; i < daemon->policy.n_rules; i++)
-		if (daemon->policy.rules[i].verb == POLICY_DEVICE &&
-		    daemon->policy.rules[i].name == name &&
-		    daemon->policy.rules[i].match.attributes & POLICY_PROFILE)
+	/* Such a name may mean whole devices too; a user can still claim those by their address. */
+	for (size_t i = 0; i < policy->n_rules; i++)
+		if (policy->rules[i].verb == POLICY_DEVICE && policy->rules[i].name == name &&
+		    policy->rules[i].match.attributes & POLICY_PROFILE)
 			return true;
 	return false;
 }
 
-static struct policy_facts facts_of(const struct search *search, const char *type, const char *name)
+static struct policy_facts facts_of(const struct part_search *search, const char *type, const char *name)
 {
 	struct policy_facts facts = {
 		.iommu_group = NO_GROUP, .driver = "", .serial = "", .path = "", .no_pci = true
@@ -71,8 +53,8 @@ static struct policy_facts facts_of(const struct search *search, const char *typ
 	return facts;
 }
 
-static struct message_refusal refusal_of(const struct search *search, uint32_t reason,
-					 const char *type)
+struct message_refusal part_search_refusal(const struct part_search *search, uint32_t reason,
+					   const char *type)
 {
 	struct message_refusal r = refusal_make(reason);
 
@@ -88,8 +70,8 @@ static struct message_refusal refusal_of(const struct search *search, uint32_t r
 	return r;
 }
 
-/* Of what cannot be had, the nearest is told: what is taken before what does not exist, before the policy. */
-static void missed(struct search *search, const struct message_refusal *refusal)
+/* A part that is taken is a nearer miss than one that does not exist, and that is nearer than the policy. */
+void part_search_miss(struct part_search *search, const struct message_refusal *refusal)
 {
 	static const uint32_t order[] = { GPUBROKER_REFUSED_BUSY,	GPUBROKER_REFUSED_STUCK,
 					  GPUBROKER_REFUSED_LIMIT,	GPUBROKER_REFUSED_IN_USE,
@@ -105,32 +87,30 @@ static void missed(struct search *search, const struct message_refusal *refusal)
 	search->nearest = *refusal;
 }
 
-/* Asks the policy about one type. 0, or the reason; then it was told. */
-static int decide(struct search *search, const char *type, const char *name,
-		  struct policy_verdict *ret_verdict)
+int part_search_decide(struct part_search *search, const char *type, const char *name,
+		       struct policy_verdict *ret_verdict)
 {
-	const struct policy *policy = &search->claim->daemon->policy;
+	const struct policy *policy = &search->claims->policy->policy;
 	const struct policy_facts facts = facts_of(search, type, name);
 	struct message_refusal refusal;
 
 	policy_decide(policy, search->subject, &facts, 1, 0, search->usage, ret_verdict);
 	if (ret_verdict->outcome == POLICY_ALLOWED)
 		return 0;
-	refusal = refusal_of(search,
+	refusal = part_search_refusal(search,
 			     ret_verdict->outcome == POLICY_LIMIT ? GPUBROKER_REFUSED_LIMIT
 								  : GPUBROKER_REFUSED_POLICY,
 			     type);
 	rule_origin(policy, ret_verdict->rule, refusal.rule);
 	if (ret_verdict->outcome == POLICY_LIMIT)
 		refusal.limit = policy->rules[ret_verdict->rule].limit;
-	missed(search, &refusal);
+	part_search_miss(search, &refusal);
 	return (int)refusal.reason;
 }
 
-/* Is this the type that was asked for, of a device that was? */
-static bool is_meant(const struct search *search, const char *type, const char *name)
+bool part_search_means(const struct part_search *search, const char *type, const char *name)
 {
-	const struct policy *policy = &search->claim->daemon->policy;
+	const struct policy *policy = &search->claims->policy->policy;
 	const char *profile = search->selector->profile;
 	const struct policy_facts facts = facts_of(search, type, name);
 
@@ -142,105 +122,107 @@ static bool is_meant(const struct search *search, const char *type, const char *
 			: policy_name_means_part(policy, search->name, &facts);
 }
 
-/* Is the parent itself on its way to somebody? Then nothing is made of it. */
-static bool is_held(struct search *search)
+/* Nothing is made of a parent that is lent whole. */
+bool part_search_is_held(struct part_search *search)
 {
-	const struct daemon *daemon = search->claim->daemon;
 	struct message_refusal refusal;
 	struct lease *lease;
 
 	if (!search->is_pci || search->function.iommu_group == NO_GROUP)
 		return false;
-	lease = lease_find_group(&daemon->leases, search->function.iommu_group);
+	lease = lease_find_group(&search->claims->leases->table, search->function.iommu_group);
 	if (!lease || lease == search->own)
 		return false;
 	refuse_held(&refusal, lease, &search->function.address);
-	missed(search, &refusal);
+	part_search_miss(search, &refusal);
 	return true;
 }
 
-static void fill(const struct search *search, const char *type, const char *name,
-		 const struct policy_verdict *verdict, struct mdev_candidate *candidate)
+void part_search_fill(const struct part_search *search, const char *type, const char *name,
+		 const struct policy_verdict *verdict, struct part_candidate *candidate)
 {
-	const struct daemon *daemon = search->claim->daemon;
+	const struct policy *policy = &search->claims->policy->policy;
 	const char *driver;
 
-	*candidate = (struct mdev_candidate){ 0 };
+	*candidate = (struct part_candidate){ 0 };
 	snprintf(candidate->mdev.parent, sizeof(candidate->mdev.parent), "%s", search->parent);
 	snprintf(candidate->mdev.type, sizeof(candidate->mdev.type), "%s", type);
 	snprintf(candidate->mdev.name, sizeof(candidate->mdev.name), "%s", name);
 	if (search->is_pci)
 		candidate->address = search->function.address;
-	rule_origin(&daemon->policy, verdict->rule, candidate->terms.rule);
+	rule_origin(policy, verdict->rule, candidate->terms.rule);
 	candidate->terms.lifetime = verdict->lifetime;
-	/* Removing it is more than a reset, and its VFIO driver is its own. */
-	driver = policy_text(&daemon->policy, verdict->vfio_driver);
+	/* Neither require-reset nor vfio-driver matters: to remove it is more than a reset, and its VFIO driver is its own. */
+	driver = policy_text(policy, verdict->vfio_driver);
 	if (driver)
 		snprintf(candidate->terms.vfio_driver, sizeof(candidate->terms.vfio_driver), "%s",
 			 driver);
-	candidate->limit = daemon->policy.rules[verdict->rule].limit;
+	candidate->limit = policy->rules[verdict->rule].limit;
 }
 
-/* Does somebody wait for a part of it, who came before? */
-static bool is_promised(struct search *search, uint32_t part)
+/* Returns true, and it is a miss, if a claim that came before waits for a part of the parent. */
+static bool is_reserved(struct part_search *search, uint32_t key)
 {
-	struct message_refusal refusal = refusal_of(search, GPUBROKER_REFUSED_BUSY, "");
+	struct message_refusal refusal = part_search_refusal(search, GPUBROKER_REFUSED_BUSY, "");
 
-	if (!queue_holds_part(search->claim->daemon, search->claim->peer->waiting, part))
+	if (!queue_reserves_key(&search->claims->queue, search->claimant->waiting, key))
 		return false;
 	refusal.detail = REFUSAL_RESERVED;
-	missed(search, &refusal);
+	part_search_miss(search, &refusal);
 	return true;
 }
 
 static int on_type(void *userdata, const char *type)
 {
-	struct search *search = userdata;
-	struct mdev_choice *choice = search->choice;
+	struct part_search *search = userdata;
+	struct part_choice *choice = search->choice;
 	struct policy_verdict verdict;
 	char name[PROTOCOL_PROFILE_MAX];
-	uint32_t part;
+	uint32_t key;
 
-	mdev_type_name(search->claim->daemon->kernel.sys, search->parent, type, name);
-	if (!is_meant(search, type, name))
+	mdev_type_name(search->claims->kernel->sys, search->parent, type, name);
+	if (!part_search_means(search, type, name))
 		return 0;
 	search->any_type = true;
-	if (choice->n == ARRAY_SIZE(choice->list) || decide(search, type, name, &verdict))
+	if (choice->n == ARRAY_SIZE(choice->list) || part_search_decide(search, type, name, &verdict))
 		return 0;
 	/* From here on only others are in the way: worth waiting for. */
-	part = queue_part(search->claim->daemon, search->parent);
-	wanted_add(&search->claim->wanted, part);
-	if (is_held(search) || is_promised(search, part))
+	key = wanted_key_of_parent(search->claims->devices, search->parent);
+	wanted_add(search->wanted, key);
+	if (part_search_is_held(search) || is_reserved(search, key))
 		return 0;
 	if (!choice->n || verdict.memlock < choice->memlock)
 		choice->memlock = verdict.memlock;
-	fill(search, type, name, &verdict, &choice->list[choice->n++]);
+	part_search_fill(search, type, name, &verdict, &choice->list[choice->n++]);
 	return 0;
 }
 
-/* Is it a VF that its driver makes vGPUs of, and may the claimer have one of some type? Then a worker asks which. */
-static bool add_vf(struct search *search, const struct pci_address *address)
+/*
+ * Takes a VF that its driver makes vGPUs of into the choice, if the claimant may have one of some type: a worker will ask
+ * which. Returns true if it is such a VF.
+ */
+static bool add_vf(struct part_search *search, const struct pci_address *address)
 {
-	const struct daemon *daemon = search->claim->daemon;
-	struct mdev_choice *choice = search->choice;
-	cleanup_fd int fd = sysfs_function_open(daemon->kernel.sys, address, O_PATH,
+	struct part_choice *choice = search->choice;
+	cleanup_fd int fd = sysfs_function_open(search->claims->kernel->sys, address, O_PATH,
 						"nvidia/current_vgpu_type");
 	struct policy_facts facts;
 	struct function f;
 	size_t i;
 
 	if (fd < 0 || choice->n_vfs == ARRAY_SIZE(choice->vfs) ||
-	    sysfs_function_read(daemon->kernel.sys, address, &f) || !f.is_vf ||
+	    sysfs_function_read(search->claims->kernel->sys, address, &f) || !f.is_vf ||
 	    f.iommu_group == NO_GROUP)
 		return false;
 	facts = function_facts(&f);
 	search->any_type = true;
-	if (policy_may_grant_part(&daemon->policy, search->subject, &facts)) {
+	if (policy_may_grant_part(&search->claims->policy->policy, search->subject, &facts)) {
 		char parent[PCI_ADDRESS_TEXT];
-		uint32_t part = queue_part(daemon, pci_address_format(address, parent));
+		uint32_t key = wanted_key_of_parent(search->claims->devices,
+						    pci_address_format(address, parent));
 
-		wanted_add(&search->claim->wanted, part);
-		if (is_promised(search, part))
+		wanted_add(search->wanted, key);
+		if (is_reserved(search, key))
 			return true;
 		/* By address: a directory has no order. */
 		for (i = choice->n_vfs++;
@@ -251,11 +233,11 @@ static bool add_vf(struct search *search, const struct pci_address *address)
 	return true;
 }
 
-/* The VFs of a physical function. */
-static bool add_vfs_of(struct search *search)
+/* Takes the VFs of the physical function that is looked at. Returns true if there is one. */
+static bool add_vfs_of(struct part_search *search)
 {
-	struct pci_address vfs[VGPU_CANDIDATES_MAX];
-	int n = sysfs_vfs_read(search->claim->daemon->kernel.sys, &search->function.address, vfs,
+	struct pci_address vfs[PART_VFS_MAX];
+	int n = sysfs_vfs_read(search->claims->kernel->sys, &search->function.address, vfs,
 			       ARRAY_SIZE(vfs));
 	bool any = false;
 
@@ -264,20 +246,19 @@ static bool add_vfs_of(struct search *search)
 	return any;
 }
 
-/* A name, or "any", may mean any there are: these come from the watcher's table, as whole devices do. */
-static void add_vfs(struct search *search)
+/* A name, or "any", may mean every VF: candidates come from the watcher's table, as for whole devices. */
+static void add_vfs(struct part_search *search)
 {
-	const struct devices *devices = &search->claim->daemon->devices;
+	const struct devices *devices = search->claims->devices;
 
 	for (size_t i = 0; i < devices->n; i++)
 		if (devices->list[i].record.is_vf)
 			add_vf(search, &devices->list[i].record.address);
 }
 
-/* Looks at one parent. `fixed`: it is the one that was asked for, so what it lacks is told. 0, or -errno. */
-static int look_at(struct search *search, const char *parent, bool fixed)
+/* Looks at one parent. `fixed`: it is the one that was asked for, so what it lacks is a miss. 0, or -errno. */
+static int look_at(struct part_search *search, const char *parent, bool fixed)
 {
-	const struct daemon *daemon = search->claim->daemon;
 	const char *profile = search->selector->profile;
 	struct message_refusal refusal;
 	struct policy_verdict verdict;
@@ -288,11 +269,11 @@ static int look_at(struct search *search, const char *parent, bool fixed)
 	search->any_type = false;
 	search->is_pci = !pci_address_parse(parent, &address);
 	if (search->is_pci) {
-		r = sysfs_function_read(daemon->kernel.sys, &address, &search->function);
+		r = sysfs_function_read(search->claims->kernel->sys, &address, &search->function);
 		if (r)
 			return r == -ENODEV ? 0 : r;
 	}
-	r = mdev_each_type(daemon->kernel.sys, parent, on_type, search);
+	r = mdev_each_type(search->claims->kernel->sys, parent, on_type, search);
 	if (r && r != -ENODEV)
 		return r;
 	if (r && fixed && search->is_pci) {
@@ -300,14 +281,14 @@ static int look_at(struct search *search, const char *parent, bool fixed)
 			r = 0;
 		if (search->choice->n_vfs)
 			return 0;
-		search->any_type = false; /* none that may be had is a matter for the policy */
+		search->any_type = false; /* none that may be had: the policy gives the reason */
 	}
-	/* Whom the policy would refuse it learns nothing else about it. */
-	if (search->any_type || !fixed || decide(search, profile, profile, &verdict))
+	/* Do not reveal whether the profile exists to a user whom the policy would refuse. */
+	if (search->any_type || !fixed || part_search_decide(search, profile, profile, &verdict))
 		return 0;
-	refusal = refusal_of(search, r ? GPUBROKER_REFUSED_NO_MDEVS : GPUBROKER_REFUSED_NO_PROFILE,
+	refusal = part_search_refusal(search, r ? GPUBROKER_REFUSED_NO_MDEVS : GPUBROKER_REFUSED_NO_PROFILE,
 			     profile);
-	missed(search, &refusal);
+	part_search_miss(search, &refusal);
 	return 0;
 }
 
@@ -321,20 +302,19 @@ static int is_this(void *userdata, const char *parent)
 	return !strcmp(userdata, parent);
 }
 
-/* By the name that the policy gives it, or else by the kernel's. 0, -errno, or the reason. */
-static int look_for_name(struct search *search)
+/* Looks for a parent by the name that the policy gives it, or else by the kernel's. 0, -errno, or the reason. */
+static int look_for_name(struct part_search *search)
 {
-	const struct daemon *daemon = search->claim->daemon;
 	char name[PROTOCOL_NAME_MAX];
 	int r;
 
 	memcpy(name, search->selector->name, sizeof(name));
-	if (!policy_name_find(&daemon->policy, name, &search->name)) {
+	if (!policy_name_find(&search->claims->policy->policy, name, &search->name)) {
 		add_vfs(search);
-		return mdev_each_parent(daemon->kernel.sys, on_parent, search);
+		return mdev_each_parent(search->claims->kernel->sys, on_parent, search);
 	}
 	search->name = POLICY_NO_NAME;
-	r = mdev_each_parent(daemon->kernel.sys, is_this, name);
+	r = mdev_each_parent(search->claims->kernel->sys, is_this, name);
 	if (r == 1)
 		return look_at(search, name, true);
 	return r ? r : GPUBROKER_REFUSED_NO_NAME;
@@ -342,16 +322,16 @@ static int look_for_name(struct search *search)
 
 static int on_other(void *userdata, const char *type)
 {
-	struct mdev_choice *choice = userdata;
+	struct part_choice *choice = userdata;
 
 	snprintf(choice->others[choice->n_others], sizeof(choice->others[0]), "%s", type);
 	return ++choice->n_others == ARRAY_SIZE(choice->others);
 }
 
-/* So that it is one of something until it is known of what. */
-static void provisional(struct mdev_choice *choice, const struct selector *selector)
+/* Fills in a placeholder candidate (the first VF, and the name asked for) until a worker has asked the driver. */
+static void fill_placeholder(struct part_choice *choice, const struct selector *selector)
 {
-	struct mdev_candidate *first = &choice->list[0];
+	struct part_candidate *first = &choice->list[0];
 
 	first->mdev.vendor = true;
 	first->address = choice->vfs[0];
@@ -360,220 +340,87 @@ static void provisional(struct mdev_choice *choice, const struct selector *selec
 		 selector->profile[0] ? selector->profile : selector->name);
 }
 
-int mdev_select(struct claim *claim, const struct policy_subject *subject,
-		const struct selector *selector, const struct policy_usage *usage,
-		struct mdev_choice **ret_choice, struct message_refusal *ret_refusal)
+static int search_all(struct part_search *search)
 {
-	cleanup_free struct mdev_choice *choice = calloc(1, sizeof(*choice));
-	struct search search = { .claim = claim,
-				 .subject = subject,
-				 .selector = selector,
-				 .usage = usage,
-				 .name = POLICY_NO_NAME,
-				 .choice = choice };
-	const int sys = claim->daemon->kernel.sys;
+	const struct selector *selector = search->selector;
+	const int sys = search->claims->kernel->sys;
 	char text[PCI_ADDRESS_TEXT];
 	uint32_t group;
-	int r = choice ? 0 : -ENOMEM;
+	int r;
 
-	if (!r && selector->kind == SELECT_ADDRESS && selector->name[0] &&
-	    policy_name_find(&claim->daemon->policy, selector->name, &search.name)) {
-		r = GPUBROKER_REFUSED_NO_NAME;
-	} else if (!r && selector->kind == SELECT_ADDRESS) {
-		search.function.address = selector->address;
-		r = sysfs_group_of(sys, &selector->address, &group);
-		search.is_pci = true;
-		if (r == -ENODEV)
-			r = GPUBROKER_REFUSED_NO_DEVICE;
-		if (!r)
-			r = look_at(&search, pci_address_format(&selector->address, text), true);
-	} else if (!r && selector->kind == SELECT_NAME) {
-		r = look_for_name(&search);
-	} else if (!r) {
-		add_vfs(&search);
-		r = mdev_each_parent(sys, on_parent, &search);
+	if (selector->kind == SELECT_NAME)
+		return look_for_name(search);
+	if (selector->kind != SELECT_ADDRESS) {
+		add_vfs(search);
+		return mdev_each_parent(sys, on_parent, search);
 	}
-	if (!r && (choice->n || choice->n_vfs)) {
-		choice->selector = *selector;
-		if (choice->n)
-			mdev_each_type(sys, choice->list[0].mdev.parent, on_other, choice);
-		else
-			provisional(choice, selector);
-		choice->nearest = search.nearest;
-		*ret_choice = TAKE_PTR(choice);
-		return 0;
-	}
-	if (!r && search.nearest.reason) {
-		*ret_refusal = search.nearest;
+	if (selector->name[0] && policy_name_find(&search->claims->policy->policy, selector->name,
+						  &search->name))
+		return GPUBROKER_REFUSED_NO_NAME;
+	search->function.address = selector->address;
+	search->is_pci = true;
+	r = sysfs_group_of(sys, &selector->address, &group);
+	if (r)
+		return r == -ENODEV ? GPUBROKER_REFUSED_NO_DEVICE : r;
+	return look_at(search, pci_address_format(&selector->address, text), true);
+}
+
+/* Fills the refusal where nothing can be had; `r` is search_all()'s. Returns its reason. */
+static int refuse_search(struct part_search *search, int r, struct message_refusal *ret_refusal)
+{
+	if (!r && search->nearest.reason) {
+		*ret_refusal = search->nearest;
 		return (int)ret_refusal->reason;
 	}
-	if (selector->kind != SELECT_ADDRESS) { /* none that was looked at */
-		search.parent = NULL;
-		search.is_pci = false;
+	if (search->selector->kind != SELECT_ADDRESS) { /* none of those that were looked at */
+		search->parent = NULL;
+		search->is_pci = false;
 	}
-	*ret_refusal = refusal_of(&search,
-				  r < 0	  ? GPUBROKER_REFUSED_FAILED
-				  : r > 0 ? (uint32_t)r
-					  : GPUBROKER_REFUSED_NO_PROFILE,
-				  selector->profile);
+	*ret_refusal = part_search_refusal(search,
+					   r < 0   ? GPUBROKER_REFUSED_FAILED
+					   : r > 0 ? (uint32_t)r
+						   : GPUBROKER_REFUSED_NO_PROFILE,
+					   search->selector->profile);
 	if (r < 0) {
-		strcpy(ret_refusal->text, "looking for its profiles");
+		refusal_say(ret_refusal, "looking for its profiles");
 		ret_refusal->error = -r;
 	}
 	return (int)ret_refusal->reason;
 }
 
-/* ---- virtual functions, once it is known what they offer ---- */
-
-struct others {
-	const struct lease *own;
-};
-
-/* How many leases the claimer has by a rule, of this claim's those that are chosen. */
-static uint32_t others_by_rule(void *userdata, size_t rule)
+int parts_select(struct selecting *selecting, const struct selector *selector,
+		 struct part_choice **ret_choice, struct message_refusal *ret_refusal)
 {
-	const struct lease *own = ((const struct others *)userdata)->own, *lease;
-	const struct daemon *daemon = own->owner;
-	char origin[288];
-	uint32_t n = 0;
+	const struct policy_usage usage = { .leases = selecting_count_leases,
+					    .userdata = selecting };
+	cleanup_free struct part_choice *choice = calloc(1, sizeof(*choice));
+	struct part_search search = { .claims = selecting->claims,
+				      .claimant = selecting->claimant,
+				      .subject = &selecting->subject,
+				      .selector = selector,
+				      .usage = &usage,
+				      .name = POLICY_NO_NAME,
+				      .choice = choice,
+				      .wanted = &selecting->selection->wanted };
+	int r = choice ? search_all(&search) : -ENOMEM;
 
-	rule_origin(&daemon->policy, rule, origin);
-	TAILQ_FOREACH(lease, &daemon->leases.list, link)
-		n += lease != own && lease->uid == own->uid && !strcmp(lease->terms.rule, origin);
-	return n;
-}
-
-/* Nothing else is at it meanwhile. */
-static bool is_left_alone(struct search *search)
-{
-	const struct daemon *daemon = search->claim->daemon;
-	const struct function *f = &search->function;
-	struct message_refusal refusal;
-	struct group_view *view;
-	bool late, alone = true;
-
-	if (is_held(search))
-		return false;
-	if (prepare_has_group(daemon, f->iommu_group, &late)) {
-		refuse_prepared(&refusal, &f->address, f->iommu_group, late);
-		missed(search, &refusal);
-		return false;
-	}
-	view = malloc(sizeof(*view));
-	if (!view || sysfs_group_read(daemon->kernel.sys, f->iommu_group, view))
-		alone = false;
-	else if (vfs_refuse(daemon, view, &f->address, &refusal)) {
-		missed(search, &refusal);
-		alone = false;
-	}
-	free(view);
-	return alone;
-}
-
-/* What it is already, no lease has: nobody gets it, and who asked for just this one is told. */
-static void refuse_made(struct search *search, const struct mdev_choice *choice)
-{
-	struct message_refusal refusal = refusal_of(search, GPUBROKER_REFUSED_IN_USE, "");
-
-	snprintf(refusal.text, sizeof(refusal.text),
-		 "somebody else has made a vGPU of it, type %" PRIu32, choice->current);
-	missed(search, &refusal);
-}
-
-bool vgpu_choose(struct lease *lease, struct mdev_choice *choice)
-{
-	struct claim *claim = lease->claim;
-	struct daemon *daemon = claim->daemon;
-	const struct pci_address *vf = &choice->vfs[choice->at_vf];
-	struct others others = { .own = lease };
-	const struct policy_usage usage = { .leases = others_by_rule, .userdata = &others };
-	struct policy_subject subject;
-	struct search search = { .claim = claim,
-				 .subject = &subject,
-				 .selector = &choice->selector,
-				 .usage = &usage,
-				 .own = lease,
-				 .name = POLICY_NO_NAME,
-				 .choice = choice,
-				 .nearest = choice->nearest,
-				 .is_pci = true };
-	char text[PCI_ADDRESS_TEXT], name[PROTOCOL_NAME_MAX];
-	struct mdev_candidate candidate;
-	struct policy_verdict verdict;
-	bool chosen = false;
-
-	search.parent = pci_address_format(vf, text);
-	memcpy(name, choice->selector.name, sizeof(name));
-	if (!claim->peer || peer_subject(claim->peer, &subject) ||
-	    sysfs_function_read(daemon->kernel.sys, vf, &search.function) ||
-	    (choice->selector.kind == SELECT_NAME &&
-	     policy_name_find(&daemon->policy, name, &search.name)))
-		return false;
-	if (choice->current) {
-		if (choice->selector.kind == SELECT_ADDRESS &&
-		    !pci_address_compare(vf, &choice->selector.address) && !is_held(&search))
-			refuse_made(&search, choice);
-		choice->nearest = search.nearest;
-		return false;
-	}
-	for (size_t i = 0; !chosen && i < choice->n_rows; i++) {
-		const struct vgpu_row *row = &choice->rows[i];
-
-		if (!is_meant(&search, row->type, row->name))
-			continue;
-		chosen = !decide(&search, row->type, row->name, &verdict) && is_left_alone(&search);
-		if (chosen)
-			fill(&search, row->type, row->name, &verdict, &candidate);
-	}
+	if (r || (!choice->n && !choice->n_vfs))
+		return refuse_search(&search, r, ret_refusal);
+	choice->selector = *selector;
+	if (choice->n)
+		mdev_each_type(search.claims->kernel->sys, choice->list[0].mdev.parent, on_other,
+			       choice);
+	else
+		fill_placeholder(choice, selector);
 	choice->nearest = search.nearest;
-	if (!chosen)
-		return false;
-	candidate.mdev.vendor = true;
-	mdev_become(lease, &candidate);
-	lease->group = search.function.iommu_group; /* nobody gets the VF whole from here on */
-	if (verdict.memlock > claim->memlock)
-		claim->memlock = verdict.memlock;
-	return true;
+	*ret_choice = TAKE_PTR(choice);
+	return 0;
 }
 
-/* "Is not offered" and "is not offered now" cannot be told apart: drivers show only what could be made. */
-struct message_refusal vgpu_refusal(struct lease *lease, const struct mdev_choice *choice)
+bool parts_allowed(const struct policy *policy, const struct devices *devices,
+		   const struct lease *lease, const struct policy_subject *subject)
 {
-	struct claim *claim = lease->claim;
-	struct policy_subject subject;
-	struct search search = { .claim = claim,
-				 .subject = &subject,
-				 .selector = &choice->selector,
-				 .name = POLICY_NO_NAME,
-				 .nearest = choice->nearest };
-	const char *profile = choice->selector.profile;
-	struct message_refusal refusal;
-	struct policy_verdict verdict;
-
-	search.is_pci = choice->selector.kind == SELECT_ADDRESS &&
-			!sysfs_function_read(claim->daemon->kernel.sys, &choice->selector.address,
-					     &search.function);
-	if (search.is_pci && !search.nearest.reason && *profile && claim->peer &&
-	    !peer_subject(claim->peer, &subject) && decide(&search, profile, profile, &verdict))
-		return search.nearest;
-	if (search.nearest.reason)
-		return search.nearest;
-	refusal = refusal_of(&search,
-			     choice->of_type || !choice->free ? GPUBROKER_REFUSED_NONE_LEFT
-							      : GPUBROKER_REFUSED_NO_PROFILE,
-			     profile);
-	refusal.limit = choice->of_type;
-	if (refusal.reason == GPUBROKER_REFUSED_NO_PROFILE)
-		refusal.limit = choice->in_use;
-	if (refusal.limit || refusal.reason == GPUBROKER_REFUSED_NONE_LEFT)
-		snprintf(refusal.text, sizeof(refusal.text), "%s", choice->left);
-	return refusal;
-}
-
-bool mdev_is_allowed(const struct daemon *daemon, const struct lease *lease,
-		     const struct policy_subject *subject)
-{
-	const struct device *device = devices_find(&daemon->devices, &lease->asked);
+	const struct device *device = devices_find(devices, &lease->asked);
 	struct policy_facts facts = {
 		.iommu_group = NO_GROUP, .driver = "", .serial = "", .path = "", .no_pci = true
 	};
@@ -586,17 +433,6 @@ bool mdev_is_allowed(const struct daemon *daemon, const struct lease *lease,
 	}
 	facts.profile = lease->mdev.type;
 	facts.profile_name = lease->mdev.name;
-	policy_decide(&daemon->policy, subject, &facts, 1, 0, NULL, &verdict);
+	policy_decide(policy, subject, &facts, 1, 0, NULL, &verdict);
 	return verdict.outcome == POLICY_ALLOWED;
-}
-
-struct lease *mdev_lease_below(const struct daemon *daemon, const struct group_view *view)
-{
-	struct lease *lease;
-
-	TAILQ_FOREACH(lease, &daemon->leases.list, link)
-		if (lease_is_mdev(lease) && lease_has_address(lease) &&
-		    group_find(view, &lease->asked) != SIZE_MAX)
-			return lease;
-	return NULL;
 }

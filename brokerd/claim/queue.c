@@ -1,46 +1,42 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Claims that wait for what others have, in the order in which they came.
+ * Claims that wait for what others have, see queue.h.
  *
- * One that waits wants those groups that the policy and the guards would give it now, and no claim
- * that came later gets one of them. Owns the queue; each entry belongs to a peer, goes with it, and
- * costs one request. It must never decide anything: when something is free it calls claim_start()
- * again, which decides as it does for a claim that has just arrived.
+ * A claim that waits wants those groups that the policy and the guards would give it now, and no claim
+ * that came later gets one of them. Owns the queue; each entry belongs to a claimant, goes with it, and
+ * costs one request. It must never decide anything: what a claim may have is select.c's.
  */
 #include "config.h"
 
-#include "brokerd/record/audit.h"
-#include "brokerd/claim/claim.h"
-#include "brokerd/state/verdict.h"
-#include "brokerd/process/log.h"
 #include "brokerd/claim/queue.h"
-#include "client/wire/passfd.h"
+#include "brokerd/process/log.h"
 #include "client/common/util.h"
+#include "client/host/function.h"
 
 #include <errno.h>
-#include <inttypes.h>
+#include <event2/event.h>
+#include <stdlib.h>
 #include <string.h>
 
-#define LOOKS_A_TURN 4
-#define TELLS_A_TURN 16
-#define NO_FUNCTION (UINT32_C(1) << 31) /* no group's number has it: the kernel counts in an int */
-
-static void queue_soon(struct daemon *daemon)
+void queue_wake(struct queue *queue)
 {
-	if (!TAILQ_EMPTY(&daemon->waiting) && daemon->on_queue)
-		event_active(daemon->on_queue, EV_TIMEOUT, 1);
+	if (!TAILQ_EMPTY(&queue->list) && queue->wake)
+		event_active(queue->wake, EV_TIMEOUT, 1);
 }
 
-static bool wants(const struct waiting *waiting, uint32_t group)
+static bool wants_key(const struct waiting *waiting, uint32_t key)
 {
 	for (size_t i = 0; i < waiting->n_wanted; i++)
-		if (waiting->wanted[i] == group)
+		if (waiting->wanted[i] == key)
 			return true;
 	return false;
 }
 
-/* Could its selectors mean the group? Whether it may have it is for the policy to say when its turn comes. */
-static bool may_mean(const struct daemon *daemon, const struct waiting *waiting,
+/*
+ * Returns true if its selectors could mean the group. Whether it may have the group is for the policy to say when its
+ * turn comes.
+ */
+static bool may_mean(const struct queue *queue, const struct waiting *waiting,
 		     const struct group_view *view)
 {
 	for (uint32_t i = 0; i < waiting->request.n_selectors; i++) {
@@ -52,125 +48,99 @@ static bool may_mean(const struct daemon *daemon, const struct waiting *waiting,
 			return true;
 		for (size_t j = 0; j < view->n_functions; j++) {
 			const struct device *device =
-				devices_find(&daemon->devices, &view->functions[j].address);
+				devices_find(queue->devices, &view->functions[j].address);
 
-			if (device && selector_means(daemon, s, device))
+			if (device && selector_means(&queue->policy->policy, s, device))
 				return true;
 		}
 	}
 	return false;
 }
 
-void wanted_add(struct wanted *wanted, uint32_t group)
-{
-	for (size_t i = 0; i < wanted->n; i++)
-		if (wanted->groups[i] == group)
-			return;
-	if (wanted->n < ARRAY_SIZE(wanted->groups))
-		wanted->groups[wanted->n++] = group;
-}
-
-uint32_t queue_part(const struct daemon *daemon, const char *parent)
-{
-	const struct device *device;
-	struct pci_address own;
-	uint32_t hash = 2166136261; /* FNV-1a */
-
-	if (!pci_address_parse(parent, &own)) {
-		/* What is left of a virtual function's types hangs on all of its card's. */
-		device = devices_find(&daemon->devices, &own);
-		if (device && device->record.is_vf)
-			device = devices_find(&daemon->devices, &device->record.physfn);
-		if (device && !(device->record.group & NO_FUNCTION))
-			return device->record.group;
-	}
-	for (const char *p = parent; *p; p++)
-		hash = (hash ^ (uint8_t)*p) * 16777619;
-	return hash | NO_FUNCTION;
-}
-
-bool queue_holds_part(const struct daemon *daemon, const struct waiting *before, uint32_t part)
+bool queue_reserves_key(const struct queue *queue, const struct waiting *before, uint32_t key)
 {
 	const struct waiting *waiting;
 
-	TAILQ_FOREACH(waiting, &daemon->waiting, link) {
+	TAILQ_FOREACH(waiting, &queue->list, link) {
 		if (waiting == before)
 			return false;
-		if (wants(waiting, part))
+		if (wants_key(waiting, key))
 			return true;
 	}
 	return false;
 }
 
-bool queue_holds(const struct daemon *daemon, const struct waiting *before,
-		 const struct group_view *view)
+bool queue_reserves(const struct queue *queue, const struct waiting *before,
+		    const struct group_view *view)
 {
 	const struct waiting *waiting;
 
-	TAILQ_FOREACH(waiting, &daemon->waiting, link) {
+	TAILQ_FOREACH(waiting, &queue->list, link) {
 		if (waiting == before)
 			return false;
-		if (wants(waiting, view->group) ||
-		    (waiting->look && may_mean(daemon, waiting, view)))
+		if (wants_key(waiting, view->group) ||
+		    (waiting->look && may_mean(queue, waiting, view)))
 			return true;
 	}
 	return false;
 }
 
-int queue_wants(struct waiting *waiting, const struct wanted *wanted)
+int queue_set_wanted(struct waiting *waiting, const struct wanted *wanted)
 {
-	uint32_t *groups = calloc(wanted->n, sizeof(*groups));
+	uint32_t *keys = calloc(wanted->n, sizeof(*keys));
 
-	if (!groups)
+	if (!keys)
 		return -ENOMEM;
-	memcpy(groups, wanted->groups, wanted->n * sizeof(*groups));
+	memcpy(keys, wanted->keys, wanted->n * sizeof(*keys));
 	free(waiting->wanted);
-	waiting->wanted = groups;
+	waiting->wanted = keys;
 	waiting->n_wanted = wanted->n;
 	return 0;
 }
 
-static bool share(const struct waiting *a, const struct waiting *b)
+static bool share_key(const struct waiting *a, const struct waiting *b)
 {
 	for (size_t i = 0; i < a->n_wanted; i++)
-		if (wants(b, a->wanted[i]))
+		if (wants_key(b, a->wanted[i]))
 			return true;
 	return false;
 }
 
-/* The first lease in the way of who wants this; `after`: the next. */
-static const struct lease *in_the_way(const struct daemon *daemon, uint32_t wanted,
-				      const struct lease *after)
+/* ---- its place ---- */
+
+/* Returns the first lease in the way of a key. */
+static const struct lease *lease_in_the_way(const struct queue *queue, uint32_t key)
 {
-	const struct lease *lease = after ? NULL : lease_find_group(&daemon->leases, wanted);
+	const struct lease *lease = lease_find_group(queue->leases, key);
 
 	if (lease)
 		return lease;
-	for (lease = after ? TAILQ_NEXT(after, link) : TAILQ_FIRST(&daemon->leases.list); lease;
-	     lease = TAILQ_NEXT(lease, link))
-		if (lease_is_mdev(lease) && queue_part(daemon, lease->mdev.parent) == wanted)
+	TAILQ_FOREACH(lease, &queue->leases->list, link)
+		if (lease_is_made(lease) &&
+		    wanted_key_of_parent(queue->devices, lease->mdev.parent) == key)
 			return lease;
 	return NULL;
 }
 
 /*
- * Its place among those who want the same, and when its turn comes at the latest: with the place-th
+ * Returns its place among those who want the same, and when its turn comes at the latest: with the place-th
  * of the ends of the leases in its way, as far as those have an end.
  */
-static struct message_queued report(const struct daemon *daemon, const struct waiting *waiting)
+static struct message_queued place_of(const struct waiting *waiting)
 {
 	struct message_queued queued = { .type = MESSAGE_QUEUED, .place = 1 };
+	const struct queue *queue = waiting->queue;
 	const struct waiting *other;
 	uint64_t ends[WANTED_MAX];
 	size_t n = 0;
 
-	TAILQ_FOREACH(other, &daemon->waiting, link) {
+	TAILQ_FOREACH(other, &queue->list, link) {
 		if (other == waiting)
 			break;
-		queued.place += share(other, waiting);
+		queued.place += share_key(other, waiting);
 	}
 	for (size_t i = 0; i < waiting->n_wanted; i++) {
-		const struct lease *lease = in_the_way(daemon, waiting->wanted[i], NULL);
+		const struct lease *lease = lease_in_the_way(queue, waiting->wanted[i]);
 		size_t at;
 
 		if (!lease)
@@ -193,169 +163,130 @@ static struct message_queued report(const struct daemon *daemon, const struct wa
 	return queued;
 }
 
-static void tell_place(struct waiting *waiting)
+void queue_tell_place(struct waiting *waiting)
 {
-	struct message_queued now = report(waiting->peer->daemon, waiting);
+	struct message_queued now = place_of(waiting);
 
 	waiting->tell = false;
-	if (memcmp(&now, &waiting->told, sizeof(now)) != 0 && waiting->peer->fd >= 0 &&
-	    !passfd_send(waiting->peer->fd, &now, sizeof(now), NULL, 0))
+	if (memcmp(&now, &waiting->told, sizeof(now)) != 0 &&
+	    waiting->claimant->ops->queued(waiting->claimant, &now))
 		waiting->told = now;
 }
 
-static size_t waiting_of(const struct daemon *daemon, uint32_t uid)
+/* ---- coming and going ---- */
+
+static size_t count_of_user(const struct queue *queue, uint32_t uid)
 {
 	const struct waiting *waiting;
 	size_t n = 0;
 
-	TAILQ_FOREACH(waiting, &daemon->waiting, link)
-		n += waiting->peer->uid == uid;
+	TAILQ_FOREACH(waiting, &queue->list, link)
+		n += waiting->claimant->uid == uid;
 	return n;
 }
 
-int queue_add(struct peer *peer, const struct message_claim *request, const struct wanted *wanted)
+int queue_add(struct queue *queue, struct claimant *claimant, const struct message_claim *request,
+	      const struct wanted *wanted)
 {
-	struct audit line = { .outcome = "waiting", .level = LOG_INFO, .by = AUDIT_NOBODY };
-	struct daemon *daemon = peer->daemon;
+	const struct audit_line line = {
+		.outcome = "waiting",
+		.level = LOG_INFO,
+		.uid = claimant->uid,
+		.pid = claimant->pid,
+		.group = wanted_group(wanted->keys[0]),
+		.by = AUDIT_NOBODY,
+	};
 	struct waiting *waiting;
 
-	if (waiting_of(daemon, peer->uid) >= WAITING_PER_UID)
+	if (count_of_user(queue, claimant->uid) >= WAITING_PER_UID)
 		return -EDQUOT;
 	waiting = calloc(1, sizeof(*waiting));
-	if (!waiting || queue_wants(waiting, wanted)) {
+	if (!waiting || queue_set_wanted(waiting, wanted)) {
 		free(waiting);
 		return -ENOMEM;
 	}
-	waiting->peer = peer;
+	waiting->queue = queue;
+	waiting->claimant = claimant;
 	waiting->request = *request;
-	peer->waiting = waiting;
-	peer->busy = PEER_WAITING;
-	TAILQ_INSERT_TAIL(&daemon->waiting, waiting, link);
-	line.uid = peer->uid;
-	line.pid = peer->pid;
-	line.group = wanted->groups[0] & NO_FUNCTION ? NO_GROUP : wanted->groups[0];
-	audit_asked(daemon, peer->uid, &line);
-	tell_place(waiting);
+	claimant->waiting = waiting;
+	TAILQ_INSERT_TAIL(&queue->list, waiting, link);
+	audit_asked(queue->audit, claimant->uid, &line);
+	queue_tell_place(waiting);
 	return 0;
 }
 
-int queue_stay(struct peer *peer, const struct message_claim *request, const struct wanted *wanted)
+int queue_stay(struct queue *queue, struct claimant *claimant,
+	       const struct message_claim *request, const struct wanted *wanted)
 {
-	int r = 0;
+	struct waiting *waiting = claimant->waiting;
+	int r;
 
-	if (!peer->waiting) {
-		r = queue_add(peer, request, wanted);
+	if (!waiting) {
+		r = queue_add(queue, claimant, request, wanted);
 		if (r)
 			return r;
+		waiting = claimant->waiting;
 		/* One may have come free while it was under way, and nobody knew that it wants one. */
-		peer->waiting->again = true;
+		waiting->again = true;
 	} else {
 		/* Without memory it wants what it did. */
-		queue_wants(peer->waiting, wanted);
+		queue_set_wanted(waiting, wanted);
 	}
-	peer->busy = PEER_WAITING;
-	peer->waiting->look |= peer->waiting->again;
-	peer->waiting->again = false;
-	peer->waiting->tell = true;
-	queue_soon(peer->daemon);
+	waiting->look |= waiting->again;
+	waiting->again = false;
+	waiting->tell = true;
+	queue_wake(queue);
 	return 0;
 }
 
-static void take_out(struct waiting *waiting)
+void queue_remove(struct waiting *waiting)
 {
-	TAILQ_REMOVE(&waiting->peer->daemon->waiting, waiting, link);
-	waiting->peer->waiting = NULL;
+	TAILQ_REMOVE(&waiting->queue->list, waiting, link);
+	waiting->claimant->waiting = NULL;
 	free(waiting->wanted);
 	free(waiting);
 }
 
-void queue_leave(struct peer *peer)
+void queue_leave(struct claimant *claimant)
 {
-	struct waiting *waiting = peer->waiting, *behind;
+	struct waiting *waiting = claimant->waiting, *behind;
+	struct queue *queue;
 
 	if (!waiting)
 		return;
+	queue = waiting->queue;
 	/* What it alone kept from those behind it is free now. */
 	for (behind = TAILQ_NEXT(waiting, link); behind; behind = TAILQ_NEXT(behind, link))
-		if (share(waiting, behind))
+		if (share_key(waiting, behind))
 			behind->look = true;
-	take_out(waiting);
-	queue_soon(peer->daemon);
+	queue_remove(waiting);
+	queue_wake(queue);
 }
 
-/* Asks again for one. What it wants is found anew on the way. */
-static void try(struct waiting *waiting)
-{
-	struct peer *peer = waiting->peer;
-	struct message_refusal refusal;
-	int r;
+/* ---- marks ---- */
 
-	waiting->look = false;
-	if (peer->fd < 0)
-		return;
-	if (peer->busy != PEER_WAITING) {
-		waiting->again = true;
-		return;
-	}
-	r = claim_start(peer, &waiting->request, &refusal);
-	/* What asks for a part keeps its place until that is had, or refused: see queue_stay(). */
-	if (r == GPUBROKER_REFUSED_BUSY || !peer->waiting ||
-	    (!r && peer->claim && claim_has_part(peer->claim)))
-		return;
-	take_out(waiting);
-	if (r)
-		peer_refuse(peer, &refusal);
-}
-
-/*
- * A few a turn, since each may be about every device that there is, and others have requests too.
- * Those whose turn to be looked at has not come keep what they want meanwhile.
- */
-void queue_run(struct daemon *daemon)
-{
-	struct waiting *waiting, *next;
-	size_t looks = 0, tells = 0;
-	bool more = false;
-
-	if (daemon->quitting)
-		return;
-	for (waiting = TAILQ_FIRST(&daemon->waiting); waiting; waiting = next) {
-		next = TAILQ_NEXT(waiting, link);
-		if (waiting->look && looks++ < LOOKS_A_TURN) {
-			struct waiting *other;
-
-			/* Whatever comes of it, others may be in another place, or have another time. */
-			TAILQ_FOREACH(other, &daemon->waiting, link)
-				other->tell = true;
-			try(waiting);
-		} else {
-			more = more || waiting->look;
-		}
-	}
-	TAILQ_FOREACH(waiting, &daemon->waiting, link) {
-		if (waiting->tell && tells++ < TELLS_A_TURN)
-			tell_place(waiting);
-		else
-			more = more || waiting->tell;
-	}
-	if (more)
-		queue_soon(daemon);
-}
-
-void queue_look(struct daemon *daemon)
+void queue_mark_all(struct queue *queue)
 {
 	struct waiting *waiting;
 
-	TAILQ_FOREACH(waiting, &daemon->waiting, link)
+	TAILQ_FOREACH(waiting, &queue->list, link)
 		waiting->look = true;
-	queue_soon(daemon);
+	queue_wake(queue);
 }
 
-void queue_look_group(struct daemon *daemon, uint32_t group)
+void queue_mark(struct queue *queue, uint32_t key)
 {
 	struct waiting *waiting;
 
-	TAILQ_FOREACH(waiting, &daemon->waiting, link)
-		waiting->look = waiting->look || wants(waiting, group);
-	queue_soon(daemon);
+	TAILQ_FOREACH(waiting, &queue->list, link)
+		waiting->look = waiting->look || wants_key(waiting, key);
+	queue_wake(queue);
+}
+
+void queue_mark_freed(struct queue *queue, const struct lease *lease)
+{
+	queue_mark(queue, lease->group);
+	/* Of a part that was made another can be made now; where none was made, nothing has come free. */
+	if (lease_is_made(lease) && lease->group != NO_GROUP)
+		queue_mark(queue, wanted_key_of_parent(queue->devices, lease->mdev.parent));
 }

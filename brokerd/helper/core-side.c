@@ -1,25 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The core's side of its helpers: gets them, hears them, and says so when one is missing. Under
- * systemd they connect, whenever they are there; what an earlier one has told holds until the next
- * one tells it anew. A core that was started by hand forks them, and does not go on without one.
+ * The core's side of its helpers, see core-side.h: gets them, reads from them, and logs when one is missing. Under
+ * systemd they connect, whenever they are there; what an earlier one has sent holds until the next
+ * one sends it again. A core that was started by hand forks them, and does not go on without one.
  *
- * It must never wait for a helper, keep more than a few connections that have not said what they
- * are, or go on with one that has sent nonsense: then the core ends, to be started again.
+ * It must never wait for a helper, keep more than a few connections that have not sent their greeting,
+ * or go on with a helper that has sent nonsense: then the core ends, to be started again.
  */
 #include "config.h"
 
-#include "brokerd/daemon.h"
-#include "brokerd/lease/ending.h"
+#include "brokerd/helper/core-side.h"
+#include "brokerd/helper/start.h"
 #include "brokerd/process/log.h"
-#include "brokerd/prepare/prepare.h"
-#include "brokerd/claim/queue.h"
-#include "brokerd/prepare/sriov.h"
 #include "brokerd/process/worker.h"
-#include "client/wire/passfd.h"
 #include "client/common/util.h"
+#include "client/wire/passfd.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sysexits.h>
@@ -28,105 +26,94 @@
 #define RECORD_BURST 256 /* helpers' records a turn */
 #define ACCEPT_BURST 2	 /* connections in a row, after which there is a pause */
 #define PAUSE_MS 250
-#define HELLO_LIMIT 5 /* seconds in which who connects says what he is */
+#define HELLO_LIMIT 5 /* seconds in which a connection has to send its greeting */
 
-static struct helper *helper_of(struct daemon *daemon, enum helper_role role)
+static struct helper *helper_of(struct helpers *helpers, enum helper_role role)
 {
-	return role == HELPER_WATCHER ? &daemon->watcher : &daemon->loader;
+	return role == HELPER_WATCHER ? &helpers->watcher : &helpers->loader;
 }
 
-static struct event **event_of(struct daemon *daemon, enum helper_role role)
+static struct event **event_of(struct helpers *helpers, enum helper_role role)
 {
-	return role == HELPER_WATCHER ? &daemon->on_watcher : &daemon->on_loader;
+	return role == HELPER_WATCHER ? &helpers->on_watcher : &helpers->on_loader;
 }
 
-static void drop(struct daemon *daemon, enum helper_role role)
+static void drop_helper(struct helpers *helpers, enum helper_role role)
 {
-	struct event **event = event_of(daemon, role);
+	struct event **event = event_of(helpers, role);
 
 	if (*event)
 		event_free(*event);
 	*event = NULL;
-	helper_stop(helper_of(daemon, role));
+	helper_stop(helper_of(helpers, role));
 }
 
-/* ---- what they say ---- */
+/* ---- what they send ---- */
 
-static void is_nonsense(struct daemon *daemon, enum helper_role role, const char *what)
+static void reject_nonsense(struct helpers *helpers, enum helper_role role, const char *what)
 {
 	log_error("the %s sent %s; ending, to be started again with the leases as they are",
 		  helper_role_name(role), what);
-	daemon_quit(daemon, EX_SOFTWARE);
+	helpers->ops->failed(helpers->userdata, EX_SOFTWARE);
 }
 
-static void has_ended(struct daemon *daemon, enum helper_role role)
+static void take_end(struct helpers *helpers, enum helper_role role)
 {
 	const struct timeval limit = { .tv_sec = HELPERS_LIMIT };
 
-	if (daemon->helpers_fd < 0) {
+	if (helpers->fd < 0) {
 		log_error(
 			"the %s has ended; ending, to be started again with the leases as they are",
 			helper_role_name(role));
-		daemon_quit(daemon, EX_SOFTWARE);
+		helpers->ops->failed(helpers->userdata, EX_SOFTWARE);
 		return;
 	}
-	drop(daemon, role);
-	if (daemon->quitting)
+	drop_helper(helpers, role);
+	if (helpers->closed)
 		return;
-	log_notice("the %s has ended; what it has told holds until the next one comes",
+	log_notice("the %s has ended; what it has sent holds until the next one comes",
 		   helper_role_name(role));
-	evtimer_add(daemon->on_missing, &limit);
+	evtimer_add(helpers->on_missing, &limit);
 }
 
-/* Of that size is a record; everything else ends the helper or the core. */
-static bool is_record(struct daemon *daemon, enum helper_role role, ssize_t n, size_t size)
+/* Returns true if a record of that size has come; everything else ends the helper or the core. */
+static bool is_record(struct helpers *helpers, enum helper_role role, ssize_t n, size_t size)
 {
 	if (n == (ssize_t)size)
 		return true;
 	if (!n || n == -ECONNRESET)
-		has_ended(daemon, role);
+		take_end(helpers, role);
 	else
-		is_nonsense(daemon, role, "something else than a record");
+		reject_nonsense(helpers, role, "something else than a record");
 	return false;
 }
 
 static void on_watcher(evutil_socket_t fd, short what, void *userdata)
 {
-	struct daemon *daemon = userdata;
+	struct helpers *helpers = userdata;
 	struct watcher_record record;
 	size_t n_fds;
-	bool came;
 
 	(void)what;
 	for (int i = 0; i < RECORD_BURST; i++) {
 		ssize_t n = passfd_receive(fd, &record, sizeof(record), NULL, 0, &n_fds);
-		int r;
 
 		if (n == -EAGAIN)
 			break;
-		if (!is_record(daemon, HELPER_WATCHER, n, sizeof(record)))
+		if (!is_record(helpers, HELPER_WATCHER, n, sizeof(record)))
 			return;
 		if (!devices_believe(&record)) {
-			is_nonsense(daemon, HELPER_WATCHER, "a record that makes no sense");
+			reject_nonsense(helpers, HELPER_WATCHER, "a record that makes no sense");
 			return;
 		}
-		prepare_record(daemon, &record);
-		vfs_record(daemon, &record);
-		arrivals_record(daemon, &record);
-		came = record.type == WATCHER_DEVICE &&
-		       !devices_find(&daemon->devices, &record.address);
-		r = devices_take(&daemon->devices, &record);
-		if (came && !r)
-			queue_look(daemon); /* perhaps it is what somebody waits for */
-		if (r)
-			log_error("a function cannot be listed: %s", strerror(-r));
+		helpers->ops->device(helpers->userdata, &record);
 	}
-	daemon_serve_when_ready(daemon);
+	helpers->ops->devices_read(helpers->userdata);
 }
 
 static void on_loader(evutil_socket_t fd, short what, void *userdata)
 {
-	struct daemon *daemon = userdata;
+	struct helpers *helpers = userdata;
 	struct loader_record record;
 	struct policy policy;
 	size_t n_fds;
@@ -134,46 +121,52 @@ static void on_loader(evutil_socket_t fd, short what, void *userdata)
 	(void)what;
 	for (int i = 0; i < RECORD_BURST; i++) {
 		ssize_t n = passfd_receive(fd, &record, sizeof(record), NULL, 0, &n_fds);
-		int r;
 
 		if (n == -EAGAIN)
 			return;
-		if (!is_record(daemon, HELPER_LOADER, n, sizeof(record)))
+		if (!is_record(helpers, HELPER_LOADER, n, sizeof(record)))
 			return;
-		r = policy_take(&daemon->intake, &record, &policy);
-		if (r < 0) {
-			is_nonsense(daemon, HELPER_LOADER, "a record that makes no sense");
+		switch (intake_take(&helpers->intake, &record, &policy)) {
+		case INTAKE_MORE:
+			break;
+		case INTAKE_POLICY:
+			helpers->ops->policy(helpers->userdata, &policy);
+			break;
+		case INTAKE_MISTAKES:
+			helpers->ops->policy(helpers->userdata, NULL);
+			break;
+		case INTAKE_NONSENSE:
+		case INTAKE_NO_MEMORY:
+			reject_nonsense(helpers, HELPER_LOADER, "a record that makes no sense");
 			return;
 		}
-		if (r)
-			daemon_policy_arrived(daemon, r == 1 ? &policy : NULL);
 	}
 }
 
-static void ask_to_load(struct daemon *daemon)
+static void ask_to_load(struct helpers *helpers)
 {
 	const uint32_t packet = LOADER_LOAD;
-	int r = passfd_send(daemon->loader.fd, &packet, sizeof(packet), NULL, 0);
+	int r = passfd_send(helpers->loader.fd, &packet, sizeof(packet), NULL, 0);
 
-	if (r) /* -EAGAIN: it has been asked more often than it could load; the last asking is still to come */
+	if (r) /* -EAGAIN: it has been asked more often than it could load; it still has to read the last request */
 		log_warning("the loader cannot be asked to load: %s", strerror(-r));
 }
 
-/* Hears a helper, whose descriptor is there. */
-static int listen_to(struct daemon *daemon, enum helper_role role)
+/* Reads from a helper, whose descriptor is there. */
+static int start_reading(struct helpers *helpers, enum helper_role role)
 {
-	struct event **event = event_of(daemon, role);
+	struct event **event = event_of(helpers, role);
 
-	*event = event_new(daemon->base, helper_of(daemon, role)->fd, EV_READ | EV_PERSIST,
-			   role == HELPER_WATCHER ? on_watcher : on_loader, daemon);
+	*event = event_new(helpers->base, helper_of(helpers, role)->fd, EV_READ | EV_PERSIST,
+			   role == HELPER_WATCHER ? on_watcher : on_loader, helpers);
 	if (!*event || event_add(*event, NULL))
 		return -ENOMEM;
 	if (role == HELPER_LOADER)
-		ask_to_load(daemon);
+		ask_to_load(helpers);
 	return 0;
 }
 
-/* ---- they come ---- */
+/* ---- connections ---- */
 
 static void newcomer_free(struct newcomer *newcomer)
 {
@@ -183,26 +176,26 @@ static void newcomer_free(struct newcomer *newcomer)
 	newcomer->fd = fd_close(newcomer->fd);
 }
 
-/* It is what it says: the helper of that role, if there is none. */
-static void take(struct daemon *daemon, enum helper_role role, int fd)
+/* Takes a connection as the helper of that role, if there is none yet. */
+static void take_helper(struct helpers *helpers, enum helper_role role, int fd)
 {
-	struct helper *helper = helper_of(daemon, role);
+	struct helper *helper = helper_of(helpers, role);
 
 	if (helper->fd >= 0) {
-		log_warning("a second %s has come, and is turned away", helper_role_name(role));
+		log_warning("rejected a second %s on the helper socket", helper_role_name(role));
 		fd_close(fd);
 		return;
 	}
 	helper->fd = fd;
-	/* Half of what an earlier one sent is no beginning of what this one sends. */
+	/* Half of what an earlier one sent must not be continued by this one. */
 	if (role == HELPER_LOADER)
-		policy_intake_done(&daemon->intake);
-	if (listen_to(daemon, role)) {
-		log_error("the %s cannot be heard: no memory", helper_role_name(role));
-		drop(daemon, role);
+		intake_done(&helpers->intake);
+	if (start_reading(helpers, role)) {
+		log_error("cannot read from the %s: no memory", helper_role_name(role));
+		drop_helper(helpers, role);
 	}
-	if (daemon->watcher.fd >= 0 && daemon->loader.fd >= 0)
-		evtimer_del(daemon->on_missing);
+	if (helpers->watcher.fd >= 0 && helpers->loader.fd >= 0)
+		evtimer_del(helpers->on_missing);
 }
 
 static void on_hello(evutil_socket_t fd, short what, void *userdata)
@@ -214,43 +207,43 @@ static void on_hello(evutil_socket_t fd, short what, void *userdata)
 				      : passfd_receive(fd, &hello, sizeof(hello), NULL, 0, &n_fds);
 
 	if (n == sizeof(hello) && helper_hello_valid(&hello))
-		take(newcomer->daemon, (enum helper_role)hello.role, TAKE_FD(newcomer->fd));
+		take_helper(newcomer->helpers, (enum helper_role)hello.role, TAKE_FD(newcomer->fd));
 	else if (n)
-		log_warning("who has connected as a helper is turned away: %s",
-			    what & EV_TIMEOUT ? "he has not said what he is"
-					      : "he is none, or of another version");
+		log_warning("rejected a connection on the helper socket: %s",
+			    what & EV_TIMEOUT ? "no greeting in time"
+					      : "not a helper, or of another version");
 	newcomer_free(newcomer);
 }
 
 /* Only the helpers' account and root can connect; root has no business there either. */
-static bool is_helper(const struct daemon *daemon, int fd)
+static bool is_helper(const struct helpers *helpers, int fd)
 {
 	struct ucred cred;
 	socklen_t size = sizeof(cred);
 
 	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) && size == sizeof(cred) &&
-	       cred.uid == daemon->helpers_uid;
+	       cred.uid == helpers->uid;
 }
 
-static void newcomer_new(struct daemon *daemon, int fd)
+static void newcomer_new(struct helpers *helpers, int fd)
 {
 	const struct timeval limit = { .tv_sec = HELLO_LIMIT };
 	struct newcomer *newcomer = NULL;
 
 	for (size_t i = 0; i < NEWCOMERS_MAX; i++)
-		if (!daemon->newcomers[i].event)
-			newcomer = &daemon->newcomers[i];
-	if (!newcomer || !is_helper(daemon, fd)) {
-		log_warning("who has connected as a helper is turned away: %s",
-			    newcomer ? "he is somebody else" : "there are others already");
+		if (!helpers->newcomers[i].event)
+			newcomer = &helpers->newcomers[i];
+	if (!newcomer || !is_helper(helpers, fd)) {
+		log_warning("rejected a connection on the helper socket: %s",
+			    newcomer ? "wrong uid" : "no free slot");
 		fd_close(fd);
 		return;
 	}
-	newcomer->daemon = daemon;
+	newcomer->helpers = helpers;
 	newcomer->fd = fd;
-	newcomer->event = event_new(daemon->base, fd, EV_READ, on_hello, newcomer);
+	newcomer->event = event_new(helpers->base, fd, EV_READ, on_hello, newcomer);
 	if (!newcomer->event || event_add(newcomer->event, &limit)) {
-		log_error("a helper cannot be heard: no memory");
+		log_error("cannot read from a helper: no memory");
 		newcomer_free(newcomer);
 	}
 }
@@ -262,7 +255,7 @@ static void newcomer_new(struct daemon *daemon, int fd)
 static void on_connect(evutil_socket_t listen_fd, short what, void *userdata)
 {
 	const struct timeval pause = { .tv_usec = PAUSE_MS * 1000 };
-	struct daemon *daemon = userdata;
+	struct helpers *helpers = userdata;
 
 	(void)what;
 	for (int i = 0; i < ACCEPT_BURST; i++) {
@@ -270,27 +263,27 @@ static void on_connect(evutil_socket_t listen_fd, short what, void *userdata)
 
 		if (fd < 0)
 			break;
-		newcomer_new(daemon, listener_out_of_the_way(fd));
+		newcomer_new(helpers, worker_move_high(fd));
 	}
-	event_del(daemon->on_helper);
-	evtimer_add(daemon->on_helper_again, &pause);
+	event_del(helpers->on_helper);
+	evtimer_add(helpers->on_helper_again, &pause);
 }
 
 static void on_connect_again(evutil_socket_t fd, short what, void *userdata)
 {
-	struct daemon *daemon = userdata;
+	struct helpers *helpers = userdata;
 
 	(void)fd;
 	(void)what;
-	event_add(daemon->on_helper, NULL);
+	event_add(helpers->on_helper, NULL);
 }
 
-bool helpers_tell_missing(struct daemon *daemon)
+bool helpers_log_missing(struct helpers *helpers)
 {
 	bool missing = false;
 
 	for (enum helper_role role = 0; role < HELPER_ROLES; role++) {
-		if (helper_of(daemon, role)->fd >= 0)
+		if (helper_of(helpers, role)->fd >= 0)
 			continue;
 		log_error("no %s has come in %d s: see 'systemctl status gpubroker-%s'",
 			  helper_role_name(role), HELPERS_LIMIT,
@@ -304,72 +297,72 @@ static void on_missing(evutil_socket_t fd, short what, void *userdata)
 {
 	(void)fd;
 	(void)what;
-	helpers_tell_missing(userdata);
+	helpers_log_missing(userdata);
 }
 
 /* ---- start and end ---- */
 
-int helpers_prepare(struct daemon *daemon, const struct loader_options *options)
+int helpers_prepare(struct helpers *helpers, const struct loader_options *options)
 {
 	gid_t gid;
-	int r = helper_account(HELPERS_ACCOUNT, &daemon->helpers_uid, &gid);
+	int r = helper_account(HELPERS_ACCOUNT, &helpers->uid, &gid);
 
-	if (r || !daemon->helpers_uid) {
+	if (r || !helpers->uid) {
 		log_error("there is no account '" HELPERS_ACCOUNT
 			  "' for the helpers: %s; 'systemd-sysusers' "
 			  "makes it",
 			  r ? strerror(-r) : "it is root's");
 		return r ? r : -EINVAL;
 	}
-	if (daemon->helpers_fd >= 0)
+	if (helpers->fd >= 0)
 		return 0;
-	r = helper_start(&daemon->loader, HELPER_LOADER, daemon->helpers_uid, gid, options);
+	r = helper_start(&helpers->loader, HELPER_LOADER, helpers->uid, gid, options);
 	if (!r)
-		r = helper_start(&daemon->watcher, HELPER_WATCHER, daemon->helpers_uid, gid, NULL);
+		r = helper_start(&helpers->watcher, HELPER_WATCHER, helpers->uid, gid, NULL);
 	if (r)
 		log_error("a helper cannot be started: %s", strerror(-r));
 	return r;
 }
 
-int helpers_listen(struct daemon *daemon)
+int helpers_listen(struct helpers *helpers)
 {
 	int r;
 
 	for (size_t i = 0; i < NEWCOMERS_MAX; i++)
-		daemon->newcomers[i].fd = -1;
-	if (daemon->helpers_fd < 0) {
-		r = listen_to(daemon, HELPER_WATCHER);
-		return r ? r : listen_to(daemon, HELPER_LOADER);
+		helpers->newcomers[i].fd = -1;
+	if (helpers->fd < 0) {
+		r = start_reading(helpers, HELPER_WATCHER);
+		return r ? r : start_reading(helpers, HELPER_LOADER);
 	}
-	daemon->on_missing = evtimer_new(daemon->base, on_missing, daemon);
-	daemon->on_helper_again = evtimer_new(daemon->base, on_connect_again, daemon);
-	daemon->on_helper = event_new(daemon->base, daemon->helpers_fd, EV_READ | EV_PERSIST,
-				      on_connect, daemon);
-	return daemon->on_missing && daemon->on_helper_again && daemon->on_helper &&
-			       !event_add(daemon->on_helper, NULL)
+	helpers->on_missing = evtimer_new(helpers->base, on_missing, helpers);
+	helpers->on_helper_again = evtimer_new(helpers->base, on_connect_again, helpers);
+	helpers->on_helper = event_new(helpers->base, helpers->fd, EV_READ | EV_PERSIST,
+				      on_connect, helpers);
+	return helpers->on_missing && helpers->on_helper_again && helpers->on_helper &&
+			       !event_add(helpers->on_helper, NULL)
 		       ? 0
 		       : -ENOMEM;
 }
 
-void helpers_reload(struct daemon *daemon)
+void helpers_reload(struct helpers *helpers)
 {
-	if (daemon->loader.fd >= 0)
-		ask_to_load(daemon);
+	if (helpers->loader.fd >= 0)
+		ask_to_load(helpers);
 	else
 		log_notice("the policy is loaded as soon as the loader comes");
 }
 
-void helpers_done(struct daemon *daemon)
+void helpers_done(struct helpers *helpers)
 {
-	struct event *events[] = { daemon->on_missing, daemon->on_helper_again, daemon->on_helper };
+	struct event *events[] = { helpers->on_missing, helpers->on_helper_again, helpers->on_helper };
 
 	for (size_t i = 0; i < ARRAY_SIZE(events); i++)
 		if (events[i])
 			event_free(events[i]);
 	for (size_t i = 0; i < NEWCOMERS_MAX; i++)
-		if (daemon->newcomers[i].event)
-			newcomer_free(&daemon->newcomers[i]);
-	drop(daemon, HELPER_WATCHER);
-	drop(daemon, HELPER_LOADER);
-	daemon->helpers_fd = fd_close(daemon->helpers_fd);
+		if (helpers->newcomers[i].event)
+			newcomer_free(&helpers->newcomers[i]);
+	drop_helper(helpers, HELPER_WATCHER);
+	drop_helper(helpers, HELPER_LOADER);
+	helpers->fd = fd_close(helpers->fd);
 }

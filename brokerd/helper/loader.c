@@ -7,7 +7,9 @@
  */
 #include "config.h"
 
+#include "brokerd/helper/loader.h"
 #include "brokerd/helper/helper.h"
+#include "brokerd/process/filter.h"
 #include "brokerd/process/log.h"
 #include "client/host/policyfiles.h"
 #include "client/host/udevrules.h"
@@ -18,6 +20,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #define FINDINGS_MAX 100 /* lines in the journal about one policy; 'policy check' shows all */
@@ -143,24 +146,25 @@ static int serve(int socket, const struct loader_options *options)
 		invalid.counts[0] = (uint64_t)r;
 	}
 	if (r)
-		return helper_send(socket, &invalid, sizeof(invalid)) ? 70 : 0;
+		return helper_send(socket, &invalid, sizeof(invalid)) ? EX_SOFTWARE : 0;
 	compare_installed(&policy);
 	r = send_policy(socket, &policy);
 	policy_done(&policy);
-	return r ? 70 : 0;
+	return r ? EX_SOFTWARE : 0;
 }
 
-int loader_run(int socket, const void *options)
+int loader_run(int socket, struct confine_filter *settled, const void *options)
 {
 	struct pollfd p = { .fd = socket, .events = POLLIN };
 	uint32_t asked;
 	int r = 0;
 
+	filter_free(settled); /* each reload asks name services again, so its filter stays as it is */
 	while (!r) {
 		ssize_t n;
 
 		if (poll(&p, 1, -1) < 0 && errno != EINTR)
-			return 70;
+			return EX_SOFTWARE;
 		n = recv(socket, &asked, sizeof(asked), MSG_DONTWAIT);
 		if (!n || (n < 0 && errno != EAGAIN && errno != EINTR))
 			return 0; /* the core has ended */

@@ -9,10 +9,12 @@
  */
 #include "config.h"
 
-#include "brokerd/state/devices.h"
+#include "brokerd/helper/watcher.h"
 #include "brokerd/helper/helper.h"
-#include "brokerd/process/log.h"
 #include "brokerd/helper/uevent.h"
+#include "brokerd/process/filter.h"
+#include "brokerd/process/log.h"
+#include "brokerd/state/devices.h"
 #include "client/host/aliases.h"
 #include "client/host/directory.h"
 #include "client/host/sysfs.h"
@@ -27,6 +29,7 @@
 #include <netlink/socket.h>
 #include <poll.h>
 #include <string.h>
+#include <sysexits.h>
 
 #define KERNEL_GROUP 1 /* the kernel's own uevents; udevd's repetitions are group 2 */
 #define BUFFER (8 << 20)
@@ -112,14 +115,14 @@ static void kind_of(struct watcher *watcher, const struct function *f, struct ki
 	kinds[watcher->n_kinds++] = kind;
 }
 
-static int tell(const struct watcher *watcher, enum watcher_record_type type)
+static int send_type(const struct watcher *watcher, enum watcher_record_type type)
 {
 	const struct watcher_record record = { .type = type };
 
 	return helper_send(watcher->core, &record, sizeof(record));
 }
 
-static void fill(struct watcher *watcher, const struct function *f, struct watcher_record *record)
+static void fill_record(struct watcher *watcher, const struct function *f, struct watcher_record *record)
 {
 	struct kind kind;
 
@@ -143,14 +146,14 @@ static void fill(struct watcher *watcher, const struct function *f, struct watch
 }
 
 /* Looks at one function anew and tells the core what there is. */
-static int look(struct watcher *watcher, const struct pci_address *address)
+static int look_at_function(struct watcher *watcher, const struct pci_address *address)
 {
 	struct watcher_record record = { .type = WATCHER_GONE, .address = *address };
 	struct function function;
 	int r = sysfs_function_read(watcher->sys, address, &function);
 
 	if (!r) {
-		fill(watcher, &function, &record);
+		fill_record(watcher, &function, &record);
 	} else if (r != -ENODEV) {
 		char text[PCI_ADDRESS_TEXT];
 
@@ -160,7 +163,7 @@ static int look(struct watcher *watcher, const struct pci_address *address)
 	return helper_send(watcher->core, &record, sizeof(record));
 }
 
-static int scan(struct watcher *watcher)
+static int scan_all(struct watcher *watcher)
 {
 	cleanup_fd int fd = sysfs_open(watcher->sys, O_RDONLY | O_DIRECTORY, "bus/pci/devices");
 	struct directory dir = DIRECTORY(fd);
@@ -170,17 +173,17 @@ static int scan(struct watcher *watcher)
 
 	if (fd < 0 && fd != -ENOENT)
 		return fd;
-	r = tell(watcher, WATCHER_SCAN);
+	r = send_type(watcher, WATCHER_SCAN);
 	while (!r && fd >= 0 && (name = directory_next(&dir)))
 		if (!pci_address_parse(name, &address))
-			r = look(watcher, &address);
+			r = look_at_function(watcher, &address);
 	if (!r)
 		r = dir.error;
-	return r ? r : tell(watcher, WATCHER_SCANNED);
+	return r ? r : send_type(watcher, WATCHER_SCANNED);
 }
 
 /* Reads what events there are. What goes wrong with one is answered by looking at everything. */
-static void drain(struct watcher *watcher)
+static void drain_events(struct watcher *watcher)
 {
 	for (int i = 0; i < EVENT_BURST; i++) {
 		struct sockaddr_nl from = { 0 };
@@ -210,10 +213,10 @@ static int look_at_marked(struct watcher *watcher)
 	int r = 0;
 
 	if (watcher->marks.everything)
-		r = scan(watcher);
+		r = scan_all(watcher);
 	else
 		for (size_t i = 0; !r && i < watcher->marks.n; i++)
-			r = look(watcher, &watcher->marks.list[i]);
+			r = look_at_function(watcher, &watcher->marks.list[i]);
 	watcher->marks.n = 0;
 	watcher->marks.everything = false;
 	return r;
@@ -244,7 +247,7 @@ static int listen_to_kernel(struct watcher *watcher)
 	return 0;
 }
 
-static int loop(struct watcher *watcher)
+static int watch_loop(struct watcher *watcher)
 {
 	struct pollfd polls[] = {
 		{ .fd = watcher->core, .events = POLLIN },
@@ -261,14 +264,14 @@ static int loop(struct watcher *watcher)
 		if (polls[0].revents) /* the core says nothing, so this is its end */
 			return 0;
 		if (polls[1].revents) {
-			drain(watcher);
+			drain_events(watcher);
 			r = look_at_marked(watcher);
 		}
 	}
 	return r;
 }
 
-int watcher_run(int socket, const void *unused)
+int watcher_run(int socket, struct confine_filter *settled, const void *unused)
 {
 	struct watcher watcher = { .core = socket };
 	void *volatile reserve; /* or the compiler would leave both out */
@@ -278,7 +281,7 @@ int watcher_run(int socket, const void *unused)
 	watcher.udev = udev_new();
 	watcher.sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (!watcher.udev || watcher.sys < 0)
-		return 71;
+		return EX_OSERR;
 	r = aliases_add_running(&watcher.aliases);
 	if (r)
 		log_warning("watcher: the kernel's variant drivers are not all known: %s",
@@ -287,15 +290,16 @@ int watcher_run(int socket, const void *unused)
 	/* Listen first, look then: nothing that happens in between is missed. */
 	r = listen_to_kernel(&watcher);
 	if (!r)
-		r = scan(&watcher);
+		r = scan_all(&watcher);
 	/* The heap keeps so much, and gets no more: what is plugged in must not make it grow. */
 	mallopt(M_TRIM_THRESHOLD, 2 * RESERVE);
 	reserve = malloc(RESERVE);
 	free(reserve);
 	if (!r)
-		r = confine_settled();
+		r = filter_apply(settled);
+	filter_free(settled);
 	if (!r)
-		r = loop(&watcher);
+		r = watch_loop(&watcher);
 	if (r && r != -EPIPE && r != -ECONNRESET)
 		log_error("watcher: %s", strerror(-r));
 	nl_socket_free(watcher.netlink);
@@ -304,5 +308,5 @@ int watcher_run(int socket, const void *unused)
 	fd_close(watcher.sys);
 	aliases_done(&watcher.aliases);
 	free(watcher.kinds);
-	return r ? 70 : 0;
+	return r ? EX_SOFTWARE : 0;
 }

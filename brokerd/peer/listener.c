@@ -6,12 +6,13 @@
  */
 #include "config.h"
 
-#include "brokerd/daemon.h"
+#include "brokerd/peer/listener.h"
 #include "brokerd/process/log.h"
-#include "brokerd/process/worker.h"
+#include "brokerd/process/loop.h"
 #include "client/common/util.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,7 @@
 #define BACKLOG 8		 /* as in gpubroker.socket, with the reason */
 #define ACCEPT_BURST 4 /* connections a turn: others' claims wait for one who connects in a loop */
 
-static int adopt(int fd)
+static int adopt_socket(int fd)
 {
 	int type, listening;
 	socklen_t size = sizeof(int);
@@ -42,7 +43,7 @@ static int adopt(int fd)
 }
 
 /*
- * Is somebody listening there already? Then this is a second daemon, and taking the path would hide
+ * Returns true if a process listens there already. Then this is a second daemon, and taking the path would hide
  * the first.
  */
 static bool is_served(const struct sockaddr_un *address)
@@ -53,7 +54,7 @@ static bool is_served(const struct sockaddr_un *address)
 			   errno == EAGAIN);
 }
 
-static int make(const char *path)
+static int make_socket(const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	cleanup_fd int fd = -1;
@@ -82,7 +83,7 @@ static int make(const char *path)
 	return TAKE_FD(fd);
 }
 
-/* Is the index-th of the names, which colons part, that one? */
+/* Returns true if the index-th of the names, which colons separate, is that one. */
 static bool has_name(const char *names, int index, const char *name)
 {
 	size_t n = strlen(name);
@@ -108,7 +109,7 @@ int listener_open(const char *path, int *ret_helpers)
 				  "and gpubroker-helpers.socket");
 			return -EINVAL;
 		}
-		*fd = adopt(LISTEN_FD + i);
+		*fd = adopt_socket(LISTEN_FD + i);
 		if (*fd < 0)
 			return *fd;
 	}
@@ -116,44 +117,33 @@ int listener_open(const char *path, int *ret_helpers)
 	unsetenv("LISTEN_FDS");
 	unsetenv("LISTEN_FDNAMES");
 	if (ours < 0)
-		ours = make(path);
+		ours = make_socket(path);
 	if (ours >= 0 && theirs >= 0)
 		*ret_helpers = theirs;
 	return ours;
 }
 
-static void pause_accepting(struct daemon *daemon, int error)
+static void pause_accepting(struct peers *peers, int error)
 {
 	const struct timeval second = { .tv_sec = 1 };
 
 	log_warning("cannot accept connections: %s; trying again in a second", strerror(error));
-	event_del(daemon->on_connect);
-	evtimer_add(daemon->on_accept_again, &second);
-}
-
-/* To the numbers that are peers': see WORK_DESCRIPTORS. Where there is none left, as it is. */
-int listener_out_of_the_way(int fd)
-{
-	int moved = fcntl(fd, F_DUPFD_CLOEXEC, WORK_DESCRIPTORS);
-
-	if (moved < 0)
-		return fd;
-	fd_close(fd);
-	return moved;
+	event_del(peers->on_connect);
+	evtimer_add(peers->on_accept_again, &second);
 }
 
 static void on_connect(evutil_socket_t listen_fd, short what, void *userdata)
 {
-	struct daemon *daemon = userdata;
+	struct peers *peers = userdata;
 
 	(void)what;
 	for (int i = 0; i < ACCEPT_BURST; i++) {
 		int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0)
-			peer_new(daemon, fd);
+			peer_new(peers, fd);
 		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-			return pause_accepting(daemon, errno);
+			return pause_accepting(peers, errno);
 		else if (errno != ECONNABORTED && errno != EINTR)
 			return;
 	}
@@ -161,30 +151,30 @@ static void on_connect(evutil_socket_t listen_fd, short what, void *userdata)
 
 static void on_accept_again(evutil_socket_t fd, short what, void *userdata)
 {
-	struct daemon *daemon = userdata;
+	struct peers *peers = userdata;
 
 	(void)fd;
 	(void)what;
-	event_add(daemon->on_connect, NULL);
+	event_add(peers->on_connect, NULL);
 }
 
-int listener_start(struct daemon *daemon)
+int listener_start(struct peers *peers)
 {
-	daemon->on_connect = event_new(daemon->base, daemon->listen_fd, EV_READ | EV_PERSIST,
-				       on_connect, daemon);
-	daemon->on_accept_again = evtimer_new(daemon->base, on_accept_again, daemon);
-	if (!daemon->on_connect || !daemon->on_accept_again ||
-	    event_priority_set(daemon->on_connect, PRIORITY_PEERS) ||
-	    event_add(daemon->on_connect, NULL))
+	peers->on_connect = event_new(peers->base, peers->listen_fd, EV_READ | EV_PERSIST,
+				       on_connect, peers);
+	peers->on_accept_again = evtimer_new(peers->base, on_accept_again, peers);
+	if (!peers->on_connect || !peers->on_accept_again ||
+	    event_priority_set(peers->on_connect, PRIORITY_PEERS) ||
+	    event_add(peers->on_connect, NULL))
 		return -ENOMEM;
 	return 0;
 }
 
-void listener_stop(struct daemon *daemon)
+void listener_stop(struct peers *peers)
 {
-	if (daemon->on_connect)
-		event_free(daemon->on_connect);
-	if (daemon->on_accept_again)
-		event_free(daemon->on_accept_again);
-	daemon->on_connect = daemon->on_accept_again = NULL;
+	if (peers->on_connect)
+		event_free(peers->on_connect);
+	if (peers->on_accept_again)
+		event_free(peers->on_accept_again);
+	peers->on_connect = peers->on_accept_again = NULL;
 }

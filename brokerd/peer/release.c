@@ -1,53 +1,39 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is asked of a lease that there is. Leases ended otherwise than by their holder's letting go: released
- * by who claimed them, revoked by root, and functions that root wants back on their host drivers; and
- * what a holder has found out of the device. Decides who may; how things go
- * back is lending.c's and restore.c's. It must never make anybody wait: it begins, and what comes
- * of it is seen in the listing.
+ * Requests about existing leases, see release.h. Decides who may ask; lease/ carries it out. It must never wait: it
+ * begins, and the listing shows what comes of it.
  */
 #include "config.h"
 
-#include "brokerd/record/audit.h"
+#include "brokerd/peer/release.h"
 #include "brokerd/claim/claim.h"
-#include "brokerd/state/verdict.h"
+#include "brokerd/lease/bringup.h"
 #include "brokerd/lease/ending.h"
+#include "brokerd/lease/restore.h"
 #include "brokerd/process/log.h"
-#include "brokerd/lease/mdev.h"
-#include "brokerd/prepare/prepare.h"
 #include "brokerd/record/lease-record.h"
-#include "brokerd/prepare/sriov.h"
-#include "client/host/sysfs.h"
+#include "brokerd/state/refuse.h"
 #include "client/common/util.h"
+#include "client/host/sysfs.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-static int refuse(struct message_refusal *ret_refusal, uint32_t reason, uint64_t lease,
-		  const char *detail)
+static int refuse_lease(struct message_refusal *ret_refusal, uint32_t reason, uint64_t lease,
+			const char *text)
 {
 	*ret_refusal = refusal_make(reason);
 	ret_refusal->lease = lease;
-	snprintf(ret_refusal->text, sizeof(ret_refusal->text), "%s", detail);
+	refusal_say(ret_refusal, "%s", text);
 	return (int)reason;
 }
 
-static int refuse_fault(struct message_refusal *ret_refusal, const struct pci_address *address,
-			const char *what, int error)
-{
-	*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
-	ret_refusal->address = *address;
-	ret_refusal->has_address = 1;
-	snprintf(ret_refusal->text, sizeof(ret_refusal->text), "%s", what);
-	ret_refusal->error = error;
-	return GPUBROKER_REFUSED_FAILED;
-}
-
 /* Root has said that it is to go back, so what kept it does not count any more. */
-static int force_back(struct daemon *daemon, struct lease *lease,
-		      struct message_refusal *ret_refusal)
+static int force_back(struct lease *lease, struct message_refusal *ret_refusal)
 {
 	int r;
 
@@ -55,7 +41,7 @@ static int force_back(struct daemon *daemon, struct lease *lease,
 		return refuse_held(ret_refusal, lease, &lease->asked);
 	lease->forced = true;
 	if (!lease->recorded) {
-		r = record_write(daemon->state_dir, lease);
+		r = lease_record(lease);
 		if (r)
 			return refuse_fault(ret_refusal, &lease->asked, "recording it", -r);
 		lease->recorded = true;
@@ -64,9 +50,8 @@ static int force_back(struct daemon *daemon, struct lease *lease,
 	return 0;
 }
 
-/* Its end is set: now, or after a time, which a later one does not put off. */
-static int end_at(struct daemon *daemon, struct lease *lease, uint64_t after,
-		  struct message_refusal *ret_refusal)
+/* Sets its end: now, or after a time, which a later request does not put off. */
+static int set_end(struct lease *lease, uint64_t after, struct message_refusal *ret_refusal)
 {
 	const uint64_t now = (uint64_t)time(NULL), before = lease->ends;
 	int r;
@@ -74,7 +59,7 @@ static int end_at(struct daemon *daemon, struct lease *lease, uint64_t after,
 	if (before && before <= now + after)
 		return 0;
 	lease->ends = now + after;
-	r = lease->recorded ? record_write(daemon->state_dir, lease) : 0;
+	r = lease->recorded ? lease_record(lease) : 0;
 	if (r) {
 		lease->ends = before;
 		return refuse_fault(ret_refusal, &lease->asked, "recording its end", -r);
@@ -82,170 +67,161 @@ static int end_at(struct daemon *daemon, struct lease *lease, uint64_t after,
 	lease->warned = false;
 	lease->warn_at = 0;
 	if (after)
-		lease_set_clock(daemon, lease);
+		lease_set_clock(lease);
 	return 0;
 }
 
-static void tell(const struct peer *peer, const struct lease *lease, const char *outcome,
-		 uint64_t after)
+static void log_request(const struct peer *peer, const struct lease *lease, const char *outcome,
+			uint64_t after)
 {
-	struct audit line = audit_of(lease, outcome);
+	struct audit_line line = audit_line_of(lease, outcome);
 	char reason[48];
 
 	line.level = LOG_NOTICE;
-	line.by = peer->uid;
+	line.by = peer->claimant.uid;
 	snprintf(reason, sizeof(reason), "after %" PRIu64 " s", after);
 	if (after)
 		line.reason = reason;
-	audit_asked(peer->daemon, peer->uid, &line);
+	audit_asked(peer->peers->audit, peer->claimant.uid, &line);
 }
 
 int release_lease(struct peer *peer, const struct message_release *request,
 		  struct message_refusal *ret_refusal)
 {
-	struct lease *lease = lease_find_from(&peer->daemon->leases, request->lease);
+	struct lease *lease = lease_find_id(&peer->peers->leases->table, request->lease);
+	const uint32_t uid = peer->claimant.uid;
 	bool revoke = request->flags & RELEASE_REVOKE;
 
-	if (revoke && peer->uid != 0)
-		return refuse(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, 0,
-			      "revoke a lease; 'gpubroker release' ends one of your own");
-	if (!lease || lease->id != request->lease)
-		return refuse(ret_refusal, GPUBROKER_REFUSED_NO_LEASE, request->lease, "");
-	if (peer->uid != 0 && peer->uid != lease->uid)
-		return refuse(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, lease->id, "");
-	tell(peer, lease, revoke ? "revoking" : "releasing", request->after);
-	if (lease->claim && !request->after) {
-		struct claim *claim = lease->claim;
-
-		claim_fail(claim, lease, NULL, "released before it was granted", 0);
-		claim_advance(claim);
+	if (revoke && uid != 0)
+		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, 0,
+				    "revoke a lease; 'gpubroker release' ends one of your own");
+	if (!lease)
+		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NO_LEASE, request->lease, "");
+	if (uid != 0 && uid != lease->uid)
+		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, lease->id, "");
+	log_request(peer, lease, revoke ? "revoking" : "releasing", request->after);
+	if (lease->follower && !request->after) {
+		claim_release(claim_of(lease), lease);
 		return 0;
 	}
 	if (lease->state == GPUBROKER_LEASE_STUCK) {
 		if (lease->damaged[0])
-			return force_back(peer->daemon, lease, ret_refusal);
+			return force_back(lease, ret_refusal);
 		lease_retry(lease); /* it is on its way back, whatever the time */
 		return 0;
 	}
 	if (request->after)
-		return end_at(peer->daemon, lease, request->after, ret_refusal);
+		return set_end(lease, request->after, ret_refusal);
 	/* So that a restart in between does not forget it. */
-	if (lease->state == GPUBROKER_LEASE_LEASED && end_at(peer->daemon, lease, 0, ret_refusal))
+	if (lease->state == GPUBROKER_LEASE_LEASED && set_end(lease, 0, ret_refusal))
 		log_error("lease %" PRIu64 ": that it is to end cannot be recorded: %s", lease->id,
 			  strerror(ret_refusal->error));
 	lease_recall(lease, revoke ? "revoked" : "released");
 	return 0;
 }
 
-/*
- * A group that no lease has: it is given back all the same, by a lease that nobody holds, so that a
- * crash in between finds a record.
- */
-static int restore_group(struct peer *peer, uint32_t group, const struct pci_address *address,
-			 struct message_refusal *ret_refusal)
+/* Makes a lease that nobody holds, on record, so that a crash in between finds it. NULL: then *ret_reason is why. */
+static struct lease *make_unheld(struct peer *peer, const struct group_view *view,
+				 const struct pci_address *address, int *ret_reason,
+				 struct message_refusal *ret_refusal)
 {
-	struct daemon *daemon = peer->daemon;
-	struct group_view *view = malloc(sizeof(*view));
-	struct lease *lease;
-	int r = view ? sysfs_group_read(daemon->kernel.sys, group, view) : -ENOMEM;
+	struct lease *lease = lease_new(&peer->peers->leases->table, 0, view->group);
+	int r;
 
-	if (r || !view->n_functions) {
-		free(view);
-		return refuse_fault(ret_refusal, address, "reading its IOMMU group", -r);
-	}
-	r = vfs_refuse(daemon, view, address, ret_refusal);
-	lease = mdev_lease_below(daemon, view);
-	if (!r && lease) {
-		r = refuse_held(ret_refusal, lease, address);
-		if (lease->state == GPUBROKER_LEASE_LEASED)
-			ret_refusal->detail = REFUSAL_LEASED;
-	}
-	if (r) {
-		free(view);
-		return r;
-	}
-	lease = lease_new(&daemon->leases, 0, group);
 	if (!lease) {
-		free(view);
-		return refuse_fault(ret_refusal, address, "restore", ENOMEM);
+		*ret_reason = refuse_fault(ret_refusal, address, "restore", ENOMEM);
+		return NULL;
 	}
-	lease_of_unknown(lease, view);
-	free(view);
-	lease->owner = daemon;
+	lease_adopt_group(lease, view);
+	lease_set_kind(lease);
 	lease->asked = *address;
-	lease->uid = peer->uid;
-	lease->gid = peer->gid;
-	lease->pid = peer->pid;
+	lease->uid = peer->claimant.uid;
+	lease->gid = peer->claimant.gid;
+	lease->pid = peer->claimant.pid;
 	lease->since = (uint64_t)time(NULL);
 	lease->forced = true;
 	strcpy(lease->terms.rule, "gpubroker restore");
-	r = record_write(daemon->state_dir, lease);
+	r = lease_record(lease);
 	if (r) {
-		lease_free(&daemon->leases, lease);
-		return refuse_fault(ret_refusal, address, "recording it", -r);
+		lease_free(lease);
+		*ret_reason = refuse_fault(ret_refusal, address, "recording it", -r);
+		return NULL;
 	}
 	lease->recorded = true;
-	tell(peer, lease, "restoring", 0);
-	prepare_leave(daemon, group);
-	/* Perhaps somebody has it without us: it goes back when they let go. */
-	lease_go(lease, LEASE_SENT);
-	lease_closed(daemon, lease);
+	return lease;
+}
+
+/* Gives back a group that no lease has. */
+static int restore_group(struct peer *peer, uint32_t group, const struct pci_address *address,
+			 struct message_refusal *ret_refusal)
+{
+	const struct peers *peers = peer->peers;
+	cleanup_free struct group_view *view = malloc(sizeof(*view));
+	struct lease *lease;
+	int r = view ? sysfs_group_read(peers->kernel->sys, group, view) : -ENOMEM;
+
+	if (r || !view->n_functions)
+		return refuse_fault(ret_refusal, address, "reading its IOMMU group", -r);
+	r = holds_refuse(peers->holds, view, address, ret_refusal);
+	if (r)
+		return r;
+	lease = lease_find_below(&peers->leases->table, view);
+	if (lease)
+		return refuse_held_for_root(ret_refusal, lease, address);
+	lease = make_unheld(peer, view, address, &r, ret_refusal);
+	if (!lease)
+		return r;
+	log_request(peer, lease, "restoring", 0);
+	prepare_leave(peers->prepare, group);
+	/* Perhaps a process holds it without us: it goes back when that lets go. */
+	lease_transition(lease, LEASE_SENT);
+	lease_closed(lease);
 	return 0;
 }
 
-int restore_device(struct peer *peer, const struct message_restore *request,
+int release_device(struct peer *peer, const struct message_restore *request,
 		   struct message_refusal *ret_refusal)
 {
-	struct daemon *daemon = peer->daemon;
+	const struct peers *peers = peer->peers;
 	struct lease *lease;
 	uint32_t group;
-	bool late;
 	int r;
 
-	if (peer->uid != 0)
-		return refuse(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, 0,
-			      "give a device back to its host driver; 'gpubroker release' ends a "
-			      "lease of your own");
-	r = sysfs_group_of(daemon->kernel.sys, &request->address, &group);
-	if (r || group == NO_GROUP) {
-		*ret_refusal =
-			refusal_make(r ? GPUBROKER_REFUSED_NO_DEVICE : GPUBROKER_REFUSED_NO_GROUP);
-		ret_refusal->address = request->address;
-		ret_refusal->has_address = 1;
-		return (int)ret_refusal->reason;
-	}
-	lease = lease_find_group(&daemon->leases, group);
+	if (peer->claimant.uid != 0)
+		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, 0,
+				    "give a device back to its host driver; 'gpubroker release' "
+				    "ends a lease of your own");
+	r = sysfs_group_of(peers->kernel->sys, &request->address, &group);
+	if (r || group == NO_GROUP)
+		return refuse_address(ret_refusal,
+				      r ? GPUBROKER_REFUSED_NO_DEVICE : GPUBROKER_REFUSED_NO_GROUP,
+				      &request->address);
+	lease = lease_find_group(&peers->leases->table, group);
 	if (lease && lease->state == GPUBROKER_LEASE_STUCK) {
-		tell(peer, lease, "restoring", 0);
-		return force_back(daemon, lease, ret_refusal);
+		log_request(peer, lease, "restoring", 0);
+		return force_back(lease, ret_refusal);
 	}
-	if (lease) {
-		r = refuse_held(ret_refusal, lease, &request->address);
-		if (lease->state == GPUBROKER_LEASE_LEASED)
-			ret_refusal->detail = REFUSAL_LEASED;
-		return r;
-	}
-	if (prepare_has_group(daemon, group, &late))
-		return refuse_prepared(ret_refusal, &request->address, group, late);
+	if (lease)
+		return refuse_held_for_root(ret_refusal, lease, &request->address);
 	return restore_group(peer, group, &request->address, ret_refusal);
 }
 
-int note_migration(struct peer *peer, const struct message_migration *note,
-		   struct message_refusal *ret_refusal)
+int release_note_migration(struct peer *peer, const struct message_migration *note,
+			   struct message_refusal *ret_refusal)
 {
-	struct lease *lease = lease_find_from(&peer->daemon->leases, note->lease);
+	struct lease *lease = lease_find_id(&peer->peers->leases->table, note->lease);
 	enum gpubroker_migration before;
 	int r;
 
-	if (!lease || lease->id != note->lease)
-		return refuse(ret_refusal, GPUBROKER_REFUSED_NO_LEASE, note->lease, "");
-	if (peer->uid != lease->uid)
-		return refuse(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, lease->id, "");
+	if (!lease)
+		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NO_LEASE, note->lease, "");
+	if (peer->claimant.uid != lease->uid)
+		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, lease->id, "");
 	before = lease->migration;
 	if (before == (enum gpubroker_migration)note->migration)
 		return 0;
 	lease->migration = (enum gpubroker_migration)note->migration;
-	r = lease->recorded ? record_write(peer->daemon->state_dir, lease) : 0;
+	r = lease->recorded ? lease_record(lease) : 0;
 	if (r) {
 		lease->migration = before;
 		return refuse_fault(ret_refusal, &lease->asked, "recording whether it migrates",

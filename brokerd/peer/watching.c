@@ -1,26 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What becomes of leases, told to the peers that watch. An event goes to the socket or is counted
+ * Events to the peers that watch, see watching.h. An event goes to the socket or is counted
  * as lost; nothing is kept for a peer that does not read, and nobody waits for one.
  */
 #include "config.h"
 
-#include "brokerd/daemon.h"
+#include "brokerd/peer/watching.h"
 #include "client/wire/passfd.h"
-#include "client/common/util.h"
 
 #include <string.h>
 #include <time.h>
 
-static void tell(struct daemon *daemon, struct message_event *event)
+void watching_begin(struct peer *peer)
+{
+	peer->busy = PEER_WATCHING;
+	peer->peers->n_watching++;
+	peer->lost = 0;
+}
+
+static void send_event(struct peers *peers, struct message_event *event)
 {
 	struct peer *peer;
 
-	if (!daemon->n_watching)
+	if (!peers->n_watching)
 		return;
 	event->type = MESSAGE_EVENT;
 	event->time = (uint64_t)time(NULL);
-	TAILQ_FOREACH(peer, &daemon->peers, link) {
+	TAILQ_FOREACH(peer, &peers->list, link) {
 		if (peer->busy != PEER_WATCHING || peer->fd < 0)
 			continue;
 		event->lost = peer->lost;
@@ -31,7 +37,8 @@ static void tell(struct daemon *daemon, struct message_event *event)
 	}
 }
 
-static struct message_event of(const struct lease *lease, enum gpubroker_event_kind kind)
+static struct message_event event_of_lease(const struct lease *lease,
+					   enum gpubroker_event_kind kind)
 {
 	struct message_event event = {
 		.event = kind,
@@ -51,40 +58,26 @@ static struct message_event of(const struct lease *lease, enum gpubroker_event_k
 	return event;
 }
 
-bool lease_go(struct lease *lease, enum lease_event event)
+void watching_state(struct peers *peers, const struct lease *lease)
 {
-	enum gpubroker_lease_state before = lease->state;
-	struct message_event message;
+	struct message_event event = event_of_lease(lease, GPUBROKER_EVENT_STATE);
 
-	if (!lease_advance(lease, event))
-		return false;
-	/* What is stuck says why, a moment later: event_state(). */
-	if (lease->state != before && lease->state != GPUBROKER_LEASE_STUCK && lease->owner) {
-		message = of(lease, GPUBROKER_EVENT_STATE);
-		tell(lease->owner, &message);
-	}
-	return true;
+	send_event(peers, &event);
 }
 
-void event_state(const struct lease *lease)
+void watching_ending(struct peers *peers, const struct lease *lease)
 {
-	struct message_event message = of(lease, GPUBROKER_EVENT_STATE);
+	struct message_event event = event_of_lease(lease, GPUBROKER_EVENT_ENDING);
 
-	tell(lease->owner, &message);
+	send_event(peers, &event);
 }
 
-void event_ending(const struct lease *lease)
+void watching_function(struct peers *peers, const struct lease *lease,
+		       const struct pci_address *address, bool came)
 {
-	struct message_event message = of(lease, GPUBROKER_EVENT_ENDING);
+	struct message_event event =
+		event_of_lease(lease, came ? GPUBROKER_EVENT_ARRIVED : GPUBROKER_EVENT_VANISHED);
 
-	tell(lease->owner, &message);
-}
-
-void event_function(const struct lease *lease, const struct pci_address *address, bool came)
-{
-	struct message_event message =
-		of(lease, came ? GPUBROKER_EVENT_ARRIVED : GPUBROKER_EVENT_VANISHED);
-
-	message.address = *address;
-	tell(lease->owner, &message);
+	event.address = *address;
+	send_event(peers, &event);
 }

@@ -1,26 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Takes functions over that a prepare rule names, see prepare.h. What an event says is only a
+ * Takes functions over that a prepare rule names, see prepare.h. An event is only a
  * reason to look: a group is read from sysfs and put before the policy and the guards, a little
  * later, since the kernel and udev are still at it when the event comes.
  *
  * It must never touch a function of a leased group or one that the host is using, never wait, and
- * never go on for ever: a group that cannot be had is tried three times, and its reason said once.
+ * never go on for ever: a group that cannot be had is tried three times, and its reason logged once.
  */
 #include "config.h"
 
-#include "brokerd/record/audit.h"
-#include "brokerd/lease/ending.h"
-#include "brokerd/process/log.h"
 #include "brokerd/prepare/prepare.h"
-#include "brokerd/claim/queue.h"
-#include "brokerd/prepare/sriov.h"
-#include "brokerd/process/worker.h"
-#include "client/host/sysfs.h"
+#include "brokerd/lease/driver.h"
+#include "brokerd/process/log.h"
+#include "brokerd/record/audit.h"
 #include "client/common/util.h"
+#include "client/host/function.h"
+#include "client/host/sysfs.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define TRIES 3
@@ -29,11 +30,10 @@
 /* A group at work. */
 struct preparation {
 	TAILQ_ENTRY(preparation) link;
-	struct daemon *daemon;
-	uint32_t group;
+	struct prepare *prepare;
+	struct hold hold; /* its group, and whether the worker is late */
 	size_t n;
 	struct pci_address functions[FUNCTIONS_MAX];
-	bool late;
 };
 
 /* Why a group was left as it is, and how often it was tried. */
@@ -45,66 +45,44 @@ struct note {
 	char reason[192];
 };
 
-struct preparations {
-	TAILQ_HEAD(, preparation) at_work;
-	TAILQ_HEAD(, note) notes;
-	uint32_t *pending; /* groups to look at, in any order and several times */
-	size_t n_pending, room;
-	struct event *timer;
-	bool wanted; /* the policy has a prepare rule */
-};
-
-static void on_timer(evutil_socket_t fd, short what, void *userdata);
-
-static struct preparations *preparations_of(struct daemon *daemon)
-{
-	struct preparations *p = daemon->preparations;
-
-	if (p)
-		return p;
-	p = calloc(1, sizeof(*p));
-	if (!p)
-		return NULL;
-	TAILQ_INIT(&p->at_work);
-	TAILQ_INIT(&p->notes);
-	p->timer = evtimer_new(daemon->base, on_timer, daemon);
-	if (!p->timer) {
-		free(p);
-		return NULL;
-	}
-	daemon->preparations = p;
-	return p;
-}
-
 /* ---- notes ---- */
 
-static struct note *note_of(struct preparations *p, uint32_t group, bool make)
+static struct note *note_find(const struct prepare *prepare, uint32_t group)
 {
 	struct note *note;
 
-	TAILQ_FOREACH(note, &p->notes, link)
+	TAILQ_FOREACH(note, &prepare->notes, link)
 		if (note->group == group)
 			return note;
-	note = make ? calloc(1, sizeof(*note)) : NULL;
+	return NULL;
+}
+
+static struct note *note_make(struct prepare *prepare, uint32_t group)
+{
+	struct note *note = note_find(prepare, group);
+
+	if (note)
+		return note;
+	note = calloc(1, sizeof(*note));
 	if (!note)
 		return NULL;
 	note->group = group;
-	TAILQ_INSERT_TAIL(&p->notes, note, link);
+	TAILQ_INSERT_TAIL(&prepare->notes, note, link);
 	return note;
 }
 
-static void note_drop(struct preparations *p, struct note *note)
+static void note_drop(struct prepare *prepare, struct note *note)
 {
 	if (!note)
 		return;
-	TAILQ_REMOVE(&p->notes, note, link);
+	TAILQ_REMOVE(&prepare->notes, note, link);
 	free(note);
 }
 
-static void tell(const char *outcome, int level, const struct pci_address *address, uint32_t group,
-		 const char *reason)
+static void log_group(const char *outcome, int level, const struct pci_address *address,
+		      uint32_t group, const char *reason)
 {
-	const struct audit line = {
+	const struct audit_line line = {
 		.outcome = outcome,
 		.level = level,
 		.uid = AUDIT_NOBODY,
@@ -114,13 +92,14 @@ static void tell(const char *outcome, int level, const struct pci_address *addre
 		.reason = reason,
 	};
 
-	audit(&line);
+	audit_write(&line);
 }
 
-static void leave(struct preparations *p, uint32_t group, const struct pci_address *address,
-		  const char *why, const char *detail)
+/* The group stays as it is: logs why, once. */
+static void leave_group(struct prepare *prepare, uint32_t group, const struct pci_address *address,
+			const char *why, const char *detail)
 {
-	struct note *note = note_of(p, group, true);
+	struct note *note = note_make(prepare, group);
 	char reason[sizeof(note->reason)];
 
 	snprintf(reason, sizeof(reason), "%s%s%s", why, *detail ? ": " : "", detail);
@@ -128,13 +107,12 @@ static void leave(struct preparations *p, uint32_t group, const struct pci_addre
 		return;
 	if (note)
 		memcpy(note->reason, reason, sizeof(reason));
-	tell("not-prepared", LOG_WARNING, address, group, reason);
+	log_group("not-prepared", LOG_WARNING, address, group, reason);
 }
 
-void prepare_leave(struct daemon *daemon, uint32_t group)
+void prepare_leave(struct prepare *prepare, uint32_t group)
 {
-	struct preparations *p = preparations_of(daemon);
-	struct note *note = p ? note_of(p, group, true) : NULL;
+	struct note *note = note_make(prepare, group);
 
 	if (note)
 		note->left = true;
@@ -142,145 +120,119 @@ void prepare_leave(struct daemon *daemon, uint32_t group)
 		log_error("group %" PRIu32 ": no memory to remember that it is the host's", group);
 }
 
-bool prepare_is_left(const struct daemon *daemon, uint32_t group)
+bool prepare_is_left(const struct prepare *prepare, uint32_t group)
 {
-	const struct note *note = daemon->preparations ? note_of(daemon->preparations, group, false)
-						       : NULL;
+	const struct note *note = note_find(prepare, group);
 
 	return note && note->left;
 }
 
 /* ---- at work ---- */
 
-static struct preparation *find(const struct daemon *daemon, uint32_t group)
-{
-	struct preparation *p;
-
-	if (daemon->preparations)
-		TAILQ_FOREACH(p, &daemon->preparations->at_work, link)
-			if (p->group == group)
-				return p;
-	return NULL;
-}
-
-bool prepare_has_group(const struct daemon *daemon, uint32_t group, bool *ret_late)
-{
-	const struct preparation *p = find(daemon, group);
-
-	if (p)
-		*ret_late = p->late;
-	return p;
-}
-
-bool prepare_is_busy(const struct daemon *daemon)
-{
-	const struct preparation *p;
-
-	if (daemon->preparations)
-		TAILQ_FOREACH(p, &daemon->preparations->at_work, link)
-			if (!p->late)
-				return true;
-	return false;
-}
-
 static void on_late(void *userdata, const char *what, const struct pci_address *address)
 {
 	struct preparation *preparation = userdata;
 	char reason[64];
 
-	preparation->late = true;
+	preparation->hold.late = true;
 	snprintf(reason, sizeof(reason), "%s has not come back from the kernel", what);
-	leave(preparation->daemon->preparations, preparation->group, address, reason, "");
-	daemon_quit_if_idle(preparation->daemon);
+	leave_group(preparation->prepare, preparation->hold.group, address, reason, "");
 }
 
-/* sysfs says yes to writes that did nothing: what counts is which driver has it now. */
+/* sysfs accepts writes that do nothing: what counts is which driver has the function now. */
 static void on_done(void *userdata, const struct work_result *result)
 {
 	struct preparation *preparation = userdata;
-	struct daemon *daemon = preparation->daemon;
-	struct preparations *p = daemon->preparations;
+	struct prepare *prepare = preparation->prepare;
+	const uint32_t group = preparation->hold.group;
 	struct function f = { 0 };
 	char reason[96];
 	size_t i;
 
 	for (i = 0; i < preparation->n; i++)
-		if (sysfs_function_read(daemon->kernel.sys, &preparation->functions[i], &f) ||
+		if (sysfs_function_read(prepare->kernel->sys, &preparation->functions[i], &f) ||
 		    !driver_is_vfio(f.driver))
 			break;
 	if (i == preparation->n) {
-		note_drop(p, note_of(p, preparation->group, false));
+		note_drop(prepare, note_find(prepare, group));
 		snprintf(reason, sizeof(reason), "%zu function%s on %s", preparation->n,
 			 preparation->n == 1 ? "" : "s", f.driver);
-		tell("prepared", LOG_INFO, &preparation->functions[0], preparation->group, reason);
+		log_group("prepared", LOG_INFO, &preparation->functions[0], group, reason);
 	} else if (result->error) {
-		leave(p, preparation->group, &result->address, result->what,
-		      strerror(result->error));
+		leave_group(prepare, group, &result->address, result->what,
+			    strerror(result->error));
 	} else {
-		leave(p, preparation->group, &preparation->functions[i], "no VFIO driver took it",
-		      "");
+		leave_group(prepare, group, &preparation->functions[i], "no VFIO driver took it",
+			    "");
 	}
-	TAILQ_REMOVE(&p->at_work, preparation, link);
+	TAILQ_REMOVE(&prepare->at_work, preparation, link);
+	holds_remove(prepare->holds, &preparation->hold);
 	free(preparation);
-	queue_look(daemon); /* who waits for it may have it now */
-	daemon_quit_if_idle(daemon);
+	if (prepare->freed)
+		prepare->freed(prepare->userdata); /* a claim that waits may have it now */
 }
 
-/* The driver that a rule names for the function itself, if it is there; else "". */
-static const char *driver_for(const struct daemon *daemon, const struct policy_facts *facts)
+/* Returns the driver that a rule names for the function itself, if the kernel has it; else "". */
+static const char *driver_of_rule(const struct prepare *prepare, const struct function *function)
 {
-	const char *driver;
+	const struct policy *policy = &prepare->policy->policy;
+	const struct policy_facts facts = function_facts(function);
 	size_t rule;
-	int fd;
 
-	if (!policy_prepares(&daemon->policy, facts, NULL, 0, &rule))
+	if (!policy_prepares(policy, &facts, NULL, 0, &rule))
 		return "";
-	driver = policy_text(&daemon->policy, daemon->policy.rules[rule].vfio_driver);
-	if (!driver)
-		return "";
-	fd = kernel_open_bind(&daemon->kernel, driver);
-	fd_close(fd);
-	return fd < 0 ? "" : driver;
+	return driver_or_any(prepare->kernel,
+			     policy_text(policy, policy->rules[rule].vfio_driver));
 }
 
-static void take_over(struct daemon *daemon, const struct group_view *view)
+/* Starts the worker. 0, or -errno: then nothing has begun, and the preparation is still the caller's. */
+static int start_worker(struct prepare *prepare, struct preparation *preparation,
+			const struct group_view *view)
 {
 	static const struct work_ops ops = { .done = on_done, .late = on_late };
-	struct preparations *p = daemon->preparations;
-	struct preparation *preparation = calloc(1, sizeof(*preparation));
-	struct note *note = note_of(p, view->group, true);
-	struct work *work = preparation ? work_new(&ops, preparation) : NULL;
-	int r = work && note ? 0 : -ENOMEM;
+	struct work *work = work_new(&ops, preparation);
+	int r = work ? 0 : -ENOMEM;
 
-	if (note && (note->left || note->tries >= TRIES)) {
-		work_free(work);
-		free(preparation);
-		return;
-	}
 	for (size_t i = 0; !r && i < view->n_functions; i++) {
-		const struct policy_facts facts = function_facts(&view->functions[i]);
+		const struct function *f = &view->functions[i];
 
-		preparation->functions[preparation->n++] = view->functions[i].address;
-		r = add_bind_steps(daemon, work, &view->functions[i].address,
-				   view->functions[i].driver, driver_for(daemon, &facts));
+		preparation->functions[preparation->n++] = f->address;
+		r = driver_add_bind(prepare->kernel, prepare->devices, work, &f->address, f->driver,
+				    driver_of_rule(prepare, f));
 	}
+	if (!r)
+		r = workers_start(prepare->workers, work);
+	if (r)
+		work_free(work);
+	return r;
+}
+
+static void take_over(struct prepare *prepare, const struct group_view *view)
+{
+	struct preparation *preparation;
+	struct note *note = note_make(prepare, view->group);
+	int r;
+
+	if (note && (note->left || note->tries >= TRIES))
+		return;
 	if (note)
 		note->tries++;
-	if (!r)
-		r = work_start(work, daemon->base, daemon->worker_filter, WORKER_SECONDS);
+	preparation = note ? calloc(1, sizeof(*preparation)) : NULL;
+	r = preparation ? start_worker(prepare, preparation, view) : -ENOMEM;
 	if (r) {
-		work_free(work);
 		free(preparation);
-		leave(p, view->group, &view->functions[0].address, "binding it", strerror(-r));
+		leave_group(prepare, view->group, &view->functions[0].address, "binding it",
+			    strerror(-r));
 		return;
 	}
-	preparation->daemon = daemon;
-	preparation->group = view->group;
-	TAILQ_INSERT_TAIL(&p->at_work, preparation, link);
+	preparation->prepare = prepare;
+	preparation->hold = (struct hold){ .kind = HOLD_PREPARING, .group = view->group };
+	holds_add(prepare->holds, &preparation->hold);
+	TAILQ_INSERT_TAIL(&prepare->at_work, preparation, link);
 }
 
 /* Keeps those that a rule means and that are not on VFIO yet. */
-static void keep_prepared(const struct daemon *daemon, struct group_view *view)
+static void keep_prepared(const struct policy *policy, struct group_view *view)
 {
 	struct policy_facts facts[FUNCTIONS_MAX];
 	size_t kept[FUNCTIONS_MAX], n = 0, rule;
@@ -289,147 +241,154 @@ static void keep_prepared(const struct daemon *daemon, struct group_view *view)
 		facts[i] = function_facts(&view->functions[i]);
 	for (size_t i = 0; i < view->n_functions; i++)
 		if (!driver_is_vfio(view->functions[i].driver) &&
-		    policy_prepares(&daemon->policy, &facts[i], facts, view->n_functions, &rule))
+		    policy_prepares(policy, &facts[i], facts, view->n_functions, &rule))
 			kept[n++] = i;
 	for (size_t i = 0; i < n; i++)
 		view->functions[i] = view->functions[kept[i]];
 	view->n_functions = n;
 }
 
-static void look(struct daemon *daemon, uint32_t group)
+/* Takes the group over, or logs which guard keeps it. */
+static void guard_and_take_over(struct prepare *prepare, const struct group_view *view)
 {
-	struct preparations *p = daemon->preparations;
-	struct group_view *view;
+	const struct function *f;
 	size_t which;
+
+	switch (group_guard(view, false, &which)) {
+	case GUARD_NONE:
+		take_over(prepare, view);
+		return;
+	case GUARD_NOT_VIABLE:
+		leave_group(prepare, view->group, &view->functions[0].address,
+			    "its IOMMU group cannot be lent", view->not_viable);
+		return;
+	case GUARD_BOOT_VGA:
+		leave_group(prepare, view->group, &view->functions[which].address,
+			    "it is the console's own display", "");
+		return;
+	case GUARD_IN_USE:
+		f = &view->functions[which];
+		leave_group(prepare, view->group, &f->address, "the host is using it", f->in_use);
+		return;
+	}
+}
+
+static void look_at_group(struct prepare *prepare, uint32_t group)
+{
+	cleanup_free struct group_view *view = NULL;
 	int r;
 
-	if (lease_find_group(&daemon->leases, group) || find(daemon, group))
+	if (lease_find_group(prepare->leases, group) || holds_find_group(prepare->holds, group))
 		return;
 	view = malloc(sizeof(*view));
-	r = view ? sysfs_group_read(daemon->kernel.sys, group, view) : -ENOMEM;
-	if (r) {
-		if (r == -ENODEV) /* unplugged: another card may get its number */
-			note_drop(p, note_of(p, group, false));
-		else
-			log_error("group %" PRIu32 ": cannot be read: %s", group, strerror(-r));
-		free(view);
+	r = view ? sysfs_group_read(prepare->kernel->sys, group, view) : -ENOMEM;
+	if (r == -ENODEV) { /* unplugged: another card may get its number */
+		note_drop(prepare, note_find(prepare, group));
 		return;
 	}
-	keep_prepared(daemon, view);
-	if (view->n_functions && !vfs_has_group(daemon, view)) {
-		const struct function *f = &view->functions[0];
-
-		switch (group_guard(view, false, &which)) {
-		case GUARD_NONE:
-			take_over(daemon, view);
-			break;
-		case GUARD_NOT_VIABLE:
-			leave(p, group, &f->address, "its IOMMU group cannot be lent",
-			      view->not_viable);
-			break;
-		case GUARD_BOOT_VGA:
-			leave(p, group, &view->functions[which].address,
-			      "it is the console's own display", "");
-			break;
-		case GUARD_IN_USE:
-			leave(p, group, &view->functions[which].address, "the host is using it",
-			      view->functions[which].in_use);
-			break;
-		}
+	if (r) {
+		log_error("group %" PRIu32 ": cannot be read: %s", group, strerror(-r));
+		return;
 	}
-	free(view);
+	keep_prepared(&prepare->policy->policy, view);
+	if (view->n_functions && !holds_find_sriov(prepare->holds, view))
+		guard_and_take_over(prepare, view);
 }
 
 /* ---- when to look ---- */
 
 static void on_timer(evutil_socket_t fd, short what, void *userdata)
 {
-	struct daemon *daemon = userdata;
-	struct preparations *p = daemon->preparations;
-	size_t n = p->n_pending;
+	struct prepare *prepare = userdata;
+	size_t n = prepare->n_pending;
 
 	(void)fd;
 	(void)what;
-	p->n_pending = 0;
-	if (!daemon->serving || daemon->quitting || !daemon->policy_good)
+	prepare->n_pending = 0;
+	if (!prepare->open || !prepare->policy->good)
 		return;
 	for (size_t i = 0; i < n; i++)
-		look(daemon, p->pending[i]);
+		look_at_group(prepare, prepare->pending[i]);
 }
 
-static void look_soon(struct daemon *daemon, uint32_t group)
+static bool make_room(struct prepare *prepare)
+{
+	size_t room = prepare->room ? prepare->room * 2 : 64;
+	uint32_t *pending;
+
+	if (prepare->n_pending < prepare->room)
+		return true;
+	pending = room > 4 * DEVICES_MAX ? NULL
+					 : reallocarray(prepare->pending, room, sizeof(*pending));
+	if (!pending)
+		return false;
+	prepare->pending = pending;
+	prepare->room = room;
+	return true;
+}
+
+static void look_soon(struct prepare *prepare, uint32_t group)
 {
 	const struct timeval after = { .tv_usec = SETTLE_USEC };
-	struct preparations *p = daemon->preparations;
 
-	if (!p || !p->wanted || group == NO_GROUP || daemon->quitting)
+	if (!prepare->wanted || !prepare->open || group == NO_GROUP)
 		return;
-	for (size_t i = p->n_pending; i--;)
-		if (p->pending[i] == group)
+	for (size_t i = prepare->n_pending; i--;)
+		if (prepare->pending[i] == group)
 			return;
-	if (p->n_pending == p->room) {
-		size_t room = p->room ? p->room * 2 : 64;
-		uint32_t *pending = room > 4 * DEVICES_MAX
-					    ? NULL
-					    : reallocarray(p->pending, room, sizeof(*pending));
-
-		if (!pending) {
-			log_error("group %" PRIu32 ": too much at once to prepare it", group);
-			return;
-		}
-		p->pending = pending;
-		p->room = room;
+	if (!make_room(prepare)) {
+		log_error("group %" PRIu32 ": too much at once to prepare it", group);
+		return;
 	}
-	p->pending[p->n_pending++] = group;
-	if (!evtimer_pending(p->timer, NULL) && evtimer_add(p->timer, &after))
+	prepare->pending[prepare->n_pending++] = group;
+	if (!evtimer_pending(prepare->timer, NULL) && evtimer_add(prepare->timer, &after))
 		log_error("group %" PRIu32 ": no memory for a timer", group);
 }
 
-void prepare_all(struct daemon *daemon)
+void prepare_look_at_all(struct prepare *prepare)
 {
-	struct preparations *p;
-	bool wanted = false;
+	const struct policy *policy = &prepare->policy->policy;
 
-	for (size_t i = 0; i < daemon->policy.n_rules && !wanted; i++)
-		wanted = daemon->policy.rules[i].verb == POLICY_PREPARE;
-	if (!daemon->preparations && !wanted)
-		return;
-	p = preparations_of(daemon);
-	if (!p) {
-		log_error("no memory to prepare devices");
-		return;
-	}
-	p->wanted = wanted;
-	while (!TAILQ_EMPTY(&p->notes))
-		note_drop(p, TAILQ_FIRST(&p->notes));
-	for (size_t i = 0; i < daemon->devices.n; i++)
-		look_soon(daemon, daemon->devices.list[i].record.group);
+	prepare->wanted = false;
+	for (size_t i = 0; i < policy->n_rules && !prepare->wanted; i++)
+		prepare->wanted = policy->rules[i].verb == POLICY_PREPARE;
+	while (!TAILQ_EMPTY(&prepare->notes))
+		note_drop(prepare, TAILQ_FIRST(&prepare->notes));
+	for (size_t i = 0; i < prepare->devices->n; i++)
+		look_soon(prepare, prepare->devices->list[i].record.group);
 }
 
-void prepare_record(struct daemon *daemon, const struct watcher_record *record)
+void prepare_device_seen(struct prepare *prepare, const struct watcher_record *record)
 {
 	const struct device *device;
 
 	if (record->type == WATCHER_DEVICE) {
-		look_soon(daemon, record->group);
+		look_soon(prepare, record->group);
 	} else if (record->type == WATCHER_GONE) {
-		device = devices_find(&daemon->devices, &record->address);
+		device = devices_find(prepare->devices, &record->address);
 		if (device)
-			look_soon(daemon, device->record.group);
+			look_soon(prepare, device->record.group);
 	}
 }
 
-void prepare_done(struct daemon *daemon)
-{
-	struct preparations *p = daemon->preparations;
+/* ---- start and stop ---- */
 
-	if (!p)
+int prepare_init(struct prepare *prepare)
+{
+	TAILQ_INIT(&prepare->at_work);
+	TAILQ_INIT(&prepare->notes);
+	prepare->timer = evtimer_new(prepare->base, on_timer, prepare);
+	return prepare->timer ? 0 : -ENOMEM;
+}
+
+void prepare_done(struct prepare *prepare)
+{
+	if (!prepare->timer)
 		return;
-	while (!TAILQ_EMPTY(&p->notes))
-		note_drop(p, TAILQ_FIRST(&p->notes));
+	while (!TAILQ_EMPTY(&prepare->notes))
+		note_drop(prepare, TAILQ_FIRST(&prepare->notes));
 	/* Those at work are their workers' until the process ends. */
-	event_free(p->timer);
-	free(p->pending);
-	free(p);
-	daemon->preparations = NULL;
+	event_free(TAKE_PTR(prepare->timer));
+	free(prepare->pending);
+	prepare->pending = NULL;
 }

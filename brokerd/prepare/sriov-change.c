@@ -1,33 +1,35 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The course on which virtual functions are made, see vfs.h; one for a physical function (PF) at a
+ * How the number of virtual functions is changed, see sriov-change.h; one change of a physical function (PF) at a
  * time, each step of it a worker's:
  *
- *	ask:   what sriov_numvfs and sriov_drivers_autoprobe say -> recorded
+ *	ask:   read sriov_numvfs and sriov_drivers_autoprobe -> recorded
  *	make:  autoprobe off, so that no host driver sees the new ones; their number to 0, to N
- *	wait:  until the watcher has told of them, who knows of variant drivers
+ *	wait:  until the watcher, which knows variant drivers, has sent them
  *	bind:  each to its VFIO driver
  *	end:   autoprobe as it was -> the record goes
  *
- * Where a step fails, it goes the same way back to the number that there was. An earlier daemon's
- * record is gone through from the beginning: asking waits for what its worker is still at.
+ * Where a step fails, the same steps lead back to the number that there was. An earlier daemon's
+ * record is gone through from the beginning: the read of sriov_numvfs waits for what that daemon's worker is still at.
  *
  * It must never change their number while one is lent or the host is using one, never read here
  * what takes the device's lock, and never wait.
  */
 #include "config.h"
 
-#include "brokerd/record/audit.h"
-#include "brokerd/lease/ending.h"
-#include "brokerd/process/log.h"
-#include "brokerd/claim/queue.h"
 #include "brokerd/prepare/sriov-change.h"
-#include "brokerd/process/worker.h"
-#include "client/host/sysfs.h"
+#include "brokerd/lease/driver.h"
+#include "brokerd/prepare/sriov-guard.h"
+#include "brokerd/process/log.h"
 #include "client/common/util.h"
+#include "client/host/function.h"
+#include "client/host/sysfs.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MAKE_SECONDS 60 /* some drivers take a second for each */
@@ -39,11 +41,11 @@ static const char step_numvfs[] = "sriov_numvfs";
 /* Files of sriov_admin. */
 static const char step_quantum[] = "exec_quantum_ms", step_timeout[] = "preempt_timeout_us";
 
-static void make(struct pf *pf);
+static void make_vfs(struct pf *pf);
 static void bind_next(struct pf *pf);
-static void end(struct pf *pf);
+static void end_change(struct pf *pf);
 
-static void fail(struct pf *pf, const struct pci_address *address, const char *what, int error)
+static void note_failure(struct pf *pf, const struct pci_address *address, const char *what, int error)
 {
 	struct message_refusal *r = &pf->failure;
 
@@ -58,57 +60,52 @@ static void fail(struct pf *pf, const struct pci_address *address, const char *w
 
 /* ---- the end of a course ---- */
 
-static void answer(struct pf *pf, const struct message_refusal *refusal)
+static void answer_request(struct pf *pf, const struct message_refusal *refusal)
 {
-	struct peer *peer = TAKE_PTR(pf->peer);
+	struct sriov_request *request = TAKE_PTR(pf->request);
 
-	if (peer && refusal) {
-		audit_refused(peer, refusal);
-		peer_refuse(peer, refusal);
-	} else if (peer) {
-		peer_end(peer);
-	}
+	if (request)
+		request->done(request, refusal);
 }
 
-static void finish(struct pf *pf)
+static void finish_change(struct pf *pf)
 {
-	struct daemon *daemon = pf->daemon;
+	const struct sriov *sriov = pf->sriov;
 	char reason[160], text[PCI_ADDRESS_TEXT];
 	const bool changed = pf->recorded;
 
 	pf_unrecord(pf);
-	pf->late = false;
-	pf->phase = VFS_IDLE;
+	pf_set_phase(pf, SRIOV_IDLE);
 	if (pf->failure.reason) {
 		snprintf(reason, sizeof(reason), "%s%s%.80s%s%s",
 			 pf->failure.has_other ? pci_address_format(&pf->failure.other, text) : "",
 			 pf->failure.has_other ? ": " : "", pf->failure.text,
 			 pf->failure.error ? ": " : "",
 			 pf->failure.error ? strerror(pf->failure.error) : "");
-		if (!pf->peer && pf->record.by != VFS_NOBODY)
-			pf_tell(pf, "refused", LOG_ERROR, NULL, reason);
-		else if (!pf->peer)
+		if (!pf->request && pf->record.by != VF_BY_POLICY)
+			pf_log(pf, pf->record.by, "refused", LOG_ERROR, reason);
+		else if (!pf->request)
 			pf_leave(pf, reason, "");
-		answer(pf, &pf->failure);
-		if (pf->record.by == VFS_NOBODY && pf->tries < VFS_TRIES)
+		answer_request(pf, &pf->failure);
+		if (pf->record.by == VF_BY_POLICY && pf->tries < SRIOV_TRIES)
 			pf_look_soon(pf, false);
 	} else {
 		snprintf(reason, sizeof(reason), "%zu virtual function%s, %" PRIu32 " before",
 			 pf->n_vfs, pf->n_vfs == 1 ? "" : "s", pf->record.before);
-		if (pf->record.by != VFS_NOBODY)
+		if (pf->record.by != VF_BY_POLICY)
 			pf->held = true;
 		if (changed)
-			pf_tell(pf, pf->record.by == VFS_NOBODY ? "prepared" : "vfs", LOG_INFO,
-				NULL, reason);
+			pf_log(pf, pf->record.by,
+			       pf->record.by == VF_BY_POLICY ? "prepared" : "vfs", LOG_INFO, reason);
 		pf->reason[0] = '\0';
 		pf->tries = 0;
-		answer(pf, NULL);
+		answer_request(pf, NULL);
 	}
-	if (pf->recovered && daemon->vfs->wanted)
+	if (pf->recovered && pf->sriov->wanted)
 		pf_look_soon(pf, true);
 	pf->recovered = false;
-	queue_look(daemon); /* who waits may have one now */
-	daemon_quit_if_idle(daemon);
+	if (sriov->freed)
+		sriov->freed(sriov->userdata); /* a claim that waits may have one now */
 }
 
 /* ---- workers ---- */
@@ -119,13 +116,12 @@ static void on_late(void *userdata, const char *what, const struct pci_address *
 	struct message_refusal refusal;
 	char reason[96];
 
-	pf->late = true;
+	pf_set_late(pf, true);
 	snprintf(reason, sizeof(reason), "%s has not come back from the kernel", what);
 	pf_refuse(&refusal, GPUBROKER_REFUSED_STUCK, address, reason);
-	if (!pf->peer)
-		pf_tell(pf, "stuck", LOG_ERROR, NULL, reason);
-	answer(pf, &refusal);
-	daemon_quit_if_idle(pf->daemon);
+	if (!pf->request)
+		pf_log(pf, pf->record.by, "stuck", LOG_ERROR, reason);
+	answer_request(pf, &refusal);
 }
 
 static void on_told(void *userdata, const struct pci_address *address, const char *text)
@@ -149,16 +145,16 @@ static struct work_ops work_ops_of(void (*done)(void *, const struct work_result
  * Starts a phase's worker. Where that cannot be (r is why not, or there is no step), it is as if it
  * had come back so.
  */
-static void start(struct pf *pf, enum vfs_phase phase, struct work *work, int r, const char *what,
+static void start_phase(struct pf *pf, enum sriov_phase phase, struct work *work, int r, const char *what,
 		  unsigned seconds, void (*done)(void *, const struct work_result *))
 {
 	struct work_result result = { .what = what, .address = pf->address };
 
-	pf->phase = phase;
+	pf_set_phase(pf, phase);
 	if (!r && !work)
 		r = -ENOMEM;
 	if (!r && work_steps(work))
-		r = work_start(work, pf->daemon->base, pf->daemon->worker_filter, seconds);
+		r = workers_start_within(pf->sriov->workers, work, seconds);
 	else
 		work = work_free(work);
 	if (!r && work)
@@ -174,18 +170,18 @@ static void start(struct pf *pf, enum vfs_phase phase, struct work *work, int r,
 static void on_asked(void *userdata, const struct work_result *result)
 {
 	struct pf *pf = userdata;
-	struct vfs_record *r = &pf->record;
+	struct vf_record *r = &pf->record;
 	struct message_refusal refusal;
 	int error = result->error;
 
-	pf->late = false;
+	pf_set_late(pf, false);
 	if (!error)
-		error = -pf_read_vfs(pf);
+		error = -guard_read_vfs(pf);
 	if (!error && pf->n_told < 2)
 		error = EIO;
 	if (error) {
-		fail(pf, &result->address, result->what, error);
-		end(pf);
+		note_failure(pf, &result->address, result->what, error);
+		end_change(pf);
 		return;
 	}
 	pf->changes = pf->told != r->wanted || pf->n_vfs != r->wanted;
@@ -194,39 +190,39 @@ static void on_asked(void *userdata, const struct work_result *result)
 		r->autoprobe = pf->autoprobe;
 		r->before_on_vfio = true;
 		for (size_t i = 0; i < pf->n_vfs; i++)
-			r->before_on_vfio = r->before_on_vfio && pf_on_vfio(pf, &pf->vfs[i]);
-		if (!pf->changes && pf_next_unbound(pf, 0) == pf->n_vfs) {
+			r->before_on_vfio = r->before_on_vfio && guard_on_vfio(pf, &pf->vfs[i]);
+		if (!pf->changes && guard_next_unbound(pf, 0) == pf->n_vfs) {
 			if (pf_wants_quotas(pf))
-				make(pf); /* none, but what they may have */
+				make_vfs(pf); /* none, but what they may have */
 			else
-				finish(pf); /* as it is wanted already */
+				finish_change(pf); /* as it is wanted already */
 			return;
 		}
 		error = -pf_record(pf);
 		if (error) {
-			fail(pf, NULL, "recording it", error);
-			finish(pf);
+			note_failure(pf, NULL, "recording it", error);
+			finish_change(pf);
 			return;
 		}
 	}
 	/* Nobody could claim one meanwhile, but an earlier run's record is of long ago. */
-	if (pf->changes && pf_guard_vfs(pf, &refusal)) {
-		fail(pf, refusal.has_other ? &refusal.other : &refusal.address, "is lent or in use",
+	if (pf->changes && guard_vfs(pf, &refusal)) {
+		note_failure(pf, refusal.has_other ? &refusal.other : &refusal.address, "is lent or in use",
 		     0);
-		end(pf);
+		end_change(pf);
 		return;
 	}
-	make(pf);
+	make_vfs(pf);
 }
 
-void pf_begin(struct pf *pf)
+void sriov_change(struct pf *pf)
 {
 	const struct work_ops ops = work_ops_of(on_asked);
-	const struct kernel *kernel = &pf->daemon->kernel;
+	const struct kernel *kernel = pf->sriov->kernel;
 	struct work *work = work_new(&ops, pf);
 	int r = work ? 0 : -ENOMEM;
 
-	pf->undoing = pf->late = pf->changes = false;
+	pf->undoing = pf->changes = false;
 	pf->n_told = 0;
 	pf->failure = (struct message_refusal){ 0 };
 	if (!r)
@@ -235,24 +231,24 @@ void pf_begin(struct pf *pf)
 	if (!r)
 		r = work_add_read(work, kernel_open_autoprobe_read(kernel, &pf->address),
 				  "reading sriov_drivers_autoprobe", &pf->address);
-	start(pf, VFS_ASKING, work, r, "reading sriov_numvfs", WORKER_SECONDS, on_asked);
+	start_phase(pf, SRIOV_ASKING, work, r, "reading sriov_numvfs", WORKER_SECONDS, on_asked);
 }
 
 /* ---- make ---- */
 
-static uint32_t target(const struct pf *pf)
+static uint32_t target_number(const struct pf *pf)
 {
 	return pf->undoing ? pf->record.before : pf->record.wanted;
 }
 
 /* Are the new ones to be bound to VFIO? Going back, only if they were. */
-static bool binds(const struct pf *pf)
+static bool binds_to_vfio(const struct pf *pf)
 {
 	return !pf->undoing || pf->record.before_on_vfio;
 }
 
 /* Is their number another than before: by this run, or by an earlier one, which ended in between? */
-static bool renumbered(const struct pf *pf)
+static bool changes_number(const struct pf *pf)
 {
 	return pf->changes || (pf->recovered && pf->record.before != pf->record.wanted);
 }
@@ -260,15 +256,15 @@ static bool renumbered(const struct pf *pf)
 /* Back to what was before; where that fails as well, it is left as it is. */
 static void go_back(struct pf *pf, const struct pci_address *address, const char *what, int error)
 {
-	fail(pf, address, what, error);
+	note_failure(pf, address, what, error);
 	if (pf->undoing)
 		pf->failure.detail = REFUSAL_NOT_RESTORED;
-	if (pf->undoing || !renumbered(pf)) {
-		end(pf);
+	if (pf->undoing || !changes_number(pf)) {
+		end_change(pf);
 		return;
 	}
 	pf->undoing = true;
-	make(pf);
+	make_vfs(pf);
 }
 
 static void on_wait(evutil_socket_t fd, short what, void *userdata)
@@ -278,7 +274,7 @@ static void on_wait(evutil_socket_t fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
-	if (!pf_all_known(pf) && ++pf->waits < WAITS && !evtimer_add(pf->timer, &after))
+	if (!guard_all_known(pf) && ++pf->waits < WAITS && !evtimer_add(pf->timer, &after))
 		return;
 	bind_next(pf);
 }
@@ -286,11 +282,11 @@ static void on_wait(evutil_socket_t fd, short what, void *userdata)
 /* Variant drivers are the watcher's knowledge; one that does not tell in time is not waited for. */
 static void wait_for_watcher(struct pf *pf)
 {
-	pf->phase = VFS_WAITING;
+	pf_set_phase(pf, SRIOV_WAITING);
 	pf->bound = 0;
 	pf->waits = 0;
 	if (!pf->timer)
-		pf->timer = evtimer_new(pf->daemon->base, on_wait, pf);
+		pf->timer = evtimer_new(pf->sriov->base, on_wait, pf);
 	if (pf->timer)
 		on_wait(-1, 0, pf);
 	else
@@ -308,7 +304,7 @@ static void tell_no_quota(const struct pf *pf, const char *what, int error)
 			 what);
 	else
 		snprintf(reason, sizeof(reason), "%s is not set: %s", what, strerror(error));
-	pf_tell(pf, "no-quota", LOG_WARNING, NULL, reason);
+	pf_log(pf, pf->record.by, "no-quota", LOG_WARNING, reason);
 }
 
 static int add_quota(struct pf *pf, struct work *work, const char *file, uint32_t value)
@@ -319,8 +315,8 @@ static int add_quota(struct pf *pf, struct work *work, const char *file, uint32_
 	if (!value)
 		return 0;
 	snprintf(text, sizeof(text), "%" PRIu32, value);
-	r = work_add(work, kernel_open_vf_quota(&pf->daemon->kernel, &pf->address, file), text,
-		     file, &pf->address, WORK_SOFT);
+	r = work_add(work, kernel_open_vf_quota(pf->sriov->kernel, &pf->address, file), text,
+		     file, &pf->address, CONTINUE);
 	if (r == -ENOENT || r == -EACCES) {
 		tell_no_quota(pf, file, -r);
 		return 0;
@@ -341,9 +337,9 @@ static int add_quotas(struct pf *pf, struct work *work)
 static void on_made(void *userdata, const struct work_result *result)
 {
 	struct pf *pf = userdata;
-	int error = result->error, r = pf_read_vfs(pf);
+	int error = result->error, r = guard_read_vfs(pf);
 
-	pf->late = false;
+	pf_set_late(pf, false);
 	/* All before that went well. */
 	if (error && (result->what == step_quantum || result->what == step_timeout)) {
 		tell_no_quota(pf, result->what, error);
@@ -352,48 +348,48 @@ static void on_made(void *userdata, const struct work_result *result)
 	if (error == ENOENT && !pf->undoing && result->what == step_numvfs) {
 		pf_refuse(&pf->failure, GPUBROKER_REFUSED_NO_VFS, &pf->address,
 			  "has a host driver that makes no virtual functions");
-		end(pf);
-	} else if (error || r || pf->n_vfs != target(pf))
+		end_change(pf);
+	} else if (error || r || pf->n_vfs != target_number(pf))
 		go_back(pf, &result->address, error ? result->what : step_numvfs,
 			error ? error
 			: r   ? -r
 			      : EIO);
-	else if (binds(pf))
+	else if (binds_to_vfio(pf))
 		wait_for_watcher(pf);
 	else
-		end(pf);
+		end_change(pf);
 }
 
 /*
  * To N, always by way of 0: from one number to another the kernel says EBUSY. With host drivers
  * kept from what is to be bound to VFIO.
  */
-static void make(struct pf *pf)
+static void make_vfs(struct pf *pf)
 {
 	const struct work_ops ops = work_ops_of(on_made);
-	const struct kernel *kernel = &pf->daemon->kernel;
+	const struct kernel *kernel = pf->sriov->kernel;
 	struct work *work = work_new(&ops, pf);
-	const bool off = binds(pf) || !pf->record.autoprobe;
+	const bool off = binds_to_vfio(pf) || !pf->record.autoprobe;
 	int r = work ? 0 : -ENOMEM;
 	char number[16];
 
 	if (pf->undoing && !r)
-		r = pf_read_vfs(pf);
-	if (!r && (pf->undoing ? pf->n_vfs != target(pf) : pf->changes)) {
-		snprintf(number, sizeof(number), "%" PRIu32, target(pf));
+		r = guard_read_vfs(pf);
+	if (!r && (pf->undoing ? pf->n_vfs != target_number(pf) : pf->changes)) {
+		snprintf(number, sizeof(number), "%" PRIu32, target_number(pf));
 		r = work_add(work, kernel_open_autoprobe(kernel, &pf->address), off ? "0" : "1",
-			     "sriov_drivers_autoprobe", &pf->address, 0);
+			     "sriov_drivers_autoprobe", &pf->address, STOP);
 		/* Whatever it is now, 0 to 0 does nothing. */
 		if (!r)
 			r = work_add(work, kernel_open_numvfs(kernel, &pf->address), "0",
-				     step_numvfs, &pf->address, 0);
-		if (!r && target(pf))
+				     step_numvfs, &pf->address, STOP);
+		if (!r && target_number(pf))
 			r = work_add(work, kernel_open_numvfs(kernel, &pf->address), number,
-				     step_numvfs, &pf->address, 0);
+				     step_numvfs, &pf->address, STOP);
 	}
-	if (!r && !pf->undoing && target(pf))
+	if (!r && !pf->undoing && target_number(pf))
 		r = add_quotas(pf, work);
-	start(pf, VFS_MAKING, work, r, step_numvfs, MAKE_SECONDS, on_made);
+	start_phase(pf, SRIOV_MAKING, work, r, step_numvfs, MAKE_SECONDS, on_made);
 }
 
 /* ---- bind ---- */
@@ -401,9 +397,9 @@ static void make(struct pf *pf)
 static void on_bound(void *userdata, const struct work_result *result)
 {
 	struct pf *pf = userdata;
-	size_t unbound = pf_next_unbound(pf, 0);
+	size_t unbound = guard_next_unbound(pf, 0);
 
-	pf->late = false;
+	pf_set_late(pf, false);
 	if (unbound < pf->bound || (result->error && unbound < pf->n_vfs))
 		go_back(pf, result->error ? &result->address : &pf->vfs[unbound],
 			result->error ? result->what : "no VFIO driver took it", result->error);
@@ -411,39 +407,29 @@ static void on_bound(void *userdata, const struct work_result *result)
 		bind_next(pf);
 }
 
-/* The driver that the rule names, where it is there; else "", as for what is prepared. */
-static const char *driver_for(const struct pf *pf)
-{
-	int fd;
-
-	if (!pf->record.driver[0])
-		return "";
-	fd = kernel_open_bind(&pf->daemon->kernel, pf->record.driver);
-	fd_close(fd);
-	return fd < 0 ? "" : pf->record.driver;
-}
-
 static void bind_next(struct pf *pf)
 {
 	const struct work_ops ops = work_ops_of(on_bound);
 	struct work *work;
 	char driver[FUNCTION_NAME_MAX];
-	size_t i = pf_next_unbound(pf, 0);
+	size_t i = guard_next_unbound(pf, 0);
 	int r = 0;
 
 	if (i == pf->n_vfs) {
-		end(pf);
+		end_change(pf);
 		return;
 	}
 	work = work_new(&ops, pf);
 	r = work ? 0 : -ENOMEM;
-	for (size_t n = 0; !r && n < BATCH && i < pf->n_vfs; n++, i = pf_next_unbound(pf, i + 1)) {
-		r = sysfs_driver_read(pf->daemon->kernel.sys, &pf->vfs[i], driver);
+	for (size_t n = 0; !r && n < BATCH && i < pf->n_vfs; n++, i = guard_next_unbound(pf, i + 1)) {
+		r = sysfs_driver_read(pf->sriov->kernel->sys, &pf->vfs[i], driver);
 		if (!r)
-			r = add_bind_steps(pf->daemon, work, &pf->vfs[i], driver, driver_for(pf));
+			r = driver_add_bind(pf->sriov->kernel, pf->sriov->devices, work,
+					    &pf->vfs[i], driver,
+					    driver_or_any(pf->sriov->kernel, pf->record.driver));
 		pf->bound = i + 1;
 	}
-	start(pf, VFS_BINDING, work, r, "driver_override", WORKER_SECONDS, on_bound);
+	start_phase(pf, SRIOV_BINDING, work, r, "driver_override", WORKER_SECONDS, on_bound);
 }
 
 /* ---- end ---- */
@@ -452,36 +438,36 @@ static void on_ended(void *userdata, const struct work_result *result)
 {
 	struct pf *pf = userdata;
 
-	pf->late = false;
+	pf_set_late(pf, false);
 	if (result->error && !pf->failure.reason)
-		fail(pf, &result->address, result->what, result->error);
+		note_failure(pf, &result->address, result->what, result->error);
 	if (result->error)
 		pf->failure.detail = REFUSAL_NOT_RESTORED;
-	finish(pf);
+	finish_change(pf);
 }
 
 /* What was to be bound and was not goes back to whatever driver wants it. */
 static int add_give_back(struct pf *pf, struct work *work)
 {
-	const struct kernel *kernel = &pf->daemon->kernel;
+	const struct kernel *kernel = pf->sriov->kernel;
 	char text[PCI_ADDRESS_TEXT];
 	int r = 0;
 
-	for (size_t i = pf_next_unbound(pf, 0), n = 0; !r && i < pf->n_vfs && n < BATCH;
-	     i = pf_next_unbound(pf, i + 1), n++) {
+	for (size_t i = guard_next_unbound(pf, 0), n = 0; !r && i < pf->n_vfs && n < BATCH;
+	     i = guard_next_unbound(pf, i + 1), n++) {
 		r = work_add(work, kernel_open_override(kernel, &pf->vfs[i]), "\n",
-			     "driver_override", &pf->vfs[i], WORK_SOFT);
+			     "driver_override", &pf->vfs[i], CONTINUE);
 		if (!r)
 			r = work_add(work, kernel_open_probe(kernel),
 				     pci_address_format(&pf->vfs[i], text), "drivers_probe",
-				     &pf->vfs[i], WORK_QUIET | WORK_SOFT);
+				     &pf->vfs[i], IGNORE_ERROR);
 		if (r == -ENOENT || r == -ENODEV)
 			r = 0; /* it is gone */
 	}
 	return r;
 }
 
-static void end(struct pf *pf)
+static void end_change(struct pf *pf)
 {
 	const struct work_ops ops = work_ops_of(on_ended);
 	struct function f;
@@ -490,16 +476,16 @@ static void end(struct pf *pf)
 
 	/* Unplugged, or nothing was changed. */
 	if (!pf->recorded ||
-	    sysfs_function_read(pf->daemon->kernel.sys, &pf->address, &f) == -ENODEV) {
-		finish(pf);
+	    sysfs_function_read(pf->sriov->kernel->sys, &pf->address, &f) == -ENODEV) {
+		finish_change(pf);
 		return;
 	}
 	work = work_new(&ops, pf);
-	r = work ? work_add(work, kernel_open_autoprobe(&pf->daemon->kernel, &pf->address),
+	r = work ? work_add(work, kernel_open_autoprobe(pf->sriov->kernel, &pf->address),
 			    pf->record.autoprobe ? "1" : "0", "sriov_drivers_autoprobe",
-			    &pf->address, WORK_SOFT)
+			    &pf->address, CONTINUE)
 		 : -ENOMEM;
-	if (!r && pf->failure.reason && !renumbered(pf))
+	if (!r && pf->failure.reason && !changes_number(pf))
 		r = add_give_back(pf, work);
-	start(pf, VFS_ENDING, work, r, "sriov_drivers_autoprobe", WORKER_SECONDS, on_ended);
+	start_phase(pf, SRIOV_ENDING, work, r, "sriov_drivers_autoprobe", WORKER_SECONDS, on_ended);
 }

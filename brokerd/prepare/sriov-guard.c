@@ -1,74 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guards of virtual functions (VFs), see vfs.h: what keeps their number from being changed, and
- * what keeps others from those that are being made. It only looks, here and in sysfs.
- *
- * It must never read what takes the device's lock, and never change anything but what pf->vfs says.
+ * What keeps the number of virtual functions (VFs) from being changed, see sriov-guard.h. It only looks, here and in
+ * sysfs. It must never read what takes the device's lock, and never change anything but what pf->vfs says.
  */
 #include "config.h"
 
-#include "brokerd/claim/claim.h"
-#include "brokerd/state/verdict.h"
-#include "brokerd/prepare/prepare.h"
-#include "brokerd/prepare/sriov-change.h"
+#include "brokerd/prepare/sriov-guard.h"
+#include "brokerd/state/refuse.h"
+#include "client/host/function.h"
 #include "client/host/sysfs.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- what is at work ---- */
-
-static const struct pf *at_work(const struct daemon *daemon, const struct group_view *view)
+int guard_read_vfs(struct pf *pf)
 {
-	for (size_t i = 0; i < view->n_functions; i++) {
-		const struct function *f = &view->functions[i];
-		const struct pf *pf = pf_find(daemon, f->is_vf ? &f->physfn : &f->address);
-
-		if (pf && pf->phase != VFS_IDLE)
-			return pf;
-	}
-	return NULL;
-}
-
-bool vfs_has_group(const struct daemon *daemon, const struct group_view *view)
-{
-	return at_work(daemon, view);
-}
-
-int vfs_refuse(const struct daemon *daemon, const struct group_view *view,
-	       const struct pci_address *asked, struct message_refusal *ret_refusal)
-{
-	const struct pf *pf = at_work(daemon, view);
-
-	if (!pf)
-		return 0;
-	refuse_prepared(ret_refusal, asked, view->group, pf->late);
-	ret_refusal->other = pf->address;
-	ret_refusal->has_other = 1;
-	if (pf->late)
-		strcpy(ret_refusal->text, "its virtual functions do not go, or do not come");
-	else
-		ret_refusal->detail = REFUSAL_SRIOV;
-	return (int)ret_refusal->reason;
-}
-
-bool vfs_is_busy(const struct daemon *daemon)
-{
-	const struct pf *pf;
-
-	if (daemon->vfs)
-		TAILQ_FOREACH(pf, &daemon->vfs->list, link)
-			if (pf->phase != VFS_IDLE && !pf->late)
-				return true;
-	return false;
-}
-
-/* ---- what there is, and whose it is ---- */
-
-int pf_read_vfs(struct pf *pf)
-{
-	const int sys = pf->daemon->kernel.sys;
+	const int sys = pf->sriov->kernel->sys;
 	int n = sysfs_vfs_read(sys, &pf->address, NULL, 0), now;
 	struct pci_address *vfs;
 
@@ -88,54 +36,51 @@ int pf_read_vfs(struct pf *pf)
 	return now < 0 ? now : 0;
 }
 
-static struct lease *lease_on(const struct daemon *daemon, const struct pci_address *address)
+static struct lease *lease_on(const struct sriov *sriov, const struct pci_address *address)
 {
 	uint32_t group;
 
-	if (sysfs_group_of(daemon->kernel.sys, address, &group) || group == NO_GROUP)
+	if (sysfs_group_of(sriov->kernel->sys, address, &group) || group == NO_GROUP)
 		return NULL;
-	return lease_find_group(&daemon->leases, group);
+	return lease_find_group(sriov->leases, group);
 }
 
-/* Is anybody at the function, or is it somebody's? */
-static int guard_one(const struct pf *pf, const struct pci_address *address,
-		     struct message_refusal *ret_refusal)
+/* Returns 0, or the refusal if the function is leased or on its way to VFIO. */
+static int guard_function(const struct pf *pf, const struct pci_address *address,
+			  struct message_refusal *ret_refusal)
 {
-	const struct daemon *daemon = pf->daemon;
-	const struct lease *lease = lease_on(daemon, address);
+	const struct sriov *sriov = pf->sriov;
+	const struct lease *lease = lease_on(sriov, address);
+	const struct hold *hold;
 	uint32_t group;
-	bool late;
 	int r;
 
 	if (lease) {
-		r = refuse_held(ret_refusal, lease, address);
-		if (lease->state == GPUBROKER_LEASE_LEASED)
-			ret_refusal->detail = REFUSAL_LEASED;
+		r = refuse_held_for_root(ret_refusal, lease, address);
 		if (lease->state == GPUBROKER_LEASE_LEASED &&
 		    pci_address_compare(address, &pf->address) != 0) {
 			ret_refusal->detail = REFUSAL_LEASED_VF;
 			ret_refusal->address = pf->address;
-			ret_refusal->other = *address;
-			ret_refusal->has_other = 1;
+			refusal_set_other(ret_refusal, address);
 		}
 		return r;
 	}
-	if (!sysfs_group_of(daemon->kernel.sys, address, &group) && group != NO_GROUP &&
-	    prepare_has_group(daemon, group, &late))
-		return refuse_prepared(ret_refusal, address, group, late);
-	return 0;
+	if (sysfs_group_of(sriov->kernel->sys, address, &group) || group == NO_GROUP)
+		return 0;
+	hold = holds_find_group(sriov->holds, group);
+	return hold ? refuse_preparing(ret_refusal, hold, address) : 0;
 }
 
-int pf_guard_vfs(const struct pf *pf, struct message_refusal *ret_refusal)
+int guard_vfs(const struct pf *pf, struct message_refusal *ret_refusal)
 {
 	struct function f;
 	int r;
 
 	for (size_t i = 0; i < pf->n_vfs; i++) {
-		r = guard_one(pf, &pf->vfs[i], ret_refusal);
+		r = guard_function(pf, &pf->vfs[i], ret_refusal);
 		if (r)
 			return r;
-		r = sysfs_function_read(pf->daemon->kernel.sys, &pf->vfs[i], &f);
+		r = sysfs_function_read(pf->sriov->kernel->sys, &pf->vfs[i], &f);
 		if (r == -ENODEV)
 			continue;
 		if (r || f.in_use[0]) {
@@ -149,10 +94,10 @@ int pf_guard_vfs(const struct pf *pf, struct message_refusal *ret_refusal)
 	return 0;
 }
 
-int pf_guard(const struct pf *pf, const struct function *f, uint32_t wanted,
+int guard_pf(const struct pf *pf, const struct function *f, uint32_t wanted,
 	     struct message_refusal *ret_refusal)
 {
-	int r = guard_one(pf, &pf->address, ret_refusal);
+	int r = guard_function(pf, &pf->address, ret_refusal);
 
 	if (r)
 		return r;
@@ -173,31 +118,31 @@ int pf_guard(const struct pf *pf, const struct function *f, uint32_t wanted,
 	return 0;
 }
 
-bool pf_all_known(const struct pf *pf)
+bool guard_all_known(const struct pf *pf)
 {
 	for (size_t i = 0; i < pf->n_vfs; i++)
-		if (!devices_find(&pf->daemon->devices, &pf->vfs[i]))
+		if (!devices_find(pf->sriov->devices, &pf->vfs[i]))
 			return false;
 	return true;
 }
 
-bool pf_on_vfio(const struct pf *pf, const struct pci_address *vf)
+bool guard_on_vfio(const struct pf *pf, const struct pci_address *vf)
 {
 	char driver[FUNCTION_NAME_MAX];
 
-	return !sysfs_driver_read(pf->daemon->kernel.sys, vf, driver) && driver_is_vfio(driver);
+	return !sysfs_driver_read(pf->sriov->kernel->sys, vf, driver) && driver_is_vfio(driver);
 }
 
-size_t pf_next_unbound(const struct pf *pf, size_t from)
+size_t guard_next_unbound(const struct pf *pf, size_t from)
 {
 	uint32_t group;
 
 	for (; from < pf->n_vfs; from++) {
-		if (pf_on_vfio(pf, &pf->vfs[from]) || lease_on(pf->daemon, &pf->vfs[from]))
+		if (guard_on_vfio(pf, &pf->vfs[from]) || lease_on(pf->sriov, &pf->vfs[from]))
 			continue;
-		if (pf->record.by == VFS_NOBODY && !pf->changes &&
-		    !sysfs_group_of(pf->daemon->kernel.sys, &pf->vfs[from], &group) &&
-		    prepare_is_left(pf->daemon, group))
+		if (pf->record.by == VF_BY_POLICY && !pf->changes &&
+		    !sysfs_group_of(pf->sriov->kernel->sys, &pf->vfs[from], &group) &&
+		    prepare_is_left(pf->sriov->prepare, group))
 			continue; /* root has given it to the host */
 		break;
 	}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The claimant: the user and process that a claim is for, as claims see it. A peer embeds one and fills in the
+ * functions, so that claim/ knows no sockets.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "client/wire/protocol.h"
+#include "policy/policy.h"
+
+struct claim;
+struct claimant;
+struct waiting;
+
+struct claimant_ops {
+	/* The claimant's ids and groups; valid until the next call. 0, or -errno: then nothing may be granted. */
+	int (*subject)(const struct claimant *claimant, struct policy_subject *ret_subject);
+	/* Raises the process' limit of locked memory. 0, or -errno; -ESRCH: it is gone. */
+	int (*raise_memlock)(const struct claimant *claimant, uint64_t bytes);
+	/* Sends the grant. 0 only if the packet is on its way; the descriptors stay the caller's. */
+	int (*grant)(struct claimant *claimant, const struct message_grant *grant, const int *fds,
+		     size_t n_fds);
+	/* Ends the claim with a refusal. */
+	void (*refuse)(struct claimant *claimant, const struct message_refusal *refusal);
+	void (*progress)(struct claimant *claimant, const struct message_step *step);
+	/* Sends its place in the queue. False: it was not sent. */
+	bool (*queued)(struct claimant *claimant, const struct message_queued *queued);
+	/* Returns true if nobody is there to be answered any more. */
+	bool (*is_gone)(const struct claimant *claimant);
+};
+
+struct claimant {
+	const struct claimant_ops *ops;
+	uint32_t uid, gid, pid; /* as the kernel said when it connected */
+	struct claim *claim;	/* under way, or NULL */
+	struct waiting *waiting; /* its place in the queue, or NULL */
+};

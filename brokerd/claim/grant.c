@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The grant of a claim, see grant.h. A descriptor that this process keeps would keep the group busy for its holder's
+ * whole life, and hide its end. So it must never keep one longer than it takes to send it.
+ */
+#include "config.h"
+
+#include "brokerd/claim/grant.h"
+#include "brokerd/lease/cdev.h"
+#include "brokerd/process/log.h"
+#include "client/common/util.h"
+#include "client/wire/passfd.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* A grant in the making, and the step that it is at. */
+struct granting {
+	struct message_grant message;
+	int fds[PASSFD_MAX];
+	size_t n_fds;
+	size_t which;	  /* the item that the step is about */
+	const char *what; /* the step */
+};
+
+static int open_group(struct granting *g, struct lease *lease)
+{
+	const struct kernel *kernel = leases_of(lease)->kernel;
+	int r;
+
+	g->what = "opening its IOMMU group";
+	r = g->fds[g->n_fds] = kernel_group_open(kernel, lease->group);
+	if (r < 0)
+		return r;
+	r = kernel_group_viable(g->fds[g->n_fds++]);
+	if (r) {
+		g->what = "the kernel finds its IOMMU group not viable: something in it is still "
+			  "bound to a host driver";
+		return r == -EPERM ? -EBUSY : r;
+	}
+	g->what = "watching its IOMMU group";
+	lease->watch = r = kernel_group_watch(kernel, lease->group);
+	return r < 0 ? r : 0;
+}
+
+static int open_all(struct claim *claim, struct granting *g)
+{
+	struct lease *leases[PROTOCOL_SELECTORS_MAX];
+	int r = 0;
+
+	for (size_t i = 0; !r && i < claim->n; i++) {
+		leases[i] = claim->items[i].lease;
+		g->which = i;
+		lease_report_progress(leases[i], GPUBROKER_STEP_OPEN, &leases[i]->asked,
+				      (uint32_t)i + 1, (uint32_t)claim->n);
+		r = open_group(g, leases[i]);
+	}
+	if (r || !claim->cdevs)
+		return r;
+	g->what = "opening its device node";
+	return cdevs_open(claim->claims->kernel, leases, claim->n, &g->message, g->fds, &g->n_fds,
+			  &g->which);
+}
+
+/* Raises the claimant's limit of locked memory. 0, or -errno. */
+static int raise_memlock(struct claim *claim, struct granting *g)
+{
+	int r;
+
+	g->message.memlock = claim->memlock;
+	if (!claim->memlock)
+		return 0;
+	g->what = "raising the limit of locked memory";
+	r = claim->claimant->ops->raise_memlock(claim->claimant, claim->memlock);
+	if (r != -EPERM)
+		return r;
+	/* Started without CAP_SYS_RESOURCE. The device is as good; `run` will warn of the limit. */
+	log_error("a rule grants memlock, but the broker has no CAP_SYS_RESOURCE to raise it");
+	g->message.memlock = 0;
+	return 0;
+}
+
+/* Sends all in one packet, so that the claimant has all or none. 0, or -errno. */
+static int send_all(struct claim *claim, struct granting *g)
+{
+	int r;
+
+	g->which = 0;
+	r = raise_memlock(claim, g);
+	if (r)
+		return r;
+	for (size_t i = 0; i < claim->n; i++) {
+		const struct lease *lease = claim->items[i].lease;
+		struct granted_group *group = &g->message.groups[i];
+
+		group->lease = lease->id;
+		group->group = lease->group;
+		group->address = lease->asked;
+		memcpy(group->parent, lease->mdev.parent, sizeof(group->parent));
+		memcpy(group->uuid, lease->mdev.uuid, sizeof(group->uuid));
+	}
+	g->what = "sending it";
+	return claim->claimant->ops->grant(claim->claimant, &g->message, g->fds, g->n_fds);
+}
+
+static void unwatch_all(struct claim *claim)
+{
+	for (size_t i = 0; i < claim->n; i++) {
+		struct lease *lease = claim->items[i].lease;
+
+		kernel_group_unwatch(claim->claims->kernel, lease->watch);
+		lease->watch = -1;
+		cdevs_unwatch(lease);
+	}
+}
+
+bool claim_grant(struct claim *claim)
+{
+	struct granting g = {
+		.message = { .type = MESSAGE_GRANT, .n_groups = (uint32_t)claim->n },
+		.what = "",
+	};
+	int r = open_all(claim, &g);
+
+	if (!r)
+		r = send_all(claim, &g);
+	if (r)
+		unwatch_all(claim); /* a close of ours is not the end of a lease */
+	for (size_t i = 0; !r && i < claim->n; i++) {
+		claim->items[i].lease->lent = true;
+		lease_transition(claim->items[i].lease, LEASE_SENT);
+	}
+	while (g.n_fds)
+		fd_close(g.fds[--g.n_fds]);
+	if (r)
+		claim_fail(claim, claim->items[g.which].lease, NULL, g.what, -r);
+	return !r;
+}

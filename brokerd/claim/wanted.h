@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* What a claim competes for, and which devices its selectors mean. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "brokerd/state/devices.h"
+#include "client/wire/protocol.h"
+#include "policy/policy.h"
+
+/* Leases, groups that are being prepared, and those that are reserved. */
+#define WANTED_MAX 1024
+
+/*
+ * Keys that a waiting claim competes for. For a whole function: its IOMMU group. For a mediated device or vGPU: the
+ * group of its parent (of the parent's PF if that is a VF). For a parent that is not a PCI function: a hash of its name,
+ * outside the range of groups; a collision only makes somebody wait longer.
+ */
+struct wanted {
+	size_t n;
+	uint32_t keys[WANTED_MAX];
+};
+
+void wanted_add(struct wanted *wanted, uint32_t key);
+
+/* Returns the key of what a parent makes. */
+uint32_t wanted_key_of_parent(const struct devices *devices, const char *parent);
+/* Returns the IOMMU group that a key is, or NO_GROUP. */
+uint32_t wanted_group(uint32_t key);
+
+/* Returns true if a policy name, or POLICY_NO_NAME for "any", means the device. */
+bool name_means(const struct policy *policy, uint32_t name, const struct device *device);
+/* The same for a selector by name, or "any"; always false for addresses and groups. */
+bool selector_means(const struct policy *policy, const struct selector *selector,
+		    const struct device *device);

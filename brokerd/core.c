@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The parts and how they are connected, see core.h. The one file that knows all of them. It decides nothing: each
+ * callback here calls those parts that have to know, in an order that is part of the contract.
+ */
+#include "config.h"
+
+#include "brokerd/core.h"
+#include "brokerd/lease/ending.h"
+#include "brokerd/lease/hotplug.h"
+#include "brokerd/lease/recover.h"
+#include "brokerd/peer/listener.h"
+#include "brokerd/peer/request.h"
+#include "brokerd/peer/watching.h"
+#include "brokerd/process/filter.h"
+#include "brokerd/process/log.h"
+#include "client/common/util.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <string.h>
+#include <sysexits.h>
+
+/* ---- leases report ---- */
+
+static void on_lease_state(void *userdata, const struct lease *lease)
+{
+	struct core *core = userdata;
+
+	watching_state(&core->peers, lease);
+	/* Claims that wait for a stuck lease are refused, as new ones are. */
+	if (lease->state == GPUBROKER_LEASE_STUCK)
+		queue_mark(&core->claims.queue, lease->group);
+}
+
+static void on_lease_ending(void *userdata, const struct lease *lease)
+{
+	struct core *core = userdata;
+
+	watching_ending(&core->peers, lease);
+}
+
+static void on_lease_function(void *userdata, const struct lease *lease,
+			      const struct pci_address *address, bool came)
+{
+	struct core *core = userdata;
+
+	watching_function(&core->peers, lease, address, came);
+}
+
+static void on_lease_freed(void *userdata, const struct lease *lease)
+{
+	struct core *core = userdata;
+
+	queue_mark_freed(&core->claims.queue, lease);
+}
+
+static void on_lease_resumed(void *userdata, struct lease *lease)
+{
+	(void)userdata;
+	hotplug_look(lease);
+}
+
+static const struct lease_events lease_events = {
+	.state = on_lease_state,
+	.ending = on_lease_ending,
+	.function = on_lease_function,
+	.freed = on_lease_freed,
+	.resumed = on_lease_resumed,
+};
+
+/* ---- helpers report ---- */
+
+/*
+ * Before the device table has the record, the parts see what has changed: a function that is gone is still in the
+ * table. The queue comes last, since it is for claims that may have the function now.
+ */
+static void on_device(void *userdata, const struct watcher_record *record)
+{
+	struct core *core = userdata;
+	bool came = record->type == WATCHER_DEVICE && !devices_find(&core->devices, &record->address);
+	int r;
+
+	prepare_device_seen(&core->prepare, record);
+	sriov_device_seen(&core->sriov, record);
+	hotplug_device_seen(&core->leases, record);
+	r = devices_take(&core->devices, record);
+	if (r)
+		log_error("a function cannot be listed: %s", strerror(-r));
+	else if (came)
+		queue_mark_all(&core->claims.queue); /* perhaps a claim waits for it */
+}
+
+static void serve_when_ready(struct core *core)
+{
+	if (core->policy.known && core->devices.scanned)
+		core_serve(core);
+}
+
+static void on_devices_read(void *userdata)
+{
+	serve_when_ready(userdata);
+}
+
+/* Takes over a policy that was loaded; NULL: there is none without mistakes. */
+static void on_policy(void *userdata, struct policy *policy)
+{
+	struct core *core = userdata;
+
+	if (!policy && core->policy.good) {
+		log_error("the policy in force stays");
+		core->ops->policy(core->userdata, true);
+		return;
+	}
+	if (policy) {
+		if (core->policy.known)
+			log_notice("the policy is loaded anew: %zu rules", policy->n_rules);
+		policy_done(&core->policy.policy);
+		core->policy.policy = *policy;
+	} else {
+		log_error("there is no valid policy: nothing is lent");
+	}
+	core->policy.good = policy;
+	core->policy.known = true;
+	core->ops->policy(core->userdata, false);
+	if (core->serving) {
+		prepare_look_at_all(&core->prepare);
+		sriov_look_at_all(&core->sriov);
+	}
+	queue_mark_all(&core->claims.queue); /* claims that wait may be allowed more now, or less */
+	serve_when_ready(core);
+}
+
+static void on_helpers_failed(void *userdata, int status)
+{
+	struct core *core = userdata;
+
+	core->ops->failed(core->userdata, status);
+}
+
+static const struct helpers_ops helpers_ops = {
+	.device = on_device,
+	.devices_read = on_devices_read,
+	.policy = on_policy,
+	.failed = on_helpers_failed,
+};
+
+/* ---- others report ---- */
+
+static void on_freed(void *userdata)
+{
+	struct core *core = userdata;
+
+	queue_mark_all(&core->claims.queue);
+}
+
+static void on_idle(void *userdata)
+{
+	struct core *core = userdata;
+
+	core->ops->idle(core->userdata);
+}
+
+static void on_inotify(evutil_socket_t fd, short what, void *userdata)
+{
+	struct core *core = userdata;
+
+	(void)fd;
+	(void)what;
+	ending_read_inotify(&core->leases);
+}
+
+static void on_suppressed(evutil_socket_t fd, short what, void *userdata)
+{
+	struct core *core = userdata;
+
+	(void)fd;
+	(void)what;
+	audit_write_suppressed(&core->audit);
+}
+
+static void write_suppressed_later(void *userdata, unsigned seconds)
+{
+	const struct timeval after = { .tv_sec = (time_t)seconds };
+	struct core *core = userdata;
+
+	/* Where there is no memory for it, the line is written at the end. */
+	if (!core->on_suppressed)
+		core->on_suppressed = evtimer_new(core->base, on_suppressed, core);
+	if (core->on_suppressed)
+		evtimer_add(core->on_suppressed, &after);
+}
+
+/* ---- the parts ---- */
+
+static void connect_lower(struct core *core)
+{
+	core->workers.base = core->base;
+	core->workers.filter = core->worker_filter;
+	core->workers.idle = on_idle;
+	core->workers.userdata = core;
+	core->audit.later = write_suppressed_later;
+	core->audit.userdata = core;
+	holds_init(&core->holds);
+	lease_table_init(&core->leases.table, &lease_events, core);
+	core->leases.base = core->base;
+	core->leases.kernel = &core->kernel;
+	core->leases.workers = &core->workers;
+	core->leases.store = &core->store;
+	core->leases.devices = &core->devices;
+	core->leases.policy = &core->policy;
+	core->helpers.base = core->base;
+	core->helpers.ops = &helpers_ops;
+	core->helpers.userdata = core;
+}
+
+static int connect_claims(struct core *core)
+{
+	struct claims *claims = &core->claims;
+
+	claims->base = core->base;
+	claims->leases = &core->leases;
+	claims->policy = &core->policy;
+	claims->devices = &core->devices;
+	claims->holds = &core->holds;
+	claims->kernel = &core->kernel;
+	claims->workers = &core->workers;
+	claims->audit = &core->audit;
+	return claims_init(claims);
+}
+
+static int connect_prepare(struct core *core)
+{
+	struct prepare *prepare = &core->prepare;
+
+	prepare->base = core->base;
+	prepare->kernel = &core->kernel;
+	prepare->workers = &core->workers;
+	prepare->devices = &core->devices;
+	prepare->leases = &core->leases.table;
+	prepare->holds = &core->holds;
+	prepare->policy = &core->policy;
+	prepare->freed = on_freed;
+	prepare->userdata = core;
+	return prepare_init(prepare);
+}
+
+static int connect_sriov(struct core *core)
+{
+	struct sriov *sriov = &core->sriov;
+
+	sriov->base = core->base;
+	sriov->kernel = &core->kernel;
+	sriov->workers = &core->workers;
+	sriov->store = &core->store;
+	sriov->devices = &core->devices;
+	sriov->leases = &core->leases.table;
+	sriov->prepare = &core->prepare;
+	sriov->holds = &core->holds;
+	sriov->policy = &core->policy;
+	sriov->freed = on_freed;
+	sriov->userdata = core;
+	return sriov_init(sriov);
+}
+
+static int connect_peers(struct core *core)
+{
+	struct peers *peers = &core->peers;
+
+	peers->base = core->base;
+	peers->ops = &request_ops;
+	peers->audit = &core->audit;
+	peers->kernel = &core->kernel;
+	peers->policy = &core->policy;
+	peers->devices = &core->devices;
+	peers->leases = &core->leases;
+	peers->claims = &core->claims;
+	peers->prepare = &core->prepare;
+	peers->sriov = &core->sriov;
+	peers->holds = &core->holds;
+	return peers_init(peers);
+}
+
+int core_init(struct core *core)
+{
+	int r;
+
+	connect_lower(core);
+	r = connect_claims(core);
+	if (!r)
+		r = connect_prepare(core);
+	if (!r)
+		r = connect_sriov(core);
+	return r ? r : connect_peers(core);
+}
+
+int core_start(struct core *core)
+{
+	core->on_inotify = event_new(core->base, core->kernel.inotify, EV_READ | EV_PERSIST,
+				     on_inotify, core);
+	if (!core->on_inotify || event_add(core->on_inotify, NULL))
+		return -ENOMEM;
+	return helpers_listen(&core->helpers);
+}
+
+int core_recover(struct core *core)
+{
+	int r = recover_leases(&core->leases);
+
+	return r ? r : sriov_recover(&core->sriov);
+}
+
+void core_serve(struct core *core)
+{
+	struct lease *lease;
+
+	if (core->serving || core->closed)
+		return;
+	if (recover_damaged(&core->leases) || listener_start(&core->peers)) {
+		core->ops->failed(core->userdata, EX_OSERR);
+		return;
+	}
+	core->serving = true;
+	log_notice("serving: %zu functions, %zu rules, %zu leases taken up", core->devices.n,
+		   core->policy.policy.n_rules, core->leases.table.n);
+	if (!core->ops->serving(core->userdata))
+		return;
+	core->prepare.open = core->sriov.open = true;
+	prepare_look_at_all(&core->prepare);
+	sriov_look_at_all(&core->sriov);
+	TAILQ_FOREACH(lease, &core->leases.table.list, link)
+		if (lease->state == GPUBROKER_LEASE_LEASED)
+			hotplug_look(lease);
+}
+
+void core_close(struct core *core)
+{
+	if (core->closed)
+		return;
+	core->closed = core->claims.closed = core->helpers.closed = true;
+	core->prepare.open = core->sriov.open = false;
+	listener_stop(&core->peers);
+	while (!TAILQ_EMPTY(&core->peers.list))
+		peer_free(TAILQ_FIRST(&core->peers.list));
+}
+
+void core_done(struct core *core)
+{
+	listener_stop(&core->peers);
+	helpers_done(&core->helpers);
+	if (core->on_inotify)
+		event_free(TAKE_PTR(core->on_inotify));
+	audit_write_suppressed(&core->audit);
+	if (core->on_suppressed)
+		event_free(TAKE_PTR(core->on_suppressed));
+	core->workers.idle = NULL;
+	peers_done(&core->peers);
+	claims_done(&core->claims);
+	prepare_done(&core->prepare);
+	sriov_done(&core->sriov);
+	policy_done(&core->policy.policy);
+	intake_done(&core->helpers.intake);
+	devices_done(&core->devices);
+	kernel_done(&core->kernel);
+	core->worker_filter = filter_free(core->worker_filter);
+	core->store.directory = fd_close(core->store.directory);
+	core->peers.listen_fd = fd_close(core->peers.listen_fd);
+}

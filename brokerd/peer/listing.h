@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* Listings of devices and leases. */
+#pragma once
+
+#include "brokerd/peer/peer.h"
+
+/* Begins a listing; its end is the answer. */
+void listing_devices(struct peer *peer);
+void listing_leases(struct peer *peer);
+/* peers_ops.room(): writes as much of the listing as the socket takes. */
+void listing_continue(struct peer *peer);

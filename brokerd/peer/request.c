@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Requests, see request.h: each is checked for its form and handed to the part that decides it. It must never believe a
+ * field that is not checked here, and never hold two requests of one peer.
+ */
+#include "config.h"
+
+#include "brokerd/peer/request.h"
+#include "brokerd/claim/claim.h"
+#include "brokerd/peer/listing.h"
+#include "brokerd/peer/release.h"
+#include "brokerd/peer/watching.h"
+#include "brokerd/state/refuse.h"
+#include "client/common/name.h"
+#include "client/wire/passfd.h"
+
+/* ---- what has the right form ---- */
+
+static bool is_plain(const union peer_packet *packet, size_t size, enum message_type type)
+{
+	return size == sizeof(packet->plain) && packet->type == type && !packet->plain.reserved;
+}
+
+static bool valid_claim(const struct message_claim *claim)
+{
+	if (claim->flags & ~(uint32_t)(CLAIM_FORCE | CLAIM_WAIT | CLAIM_CDEVS | CLAIM_ASK) ||
+	    claim->reserved || !claim->n_selectors || claim->n_selectors > PROTOCOL_SELECTORS_MAX)
+		return false;
+	for (uint32_t i = 0; i < claim->n_selectors; i++) {
+		const struct selector *s = &claim->selectors[i];
+
+		if (s->profile[sizeof(s->profile) - 1] ||
+		    (s->profile[0] &&
+		     (s->kind == SELECT_GROUP || !mdev_is_name(s->profile, sizeof(s->profile)))))
+			return false;
+		if (s->kind < SELECT_ADDRESS || s->kind > SELECT_ANY || s->address.device > 31 ||
+		    s->address.function > 7 || s->address.reserved || s->name[sizeof(s->name) - 1])
+			return false;
+	}
+	return true;
+}
+
+static bool greet(struct peer *peer, const struct message_hello *hello)
+{
+	const struct message_hello welcome = { .type = MESSAGE_WELCOME,
+					       .version = PROTOCOL_VERSION };
+	struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_VERSION);
+
+	if (hello->version != PROTOCOL_VERSION) {
+		passfd_send(peer->fd, &refusal, sizeof(refusal), NULL, 0);
+		audit_refused(peer->peers->audit, peer->claimant.uid, peer->claimant.pid, &refusal);
+		return false;
+	}
+	peer->greeted = true;
+	return !passfd_send(peer->fd, &welcome, sizeof(welcome), NULL, 0);
+}
+
+static bool valid_release(const struct message_release *release)
+{
+	return !(release->flags & ~(uint32_t)RELEASE_REVOKE) && release->after <= INT32_MAX &&
+	       (!release->after || release->flags & RELEASE_REVOKE);
+}
+
+static bool valid_restore(const struct message_restore *restore)
+{
+	return !restore->reserved && restore->address.device <= 31 &&
+	       restore->address.function <= 7 && !restore->address.reserved;
+}
+
+static bool valid_vfs(const struct message_vfs *vfs)
+{
+	return vfs->vfs <= UINT16_MAX && vfs->address.device <= 31 && vfs->address.function <= 7 &&
+	       !vfs->address.reserved;
+}
+
+static bool valid_migration(const struct message_migration *migration)
+{
+	return migration->migration == GPUBROKER_MIGRATION_YES ||
+	       migration->migration == GPUBROKER_MIGRATION_NO;
+}
+
+/* ---- requests ---- */
+
+static void do_list(struct peer *peer, const union peer_packet *packet)
+{
+	if (packet->type == MESSAGE_LIST)
+		listing_devices(peer);
+	else
+		listing_leases(peer);
+}
+
+static void do_claim(struct peer *peer, const union peer_packet *packet)
+{
+	struct message_refusal refusal;
+	struct claims *claims = peer->peers->claims;
+
+	if (!(packet->claim.flags & CLAIM_ASK)) {
+		if (claim_start(claims, &peer->claimant, &packet->claim, &refusal))
+			peer_refuse(peer, &refusal);
+		return;
+	}
+	if (claim_check(claims, &peer->claimant, &packet->claim, &refusal))
+		peer_refuse(peer, &refusal);
+	else
+		peer_end(peer);
+}
+
+static void do_release(struct peer *peer, const union peer_packet *packet)
+{
+	struct message_refusal refusal;
+
+	peer_answer(peer, release_lease(peer, &packet->release, &refusal), &refusal);
+}
+
+static void do_restore(struct peer *peer, const union peer_packet *packet)
+{
+	struct message_refusal refusal;
+
+	peer_answer(peer, release_device(peer, &packet->restore, &refusal), &refusal);
+}
+
+static void do_vfs(struct peer *peer, const union peer_packet *packet)
+{
+	struct message_refusal refusal;
+	int r;
+
+	peer->busy = PEER_SRIOV;
+	r = sriov_start(peer->peers->sriov, &peer->sriov, &packet->vfs, &refusal);
+	if (r)
+		peer_answer(peer, r, &refusal);
+}
+
+static void do_migration(struct peer *peer, const union peer_packet *packet)
+{
+	struct message_refusal refusal;
+
+	peer_answer(peer, release_note_migration(peer, &packet->migration, &refusal), &refusal);
+}
+
+static void do_watch(struct peer *peer, const union peer_packet *packet)
+{
+	(void)packet;
+	watching_begin(peer);
+}
+
+typedef void (*request_handler)(struct peer *peer, const union peer_packet *packet);
+
+/* Returns the function for a request that has the right form, or NULL. */
+static request_handler handler_of(const union peer_packet *packet, size_t size)
+{
+	switch ((enum message_type)packet->type) {
+	case MESSAGE_LIST:
+	case MESSAGE_LEASES:
+		return is_plain(packet, size, packet->type) ? do_list : NULL;
+	case MESSAGE_WATCH:
+		return is_plain(packet, size, packet->type) ? do_watch : NULL;
+	case MESSAGE_CLAIM:
+		return size == sizeof(packet->claim) && valid_claim(&packet->claim) ? do_claim
+										    : NULL;
+	case MESSAGE_RELEASE:
+		return size == sizeof(packet->release) && valid_release(&packet->release)
+			       ? do_release
+			       : NULL;
+	case MESSAGE_RESTORE:
+		return size == sizeof(packet->restore) && valid_restore(&packet->restore)
+			       ? do_restore
+			       : NULL;
+	case MESSAGE_VFS:
+		return size == sizeof(packet->vfs) && valid_vfs(&packet->vfs) ? do_vfs : NULL;
+	case MESSAGE_MIGRATION:
+		return size == sizeof(packet->migration) && valid_migration(&packet->migration)
+			       ? do_migration
+			       : NULL;
+	default:
+		return NULL;
+	}
+}
+
+static bool take_request(struct peer *peer, const union peer_packet *packet, size_t size)
+{
+	request_handler handler;
+
+	if (size < sizeof(packet->type) || peer_is_busy(peer))
+		return false;
+	if (!peer->greeted)
+		return packet->type == MESSAGE_HELLO && size == sizeof(packet->hello) &&
+		       greet(peer, &packet->hello);
+	handler = handler_of(packet, size);
+	if (handler)
+		handler(peer, packet);
+	return handler;
+}
+
+static void forget_peer(struct peer *peer)
+{
+	sriov_forget(peer->peers->sriov, &peer->sriov);
+	claims_forget(&peer->claimant);
+}
+
+const struct peers_ops request_ops = {
+	.request = take_request,
+	.room = listing_continue,
+	.gone = forget_peer,
+};
