@@ -811,7 +811,7 @@ static void request(struct seed *seed, unsigned client, uint32_t type, const voi
 
 static void claim(struct seed *seed, unsigned client, uint8_t bus, uint32_t flags)
 {
-	struct message_claim claim = claim_of(SELECT_ADDRESS);
+	struct message_claim claim = claim_by(SELECT_ADDRESS);
 
 	claim.flags = flags;
 	claim.selectors[0].address.bus = bus;
@@ -834,7 +834,7 @@ static void seed_claims(struct seed *seed, fuzz_write write)
 	const struct message_release revoke = {
 		.type = MESSAGE_RELEASE, .flags = RELEASE_REVOKE, .lease = 1, .after = 5
 	};
-	struct message_claim two = claim_of(SELECT_ANY);
+	struct message_claim two = claim_by(SELECT_ANY);
 
 	seed->n = 0;
 	op(seed, 0, OP_DIAL, 0);

@@ -958,7 +958,7 @@ static void test_taken_number(int fd)
 /* A card that makes mdevs is not lent whole meanwhile, nor the other way round. */
 static void test_whole(int fd)
 {
-	struct message_claim whole = claim_of(SELECT_ADDRESS);
+	struct message_claim whole = claim_by(SELECT_ADDRESS);
 
 	need(!pci_address_parse(GPU, &whole.selectors[0].address));
 	ask(fd, SELECT_ADDRESS, GPU, "gpu-1");
@@ -1000,7 +1000,7 @@ static void test_whole(int fd)
 
 static void ask_wait(int fd, const char *device, const char *profile)
 {
-	struct message_claim claim = claim_of(SELECT_NAME);
+	struct message_claim claim = claim_by(SELECT_NAME);
 
 	claim.flags = CLAIM_WAIT;
 	strcpy(claim.selectors[0].name, device);

@@ -168,7 +168,7 @@ static void test_quota(void)
 static void make_packet(char packet[PROTOCOL_MESSAGE_MAX * 2], uint32_t type)
 {
 	const struct message_hello hello = { .type = MESSAGE_HELLO, .version = PROTOCOL_VERSION };
-	const struct message_claim claim = claim_of(SELECT_ANY);
+	const struct message_claim claim = claim_by(SELECT_ANY);
 	const struct message_migration migration = { .type = MESSAGE_MIGRATION,
 						     .migration = GPUBROKER_MIGRATION_NO };
 
@@ -357,7 +357,7 @@ static void test_bad_claims(void)
 	int fd;
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		struct message_claim claim = claim_of(SELECT_NAME);
+		struct message_claim claim = claim_by(SELECT_NAME);
 
 		fd = dial_in(0);
 		cases[i].spoil(&claim);
@@ -605,7 +605,7 @@ static void test_leases(void)
 
 static void test_busy(void)
 {
-	const struct message_claim claim = claim_of(SELECT_ANY);
+	const struct message_claim claim = claim_by(SELECT_ANY);
 	int fd;
 
 	fill_devices(DEVICES);
@@ -669,7 +669,7 @@ static void test_never_reads(void)
 	fd = dial_in(0);
 	before = 0;
 	for (i = 0; i < 100000; i++) {
-		const struct message_claim claim = claim_of(SELECT_NAME);
+		const struct message_claim claim = claim_by(SELECT_NAME);
 
 		if (!say(fd, &claim, sizeof(claim)))
 			break;
@@ -913,7 +913,7 @@ static struct message_refusal refused(const struct message_claim *claim)
 
 static struct message_refusal refused_address(uint8_t bus, uint8_t function)
 {
-	struct message_claim claim = claim_of(SELECT_ADDRESS);
+	struct message_claim claim = claim_by(SELECT_ADDRESS);
 
 	claim.selectors[0].address.bus = bus;
 	claim.selectors[0].address.function = function;
@@ -922,7 +922,7 @@ static struct message_refusal refused_address(uint8_t bus, uint8_t function)
 
 static struct message_refusal refused_name(const char *text)
 {
-	struct message_claim claim = claim_of(SELECT_NAME);
+	struct message_claim claim = claim_by(SELECT_NAME);
 
 	strcpy(claim.selectors[0].name, text);
 	return refused(&claim);
@@ -930,7 +930,7 @@ static struct message_refusal refused_name(const char *text)
 
 static struct message_refusal refused_group(uint32_t group)
 {
-	struct message_claim claim = claim_of(SELECT_GROUP);
+	struct message_claim claim = claim_by(SELECT_GROUP);
 
 	claim.selectors[0].group = group;
 	return refused(&claim);
@@ -954,7 +954,7 @@ static void test_no_policy(void)
 
 static void test_claims(void)
 {
-	struct message_claim claim = claim_of(SELECT_ADDRESS);
+	struct message_claim claim = claim_by(SELECT_ADDRESS);
 	struct message_refusal r;
 	struct lease *lease;
 
@@ -1015,7 +1015,7 @@ static void test_claims(void)
 	r = refused_address(6, 0);
 	tap_ok(r.reason == GPUBROKER_REFUSED_STUCK && !r.text[sizeof(r.text) - 1],
 	       "one that is stuck, with the reason");
-	claim = claim_of(SELECT_ANY);
+	claim = claim_by(SELECT_ANY);
 	lease->state = GPUBROKER_LEASE_LEASED;
 	r = refused(&claim);
 	tap_ok(r.reason == GPUBROKER_REFUSED_BUSY && r.address.bus == 6,
@@ -1054,7 +1054,7 @@ static void test_claims(void)
 /* To ask only whether it would be begun; and of an address by a name that may not mean it. */
 static void test_ask(void)
 {
-	struct message_claim claim = claim_of(SELECT_ADDRESS);
+	struct message_claim claim = claim_by(SELECT_ADDRESS);
 	union answer answer;
 	int fd = dial_in(0);
 

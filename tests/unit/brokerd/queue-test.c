@@ -74,7 +74,7 @@ static void let_go_all(void)
 
 static struct message_claim claim_of_bus(size_t bus)
 {
-	struct message_claim claim = claim_of(SELECT_ADDRESS);
+	struct message_claim claim = claim_by(SELECT_ADDRESS);
 
 	claim.flags = CLAIM_WAIT;
 	claim.selectors[0].address.bus = (uint8_t)bus;
@@ -83,7 +83,7 @@ static struct message_claim claim_of_bus(size_t bus)
 
 static struct message_claim claim_of_any(void)
 {
-	struct message_claim claim = claim_of(SELECT_ANY);
+	struct message_claim claim = claim_by(SELECT_ANY);
 
 	claim.flags = CLAIM_WAIT;
 	return claim;

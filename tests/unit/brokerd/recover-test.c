@@ -262,7 +262,7 @@ static void test_both(void)
 
 static struct message_refusal claim_of_bus(uint8_t bus)
 {
-	struct message_claim claim = claim_of(SELECT_ADDRESS);
+	struct message_claim claim = claim_by(SELECT_ADDRESS);
 	union answer answer = { 0 };
 	int fd = dial_in(0);
 

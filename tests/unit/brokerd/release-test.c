@@ -320,7 +320,7 @@ static void test_migration(void)
 /* Released by its own user, while it is being claimed. */
 static void test_release_claim(void)
 {
-	struct message_claim claim = claim_of(SELECT_ADDRESS);
+	struct message_claim claim = claim_by(SELECT_ADDRESS);
 	union answer answer;
 	int fd = dial_in(0);
 	uint64_t id;
@@ -589,7 +589,7 @@ static void test_watch(void)
 	let_go_all();
 
 	for (int i = 0; i < 2; i++) {
-		const struct message_claim claim = claim_of(SELECT_ANY);
+		const struct message_claim claim = claim_by(SELECT_ANY);
 
 		if (i)
 			say(fd, &claim, sizeof(claim));
@@ -653,7 +653,7 @@ static void test_watch_claim(void)
 {
 	static const uint32_t want[] = { GPUBROKER_LEASE_PREPARING, GPUBROKER_LEASE_RESTORING,
 					 GPUBROKER_LEASE_HOST };
-	struct message_claim claim = claim_of(SELECT_ADDRESS);
+	struct message_claim claim = claim_by(SELECT_ADDRESS);
 	int watcher = watch(0), fd = dial_in(0), dir = broker.state_dir;
 	bool good = true;
 	union answer answer;

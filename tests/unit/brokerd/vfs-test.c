@@ -495,7 +495,7 @@ static void test_refuses(int fd)
 
 static void test_claims(int fd)
 {
-	struct message_claim claim = claim_of(SELECT_ADDRESS);
+	struct message_claim claim = claim_by(SELECT_ADDRESS);
 	int user = dial_in(0);
 
 	ask(fd, PF, 2);

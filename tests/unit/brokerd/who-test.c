@@ -112,7 +112,7 @@ static void test_unknown(void)
 static void test_uids(void)
 {
 	static const uid_t uids[] = { 0, 1, 65534, 0x7fffffff, 0x80000000, 0xfffffffe };
-	struct message_claim claim = claim_of(SELECT_ADDRESS);
+	struct message_claim claim = claim_by(SELECT_ADDRESS);
 	struct ucred cred = { .pid = getpid() };
 	struct policy_rule rule = broker.policy.rules[0];
 
@@ -163,7 +163,7 @@ static void test_uids(void)
 
 static void test_groups(void)
 {
-	struct message_claim claim = claim_of(SELECT_ADDRESS);
+	struct message_claim claim = claim_by(SELECT_ADDRESS);
 	union answer told;
 	unsigned allowed = 0, listed = 0;
 	int fd = dial_in(0);

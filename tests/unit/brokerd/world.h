@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A daemon made by hand, for tests: `broker`, with real sockets and a real loop, a device table and
- * a few files in the shape of sysfs below the scratch directory. Nothing here waits: whatever a
- * peer does, a few turns of the loop later the daemon has dealt with it.
+ * The world of all daemon tests: `broker`, a core connected by core_init(), with real sockets and a real loop, a device
+ * table and a few files in the shape of sysfs below the scratch directory. Nothing here waits: whatever a
+ * peer does, a few turns of the loop later the core has dealt with it.
  */
 #pragma once
 
-#include "brokerd/daemon.h"
+#include "brokerd/core.h"
+#include "brokerd/process/loop.h"
 #include "client/wire/passfd.h"
 #include "client/common/util.h"
 #include "tests/scratch.h"
@@ -16,7 +17,10 @@
 
 #define TURNS 12 /* more than any single answer takes */
 
-static struct daemon broker;
+static struct core broker;
+static int broker_status;   /* core_ops.failed() was called with it; else 0 */
+static unsigned broker_idle; /* how often core_ops.idle() was called */
+static bool broker_kept;     /* core_ops.policy() was last called with it */
 static size_t fds_at_start; /* when nobody is connected */
 
 union answer {
@@ -46,7 +50,7 @@ static inline int dial(int room)
 	need(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
 	if (room)
 		need(!setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)));
-	peer_new(&broker, ends[0]);
+	peer_new(&broker.peers, ends[0]);
 	return ends[1];
 }
 
@@ -110,9 +114,9 @@ static inline void hang_up(int fd)
 }
 
 /* No user has a connection that counts. */
-static inline bool counts_nobody(const struct usercount *counts)
+static inline bool counts_nobody(const struct users *counts)
 {
-	for (size_t i = 0; i < USERCOUNT_BUCKETS; i++)
+	for (size_t i = 0; i < USERS_BUCKETS; i++)
 		if (counts->buckets[i])
 			return false;
 	return true;
@@ -122,11 +126,12 @@ static inline bool counts_nobody(const struct usercount *counts)
 static inline bool quiet(void)
 {
 	turn(TURNS);
-	return !broker.n_peers && TAILQ_EMPTY(&broker.peers) && TAILQ_EMPTY(&broker.claims) &&
-	       counts_nobody(&broker.users) && open_descriptors() == fds_at_start;
+	return !broker.peers.n && TAILQ_EMPTY(&broker.peers.list) &&
+	       TAILQ_EMPTY(&broker.claims.list) && counts_nobody(&broker.peers.users) &&
+	       open_descriptors() == fds_at_start;
 }
 
-static inline struct message_claim claim_of(enum selector_kind kind)
+static inline struct message_claim claim_by(enum selector_kind kind)
 {
 	return (struct message_claim){
 		.type = MESSAGE_CLAIM,
@@ -178,30 +183,52 @@ static inline void add_device(uint8_t bus, uint8_t function, uint32_t class_code
 	need(!devices_take(&broker.devices, &record));
 }
 
+static inline bool broker_on_serving(void *userdata)
+{
+	(void)userdata;
+	return true;
+}
+
+static inline void broker_on_policy(void *userdata, bool kept)
+{
+	(void)userdata;
+	broker_kept = kept;
+}
+
+static inline void broker_on_idle(void *userdata)
+{
+	(void)userdata;
+	broker_idle++;
+}
+
+static inline void broker_on_failed(void *userdata, int status)
+{
+	(void)userdata;
+	broker_status = status;
+}
+
 /* The broker, with nothing in it, and its loop. */
 static inline void broker_make(void)
 {
 	char sys[80];
 
-	broker = (struct daemon){
-		.kernel = KERNEL_NONE,
-		.watcher = HELPER_NONE,
-		.loader = HELPER_NONE,
-		.helpers_fd = -1,
-		.state_dir = -1,
-		.listen_fd = -1,
+	static const struct core_ops ops = {
+		.serving = broker_on_serving,
+		.policy = broker_on_policy,
+		.idle = broker_on_idle,
+		.failed = broker_on_failed,
 	};
-	leases_init(&broker.leases);
-	TAILQ_INIT(&broker.claims);
-	TAILQ_INIT(&broker.waiting);
-	TAILQ_INIT(&broker.peers);
-	/* Not daemon_loop_new(): of that a turn has no end that could be counted. */
+
+	broker = (struct core)CORE_INIT;
+	broker.ops = &ops;
+	/* Not loop_new(): of that a turn has no end that could be counted. */
 	broker.base = event_base_new();
 	need(broker.base && !event_base_priority_init(broker.base, PRIORITY_PEERS + 1));
 	snprintf(sys, sizeof(sys), "%s/sys", scratch_make());
 	scratch_write("sys/bus/none", "");
 	broker.kernel.sys = open(sys, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	need(broker.kernel.sys >= 0);
+	need(!core_init(&broker));
 	fds_at_start = open_descriptors();
 }
 
@@ -227,26 +254,25 @@ static inline void broker_allow_all(struct policy_rule *rule)
 		.column = 1,
 	};
 	need(policy_rule_valid(rule, 0, 1, NULL, 0));
-	broker.policy =
+	broker.policy.policy =
 		(struct policy){ .rules = rule, .n_rules = 1, .files = &file, .n_files = 1 };
-	broker.policy_good = true;
+	broker.policy.good = true;
 }
 
 /* From now on the latest connection is of another user, and counted as that user's. */
 static inline void last_is_user(uint32_t uid)
 {
-	struct peer *peer = TAILQ_LAST(&broker.peers, peer_list);
+	struct peer *peer = TAILQ_LAST(&broker.peers.list, peer_list);
 
-	need(!usercount_take(&broker.users, uid, PEERS_PER_UID));
-	usercount_give(&broker.users, peer->uid);
-	peer->uid = uid;
+	need(!users_take(&broker.peers.users, uid, PEERS_PER_UID));
+	users_give(&broker.peers.users, peer->claimant.uid);
+	peer->claimant.uid = peer->sriov.uid = uid;
 }
 
 static inline void broker_drop(void)
 {
-	devices_done(&broker.devices);
-	if (broker.on_turn_end)
-		event_free(broker.on_turn_end);
+	/* The policy is the test's, not the heap's. */
+	broker.policy.policy = (struct policy){ 0 };
+	core_done(&broker);
 	event_base_free(broker.base);
-	close(broker.kernel.sys);
 }
