@@ -12,6 +12,8 @@
 #include "client/common/util.h"
 #include "tests/scratch.h"
 
+#include <event2/event.h>
+
 #include <stdint.h>
 #include <sys/socket.h>
 
