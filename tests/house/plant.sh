@@ -40,6 +40,9 @@ planted_faults() {
 		long_function: brokerd/state/planted.c -> planted_long
 		wide: brokerd/state/planted.c -> more than 100 columns
 		unread: brokerd/state/ring.c -> not built
+		unread: brokerd/helper/planted.h -> braces
+		listed: brokerd/main.c -> has a header
+		listed: policy/lint.c -> is not there
 	LIST
 }
 
@@ -67,9 +70,8 @@ plant() {
 		client/library/.libs client/command client/run policy || return 1
 
 	echo '#pragma once' >brokerd/planted/room.h
-	: >brokerd/helper/planted.h
-	: >client/wire/planted.h
-	: >policy/planted.h
+	echo '#pragma once' | tee brokerd/main.h client/wire/planted.h >policy/planted.h
+	echo 'struct planted_helper {' >brokerd/helper/planted.h
 	echo '#include "client/wire/planted.h"' >client/host/planted.h
 	echo '#include "policy/planted.h"' >client/common/planted.h
 	echo '#include "client/wire/planted.h"' >client/command/planted.h
@@ -86,7 +88,9 @@ plant() {
 	} >brokerd/state/ring.c
 
 	cat >brokerd/peer/planted.h <<-'C'
+		#ifdef PLANTED_IS_READ_AND_NOT_COMPILED
 		#include "brokerd/helper/planted.h"
+		#endif
 		int planted_high(int n);
 		int planted_low(const char *text, int n);
 	C
@@ -166,6 +170,7 @@ plant() {
 
 	sources_facts >"$dir/planted.sources" &&
 		find brokerd client -name '*.c' | sort | objects_facts >"$dir/planted.objects" &&
-		with_calls "$dir/facts.sources" "$dir/facts.objects" "$dir/planted.sources" "$dir/planted.objects" \
+		grep -v '^lines policy/lint\.c ' "$dir/facts.sources" >"$dir/facts.less" &&
+		with_calls "$dir/facts.less" "$dir/facts.objects" "$dir/planted.sources" "$dir/planted.objects" \
 			>"$dir/planted"
 }
