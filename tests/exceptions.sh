@@ -1,7 +1,11 @@
 # shellcheck shell=sh disable=SC2154 # $dir is the test's
 # Sourced by layers.t and english.t, after tap.sh: what is wrong today and known, in tests/layers.exceptions.
 # A line is `RULE: WHERE -> WHAT`. A fault without its line fails the test, and so does a line without its
-# fault: the list only gets shorter.
+# fault: the list only gets shorter. To write it anew, and see in the diff that it has:
+#
+#	(tests/layers.t --exceptions; tests/english.t --exceptions) | LC_ALL=C sort >tests/layers.exceptions
+#
+# An empty list may be removed.
 
 exceptions=${exceptions:-$top_srcdir/tests/layers.exceptions}
 
