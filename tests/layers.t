@@ -87,9 +87,7 @@ sources_without_header() {
 		client/main.c			-
 		brokerd/kernel/attributes.c	brokerd/kernel/kernel.h
 		brokerd/kernel/vfio.c		brokerd/kernel/kernel.h
-		brokerd/lease/functions.c	brokerd/lease/kind.h
 		client/library/claim.c		client/gpubroker.h
-		client/library/connection.c	client/gpubroker.h
 		client/library/listing.c	client/gpubroker.h
 		client/command/explain.c	client/command/policy.h
 		client/command/install.c	client/command/policy.h
