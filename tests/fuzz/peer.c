@@ -296,7 +296,7 @@ static const char *override_of(const struct pci_address *address)
 {
 	const struct lease *lease;
 
-	TAILQ_FOREACH(lease, &broker.leases.list, link)
+	TAILQ_FOREACH(lease, &broker.leases.table.list, link)
 		for (size_t i = 0; i < lease->n_functions; i++)
 			if (!pci_address_compare(&lease->functions[i].address, address))
 				return lease->functions[i].override;
@@ -341,12 +341,12 @@ static void check_grant(const struct client *client, const struct message_grant 
 {
 	for (uint32_t i = 0; i < grant->n_groups; i++) {
 		uint32_t group = grant->groups[i].group;
-		const struct lease *lease = lease_find_group(&broker.leases, group);
+		const struct lease *lease = lease_find_group(&broker.leases.table, group);
 
 		must(group > FIRST_GROUP && group < FIRST_GROUP + GROUPS);
 		must(group != FIRST_GROUP + GROUP_DENIED);
 		must(group != FIRST_GROUP + GROUP_ALICES || client->uid == ALICE);
-		must(grant->groups[i].lease && grant->groups[i].lease < broker.leases.next_id);
+		must(grant->groups[i].lease && grant->groups[i].lease < broker.leases.table.next_id);
 		must(!lease || lease->id != grant->groups[i].lease || lease->uid == client->uid);
 		for (uint32_t k = 0; k < i; k++)
 			must(grant->groups[k].group != group);
@@ -427,7 +427,7 @@ static void let_go(struct client *client)
 		close(client->held[--client->n_held]);
 	for (size_t i = 0; i < GROUPS; i++)
 		is_held(i);
-	lending_watch(&broker);
+	ending_read_inotify(&broker.leases);
 }
 
 static void hang_up_all(struct client *client)
@@ -510,7 +510,7 @@ static void unplug(unsigned bus, bool goes)
 			       goes ? there : here));
 		gone[bus] = goes;
 	}
-	arrivals_record(&broker, &record);
+	hotplug_device_seen(&broker.leases, &record);
 	must(!devices_take(&broker.devices, &record));
 }
 
@@ -530,14 +530,14 @@ static void move_to(unsigned bus, unsigned function, const char *driver)
  */
 static void take_over(void)
 {
-	DIR *dir = fdopendir(openat(broker.state_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	DIR *dir = fdopendir(openat(broker.store.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	struct dirent *entry;
 	char name[16], here[64], there[64];
 
 	must(dir);
 	while ((entry = readdir(dir)))
 		if (entry->d_name[0] != '.')
-			must(!unlinkat(broker.state_dir, entry->d_name, 0));
+			must(!unlinkat(broker.store.directory, entry->d_name, 0));
 	closedir(dir);
 	for (unsigned bus = 1; bus < GROUPS; bus++) {
 		function_name(bus, bus == GROUPS - 1, name);
@@ -610,7 +610,7 @@ static void act(struct input *input)
 		}
 		break;
 	case OP_CLOCK: {
-		struct lease *lease = lease_find_from(&broker.leases, how);
+		struct lease *lease = lease_find_from(&broker.leases.table, how);
 
 		if (lease && lease->expiry)
 			event_active(lease->expiry, EV_TIMEOUT, 1);
@@ -656,7 +656,7 @@ static void add_host_function(unsigned bus, unsigned function)
 
 static void clear_leases(void)
 {
-	leases_init(&broker.leases);
+	leases_init(&broker.leases.table);
 	for (size_t i = 0; i < GROUPS; i++)
 		ends_of[i] = -1;
 	for (size_t i = 0; i < CLIENTS; i++)
@@ -685,11 +685,11 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	scratch_write("sys/bus/pci/drivers_probe", "");
 	snprintf(path, sizeof(path), "%s/state", scratch_path);
 	need(!mkdir(path, 0700));
-	broker.state_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	need(broker.state_dir >= 0);
+	broker.store.directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	need(broker.store.directory >= 0);
 	parse_right(text_of_policy, &policy);
-	broker.policy = policy.policy;
-	broker.policy_good = broker.policy_known = true;
+	broker.policy.policy = policy.policy;
+	broker.policy.good = broker.policy.known = true;
 	broker.on_queue = evtimer_new(broker.base, on_queue, &broker);
 	need(broker.on_queue);
 	clear_leases();
@@ -720,28 +720,28 @@ static void hurry(void)
 	struct task *task;
 
 	/* Of some it is not known where they were; here the host has a driver for them. */
-	TAILQ_FOREACH(lease, &broker.leases.list, link)
+	TAILQ_FOREACH(lease, &broker.leases.table.list, link)
 		for (size_t i = 0; i < lease->n_functions; i++)
 			give_to_host(&lease->functions[i]);
 	while ((task = started(0)))
 		come_back(task, 0, NULL);
 	for (size_t i = 0; i < GROUPS; i++)
 		is_held(i);
-	lending_watch(&broker);
-	for (lease = TAILQ_FIRST(&broker.leases.list); lease; lease = next) {
+	ending_read_inotify(&broker.leases);
+	for (lease = TAILQ_FIRST(&broker.leases.table.list); lease; lease = next) {
 		next = TAILQ_NEXT(lease, link);
 		if (lease->timer)
 			event_active(lease->timer, EV_TIMEOUT, 1);
 		else if (lease->state == GPUBROKER_LEASE_LEASED &&
 			 !is_held(lease->group - FIRST_GROUP))
-			lease_closed(&broker, lease); /* its watch could not be had */
+			lease_closed(lease); /* its watch could not be had */
 	}
 	turn(4);
 }
 
 static bool no_records(void)
 {
-	DIR *dir = fdopendir(openat(broker.state_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	DIR *dir = fdopendir(openat(broker.store.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	size_t n = 0;
 
 	must(dir);
@@ -769,17 +769,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	turn(TURNS);
 	for (size_t i = 0; i < CLIENTS; i++)
 		let_go(&clients[i]);
-	for (int i = 0; i < 24 && broker.leases.n; i++)
+	for (int i = 0; i < 24 && broker.leases.table.n; i++)
 		hurry();
-	must(!broker.leases.n && TAILQ_EMPTY(&broker.leases.list));
-	must(TAILQ_EMPTY(&broker.claims) && TAILQ_EMPTY(&broker.waiting) &&
-	     TAILQ_EMPTY(&broker.peers));
-	must(!broker.n_peers && !broker.n_watching);
+	must(!broker.leases.table.n && TAILQ_EMPTY(&broker.leases.table.list));
+	must(TAILQ_EMPTY(&broker.claims.list) && TAILQ_EMPTY(&broker.claims.queue.list) &&
+	     TAILQ_EMPTY(&broker.peers.list));
+	must(!broker.peers.n && !broker.peers.n_watching);
 	must(no_records());
 	for (size_t i = 0; i < GROUPS; i++)
 		must(!is_held(i));
-	for (size_t i = 0; i < USERCOUNT_BUCKETS; i++)
-		must(!broker.users.buckets[i]);
+	for (size_t i = 0; i < USERS_BUCKETS; i++)
+		must(!broker.peers.users.buckets[i]);
 	must(count_descriptors() == descriptors);
 	return 0;
 }

@@ -563,12 +563,12 @@ static struct parsed parsed;
 
 static void allow(const char *text)
 {
-	broker.policy = (struct policy){ 0 };
+	broker.policy.policy = (struct policy){ 0 };
 	if (parsed.policy.rules)
 		parse_done(&parsed);
 	parse_right(text, &parsed);
-	broker.policy = parsed.policy;
-	broker.policy_good = true;
+	broker.policy.policy = parsed.policy;
+	broker.policy.good = true;
 }
 
 static void make_host(void)
@@ -586,12 +586,12 @@ static void make_host(void)
 	need(!unlink(path));
 	path_of(path, "state");
 	need(!mkdir(path, 0700));
-	broker.state_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	broker.store.directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	path_of(path, "dev/vfio");
 	scratch_write("dev/vfio/vfio", "");
 	path_of(path, "dev");
 	broker.kernel.dev = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	need(broker.state_dir >= 0 && broker.kernel.dev >= 0 && !mdev_init(&broker));
+	need(broker.store.directory >= 0 && broker.kernel.dev >= 0 && !mdev_seed(&broker.leases));
 	sim.left = 4;
 	sim.next_group = 50;
 	path_of(path, "sys/class/mdev_bus/card/mdev_supported_types/card-1");
@@ -616,13 +616,13 @@ static bool no_records(void)
 /* All is as it was: nothing of ours, and what somebody else made. */
 static bool as_before(void)
 {
-	bool right = no_records() && !broker.leases.n && sim.left == 3 && find(OTHER) >= 0 &&
-		     units_left() == 2 && TAILQ_EMPTY(&broker.claims) && !at_work &&
+	bool right = no_records() && !broker.leases.table.n && sim.left == 3 && find(OTHER) >= 0 &&
+		     units_left() == 2 && TAILQ_EMPTY(&broker.claims.list) && !at_work &&
 		     !sim.unrecorded;
 
 	if (!right)
 		printf("# %s, %zu leases, %u and %u left, the other is %s%s%s\n",
-		       no_records() ? "no records" : "records", broker.leases.n, sim.left,
+		       no_records() ? "no records" : "records", broker.leases.table.n, sim.left,
 		       units_left(), find(OTHER) >= 0 ? "there" : "gone",
 		       at_work ? ", a worker" : "",
 		       sim.unrecorded ? ", one was made unrecorded" : "");
@@ -738,19 +738,19 @@ static void let_go(const char *uuid)
 
 	need(i >= 0);
 	sim.mdevs[i].held = false;
-	lease = lease_find_watch(&broker.leases, (int)sim.mdevs[i].group + 1000);
+	lease = lease_find_watch(&broker.leases.table, (int)sim.mdevs[i].group + 1000);
 	if (lease)
-		lease_closed(&broker, lease);
+		lease_closed(lease);
 	work_on();
 }
 
 static void let_go_vf(int vf)
 {
-	struct lease *lease = lease_find_watch(&broker.leases, vf + 1030);
+	struct lease *lease = lease_find_watch(&broker.leases.table, vf + 1030);
 
 	sim.vfs[vf].held = false;
 	if (lease)
-		lease_closed(&broker, lease);
+		lease_closed(lease);
 	work_on();
 }
 
@@ -771,25 +771,25 @@ static void die(int *fd)
 {
 	struct claim *claim;
 
-	while ((claim = TAILQ_FIRST(&broker.claims))) {
+	while ((claim = TAILQ_FIRST(&broker.claims.list))) {
 		if (claim->peer)
 			claim->peer->claim = NULL;
 		for (size_t i = 0; i < claim->n; i++) {
 			free(claim->views[i]);
 			free(claim->mdevs[i]);
 		}
-		TAILQ_REMOVE(&broker.claims, claim, link);
+		TAILQ_REMOVE(&broker.claims.list, claim, link);
 		free(claim->request);
 		free(claim);
 	}
-	while (!TAILQ_EMPTY(&broker.leases.list)) {
-		struct lease *lease = TAILQ_FIRST(&broker.leases.list);
+	while (!TAILQ_EMPTY(&broker.leases.table.list)) {
+		struct lease *lease = TAILQ_FIRST(&broker.leases.table.list);
 
 		if (lease->timer)
 			event_free(lease->timer);
 		if (lease->expiry)
 			event_free(lease->expiry);
-		lease_free(&broker.leases, lease);
+		lease_free(lease);
 	}
 	while (at_work) {
 		struct work *next = at_work->next;
@@ -801,8 +801,8 @@ static void die(int *fd)
 	*fd = dial_in(0);
 	dies_at = fails_at = 0;
 	died = false;
-	leases_init(&broker.leases);
-	need(!mdev_init(&broker));
+	leases_init(&broker.leases.table);
+	need(!mdev_seed(&broker.leases));
 }
 
 /* So long as a start looks for what may come yet. */
@@ -813,7 +813,7 @@ static void settle(void)
 		bool open = at_work;
 
 		work_on();
-		TAILQ_FOREACH(lease, &broker.leases.list, link)
+		TAILQ_FOREACH(lease, &broker.leases.table.list, link)
 			open = open || lease->state != GPUBROKER_LEASE_LEASED;
 		if (!open)
 			return;
@@ -823,7 +823,7 @@ static void settle(void)
 
 static void start_again(void)
 {
-	need(!recover_leases(&broker));
+	need(!recover_leases(&broker.leases));
 	settle();
 }
 
@@ -939,12 +939,12 @@ static void test_refusals(int fd)
 static void test_taken_number(int fd)
 {
 	struct lease lease = { 0 };
-	uint8_t seed[sizeof(broker.mdev_seed)];
+	uint8_t seed[sizeof(broker.leases.uuid_seed)];
 	char path[200];
 
-	memcpy(seed, broker.mdev_seed, sizeof(seed));
-	mdev_number(&broker, &lease);
-	memcpy(broker.mdev_seed, seed, sizeof(seed));
+	memcpy(seed, broker.leases.uuid_seed, sizeof(seed));
+	mdev_new_uuid(&lease);
+	memcpy(broker.leases.uuid_seed, seed, sizeof(seed));
 	path_of(path, "sys/class/mdev_bus/card/mdev_supported_types/card-1");
 	need(!sim_create(path, lease.mdev.uuid));
 	ask(fd, SELECT_NAME, "card", "card-1");
@@ -1041,9 +1041,9 @@ static void test_wait(void)
 	run_queue();
 	q = waits(large);
 	tap_ok(q.place == 1 && !strcmp(q.parent, "card") && q.lease &&
-		       q.lease == TAILQ_FIRST(&broker.leases.list)->id,
+		       q.lease == TAILQ_FIRST(&broker.leases.table.list)->id,
 	       "who would rather wait for a profile does, and is told for whom");
-	tap_ok(broker.leases.n == 1 && TAILQ_EMPTY(&broker.claims), "... with no lease meanwhile");
+	tap_ok(broker.leases.table.n == 1 && TAILQ_EMPTY(&broker.claims.list), "... with no lease meanwhile");
 	n_steps = 0;
 	run_queue();
 	tap_ok(!n_steps, "... and no driver is asked again before something has ended");
@@ -1065,16 +1065,16 @@ static void test_wait(void)
 	all_let_go();
 	run_queue();
 	tap_ok(granted(large, 1) && granted(small, 1) && sim.left == 0 &&
-		       TAILQ_EMPTY(&broker.waiting),
+		       TAILQ_EMPTY(&broker.claims.queue.list),
 	       "each has his when enough is free");
 
 	ask_wait(late, "card", "card-2");
 	run_queue();
 	need(waits(late).place == 1);
 	left = sim.left;
-	queue_look(&broker);
+	queue_mark_all(&broker.claims.queue);
 	queue_run(&broker); /* it is asked for again */
-	queue_look(&broker);
+	queue_mark_all(&broker.claims.queue);
 	queue_run(&broker); /* something ended while it was */
 	work_on();
 	sim.left = 2;
@@ -1097,10 +1097,10 @@ static void test_wait(void)
 	       "where the driver says of one that it has none after all, it is waited for, too");
 	sim.create_error = 0;
 	fails_at = n_steps + 1;
-	queue_look(&broker);
+	queue_mark_all(&broker.claims.queue);
 	run_queue();
 	fails_at = 0;
-	tap_ok(refused(large, GPUBROKER_REFUSED_FAILED) && TAILQ_EMPTY(&broker.waiting),
+	tap_ok(refused(large, GPUBROKER_REFUSED_FAILED) && TAILQ_EMPTY(&broker.claims.queue.list),
 	       "what fails is refused, and leaves the queue");
 	ask(first, SELECT_NAME, "card", "card-2");
 	need(granted(first, 1));
@@ -1153,9 +1153,9 @@ static void test_deaths(int *fd)
 	strcpy(uuid, answer.grant.groups[0].uuid);
 	die(fd);
 	start_again();
-	tap_ok(broker.leases.n == 1 &&
-		       TAILQ_FIRST(&broker.leases.list)->state == GPUBROKER_LEASE_LEASED &&
-		       !strcmp(TAILQ_FIRST(&broker.leases.list)->mdev.uuid, uuid) &&
+	tap_ok(broker.leases.table.n == 1 &&
+		       TAILQ_FIRST(&broker.leases.table.list)->state == GPUBROKER_LEASE_LEASED &&
+		       !strcmp(TAILQ_FIRST(&broker.leases.table.list)->mdev.uuid, uuid) &&
 		       find(uuid) >= 0,
 	       "one that is held is taken up as it was");
 	let_go(uuid);
@@ -1200,10 +1200,10 @@ static void test_late(int *fd)
 
 	dies_at = 4; /* three are asked for; this makes it */
 	ask(*fd, SELECT_NAME, "card", "card-1");
-	need(died && TAILQ_FIRST(&broker.leases.list));
-	strcpy(uuid, TAILQ_FIRST(&broker.leases.list)->mdev.uuid);
+	need(died && TAILQ_FIRST(&broker.leases.table.list));
+	strcpy(uuid, TAILQ_FIRST(&broker.leases.table.list)->mdev.uuid);
 	die(fd);
-	need(!recover_leases(&broker));
+	need(!recover_leases(&broker.leases));
 	work_on();
 	tap_ok(record_has(uuid), "one that is not there is looked for a while");
 	sim.half = true;
@@ -1351,8 +1351,8 @@ static void abandon(enum selector_kind kind, const char *device, const char *pro
 	int fd = dial_in(0);
 
 	send_claim(fd, kind, device, profile, NULL);
-	need(!TAILQ_EMPTY(&broker.claims) && at_work);
-	while (bound && !TAILQ_FIRST(&broker.claims)->bound)
+	need(!TAILQ_EMPTY(&broker.claims.list) && at_work);
+	while (bound && !TAILQ_FIRST(&broker.claims.list)->bound)
 		work_one();
 	hang_up(fd);
 }
@@ -1409,9 +1409,9 @@ static void test_vgpu_deaths(int *fd)
 	need(granted(*fd, 1));
 	die(fd);
 	start_again();
-	tap_ok(broker.leases.n == 1 &&
-		       TAILQ_FIRST(&broker.leases.list)->state == GPUBROKER_LEASE_LEASED &&
-		       TAILQ_FIRST(&broker.leases.list)->group == 30 && sim.vfs[0].type == 557,
+	tap_ok(broker.leases.table.n == 1 &&
+		       TAILQ_FIRST(&broker.leases.table.list)->state == GPUBROKER_LEASE_LEASED &&
+		       TAILQ_FIRST(&broker.leases.table.list)->group == 30 && sim.vfs[0].type == 557,
 	       "one that is held is taken up as it was");
 	let_go_vf(0);
 	tap_ok(as_before(), "... and cleared when it is let go");
@@ -1433,7 +1433,7 @@ static void test_vgpu_deaths(int *fd)
 	die(fd);
 	need(!vf_write(0, 558));
 	start_again();
-	tap_ok(sim.vfs[0].type == 558 && no_records() && !broker.leases.n,
+	tap_ok(sim.vfs[0].type == 558 && no_records() && !broker.leases.table.n,
 	       "of what was recorded and not made, another's is left alone");
 	need(!vf_write(0, 0));
 }
