@@ -8,6 +8,7 @@
 
 #include "brokerd/claim/claim.h"
 #include "brokerd/lease/ending.h"
+#include "brokerd/lease/recover.h"
 #include "brokerd/process/log.h"
 #include "brokerd/lease/mdev.h"
 #include "brokerd/record/lease-record.h"
@@ -293,7 +294,8 @@ void __wrap_kernel_group_unwatch(const struct kernel *kernel, int watch)
 struct step {
 	const char *what;
 	char text[WORK_TEXT_MAX], path[300]; /* whole, of its file */
-	bool reads, expects, soft;
+	bool reads, expects;
+	enum on_failure on_failure;
 	work_row_func row;
 	uint32_t group;
 	struct pci_address address;
@@ -331,9 +333,9 @@ struct work *__wrap_work_free(struct work *work)
 }
 
 int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, unsigned flags);
+		    const struct pci_address *address, enum on_failure on_failure);
 int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, unsigned flags)
+		    const struct pci_address *address, enum on_failure on_failure)
 {
 	struct step *step = &work->steps[work->n];
 	char link[64];
@@ -342,7 +344,7 @@ int __wrap_work_add(struct work *work, int fd, const char *text, const char *wha
 	if (fd < 0)
 		return fd;
 	need(work->n++ < ARRAY_SIZE(work->steps));
-	*step = (struct step){ .what = what, .address = *address, .soft = flags & WORK_SOFT };
+	*step = (struct step){ .what = what, .address = *address, .on_failure = on_failure };
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	n = readlink(link, step->path, sizeof(step->path) - 1);
 	need(n > 0);
@@ -356,7 +358,7 @@ int __wrap_work_add_read(struct work *work, int fd, const char *what,
 int __wrap_work_add_read(struct work *work, int fd, const char *what,
 			 const struct pci_address *address)
 {
-	int r = __wrap_work_add(work, fd, "", what, address, 0);
+	int r = __wrap_work_add(work, fd, "", what, address, STOP);
 
 	if (!r)
 		work->steps[work->n - 1].reads = true;
@@ -368,7 +370,7 @@ int __wrap_work_add_table(struct work *work, int fd, work_row_func row, const ch
 int __wrap_work_add_table(struct work *work, int fd, work_row_func row, const char *what,
 			  const struct pci_address *address)
 {
-	int r = __wrap_work_add(work, fd, "", what, address, 0);
+	int r = __wrap_work_add(work, fd, "", what, address, STOP);
 
 	if (!r)
 		work->steps[work->n - 1].row = row;
@@ -380,7 +382,7 @@ int __wrap_work_add_expect(struct work *work, int fd, const char *text, const ch
 int __wrap_work_add_expect(struct work *work, int fd, const char *text, const char *what,
 			   const struct pci_address *address)
 {
-	int r = __wrap_work_add(work, fd, text, what, address, 0);
+	int r = __wrap_work_add(work, fd, text, what, address, STOP);
 
 	if (!r)
 		work->steps[work->n - 1].expects = true;
@@ -392,7 +394,7 @@ int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
 int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
 			 const struct pci_address *address)
 {
-	int r = __wrap_work_add(work, directory, "", "opens", address, 0);
+	int r = __wrap_work_add(work, directory, "", "opens", address, STOP);
 
 	if (!r)
 		work->steps[work->n - 1].group = group;
@@ -405,20 +407,29 @@ size_t __wrap_work_steps(const struct work *work)
 	return work->n;
 }
 
-int __wrap_work_start(struct work *work, struct event_base *base,
-		      const struct confine_filter *filter, unsigned seconds);
-int __wrap_work_start(struct work *work, struct event_base *base,
-		      const struct confine_filter *filter, unsigned seconds)
+void __wrap_work_show(struct work *work);
+void __wrap_work_show(struct work *work)
+{
+	(void)work;
+}
+
+int __wrap_workers_start_within(struct workers *workers, struct work *work, unsigned seconds);
+int __wrap_workers_start_within(struct workers *workers, struct work *work, unsigned seconds)
 {
 	struct work **end = &at_work;
 
-	(void)base;
-	(void)filter;
+	(void)workers;
 	(void)seconds;
 	while (*end)
 		end = &(*end)->next;
 	*end = work;
 	return 0;
+}
+
+int __wrap_workers_start(struct workers *workers, struct work *work);
+int __wrap_workers_start(struct workers *workers, struct work *work)
+{
+	return __wrap_workers_start_within(workers, work, WORKER_SECONDS);
 }
 
 static bool record_has(const char *uuid)
@@ -538,7 +549,7 @@ static void work_one(void)
 			result.what = step->what;
 			result.address = step->address;
 		}
-		if (error && !step->soft)
+		if (error && step->on_failure != CONTINUE)
 			break;
 		if (!error && step->reads)
 			work->ops.told(work->userdata, &step->address, told);
@@ -560,6 +571,7 @@ static void work_on(void)
 /* ---- the daemon ---- */
 
 static struct parsed parsed;
+static struct event *wake; /* of the queue, which has none: see try_queue() */
 
 static void allow(const char *text)
 {
@@ -633,7 +645,7 @@ static bool as_before(void)
 static void send_claim(int fd, enum selector_kind kind, const char *device, const char *profile,
 		       const char *second)
 {
-	struct message_claim claim = claim_of(kind);
+	struct message_claim claim = claim_by(kind);
 
 	if (kind == SELECT_ADDRESS)
 		need(!pci_address_parse(device, &claim.selectors[0].address));
@@ -769,19 +781,8 @@ static void all_let_go(void)
 /* Forgets all, as a death does: only the kernel's state and the records are left. */
 static void die(int *fd)
 {
-	struct claim *claim;
-
-	while ((claim = TAILQ_FIRST(&broker.claims.list))) {
-		if (claim->peer)
-			claim->peer->claim = NULL;
-		for (size_t i = 0; i < claim->n; i++) {
-			free(claim->views[i]);
-			free(claim->mdevs[i]);
-		}
-		TAILQ_REMOVE(&broker.claims.list, claim, link);
-		free(claim->request);
-		free(claim);
-	}
+	while (!TAILQ_EMPTY(&broker.claims.list))
+		claim_free(TAILQ_FIRST(&broker.claims.list));
 	while (!TAILQ_EMPTY(&broker.leases.table.list)) {
 		struct lease *lease = TAILQ_FIRST(&broker.leases.table.list);
 
@@ -801,7 +802,8 @@ static void die(int *fd)
 	*fd = dial_in(0);
 	dies_at = fails_at = 0;
 	died = false;
-	leases_init(&broker.leases.table);
+	lease_table_init(&broker.leases.table, broker.leases.table.events,
+			 broker.leases.table.userdata);
 	need(!mdev_seed(&broker.leases));
 }
 
@@ -938,7 +940,7 @@ static void test_refusals(int fd)
 /* Its number is taken: so that mdev is another's, and stays. */
 static void test_taken_number(int fd)
 {
-	struct lease lease = { 0 };
+	struct lease lease = { .table = &broker.leases.table };
 	uint8_t seed[sizeof(broker.leases.uuid_seed)];
 	char path[200];
 
@@ -1010,11 +1012,17 @@ static void ask_wait(int fd, const char *device, const char *profile)
 	work_on();
 }
 
+/* What the loop would do once something may be free. Here it is done when a test says so. */
+static void try_queue(void)
+{
+	event_get_callback(wake)(-1, EV_TIMEOUT, event_get_callback_arg(wake));
+}
+
 /* As often as it takes, and once more. */
 static void run_queue(void)
 {
 	for (int i = 0; i < 8; i++) {
-		queue_run(&broker);
+		try_queue();
 		work_on();
 	}
 }
@@ -1073,9 +1081,9 @@ static void test_wait(void)
 	need(waits(late).place == 1);
 	left = sim.left;
 	queue_mark_all(&broker.claims.queue);
-	queue_run(&broker); /* it is asked for again */
+	try_queue(); /* it is asked for again */
 	queue_mark_all(&broker.claims.queue);
-	queue_run(&broker); /* something ended while it was */
+	try_queue(); /* something ended while it was */
 	work_on();
 	sim.left = 2;
 	run_queue();
@@ -1443,6 +1451,7 @@ int main(void)
 	int fd;
 
 	broker_make();
+	wake = TAKE_PTR(broker.claims.queue.wake);
 	make_host();
 	allow("device slice profile card-2\nallow any claim profile any\nallow any claim any");
 	fd = dial_in(0);
