@@ -7,7 +7,7 @@
  */
 #include "config.h"
 
-#include "brokerd/lease/ending.h"
+#include "brokerd/lease/bringup.h"
 #include "brokerd/process/log.h"
 #include "brokerd/prepare/prepare.h"
 #include "brokerd/record/lease-record.h"
@@ -147,7 +147,7 @@ struct step {
 	const char *what;
 	char text[WORK_TEXT_MAX];
 	bool reads;
-	unsigned flags;
+	enum on_failure on_failure;
 	struct pci_address address;
 };
 
@@ -181,9 +181,9 @@ struct work *__wrap_work_free(struct work *work)
 }
 
 int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, unsigned flags);
+		    const struct pci_address *address, enum on_failure on_failure);
 int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, unsigned flags)
+		    const struct pci_address *address, enum on_failure on_failure)
 {
 	struct step *step = &work->steps[work->n];
 
@@ -191,7 +191,7 @@ int __wrap_work_add(struct work *work, int fd, const char *text, const char *wha
 		return fd;
 	close(fd);
 	need(work->n++ < WORK_STEPS_MAX);
-	*step = (struct step){ .what = what, .flags = flags, .address = *address };
+	*step = (struct step){ .what = what, .on_failure = on_failure, .address = *address };
 	snprintf(step->text, sizeof(step->text), "%s", text);
 	return 0;
 }
@@ -201,7 +201,7 @@ int __wrap_work_add_read(struct work *work, int fd, const char *what,
 int __wrap_work_add_read(struct work *work, int fd, const char *what,
 			 const struct pci_address *address)
 {
-	int r = __wrap_work_add(work, fd, "", what, address, 0);
+	int r = __wrap_work_add(work, fd, "", what, address, STOP);
 
 	if (!r)
 		work->steps[work->n - 1].reads = true;
@@ -214,17 +214,26 @@ size_t __wrap_work_steps(const struct work *work)
 	return work->n;
 }
 
-int __wrap_work_start(struct work *work, struct event_base *base,
-		      const struct confine_filter *filter, unsigned seconds);
-int __wrap_work_start(struct work *work, struct event_base *base,
-		      const struct confine_filter *filter, unsigned seconds)
+void __wrap_work_show(struct work *work);
+void __wrap_work_show(struct work *work)
 {
-	(void)base;
-	(void)filter;
+	(void)work;
+}
+
+int __wrap_workers_start_within(struct workers *workers, struct work *work, unsigned seconds);
+int __wrap_workers_start_within(struct workers *workers, struct work *work, unsigned seconds)
+{
+	(void)workers;
 	(void)seconds;
 	need(!at_work);
 	at_work = work;
 	return 0;
+}
+
+int __wrap_workers_start(struct workers *workers, struct work *work);
+int __wrap_workers_start(struct workers *workers, struct work *work)
+{
+	return __wrap_workers_start_within(workers, work, WORKER_SECONDS);
 }
 
 /* One step, as the kernel does it. Its errno. */
@@ -302,11 +311,11 @@ static void work_on(void)
 				return;
 			}
 			error = n_steps == fails_at ? EIO : do_step(step, told);
-			if (error && !(step->flags & WORK_QUIET)) {
+			if (error && step->on_failure != IGNORE_ERROR) {
 				if (!result.error)
 					result = (struct work_result){ error, step->what,
 								       step->address };
-				if (!(step->flags & WORK_SOFT))
+				if (step->on_failure != CONTINUE)
 					break;
 			} else if (step->reads) {
 				work->ops.told(work->userdata, &step->address, told);
@@ -319,32 +328,32 @@ static void work_on(void)
 
 /* ---- the daemon ---- */
 
-static void on_queue(evutil_socket_t fd, short what, void *userdata)
-{
-	(void)fd;
-	(void)what;
-	(void)userdata;
-}
-
 /* As root, and as one who has just come. */
 static void dial_root(int *fd)
 {
-	if (*fd >= 0) {
-		TAILQ_FIRST(&broker.peers.list)->uid = getuid();
+	if (*fd >= 0)
 		hang_up(*fd);
-	}
 	*fd = dial_in(0);
-	TAILQ_FIRST(&broker.peers.list)->uid = 0;
+	last_is_user(0);
+}
+
+/* What a death takes with it, and what a start makes. */
+static void forget(void)
+{
+	sriov_done(&broker.sriov);
+	prepare_done(&broker.prepare);
+	free(at_work);
+	at_work = NULL;
+	broker.sriov.soon = broker.sriov.wanted = broker.sriov.full = false;
+	broker.prepare.wanted = false;
+	need(!prepare_init(&broker.prepare) && !sriov_init(&broker.sriov));
 }
 
 /* As if killed and started again: only the kernel's state and the records are left. */
 static void die_and_start(int *fd)
 {
 	dial_root(fd);
-	sriov_done(&broker.sriov);
-	prepare_done(&broker.prepare);
-	free(at_work);
-	at_work = NULL;
+	forget();
 	dies_at = fails_at = 0;
 	need(!sriov_recover(&broker.sriov));
 	work_on();
@@ -459,6 +468,7 @@ static void test_refuses(int fd)
 	need(to(fd, 2));
 	lease = lease_new(&broker.leases.table, 7, 22);
 	need(lease);
+	lease_set_kind(lease);
 	lease->state = GPUBROKER_LEASE_LEASED;
 	lease->uid = 1000;
 	ask(fd, PF, 4);
@@ -481,12 +491,11 @@ static void test_refuses(int fd)
 	{
 		int other = dial_in(0);
 
-		TAILQ_LAST(&broker.peers.list, peer_list)->uid = 0;
+		last_is_user(0);
 		ask(other, PF, 3);
 		tap_ok(told_no(other, GPUBROKER_REFUSED_BUSY) &&
 			       answer.refusal.detail == REFUSAL_SRIOV,
 		       "while they are being made, nobody else can ask for another number");
-		TAILQ_LAST(&broker.peers.list, peer_list)->uid = getuid();
 		hang_up(other);
 	}
 	work_on();
@@ -609,9 +618,7 @@ static void test_deaths(int *ret_fd)
 			dies_at = i;
 			ask(*ret_fd, PF, 4);
 			work_on();
-			sriov_done(&broker.sriov);
-			free(at_work);
-			at_work = NULL;
+			forget();
 			n_steps = 0;
 			dies_at = j;
 			need(!sriov_recover(&broker.sriov));
@@ -673,6 +680,7 @@ static void test_records(int *fd)
 	need(to(*fd, 2));
 	lease = lease_new(&broker.leases.table, 7, 22);
 	need(lease);
+	lease_set_kind(lease);
 	lease->state = GPUBROKER_LEASE_LEASED;
 	sim.autoprobe = 0; /* as whoever wrote the record left it */
 	scratch_write("leases/vfs-0000:0b:00-0", lent);
@@ -862,8 +870,7 @@ int main(void)
 
 	broker_make();
 	broker_allow_all(&all);
-	broker.serving = true;
-	broker.on_queue = evtimer_new(broker.base, on_queue, NULL);
+	broker.prepare.open = broker.sriov.open = true;
 	snprintf(path, sizeof(path), "%s/leases", scratch_path);
 	need(!mkdir(path, 0755));
 	broker.store.directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -884,13 +891,13 @@ int main(void)
 	sim.most = TOTAL;
 
 	fd = dial_in(0);
-	TAILQ_FIRST(&broker.peers.list)->uid = 1000;
+	last_is_user(1000);
 	ask(fd, PF, 2);
 	tap_ok(told_no(fd, GPUBROKER_REFUSED_NOT_YOURS) && !sim.vfs, "not for a user");
-	TAILQ_FIRST(&broker.peers.list)->uid = 0;
-	broker.quitting = true;
+	last_is_user(0);
+	broker.sriov.open = false;
 	ask(fd, PF, 2);
-	broker.quitting = false;
+	broker.sriov.open = true;
 	tap_ok(told_no(fd, GPUBROKER_REFUSED_NOT_READY) && !sim.vfs,
 	       "none is begun by a daemon that ends");
 	test_makes(fd);
@@ -902,12 +909,7 @@ int main(void)
 	test_records(&fd);
 	test_policy(fd);
 	test_watcher();
-	TAILQ_FIRST(&broker.peers.list)->uid = getuid();
 	hang_up(fd);
-	sriov_done(&broker.sriov);
-	prepare_done(&broker.prepare);
-	event_free(broker.on_queue);
-	close(broker.store.directory);
 	broker_drop();
 	return tap_done();
 }
