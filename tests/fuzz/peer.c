@@ -21,6 +21,7 @@
 #include "brokerd/claim/claim.h"
 #include "brokerd/state/verdict.h"
 #include "brokerd/lease/ending.h"
+#include "brokerd/lease/hotplug.h"
 #include "brokerd/process/log.h"
 #include "brokerd/process/worker.h"
 #include "tests/unit/brokerd/world.h"
@@ -175,9 +176,10 @@ int __wrap_kernel_watch_read(const struct kernel *kernel)
 	return -EAGAIN;
 }
 
-int __wrap_kernel_memlock_raise(int pidfd, int pid, uint64_t bytes);
-int __wrap_kernel_memlock_raise(int pidfd, int pid, uint64_t bytes)
+int __wrap_kernel_memlock_raise(const struct kernel *kernel, int pidfd, int pid, uint64_t bytes);
+int __wrap_kernel_memlock_raise(const struct kernel *kernel, int pidfd, int pid, uint64_t bytes)
 {
+	(void)kernel;
 	(void)pidfd;
 	must(pid > 0 && bytes <= 64 << 20);
 	return failure();
@@ -200,9 +202,9 @@ struct work *__wrap_work_new(const struct work_ops *ops, void *userdata);
 struct work *__real_work_free(struct work *work);
 struct work *__wrap_work_free(struct work *work);
 int __real_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, unsigned flags);
+		    const struct pci_address *address, enum on_failure on_failure);
 int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, unsigned flags);
+		    const struct pci_address *address, enum on_failure on_failure);
 int __real_work_add_read(struct work *work, int fd, const char *what,
 			 const struct pci_address *address);
 int __wrap_work_add_read(struct work *work, int fd, const char *what,
@@ -211,8 +213,7 @@ int __real_work_add_open(struct work *work, int directory, uint32_t group,
 			 const struct pci_address *address);
 int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
 			 const struct pci_address *address);
-int __wrap_work_start(struct work *work, struct event_base *base,
-		      const struct confine_filter *filter, unsigned seconds);
+int __wrap_workers_start(struct workers *workers, struct work *work);
 
 static struct task *task_of(const struct work *work)
 {
@@ -242,10 +243,10 @@ struct work *__wrap_work_free(struct work *work)
 }
 
 int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, unsigned flags)
+		    const struct pci_address *address, enum on_failure on_failure)
 {
 	task_of(work)->first = *address;
-	return __real_work_add(work, fd, text, what, address, flags);
+	return __real_work_add(work, fd, text, what, address, on_failure);
 }
 
 int __wrap_work_add_read(struct work *work, int fd, const char *what,
@@ -267,14 +268,11 @@ int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
 	return __real_work_add_open(work, directory, group, address);
 }
 
-int __wrap_work_start(struct work *work, struct event_base *base,
-		      const struct confine_filter *filter, unsigned seconds)
+int __wrap_workers_start(struct workers *workers, struct work *work)
 {
 	int r = failure();
 
-	(void)base;
-	(void)filter;
-	(void)seconds;
+	(void)workers;
 	if (!r)
 		task_of(work)->started = true;
 	return r;
@@ -632,13 +630,6 @@ static void act(struct input *input)
 
 /* ---- the host ---- */
 
-static void on_queue(evutil_socket_t fd, short what, void *userdata)
-{
-	(void)fd;
-	(void)what;
-	queue_run(userdata);
-}
-
 static void add_host_function(unsigned bus, unsigned function)
 {
 	char address[24], path[128];
@@ -656,7 +647,8 @@ static void add_host_function(unsigned bus, unsigned function)
 
 static void clear_leases(void)
 {
-	leases_init(&broker.leases.table);
+	lease_table_init(&broker.leases.table, broker.leases.table.events,
+			 broker.leases.table.userdata);
 	for (size_t i = 0; i < GROUPS; i++)
 		ends_of[i] = -1;
 	for (size_t i = 0; i < CLIENTS; i++)
@@ -690,8 +682,6 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	parse_right(text_of_policy, &policy);
 	broker.policy.policy = policy.policy;
 	broker.policy.good = broker.policy.known = true;
-	broker.on_queue = evtimer_new(broker.base, on_queue, &broker);
-	need(broker.on_queue);
 	clear_leases();
 	/* The loop's own event, and what the first connection makes. */
 	call(&clients[0], 0);
