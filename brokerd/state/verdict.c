@@ -75,7 +75,7 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 		break;
 	case GUARD_NOT_VIABLE:
 		r = refuse_function(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, view, asked, asked);
-		snprintf(ret_refusal->text, sizeof(ret_refusal->text), "%s", view->not_viable);
+		memcpy(ret_refusal->text, view->not_viable, sizeof(ret_refusal->text));
 		ret_refusal->other = view->blocker;
 		ret_refusal->has_other = view->has_blocker;
 		return r;
@@ -86,8 +86,7 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 		return r;
 	case GUARD_IN_USE:
 		r = refuse_function(ret_refusal, GPUBROKER_REFUSED_IN_USE, view, asked, which);
-		snprintf(ret_refusal->text, sizeof(ret_refusal->text), "%s",
-			 view->functions[which].in_use);
+		memcpy(ret_refusal->text, view->functions[which].in_use, sizeof(ret_refusal->text));
 		return r;
 	}
 	*ret_verdict = verdict;

@@ -3,14 +3,14 @@
  * The loader's records as the core takes them, each behind its length and filled up with zeros; and what the core then
  * does with a policy that came of them: decides, prepares, and says which rule it was.
  *
- * About: brokerd/helper/helper.c policy/valid.c policy/verdict.c policy/match.c
+ * About: brokerd/helper/intake.c policy/valid.c policy/verdict.c policy/match.c
  */
 #include "config.h"
 
 #include <errno.h>
 
+#include "brokerd/helper/intake.h"
 #include "brokerd/state/verdict.h"
-#include "brokerd/helper/helper.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/policy/card.h"
 
@@ -107,29 +107,30 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct policy_intake intake = { 0 };
 	struct policy policy = { 0 };
 	struct input input = { data, size };
-	int r = 0;
+	enum intake_result r = INTAKE_MORE;
 
-	/* As daemon.c does: after nonsense the helper is not heard again. */
-	while (input.left && r != -EBADMSG) {
+	/* As core-side.c does: after nonsense the helper is not heard again. */
+	while (input.left && r != INTAKE_NONSENSE) {
 		struct policy taken = { 0 };
 		struct loader_record record;
 
 		input_struct(&input, &record, sizeof(record));
-		r = policy_take(&intake, &record, &taken);
-		must(r == 0 || r == 1 || r == 2 || r == -EBADMSG || r == -ENOMEM);
+		r = intake_take(&intake, &record, &taken);
+		must(r == INTAKE_MORE || r == INTAKE_POLICY || r == INTAKE_MISTAKES ||
+		     r == INTAKE_NONSENSE || r == INTAKE_NO_MEMORY);
 		must(intake.policy.n_rules <= intake.rules &&
 		     intake.policy.n_names <= intake.names &&
 		     intake.policy.n_files <= intake.files &&
 		     intake.policy.n_texts <= intake.texts);
-		must((r == 1) == (taken.rules != NULL));
-		if (r != 1)
+		must((r == INTAKE_POLICY) == (taken.rules != NULL));
+		if (r != INTAKE_POLICY)
 			continue;
 		policy_done(&policy);
 		policy = taken;
 		use(&policy);
 	}
 	policy_done(&policy);
-	policy_intake_done(&intake);
+	intake_done(&intake);
 	must(!intake.policy.rules && !policy.rules);
 	return 0;
 }

@@ -29,7 +29,7 @@ static bool ends(const char *text, size_t size)
 static void check(const struct lease *lease)
 {
 	must(lease->id && lease->id != UINT64_MAX);
-	must((lease->group == UINT32_MAX) == lease_is_mdev(lease));
+	must((lease->group == UINT32_MAX) == lease_is_made(lease));
 	must(lease->n_gids <= LEASE_GIDS_MAX && lease->n_functions <= PROTOCOL_FUNCTIONS_MAX);
 	must(ends(lease->terms.rule, sizeof(lease->terms.rule)) &&
 	     ends(lease->terms.vfio_driver, sizeof(lease->terms.vfio_driver)) &&
@@ -47,23 +47,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	/* Whatever was there before. */
 	static struct lease lease, again;
-	static char text[RECORD_MAX];
+	static char text[STORE_TEXT_MAX];
 	unsigned line = 0, lines = 1;
 	int n;
 
 	memset(&lease, 0x5a, sizeof(lease));
 	for (size_t i = 0; i < size; i++)
 		lines += data[i] == '\n';
-	if (record_parse((const char *)data, size, &lease, &line)) {
+	if (lease_record_parse((const char *)data, size, &lease, &line)) {
 		must(line && line <= lines);
 		return 0;
 	}
 	check(&lease);
-	n = record_format(&lease, text, sizeof(text));
+	n = lease_record_format(&lease, text, sizeof(text));
 	must(n > 0 && (size_t)n == size && !memcmp(text, data, size));
-	must(!record_parse(text, (size_t)n, &again, &line));
+	must(!lease_record_parse(text, (size_t)n, &again, &line));
 	/* A buffer that is a byte too small. */
-	must(record_format(&lease, text, size) == -E2BIG);
+	must(lease_record_format(&lease, text, size) == -E2BIG);
 	return 0;
 }
 
@@ -97,27 +97,27 @@ static struct lease lease_of(size_t n_gids, size_t n_functions)
 
 static void write_lease(fuzz_write write, const char *name, const struct lease *lease, int cut)
 {
-	char text[RECORD_MAX];
-	int n = record_format(lease, text, sizeof(text));
+	char text[STORE_TEXT_MAX];
+	int n = lease_record_format(lease, text, sizeof(text));
 	struct lease back;
 	unsigned line;
 
 	/* One that is no record would be refused at its first mistake, and reach nothing behind that. */
-	must(n > cut && !record_parse(text, (size_t)n, &back, &line));
+	must(n > cut && !lease_record_parse(text, (size_t)n, &back, &line));
 	write(name, text, (size_t)(n - cut));
 }
 
 void fuzz_seeds(fuzz_write write)
 {
 	struct lease lease = lease_of(1, 1);
-	char text[RECORD_MAX];
+	char text[STORE_TEXT_MAX];
 	int n;
 
 	write_lease(write, "plain", &lease, 0);
 	write_lease(write, "cut", &lease, 20);
 	/* As long as it should be, and not what would be written. */
 	lease.asked.bus = lease.functions[0].address.bus = 10;
-	n = record_format(&lease, text, sizeof(text));
+	n = lease_record_format(&lease, text, sizeof(text));
 	must(n > 0 && strstr(text, ":0a:"));
 	memcpy(strstr(text, ":0a:"), ":0A:", 4);
 	write("upper-case", text, (size_t)n);

@@ -6,6 +6,8 @@
 #include "config.h"
 
 #include "brokerd/helper/helper.h"
+#include "brokerd/helper/intake.h"
+#include "brokerd/helper/start.h"
 #include "client/wire/passfd.h"
 #include "client/common/util.h"
 #include "tests/scratch.h"
@@ -74,12 +76,12 @@ static struct loader_record rule(void)
 
 static struct policy got;
 
-static int take(struct policy_intake *intake, struct loader_record record)
+static enum intake_result take(struct policy_intake *intake, struct loader_record record)
 {
-	return policy_take(intake, &record, &got);
+	return intake_take(intake, &record, &got);
 }
 
-static int end(struct policy_intake *intake)
+static enum intake_result end(struct policy_intake *intake)
 {
 	return take(intake, (struct loader_record){ .type = LOADER_END });
 }
@@ -96,27 +98,27 @@ static void test_intake(void)
 {
 	struct policy_intake intake = { 0 };
 
-	tap_ok(one_of_each(&intake) && end(&intake) == 1, "a policy is taken");
+	tap_ok(one_of_each(&intake) && end(&intake) == INTAKE_POLICY, "a policy is taken");
 	tap_ok(got.n_names == 1 && got.n_files == 1 && got.n_rules == 1 && got.n_texts == 1 &&
 		       !strcmp(got.names[0].text, "a100") &&
 		       !strcmp(got.files[0].path, "/a.policy") &&
 		       !strcmp(got.texts[0].text, "bochs-drm") && got.rules[0].id == 1000,
 	       "and is what was told");
-	tap_ok(!intake.policy.rules && !intake.rules && end(&intake) == -EBADMSG,
+	tap_ok(!intake.policy.rules && !intake.rules && end(&intake) == INTAKE_NONSENSE,
 	       "a second end makes no sense");
 	policy_done(&got);
-	tap_ok(!take(&intake, begin(0, 0, 0, 0)) && end(&intake) == 1 && !got.n_rules,
+	tap_ok(!take(&intake, begin(0, 0, 0, 0)) && end(&intake) == INTAKE_POLICY && !got.n_rules,
 	       "an empty policy is one");
 	policy_done(&got);
 	tap_ok(!take(&intake, begin(1, 1, 1, 1)) && !take(&intake, text("x")) &&
 		       !take(&intake, rule()) && !take(&intake, file("/a")) &&
-		       !take(&intake, name("a")) && end(&intake) == 1,
+		       !take(&intake, name("a")) && end(&intake) == INTAKE_POLICY,
 	       "rules may come before the names and files that they mean");
 	policy_done(&got);
 
 	take(&intake, begin(1, 1, 1, 1));
 	take(&intake, name("old"));
-	tap_ok(one_of_each(&intake) && end(&intake) == 1 && got.n_names == 1 &&
+	tap_ok(one_of_each(&intake) && end(&intake) == INTAKE_POLICY && got.n_names == 1 &&
 		       !strcmp(got.names[0].text, "a100"),
 	       "a second beginning forgets what came before it");
 	policy_done(&got);
@@ -124,10 +126,10 @@ static void test_intake(void)
 	one_of_each(&intake);
 	tap_ok(take(&intake, (struct loader_record){ .type = LOADER_INVALID, .counts = { 3 } }) ==
 			       2 &&
-		       !intake.policy.rules && end(&intake) == -EBADMSG,
+		       !intake.policy.rules && end(&intake) == INTAKE_NONSENSE,
 	       "a policy with mistakes is none, and what was told of it is gone");
-	policy_intake_done(&intake);
-	policy_intake_done(&intake);
+	intake_done(&intake);
+	intake_done(&intake);
 }
 
 static void test_intake_order(void)
@@ -139,10 +141,10 @@ static void test_intake_order(void)
 	for (size_t i = 0; i < ARRAY_SIZE(what); i++) {
 		const struct loader_record records[] = { name("a"), text("a"), file("/a"), rule() };
 
-		tap_ok(take(&intake, records[i]) == -EBADMSG, "a %s without a beginning is refused",
-		       what[i]);
+		tap_ok(take(&intake, records[i]) == INTAKE_NONSENSE,
+		       "a %s without a beginning is refused", what[i]);
 	}
-	tap_ok(end(&intake) == -EBADMSG, "so is an end");
+	tap_ok(end(&intake) == INTAKE_NONSENSE, "so is an end");
 
 	for (size_t left_out = 0; left_out < ARRAY_SIZE(what); left_out++) {
 		struct loader_record records[] = { name("a"), text("a"), file("/a"), rule() };
@@ -152,22 +154,23 @@ static void test_intake_order(void)
 		take(&intake, begin(1, 1, 1, 1));
 		for (size_t i = 0; i < ARRAY_SIZE(what); i++)
 			need(i == left_out || !take(&intake, records[i]));
-		tap_ok(end(&intake) == -EBADMSG, "an end before the announced %s is refused",
+		tap_ok(end(&intake) == INTAKE_NONSENSE, "an end before the announced %s is refused",
 		       what[left_out]);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(what); i++) {
 		const struct loader_record records[] = { name("a"), text("a"), file("/a"), rule() };
 
-		tap_ok(one_of_each(&intake) && take(&intake, records[i]) == -EBADMSG,
+		tap_ok(one_of_each(&intake) && take(&intake, records[i]) == INTAKE_NONSENSE,
 		       "a %s too many is refused", what[i]);
 	}
 	for (uint32_t type = 0; type < 1000; type++)
-		refused = refused &&
-			  ((type >= LOADER_BEGIN && type <= LOADER_INVALID) ||
-			   take(&intake, (struct loader_record){ .type = type }) == -EBADMSG);
-	tap_ok(refused && take(&intake, (struct loader_record){ .type = UINT32_MAX }) == -EBADMSG,
+		refused = refused && ((type >= LOADER_BEGIN && type <= LOADER_INVALID) ||
+				      take(&intake, (struct loader_record){ .type = type }) ==
+					      INTAKE_NONSENSE);
+	tap_ok(refused && take(&intake, (struct loader_record){ .type = UINT32_MAX }) ==
+				  INTAKE_NONSENSE,
 	       "types that are none are refused");
-	policy_intake_done(&intake);
+	intake_done(&intake);
 }
 
 static void test_intake_counts(void)
@@ -179,18 +182,21 @@ static void test_intake_counts(void)
 	bool refused = true;
 
 	for (size_t i = 0; i < ARRAY_SIZE(many); i++)
-		refused = refused && take(&intake, begin(many[i], 1, 1, 1)) == -EBADMSG &&
-			  take(&intake, begin(1, many[i], 1, 1)) == -EBADMSG &&
-			  take(&intake, begin(1, 1, many[i], 1)) == -EBADMSG &&
-			  take(&intake, begin(1, 1, 1, many[i])) == -EBADMSG &&
-			  end(&intake) == -EBADMSG && take(&intake, name("a")) == -EBADMSG &&
-			  take(&intake, text("a")) == -EBADMSG && take(&intake, rule()) == -EBADMSG;
+		refused = refused && take(&intake, begin(many[i], 1, 1, 1)) == INTAKE_NONSENSE &&
+			  take(&intake, begin(1, many[i], 1, 1)) == INTAKE_NONSENSE &&
+			  take(&intake, begin(1, 1, many[i], 1)) == INTAKE_NONSENSE &&
+			  take(&intake, begin(1, 1, 1, many[i])) == INTAKE_NONSENSE &&
+			  end(&intake) == INTAKE_NONSENSE &&
+			  take(&intake, name("a")) == INTAKE_NONSENSE &&
+			  take(&intake, text("a")) == INTAKE_NONSENSE &&
+			  take(&intake, rule()) == INTAKE_NONSENSE;
 	tap_ok(refused,
 	       "counts past the language's limits are refused, and nothing goes on from there");
 	one_of_each(&intake);
-	tap_ok(take(&intake, begin(UINT64_MAX, 1, 1, 1)) == -EBADMSG && end(&intake) == -EBADMSG,
+	tap_ok(take(&intake, begin(UINT64_MAX, 1, 1, 1)) == INTAKE_NONSENSE &&
+		       end(&intake) == INTAKE_NONSENSE,
 	       "also where a policy was under way");
-	policy_intake_done(&intake);
+	intake_done(&intake);
 }
 
 static void test_intake_strings(void)
@@ -202,21 +208,21 @@ static void test_intake_strings(void)
 	take(&intake, begin(1, 1, 1, 1));
 	record = name("");
 	memset(record.name.text, 'A', sizeof(record.name.text));
-	tap_ok(take(&intake, record) == -EBADMSG, "a name without end is refused");
+	tap_ok(take(&intake, record) == INTAKE_NONSENSE, "a name without end is refused");
 	record = file("");
 	memset(record.file.path, 'A', sizeof(record.file.path));
-	tap_ok(take(&intake, record) == -EBADMSG, "a path without end is refused");
+	tap_ok(take(&intake, record) == INTAKE_NONSENSE, "a path without end is refused");
 	record = text("");
 	memset(record.text.text, 'A', sizeof(record.text.text));
-	tap_ok(take(&intake, record) == -EBADMSG, "a text without end is refused");
+	tap_ok(take(&intake, record) == INTAKE_NONSENSE, "a text without end is refused");
 	record = text("a");
 	record.text.text[sizeof(record.text.text) - 1] = 'A';
-	tap_ok(take(&intake, record) == -EBADMSG,
+	tap_ok(take(&intake, record) == INTAKE_NONSENSE,
 	       "a text with something behind its end is refused");
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-		tap_ok(take(&intake, text(bad[i])) == -EBADMSG && !intake.policy.n_texts,
+		tap_ok(take(&intake, text(bad[i])) == INTAKE_NONSENSE && !intake.policy.n_texts,
 		       "a text that no policy can have is refused (%zu)", i);
-	policy_intake_done(&intake);
+	intake_done(&intake);
 }
 
 #define SET(field, value)                                                                          \
@@ -292,12 +298,13 @@ static void test_intake_rules(void)
 		if (cases[i].verb)
 			record.rule.verb = cases[i].verb;
 		set(&record.rule, cases[i].offset, cases[i].size, cases[i].value);
-		tap_ok(take(&intake, record) == -EBADMSG && !intake.policy.n_rules,
+		tap_ok(take(&intake, record) == INTAKE_NONSENSE && !intake.policy.n_rules,
 		       "a rule with %s is refused", cases[i].what);
 	}
 	take(&intake, begin(1, 1, 1, 1));
-	tap_ok(take(&intake, rule()) == -EBADMSG, "a rule whose text has not been told is refused");
-	policy_intake_done(&intake);
+	tap_ok(take(&intake, rule()) == INTAKE_NONSENSE,
+	       "a rule whose text has not been told is refused");
+	intake_done(&intake);
 }
 
 /* ---- packets with descriptors ---- */

@@ -65,7 +65,7 @@ static int parse(const char *text, size_t len, struct lease *lease, unsigned *li
 
 	need(copy);
 	memcpy(copy, text, len);
-	return record_parse(copy, len, lease, line);
+	return lease_record_parse(copy, len, lease, line);
 }
 
 static bool refused(const char *text, size_t len)
@@ -139,9 +139,9 @@ static void largest(struct lease *lease)
 static void test_round_trip(void)
 {
 	struct lease lease, back = { 0 };
-	char text[RECORD_MAX];
+	char text[STORE_TEXT_MAX];
 	unsigned line;
-	int n = record_format(&sample, text, sizeof(text));
+	int n = lease_record_format(&sample, text, sizeof(text));
 
 	tap_ok(n == (int)sizeof(sample_text) - 1 && !strcmp(text, sample_text),
 	       "a record is written as it is documented");
@@ -149,21 +149,21 @@ static void test_round_trip(void)
 	       "and read back as it was");
 
 	largest(&lease);
-	n = record_format(&lease, text, sizeof(text));
-	tap_ok(n > 0, "the largest lease fits into RECORD_MAX (%d bytes)", n);
+	n = lease_record_format(&lease, text, sizeof(text));
+	tap_ok(n > 0, "the largest lease fits into STORE_TEXT_MAX (%d bytes)", n);
 	memset(&back, 0xee, sizeof(back));
 	tap_ok(n > 0 && !parse(text, (size_t)n, &back, &line) && same(&lease, &back),
 	       "and is read back as it was");
 
 	for (unsigned i = 0; i <= GPUBROKER_MIGRATION_NO; i++) {
 		lease.migration = (enum gpubroker_migration)i;
-		n = record_format(&lease, text, sizeof(text));
+		n = lease_record_format(&lease, text, sizeof(text));
 		tap_ok(n > 0 && !parse(text, (size_t)n, &back, &line) && same(&lease, &back),
 		       "whether it migrates: %u", i);
 	}
 
 	lease.n_functions = 0;
-	n = record_format(&lease, text, sizeof(text));
+	n = lease_record_format(&lease, text, sizeof(text));
 	tap_ok(n > 0 && !parse(text, (size_t)n, &back, &line) && same(&lease, &back),
 	       "so is one without a function");
 }
@@ -171,18 +171,18 @@ static void test_round_trip(void)
 static void test_format_room(void)
 {
 	struct lease lease;
-	char text[RECORD_MAX];
+	char text[STORE_TEXT_MAX];
 	int n;
 	bool good = true;
 
 	largest(&lease);
-	n = record_format(&lease, text, sizeof(text));
+	n = lease_record_format(&lease, text, sizeof(text));
 	for (size_t size = 1; n > 0 && size <= (size_t)n + 1; size++) {
 		cleanup_free char *out = malloc(size);
 		int r;
 
 		need(out);
-		r = record_format(&lease, out, size);
+		r = lease_record_format(&lease, out, size);
 		good = good && r == (size == (size_t)n + 1 ? n : -E2BIG);
 	}
 	tap_ok(good, "a record that does not fit is refused, whatever the size, and none is cut");
@@ -209,9 +209,9 @@ static void test_format_hostile(void)
 		strcpy(lease[3].reason, values[i]);
 		for (size_t k = 0; k < ARRAY_SIZE(lease); k++) {
 			struct lease back = { 0 };
-			char text[RECORD_MAX];
+			char text[STORE_TEXT_MAX];
 			unsigned line;
-			int n = record_format(&lease[k], text, sizeof(text));
+			int n = lease_record_format(&lease[k], text, sizeof(text));
 
 			good = good && (n < 0 || (!parse(text, (size_t)n, &back, &line) &&
 						  same(&lease[k], &back)));
@@ -236,7 +236,7 @@ static void test_changes(void)
 {
 	size_t len = sizeof(sample_text) - 1;
 	unsigned strange = 0, changed_key = 0, newline = 0, taken = 0;
-	char text[sizeof(sample_text)], again[RECORD_MAX];
+	char text[sizeof(sample_text)], again[STORE_TEXT_MAX];
 
 	for (size_t at = 0; at < len; at++) {
 		for (int byte = 0; byte < 256; byte++) {
@@ -252,7 +252,7 @@ static void test_changes(void)
 			taken++;
 			changed_key += !is_value(at);
 			newline += !byte || byte == '\n';
-			strange += record_format(&lease, again, sizeof(again)) != (int)len ||
+			strange += lease_record_format(&lease, again, sizeof(again)) != (int)len ||
 				   memcmp(again, text, len) != 0 || same(&lease, &sample);
 		}
 	}
@@ -483,8 +483,8 @@ static void test_mdev(void)
 					 .name = "Dual port serial",
 					 .uuid = "8bf0c3d2-2f3b-8c11-9d52-0a6c5f0e7b41" } },
 		     back = { 0 };
-	char text[RECORD_MAX], changed[RECORD_MAX];
-	int n = record_format(&lease, text, sizeof(text));
+	char text[STORE_TEXT_MAX], changed[STORE_TEXT_MAX];
+	int n = lease_record_format(&lease, text, sizeof(text));
 	unsigned line;
 
 	tap_ok(n > 0 && !parse(text, (size_t)n, &back, &line) && same(&lease, &back),
@@ -503,15 +503,15 @@ static void test_mdev(void)
 	lease.mdev.name[0] = '\0';
 	strcpy(lease.mdev.parent, "0000:01:00.0");
 	lease.asked.bus = 1;
-	n = record_format(&lease, text, sizeof(text));
+	n = lease_record_format(&lease, text, sizeof(text));
 	tap_ok(n > 0 && !parse(text, (size_t)n, &back, &line) && same(&lease, &back),
 	       "so does one of a PCI function's, whose type has no name");
 	lease.group = 50;
-	n = record_format(&lease, text, sizeof(text));
+	n = lease_record_format(&lease, text, sizeof(text));
 	tap_ok(n > 0 && !parse(text, (size_t)n, &back, &line) && back.group == UINT32_MAX,
 	       "its group is not recorded: the number may be another's by then");
 	strcpy(lease.mdev.type, "a\nb");
-	tap_ok(record_format(&lease, text, sizeof(text)) == -EINVAL,
+	tap_ok(lease_record_format(&lease, text, sizeof(text)) == -EINVAL,
 	       "none is written that is two lines");
 }
 
@@ -542,8 +542,8 @@ static void test_vgpu(void)
 					 .name = "NVIDIA X-1Q",
 					 .vendor = true } },
 		     back = { 0 };
-	char text[RECORD_MAX], changed[RECORD_MAX];
-	int n = record_format(&lease, text, sizeof(text));
+	char text[STORE_TEXT_MAX], changed[STORE_TEXT_MAX];
+	int n = lease_record_format(&lease, text, sizeof(text));
 	unsigned line;
 
 	tap_ok(n > 0 && strstr(text, "\nvgpu 557\nname NVIDIA X-1Q\nend\n") &&
@@ -564,21 +564,21 @@ static void test_vgpu(void)
 
 static void test_too_much(void)
 {
-	cleanup_free char *text = malloc(4 * RECORD_MAX);
+	cleanup_free char *text = malloc(4 * STORE_TEXT_MAX);
 	struct lease lease;
 	size_t used;
 	int n;
 
 	need(text);
 	largest(&lease);
-	n = record_format(&lease, text, RECORD_MAX);
+	n = lease_record_format(&lease, text, STORE_TEXT_MAX);
 	used = (size_t)n - strlen("end\n");
 	used += (size_t)sprintf(text + used,
 				"function 0000:09:00.0 1234 1111\ndriver a\noverride \nend\n");
 	tap_ok(refused(text, used), "more functions than a group can have are refused");
 
 	largest(&lease);
-	n = record_format(&lease, text, RECORD_MAX);
+	n = lease_record_format(&lease, text, STORE_TEXT_MAX);
 	{
 		static const char line[] = "group-id 1\n";
 		char *at = strstr(text, "group-id ");
@@ -589,15 +589,17 @@ static void test_too_much(void)
 		       "more groups than are remembered are refused");
 	}
 
-	memset(text, 'a', 4 * RECORD_MAX);
-	tap_ok(refused(text, RECORD_MAX) && refused(text, RECORD_MAX + 1) &&
-		       refused(text, 4 * RECORD_MAX),
+	memset(text, 'a', 4 * STORE_TEXT_MAX);
+	tap_ok(refused(text, STORE_TEXT_MAX) && refused(text, STORE_TEXT_MAX + 1) &&
+		       refused(text, 4 * STORE_TEXT_MAX),
 	       "a record as large as may be, or larger, is refused");
 	memcpy(text, sample_text, sizeof(sample_text));
 	tap_ok(refused(text, sizeof(sample_text)), "a record with its NUL is refused");
 }
 
 /* ---- files ---- */
+
+static const struct store no_store = { -1 };
 
 struct found {
 	size_t n, n_good, n_empty;
@@ -615,14 +617,14 @@ static void on_found(void *userdata, const char *name, const char *text, size_t 
 	strcpy(found->names[found->n], name);
 	found->lengths[found->n++] = len;
 	found->n_empty += !len;
-	found->n_good += !record_parse(text, len, &lease, &line);
+	found->n_good += !lease_record_parse(text, len, &lease, &line);
 }
 
-static struct found look(int dir)
+static struct found look(const struct store *store)
 {
 	struct found found = { 0 };
 
-	need(!record_each(dir, false, on_found, &found));
+	need(!store_each(store, STORE_LEASES, on_found, &found));
 	return found;
 }
 
@@ -635,53 +637,54 @@ static size_t named(const struct found *found, const char *name)
 	return SIZE_MAX;
 }
 
-static bool holds(int dir, const char *name, const char *text)
+static bool holds(const struct store *store, const char *name, const char *text)
 {
-	char is[RECORD_MAX + 1];
-	cleanup_fd int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	char is[STORE_TEXT_MAX + 1];
+	cleanup_fd int fd = openat(store->directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	ssize_t n = fd < 0 ? -1 : read(fd, is, sizeof(is));
 
 	return n == (ssize_t)strlen(text) && !memcmp(is, text, (size_t)n);
 }
 
-static bool exists(int dir, const char *name)
+static bool exists(const struct store *store, const char *name)
 {
 	struct stat st;
 
-	return !fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW);
+	return !fstatat(store->directory, name, &st, AT_SYMLINK_NOFOLLOW);
 }
 
-static void test_write(int dir)
+static void test_write(const struct store *store)
 {
 	struct lease changed = sample;
 	struct found found;
 	struct stat st;
 
-	tap_ok(!record_write(dir, &sample) && holds(dir, "3", sample_text),
+	tap_ok(!lease_record_write(store, &sample) && holds(store, "3", sample_text),
 	       "a record is written to its file");
-	tap_ok(!fstatat(dir, "3", &st, 0) && (st.st_mode & 07777) == 0600,
+	tap_ok(!fstatat(store->directory, "3", &st, 0) && (st.st_mode & 07777) == 0600,
 	       "which is its owner's alone");
 	changed.pid = 1;
-	tap_ok(!record_write(dir, &changed) && !holds(dir, "3", sample_text) &&
-		       !exists(dir, "3.new"),
+	tap_ok(!lease_record_write(store, &changed) && !holds(store, "3", sample_text) &&
+		       !exists(store, "3.new"),
 	       "written again it is replaced, and nothing else is left");
-	found = look(dir);
+	found = look(store);
 	tap_ok(found.n == 1 && found.n_good == 1 && !strcmp(found.names[0], "3"),
 	       "it is found, once");
-	tap_ok(!record_remove(dir, 3) && !look(dir).n, "and removed");
-	tap_ok(!record_remove(dir, 3), "removing one that is not there is no fault");
+	tap_ok(!lease_record_remove(store, 3) && !look(store).n, "and removed");
+	tap_ok(!lease_record_remove(store, 3), "removing one that is not there is no fault");
 }
 
-static void test_write_fails(int dir)
+static void test_write_fails(const struct store *store)
 {
-	tap_ok(record_write(-1, &sample) == -EBADF, "no directory: the error is passed up");
+	tap_ok(lease_record_write(&no_store, &sample) == -EBADF,
+	       "no directory: the error is passed up");
 	scratch_write("precious", "precious\n");
-	need(!symlinkat("precious", dir, "3.new"));
-	record_write(dir, &sample);
-	tap_ok(holds(dir, "precious", "precious\n"),
+	need(!symlinkat("precious", store->directory, "3.new"));
+	lease_record_write(store, &sample);
+	tap_ok(holds(store, "precious", "precious\n"),
 	       "a link in the temporary file's place is not written through");
-	unlinkat(dir, "3.new", 0);
-	unlinkat(dir, "3", 0);
+	unlinkat(store->directory, "3.new", 0);
+	unlinkat(store->directory, "3", 0);
 
 	scratch_write(
 		"3.new",
@@ -689,52 +692,55 @@ static void test_write_fails(int dir)
 		"...................................................................................\n"
 		"...................................................................................\n"
 		"...................................................................................\n");
-	tap_ok(!record_write(dir, &sample) && holds(dir, "3", sample_text),
+	tap_ok(!lease_record_write(store, &sample) && holds(store, "3", sample_text),
 	       "a longer file left in the temporary one's place leaves nothing behind");
-	unlinkat(dir, "3", 0);
+	unlinkat(store->directory, "3", 0);
 
-	need(!mkdirat(dir, "3", 0755));
-	tap_ok(record_write(dir, &sample) == -EISDIR && !exists(dir, "3.new"),
+	need(!mkdirat(store->directory, "3", 0755));
+	tap_ok(lease_record_write(store, &sample) == -EISDIR && !exists(store, "3.new"),
 	       "where the rename fails, the temporary file goes");
-	unlinkat(dir, "3", AT_REMOVEDIR);
-	unlinkat(dir, "precious", 0);
+	unlinkat(store->directory, "3", AT_REMOVEDIR);
+	unlinkat(store->directory, "precious", 0);
 }
 
-static void test_each(int dir)
+static void test_each(const struct store *store)
 {
 	static const char *const foreign[] = { "README", "3.damaged", "3x",
 					       "x3",	 "3.newer",   "3.new.new",
 					       ".3",	 "-3",	      "+3",
 					       " 3",	 "3 ",	      "000000000000000000003",
 					       "3~" };
-	char text[RECORD_MAX + 100];
+	char text[STORE_TEXT_MAX + 100];
 	struct found found;
 	size_t i;
 
-	need(!record_write(dir, &sample));
+	need(!lease_record_write(store, &sample));
 	for (i = 0; i < ARRAY_SIZE(foreign); i++)
 		scratch_write(foreign[i], sample_text);
 	scratch_write("4.new", sample_text);
 	scratch_write("18446744073709551615.new", sample_text);
 	scratch_write("target", sample_text);
-	need(!symlinkat("target", dir, "5") && !symlinkat("nowhere", dir, "6") &&
-	     !mkdirat(dir, "7", 0755) && !mkfifoat(dir, "8", 0644));
+	need(!symlinkat("target", store->directory, "5") &&
+	     !symlinkat("nowhere", store->directory, "6") &&
+	     !mkdirat(store->directory, "7", 0755) && !mkfifoat(store->directory, "8", 0644));
 	scratch_write("9", "");
 	memset(text, 'a', sizeof(text));
 	text[sizeof(text) - 1] = '\0';
 	scratch_write("10", text);
-	need(!symlinkat("target", dir, "11.new") && !mkdirat(dir, "12.new", 0755));
+	need(!symlinkat("target", store->directory, "11.new") &&
+	     !mkdirat(store->directory, "12.new", 0755));
 
-	found = look(dir);
+	found = look(store);
 	tap_ok(named(&found, "3") != SIZE_MAX && found.n_good == 1,
 	       "among others, the one good record is found");
-	tap_ok(!exists(dir, "4.new") && !exists(dir, "18446744073709551615.new"),
+	tap_ok(!exists(store, "4.new") && !exists(store, "18446744073709551615.new"),
 	       "left over temporary files go");
-	tap_ok(!exists(dir, "11.new") && holds(dir, "target", sample_text),
+	tap_ok(!exists(store, "11.new") && holds(store, "target", sample_text),
 	       "of a temporary file that is a link, the link");
-	tap_ok(exists(dir, "12.new"), "a directory with such a name does not stop the rest");
+	tap_ok(exists(store, "12.new"), "a directory with such a name does not stop the rest");
 	for (i = 0; i < ARRAY_SIZE(foreign); i++)
-		tap_ok(named(&found, foreign[i]) == SIZE_MAX && holds(dir, foreign[i], sample_text),
+		tap_ok(named(&found, foreign[i]) == SIZE_MAX &&
+			       holds(store, foreign[i], sample_text),
 		       "'%s' is not a record's name, and is left alone", foreign[i]);
 	i = named(&found, "5");
 	tap_ok(i != SIZE_MAX && !found.lengths[i], "a link is told of and not followed");
@@ -747,38 +753,39 @@ static void test_each(int dir)
 	i = named(&found, "9");
 	tap_ok(i != SIZE_MAX && !found.lengths[i], "an empty file is told of");
 	i = named(&found, "10");
-	tap_ok(i != SIZE_MAX && found.lengths[i] > RECORD_MAX,
+	tap_ok(i != SIZE_MAX && found.lengths[i] > STORE_TEXT_MAX,
 	       "a file that is too long is told of as too long");
 	tap_ok(found.n == 7, "and nothing else");
 }
 
-static void test_aside(int dir)
+static void test_aside(const struct store *store)
 {
 	static const char *const names[] = { "5", "6", "7", "8", "9", "10" };
 	char longest[80];
 	struct found found;
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		tap_ok(!record_set_aside(dir, names[i]) && !exists(dir, names[i]),
+		tap_ok(!store_set_aside(store, names[i]) && !exists(store, names[i]),
 		       "'%s' is set aside", names[i]);
-	found = look(dir);
+	found = look(store);
 	tap_ok(found.n == 1 && found.n_good == 1, "what was set aside is not found again");
-	tap_ok(holds(dir, "target", sample_text), "a link was set aside, not what it led to");
-	tap_ok(record_set_aside(dir, "999") == -ENOENT, "one that is not there cannot be");
+	tap_ok(holds(store, "target", sample_text), "a link was set aside, not what it led to");
+	tap_ok(store_set_aside(store, "999") == -ENOENT, "one that is not there cannot be");
 	memset(longest, '1', sizeof(longest) - 1);
 	longest[sizeof(longest) - 1] = '\0';
-	tap_ok(record_set_aside(dir, longest) == -ENAMETOOLONG, "a name is never cut");
+	tap_ok(store_set_aside(store, longest) == -ENAMETOOLONG, "a name is never cut");
 
 	scratch_write("20", "the first\n");
-	need(!record_set_aside(dir, "20"));
+	need(!store_set_aside(store, "20"));
 	scratch_write("20", "the second\n");
-	record_set_aside(dir, "20");
-	tap_ok(holds(dir, "20.damaged", "the first\n") || holds(dir, "20.damaged.1", "the first\n"),
+	store_set_aside(store, "20");
+	tap_ok(holds(store, "20.damaged", "the first\n") ||
+		       holds(store, "20.damaged.1", "the first\n"),
 	       "a second damaged record of a number does not lose the first");
 }
 
 /* Those that were set aside, and no others; and how they are settled. */
-static void test_damaged(int dir)
+static void test_damaged(const struct store *store)
 {
 	static const char *const aside[] = { "40.damaged", "41.damaged.1", "42.damaged.999" };
 	static const char *const other[] = { "43",	    "44.settled",
@@ -787,13 +794,13 @@ static void test_damaged(int dir)
 	struct found before = { 0 }, found = { 0 };
 	char longest[80];
 
-	need(!record_each(dir, true, on_found, &before));
+	need(!store_each(store, STORE_DAMAGED, on_found, &before));
 	for (size_t i = 0; i < ARRAY_SIZE(aside); i++)
 		scratch_write(aside[i], "what is left\n");
 	for (size_t i = 0; i < ARRAY_SIZE(other); i++)
 		scratch_write(other[i], "something else\n");
-	need(!symlinkat("43", dir, "48.damaged"));
-	need(!record_each(dir, true, on_found, &found));
+	need(!symlinkat("43", store->directory, "48.damaged"));
+	need(!store_each(store, STORE_DAMAGED, on_found, &found));
 	for (size_t i = 0; i < ARRAY_SIZE(aside); i++)
 		tap_ok(named(&found, aside[i]) != SIZE_MAX &&
 			       found.lengths[named(&found, aside[i])] == strlen("what is left\n"),
@@ -803,30 +810,32 @@ static void test_damaged(int dir)
 	tap_ok(found.n == before.n + ARRAY_SIZE(aside) + 1 &&
 		       !found.lengths[named(&found, "48.damaged")],
 	       "a link is told of, and not followed");
-	tap_ok(!exists(dir, "46.new"), "left over temporary files go here too");
+	tap_ok(!exists(store, "46.new"), "left over temporary files go here too");
 
-	tap_ok(!record_settle(dir, "40.damaged") && holds(dir, "40.settled", "what is left\n") &&
-		       !exists(dir, "40.damaged"),
+	tap_ok(!store_settle(store, "40.damaged") && holds(store, "40.settled", "what is left\n") &&
+		       !exists(store, "40.damaged"),
 	       "a damaged record is settled under its name");
-	tap_ok(!record_settle(dir, "41.damaged.1") && holds(dir, "41.settled.1", "what is left\n"),
+	tap_ok(!store_settle(store, "41.damaged.1") &&
+		       holds(store, "41.settled.1", "what is left\n"),
 	       "a second one under its own");
 	scratch_write("40.damaged", "of another lease\n");
-	tap_ok(!record_settle(dir, "40.damaged") && holds(dir, "40.settled", "what is left\n") &&
-		       holds(dir, "40.settled.1", "of another lease\n"),
+	tap_ok(!store_settle(store, "40.damaged") && holds(store, "40.settled", "what is left\n") &&
+		       holds(store, "40.settled.1", "of another lease\n"),
 	       "and where the number was settled before, both are kept");
-	tap_ok(record_settle(dir, "43") == -EINVAL && record_settle(dir, "44.settled") == -EINVAL &&
-		       holds(dir, "43", "something else\n"),
+	tap_ok(store_settle(store, "43") == -EINVAL &&
+		       store_settle(store, "44.settled") == -EINVAL &&
+		       holds(store, "43", "something else\n"),
 	       "what is not damaged cannot be settled");
-	tap_ok(record_settle(dir, "999.damaged") == -ENOENT, "nor what is not there");
+	tap_ok(store_settle(store, "999.damaged") == -ENOENT, "nor what is not there");
 	memset(longest, '1', sizeof(longest));
 	strcpy(longest + 60, ".damaged");
-	tap_ok(record_settle(dir, longest) == -EINVAL, "and a name is never cut");
+	tap_ok(store_settle(store, longest) == -EINVAL, "and a name is never cut");
 	found = (struct found){ 0 };
-	need(!record_each(dir, true, on_found, &found));
+	need(!store_each(store, STORE_DAMAGED, on_found, &found));
 	tap_ok(named(&found, "40.damaged") == SIZE_MAX && named(&found, "40.settled") == SIZE_MAX &&
 		       named(&found, "42.damaged.999") != SIZE_MAX,
 	       "what is settled is not found again");
-	tap_ok(record_each(-1, true, on_found, NULL) == -EBADF,
+	tap_ok(store_each(&no_store, STORE_DAMAGED, on_found, NULL) == -EBADF,
 	       "no directory to look in: the error is passed up");
 }
 
@@ -846,13 +855,13 @@ static unsigned n_found;
 
 static void found_vfs(void *userdata, const char *name, const char *text, size_t len)
 {
-	char own[VFS_RECORD_NAME];
-	struct vfs_record r;
+	char own[VF_RECORD_NAME];
+	struct vf_record r;
 
 	(void)userdata;
-	if (vfs_record_parse(text, len, &r))
+	if (vf_record_parse(text, len, &r))
 		return;
-	vfs_record_name(&r.pf, own);
+	vf_record_name(&r.pf, own);
 	n_found += !strcmp(own, name) ? 1 : 100;
 }
 
@@ -867,60 +876,64 @@ static void found_lease(void *userdata, const char *name, const char *text, size
 
 static void test_vfs(void)
 {
-	struct vfs_record r = { 0 };
-	char again[512], name[VFS_RECORD_NAME], path[160];
+	struct vf_record r = { 0 };
+	char again[512], name[VF_RECORD_NAME], path[160];
 	const size_t len = sizeof(vfs_text) - 1;
+	struct store store;
 	unsigned taken = 0;
-	int fd, n;
+	int n;
 
-	tap_ok(!vfs_record_parse(vfs_text, len, &r) && r.pf.bus == 12 && r.vendor == 0x1b36 &&
+	tap_ok(!vf_record_parse(vfs_text, len, &r) && r.pf.bus == 12 && r.vendor == 0x1b36 &&
 		       r.device == 0x10 && r.autoprobe && r.before == 2 && !r.before_on_vfio &&
-		       r.wanted == 64 && r.by == VFS_NOBODY && !strcmp(r.driver, "mlx5_vfio_pci"),
+		       r.wanted == 64 && r.by == VF_BY_POLICY && !strcmp(r.driver, "mlx5_vfio_pci"),
 	       "vfs: every field is read");
-	n = vfs_record_format(&r, again, sizeof(again));
+	n = vf_record_format(&r, again, sizeof(again));
 	tap_ok(n == (int)len && !memcmp(again, vfs_text, len), "vfs: and written the same");
 	r.driver[0] = '\0';
-	n = vfs_record_format(&r, again, sizeof(again));
-	tap_ok(!vfs_record_parse(again, (size_t)n, &r) && !r.driver[0],
+	n = vf_record_format(&r, again, sizeof(again));
+	tap_ok(!vf_record_parse(again, (size_t)n, &r) && !r.driver[0],
 	       "vfs: no driver is one that none is named");
 	/* Half a record, or one that a byte of is another, is none. */
 	for (size_t i = 0; i < len; i++)
-		taken += !vfs_record_parse(vfs_text, i, &r);
+		taken += !vf_record_parse(vfs_text, i, &r);
 	tap_ok(!taken, "vfs: half a record is none");
 	for (size_t i = 0; i < len; i++) {
 		char damaged[sizeof(vfs_text)];
 
 		memcpy(damaged, vfs_text, len);
 		damaged[i] = vfs_text[i] == ' ' ? '\n' : ' ';
-		taken += !vfs_record_parse(damaged, len, &r);
+		taken += !vf_record_parse(damaged, len, &r);
 		damaged[i] = '\0';
-		taken += !vfs_record_parse(damaged, len, &r);
+		taken += !vf_record_parse(damaged, len, &r);
 	}
 	tap_ok(!taken, "vfs: one with a damaged byte is none");
 
-	fd = open(scratch_make(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	need(fd >= 0);
-	need(!vfs_record_parse(vfs_text, len, &r));
-	vfs_record_name(&r.pf, name);
+	store.directory = open(scratch_make(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	need(store.directory >= 0);
+	need(!vf_record_parse(vfs_text, len, &r));
+	vf_record_name(&r.pf, name);
 	tap_ok(!strcmp(name, "vfs-0000:0c:00-0"), "vfs: its file is called after its function");
-	tap_ok(!record_put(fd, name, vfs_text, len), "vfs: it is written");
+	tap_ok(!store_put(&store, name, vfs_text, len), "vfs: it is written");
 	snprintf(path, sizeof(path), "%s.new", name);
 	scratch_write(path, "half");
-	tap_ok(!record_each(fd, RECORD_VFS, found_vfs, NULL) && n_found == 1,
+	tap_ok(!store_each(&store, STORE_VFS, found_vfs, NULL) && n_found == 1,
 	       "vfs: it is found, and what was not renamed is not");
-	tap_ok(faccessat(fd, path, F_OK, 0) && errno == ENOENT, "vfs: which is removed");
+	tap_ok(faccessat(store.directory, path, F_OK, 0) && errno == ENOENT,
+	       "vfs: which is removed");
 	n_found = 0;
-	tap_ok(!record_each(fd, RECORD_LEASES, found_lease, NULL) && !n_found,
+	tap_ok(!store_each(&store, STORE_LEASES, found_lease, NULL) && !n_found,
 	       "vfs: it is no lease's");
-	tap_ok(!record_set_aside(fd, name) && !record_each(fd, RECORD_VFS, found_vfs, NULL) &&
-		       !n_found && !record_each(fd, RECORD_DAMAGED, found_lease, NULL) && !n_found,
+	tap_ok(!store_set_aside(&store, name) && !store_each(&store, STORE_VFS, found_vfs, NULL) &&
+		       !n_found && !store_each(&store, STORE_DAMAGED, found_lease, NULL) &&
+		       !n_found,
 	       "vfs: set aside, it is neither read again nor taken for a lease's");
-	close(fd);
+	close(store.directory);
 }
 
 int main(void)
 {
 	cleanup_fd int dir = open(scratch_make(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const struct store store = { dir };
 	size_t before = open_descriptors();
 
 	need(dir >= 0);
@@ -935,12 +948,12 @@ int main(void)
 	test_too_much();
 	test_mdev();
 	test_vgpu();
-	test_write(dir);
-	test_write_fails(dir);
-	test_each(dir);
-	test_aside(dir);
-	test_damaged(dir);
-	tap_ok(record_each(-1, false, on_found, NULL) == -EBADF,
+	test_write(&store);
+	test_write_fails(&store);
+	test_each(&store);
+	test_aside(&store);
+	test_damaged(&store);
+	tap_ok(store_each(&no_store, STORE_LEASES, on_found, NULL) == -EBADF,
 	       "no directory to look in: the error is passed up");
 	tap_ok(open_descriptors() == before, "and no descriptor was left open");
 	test_vfs();

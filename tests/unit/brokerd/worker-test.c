@@ -5,7 +5,7 @@
  */
 #include "config.h"
 
-#include "brokerd/process/confine.h"
+#include "brokerd/process/filter.h"
 #include "brokerd/process/worker.h"
 #include "client/common/util.h"
 #include "tests/scratch.h"
@@ -21,6 +21,7 @@
 
 static struct event_base *base;
 static struct confine_filter *filter;
+static struct workers workers;
 static size_t fds_at_start;
 
 static struct seen {
@@ -128,7 +129,7 @@ static bool is_done_in(int milliseconds)
 
 static bool do_it(struct work *work)
 {
-	need(!work_start(work, base, filter, 10));
+	need(!workers_start(&workers, work));
 	return is_done_in(5000) && !seen.n_late;
 }
 
@@ -251,9 +252,9 @@ static void test_writes_and_reads(void)
 	scratch_write("bare", "bare");
 	scratch_write("nothing", "");
 	scratch_write("newline", "\n\n");
-	tap_ok(!work_add(work, file("a", O_WRONLY | O_CREAT), "one", "first", at(1), 0) &&
+	tap_ok(!work_add(work, file("a", O_WRONLY | O_CREAT), "one", "first", at(1), STOP) &&
 		       !work_add_read(work, file("in", O_RDONLY), "second", at(2)) &&
-		       !work_add(work, file("b", O_WRONLY | O_CREAT), "\n", "third", at(3), 0) &&
+		       !work_add(work, file("b", O_WRONLY | O_CREAT), "\n", "third", at(3), STOP) &&
 		       !work_add_read(work, file("bare", O_RDONLY), "fourth", at(4)) &&
 		       !work_add_read(work, file("nothing", O_RDONLY), "fifth", at(5)) &&
 		       !work_add_read(work, file("newline", O_RDONLY), "sixth", at(6)) &&
@@ -274,9 +275,9 @@ static void test_failures(void)
 {
 	struct work *work = make();
 
-	need(!work_add(work, file("a", O_WRONLY | O_TRUNC), "1", "good", at(1), 0) &&
-	     !work_add(work, file("a", O_RDONLY), "2", "bad", at(2), 0) &&
-	     !work_add(work, file("b", O_WRONLY | O_TRUNC), "3", "never", at(3), 0));
+	need(!work_add(work, file("a", O_WRONLY | O_TRUNC), "1", "good", at(1), STOP) &&
+	     !work_add(work, file("a", O_RDONLY), "2", "bad", at(2), STOP) &&
+	     !work_add(work, file("b", O_WRONLY | O_TRUNC), "3", "never", at(3), STOP));
 	tap_ok(do_it(work) && seen.result.error == EBADF && !strcmp(seen.result.what, "bad") &&
 		       seen.result.address.bus == 2,
 	       "a step that fails is named, with its function");
@@ -284,31 +285,31 @@ static void test_failures(void)
 	tap_ok(nothing_left(), "no descriptor is left, and no process");
 
 	work = make();
-	need(!work_add(work, file("a", O_RDONLY), "1", "soft", at(1), WORK_SOFT) &&
-	     !work_add(work, file("b", O_WRONLY | O_TRUNC), "2", "rest", at(2), 0) &&
+	need(!work_add(work, file("a", O_RDONLY), "1", "soft", at(1), CONTINUE) &&
+	     !work_add(work, file("b", O_WRONLY | O_TRUNC), "2", "rest", at(2), STOP) &&
 	     !work_add(work, open("/dev/full", O_WRONLY | O_CLOEXEC), "3", "late", at(3),
-		       WORK_SOFT));
+		       CONTINUE));
 	tap_ok(do_it(work) && seen.result.error == EBADF && !strcmp(seen.result.what, "soft") &&
 		       seen.result.address.bus == 1,
 	       "of soft steps that fail the first is named");
 	tap_ok(holds("b", "2"), "and the rest is done all the same");
 
 	work = make();
-	need(!work_add(work, file("a", O_RDONLY), "1", "soft", at(1), WORK_SOFT) &&
-	     !work_add(work, file("a", O_RDONLY), "2", "hard", at(2), 0) &&
-	     !work_add(work, file("b", O_WRONLY | O_TRUNC), "3", "never", at(3), 0));
+	need(!work_add(work, file("a", O_RDONLY), "1", "soft", at(1), CONTINUE) &&
+	     !work_add(work, file("a", O_RDONLY), "2", "hard", at(2), STOP) &&
+	     !work_add(work, file("b", O_WRONLY | O_TRUNC), "3", "never", at(3), STOP));
 	tap_ok(do_it(work) && seen.result.error == EBADF && !strcmp(seen.result.what, "soft") &&
 		       holds("b", ""),
 	       "a hard one after it ends the work");
 
 	work = make();
-	need(!work_add(work, file("a", O_RDONLY), "1", "quiet", at(1), WORK_QUIET) &&
-	     !work_add(work, file("b", O_WRONLY | O_TRUNC), "4", "rest", at(2), 0));
+	need(!work_add(work, file("a", O_RDONLY), "1", "quiet", at(1), IGNORE_ERROR) &&
+	     !work_add(work, file("b", O_WRONLY | O_TRUNC), "4", "rest", at(2), STOP));
 	tap_ok(do_it(work) && !seen.result.error && holds("b", "4"),
 	       "a quiet step that fails is no failure, and the rest is done");
 
 	work = make();
-	need(!work_add(work, open("/dev/full", O_WRONLY | O_CLOEXEC), "1", "full", at(7), 0));
+	need(!work_add(work, open("/dev/full", O_WRONLY | O_CLOEXEC), "1", "full", at(7), STOP));
 	tap_ok(do_it(work) && seen.result.error == ENOSPC && seen.result.address.bus == 7,
 	       "the kernel's own error is what is told");
 
@@ -331,7 +332,7 @@ static void test_short_write(void)
 	small = limit;
 	small.rlim_cur = 2;
 	signal(SIGXFSZ, SIG_IGN);
-	need(!work_add(work, file("a", O_WRONLY | O_TRUNC), "12345", "short", at(1), 0));
+	need(!work_add(work, file("a", O_WRONLY | O_TRUNC), "12345", "short", at(1), STOP));
 	need(!setrlimit(RLIMIT_FSIZE, &small));
 	tap_ok(do_it(work) && seen.result.error == EIO, "a write that is cut is a failure");
 	need(!setrlimit(RLIMIT_FSIZE, &limit));
@@ -359,18 +360,18 @@ static void test_too_long(void)
 	       "the longest that may be is told whole");
 
 	work = make();
-	tap_ok(work_add(work, file("a", O_WRONLY), text, "most", at(1), 0) == 0,
+	tap_ok(work_add(work, file("a", O_WRONLY), text, "most", at(1), STOP) == 0,
 	       "the longest write is taken");
 	text[WORK_TEXT_MAX - 1] = 'x';
-	tap_ok(work_add(work, file("a", O_WRONLY), text, "long", at(1), 0) == -E2BIG &&
+	tap_ok(work_add(work, file("a", O_WRONLY), text, "long", at(1), STOP) == -E2BIG &&
 		       work_steps(work) == 1,
 	       "a longer one is refused");
-	tap_ok(work_add(work, -ENODEV, "1", "none", at(1), 0) == -ENODEV &&
+	tap_ok(work_add(work, -ENODEV, "1", "none", at(1), STOP) == -ENODEV &&
 		       work_add_read(work, -EACCES, "none", at(1)) == -EACCES &&
 		       work_add_open(work, -ENOENT, 1, at(1)) == -ENOENT && work_steps(work) == 1,
 	       "an open that failed is passed through");
 	while (work_steps(work) < WORK_STEPS_MAX && !r)
-		r = work_add(work, file("a", O_WRONLY), "1", "one of many", at(1), 0);
+		r = work_add(work, file("a", O_WRONLY), "1", "one of many", at(1), STOP);
 	tap_ok(!r && work_add_read(work, file("a", O_RDONLY), "too many", at(1)) == -E2BIG &&
 		       work_steps(work) == WORK_STEPS_MAX,
 	       "%d steps are taken, and not one more", WORK_STEPS_MAX);
@@ -378,7 +379,7 @@ static void test_too_long(void)
 	tap_ok(open_descriptors() == fds && nothing_left(),
 	       "what was refused is closed too (%zu, %zu)", open_descriptors(), fds);
 	work = make();
-	need(!work_add(work, file("a", O_WRONLY), "1", "not begun", at(1), 0));
+	need(!work_add(work, file("a", O_WRONLY), "1", "not begun", at(1), STOP));
 	tap_ok(!work_free(work) && !work_free(NULL) && nothing_left(),
 	       "a work that is dropped before it begins closes its files");
 }
@@ -456,7 +457,7 @@ static void test_flood(void)
 
 	scratch_write("table", "a line");
 	need(!work_add_table(work, file("table", O_RDONLY), flood, "table", at(1)));
-	need(!work_start(work, base, filter, 10));
+	need(!workers_start(&workers, work));
 	tap_ok(is_done_in(5000) && seen.result.error && !seen.n_told,
 	       "who says more than there is to say is not listened to");
 	tap_ok(nothing_left(), "... and nothing is left");
@@ -469,7 +470,7 @@ static void test_expect(void)
 	scratch_write("is", "557\n");
 	scratch_write("a", "");
 	need(!work_add_expect(work, file("is", O_RDONLY), "557", "expect", at(1)) &&
-	     !work_add(work, file("a", O_WRONLY), "1", "write", at(1), 0));
+	     !work_add(work, file("a", O_WRONLY), "1", "write", at(1), STOP));
 	tap_ok(do_it(work) && !seen.result.error && !seen.n_told && holds("a", "1"),
 	       "what is as expected: the work goes on");
 	scratch_write("a", "");
@@ -478,7 +479,7 @@ static void test_expect(void)
 
 		work = make();
 		need(!work_add_expect(work, file("is", O_RDONLY), others[i], "expect", at(1)) &&
-		     !work_add(work, file("a", O_WRONLY), "1", "write", at(1), 0));
+		     !work_add(work, file("a", O_WRONLY), "1", "write", at(1), STOP));
 		tap_ok(do_it(work) && seen.result.error == ESTALE &&
 			       !strcmp(seen.result.what, "expect") && holds("a", ""),
 		       "another than %s: nothing is written", others[i]);
@@ -490,11 +491,14 @@ static void test_shown(void)
 	struct work *work = make();
 	int other;
 
-	need(!work_add(work, file("a", O_WRONLY | O_TRUNC), "1", "a", at(1), WORK_SHOWN) &&
-	     !work_add(work, file("a", O_WRONLY), "2", "b", at(2), 0) &&
-	     !work_add(work, full_pipe(&other), "3", "c", at(3), WORK_SHOWN | WORK_SOFT) &&
-	     !work_add(work, file("a", O_WRONLY), "4", "d", at(4), WORK_SHOWN));
-	need(!work_start(work, base, filter, 10));
+	need(!work_add(work, file("a", O_WRONLY | O_TRUNC), "1", "a", at(1), STOP));
+	work_show(work);
+	need(!work_add(work, file("a", O_WRONLY), "2", "b", at(2), STOP) &&
+	     !work_add(work, full_pipe(&other), "3", "c", at(3), CONTINUE));
+	work_show(work);
+	need(!work_add(work, file("a", O_WRONLY), "4", "d", at(4), STOP));
+	work_show(work);
+	need(!workers_start(&workers, work));
 	tap_ok(seen.n_begun == 1 && seen.index[0] == 1 && seen.total[0] == 3 &&
 		       seen.begun_bus[0] == 1,
 	       "the first shown step is told of when it begins");
@@ -519,13 +523,13 @@ static void test_open(void)
 
 	scratch_write("vfio/17", "");
 	need(!work_add_open(work, file("vfio", O_PATH | O_DIRECTORY), 17, at(1)) &&
-	     !work_add(work, file("a", O_WRONLY | O_TRUNC), "opened", "next", at(2), 0));
+	     !work_add(work, file("a", O_WRONLY | O_TRUNC), "opened", "next", at(2), STOP));
 	tap_ok(do_it(work) && !seen.result.error && holds("a", "opened"),
 	       "a group that can be opened is, and the rest is done");
 
 	work = make();
 	need(!work_add_open(work, file("vfio", O_PATH | O_DIRECTORY), 18, at(1)) &&
-	     !work_add(work, file("a", O_WRONLY | O_TRUNC), "opened", "next", at(2), 0));
+	     !work_add(work, file("a", O_WRONLY | O_TRUNC), "opened", "next", at(2), STOP));
 	tap_ok(do_it(work) && seen.result.error == ENOENT && seen.result.address.bus == 1 &&
 		       strstr(seen.result.what, "opening") && !holds("a", "opened"),
 	       "one that is not there is not, and ends the work");
@@ -554,11 +558,11 @@ static void test_late(void)
 	uint64_t began;
 	int other;
 
-	need(!work_add(work, file("a", O_WRONLY), "1", "quick", at(1), 0) &&
-	     !work_add(work, full_pipe(&other), "2", "slow", at(2), 0) &&
-	     !work_add(work, file("b", O_WRONLY | O_TRUNC), "after", "last", at(3), 0));
+	need(!work_add(work, file("a", O_WRONLY), "1", "quick", at(1), STOP) &&
+	     !work_add(work, full_pipe(&other), "2", "slow", at(2), STOP) &&
+	     !work_add(work, file("b", O_WRONLY | O_TRUNC), "after", "last", at(3), STOP));
 	began = now();
-	need(!work_start(work, base, filter, 1));
+	need(!workers_start_within(&workers, work, 1));
 	for (int n = 0; n < 3000 && !seen.n_late; n += 10) {
 		turn();
 		poll(NULL, 0, 10);
@@ -583,10 +587,10 @@ static void test_killed(void)
 	pid_t pid;
 	int other;
 
-	need(!work_add(work, file("a", O_WRONLY | O_TRUNC), "done", "good", at(1), 0) &&
-	     !work_add(work, full_pipe(&other), "2", "at work", at(2), 0) &&
-	     !work_add(work, file("b", O_WRONLY | O_TRUNC), "3", "never", at(3), 0));
-	need(!work_start(work, base, filter, 10));
+	need(!work_add(work, file("a", O_WRONLY | O_TRUNC), "done", "good", at(1), STOP) &&
+	     !work_add(work, full_pipe(&other), "2", "at work", at(2), STOP) &&
+	     !work_add(work, file("b", O_WRONLY | O_TRUNC), "3", "never", at(3), STOP));
+	need(!workers_start(&workers, work));
 	pid = worker();
 	need(pid > 0);
 	tap_ok(comes_under_filter(pid), "a worker that waits is under its filter");
@@ -598,8 +602,8 @@ static void test_killed(void)
 	close(other);
 
 	work = make();
-	need(!work_add(work, full_pipe(&other), "1", "at work", at(1), WORK_QUIET));
-	need(!work_start(work, base, filter, 10));
+	need(!work_add(work, full_pipe(&other), "1", "at work", at(1), IGNORE_ERROR));
+	need(!workers_start(&workers, work));
 	kill(worker(), SIGKILL);
 	tap_ok(is_done_in(2000) && seen.result.error == EINTR,
 	       "also in the last one, and a quiet one");
@@ -627,11 +631,11 @@ static void test_keeps(int number)
 		high = fcntl(low, F_DUPFD_CLOEXEC, number + 3);
 		need(high > fd);
 	}
-	need(!work_add(work, file("a", O_WRONLY | O_TRUNC), "1", "a", at(1), 0) &&
-	     !work_add(work, fd, "2", "b", at(2), 0) &&
-	     !work_add(work, file("b", O_WRONLY | O_TRUNC), "kept", "c", at(3), 0));
+	need(!work_add(work, file("a", O_WRONLY | O_TRUNC), "1", "a", at(1), STOP) &&
+	     !work_add(work, fd, "2", "b", at(2), STOP) &&
+	     !work_add(work, file("b", O_WRONLY | O_TRUNC), "kept", "c", at(3), STOP));
 	before = open_descriptors();
-	need(!work_start(work, base, filter, 10));
+	need(!workers_start(&workers, work));
 	pid = worker();
 	tap_ok(comes_under_filter(pid) && descriptors_of(pid, &highest) == 4,
 	       "a worker has its files and its pipe, and nothing else (%zu, numbers from %d)",
@@ -658,7 +662,7 @@ static void test_many(void)
 
 	for (unsigned i = 0; i < 100; i++) {
 		work = make();
-		need(!work_add(work, file("a", O_WRONLY), "1", "a", at(1), 0) &&
+		need(!work_add(work, file("a", O_WRONLY), "1", "a", at(1), STOP) &&
 		     !work_add_read(work, file("in", O_RDONLY), "b", at(2)));
 		good += do_it(work) && !seen.result.error && seen.n_told == 1;
 	}
@@ -673,12 +677,12 @@ static void test_no_room(void)
 	struct work *work = make();
 	int r;
 
-	need(!work_add(work, file("b", O_WRONLY | O_TRUNC), "1", "a", at(1), 0));
+	need(!work_add(work, file("b", O_WRONLY | O_TRUNC), "1", "a", at(1), STOP));
 	need(!getrlimit(RLIMIT_NOFILE, &limit));
 	none = limit;
 	none.rlim_cur = 0;
 	need(!setrlimit(RLIMIT_NOFILE, &none));
-	r = work_start(work, base, filter, 10);
+	r = workers_start(&workers, work);
 	need(!setrlimit(RLIMIT_NOFILE, &limit));
 	tap_ok(r == -EMFILE && work_steps(work) == 1, "without a descriptor left none is begun");
 	tap_ok(do_it(work) && holds("b", "1"), "and it may be begun later");
@@ -693,9 +697,10 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGCHLD, SIG_IGN); /* as the daemon does */
 	need(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-	need(!confine_filter_new(&filter));
+	need(!filter_new(CONFINE_WORKER, &filter));
 	base = event_base_new();
 	need(base);
+	workers = (struct workers){ .base = base, .filter = filter };
 	scratch_make();
 	need(!getrlimit(RLIMIT_NOFILE, &limit));
 	fds_at_start = open_descriptors();
@@ -720,6 +725,6 @@ int main(void)
 	test_no_room();
 
 	event_base_free(base);
-	confine_filter_free(filter);
+	filter_free(filter);
 	return tap_done();
 }

@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include "brokerd/state/refuse.h"
 #include "brokerd/state/verdict.h"
 #include "client/gpubroker.h"
 #include "client/common/util.h"
