@@ -12,6 +12,7 @@
 #include "brokerd/prepare/prepare.h"
 #include "brokerd/record/lease-record.h"
 #include "brokerd/prepare/sriov-change.h"
+#include "brokerd/prepare/sriov-policy.h"
 #include "brokerd/record/vf-record.h"
 #include "brokerd/process/worker.h"
 #include "tests/unit/brokerd/world.h"
@@ -106,7 +107,7 @@ static void tell_core(const char *address, enum watcher_record_type type)
 {
 	const struct watcher_record r = record_of(address, type);
 
-	sriov_device_seen(&broker.sriov, &r);
+	sriov_policy_device_seen(&broker.sriov, &r);
 	need(!devices_take(&broker.devices, &r));
 }
 
@@ -711,7 +712,7 @@ static void test_quotas(int fd, struct policy_rule *rule)
 	rule->vf_exec_quantum_ms = 20;
 	last_log[0] = '\0';
 	n_steps = 0;
-	sriov_look_at_all(&broker.sriov);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	tap_ok(are(3) && strstr(last_log, "outcome=no-quota") && strstr(last_log, "no sriov_admin"),
 	       "a driver that knows no quotas: said, and they are of use without");
@@ -730,7 +731,7 @@ static void test_quotas(int fd, struct policy_rule *rule)
 	scratch_write(path, "");
 	rule->vf_preempt_timeout_us = 500;
 	n_steps = sim.to_others = 0;
-	sriov_look_at_all(&broker.sriov);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	tap_ok(are(3) && sim.quantum == 20 && sim.timeout == 500,
 	       "quotas of a policy that is loaded anew are set");
@@ -747,13 +748,13 @@ static void test_quotas(int fd, struct policy_rule *rule)
 	sim.quantum = sim.timeout = 0;
 	tap_ok(to(fd, 2) && sim.quantum == 20 && sim.timeout == 500,
 	       "... also where root says how many");
-	sriov_look_at_all(&broker.sriov);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	need(are(3));
 	sim.no_timeout = true;
 	rule->vf_preempt_timeout_us = 501;
 	last_log[0] = '\0';
-	sriov_look_at_all(&broker.sriov);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	tap_ok(are(3) && sim.timeout == 500 && strstr(last_log, "preempt_timeout_us is not set"),
 	       "one that the driver does not take is said, and they stay");
@@ -782,7 +783,7 @@ static void test_policy(int fd)
 	need(policy_rule_valid(&rule, 0, 1, NULL, 0));
 	broker.policy.policy =
 		(struct policy){ .rules = &rule, .n_rules = 1, .files = &file, .n_files = 1 };
-	sriov_look_at_all(&broker.sriov);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	tap_ok(are(3), "the policy has three made");
 	make_vfs(0);
@@ -796,18 +797,18 @@ static void test_policy(int fd)
 	tell_core(PF, WATCHER_DEVICE);
 	wait_and_work();
 	tap_ok(are(1), "root's number stays");
-	sriov_look_at_all(&broker.sriov);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	tap_ok(are(3), "... until the policy is loaded anew");
 	rule.vfs = 9;
 	last_log[0] = '\0';
-	sriov_look_at_all(&broker.sriov);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	tap_ok(are(3) && strstr(last_log, "at most 4 virtual functions, not 9"),
 	       "more than there can be: said, and left");
 	rule.vfs = 4;
 	sim.most = 3;
-	sriov_look_at_all(&broker.sriov);
+	sriov_policy_look_at_all(&broker.sriov);
 	n_steps = 0;
 	for (int i = 0; i < 4; i++) {
 		tell_core(PF, WATCHER_DEVICE);
@@ -820,11 +821,11 @@ static void test_policy(int fd)
 	tap_ok(are(3) && !n_steps, "... but not for ever");
 	sim.most = TOTAL;
 	rule.vfs = 3;
-	sriov_look_at_all(&broker.sriov);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	test_quotas(fd, &rule);
 	broker.policy.policy.n_rules = 0;
-	sriov_look_at_all(&broker.sriov);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	tap_ok(are(3), "a rule that goes takes nothing away");
 }
@@ -838,17 +839,17 @@ static void test_watcher(void)
 	broker.sriov.wanted = true;
 	for (uint32_t domain = 1; domain <= 1000; domain++) {
 		vf.physfn.domain = domain;
-		sriov_device_seen(&broker.sriov, &vf);
+		sriov_policy_device_seen(&broker.sriov, &vf);
 	}
 	tap_ok(broker.sriov.n == before, "a function that nobody told has no virtual ones");
 	pf = record_of(PF, WATCHER_DEVICE);
 	for (uint32_t domain = 1; domain <= 2 * SRIOV_PFS_MAX; domain++) {
 		pf.address.domain = domain;
 		pf.type = WATCHER_DEVICE;
-		sriov_device_seen(&broker.sriov, &pf);
+		sriov_policy_device_seen(&broker.sriov, &pf);
 		need(!devices_take(&broker.devices, &pf));
 		pf.type = WATCHER_GONE;
-		sriov_device_seen(&broker.sriov, &pf);
+		sriov_policy_device_seen(&broker.sriov, &pf);
 		need(!devices_take(&broker.devices, &pf));
 	}
 	tap_ok(broker.sriov.n <= SRIOV_PFS_MAX && strstr(last_log, "are not looked after"),
@@ -859,7 +860,7 @@ static void test_watcher(void)
 	tap_ok(broker.sriov.n == before, "and are forgotten when they are looked at (%zu)",
 	       broker.sriov.n);
 	broker.policy.policy.n_rules = 0;
-	sriov_look_at_all(&broker.sriov);
+	sriov_policy_look_at_all(&broker.sriov);
 }
 
 int main(void)
