@@ -184,16 +184,14 @@ static void on_suppressed(evutil_socket_t fd, short what, void *userdata)
 	audit_write_suppressed(&core->audit);
 }
 
-static void write_suppressed_later(void *userdata, unsigned seconds)
+static bool write_suppressed_later(void *userdata, unsigned seconds)
 {
 	const struct timeval after = { .tv_sec = (time_t)seconds };
 	struct core *core = userdata;
 
-	/* Where there is no memory for it, the line is written at the end. */
 	if (!core->on_suppressed)
 		core->on_suppressed = evtimer_new(core->base, on_suppressed, core);
-	if (core->on_suppressed)
-		evtimer_add(core->on_suppressed, &after);
+	return core->on_suppressed && !evtimer_add(core->on_suppressed, &after);
 }
 
 /* ---- the parts ---- */

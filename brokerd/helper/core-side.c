@@ -356,12 +356,12 @@ void helpers_reload(struct helpers *helpers)
 
 void helpers_done(struct helpers *helpers)
 {
-	struct event *events[] = { helpers->on_missing, helpers->on_helper_again,
-				   helpers->on_helper };
+	struct event **events[] = { &helpers->on_missing, &helpers->on_helper_again,
+				    &helpers->on_helper };
 
 	for (size_t i = 0; i < ARRAY_SIZE(events); i++)
-		if (events[i])
-			event_free(events[i]);
+		if (*events[i])
+			event_free(TAKE_PTR(*events[i]));
 	for (size_t i = 0; i < NEWCOMERS_MAX; i++)
 		if (helpers->newcomers[i].event)
 			newcomer_free(&helpers->newcomers[i]);

@@ -392,6 +392,6 @@ void prepare_done(struct prepare *prepare)
 		note_drop(prepare, TAILQ_FIRST(&prepare->notes));
 	/* Those at work are their workers' until the process ends. */
 	event_free(TAKE_PTR(prepare->timer));
-	free(prepare->pending);
-	prepare->pending = NULL;
+	free(TAKE_PTR(prepare->pending));
+	prepare->n_pending = prepare->room = 0;
 }

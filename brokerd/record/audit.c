@@ -173,8 +173,7 @@ void audit_asked(struct audit *audit, uint32_t uid, const struct audit_line *lin
 	if (user->suppressed < UINT32_MAX)
 		user->suppressed++;
 	if (!audit->waits && audit->later)
-		audit->later(audit->userdata, AUDIT_SUPPRESSED_SECONDS);
-	audit->waits = true;
+		audit->waits = audit->later(audit->userdata, AUDIT_SUPPRESSED_SECONDS);
 }
 
 void audit_refused(struct audit *audit, uint32_t uid, uint32_t pid,

@@ -51,8 +51,11 @@ struct audit {
 	} users[AUDIT_USERS];
 	uint64_t n_asked;
 	bool waits; /* later() has been called */
-	/* Has the owner call audit_write_suppressed() after that many seconds. May be NULL. */
-	void (*later)(void *userdata, unsigned seconds);
+	/*
+	 * Has the owner call audit_write_suppressed() after that many seconds. False: it will not,
+	 * and is asked again. May be NULL.
+	 */
+	bool (*later)(void *userdata, unsigned seconds);
 	void *userdata;
 };
 
