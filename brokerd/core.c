@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The parts and how they are connected, see core.h. The one file that knows all of them. It decides nothing: each
- * callback here calls those parts that have to know, in an order that is part of the contract.
+ * The parts and how they are connected, see core.h. The one file that knows all of them. It decides
+ * nothing: each callback here calls those parts that have to know, in an order that is part of the
+ * contract.
  */
 #include "config.h"
 
 #include "brokerd/core.h"
+#include "brokerd/claim/begin.h"
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/hotplug.h"
 #include "brokerd/lease/recover.h"
 #include "brokerd/peer/listener.h"
 #include "brokerd/peer/request.h"
 #include "brokerd/peer/watching.h"
+#include "brokerd/prepare/sriov-policy.h"
 #include "brokerd/process/filter.h"
 #include "brokerd/process/log.h"
 #include "client/common/util.h"
@@ -72,17 +75,19 @@ static const struct lease_events lease_events = {
 /* ---- helpers report ---- */
 
 /*
- * Before the device table has the record, the parts see what has changed: a function that is gone is still in the
- * table. The queue comes last, since it is for claims that may have the function now.
+ * Before the device table has the record, the parts see what has changed: a function that is gone
+ * is still in the table. The queue comes last, since it is for claims that may have the function
+ * now.
  */
-static void on_device(void *userdata, const struct watcher_record *record)
+static void on_device_record(void *userdata, const struct watcher_record *record)
 {
 	struct core *core = userdata;
-	bool came = record->type == WATCHER_DEVICE && !devices_find(&core->devices, &record->address);
+	bool came = record->type == WATCHER_DEVICE &&
+		    !devices_find(&core->devices, &record->address);
 	int r;
 
 	prepare_device_seen(&core->prepare, record);
-	sriov_device_seen(&core->sriov, record);
+	sriov_policy_device_seen(&core->sriov, record);
 	hotplug_device_seen(&core->leases, record);
 	r = devices_take(&core->devices, record);
 	if (r)
@@ -103,7 +108,7 @@ static void on_devices_read(void *userdata)
 }
 
 /* Takes over a policy that was loaded; NULL: there is none without mistakes. */
-static void on_policy(void *userdata, struct policy *policy)
+static void on_policy_loaded(void *userdata, struct policy *policy)
 {
 	struct core *core = userdata;
 
@@ -125,7 +130,7 @@ static void on_policy(void *userdata, struct policy *policy)
 	core->ops->policy(core->userdata, false);
 	if (core->serving) {
 		prepare_look_at_all(&core->prepare);
-		sriov_look_at_all(&core->sriov);
+		sriov_policy_look_at_all(&core->sriov);
 	}
 	queue_mark_all(&core->claims.queue); /* claims that wait may be allowed more now, or less */
 	serve_when_ready(core);
@@ -139,9 +144,9 @@ static void on_helpers_failed(void *userdata, int status)
 }
 
 static const struct helpers_ops helpers_ops = {
-	.device = on_device,
+	.device = on_device_record,
 	.devices_read = on_devices_read,
-	.policy = on_policy,
+	.policy = on_policy_loaded,
 	.failed = on_helpers_failed,
 };
 
@@ -154,7 +159,7 @@ static void on_freed(void *userdata)
 	queue_mark_all(&core->claims.queue);
 }
 
-static void on_idle(void *userdata)
+static void on_workers_idle(void *userdata)
 {
 	struct core *core = userdata;
 
@@ -197,7 +202,7 @@ static void connect_lower(struct core *core)
 {
 	core->workers.base = core->base;
 	core->workers.filter = core->worker_filter;
-	core->workers.idle = on_idle;
+	core->workers.idle = on_workers_idle;
 	core->workers.userdata = core;
 	core->audit.later = write_suppressed_later;
 	core->audit.userdata = core;
@@ -296,8 +301,8 @@ int core_init(struct core *core)
 
 int core_start(struct core *core)
 {
-	core->on_inotify = event_new(core->base, core->kernel.inotify, EV_READ | EV_PERSIST,
-				     on_inotify, core);
+	core->on_inotify =
+		event_new(core->base, core->kernel.inotify, EV_READ | EV_PERSIST, on_inotify, core);
 	if (!core->on_inotify || event_add(core->on_inotify, NULL))
 		return -ENOMEM;
 	return helpers_listen(&core->helpers);
@@ -327,7 +332,7 @@ void core_serve(struct core *core)
 		return;
 	core->prepare.open = core->sriov.open = true;
 	prepare_look_at_all(&core->prepare);
-	sriov_look_at_all(&core->sriov);
+	sriov_policy_look_at_all(&core->sriov);
 	TAILQ_FOREACH(lease, &core->leases.table.list, link)
 		if (lease->state == GPUBROKER_LEASE_LEASED)
 			hotplug_look(lease);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The core's parts, and what each tells the others. Only core.c and daemon.c know struct core: every part gets
- * pointers to the few others that it uses, and what it has to report upwards goes through callbacks that core.c fills
- * in.
+ * The core's parts, and what each tells the others. Only core.c and daemon.c know struct core:
+ * every part gets pointers to the few others that it uses, and what it has to report upwards goes
+ * through callbacks that core.c fills in.
  */
 #pragma once
 
 #include <stdbool.h>
 
-#include "brokerd/claim/claim.h"
+#include "brokerd/claim/claims.h"
 #include "brokerd/helper/core-side.h"
 #include "brokerd/kernel/kernel.h"
 #include "brokerd/lease/leases.h"
@@ -26,7 +26,10 @@
 struct core_ops {
 	/* The core serves from now on. False: the daemon is ending instead. */
 	bool (*serving)(void *userdata);
-	/* The policy has been loaded, or has not: core->policy says. `kept`: the one in force stays in force. */
+	/*
+	 * The policy has been loaded, or has not: core->policy says. `kept`: the one in force stays
+	 * in force.
+	 */
 	void (*policy)(void *userdata, bool kept);
 	/* No worker is at work, and nothing else that must not be interrupted. */
 	void (*idle)(void *userdata);
@@ -59,11 +62,14 @@ struct core {
 
 #define CORE_INIT                                                                                  \
 	{                                                                                          \
-		.kernel = KERNEL_NONE, .store = { -1 }, .helpers = HELPERS_INIT,                   \
-		.peers = { .listen_fd = -1 }                                                       \
+		.kernel = KERNEL_NONE, .store = { -1 }, .helpers = HELPERS_INIT, .peers = {        \
+			.listen_fd = -1                                                            \
+		}                                                                                  \
 	}
 
-/* Connects the parts. core->base and what is opened before confinement must be set. 0, or -ENOMEM. */
+/*
+ * Connects the parts. core->base and what is opened before confinement must be set. 0, or -ENOMEM.
+ */
 int core_init(struct core *core);
 /* Begins to read from the kernel and the helpers. 0, or -errno. */
 int core_start(struct core *core);

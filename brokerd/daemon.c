@@ -135,7 +135,7 @@ static void fit_capability(struct process *process)
 	}
 }
 
-static void on_policy(void *userdata, bool kept)
+static void on_core_policy(void *userdata, bool kept)
 {
 	struct process *process = userdata;
 
@@ -150,7 +150,7 @@ static void on_policy(void *userdata, bool kept)
 		fit_capability(process);
 }
 
-static void on_idle(void *userdata)
+static void on_core_idle(void *userdata)
 {
 	quit_if_idle(userdata);
 }
@@ -162,8 +162,8 @@ static void on_failed(void *userdata, int status)
 
 static const struct core_ops core_ops = {
 	.serving = on_serving,
-	.policy = on_policy,
-	.idle = on_idle,
+	.policy = on_core_policy,
+	.idle = on_core_idle,
 	.failed = on_failed,
 };
 
@@ -181,7 +181,10 @@ static void on_start_limit(evutil_socket_t fd, short what, void *userdata)
 	core_serve(&process->core);
 }
 
-/* SIGTERM, SIGINT: the end. SIGHUP: the loader reads the files again, and sends what it finds as at the start. */
+/*
+ * SIGTERM, SIGINT: the end. SIGHUP: the loader reads the files again, and sends what it finds as at
+ * the start.
+ */
 static void on_signal(evutil_socket_t fd, short what, void *userdata)
 {
 	struct process *process = userdata;
@@ -218,8 +221,7 @@ static int start_watchdog(struct process *process)
 		.tv_sec = (time_t)(microseconds / 1000000),
 		.tv_usec = (suseconds_t)(microseconds % 1000000),
 	};
-	process->on_watchdog =
-		event_new(process->core.base, -1, EV_PERSIST, on_watchdog, process);
+	process->on_watchdog = event_new(process->core.base, -1, EV_PERSIST, on_watchdog, process);
 	return process->on_watchdog && !event_add(process->on_watchdog, &interval) ? 0 : -ENOMEM;
 }
 
@@ -228,8 +230,8 @@ static int start_events(struct process *process)
 	const struct timeval limit = { .tv_sec = HELPERS_LIMIT };
 	struct event_base *base = process->core.base;
 
-	process->on_signal = event_new(base, process->signal_fd, EV_READ | EV_PERSIST, on_signal,
-				       process);
+	process->on_signal =
+		event_new(base, process->signal_fd, EV_READ | EV_PERSIST, on_signal, process);
 	process->on_start_limit = evtimer_new(base, on_start_limit, process);
 	process->on_quit_limit = evtimer_new(base, on_quit_limit, process);
 	if (!process->on_signal || event_add(process->on_signal, NULL) ||
@@ -302,7 +304,7 @@ static int take_signals(void)
 }
 
 /* Everything that needs privilege or makes a descriptor that confinement would refuse. */
-static int open_all(struct process *process, const struct daemon_options *options)
+static int open_privileged(struct process *process, const struct daemon_options *options)
 {
 	struct core *core = &process->core;
 	int r;
@@ -312,7 +314,8 @@ static int open_all(struct process *process, const struct daemon_options *option
 	 * nothing.
 	 */
 	mallopt(M_MMAP_MAX, 0);
-	umask(077); /* records are for nobody else; a file that is for others gets its mode explicitly */
+	umask(077); /* records are for nobody else; a file that is for others gets its mode
+		       explicitly */
 	process->signal_fd = take_signals();
 	if (process->signal_fd < 0)
 		return process->signal_fd;
@@ -346,7 +349,10 @@ static int open_all(struct process *process, const struct daemon_options *option
 static int confine(const struct core *core)
 {
 	const int landlock = landlock_version();
-	/* CAP_SYS_RESOURCE is kept until the policy says whether it is needed: see fit_capability(). */
+	/*
+	 * CAP_SYS_RESOURCE is kept until the policy says whether it is needed: see
+	 * fit_capability().
+	 */
 	int r = confine_core(true, core->kernel.cdevs, core->store.directory);
 
 	if (r) {
@@ -367,7 +373,7 @@ static int confine(const struct core *core)
 static int start(struct process *process, const struct daemon_options *options)
 {
 	struct core *core = &process->core;
-	int r = open_all(process, options);
+	int r = open_privileged(process, options);
 
 	if (r)
 		return r;

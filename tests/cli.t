@@ -76,15 +76,15 @@ synopsis() {
 }
 
 run_in_synopsis() {
-	synopsis run | all_in client/run.c '-'
+	synopsis run | all_in client/run/run.c '-'
 }
 
 explain_in_synopsis() {
-	synopsis "policy explain" | all_in client/explain.c '-'
+	synopsis "policy explain" | all_in client/command/explain.c '-'
 }
 
 explain_in_usage() {
-	"$command" policy 2>&1 | sed -n '/explain/,/install/p' | all_in client/explain.c '--'
+	"$command" policy 2>&1 | sed -n '/explain/,/install/p' | all_in client/command/explain.c '--'
 }
 
 tap_ok "the manual's SYNOPSIS has each option of run" run_in_synopsis

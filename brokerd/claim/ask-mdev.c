@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which mediated device a claim gets, see ask-mdev.h: a worker asks drivers how many instances are left, and the first
- * candidate with one is it; where there is none, virtual functions are asked (ask-vgpu.c). It must never ask a driver
- * itself, and never choose what the claim was not decided on.
+ * Which mediated device a claim gets, see ask-mdev.h: a worker asks drivers how many instances are
+ * left, and the first candidate with one is it; where there is none, virtual functions are asked
+ * (ask-vgpu.c). It must never ask a driver itself, and never choose what the claim was not decided
+ * on.
  */
 #include "config.h"
 
@@ -14,7 +15,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static const char step_ask[] = "asking how many are left";
+static const char step_available[] = "asking how many are left";
 
 static void on_available(void *userdata, const struct pci_address *address, const char *text)
 {
@@ -31,12 +32,15 @@ static void on_available(void *userdata, const struct pci_address *address, cons
 	choice->n_available++;
 }
 
-/* Returns true if its user has as many leases by the candidate's rule as that allows; each candidate may have another. */
-static bool is_used_up(const struct lease *lease, const struct part_candidate *candidate)
+/*
+ * Returns true if its user has as many leases by the candidate's rule as that allows; each
+ * candidate may have another.
+ */
+static bool limit_is_reached(const struct lease *lease, const struct part_candidate *candidate)
 {
-	return candidate->limit && lease_count_by_rule(lease->table, lease->uid,
-						       candidate->terms.rule,
-						       lease) >= candidate->limit;
+	return candidate->limit &&
+	       lease_count_by_rule(lease->table, lease->uid, candidate->terms.rule, lease) >=
+		       candidate->limit;
 }
 
 /* 0, or -errno where virtual functions could not be asked. */
@@ -47,7 +51,7 @@ static int choose_candidate(struct lease *lease)
 
 	for (i = 0; i < choice->n; i++)
 		if (i < choice->n_available && choice->available[i] &&
-		    !is_used_up(lease, &choice->list[i]))
+		    !limit_is_reached(lease, &choice->list[i]))
 			break;
 	if (i < choice->n)
 		claim_fix_choice(lease, &choice->list[i]);
@@ -58,7 +62,7 @@ static int choose_candidate(struct lease *lease)
 	return 0;
 }
 
-static void on_asked(void *userdata, const struct work_result *result)
+static void on_availability_read(void *userdata, const struct work_result *result)
 {
 	struct lease *lease = userdata;
 	int r = 0;
@@ -78,7 +82,7 @@ int ask_part(struct lease *lease)
 {
 	static const struct work_ops ops = {
 		.told = on_available,
-		.done = on_asked,
+		.done = on_availability_read,
 		.late = lease_worker_late,
 	};
 	const struct part_choice *choice = claim_choice_of(lease);
@@ -95,13 +99,13 @@ int ask_part(struct lease *lease)
 				  kernel_open_mdev_available(leases->kernel,
 							     choice->list[i].mdev.parent,
 							     choice->list[i].mdev.type),
-				  step_ask, &lease->asked);
+				  step_available, &lease->asked);
 	for (size_t i = 0; !r && i < choice->n_others; i++)
 		r = work_add_read(work,
 				  kernel_open_mdev_available(leases->kernel,
 							     choice->list[0].mdev.parent,
 							     choice->others[i]),
-				  step_ask, &lease->asked);
+				  step_available, &lease->asked);
 	if (!r)
 		r = workers_start(leases->workers, work);
 	if (r) {

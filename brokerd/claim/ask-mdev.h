@@ -5,7 +5,7 @@
 #include "brokerd/claim/claims.h"
 
 /*
- * Starts the worker for a lease whose claim has a choice; the lease's follower hears when it is over, or when
- * the last virtual function was asked. 0, or -errno when none could be started.
+ * Starts the worker for a lease whose claim has a choice; the lease's follower hears when it is
+ * over, or when the last virtual function was asked. 0, or -errno when none could be started.
  */
 int ask_part(struct lease *lease);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which vGPU a claim gets, see ask-vgpu.h: a worker reads the type of a VF and what could be made of it, one VF after
- * another, until one offers what is meant and allowed (parts.c). The driver makes the table's text: its lines
- * are parsed in the worker, and come here as a number and a name, which are checked once more.
+ * Which vGPU a claim gets, see ask-vgpu.h: a worker reads the type of a VF and what could be made
+ * of it, one VF after another, until one offers what is meant and allowed (parts.c). The driver
+ * makes the table's text: its lines are parsed in the worker, and come here as a number and a name,
+ * which are checked once more.
  *
  * It must never ask a driver itself, nor the driver of a VF that a lease has.
  */
@@ -120,7 +121,9 @@ static bool is_left_alone(struct part_search *search)
 	return false;
 }
 
-/* The VF has a type, and no lease: nobody gets it, and a claim of just this VF is refused for that. */
+/*
+ * The VF has a type, and no lease: nobody gets it, and a claim of just this VF is refused for that.
+ */
 static void miss_typed(struct part_search *search, const struct part_choice *choice,
 		       const struct pci_address *vf)
 {
@@ -152,7 +155,8 @@ static bool choose_type(struct part_search *search, struct lease *lease)
 		part_search_fill(search, row->type, row->name, &verdict, &candidate);
 		candidate.mdev.vendor = true;
 		claim_fix_choice(lease, &candidate);
-		lease->group = search->function.iommu_group; /* nobody gets the VF whole from here on */
+		lease->group = search->function.iommu_group; /* nobody gets the VF whole from here
+								on */
 		if (verdict.memlock > claim->memlock)
 			claim->memlock = verdict.memlock;
 		return true;
@@ -160,7 +164,9 @@ static bool choose_type(struct part_search *search, struct lease *lease)
 	return false;
 }
 
-/* Returns false if the VF at turn offers nothing for the claim; the choice knows the nearest miss. */
+/*
+ * Returns false if the VF at turn offers nothing for the claim; the choice knows the nearest miss.
+ */
 static bool choose_of_vf(struct lease *lease, struct part_choice *choice)
 {
 	const struct claim *claim = claim_of(lease);
@@ -196,8 +202,8 @@ static bool choose_of_vf(struct lease *lease, struct part_choice *choice)
 }
 
 /*
- * Returns why none could be had of any VF. "Is not offered" and "is not offered now" cannot be told apart: drivers show
- * only what could be made.
+ * Returns why none could be had of any VF. "Is not offered" and "is not offered now" cannot be told
+ * apart: drivers show only what could be made.
  */
 static struct message_refusal refusal_of_choice(struct lease *lease,
 						const struct part_choice *choice)
@@ -215,8 +221,8 @@ static struct message_refusal refusal_of_choice(struct lease *lease,
 	struct policy_verdict verdict;
 
 	search.is_pci = choice->selector.kind == SELECT_ADDRESS &&
-			!sysfs_function_read(claim->claims->kernel->sys,
-					     &choice->selector.address, &search.function);
+			!sysfs_function_read(claim->claims->kernel->sys, &choice->selector.address,
+					     &search.function);
 	/* Do not reveal whether the profile exists to a user whom the policy would refuse. */
 	if (search.is_pci && !search.nearest.reason && *profile && claim->claimant &&
 	    !claim->claimant->ops->subject(claim->claimant, &subject))
@@ -237,7 +243,7 @@ static struct message_refusal refusal_of_choice(struct lease *lease,
 
 /* ---- the worker ---- */
 
-static void on_asked(void *userdata, const struct work_result *result)
+static void on_vf_read(void *userdata, const struct work_result *result)
 {
 	struct lease *lease = userdata;
 	struct part_choice *choice;
@@ -267,7 +273,7 @@ int ask_vgpu(struct lease *lease)
 {
 	static const struct work_ops ops = {
 		.told = on_answer,
-		.done = on_asked,
+		.done = on_vf_read,
 		.late = lease_worker_late,
 	};
 	struct part_choice *choice = claim_choice_of(lease);

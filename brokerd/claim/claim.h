@@ -1,27 +1,23 @@
 /* SPDX-License-Identifier: MIT */
-/* The life of a claim, from the request to the grant or the refusal. */
+/* The course of a claim, once begun, to the grant or the refusal. */
 #pragma once
 
 #include "brokerd/claim/claims.h"
 
-/*
- * Takes over the pointers that are set in *claims, and makes the event by which waiting claims are tried again. 0, or
- * -ENOMEM.
- */
-int claims_init(struct claims *claims);
-void claims_done(struct claims *claims);
+/* The claim follows its leases by these. */
+extern const struct lease_follower_ops claim_follower_ops;
 
 /*
- * Decides a claim and begins it, or queues it. 0: begun or queued, and the claimant gets the answer; else the reason,
- * with *ret_refusal.
+ * Looks where the claim stands and does what is next: nothing while a worker is at it, making when
+ * all leases are asked about, the grant when all are ready, and after a failure first restore, then
+ * the answer. The claim may be gone on return.
  */
-int claim_start(struct claims *claims, struct claimant *claimant,
-		const struct message_claim *request, struct message_refusal *ret_refusal);
-/* Decides a claim without beginning it. 0, or the reason, with *ret_refusal; nothing has changed, and nothing is logged. */
-int claim_check(struct claims *claims, struct claimant *claimant,
-		const struct message_claim *request, struct message_refusal *ret_refusal);
+void claim_advance(struct claim *claim);
 
-/* Ends the claim that a lease is of: it was released before it was granted. The lease may be gone on return. */
+/*
+ * Ends the claim that a lease is of: it was released before it was granted. The lease may be gone
+ * on return.
+ */
 void claim_release(struct claim *claim, struct lease *lease);
 
 /* The claimant has gone: its claim is undone, and its place in the queue is free. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The claimant: the user and process that a claim is for, as claims see it. A peer embeds one and fills in the
- * functions, so that claim/ knows no sockets.
+ * The claimant: the user and process that a claim is for, as claims see it. A peer embeds one and
+ * fills in the functions, so that claim/ knows no sockets.
  */
 #pragma once
 
@@ -17,11 +17,16 @@ struct claimant;
 struct waiting;
 
 struct claimant_ops {
-	/* The claimant's ids and groups; valid until the next call. 0, or -errno: then nothing may be granted. */
+	/*
+	 * The claimant's ids and groups; valid until the next call. 0, or -errno: then nothing may
+	 * be granted.
+	 */
 	int (*subject)(const struct claimant *claimant, struct policy_subject *ret_subject);
 	/* Raises the process' limit of locked memory. 0, or -errno; -ESRCH: it is gone. */
 	int (*raise_memlock)(const struct claimant *claimant, uint64_t bytes);
-	/* Sends the grant. 0 only if the packet is on its way; the descriptors stay the caller's. */
+	/*
+	 * Sends the grant. 0 only if the packet is on its way; the descriptors stay the caller's.
+	 */
 	int (*grant)(struct claimant *claimant, const struct message_grant *grant, const int *fds,
 		     size_t n_fds);
 	/* Ends the claim with a refusal. */
@@ -35,7 +40,7 @@ struct claimant_ops {
 
 struct claimant {
 	const struct claimant_ops *ops;
-	uint32_t uid, gid, pid; /* as the kernel said when it connected */
-	struct claim *claim;	/* under way, or NULL */
+	uint32_t uid, gid, pid;	 /* as the kernel said when it connected */
+	struct claim *claim;	 /* under way, or NULL */
 	struct waiting *waiting; /* its place in the queue, or NULL */
 };

@@ -65,7 +65,19 @@ void claim_fail(struct claim *claim, const struct lease *lease, const struct pci
 	claim_refuse(claim, &refusal);
 }
 
-/* "mtty-1: 3, mtty-2: 1", of what is left at the first candidate's parent; as much as there is room for. */
+int claim_refuse_to_queue(struct message_refusal *ret_refusal)
+{
+	*ret_refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
+	refusal_say(ret_refusal,
+		    "you have %d claims that wait, which is the most one user may have",
+		    WAITING_PER_UID);
+	return GPUBROKER_REFUSED_QUOTA;
+}
+
+/*
+ * "mtty-1: 3, mtty-2: 1", of what is left at the first candidate's parent; as much as there is room
+ * for.
+ */
 static void list_left(const struct part_choice *choice, char *out, size_t size)
 {
 	size_t used = 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Claims under way, and what the files of claim/ share: the context, a claim's items, and how a claim fails. A claim
- * lives from its beginning to the grant or the refusal; afterwards only the leases are left.
+ * Claims under way, and what the files of claim/ share: the context, a claim's items, and how a
+ * claim fails. A claim lives from its beginning to the grant or the refusal; afterwards only the
+ * leases are left.
  */
 #pragma once
 
@@ -56,7 +57,8 @@ struct claim {
 	struct claim_item items[PROTOCOL_SELECTORS_MAX];
 	struct claim_ended ended;
 	struct wanted wanted;
-	struct message_claim *request; /* kept if the claim may be queued when no instance is left; else NULL */
+	struct message_claim *request; /* kept if the claim may be queued when no instance is left;
+					  else NULL */
 	bool cdevs;		       /* asked for */
 	bool bound;		       /* recorded, and making is begun */
 	uint64_t memlock;	       /* to raise to; 0: not at all */
@@ -72,17 +74,31 @@ struct claim_item *claim_item_of(const struct lease *lease);
 /* Returns what the lease may become, or NULL: it has no claim any more. */
 struct part_choice *claim_choice_of(const struct lease *lease);
 
-/* Returns true if a claim wants a part: whether one is left is known only when the driver was asked. */
+/*
+ * Returns true if a claim wants a part: whether one is left is known only when the driver was
+ * asked.
+ */
 bool claim_has_part(const struct claim *claim);
 
 /* Fails a claim; the first refusal stands. */
 void claim_refuse(struct claim *claim, const struct message_refusal *refusal);
-/* The same for a step that failed. `address` is of the function that it is about, or NULL; `error` an errno or 0. */
+/*
+ * The same for a step that failed. `address` is of the function that it is about, or NULL; `error`
+ * an errno or 0.
+ */
 void claim_fail(struct claim *claim, const struct lease *lease, const struct pci_address *address,
 		const char *what, int error);
-/* The same where no instance of a profile is left; `error` is what the driver returned, or 0 where it was asked in time. */
+/*
+ * The same where no instance of a profile is left; `error` is what the driver returned, or 0 where
+ * it was asked in time.
+ */
 void claim_refuse_none_left(struct claim *claim, const struct lease *lease,
 			    const struct part_choice *choice, int error);
+
+/*
+ * Fills the refusal for a user who has as many claims in the queue as one may. Returns its reason.
+ */
+int claim_refuse_to_queue(struct message_refusal *ret_refusal);
 
 /* Makes the lease what a candidate says. */
 void claim_fix_choice(struct lease *lease, const struct part_candidate *candidate);

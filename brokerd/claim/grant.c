@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The grant of a claim, see grant.h. A descriptor that this process keeps would keep the group busy for its holder's
- * whole life, and hide its end. So it must never keep one longer than it takes to send it.
+ * The grant of a claim, see grant.h. A descriptor that this process keeps would keep the group busy
+ * for its holder's whole life, and hide its end. So it must never keep one longer than it takes to
+ * send it.
  */
 #include "config.h"
 
@@ -43,7 +44,7 @@ static int open_group(struct granting *g, struct lease *lease)
 	return r < 0 ? r : 0;
 }
 
-static int open_all(struct claim *claim, struct granting *g)
+static int open_groups(struct claim *claim, struct granting *g)
 {
 	struct lease *leases[PROTOCOL_SELECTORS_MAX];
 	int r = 0;
@@ -81,7 +82,7 @@ static int raise_memlock(struct claim *claim, struct granting *g)
 }
 
 /* Sends all in one packet, so that the claimant has all or none. 0, or -errno. */
-static int send_all(struct claim *claim, struct granting *g)
+static int send_grant(struct claim *claim, struct granting *g)
 {
 	int r;
 
@@ -120,10 +121,10 @@ bool claim_grant(struct claim *claim)
 		.message = { .type = MESSAGE_GRANT, .n_groups = (uint32_t)claim->n },
 		.what = "",
 	};
-	int r = open_all(claim, &g);
+	int r = open_groups(claim, &g);
 
 	if (!r)
-		r = send_all(claim, &g);
+		r = send_grant(claim, &g);
 	if (r)
 		unwatch_all(claim); /* a close of ours is not the end of a lease */
 	for (size_t i = 0; !r && i < claim->n; i++) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Claims of parts, see parts.h. Reads, changes nothing, and asks no driver, which is a worker's: how many mediated
- * devices are left is not known here, nor what a VF offers (ask-mdev.c, ask-vgpu.c). As in select.c, the policy is
- * asked first.
+ * Claims of parts, see parts.h. Reads, changes nothing, and asks no driver, which is a worker's:
+ * how many mediated devices are left is not known here, nor what a VF offers (ask-mdev.c,
+ * ask-vgpu.c). As in select.c, the policy is asked first.
  */
 #include "config.h"
 
@@ -29,8 +29,7 @@ bool parts_meant(const struct policy *policy, const struct selector *selector)
 
 	if (selector->profile[0])
 		return true;
-	if (selector->kind != SELECT_NAME ||
-	    policy_name_find(policy, selector->name, &name))
+	if (selector->kind != SELECT_NAME || policy_name_find(policy, selector->name, &name))
 		return false;
 	/* Such a name may mean whole devices too; a user can still claim those by their address. */
 	for (size_t i = 0; i < policy->n_rules; i++)
@@ -40,7 +39,8 @@ bool parts_meant(const struct policy *policy, const struct selector *selector)
 	return false;
 }
 
-static struct policy_facts facts_of(const struct part_search *search, const char *type, const char *name)
+static struct policy_facts facts_of(const struct part_search *search, const char *type,
+				    const char *name)
 {
 	struct policy_facts facts = {
 		.iommu_group = NO_GROUP, .driver = "", .serial = "", .path = "", .no_pci = true
@@ -70,7 +70,10 @@ struct message_refusal part_search_refusal(const struct part_search *search, uin
 	return r;
 }
 
-/* A part that is taken is a nearer miss than one that does not exist, and that is nearer than the policy. */
+/*
+ * A part that is taken is a nearer miss than one that does not exist, and that is nearer than the
+ * policy.
+ */
 void part_search_miss(struct part_search *search, const struct message_refusal *refusal)
 {
 	static const uint32_t order[] = { GPUBROKER_REFUSED_BUSY,	GPUBROKER_REFUSED_STUCK,
@@ -98,9 +101,10 @@ int part_search_decide(struct part_search *search, const char *type, const char 
 	if (ret_verdict->outcome == POLICY_ALLOWED)
 		return 0;
 	refusal = part_search_refusal(search,
-			     ret_verdict->outcome == POLICY_LIMIT ? GPUBROKER_REFUSED_LIMIT
-								  : GPUBROKER_REFUSED_POLICY,
-			     type);
+				      ret_verdict->outcome == POLICY_LIMIT
+					      ? GPUBROKER_REFUSED_LIMIT
+					      : GPUBROKER_REFUSED_POLICY,
+				      type);
 	rule_origin(policy, ret_verdict->rule, refusal.rule);
 	if (ret_verdict->outcome == POLICY_LIMIT)
 		refusal.limit = policy->rules[ret_verdict->rule].limit;
@@ -139,7 +143,7 @@ bool part_search_is_held(struct part_search *search)
 }
 
 void part_search_fill(const struct part_search *search, const char *type, const char *name,
-		 const struct policy_verdict *verdict, struct part_candidate *candidate)
+		      const struct policy_verdict *verdict, struct part_candidate *candidate)
 {
 	const struct policy *policy = &search->claims->policy->policy;
 	const char *driver;
@@ -152,7 +156,10 @@ void part_search_fill(const struct part_search *search, const char *type, const 
 		candidate->address = search->function.address;
 	rule_origin(policy, verdict->rule, candidate->terms.rule);
 	candidate->terms.lifetime = verdict->lifetime;
-	/* Neither require-reset nor vfio-driver matters: to remove it is more than a reset, and its VFIO driver is its own. */
+	/*
+	 * Neither require-reset nor vfio-driver matters: to remove it is more than a reset, and its
+	 * VFIO driver is its own.
+	 */
 	driver = policy_text(policy, verdict->vfio_driver);
 	if (driver)
 		snprintf(candidate->terms.vfio_driver, sizeof(candidate->terms.vfio_driver), "%s",
@@ -172,7 +179,7 @@ static bool is_reserved(struct part_search *search, uint32_t key)
 	return true;
 }
 
-static int on_type(void *userdata, const char *type)
+static int on_offered_type(void *userdata, const char *type)
 {
 	struct part_search *search = userdata;
 	struct part_choice *choice = search->choice;
@@ -184,7 +191,8 @@ static int on_type(void *userdata, const char *type)
 	if (!part_search_means(search, type, name))
 		return 0;
 	search->any_type = true;
-	if (choice->n == ARRAY_SIZE(choice->list) || part_search_decide(search, type, name, &verdict))
+	if (choice->n == ARRAY_SIZE(choice->list) ||
+	    part_search_decide(search, type, name, &verdict))
 		return 0;
 	/* From here on only others are in the way: worth waiting for. */
 	key = wanted_key_of_parent(search->claims->devices, search->parent);
@@ -198,8 +206,8 @@ static int on_type(void *userdata, const char *type)
 }
 
 /*
- * Takes a VF that its driver makes vGPUs of into the choice, if the claimant may have one of some type: a worker will ask
- * which. Returns true if it is such a VF.
+ * Takes a VF that its driver makes vGPUs of into the choice, if the claimant may have one of some
+ * type: a worker will ask which. Returns true if it is such a VF.
  */
 static bool add_vf(struct part_search *search, const struct pci_address *address)
 {
@@ -246,7 +254,10 @@ static bool add_vfs_of(struct part_search *search)
 	return any;
 }
 
-/* A name, or "any", may mean every VF: candidates come from the watcher's table, as for whole devices. */
+/*
+ * A name, or "any", may mean every VF: candidates come from the watcher's table, as for whole
+ * devices.
+ */
 static void add_vfs(struct part_search *search)
 {
 	const struct devices *devices = search->claims->devices;
@@ -256,8 +267,11 @@ static void add_vfs(struct part_search *search)
 			add_vf(search, &devices->list[i].record.address);
 }
 
-/* Looks at one parent. `fixed`: it is the one that was asked for, so what it lacks is a miss. 0, or -errno. */
-static int look_at(struct part_search *search, const char *parent, bool fixed)
+/*
+ * Looks at one parent. `fixed`: it is the one that was asked for, so what it lacks is a miss. 0, or
+ * -errno.
+ */
+static int look_at_parent(struct part_search *search, const char *parent, bool fixed)
 {
 	const char *profile = search->selector->profile;
 	struct message_refusal refusal;
@@ -273,7 +287,7 @@ static int look_at(struct part_search *search, const char *parent, bool fixed)
 		if (r)
 			return r == -ENODEV ? 0 : r;
 	}
-	r = mdev_each_type(search->claims->kernel->sys, parent, on_type, search);
+	r = mdev_each_type(search->claims->kernel->sys, parent, on_offered_type, search);
 	if (r && r != -ENODEV)
 		return r;
 	if (r && fixed && search->is_pci) {
@@ -286,15 +300,15 @@ static int look_at(struct part_search *search, const char *parent, bool fixed)
 	/* Do not reveal whether the profile exists to a user whom the policy would refuse. */
 	if (search->any_type || !fixed || part_search_decide(search, profile, profile, &verdict))
 		return 0;
-	refusal = part_search_refusal(search, r ? GPUBROKER_REFUSED_NO_MDEVS : GPUBROKER_REFUSED_NO_PROFILE,
-			     profile);
+	refusal = part_search_refusal(
+		search, r ? GPUBROKER_REFUSED_NO_MDEVS : GPUBROKER_REFUSED_NO_PROFILE, profile);
 	part_search_miss(search, &refusal);
 	return 0;
 }
 
-static int on_parent(void *userdata, const char *parent)
+static int on_any_parent(void *userdata, const char *parent)
 {
-	return look_at(userdata, parent, false);
+	return look_at_parent(userdata, parent, false);
 }
 
 static int is_this(void *userdata, const char *parent)
@@ -302,7 +316,10 @@ static int is_this(void *userdata, const char *parent)
 	return !strcmp(userdata, parent);
 }
 
-/* Looks for a parent by the name that the policy gives it, or else by the kernel's. 0, -errno, or the reason. */
+/*
+ * Looks for a parent by the name that the policy gives it, or else by the kernel's. 0, -errno, or
+ * the reason.
+ */
 static int look_for_name(struct part_search *search)
 {
 	char name[PROTOCOL_NAME_MAX];
@@ -311,12 +328,12 @@ static int look_for_name(struct part_search *search)
 	memcpy(name, search->selector->name, sizeof(name));
 	if (!policy_name_find(&search->claims->policy->policy, name, &search->name)) {
 		add_vfs(search);
-		return mdev_each_parent(search->claims->kernel->sys, on_parent, search);
+		return mdev_each_parent(search->claims->kernel->sys, on_any_parent, search);
 	}
 	search->name = POLICY_NO_NAME;
 	r = mdev_each_parent(search->claims->kernel->sys, is_this, name);
 	if (r == 1)
-		return look_at(search, name, true);
+		return look_at_parent(search, name, true);
 	return r ? r : GPUBROKER_REFUSED_NO_NAME;
 }
 
@@ -328,7 +345,10 @@ static int on_other(void *userdata, const char *type)
 	return ++choice->n_others == ARRAY_SIZE(choice->others);
 }
 
-/* Fills in a placeholder candidate (the first VF, and the name asked for) until a worker has asked the driver. */
+/*
+ * Fills in a placeholder candidate (the first VF, and the name asked for) until a worker has asked
+ * the driver.
+ */
 static void fill_placeholder(struct part_choice *choice, const struct selector *selector)
 {
 	struct part_candidate *first = &choice->list[0];
@@ -352,17 +372,17 @@ static int search_all(struct part_search *search)
 		return look_for_name(search);
 	if (selector->kind != SELECT_ADDRESS) {
 		add_vfs(search);
-		return mdev_each_parent(sys, on_parent, search);
+		return mdev_each_parent(sys, on_any_parent, search);
 	}
-	if (selector->name[0] && policy_name_find(&search->claims->policy->policy, selector->name,
-						  &search->name))
+	if (selector->name[0] &&
+	    policy_name_find(&search->claims->policy->policy, selector->name, &search->name))
 		return GPUBROKER_REFUSED_NO_NAME;
 	search->function.address = selector->address;
 	search->is_pci = true;
 	r = sysfs_group_of(sys, &selector->address, &group);
 	if (r)
 		return r == -ENODEV ? GPUBROKER_REFUSED_NO_DEVICE : r;
-	return look_at(search, pci_address_format(&selector->address, text), true);
+	return look_at_parent(search, pci_address_format(&selector->address, text), true);
 }
 
 /* Fills the refusal where nothing can be had; `r` is search_all()'s. Returns its reason. */

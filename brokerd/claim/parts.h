@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Claims of parts (mediated devices and vGPUs): which parents offer the profile, and which of those the policy allows. */
+/*
+ * Claims of parts (mediated devices and vGPUs): which parents offer the profile, and which of those
+ * the policy allows.
+ */
 #pragma once
 
-#include "brokerd/claim/select.h"
+#include "brokerd/claim/selecting.h"
 
 /* The search for a part, at the parent that is looked at. */
 struct part_search {
@@ -26,8 +29,8 @@ struct part_search {
 bool parts_meant(const struct policy *policy, const struct selector *selector);
 
 /*
- * Finds what the part may become, by policy and by what there is; changes nothing. 0 with *ret_choice, the caller's
- * to free, or the reason, with *ret_refusal.
+ * Finds what the part may become, by policy and by what there is; changes nothing. 0 with
+ * *ret_choice, the caller's to free, or the reason, with *ret_refusal.
  */
 int parts_select(struct selecting *selecting, const struct selector *selector,
 		 struct part_choice **ret_choice, struct message_refusal *ret_refusal);

@@ -2,9 +2,10 @@
 /*
  * Claims that wait for what others have, see queue.h.
  *
- * A claim that waits wants those groups that the policy and the guards would give it now, and no claim
- * that came later gets one of them. Owns the queue; each entry belongs to a claimant, goes with it, and
- * costs one request. It must never decide anything: what a claim may have is select.c's.
+ * A claim that waits wants those groups that the policy and the guards would give it now, and no
+ * claim that came later gets one of them. Owns the queue; each entry belongs to a claimant, goes
+ * with it, and costs one request. It must never decide anything: what a claim may have is
+ * select.c's.
  */
 #include "config.h"
 
@@ -33,8 +34,8 @@ static bool wants_key(const struct waiting *waiting, uint32_t key)
 }
 
 /*
- * Returns true if its selectors could mean the group. Whether it may have the group is for the policy to say when its
- * turn comes.
+ * Returns true if its selectors could mean the group. Whether it may have the group is for the
+ * policy to say when its turn comes.
  */
 static bool may_mean(const struct queue *queue, const struct waiting *waiting,
 		     const struct group_view *view)
@@ -123,10 +124,10 @@ static const struct lease *lease_in_the_way(const struct queue *queue, uint32_t 
 }
 
 /*
- * Returns its place among those who want the same, and when its turn comes at the latest: with the place-th
- * of the ends of the leases in its way, as far as those have an end.
+ * Returns its place among those who want the same, and when its turn comes at the latest: with the
+ * place-th of the ends of the leases in its way, as far as those have an end.
  */
-static struct message_queued place_of(const struct waiting *waiting)
+static struct message_queued place_in_queue(const struct waiting *waiting)
 {
 	struct message_queued queued = { .type = MESSAGE_QUEUED, .place = 1 };
 	const struct queue *queue = waiting->queue;
@@ -165,7 +166,7 @@ static struct message_queued place_of(const struct waiting *waiting)
 
 void queue_tell_place(struct waiting *waiting)
 {
-	struct message_queued now = place_of(waiting);
+	struct message_queued now = place_in_queue(waiting);
 
 	waiting->tell = false;
 	if (memcmp(&now, &waiting->told, sizeof(now)) != 0 &&
@@ -215,8 +216,8 @@ int queue_add(struct queue *queue, struct claimant *claimant, const struct messa
 	return 0;
 }
 
-int queue_stay(struct queue *queue, struct claimant *claimant,
-	       const struct message_claim *request, const struct wanted *wanted)
+int queue_stay(struct queue *queue, struct claimant *claimant, const struct message_claim *request,
+	       const struct wanted *wanted)
 {
 	struct waiting *waiting = claimant->waiting;
 	int r;
@@ -226,7 +227,9 @@ int queue_stay(struct queue *queue, struct claimant *claimant,
 		if (r)
 			return r;
 		waiting = claimant->waiting;
-		/* One may have come free while it was under way, and nobody knew that it wants one. */
+		/*
+		 * One may have come free while it was under way, and nobody knew that it wants one.
+		 */
 		waiting->again = true;
 	} else {
 		/* Without memory it wants what it did. */
@@ -286,7 +289,10 @@ void queue_mark(struct queue *queue, uint32_t key)
 void queue_mark_freed(struct queue *queue, const struct lease *lease)
 {
 	queue_mark(queue, lease->group);
-	/* Of a part that was made another can be made now; where none was made, nothing has come free. */
+	/*
+	 * Of a part that was made another can be made now; where none was made, nothing has come
+	 * free.
+	 */
 	if (lease_is_made(lease) && lease->group != NO_GROUP)
 		queue_mark(queue, wanted_key_of_parent(queue->devices, lease->mdev.parent));
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The queue of claims that wait instead of being refused as busy, first come, first served. The data structure: who
- * is before whom, and what is reserved for whom. claim.c tries again for those that are marked.
+ * The queue of claims that wait instead of being refused as busy, first come, first served. The
+ * data structure: who is before whom, and what is reserved for whom. claim.c tries again for those
+ * that are marked.
  */
 #pragma once
 
@@ -34,7 +35,7 @@ struct waiting {
 
 struct queue {
 	TAILQ_HEAD(waiting_list, waiting) list; /* in the order of arrival */
-	struct event *wake;			/* its owner's: looks at what is marked; NULL: nobody does */
+	struct event *wake; /* its owner's: looks at what is marked; NULL: nobody does */
 	const struct devices *devices;
 	const struct lease_table *leases;
 	const struct policy_state *policy;
@@ -42,9 +43,9 @@ struct queue {
 };
 
 /*
- * Returns true if the group is reserved: a claim that waits, and came before `before`, wants it. NULL: before a claim
- * that comes now. For claims marked for another look, what they want is unknown, so assumes everything that their
- * selectors may mean.
+ * Returns true if the group is reserved: a claim that waits, and came before `before`, wants it.
+ * NULL: before a claim that comes now. For claims marked for another look, what they want is
+ * unknown, so assumes everything that their selectors may mean.
  */
 bool queue_reserves(const struct queue *queue, const struct waiting *before,
 		    const struct group_view *view);
@@ -52,17 +53,17 @@ bool queue_reserves(const struct queue *queue, const struct waiting *before,
 bool queue_reserves_key(const struct queue *queue, const struct waiting *before, uint32_t key);
 
 /*
- * Puts a claim at the end, and sends the claimant its place. 0; -EDQUOT: its user has WAITING_PER_UID
- * there; -ENOMEM.
+ * Puts a claim at the end, and sends the claimant its place. 0; -EDQUOT: its user has
+ * WAITING_PER_UID there; -ENOMEM.
  */
 int queue_add(struct queue *queue, struct claimant *claimant, const struct message_claim *request,
 	      const struct wanted *wanted);
 /*
- * A claim that was begun found no instance of a profile left, and is to wait: puts it at the end, or keeps it in its
- * place. As queue_add().
+ * A claim that was begun found no instance of a profile left, and is to wait: puts it at the end,
+ * or keeps it in its place. As queue_add().
  */
-int queue_stay(struct queue *queue, struct claimant *claimant,
-	       const struct message_claim *request, const struct wanted *wanted);
+int queue_stay(struct queue *queue, struct claimant *claimant, const struct message_claim *request,
+	       const struct wanted *wanted);
 /* Notes what a waiting claim wants now. 0, or -ENOMEM: it is as it was. */
 int queue_set_wanted(struct waiting *waiting, const struct wanted *wanted);
 /* The claimant has gone, or has what it wanted: takes its claim out and frees it. */

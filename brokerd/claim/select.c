@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a claim's selectors mean: addresses, groups, the policy's names and "any" become groups,
- * read from sysfs and put before the policy and the guards (state/verdict.c). Reads, changes nothing.
- * Candidates for a name come from the watcher's table, but nothing is decided on what the watcher
- * sent.
+ * read from sysfs and put before the policy and the guards (state/verdict.c). Reads, changes
+ * nothing. Candidates for a name come from the watcher's table, but nothing is decided on what the
+ * watcher sent.
  */
 #include "config.h"
 
 #include "brokerd/claim/select.h"
 #include "brokerd/claim/parts.h"
+#include "brokerd/claim/selecting.h"
 #include "brokerd/process/log.h"
 #include "brokerd/state/refuse.h"
 #include "client/common/util.h"
@@ -60,22 +61,6 @@ static size_t find_selected(const struct selection *selection, uint32_t group)
 static uint64_t larger(uint64_t a, uint64_t b)
 {
 	return a > b ? a : b;
-}
-
-/*
- * A rule is known by its file and line, so that a lease still counts after the policy was loaded again.
- */
-uint32_t selecting_count_leases(void *userdata, size_t rule)
-{
-	const struct selecting *s = userdata;
-	char origin[RULE_ORIGIN_MAX];
-	uint32_t n;
-
-	rule_origin(&s->claims->policy->policy, rule, origin);
-	n = lease_count_by_rule(&s->claims->leases->table, s->claimant->uid, origin, NULL);
-	for (size_t i = 0; i < s->selection->n; i++)
-		n += !strcmp(s->selection->items[i].terms.rule, origin);
-	return n;
 }
 
 /* Where a rule requires a reset, each function must have one. Only looks. */
@@ -161,8 +146,8 @@ static int take_group(struct selecting *s, struct group_view *view, size_t asked
 }
 
 /*
- * Fills the refusal for a function that cannot be lent at all. A user whom the policy would refuse it does not learn
- * the reason.
+ * Fills the refusal for a function that cannot be lent at all. A user whom the policy would refuse
+ * it does not learn the reason.
  */
 static int refuse_unlendable(const struct selecting *s, const struct selector *selector,
 			     const struct pci_address *address, uint32_t group, uint32_t reason,
@@ -213,7 +198,10 @@ static int take_allowed(struct selecting *s, struct group_view *view, size_t ask
 	return r ? first_reason : 0;
 }
 
-/* Reads a group and takes it. `address` is the function asked for, or NULL: the first one that is allowed. */
+/*
+ * Reads a group and takes it. `address` is the function asked for, or NULL: the first one that is
+ * allowed.
+ */
 static int select_group(struct selecting *s, const struct selector *selector, uint32_t group,
 			const struct pci_address *address, struct message_refusal *ret_refusal)
 {
@@ -270,9 +258,10 @@ static int select_address(struct selecting *s, const struct selector *selector,
 }
 
 /*
- * Takes the first free device that a name, or "any", may mean. Candidates come from the watcher's table;
- * each is read from sysfs before anything is decided. If none can be had, the answer is about the
- * nearest miss: a device that is only held by somebody, before one that the policy refuses.
+ * Takes the first free device that a name, or "any", may mean. Candidates come from the watcher's
+ * table; each is read from sysfs before anything is decided. If none can be had, the answer is
+ * about the nearest miss: a device that is only held by somebody, before one that the policy
+ * refuses.
  */
 static int select_candidate(struct selecting *s, const struct selector *selector, uint32_t name,
 			    struct message_refusal *ret_refusal)
@@ -392,7 +381,10 @@ static bool has_function(const struct selection *selection, const struct pci_add
 	return false;
 }
 
-/* A function that is lent whole has no driver that could make a part of it. Returns the function, or NULL. */
+/*
+ * A function that is lent whole has no driver that could make a part of it. Returns the function,
+ * or NULL.
+ */
 static const struct pci_address *whole_and_part(const struct selection *selection)
 {
 	for (size_t i = 0; i < selection->n; i++) {
@@ -421,8 +413,7 @@ static int look_up_subject(struct selecting *s, struct message_refusal *ret_refu
 				       &s->request->selectors[0]);
 	}
 	while (selection->n_gids < s->subject.n_groups && selection->n_gids < LEASE_GIDS_MAX) {
-		selection->gids[selection->n_gids] =
-			(uint32_t)s->subject.groups[selection->n_gids];
+		selection->gids[selection->n_gids] = (uint32_t)s->subject.groups[selection->n_gids];
 		selection->n_gids++;
 	}
 	return 0;
@@ -438,7 +429,10 @@ static int select_all(struct selecting *s, struct message_refusal *ret_refusal)
 
 		if (r && !busy)
 			*ret_refusal = refusal;
-		/* A claim that waits wants all of it; but what it can never have is refused at once. */
+		/*
+		 * A claim that waits wants all of it; but what it can never have is refused at
+		 * once.
+		 */
 		if (r == GPUBROKER_REFUSED_BUSY && s->request->flags & CLAIM_WAIT) {
 			busy = true;
 		} else if (r) {
@@ -450,7 +444,7 @@ static int select_all(struct selecting *s, struct message_refusal *ret_refusal)
 }
 
 /* 0, or the reason, where the request asks for more memory than its rules grant. */
-static int settle_memlock(const struct selecting *s, struct message_refusal *ret_refusal)
+static int check_memlock(const struct selecting *s, struct message_refusal *ret_refusal)
 {
 	struct selection *selection = s->selection;
 	const uint64_t asked = s->request->memlock;
@@ -460,8 +454,7 @@ static int settle_memlock(const struct selecting *s, struct message_refusal *ret
 		return 0;
 	}
 	if (asked > selection->memlock) {
-		refuse_selector(ret_refusal, GPUBROKER_REFUSED_MEMLOCK,
-				&s->request->selectors[0]);
+		refuse_selector(ret_refusal, GPUBROKER_REFUSED_MEMLOCK, &s->request->selectors[0]);
 		ret_refusal->limit = selection->memlock;
 		memcpy(ret_refusal->rule, selection->items[0].terms.rule,
 		       sizeof(ret_refusal->rule));
@@ -498,7 +491,7 @@ int selection_decide(const struct claims *claims, const struct claimant *claiman
 		ret_refusal->detail = REFUSAL_WHOLE_AND_PART;
 		return GPUBROKER_REFUSED_NOT_VIABLE;
 	}
-	reason = settle_memlock(&s, ret_refusal);
+	reason = check_memlock(&s, ret_refusal);
 	if (reason || r)
 		return reason ? reason : r;
 	if (claims->leases->table.n + ret_selection->n > LEASES_MAX) {

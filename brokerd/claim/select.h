@@ -4,23 +4,12 @@
 
 #include "brokerd/claim/claims.h"
 
-/* What is decided about, for select.c and parts.c. */
-struct selecting {
-	const struct claims *claims;
-	const struct claimant *claimant;
-	const struct message_claim *request;
-	struct policy_subject subject;
-	struct selection *selection; /* so far */
-};
-
 /*
- * Decides a request. 0, with *ret_selection; or the reason, with *ret_refusal: then only ret_selection->wanted counts.
- * The caller frees it with selection_done() in both cases. Changes and logs nothing.
+ * Decides a request. 0, with *ret_selection; or the reason, with *ret_refusal: then only
+ * ret_selection->wanted counts. The caller frees it with selection_done() in both cases. Changes
+ * and logs nothing.
  */
 int selection_decide(const struct claims *claims, const struct claimant *claimant,
 		     const struct message_claim *request, struct selection *ret_selection,
 		     struct message_refusal *ret_refusal);
 void selection_done(struct selection *selection);
-
-/* policy_usage.leases of a struct selecting: counts the leases by a rule, with those of the selection so far. */
-uint32_t selecting_count_leases(void *userdata, size_t rule);

@@ -2,8 +2,9 @@
 /*
  * What a claim would get: decided, not begun. select.c fills it; claim.c makes leases of it.
  *
- * A "part" is a mediated device or a vGPU: the claim of one names a profile, and what it becomes is known only when
- * a worker has asked the driver. Until then a part_choice holds everything that it may become.
+ * A "part" is a mediated device or a vGPU: the claim of one names a profile, and what it becomes is
+ * known only when a worker has asked the driver. Until then a part_choice holds everything that it
+ * may become.
  */
 #pragma once
 
@@ -29,13 +30,13 @@ struct part_candidate {
 };
 
 /*
- * The part becomes the first mediated device of which an instance is left, or what the first virtual
- * function offers that is meant and allowed. Only its driver knows what a VF offers, so the policy
- * is asked about that when a worker has read it.
+ * The part becomes the first mediated device of which an instance is left, or what the first
+ * virtual function offers that is meant and allowed. Only its driver knows what a VF offers, so the
+ * policy is asked about that when a worker has read it.
  */
 struct part_choice {
-	struct selector selector; /* what was asked for */
-	bool is_fixed;		  /* the lease has become one of them */
+	struct selector selector;	/* what was asked for */
+	bool is_fixed;			/* the lease has become one of them */
 	struct message_refusal nearest; /* why not, so far; its reason is 0 while there is none */
 	/* mediated devices */
 	size_t n;
@@ -70,9 +71,10 @@ struct selected {
 struct selection {
 	size_t n;
 	struct selected items[PROTOCOL_SELECTORS_MAX];
-	struct wanted wanted; /* what it could have, were it free */
-	uint64_t memlock;     /* to raise to; 0: not at all */
-	uint64_t memlock_asked; /* what was asked for, while it is not known yet whether that may be */
+	struct wanted wanted;	/* what it could have, were it free */
+	uint64_t memlock;	/* to raise to; 0: not at all */
+	uint64_t memlock_asked; /* what was asked for, while it is not known yet whether that may be
+				 */
 	bool undecided;		/* what a part of it becomes is not known yet, nor its rule */
 	size_t n_gids;		/* the claimant's supplementary groups, the first of them */
 	uint32_t gids[LEASE_GIDS_MAX];

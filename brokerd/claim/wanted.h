@@ -14,9 +14,10 @@
 #define WANTED_MAX 1024
 
 /*
- * Keys that a waiting claim competes for. For a whole function: its IOMMU group. For a mediated device or vGPU: the
- * group of its parent (of the parent's PF if that is a VF). For a parent that is not a PCI function: a hash of its name,
- * outside the range of groups; a collision only makes somebody wait longer.
+ * Keys that a waiting claim competes for. For a whole function: its IOMMU group. For a mediated
+ * device or vGPU: the group of its parent (of the parent's PF if that is a VF). For a parent that
+ * is not a PCI function: a hash of its name, outside the range of groups; a collision only makes
+ * somebody wait longer.
  */
 struct wanted {
 	size_t n;

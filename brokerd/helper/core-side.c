@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The core's side of its helpers, see core-side.h: gets them, reads from them, and logs when one is missing. Under
- * systemd they connect, whenever they are there; what an earlier one has sent holds until the next
- * one sends it again. A core that was started by hand forks them, and does not go on without one.
+ * The core's side of its helpers, see core-side.h: gets them, reads from them, and logs when one is
+ * missing. Under systemd they connect, whenever they are there; what an earlier one has sent holds
+ * until the next one sends it again. A core that was started by hand forks them, and does not go on
+ * without one.
  *
- * It must never wait for a helper, keep more than a few connections that have not sent their greeting,
- * or go on with a helper that has sent nonsense: then the core ends, to be started again.
+ * It must never wait for a helper, keep more than a few connections that have not sent their
+ * greeting, or go on with a helper that has sent nonsense: then the core ends, to be started again.
  */
 #include "config.h"
 
@@ -148,7 +149,8 @@ static void ask_to_load(struct helpers *helpers)
 	const uint32_t packet = LOADER_LOAD;
 	int r = passfd_send(helpers->loader.fd, &packet, sizeof(packet), NULL, 0);
 
-	if (r) /* -EAGAIN: it has been asked more often than it could load; it still has to read the last request */
+	if (r) /* -EAGAIN: it has been asked more often than it could load; it still has to read the
+		  last request */
 		log_warning("the loader cannot be asked to load: %s", strerror(-r));
 }
 
@@ -252,7 +254,7 @@ static void newcomer_new(struct helpers *helpers, int fd)
  * A pause after each that comes, so that one who connects in a loop costs neither time nor many
  * lines in the journal.
  */
-static void on_connect(evutil_socket_t listen_fd, short what, void *userdata)
+static void on_helper_connect(evutil_socket_t listen_fd, short what, void *userdata)
 {
 	const struct timeval pause = { .tv_usec = PAUSE_MS * 1000 };
 	struct helpers *helpers = userdata;
@@ -337,7 +339,7 @@ int helpers_listen(struct helpers *helpers)
 	helpers->on_missing = evtimer_new(helpers->base, on_missing, helpers);
 	helpers->on_helper_again = evtimer_new(helpers->base, on_connect_again, helpers);
 	helpers->on_helper = event_new(helpers->base, helpers->fd, EV_READ | EV_PERSIST,
-				      on_connect, helpers);
+				       on_helper_connect, helpers);
 	return helpers->on_missing && helpers->on_helper_again && helpers->on_helper &&
 			       !event_add(helpers->on_helper, NULL)
 		       ? 0
@@ -354,7 +356,8 @@ void helpers_reload(struct helpers *helpers)
 
 void helpers_done(struct helpers *helpers)
 {
-	struct event *events[] = { helpers->on_missing, helpers->on_helper_again, helpers->on_helper };
+	struct event *events[] = { helpers->on_missing, helpers->on_helper_again,
+				   helpers->on_helper };
 
 	for (size_t i = 0; i < ARRAY_SIZE(events); i++)
 		if (events[i])

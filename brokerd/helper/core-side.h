@@ -10,15 +10,19 @@
 #include "brokerd/helper/loader.h"
 #include "brokerd/state/devices.h"
 
-#define HELPERS_LIMIT 10 /* seconds in which helpers should have sent all; then the core serves without */
-#define NEWCOMERS_MAX 4	 /* connections that have not sent their greeting yet */
+#define HELPERS_LIMIT                                                                              \
+	10 /* seconds in which helpers should have sent all; then the core serves without */
+#define NEWCOMERS_MAX 4 /* connections that have not sent their greeting yet */
 
 struct helpers_ops {
 	/* The watcher has sent a record; devices_believe() has accepted it. */
 	void (*device)(void *userdata, const struct watcher_record *record);
 	/* Some records have been read, perhaps the last of a scan. */
 	void (*devices_read)(void *userdata);
-	/* The loader has loaded a policy, which is the callee's; NULL: there is none without mistakes. */
+	/*
+	 * The loader has loaded a policy, which is the callee's; NULL: there is none without
+	 * mistakes.
+	 */
 	void (*policy)(void *userdata, struct policy *policy);
 	/* The core must end with that exit status, to be started again. */
 	void (*failed)(void *userdata, int status);
@@ -49,7 +53,10 @@ struct helpers {
 		.watcher = HELPER_NONE, .loader = HELPER_NONE, .fd = -1                            \
 	}
 
-/* Before confinement: looks up the helpers' account, and forks them where they do not connect. 0, or -errno. */
+/*
+ * Before confinement: looks up the helpers' account, and forks them where they do not connect. 0,
+ * or -errno.
+ */
 int helpers_prepare(struct helpers *helpers, const struct loader_options *options);
 /* Begins to read from them, or to wait for their connections. 0, or -errno. */
 int helpers_listen(struct helpers *helpers);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Puts a policy together from the loader's records, see intake.h. It must never believe a count, an index or a string
- * in a record.
+ * Puts a policy together from the loader's records, see intake.h. It must never believe a count, an
+ * index or a string in a record.
  */
 #include "config.h"
 
@@ -15,7 +15,8 @@ void intake_done(struct policy_intake *intake)
 	*intake = (struct policy_intake){ 0 };
 }
 
-static enum intake_result begin_policy(struct policy_intake *intake, const struct loader_record *record)
+static enum intake_result begin_policy(struct policy_intake *intake,
+				       const struct loader_record *record)
 {
 	struct policy *p = &intake->policy;
 

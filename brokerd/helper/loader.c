@@ -47,7 +47,7 @@ static void tell_finding(void *userdata, const struct policy_finding *f)
 }
 
 /* 0 with a policy; the number of mistakes; or -errno. */
-static int load(const struct loader_options *options, struct policy *ret_policy)
+static int load_files(const struct loader_options *options, struct policy *ret_policy)
 {
 	struct findings findings = { 0 };
 	const struct policyfiles request = {
@@ -61,7 +61,7 @@ static int load(const struct loader_options *options, struct policy *ret_policy)
 }
 
 /* Is the file's text another one? What is not there is as `missing` says. */
-static bool differs(const char *path, const char *text, bool missing)
+static bool file_differs(const char *path, const char *text, bool missing)
 {
 	cleanup_file FILE *file = fopen(path, "re");
 	size_t n = strlen(text), got;
@@ -89,9 +89,9 @@ static void compare_installed(const struct policy *policy)
 			    strerror(-r));
 		return;
 	}
-	if (differs(UDEVRULES_FILE, text, *text))
+	if (file_differs(UDEVRULES_FILE, text, *text))
 		log_warning(UDEVRULES_FILE " is stale; 'gpubroker policy install' renews it");
-	if (differs(UDEVRULES_INITRAMFS_FILE, text, false))
+	if (file_differs(UDEVRULES_INITRAMFS_FILE, text, false))
 		log_warning(
 			"the initramfs of this boot prepared by a stale copy of the udev rules; "
 			"'update-initramfs -u' or 'dracut -f' renews it");
@@ -132,11 +132,11 @@ static int send_policy(int socket, const struct policy *policy)
 }
 
 /* Loads and sends once. 0, or an exit status. */
-static int serve(int socket, const struct loader_options *options)
+static int load_and_send(int socket, const struct loader_options *options)
 {
 	struct loader_record invalid = { .type = LOADER_INVALID };
 	struct policy policy = { 0 };
-	int r = load(options, &policy);
+	int r = load_files(options, &policy);
 
 	if (r < 0) {
 		log_error("loader: cannot load the policy: %s", strerror(-r));
@@ -159,7 +159,8 @@ int loader_run(int socket, struct confine_filter *settled, const void *options)
 	uint32_t asked;
 	int r = 0;
 
-	filter_free(settled); /* each reload asks name services again, so its filter stays as it is */
+	filter_free(settled); /* each reload asks name services again, so its filter stays as it is
+			       */
 	while (!r) {
 		ssize_t n;
 
@@ -169,7 +170,7 @@ int loader_run(int socket, struct confine_filter *settled, const void *options)
 		if (!n || (n < 0 && errno != EAGAIN && errno != EINTR))
 			return 0; /* the core has ended */
 		if (n == sizeof(asked) && asked == LOADER_LOAD)
-			r = serve(socket, options);
+			r = load_and_send(socket, options);
 	}
 	return r;
 }
@@ -177,7 +178,7 @@ int loader_run(int socket, struct confine_filter *settled, const void *options)
 int loader_check(const struct loader_options *options)
 {
 	struct policy policy = { 0 };
-	int r = load(options, &policy);
+	int r = load_files(options, &policy);
 
 	if (r < 0)
 		log_error("the policy cannot be loaded: %s", strerror(-r));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Starting helpers, see start.h: as forks of a core that is started by hand, or as what systemd runs in a unit of
- * their own. A helper must never keep a descriptor of the core's but its socket and the log.
+ * Starting helpers, see start.h: as forks of a core that is started by hand, or as what systemd
+ * runs in a unit of their own. A helper must never keep a descriptor of the core's but its socket
+ * and the log.
  */
 #include "config.h"
 
@@ -27,8 +28,8 @@
 #include <unistd.h>
 
 /*
- * What a helper runs, with its end of the socket and the filter for after its start, which is its own; its return value
- * is its exit status.
+ * What a helper runs, with its end of the socket and the filter for after its start, which is its
+ * own; its return value is its exit status.
  */
 typedef int (*helper_main)(int socket, struct confine_filter *settled, const void *argument);
 
@@ -81,8 +82,9 @@ run_fork(enum helper_role role, int socket, uid_t uid, gid_t gid, const void *ar
 		_exit(EX_OSERR);
 	}
 	/*
-	 * It ends with its socket. PR_SET_PDEATHSIG would not kill it with the core, which has no right over another
-	 * user's process. A helper that a name service keeps waiting ends when the name service answers.
+	 * It ends with its socket. PR_SET_PDEATHSIG would not kill it with the core, which has no
+	 * right over another user's process. A helper that a name service keeps waiting ends when
+	 * the name service answers.
 	 */
 	_exit(roles[role].run(3, settled, argument));
 }

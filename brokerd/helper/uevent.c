@@ -12,7 +12,7 @@
 static const char subsystem[] = "SUBSYSTEM=pci";
 static const char slot_key[] = "PCI_SLOT_NAME=";
 
-static void mark(struct uevent_marks *marks, const struct pci_address *address)
+static void mark_address(struct uevent_marks *marks, const struct pci_address *address)
 {
 	for (size_t i = 0; i < marks->n; i++)
 		if (!pci_address_compare(&marks->list[i], address))
@@ -41,5 +41,5 @@ void uevent_take(struct uevent_marks *marks, const char *text, size_t size)
 		size -= (size_t)(end + 1 - text);
 	}
 	if (pci && slot && !pci_address_parse(slot, &address))
-		mark(marks, &address);
+		mark_address(marks, &address);
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What the kernel's uevents say of PCI functions: which ones to look at. Text in, addresses out; no I/O. */
+/*
+ * What the kernel's uevents say of PCI functions: which ones to look at. Text in, addresses out; no
+ * I/O.
+ */
 #pragma once
 
 #include <stdbool.h>

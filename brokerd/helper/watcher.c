@@ -49,8 +49,8 @@ struct kind {
 struct watcher {
 	int core;
 	int sys;
-	struct aliases
-		aliases; /* read once; a module that is installed later is known after a restart */
+	struct aliases aliases; /* read once; a module that is installed later is known after a
+				   restart */
 	struct udev *udev;
 	struct udev_hwdb *hwdb; /* NULL where the system has none: ids are shown as numbers then */
 	struct nl_sock *netlink;
@@ -59,7 +59,7 @@ struct watcher {
 	struct uevent_marks marks; /* since the last look */
 };
 
-static void copy_text(char *out, size_t size, const char *text)
+static void copy_name(char *out, size_t size, const char *text)
 {
 	snprintf(out, size, "%.*s", (int)size - 1, text ? text : "");
 }
@@ -75,10 +75,10 @@ static void name_from_hwdb(const struct watcher *watcher, struct kind *kind)
 		const char *key = udev_list_entry_get_name(entry);
 
 		if (!strcmp(key, "ID_VENDOR_FROM_DATABASE"))
-			copy_text(kind->vendor_name, sizeof(kind->vendor_name),
+			copy_name(kind->vendor_name, sizeof(kind->vendor_name),
 				  udev_list_entry_get_value(entry));
 		else if (!strcmp(key, "ID_MODEL_FROM_DATABASE"))
-			copy_text(kind->model, sizeof(kind->model),
+			copy_name(kind->model, sizeof(kind->model),
 				  udev_list_entry_get_value(entry));
 	}
 }
@@ -103,7 +103,7 @@ static void kind_of(struct watcher *watcher, const struct function *f, struct ki
 		}
 	}
 	name_from_hwdb(watcher, &kind);
-	copy_text(kind.vfio_driver, sizeof(kind.vfio_driver),
+	copy_name(kind.vfio_driver, sizeof(kind.vfio_driver),
 		  aliases_find(&watcher->aliases, kind.modalias));
 	*ret_kind = kind;
 	if (watcher->n_kinds == KINDS_MAX)
@@ -122,7 +122,8 @@ static int send_type(const struct watcher *watcher, enum watcher_record_type typ
 	return helper_send(watcher->core, &record, sizeof(record));
 }
 
-static void fill_record(struct watcher *watcher, const struct function *f, struct watcher_record *record)
+static void fill_record(struct watcher *watcher, const struct function *f,
+			struct watcher_record *record)
 {
 	struct kind kind;
 

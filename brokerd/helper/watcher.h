@@ -4,5 +4,8 @@
 
 struct confine_filter;
 
-/* Runs until the core ends. Goes under `settled` when it has started, and frees it. Returns the exit status. */
+/*
+ * Runs until the core ends. Goes under `settled` when it has started, and frees it. Returns the
+ * exit status.
+ */
 int watcher_run(int socket, struct confine_filter *settled, const void *unused);

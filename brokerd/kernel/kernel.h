@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every way in which the root process changes or lends the kernel's devices. attributes.c and vfio.c
- * implement it. client/ opens files below /sys too, only to read them. landlock.c opens directories
- * below /sys and /dev, to name them in its rules, and makes /dev/vfio where there is none.
+ * Every way in which the root process changes or lends the kernel's devices. attributes.c and
+ * vfio.c implement it. client/ opens files below /sys too, only to read them. landlock.c opens
+ * directories below /sys and /dev, to name them in its rules, and makes /dev/vfio where there is
+ * none.
  *
  * Paths are made of checked numbers and of driver names that came from sysfs, and opened with
  * openat2() beneath descriptors that were opened before the process was confined. All return 0 or a
@@ -43,8 +44,8 @@ int kernel_open_override(const struct kernel *kernel, const struct pci_address *
 int kernel_open_override_read(const struct kernel *kernel, const struct pci_address *address);
 /* -ENOENT: the kernel has no way to reset the function. Writing "1" resets it. */
 int kernel_open_reset(const struct kernel *kernel, const struct pci_address *address);
-int kernel_open_unbind(const struct kernel *kernel,
-		       const struct pci_address *address);	       /* of its driver */
+int kernel_open_unbind(const struct kernel *kernel, const struct pci_address *address); /* of its
+											   driver */
 int kernel_open_probe(const struct kernel *kernel);		       /* bus/pci/drivers_probe */
 int kernel_open_bind(const struct kernel *kernel, const char *driver); /* -ENOENT: no such driver */
 
@@ -56,20 +57,26 @@ int kernel_open_numvfs(const struct kernel *kernel, const struct pci_address *ad
 int kernel_open_numvfs_read(const struct kernel *kernel, const struct pci_address *address);
 /* Whether host drivers take the VFs that are made, "1" or "0". */
 int kernel_open_autoprobe(const struct kernel *kernel, const struct pci_address *address);
-/* What xe lets all virtual functions have of the card: "exec_quantum_ms" or "preempt_timeout_us". */
+/*
+ * What xe lets all virtual functions have of the card: "exec_quantum_ms" or "preempt_timeout_us".
+ */
 int kernel_open_vf_quota(const struct kernel *kernel, const struct pci_address *address,
 			 const char *file);
 int kernel_open_autoprobe_read(const struct kernel *kernel, const struct pci_address *address);
 
 /*
- * mdevs. Parents, types and uuids are checked to be a path's one component. The driver is asked by reading
- * available_instances and writing a uuid to `create`; writing "1" to `remove` waits for whoever has it.
+ * mdevs. Parents, types and uuids are checked to be a path's one component. The driver is asked by
+ * reading available_instances and writing a uuid to `create`; writing "1" to `remove` waits for
+ * whoever has it.
  */
 int kernel_open_mdev_available(const struct kernel *kernel, const char *parent, const char *type);
 int kernel_open_mdev_create(const struct kernel *kernel, const char *parent, const char *type);
 int kernel_open_mdev_remove(const struct kernel *kernel, const char *uuid);
 
-/* A vendor's vGPUs, each a VF that stays with its driver. That is asked, or told, by reading and by writing. */
+/*
+ * A vendor's vGPUs, each a VF that stays with its driver. That is asked, or told, by reading and by
+ * writing.
+ */
 int kernel_open_vgpu_types(const struct kernel *kernel, const struct pci_address *vf);
 int kernel_open_vgpu_read(const struct kernel *kernel, const struct pci_address *vf);
 int kernel_open_vgpu(const struct kernel *kernel, const struct pci_address *vf);
@@ -93,14 +100,17 @@ int kernel_group_viable(int group_fd);
 int kernel_group_watch(const struct kernel *kernel, uint32_t group);
 void kernel_group_unwatch(const struct kernel *kernel, int watch);
 /*
- * Device nodes, /dev/vfio/devices/vfioN, only where there are cdevs. One that is opened to be lent is locked
- * (flock), and the lock lasts as long as that open file, in whatever process: so the kernel can be asked
- * whether it is gone, by whoever asks later. -ENOENT: the kernel makes no such nodes; -EBUSY: it is lent.
+ * Device nodes, /dev/vfio/devices/vfioN, only where there are cdevs. One that is opened to be lent
+ * is locked (flock), and the lock lasts as long as that open file, in whatever process: so the
+ * kernel can be asked whether it is gone, by whoever asks later. -ENOENT: the kernel makes no such
+ * nodes; -EBUSY: it is lent.
  */
 int kernel_cdev_open(const struct kernel *kernel, uint32_t number);
 bool kernel_cdev_is_held(const struct kernel *kernel, uint32_t number);
 int kernel_cdev_watch(const struct kernel *kernel, uint32_t number);
-/* A fresh /dev/iommu, which counts locked memory by process where we have the capability to say so. */
+/*
+ * A fresh /dev/iommu, which counts locked memory by process where we have the capability to say so.
+ */
 int kernel_iommu_open(const struct kernel *kernel);
 /* The next watch that saw a close; -EAGAIN: none; -EOVERFLOW: some were lost, look at all. */
 int kernel_watch_read(const struct kernel *kernel);

@@ -3,11 +3,12 @@
  * The core's side of /dev/vfio: opens a group, asks whether it is viable, and learns from inotify
  * when the last reference to a lent one is gone (the kernel's own reference is the lease:
  * IN_CLOSE_WRITE comes when the open file is released, its device descriptors, duplicates and
- * passed copies included). The same of a device's own node, a cdev, which opens more than once: so an
- * open file that is lent is locked, and whether it is gone shows by a lock of another one. It must never
- * keep either open longer than it takes to send it.
+ * passed copies included). The same of a device's own node, a cdev, which opens more than once: so
+ * an open file that is lent is locked, and whether it is gone shows by a lock of another one. It
+ * must never keep either open longer than it takes to send it.
  *
- * Kernel ABI: linux/vfio.h (VFIO_GROUP_GET_STATUS), linux/iommufd.h (IOMMU_OPTION), inotify(7), flock(2).
+ * Kernel ABI: linux/vfio.h (VFIO_GROUP_GET_STATUS), linux/iommufd.h (IOMMU_OPTION), inotify(7),
+ * flock(2).
  */
 #include "config.h"
 
@@ -159,8 +160,8 @@ int kernel_iommu_open(const struct kernel *kernel)
 	int fd = kernel->cdevs ? open_in(kernel->dev, "iommu", O_RDWR) : -ENOENT;
 
 	/*
-	 * Else it counts by user, all of whose VMs then share one VM's limit. Without the capability,
-	 * which goes with the last rule of `memlock`, so it is.
+	 * Else it counts by user, all of whose VMs then share one VM's limit. Without the
+	 * capability, which goes with the last rule of `memlock`, so it is.
 	 */
 	if (fd >= 0)
 		ioctl(fd, KERNEL_IOMMU_OPTION, &option);

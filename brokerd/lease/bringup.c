@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bring-up, see bringup.h: ask -> recorded by the claim -> make. It must never change a device that is not recorded,
- * and never wait: a worker does what may take time.
+ * Bring-up, see bringup.h: ask -> recorded by the claim -> make. It must never change a device that
+ * is not recorded, and never wait: a worker does what may take time.
  */
 #include "config.h"
 
@@ -37,7 +37,7 @@ static void on_asked_text(void *userdata, const struct pci_address *address, con
 	lease->kind->asked_text(lease, address, text);
 }
 
-static void on_asked(void *userdata, const struct work_result *result)
+static void on_lease_asked(void *userdata, const struct work_result *result)
 {
 	struct lease *lease = userdata;
 
@@ -54,7 +54,7 @@ int lease_ask(struct lease *lease)
 {
 	static const struct work_ops ops = {
 		.told = on_asked_text,
-		.done = on_asked,
+		.done = on_lease_asked,
 		.late = lease_worker_late,
 	};
 	struct work *work;
@@ -81,7 +81,7 @@ static void on_made_text(void *userdata, const struct pci_address *address, cons
 		lease->kind->made_text(lease, address, text);
 }
 
-static void on_made(void *userdata, const struct work_result *result)
+static void on_lease_made(void *userdata, const struct work_result *result)
 {
 	struct lease *lease = userdata;
 
@@ -96,7 +96,7 @@ int lease_make(struct lease *lease)
 	static const struct work_ops ops = {
 		.begun = on_make_begun,
 		.told = on_made_text,
-		.done = on_made,
+		.done = on_lease_made,
 		.late = lease_worker_late,
 	};
 	struct work *work = work_new(&ops, lease);

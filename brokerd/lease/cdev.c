@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Leases by cdevs, see cdev.h: the nodes that devices have of their own beside their group's, where the kernel has
- * iommufd. A claim that asks for them is lent both, group and cdevs, and the kernel lets its holder use
- * one way only: it binds no cdev while anybody has the group open, and opens no group while a cdev of it
- * is bound.
+ * Leases by cdevs, see cdev.h: the nodes that devices have of their own beside their group's, where
+ * the kernel has iommufd. A claim that asks for them is lent both, group and cdevs, and the kernel
+ * lets its holder use one way only: it binds no cdev while anybody has the group open, and opens no
+ * group while a cdev of it is bound.
  *
  * How the end is known. A group opens once, so an open that succeeds says that it was let go.
- * A cdev opens any number of times, and one that was never bound shows nowhere. So each is locked (flock) when
- * it is opened to be lent: the lock belongs to the open file, goes with it from process to process, and ends with the
- * last reference to it. If another open file of ours can be locked, the lent one is gone. That holds after a restart
- * too, so nothing of it is recorded. inotify only says when to look: it may report two closes as one,
- * so closes are not counted.
+ * A cdev opens any number of times, and one that was never bound shows nowhere. So each is locked
+ * (flock) when it is opened to be lent: the lock belongs to the open file, goes with it from
+ * process to process, and ends with the last reference to it. If another open file of ours can be
+ * locked, the lent one is gone. That holds after a restart too, so nothing of it is recorded.
+ * inotify only says when to look: it may report two closes as one, so closes are not counted.
  *
  * A holder may unlock what it has. Then its lease ends, and it has gained nothing: restore unbinds
- * every function that was lent, which the kernel finishes only when the last descriptor of it is gone, bound
- * or idle, and until then the lease is stuck and nobody else is lent it (restore.c). That unbind is the barrier
- * between two tenants: an idle descriptor of a cdev could be bound as soon as the next tenant lets go of theirs.
+ * every function that was lent, which the kernel finishes only when the last descriptor of it is
+ * gone, bound or idle, and until then the lease is stuck and nobody else is lent it (restore.c).
+ * That unbind is the barrier between two tenants: an idle descriptor of a cdev could be bound as
+ * soon as the next tenant lets go of theirs.
  *
  * It must never keep a cdev open longer than it takes to send or to look, nor change anything.
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Chooses VFIO drivers, see driver.h. It writes nothing itself: a worker does. The watcher reads modules.alias and
- * proposes a variant driver; whatever it proposes, only a VFIO driver is taken, and only one that the kernel has.
+ * Chooses VFIO drivers, see driver.h. It writes nothing itself: a worker does. The watcher reads
+ * modules.alias and proposes a variant driver; whatever it proposes, only a VFIO driver is taken,
+ * and only one that the kernel has.
  */
 #include "config.h"
 
@@ -28,7 +29,9 @@ const char *driver_or_any(const struct kernel *kernel, const char *driver)
 	return driver && *driver && driver_is_loaded(kernel, driver) ? driver : "";
 }
 
-/* modules.alias names a module; a driver may spell its own name with '-' where the module has '_'. */
+/*
+ * modules.alias names a module; a driver may spell its own name with '-' where the module has '_'.
+ */
 static void choose_driver(const struct kernel *kernel, const struct devices *devices,
 			  const struct pci_address *address, char out[PROTOCOL_NAME_MAX])
 {

@@ -10,8 +10,8 @@
 
 /*
  * Adds the writes that bring a function to a VFIO driver; none where `bound`, its driver, is one.
- * `wanted` is the rule's driver, or "" for the kernel's choice: the most specific variant driver that is
- * loaded, else vfio-pci. 0, or -errno; -ENOENT: the wanted driver is not loaded.
+ * `wanted` is the rule's driver, or "" for the kernel's choice: the most specific variant driver
+ * that is loaded, else vfio-pci. 0, or -errno; -ENOENT: the wanted driver is not loaded.
  */
 int driver_add_bind(const struct kernel *kernel, const struct devices *devices, struct work *work,
 		    const struct pci_address *address, const char *bound, const char *wanted);

@@ -5,8 +5,8 @@
  *	let go:  inotify -> a worker has opened the group, so nobody else has it -> restore.c
  *	recall:  a release, a revocation, the end of a rule's time, a vanished function -> restore.c
  *
- * The kernel's own reference is the lease: no pid and no connection tells when it ends. It must never wait: what may
- * take time is a worker's.
+ * The kernel's own reference is the lease: no pid and no connection tells when it ends. It must
+ *never wait: what may take time is a worker's.
  */
 #include "config.h"
 
@@ -29,9 +29,9 @@
 
 /*
  * inotify speaks at the beginning of the kernel's release of the file, so the group may be busy a
- * moment longer: looks ten times in the first second, then every second for as long as it takes. Only a
- * lease that was closed, or was found in a record, is looked at so; one from a record for a minute,
- * since its close may lie in the past.
+ * moment longer: looks ten times in the first second, then every second for as long as it takes.
+ * Only a lease that was closed, or was found in a record, is looked at so; one from a record for a
+ * minute, since its close may lie in the past.
  */
 static void probe_later(struct lease *lease)
 {
@@ -67,8 +67,9 @@ void lease_resume_pending(struct lease *lease)
 }
 
 /*
- * Returns true if nobody holds it. Where there is no node, no function of it is on VFIO, and there is nothing that
- * anybody could hold; if a function is on VFIO all the same, the error meant something else.
+ * Returns true if nobody holds it. Where there is no node, no function of it is on VFIO, and there
+ * is nothing that anybody could hold; if a function is on VFIO all the same, the error meant
+ * something else.
  */
 static bool is_let_go(const struct lease *lease, int error)
 {
@@ -121,7 +122,9 @@ void lease_probe_holder(struct lease *lease)
 	if (lease->work || lease->state == GPUBROKER_LEASE_RESTORING ||
 	    lease->state == GPUBROKER_LEASE_STUCK)
 		return;
-	/* Somebody removed it, which waits for its holder; its group's number may be another's now. */
+	/*
+	 * Somebody removed it, which waits for its holder; its group's number may be another's now.
+	 */
 	if (!is_there(lease)) {
 		regain_lease(lease);
 		return;
@@ -157,7 +160,10 @@ void lease_closed(struct lease *lease)
 {
 	lease->group_file = GROUP_CLOSED;
 	lease->tries = 0;
-	/* Its holder uses cdevs and needs no group; or both are going, then a look in a moment will tell. */
+	/*
+	 * Its holder uses cdevs and needs no group; or both are going, then a look in a moment will
+	 * tell.
+	 */
 	if (lease->state == GPUBROKER_LEASE_LEASED && cdevs_are_held(lease))
 		probe_later(lease);
 	else if (lease_transition(lease, LEASE_CLOSED))
@@ -165,8 +171,8 @@ void lease_closed(struct lease *lease)
 }
 
 /*
- * If the group file is still open, a closed cdev means nothing. Otherwise it may have been the last reference, so
- * looks.
+ * If the group file is still open, a closed cdev means nothing. Otherwise it may have been the last
+ * reference, so looks.
  */
 static void cdev_closed(struct lease *lease)
 {
@@ -222,11 +228,15 @@ void ending_read_inotify(struct leases *leases)
 
 /*
  * Taking a function from VFIO makes the kernel ask its holder to let go (QEMU unplugs the device
- * from its guest) and then wait, in a worker: a holder that does not answer keeps its lease stuck until it ends.
+ * from its guest) and then wait, in a worker: a holder that does not answer keeps its lease stuck
+ * until it ends.
  */
 void lease_recall(struct lease *lease, const char *why)
 {
-	/* Later, when its worker is done or it is known whether anybody has it: lease_resume_pending(). */
+	/*
+	 * Later, when its worker is done or it is known whether anybody has it:
+	 * lease_resume_pending().
+	 */
 	if (lease->state == GPUBROKER_LEASE_PREPARING ||
 	    (lease->work && lease->state == GPUBROKER_LEASE_LEASED))
 		lease->recall = why;
@@ -260,8 +270,8 @@ static void on_clock(evutil_socket_t fd, short what, void *userdata)
 
 /*
  * The holder is warned a minute before the end, or half-way through what is left of a shorter time.
- * The clock is the wall's, so it is looked at again at least once a minute: it may be set, and the host may
- * sleep.
+ * The clock is the wall's, so it is looked at again at least once a minute: it may be set, and the
+ * host may sleep.
  */
 void lease_set_clock(struct lease *lease)
 {

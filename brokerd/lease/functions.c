@@ -65,13 +65,14 @@ static void note_override(struct lease *lease, const struct pci_address *address
 }
 
 /* Reads the drivers once more, since the first look is a worker's life ago. */
-static void check_asked(struct lease *lease)
+static void check_overrides(struct lease *lease)
 {
 	if (lease->too_long)
 		lease_fail(lease, NULL, "its driver override is too long", 0);
 	for (size_t i = 0; !lease->failure.what && i < lease->n_functions; i++) {
 		struct lease_function *was = &lease->functions[i];
-		int r = sysfs_driver_read(leases_of(lease)->kernel->sys, &was->address, was->driver);
+		int r = sysfs_driver_read(leases_of(lease)->kernel->sys, &was->address,
+					  was->driver);
 
 		if (r)
 			lease_fail(lease, NULL, "reading its driver", -r);
@@ -131,9 +132,9 @@ static int recorded_group(const struct lease *lease, uint32_t *ret_group)
 /* ---- end ---- */
 
 /*
- * Returns true if the function has to be unbound from VFIO: it goes back to a host driver, or a holder has had it. An
- * unbind makes the holder's descriptors worthless; a function that stays on VFIO is unbound and bound again for that
- * alone.
+ * Returns true if the function has to be unbound from VFIO: it goes back to a host driver, or a
+ * holder has had it. An unbind makes the holder's descriptors worthless; a function that stays on
+ * VFIO is unbound and bound again for that alone.
  */
 static bool comes_off(const struct lease *lease, const struct lease_function *was, const char *now)
 {
@@ -142,8 +143,8 @@ static bool comes_off(const struct lease *lease, const struct lease_function *wa
 }
 
 /*
- * A function that stays on VFIO is reset where the kernel can, since no host driver will reset it; any other
- * where its rule requires it.
+ * A function that stays on VFIO is reset where the kernel can, since no host driver will reset it;
+ * any other where its rule requires it.
  */
 static int add_reset(const struct kernel *kernel, struct work *work, const struct lease *lease,
 		     const struct lease_function *was)
@@ -157,8 +158,8 @@ static int add_reset(const struct kernel *kernel, struct work *work, const struc
 	if (fd == -ENOENT)
 		return lease->terms.require_reset ? -EOPNOTSUPP : 0;
 	/*
-	 * The kernel may offer the slot's reset for a card's first function, as it did before it saw the second;
-	 * the write then fails with ENOTTY.
+	 * The kernel may offer the slot's reset for a card's first function, as it did before it
+	 * saw the second; the write then fails with ENOTTY.
 	 */
 	return work_add(work, fd, "1", step_reset, &was->address,
 			lease->terms.require_reset ? STOP : IGNORE_ENOTTY);
@@ -174,7 +175,10 @@ static int add_take_off(const struct kernel *kernel, struct work *work, const st
 	snprintf(override, sizeof(override), "%s\n", was->override);
 	r = work_add(work, kernel_open_override(kernel, &was->address), override, "driver_override",
 		     &was->address, CONTINUE);
-	/* The unbind of a function that stays on VFIO is the barrier between tenants: it must not fail. */
+	/*
+	 * The unbind of a function that stays on VFIO is the barrier between tenants: it must not
+	 * fail.
+	 */
 	if (!r && comes_off(lease, was, now))
 		r = work_add(work, kernel_open_unbind(kernel, &was->address),
 			     pci_address_format(&was->address, text), "unbind", &was->address,
@@ -182,7 +186,7 @@ static int add_take_off(const struct kernel *kernel, struct work *work, const st
 	return r ? r : add_reset(kernel, work, lease, was);
 }
 
-static int add_give_back(const struct kernel *kernel, struct work *work, const struct lease *lease,
+static int add_bind_back(const struct kernel *kernel, struct work *work, const struct lease *lease,
 			 const struct lease_function *was, const char *now)
 {
 	const char *driver = comes_off(lease, was, now) ? "" : now;
@@ -197,11 +201,15 @@ static int add_give_back(const struct kernel *kernel, struct work *work, const s
 		return work_add(work, kernel_open_bind(kernel, driver),
 				pci_address_format(&was->address, text), "bind", &was->address,
 				IGNORE_ERROR);
-	/* A driver that is neither ours nor the recorded one was bound by somebody on purpose: leave it. */
+	/*
+	 * A driver that is neither ours nor the recorded one was bound by somebody on purpose:
+	 * leave it.
+	 */
 	if (*driver || !was->driver[0])
 		return 0;
 	fd = is_unknown(was->driver) ? -ENOENT : kernel_open_bind(kernel, was->driver);
-	if (fd == -ENOENT) /* its module was unloaded: any driver that wants the function may have it */
+	if (fd == -ENOENT) /* its module was unloaded: any driver that wants the function may have
+			      it */
 		fd = kernel_open_probe(kernel);
 	r = work_add(work, fd, pci_address_format(&was->address, text), "bind", &was->address,
 		     CONTINUE);
@@ -230,14 +238,15 @@ static int add_restore(struct lease *lease, struct work *work)
 		if (there[i] && !r)
 			r = add_take_off(kernel, work, lease, was, now[i]);
 		/* Unplugged in between? An error of another kind must not pass for that. */
-		if (there[i] && r && sysfs_driver_read(kernel->sys, &was->address, now[i]) == -ENODEV)
+		if (there[i] && r &&
+		    sysfs_driver_read(kernel->sys, &was->address, now[i]) == -ENODEV)
 			there[i] = false;
 		if (!there[i])
 			r = 0;
 	}
 	for (size_t i = 0; !r && i < lease->n_functions; i++)
 		if (there[i])
-			r = add_give_back(kernel, work, lease, &lease->functions[i], now[i]);
+			r = add_bind_back(kernel, work, lease, &lease->functions[i], now[i]);
 	for (size_t i = 0; !r && i < lease->n_functions; i++)
 		if (there[i])
 			r = work_add_read(work,
@@ -256,7 +265,10 @@ static void compare_override(struct lease *lease, const struct pci_address *addr
 			lease->as_recorded |= UINT64_C(1) << i;
 }
 
-/* Compares with the record. Returns NULL if everything is as it was, else what is wrong with *ret_address. */
+/*
+ * Compares with the record. Returns NULL if everything is as it was, else what is wrong with
+ * *ret_address.
+ */
 static const char *not_as_before(const struct lease *lease, struct pci_address *ret_address)
 {
 	for (size_t i = 0; i < lease->n_functions; i++) {
@@ -279,8 +291,8 @@ static const char *not_as_before(const struct lease *lease, struct pci_address *
 	return NULL;
 }
 
-static enum lease_end_result how_ended(struct lease *lease, const struct work_result *result,
-				       struct lease_end *ret_end)
+static enum lease_end_result functions_ended(struct lease *lease, const struct work_result *result,
+					     struct lease_end *ret_end)
 {
 	struct lease_end end = { .address = lease->functions[0].address };
 
@@ -291,8 +303,8 @@ static enum lease_end_result how_ended(struct lease *lease, const struct work_re
 	return end.what ? END_STAYS : END_OVER;
 }
 
-static enum lease_end_result end_not_begun(struct lease *lease, int error,
-					   struct lease_end *ret_end)
+static enum lease_end_result functions_not_begun(struct lease *lease, int error,
+						 struct lease_end *ret_end)
 {
 	const bool no_reset = error == EOPNOTSUPP;
 
@@ -308,14 +320,14 @@ static enum lease_end_result end_not_begun(struct lease *lease, int error,
 const struct lease_kind lease_of_functions = {
 	.add_ask = functions_add_override_reads,
 	.asked_text = note_override,
-	.asked = check_asked,
+	.asked = check_overrides,
 	.add_make = add_bind,
 	.made = check_bound,
 	.why_not_begun = why_not_bound,
 	.group_of = recorded_group,
 	.add_end = add_restore,
 	.ended_text = compare_override,
-	.how_ended = how_ended,
-	.end_not_begun = end_not_begun,
+	.how_ended = functions_ended,
+	.end_not_begun = functions_not_begun,
 	.needs = lease_has_function,
 };

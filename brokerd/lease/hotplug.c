@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Functions that come into a lent group, or vanish from it, see hotplug.h: plugged in or out, or made and removed
- * by somebody. It must never leave a function that came to a host driver, which would make the group
- * unusable to its holder, nor change one before it is recorded.
+ * Functions that come into a lent group, or vanish from it, see hotplug.h: plugged in or out, or
+ * made and removed by somebody. It must never leave a function that came to a host driver, which
+ * would make the group unusable to its holder, nor change one before it is recorded.
  */
 #include "config.h"
 
@@ -45,8 +45,8 @@ static void on_kept(void *userdata, const struct work_result *result)
 	}
 	lease->work = NULL;
 	if (result->error)
-		log_error("lease %" PRIu64 ": a function that came to its group: %s: %s",
-			  lease->id, result->what, strerror(result->error));
+		log_error("lease %" PRIu64 ": a function that came to its group: %s: %s", lease->id,
+			  result->what, strerror(result->error));
 	if (lease->state == GPUBROKER_LEASE_RELEASING)
 		lease_probe_holder(lease);
 	else
@@ -54,8 +54,8 @@ static void on_kept(void *userdata, const struct work_result *result)
 }
 
 /*
- * A function has come into a lent group. A host driver on it would make the group unusable to the holder, so
- * it goes to VFIO for as long as the lease lasts, and then to whatever driver claims it.
+ * A function has come into a lent group. A host driver on it would make the group unusable to the
+ * holder, so it goes to VFIO for as long as the lease lasts, and then to whatever driver claims it.
  */
 static void keep_function(struct lease *lease, const struct watcher_record *record)
 {

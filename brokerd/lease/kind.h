@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What differs between the three kinds of lease: of whole functions (functions.c), of a mediated device (mdev.c), of
- * a vendor's vGPU (vgpu.c). bringup.c, ending.c, restore.c and recover.c do the rest for all of them.
+ * What differs between the three kinds of lease: of whole functions (functions.c), of a mediated
+ * device (mdev.c), of a vendor's vGPU (vgpu.c). bringup.c, ending.c, restore.c and recover.c do the
+ * rest for all of them.
  */
 #pragma once
 
@@ -27,17 +28,18 @@ struct lease_end {
 
 struct lease_kind {
 	/*
-	 * Adds the reads of what must be recorded, and may block, before the first change. NULL: nothing has to be
-	 * read. asked_text() gets what a step has read, asked() comes when all was read, and fails the lease
-	 * where it cannot be lent.
+	 * Adds the reads of what must be recorded, and may block, before the first change. NULL:
+	 * nothing has to be read. asked_text() gets what a step has read, asked() comes when all
+	 * was read, and fails the lease where it cannot be lent.
 	 */
 	int (*add_ask)(struct lease *lease, struct work *work);
-	void (*asked_text)(struct lease *lease, const struct pci_address *address, const char *text);
+	void (*asked_text)(struct lease *lease, const struct pci_address *address,
+			   const char *text);
 	void (*asked)(struct lease *lease);
 
 	/*
-	 * Adds the steps that make the lease ready; with none it is ready at once. made_text() may be NULL. made() moves
-	 * the lease to READY, or fails it.
+	 * Adds the steps that make the lease ready; with none it is ready at once. made_text() may
+	 * be NULL. made() moves the lease to READY, or fails it.
 	 */
 	int (*add_make)(struct lease *lease, struct work *work);
 	void (*made_text)(struct lease *lease, const struct pci_address *address, const char *text);
@@ -50,16 +52,22 @@ struct lease_kind {
 
 	/* Returns true if there is nothing to end, whatever anybody did. NULL: there always is. */
 	bool (*is_gone)(const struct lease *lease);
-	/* Adds the steps that give everything back; with none it is over. ended_text() may be NULL. */
+	/*
+	 * Adds the steps that give everything back; with none it is over. ended_text() may be NULL.
+	 */
 	int (*add_end)(struct lease *lease, struct work *work);
-	void (*ended_text)(struct lease *lease, const struct pci_address *address, const char *text);
+	void (*ended_text)(struct lease *lease, const struct pci_address *address,
+			   const char *text);
 	/* Looks whether the host has everything back. */
 	enum lease_end_result (*how_ended)(struct lease *lease, const struct work_result *result,
 					   struct lease_end *ret_end);
 	/* The same where add_end() failed with -error, or its worker could not be started. */
 	enum lease_end_result (*end_not_begun)(struct lease *lease, int error,
 					       struct lease_end *ret_end);
-	/* Looks at the end of a lease that was not found after a restart; 0: as many as at any other end. */
+	/*
+	 * Looks at the end of a lease that was not found after a restart; 0: as many as at any
+	 * other end.
+	 */
 	unsigned looks_after_restart;
 
 	/* Returns true if the lease is of no use to its holder without this function. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What all files of lease/ share: the way to the context, the one timer of a lease, and how a lease becomes stuck.
- * It starts no worker.
+ * What all files of lease/ share: the way to the context, the one timer of a lease, and how a lease
+ * becomes stuck. It starts no worker.
  */
 #include "config.h"
 
@@ -22,7 +22,7 @@ struct leases *leases_of(const struct lease *lease)
 	return (struct leases *)(void *)((char *)lease->table - offsetof(struct leases, table));
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *userdata)
+static void on_lease_timer(evutil_socket_t fd, short what, void *userdata)
 {
 	struct lease *lease = userdata;
 
@@ -36,7 +36,7 @@ bool lease_later(struct lease *lease, const struct timeval *after,
 {
 	lease->later = then;
 	if (!lease->timer)
-		lease->timer = evtimer_new(leases_of(lease)->base, on_timer, lease);
+		lease->timer = evtimer_new(leases_of(lease)->base, on_lease_timer, lease);
 	if (lease->timer && !evtimer_add(lease->timer, after))
 		return true;
 	log_error("lease %" PRIu64 ": no memory for a timer; a restart tries again", lease->id);

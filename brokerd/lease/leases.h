@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The context of lease/: the lease table, and the few things that its files need of other parts. Every function of
- * this folder takes a lease, and finds the context through it.
+ * The context of lease/: the lease table, and the few things that its files need of other parts.
+ * Every function of this folder takes a lease, and finds the context through it.
  */
 #pragma once
 
@@ -35,8 +35,8 @@ struct leases {
 struct leases *leases_of(const struct lease *lease);
 
 /*
- * Calls `then` after that time, instead of what was to be called later before. False, and logged: there is no memory
- * for a timer.
+ * Calls `then` after that time, instead of what was to be called later before. False, and logged:
+ * there is no memory for a timer.
  */
 bool lease_later(struct lease *lease, const struct timeval *after,
 		 void (*then)(struct lease *lease));
@@ -45,10 +45,14 @@ bool lease_later(struct lease *lease, const struct timeval *after,
 int lease_record(const struct lease *lease);
 
 /*
- * Says why a lease is stuck, as "0000:01:00.0: unbind: Device or resource busy", in the journal and in the record.
+ * Says why a lease is stuck, as "0000:01:00.0: unbind: Device or resource busy", in the journal and
+ * in the record.
  */
 void lease_mark_stuck(struct lease *lease, const struct pci_address *address, const char *what,
 		      const char *why);
 
-/* work_ops.late() of every worker whose userdata is a lease: the lease is stuck, and its claim fails. */
+/*
+ * work_ops.late() of every worker whose userdata is a lease: the lease is stuck, and its claim
+ * fails.
+ */
 void lease_worker_late(void *userdata, const char *what, const struct pci_address *address);

@@ -5,9 +5,9 @@
  *	make:  the UUID to the type's `create`; then its IOMMU group is known, and lent
  *	end:   1 to its `remove`, which waits for its holder
  *
- * We choose the UUID and record it before the mediated device is made. After a crash, one with a recorded UUID is
- * ours: it is kept if held and removed if not. If there is none, the record is dropped. It must never touch a mediated
- * device that is in no record.
+ * We choose the UUID and record it before the mediated device is made. After a crash, one with a
+ *recorded UUID is ours: it is kept if held and removed if not. If there is none, the record is
+ *dropped. It must never touch a mediated device that is in no record.
  */
 #include "config.h"
 
@@ -79,9 +79,10 @@ void mdev_finish_making(struct lease *lease, const struct work_result *result,
 const char *mdev_why_not_begun(int error, const char *making)
 {
 	/* Landlock, see landlock.c. */
-	return error == -EACCES ? "what makes it came after the broker's start, which may use only what "
-				  "was there; restart it"
-				: making;
+	return error == -EACCES
+		       ? "what makes it came after the broker's start, which may use only what "
+			 "was there; restart it"
+		       : making;
 }
 
 static int add_create(struct lease *lease, struct work *work)
@@ -92,7 +93,7 @@ static int add_create(struct lease *lease, struct work *work)
 			lease->mdev.uuid, step_create, &lease->asked, STOP);
 }
 
-static void check_made(struct lease *lease, const struct work_result *result)
+static void check_created(struct lease *lease, const struct work_result *result)
 {
 	const struct making making = {
 		/* Another mdev has our UUID, which cannot be, but then it is not ours to remove. */
@@ -114,16 +115,16 @@ static const char *why_not_made(const struct lease *lease, int error)
 
 /* ---- end ---- */
 
-static int group_of(const struct lease *lease, uint32_t *ret_group)
+static int mdev_group(const struct lease *lease, uint32_t *ret_group)
 {
 	return mdev_group_of(leases_of(lease)->kernel->sys, lease->mdev.uuid, ret_group);
 }
 
-static bool is_gone(const struct lease *lease)
+static bool mdev_is_gone(const struct lease *lease)
 {
 	uint32_t group;
 
-	return group_of(lease, &group) == -ENODEV;
+	return mdev_group(lease, &group) == -ENODEV;
 }
 
 static int add_remove(struct lease *lease, struct work *work)
@@ -132,22 +133,24 @@ static int add_remove(struct lease *lease, struct work *work)
 			"1", step_remove, &lease->asked, STOP);
 }
 
-/* The kernel returns EAGAIN for one that is being removed by somebody else, or is still being made. */
-static enum lease_end_result how_ended(struct lease *lease, const struct work_result *result,
-				       struct lease_end *ret_end)
+/*
+ * The kernel returns EAGAIN for one that is being removed by somebody else, or is still being made.
+ */
+static enum lease_end_result removal_ended(struct lease *lease, const struct work_result *result,
+					   struct lease_end *ret_end)
 {
 	*ret_end = (struct lease_end){ step_remove, lease->asked, result->error };
-	if (is_gone(lease))
+	if (mdev_is_gone(lease))
 		return END_OVER;
 	return result->error && result->error != EAGAIN ? END_STAYS : END_TRY_AGAIN;
 }
 
 /*
- * One that is being made has no `remove` yet, and one that is being removed has it no more: both by a
- * worker of an earlier run, which was in the kernel when it was killed.
+ * One that is being made has no `remove` yet, and one that is being removed has it no more: both by
+ * a worker of an earlier run, which was in the kernel when it was killed.
  */
-static enum lease_end_result end_not_begun(struct lease *lease, int error,
-					   struct lease_end *ret_end)
+static enum lease_end_result remove_not_begun(struct lease *lease, int error,
+					      struct lease_end *ret_end)
 {
 	*ret_end = (struct lease_end){ step_remove, lease->asked, error };
 	return error == ENOENT ? END_TRY_AGAIN : END_STAYS;
@@ -162,12 +165,12 @@ static bool needs_nothing(const struct lease *lease, const struct pci_address *a
 
 const struct lease_kind lease_of_mdev = {
 	.add_make = add_create,
-	.made = check_made,
+	.made = check_created,
 	.why_not_begun = why_not_made,
-	.group_of = group_of,
-	.is_gone = is_gone,
+	.group_of = mdev_group,
+	.is_gone = mdev_is_gone,
 	.add_end = add_remove,
-	.how_ended = how_ended,
-	.end_not_begun = end_not_begun,
+	.how_ended = removal_ended,
+	.end_not_begun = remove_not_begun,
 	.needs = needs_nothing,
 };

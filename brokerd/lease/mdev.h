@@ -14,8 +14,8 @@ void mdev_new_uuid(struct lease *lease);
 
 /* How a worker that was to make a mediated device or a vGPU came out. */
 struct making {
-	bool is_anothers; /* it was not made, and what is in its place is never touched again */
-	bool none_left;	  /* another client was faster */
+	bool is_anothers;  /* it was not made, and what is in its place is never touched again */
+	bool none_left;	   /* another client was faster */
 	const char *lacks; /* what is wrong where it was made and has no IOMMU group */
 };
 

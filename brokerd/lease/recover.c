@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Recovery, see recover.h. Every lease on record is taken up, whatever ended the earlier run; the kernel tells
- * whether it is held (ending.c). A record that cannot be read is set aside with a message, never guessed at, and
- * what it may be about is not lent.
+ * Recovery, see recover.h. Every lease on record is taken up, whatever ended the earlier run; the
+ * kernel tells whether it is held (ending.c). A record that cannot be read is set aside with a
+ * message, never guessed at, and what it may be about is not lent.
  */
 #include "config.h"
 
@@ -29,8 +29,9 @@
 /* ---- taking one up ---- */
 
 /*
- * One that is not there may come yet: the worker that was making it was killed, but may be in the kernel.
- * The kernel shows it before the driver is asked, which may take long; so it is looked for a few times.
+ * One that is not there may come yet: the worker that was making it was killed, but may be in the
+ * kernel. The kernel shows it before the driver is asked, which may take long; so it is looked for
+ * a few times.
  */
 static void take_up(struct lease *lease)
 {
@@ -78,7 +79,10 @@ struct recovery {
 	int error;
 };
 
-/* Returns true if the record is about these very cards, not about others that came to their addresses since. */
+/*
+ * Returns true if the record is about these very cards, not about others that came to their
+ * addresses since.
+ */
 static bool same_functions(const struct lease *lease)
 {
 	for (size_t i = 0; i < lease->n_functions; i++) {
@@ -100,14 +104,13 @@ static void set_aside(const struct leases *leases, const char *name, const char 
 }
 
 /*
- * Two records of one group: the older is one that could not be removed when its lease ended. Returns false if this is
- * the older; else the other is set aside.
+ * Two records of one group: the older is one that could not be removed when its lease ended.
+ * Returns false if this is the older; else the other is set aside.
  */
 static bool is_latest(struct leases *leases, const struct lease *read, const char *name)
 {
-	struct lease *other = read->mdev.vendor
-				      ? lease_find_vgpu(&leases->table, read->mdev.parent)
-				      : lease_find_group(&leases->table, read->group);
+	struct lease *other = read->mdev.vendor ? lease_find_vgpu(&leases->table, read->mdev.parent)
+						: lease_find_group(&leases->table, read->group);
 	char other_name[24];
 
 	if (!other)
@@ -245,8 +248,8 @@ static bool is_vf_of_rule(const struct leases *leases, const struct function *f)
 }
 
 /*
- * Returns true if the kernel shows what the policy wants without any lease: prepared, on VFIO. If a process holds
- * it all the same, opening it for the next claim fails.
+ * Returns true if the kernel shows what the policy wants without any lease: prepared, on VFIO. If a
+ * process holds it all the same, opening it for the next claim fails.
  */
 static bool is_prepared(const struct leases *leases, const struct group_view *view)
 {
@@ -338,7 +341,10 @@ static bool address_at(const char *text, size_t len, struct pci_address *ret_add
 	return false;
 }
 
-/* Keeps the groups whose addresses can still be read in a damaged record from being lent. Returns how many. */
+/*
+ * Keeps the groups whose addresses can still be read in a damaged record from being lent. Returns
+ * how many.
+ */
 static size_t keep_named_groups(struct leases *leases, const char *name, const char *text,
 				size_t len)
 {
@@ -376,7 +382,10 @@ static void take_damaged(void *userdata, const char *name, const char *text, siz
 	const struct lease *lease;
 	bool any = false;
 
-	/* A mediated device or vGPU is in no group of functions. It stays: its damaged UUID or type cannot be believed. */
+	/*
+	 * A mediated device or vGPU is in no group of functions. It stays: its damaged UUID or type
+	 * cannot be believed.
+	 */
 	if (keep_named_groups(leases, name, text, len))
 		;
 	else if (memmem(text, len, "\nvgpu ", 6))

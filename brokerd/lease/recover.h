@@ -8,8 +8,9 @@
 int recover_leases(struct leases *leases);
 
 /*
- * Keeps what damaged records may be about, of this start and earlier ones, from being lent, until root restores it
- * or the kernel shows that the host has it. To be called before anything is lent. 0, or -errno.
+ * Keeps what damaged records may be about, of this start and earlier ones, from being lent, until
+ * root restores it or the kernel shows that the host has it. To be called before anything is lent.
+ * 0, or -errno.
  */
 int recover_damaged(struct leases *leases);
 

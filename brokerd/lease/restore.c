@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Restore, see restore.h. One worker does what the lease's kind says; then the kind looks whether the host has
- * everything back, and the record goes last. What did not go back is stuck, says why, and is tried again.
+ * Restore, see restore.h. One worker does what the lease's kind says; then the kind looks whether
+ * the host has everything back, and the record goes last. What did not go back is stuck, says why,
+ * and is tried again.
  *
- * It must never change what is not recorded, never say that something is restored without a look, and never wait.
+ * It must never change what is not recorded, never say that something is restored without a look,
+ * and never wait.
  */
 #include "config.h"
 
@@ -34,7 +36,10 @@ bool lease_look_soon(struct lease *lease, void (*then)(struct lease *lease))
 
 /* ---- how it ends ---- */
 
-/* Settles the damaged record of a lease that was the last to keep one of its devices from being lent. */
+/*
+ * Settles the damaged record of a lease that was the last to keep one of its devices from being
+ * lent.
+ */
 static void settle_damaged(const struct lease *lease)
 {
 	const struct store *store = leases_of(lease)->store;
@@ -145,7 +150,10 @@ static void restore_again(struct lease *lease)
 		.told = on_restore_text,
 		.done = on_restored,
 		.late = lease_worker_late,
-		/* The worker of a stuck lease may never come back: the daemon's end does not wait for it. */
+		/*
+		 * The worker of a stuck lease may never come back: the daemon's end does not wait
+		 * 		   for it.
+		 */
 		.may_be_left = lease->state == GPUBROKER_LEASE_STUCK,
 	};
 	struct lease_end end = { 0 };

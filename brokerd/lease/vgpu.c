@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Leases of vendors' vGPUs, see vgpu.h: NVIDIA's where the driver makes no mediated devices.
- * A VF stays with its driver. The number of a type, written to its nvidia/current_vgpu_type, makes the vGPU, and a
- * VFIO device appears below the VF; 0 clears it, which the driver refuses while somebody has it open.
+ * A VF stays with its driver. The number of a type, written to its nvidia/current_vgpu_type, makes
+ * the vGPU, and a VFIO device appears below the VF; 0 clears it, which the driver refuses while
+ * somebody has it open.
  *
- * A vGPU type carries no identifier of ours, so ownership rests on the record (VF and type). A worker checks just
- * before it writes: it sets a type only on a VF that has none, and clears only the recorded type. Programs that set
- * types beside us should keep to other VFs.
+ * A vGPU type carries no identifier of ours, so ownership rests on the record (VF and type). A
+ * worker checks just before it writes: it sets a type only on a VF that has none, and clears only
+ * the recorded type. Programs that set types beside us should keep to other VFs.
  *
  * It must never write to a VF that is in no record, nor ask its driver: that is a worker's.
  */
@@ -78,7 +79,10 @@ bool vgpu_row_parse(const char *text, struct vgpu_row *ret_row)
 
 /* ---- make ---- */
 
-/* The table is read again after a failure: drivers differ in what they return where nothing is left. */
+/*
+ * The table is read again after a failure: drivers differ in what they return where nothing is
+ * left.
+ */
 static int add_type(struct lease *lease, struct work *work)
 {
 	const struct kernel *kernel = leases_of(lease)->kernel;
@@ -104,21 +108,23 @@ static void note_offered(struct lease *lease, const struct pci_address *address,
 		lease->offered = true;
 }
 
-static void check_made(struct lease *lease, const struct work_result *result)
+static void check_typed(struct lease *lease, const struct work_result *result)
 {
 	const struct making making = {
-		/* It had a type already, or the driver refused. A worker that was killed may have made it. */
+		/*
+		 * It had a type already, or the driver refused. A worker that was killed may have
+		 * 		   made it.
+		 */
 		.is_anothers = result->error != EINTR && result->what != step_again,
-		.none_left = result->error == ESTALE ||
-			     (result->what == step_make && result->error != EINTR &&
-			      !lease->offered),
+		.none_left = result->error == ESTALE || (result->what == step_make &&
+							 result->error != EINTR && !lease->offered),
 		.lacks = "the vGPU has no VFIO device",
 	};
 
 	mdev_finish_making(lease, result, &making);
 }
 
-static const char *why_not_made(const struct lease *lease, int error)
+static const char *why_not_typed(const struct lease *lease, int error)
 {
 	(void)lease;
 	return mdev_why_not_begun(error, step_make);
@@ -126,7 +132,7 @@ static const char *why_not_made(const struct lease *lease, int error)
 
 /* ---- end ---- */
 
-static int group_of(const struct lease *lease, uint32_t *ret_group)
+static int vgpu_group(const struct lease *lease, uint32_t *ret_group)
 {
 	const int sys = leases_of(lease)->kernel->sys;
 	int r = sysfs_has_vfio(sys, &lease->asked);
@@ -137,10 +143,10 @@ static int group_of(const struct lease *lease, uint32_t *ret_group)
 }
 
 /* Returns true if the VF is gone, or has another driver now, which makes no vGPUs. */
-static bool is_gone(const struct lease *lease)
+static bool vf_is_gone(const struct lease *lease)
 {
-	cleanup_fd int fd = sysfs_function_open(leases_of(lease)->kernel->sys, &lease->asked, O_PATH,
-						"nvidia");
+	cleanup_fd int fd =
+		sysfs_function_open(leases_of(lease)->kernel->sys, &lease->asked, O_PATH, "nvidia");
 
 	return fd == -ENOENT;
 }
@@ -155,12 +161,14 @@ static int add_clear(struct lease *lease, struct work *work)
 	return r ? r : work_add(work, kernel_open_vgpu(kernel, vf), "0", step_clear, vf, STOP);
 }
 
-/* The driver has been seen to return EPERM while the vGPU is in use, which may be over in a moment. */
-static enum lease_end_result how_ended(struct lease *lease, const struct work_result *result,
-				       struct lease_end *ret_end)
+/*
+ * The driver has been seen to return EPERM while the vGPU is in use, which may be over in a moment.
+ */
+static enum lease_end_result clear_ended(struct lease *lease, const struct work_result *result,
+					 struct lease_end *ret_end)
 {
 	*ret_end = (struct lease_end){ step_clear, lease->asked, result->error };
-	if (!result->error || is_gone(lease))
+	if (!result->error || vf_is_gone(lease))
 		return END_OVER;
 	if (result->error == ESTALE)
 		return END_NOT_OURS;
@@ -169,8 +177,8 @@ static enum lease_end_result how_ended(struct lease *lease, const struct work_re
 		       : END_STAYS;
 }
 
-static enum lease_end_result end_not_begun(struct lease *lease, int error,
-					   struct lease_end *ret_end)
+static enum lease_end_result clear_not_begun(struct lease *lease, int error,
+					     struct lease_end *ret_end)
 {
 	*ret_end = (struct lease_end){ step_clear, lease->asked, error };
 	return error == ENOENT ? END_TRY_AGAIN : END_STAYS;
@@ -185,13 +193,13 @@ static bool needs_vf(const struct lease *lease, const struct pci_address *addres
 const struct lease_kind lease_of_vgpu = {
 	.add_make = add_type,
 	.made_text = note_offered,
-	.made = check_made,
-	.why_not_begun = why_not_made,
-	.group_of = group_of,
-	.is_gone = is_gone,
+	.made = check_typed,
+	.why_not_begun = why_not_typed,
+	.group_of = vgpu_group,
+	.is_gone = vf_is_gone,
 	.add_end = add_clear,
-	.how_ended = how_ended,
-	.end_not_begun = end_not_begun,
+	.how_ended = clear_ended,
+	.end_not_begun = clear_not_begun,
 	.looks_after_restart = 1, /* another program may have set the VF's type */
 	.needs = needs_vf,
 };

@@ -15,7 +15,10 @@ struct vgpu_row {
 	char name[PROTOCOL_PROFILE_MAX];
 };
 
-/* For work_add_table(): makes "557 NVIDIA RTX5880-Ada-1Q" of a row of creatable_vgpu_types. Runs in the worker. */
+/*
+ * For work_add_table(): makes "557 NVIDIA RTX5880-Ada-1Q" of a row of creatable_vgpu_types. Runs in
+ * the worker.
+ */
 bool vgpu_row(const char *line, char ret_text[WORK_TEXT_MAX]);
 /* Parses what vgpu_row() has made, which comes from a process that may have been taken over. */
 bool vgpu_row_parse(const char *text, struct vgpu_row *ret_row);

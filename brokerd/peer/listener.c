@@ -23,7 +23,9 @@
 #define LISTEN_FD 3		 /* sd_listen_fds(3): the first passed descriptor */
 #define LISTEN_HELPERS "helpers" /* FileDescriptorName= of gpubroker-helpers.socket */
 #define BACKLOG 8		 /* as in gpubroker.socket, with the reason */
-#define ACCEPT_BURST 4 /* connections a turn: others' claims wait for one who connects in a loop */
+#define ACCEPT_BURST                                                                               \
+	4 /* connections a turn: others' claims wait for one who connects in a loop   \
+			*/
 
 static int adopt_socket(int fd)
 {
@@ -43,8 +45,8 @@ static int adopt_socket(int fd)
 }
 
 /*
- * Returns true if a process listens there already. Then this is a second daemon, and taking the path would hide
- * the first.
+ * Returns true if a process listens there already. Then this is a second daemon, and taking the
+ * path would hide the first.
  */
 static bool is_served(const struct sockaddr_un *address)
 {
@@ -132,7 +134,7 @@ static void pause_accepting(struct peers *peers, int error)
 	evtimer_add(peers->on_accept_again, &second);
 }
 
-static void on_connect(evutil_socket_t listen_fd, short what, void *userdata)
+static void on_peer_connect(evutil_socket_t listen_fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
 
@@ -161,7 +163,7 @@ static void on_accept_again(evutil_socket_t fd, short what, void *userdata)
 int listener_start(struct peers *peers)
 {
 	peers->on_connect = event_new(peers->base, peers->listen_fd, EV_READ | EV_PERSIST,
-				       on_connect, peers);
+				      on_peer_connect, peers);
 	peers->on_accept_again = evtimer_new(peers->base, on_accept_again, peers);
 	if (!peers->on_connect || !peers->on_accept_again ||
 	    event_priority_set(peers->on_connect, PRIORITY_PEERS) ||

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Listings of devices and leases, see listing.h: written as the socket takes them, from a cursor, so a peer that never
- * reads costs its struct and no more. It must never keep a listing whole.
+ * Listings of devices and leases, see listing.h: written as the socket takes them, from a cursor,
+ * so a peer that never reads costs its struct and no more. It must never keep a listing whole.
  */
 #include "config.h"
 
@@ -51,7 +51,10 @@ static void format_device(const struct peer *peer, const struct device *device,
 	memcpy(ret_message->model, record->model, sizeof(ret_message->model));
 }
 
-/* Returns true if the policy in force would grant the lease. Only shown: a lease that it would not grant stays. */
+/*
+ * Returns true if the policy in force would grant the lease. Only shown: a lease that it would not
+ * grant stays.
+ */
 static bool lease_is_allowed(const struct peers *peers, const struct lease *lease)
 {
 	const struct policy *policy = &peers->policy->policy;
@@ -102,7 +105,10 @@ static void format_lease(const struct peers *peers, const struct lease *lease,
 	memcpy(ret_message->mdev.uuid, lease->mdev.uuid, sizeof(ret_message->mdev.uuid));
 }
 
-/* Moves a cursor past an address: the next one there can be, counted as the digits of one number. False: none. */
+/*
+ * Moves a cursor past an address: the next one there can be, counted as the digits of one number.
+ * False: none.
+ */
 static bool next_address(struct pci_address *address)
 {
 	return ++address->function < 8 || (address->function = 0, ++address->device < 32) ||
@@ -113,8 +119,7 @@ static bool next_address(struct pci_address *address)
 static int send_next_device(struct peer *peer, const struct policy_subject *subject)
 {
 	const struct device *device =
-		peer->devices_done ? NULL
-				   : devices_from(peer->peers->devices, &peer->next_device);
+		peer->devices_done ? NULL : devices_from(peer->peers->devices, &peer->next_device);
 	struct message_device message;
 	struct pci_address next;
 	int r;
@@ -133,8 +138,7 @@ static int send_next_device(struct peer *peer, const struct policy_subject *subj
 
 static int send_next_lease(struct peer *peer)
 {
-	const struct lease *lease =
-		lease_find_from(&peer->peers->leases->table, peer->next_lease);
+	const struct lease *lease = lease_find_from(&peer->peers->leases->table, peer->next_lease);
 	struct message_lease message;
 	int r;
 

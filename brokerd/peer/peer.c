@@ -2,8 +2,8 @@
 /*
  * One connection, see peer.h: who it is, its socket, the answers to it.
  *
- * It must never take a descriptor, never wait for a peer, and never free a peer below a function that still uses it: a
- * peer that is to go is marked, and goes in the next turn.
+ * It must never take a descriptor, never wait for a peer, and never free a peer below a function
+ * that still uses it: a peer that is to go is marked, and goes in the next turn.
  */
 #include "config.h"
 
@@ -72,8 +72,9 @@ static int identify(struct peer *peer)
 }
 
 /*
- * From 6.5 on the socket remembers the process itself, and can be asked when there is need: that saves a
- * descriptor for each peer that is only connected. Before, the pid is held as early as can be.
+ * From 6.5 on the socket remembers the process itself, and can be asked when there is need: that
+ * saves a descriptor for each peer that is only connected. Before, the pid is held as early as can
+ * be.
  */
 static void hold_process(struct peer *peer)
 {
@@ -253,8 +254,7 @@ static const struct claimant_ops claimant_ops = {
 
 static void on_sriov_done(struct sriov_request *request, const struct message_refusal *refusal)
 {
-	struct peer *peer =
-		(struct peer *)(void *)((char *)request - offsetof(struct peer, sriov));
+	struct peer *peer = (struct peer *)(void *)((char *)request - offsetof(struct peer, sriov));
 
 	peer_answer(peer, refusal ? (int)refusal->reason : 0, refusal);
 }
@@ -277,8 +277,8 @@ static void turn_away(struct peers *peers, const struct peer *peer)
 	passfd_send(peer->fd, &refusal, sizeof(refusal), NULL, 0);
 	/*
 	 * A socket that is closed with a packet unread resets the other side: its next receive says
-	 * so once, and the one after that has the refusal (see client/library/connection.c). So take what may be
-	 * there.
+	 * so once, and the one after that has the refusal (see client/library/connection.c). So
+	 * take what may be there.
 	 */
 	while (passfd_receive(peer->fd, &ignored, sizeof(ignored), NULL, 0, &n_fds) > 0)
 		;
@@ -333,8 +333,8 @@ static bool admit(struct peers *peers, struct peer *peer)
 }
 
 /*
- * Whatever is done before admit() returns true is done for a client that connects in a loop too, and others wait
- * for it.
+ * Whatever is done before admit() returns true is done for a client that connects in a loop too,
+ * and others wait for it.
  */
 void peer_new(struct peers *peers, int fd)
 {
@@ -391,8 +391,9 @@ void peer_free(struct peer *peer)
 /* ---- a turn of the loop ---- */
 
 /*
- * Made active by the first peer that does something in a turn, so it comes behind all that are active
- * with it. (libevent's own time of a turn is of a coarse clock, the same for hundreds of turns.)
+ * Made active by the first peer that does something in a turn, so it comes behind all that are
+ * active with it. (libevent's own time of a turn is of a coarse clock, the same for hundreds of
+ * turns.)
  */
 static void on_turn_end(evutil_socket_t fd, short what, void *userdata)
 {

@@ -34,7 +34,8 @@ struct peer {
 	TAILQ_ENTRY(peer) link;
 	struct peers *peers;
 	int fd;
-	int pidfd; /* of the process that connected, only where the kernel would not know it later; else -1 */
+	int pidfd; /* of the process that connected, only where the kernel would not know it later;
+		      else -1 */
 	struct claimant claimant;
 	struct sriov_request sriov; /* under way while `busy` says so */
 	bool greeted;
@@ -51,7 +52,9 @@ struct peer {
 
 /* What the connection does not decide. */
 struct peers_ops {
-	/* One request, already received, of exact or wrong size. False: the peer is to be dropped. */
+	/*
+	 * One request, already received, of exact or wrong size. False: the peer is to be dropped.
+	 */
 	bool (*request)(struct peer *peer, const union peer_packet *packet, size_t size);
 	/* Its socket has room again, which peer_wait_for_room() asked for. */
 	void (*room)(struct peer *peer);
@@ -106,11 +109,13 @@ void peer_end(struct peer *peer);
 /* The same for what is begun at once: `reason` 0 is the end, else the refusal, which is logged. */
 void peer_answer(struct peer *peer, int reason, const struct message_refusal *refusal);
 
-/* Has ops->room() called when the socket has room, or no longer. False: there is no memory for it. */
+/*
+ * Has ops->room() called when the socket has room, or no longer. False: there is no memory for it.
+ */
 bool peer_wait_for_room(struct peer *peer, bool wait);
 
 /*
- * Returns true if something that costs `cost` may be done for the peer's user in this turn of the loop, and counts it. A
- * user's turn is bounded by `budget`, over all connections.
+ * Returns true if something that costs `cost` may be done for the peer's user in this turn of the
+ * loop, and counts it. A user's turn is bounded by `budget`, over all connections.
  */
 bool peer_spend(struct peer *peer, unsigned cost, unsigned budget);

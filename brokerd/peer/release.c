@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests about existing leases, see release.h. Decides who may ask; lease/ carries it out. It must never wait: it
- * begins, and the listing shows what comes of it.
+ * Requests about existing leases, see release.h. Decides who may ask; lease/ carries it out. It
+ * must never wait: it begins, and the listing shows what comes of it.
  */
 #include "config.h"
 
@@ -120,7 +120,10 @@ int release_lease(struct peer *peer, const struct message_release *request,
 	return 0;
 }
 
-/* Makes a lease that nobody holds, on record, so that a crash in between finds it. NULL: then *ret_reason is why. */
+/*
+ * Makes a lease that nobody holds, on record, so that a crash in between finds it. NULL: then
+ * *ret_reason is why.
+ */
 static struct lease *make_unheld(struct peer *peer, const struct group_view *view,
 				 const struct pci_address *address, int *ret_reason,
 				 struct message_refusal *ret_refusal)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests about existing leases: release by the claimer, revocation and restore by root, and the holder's report on
- * migration. Each returns 0 if it is done or begun, else the reason, with *ret_refusal.
+ * Requests about existing leases: release by the claimer, revocation and restore by root, and the
+ * holder's report on migration. Each returns 0 if it is done or begun, else the reason, with
+ * *ret_refusal.
  */
 #pragma once
 

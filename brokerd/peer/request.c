@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests, see request.h: each is checked for its form and handed to the part that decides it. It must never believe a
- * field that is not checked here, and never hold two requests of one peer.
+ * Requests, see request.h: each is checked for its form and handed to the part that decides it. It
+ * must never believe a field that is not checked here, and never hold two requests of one peer.
  */
 #include "config.h"
 
 #include "brokerd/peer/request.h"
+#include "brokerd/claim/begin.h"
 #include "brokerd/claim/claim.h"
 #include "brokerd/peer/listing.h"
 #include "brokerd/peer/release.h"
@@ -16,7 +17,7 @@
 
 /* ---- what has the right form ---- */
 
-static bool is_plain(const union peer_packet *packet, size_t size, enum message_type type)
+static bool is_plain_request(const union peer_packet *packet, size_t size, enum message_type type)
 {
 	return size == sizeof(packet->plain) && packet->type == type && !packet->plain.reserved;
 }
@@ -151,9 +152,9 @@ static request_handler handler_of(const union peer_packet *packet, size_t size)
 	switch ((enum message_type)packet->type) {
 	case MESSAGE_LIST:
 	case MESSAGE_LEASES:
-		return is_plain(packet, size, packet->type) ? do_list : NULL;
+		return is_plain_request(packet, size, packet->type) ? do_list : NULL;
 	case MESSAGE_WATCH:
-		return is_plain(packet, size, packet->type) ? do_watch : NULL;
+		return is_plain_request(packet, size, packet->type) ? do_watch : NULL;
 	case MESSAGE_CLAIM:
 		return size == sizeof(packet->claim) && valid_claim(&packet->claim) ? do_claim
 										    : NULL;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The list of physical functions, see pf.h: entries, records, journal. It must never change a device. */
+/*
+ * The list of physical functions, see pf.h: entries, records, journal. It must never change a
+ * device.
+ */
 #include "config.h"
 
 #include "brokerd/prepare/pf.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Physical functions (PFs) whose virtual functions (VFs) are looked after, and their records. Shared by the files of
- * SR-IOV; others include sriov.h.
+ * Physical functions (PFs) whose virtual functions (VFs) are looked after, and their records.
+ *Shared by the files of SR-IOV; others include sriov.h.
  *
  *	sriov.c         what root asks, start and stop
  *	sriov-change.c  how the number of VFs is changed: ask, make, wait, bind, end
@@ -45,12 +45,13 @@ struct pf {
 	bool look; /* when the timer comes */
 	bool held; /* root has said how many: so it stays until the policy is loaded again */
 	unsigned tries;
-	char reason[192];	 /* why it was left as it is, as it was logged */
-	struct vf_quotas quotas; /* by the policy */
+	char reason[192];	       /* why it was left as it is, as it was logged */
+	struct vf_quotas quotas;       /* by the policy */
 	struct vf_quotas quotas_tried; /* that a worker has written, or could not */
 	/* the change, from here on */
 	enum sriov_phase phase;
-	struct hold hold; /* in the holds while the phase is not idle; it says whether a worker is late */
+	struct hold hold; /* in the holds while the phase is not idle; it says whether a worker is
+			     late */
 	bool counted;	  /* among the workers' busy ones: not idle, and not late */
 	struct vf_record record;
 	bool recorded;

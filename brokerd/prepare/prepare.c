@@ -5,7 +5,8 @@
  * later, since the kernel and udev are still at it when the event comes.
  *
  * It must never touch a function of a leased group or one that the host is using, never wait, and
- * never go on for ever: a group that cannot be had is tried three times, and its reason logged once.
+ * never go on for ever: a group that cannot be had is tried three times, and its reason logged
+ * once.
  */
 #include "config.h"
 
@@ -129,7 +130,7 @@ bool prepare_is_left(const struct prepare *prepare, uint32_t group)
 
 /* ---- at work ---- */
 
-static void on_late(void *userdata, const char *what, const struct pci_address *address)
+static void on_preparation_late(void *userdata, const char *what, const struct pci_address *address)
 {
 	struct preparation *preparation = userdata;
 	char reason[64];
@@ -140,7 +141,7 @@ static void on_late(void *userdata, const char *what, const struct pci_address *
 }
 
 /* sysfs accepts writes that do nothing: what counts is which driver has the function now. */
-static void on_done(void *userdata, const struct work_result *result)
+static void on_prepared(void *userdata, const struct work_result *result)
 {
 	struct preparation *preparation = userdata;
 	struct prepare *prepare = preparation->prepare;
@@ -181,15 +182,17 @@ static const char *driver_of_rule(const struct prepare *prepare, const struct fu
 
 	if (!policy_prepares(policy, &facts, NULL, 0, &rule))
 		return "";
-	return driver_or_any(prepare->kernel,
-			     policy_text(policy, policy->rules[rule].vfio_driver));
+	return driver_or_any(prepare->kernel, policy_text(policy, policy->rules[rule].vfio_driver));
 }
 
-/* Starts the worker. 0, or -errno: then nothing has begun, and the preparation is still the caller's. */
-static int start_worker(struct prepare *prepare, struct preparation *preparation,
-			const struct group_view *view)
+/*
+ * Starts the worker. 0, or -errno: then nothing has begun, and the preparation is still the
+ * caller's.
+ */
+static int start_preparation(struct prepare *prepare, struct preparation *preparation,
+			     const struct group_view *view)
 {
-	static const struct work_ops ops = { .done = on_done, .late = on_late };
+	static const struct work_ops ops = { .done = on_prepared, .late = on_preparation_late };
 	struct work *work = work_new(&ops, preparation);
 	int r = work ? 0 : -ENOMEM;
 
@@ -218,7 +221,7 @@ static void take_over(struct prepare *prepare, const struct group_view *view)
 	if (note)
 		note->tries++;
 	preparation = note ? calloc(1, sizeof(*preparation)) : NULL;
-	r = preparation ? start_worker(prepare, preparation, view) : -ENOMEM;
+	r = preparation ? start_preparation(prepare, preparation, view) : -ENOMEM;
 	if (r) {
 		free(preparation);
 		leave_group(prepare, view->group, &view->functions[0].address, "binding it",
@@ -297,7 +300,7 @@ static void look_at_group(struct prepare *prepare, uint32_t group)
 
 /* ---- when to look ---- */
 
-static void on_timer(evutil_socket_t fd, short what, void *userdata)
+static void on_settled_timer(evutil_socket_t fd, short what, void *userdata)
 {
 	struct prepare *prepare = userdata;
 	size_t n = prepare->n_pending;
@@ -311,7 +314,7 @@ static void on_timer(evutil_socket_t fd, short what, void *userdata)
 		look_at_group(prepare, prepare->pending[i]);
 }
 
-static bool make_room(struct prepare *prepare)
+static bool make_pending_room(struct prepare *prepare)
 {
 	size_t room = prepare->room ? prepare->room * 2 : 64;
 	uint32_t *pending;
@@ -336,7 +339,7 @@ static void look_soon(struct prepare *prepare, uint32_t group)
 	for (size_t i = prepare->n_pending; i--;)
 		if (prepare->pending[i] == group)
 			return;
-	if (!make_room(prepare)) {
+	if (!make_pending_room(prepare)) {
 		log_error("group %" PRIu32 ": too much at once to prepare it", group);
 		return;
 	}
@@ -377,7 +380,7 @@ int prepare_init(struct prepare *prepare)
 {
 	TAILQ_INIT(&prepare->at_work);
 	TAILQ_INIT(&prepare->notes);
-	prepare->timer = evtimer_new(prepare->base, on_timer, prepare);
+	prepare->timer = evtimer_new(prepare->base, on_settled_timer, prepare);
 	return prepare->timer ? 0 : -ENOMEM;
 }
 

@@ -48,7 +48,10 @@ void prepare_look_at_all(struct prepare *prepare);
 /* The watcher has sent this record, which the device table does not have yet. */
 void prepare_device_seen(struct prepare *prepare, const struct watcher_record *record);
 
-/* Root has given the group back to its host driver: leaves it there until the policy is loaded again. */
+/*
+ * Root has given the group back to its host driver: leaves it there until the policy is loaded
+ * again.
+ */
 void prepare_leave(struct prepare *prepare, uint32_t group);
 /* Returns true if root has done so. */
 bool prepare_is_left(const struct prepare *prepare, uint32_t group);

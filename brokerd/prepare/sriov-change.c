@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How the number of virtual functions is changed, see sriov-change.h; one change of a physical function (PF) at a
- * time, each step of it a worker's:
+ * How the number of virtual functions is changed, see sriov-change.h; one change of a physical
+ *function (PF) at a time, each step of it a worker's:
  *
  *	ask:   read sriov_numvfs and sriov_drivers_autoprobe -> recorded
  *	make:  autoprobe off, so that no host driver sees the new ones; their number to 0, to N
@@ -10,7 +10,8 @@
  *	end:   autoprobe as it was -> the record goes
  *
  * Where a step fails, the same steps lead back to the number that there was. An earlier daemon's
- * record is gone through from the beginning: the read of sriov_numvfs waits for what that daemon's worker is still at.
+ * record is gone through from the beginning: the read of sriov_numvfs waits for what that daemon's
+ *worker is still at.
  *
  * It must never change their number while one is lent or the host is using one, never read here
  * what takes the device's lock, and never wait.
@@ -45,7 +46,8 @@ static void make_vfs(struct pf *pf);
 static void bind_next(struct pf *pf);
 static void end_change(struct pf *pf);
 
-static void note_failure(struct pf *pf, const struct pci_address *address, const char *what, int error)
+static void note_failure(struct pf *pf, const struct pci_address *address, const char *what,
+			 int error)
 {
 	struct message_refusal *r = &pf->failure;
 
@@ -96,7 +98,8 @@ static void finish_change(struct pf *pf)
 			pf->held = true;
 		if (changed)
 			pf_log(pf, pf->record.by,
-			       pf->record.by == VF_BY_POLICY ? "prepared" : "vfs", LOG_INFO, reason);
+			       pf->record.by == VF_BY_POLICY ? "prepared" : "vfs", LOG_INFO,
+			       reason);
 		pf->reason[0] = '\0';
 		pf->tries = 0;
 		answer_request(pf, NULL);
@@ -110,7 +113,7 @@ static void finish_change(struct pf *pf)
 
 /* ---- workers ---- */
 
-static void on_late(void *userdata, const char *what, const struct pci_address *address)
+static void on_change_late(void *userdata, const char *what, const struct pci_address *address)
 {
 	struct pf *pf = userdata;
 	struct message_refusal refusal;
@@ -124,7 +127,7 @@ static void on_late(void *userdata, const char *what, const struct pci_address *
 	answer_request(pf, &refusal);
 }
 
-static void on_told(void *userdata, const struct pci_address *address, const char *text)
+static void on_number(void *userdata, const struct pci_address *address, const char *text)
 {
 	struct pf *pf = userdata;
 	const uint32_t value = (uint32_t)strtoul(text, NULL, 10);
@@ -138,15 +141,16 @@ static void on_told(void *userdata, const struct pci_address *address, const cha
 
 static struct work_ops work_ops_of(void (*done)(void *, const struct work_result *))
 {
-	return (struct work_ops){ .told = on_told, .done = done, .late = on_late };
+	return (struct work_ops){ .told = on_number, .done = done, .late = on_change_late };
 }
 
 /*
  * Starts a phase's worker. Where that cannot be (r is why not, or there is no step), it is as if it
  * had come back so.
  */
-static void start_phase(struct pf *pf, enum sriov_phase phase, struct work *work, int r, const char *what,
-		  unsigned seconds, void (*done)(void *, const struct work_result *))
+static void start_phase(struct pf *pf, enum sriov_phase phase, struct work *work, int r,
+			const char *what, unsigned seconds,
+			void (*done)(void *, const struct work_result *))
 {
 	struct work_result result = { .what = what, .address = pf->address };
 
@@ -167,7 +171,7 @@ static void start_phase(struct pf *pf, enum sriov_phase phase, struct work *work
 
 /* ---- ask ---- */
 
-static void on_asked(void *userdata, const struct work_result *result)
+static void on_numvfs_read(void *userdata, const struct work_result *result)
 {
 	struct pf *pf = userdata;
 	struct vf_record *r = &pf->record;
@@ -207,8 +211,8 @@ static void on_asked(void *userdata, const struct work_result *result)
 	}
 	/* Nobody could claim one meanwhile, but an earlier run's record is of long ago. */
 	if (pf->changes && guard_vfs(pf, &refusal)) {
-		note_failure(pf, refusal.has_other ? &refusal.other : &refusal.address, "is lent or in use",
-		     0);
+		note_failure(pf, refusal.has_other ? &refusal.other : &refusal.address,
+			     "is lent or in use", 0);
 		end_change(pf);
 		return;
 	}
@@ -217,7 +221,7 @@ static void on_asked(void *userdata, const struct work_result *result)
 
 void sriov_change(struct pf *pf)
 {
-	const struct work_ops ops = work_ops_of(on_asked);
+	const struct work_ops ops = work_ops_of(on_numvfs_read);
 	const struct kernel *kernel = pf->sriov->kernel;
 	struct work *work = work_new(&ops, pf);
 	int r = work ? 0 : -ENOMEM;
@@ -231,7 +235,8 @@ void sriov_change(struct pf *pf)
 	if (!r)
 		r = work_add_read(work, kernel_open_autoprobe_read(kernel, &pf->address),
 				  "reading sriov_drivers_autoprobe", &pf->address);
-	start_phase(pf, SRIOV_ASKING, work, r, "reading sriov_numvfs", WORKER_SECONDS, on_asked);
+	start_phase(pf, SRIOV_ASKING, work, r, "reading sriov_numvfs", WORKER_SECONDS,
+		    on_numvfs_read);
 }
 
 /* ---- make ---- */
@@ -247,7 +252,9 @@ static bool binds_to_vfio(const struct pf *pf)
 	return !pf->undoing || pf->record.before_on_vfio;
 }
 
-/* Is their number another than before: by this run, or by an earlier one, which ended in between? */
+/*
+ * Is their number another than before: by this run, or by an earlier one, which ended in between?
+ */
 static bool changes_number(const struct pf *pf)
 {
 	return pf->changes || (pf->recovered && pf->record.before != pf->record.wanted);
@@ -267,7 +274,7 @@ static void go_back(struct pf *pf, const struct pci_address *address, const char
 	make_vfs(pf);
 }
 
-static void on_wait(evutil_socket_t fd, short what, void *userdata)
+static void on_wait_over(evutil_socket_t fd, short what, void *userdata)
 {
 	const struct timeval after = { .tv_usec = WAIT_USEC };
 	struct pf *pf = userdata;
@@ -286,9 +293,9 @@ static void wait_for_watcher(struct pf *pf)
 	pf->bound = 0;
 	pf->waits = 0;
 	if (!pf->timer)
-		pf->timer = evtimer_new(pf->sriov->base, on_wait, pf);
+		pf->timer = evtimer_new(pf->sriov->base, on_wait_over, pf);
 	if (pf->timer)
-		on_wait(-1, 0, pf);
+		on_wait_over(-1, 0, pf);
 	else
 		bind_next(pf);
 }
@@ -315,8 +322,8 @@ static int add_quota(struct pf *pf, struct work *work, const char *file, uint32_
 	if (!value)
 		return 0;
 	snprintf(text, sizeof(text), "%" PRIu32, value);
-	r = work_add(work, kernel_open_vf_quota(pf->sriov->kernel, &pf->address, file), text,
-		     file, &pf->address, CONTINUE);
+	r = work_add(work, kernel_open_vf_quota(pf->sriov->kernel, &pf->address, file), text, file,
+		     &pf->address, CONTINUE);
 	if (r == -ENOENT || r == -EACCES) {
 		tell_no_quota(pf, file, -r);
 		return 0;
@@ -334,7 +341,7 @@ static int add_quotas(struct pf *pf, struct work *work)
 	return r;
 }
 
-static void on_made(void *userdata, const struct work_result *result)
+static void on_vfs_made(void *userdata, const struct work_result *result)
 {
 	struct pf *pf = userdata;
 	int error = result->error, r = guard_read_vfs(pf);
@@ -366,7 +373,7 @@ static void on_made(void *userdata, const struct work_result *result)
  */
 static void make_vfs(struct pf *pf)
 {
-	const struct work_ops ops = work_ops_of(on_made);
+	const struct work_ops ops = work_ops_of(on_vfs_made);
 	const struct kernel *kernel = pf->sriov->kernel;
 	struct work *work = work_new(&ops, pf);
 	const bool off = binds_to_vfio(pf) || !pf->record.autoprobe;
@@ -389,12 +396,12 @@ static void make_vfs(struct pf *pf)
 	}
 	if (!r && !pf->undoing && target_number(pf))
 		r = add_quotas(pf, work);
-	start_phase(pf, SRIOV_MAKING, work, r, step_numvfs, MAKE_SECONDS, on_made);
+	start_phase(pf, SRIOV_MAKING, work, r, step_numvfs, MAKE_SECONDS, on_vfs_made);
 }
 
 /* ---- bind ---- */
 
-static void on_bound(void *userdata, const struct work_result *result)
+static void on_vfs_bound(void *userdata, const struct work_result *result)
 {
 	struct pf *pf = userdata;
 	size_t unbound = guard_next_unbound(pf, 0);
@@ -409,7 +416,7 @@ static void on_bound(void *userdata, const struct work_result *result)
 
 static void bind_next(struct pf *pf)
 {
-	const struct work_ops ops = work_ops_of(on_bound);
+	const struct work_ops ops = work_ops_of(on_vfs_bound);
 	struct work *work;
 	char driver[FUNCTION_NAME_MAX];
 	size_t i = guard_next_unbound(pf, 0);
@@ -421,7 +428,8 @@ static void bind_next(struct pf *pf)
 	}
 	work = work_new(&ops, pf);
 	r = work ? 0 : -ENOMEM;
-	for (size_t n = 0; !r && n < BATCH && i < pf->n_vfs; n++, i = guard_next_unbound(pf, i + 1)) {
+	for (size_t n = 0; !r && n < BATCH && i < pf->n_vfs;
+	     n++, i = guard_next_unbound(pf, i + 1)) {
 		r = sysfs_driver_read(pf->sriov->kernel->sys, &pf->vfs[i], driver);
 		if (!r)
 			r = driver_add_bind(pf->sriov->kernel, pf->sriov->devices, work,
@@ -429,12 +437,12 @@ static void bind_next(struct pf *pf)
 					    driver_or_any(pf->sriov->kernel, pf->record.driver));
 		pf->bound = i + 1;
 	}
-	start_phase(pf, SRIOV_BINDING, work, r, "driver_override", WORKER_SECONDS, on_bound);
+	start_phase(pf, SRIOV_BINDING, work, r, "driver_override", WORKER_SECONDS, on_vfs_bound);
 }
 
 /* ---- end ---- */
 
-static void on_ended(void *userdata, const struct work_result *result)
+static void on_change_ended(void *userdata, const struct work_result *result)
 {
 	struct pf *pf = userdata;
 
@@ -447,7 +455,7 @@ static void on_ended(void *userdata, const struct work_result *result)
 }
 
 /* What was to be bound and was not goes back to whatever driver wants it. */
-static int add_give_back(struct pf *pf, struct work *work)
+static int add_release_unbound(struct pf *pf, struct work *work)
 {
 	const struct kernel *kernel = pf->sriov->kernel;
 	char text[PCI_ADDRESS_TEXT];
@@ -469,7 +477,7 @@ static int add_give_back(struct pf *pf, struct work *work)
 
 static void end_change(struct pf *pf)
 {
-	const struct work_ops ops = work_ops_of(on_ended);
+	const struct work_ops ops = work_ops_of(on_change_ended);
 	struct function f;
 	struct work *work;
 	int r;
@@ -486,6 +494,7 @@ static void end_change(struct pf *pf)
 			    &pf->address, CONTINUE)
 		 : -ENOMEM;
 	if (!r && pf->failure.reason && !changes_number(pf))
-		r = add_give_back(pf, work);
-	start_phase(pf, SRIOV_ENDING, work, r, "sriov_drivers_autoprobe", WORKER_SECONDS, on_ended);
+		r = add_release_unbound(pf, work);
+	start_phase(pf, SRIOV_ENDING, work, r, "sriov_drivers_autoprobe", WORKER_SECONDS,
+		    on_change_ended);
 }

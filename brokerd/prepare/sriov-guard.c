@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What keeps the number of virtual functions (VFs) from being changed, see sriov-guard.h. It only looks, here and in
- * sysfs. It must never read what takes the device's lock, and never change anything but what pf->vfs says.
+ * What keeps the number of virtual functions (VFs) from being changed, see sriov-guard.h. It only
+ * looks, here and in sysfs. It must never read what takes the device's lock, and never change
+ * anything but what pf->vfs says.
  */
 #include "config.h"
 

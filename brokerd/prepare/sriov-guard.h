@@ -8,7 +8,10 @@
 int guard_read_vfs(struct pf *pf);
 /* Returns 0 if the VFs that guard_read_vfs() found may go; else the reason, with *ret_refusal. */
 int guard_vfs(const struct pf *pf, struct message_refusal *ret_refusal);
-/* Returns 0 if the PF, of which f was just read, can have so many; else the reason, with *ret_refusal. */
+/*
+ * Returns 0 if the PF, of which f was just read, can have so many; else the reason, with
+ * *ret_refusal.
+ */
 int guard_pf(const struct pf *pf, const struct function *f, uint32_t wanted,
 	     struct message_refusal *ret_refusal);
 /* Returns true if the device table has all of pf->vfs. */
@@ -16,7 +19,7 @@ bool guard_all_known(const struct pf *pf);
 /* Returns true if the VF is on a VFIO driver. */
 bool guard_on_vfio(const struct pf *pf, const struct pci_address *vf);
 /*
- * Returns the index of the first of pf->vfs, from `from` on, that is to be bound and is not; pf->n_vfs
- * where there is none. A VF that a lease has is the lease's.
+ * Returns the index of the first of pf->vfs, from `from` on, that is to be bound and is not;
+ * pf->n_vfs where there is none. A VF that a lease has is the lease's.
  */
 size_t guard_next_unbound(const struct pf *pf, size_t from);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the policy wants of virtual functions, see sriov-policy.h: how many a prepare rule says a physical
- * function (PF) is to have. An event is only a reason to look, a little later, since the
+ * What the policy wants of virtual functions, see sriov-policy.h: how many a prepare rule says a
+ * physical function (PF) is to have. An event is only a reason to look, a little later, since the
  * kernel and udev are still at it when the event comes.
  *
  * It must never go against what root has said, never wait, and never go on for ever: what fails is
@@ -95,7 +95,7 @@ static void change_to(struct pf *pf, const struct function *f, uint32_t wanted, 
 	sriov_change(pf);
 }
 
-static void look_at(struct pf *pf)
+static void look_at_pf(struct pf *pf)
 {
 	struct message_refusal refusal;
 	struct function f;
@@ -141,11 +141,11 @@ void sriov_policy_on_timer(evutil_socket_t fd, short what, void *userdata)
 		if (!pf->look)
 			continue;
 		pf->look = false;
-		look_at(pf);
+		look_at_pf(pf);
 	}
 }
 
-static void mark(struct sriov *sriov, const struct pci_address *address)
+static void mark_pf(struct sriov *sriov, const struct pci_address *address)
 {
 	struct pf *pf;
 
@@ -156,7 +156,7 @@ static void mark(struct sriov *sriov, const struct pci_address *address)
 		pf_look_soon(pf, true);
 }
 
-void sriov_look_at_all(struct sriov *sriov)
+void sriov_policy_look_at_all(struct sriov *sriov)
 {
 	const struct policy *policy = &sriov->policy->policy;
 	const struct devices *devices = sriov->devices;
@@ -173,10 +173,10 @@ void sriov_look_at_all(struct sriov *sriov)
 	}
 	for (size_t i = 0; i < devices->n; i++)
 		if (devices->list[i].record.vfs_total)
-			mark(sriov, &devices->list[i].record.address);
+			mark_pf(sriov, &devices->list[i].record.address);
 }
 
-void sriov_device_seen(struct sriov *sriov, const struct watcher_record *record)
+void sriov_policy_device_seen(struct sriov *sriov, const struct watcher_record *record)
 {
 	const struct device *device;
 
@@ -190,11 +190,11 @@ void sriov_device_seen(struct sriov *sriov, const struct watcher_record *record)
 	}
 	if (!record->is_vf) {
 		if (record->vfs_total)
-			mark(sriov, &record->address);
+			mark_pf(sriov, &record->address);
 		return;
 	}
 	/* A PF that the table does not have is looked at when it comes. */
 	device = devices_find(sriov->devices, &record->physfn);
 	if (device && device->record.vfs_total)
-		mark(sriov, &record->physfn);
+		mark_pf(sriov, &record->physfn);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * SR-IOV, see sriov.h: what root asks, the start and the end. It must never change a device, which is
- * sriov-change.c's, and never begin a change for root unguarded.
+ * SR-IOV, see sriov.h: what root asks, the start and the end. It must never change a device, which
+ * is sriov-change.c's, and never begin a change for root unguarded.
  */
 #include "config.h"
 
@@ -92,7 +92,7 @@ struct pf_recovery {
 	int error;
 };
 
-static void take_record(void *userdata, const char *name, const char *text, size_t len)
+static void take_vf_record(void *userdata, const char *name, const char *text, size_t len)
 {
 	struct pf_recovery *recovery = userdata;
 	struct sriov *sriov = recovery->sriov;
@@ -132,7 +132,7 @@ static void take_record(void *userdata, const char *name, const char *text, size
 int sriov_recover(struct sriov *sriov)
 {
 	struct pf_recovery recovery = { .sriov = sriov };
-	int r = store_each(sriov->store, STORE_VFS, take_record, &recovery);
+	int r = store_each(sriov->store, STORE_VFS, take_vf_record, &recovery);
 
 	if (!r)
 		r = recovery.error;

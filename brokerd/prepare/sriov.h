@@ -51,13 +51,11 @@ void sriov_done(struct sriov *sriov);
 /* At start: ends what an earlier run had begun. 0, or -errno where the records cannot be read. */
 int sriov_recover(struct sriov *sriov);
 
-/* Root's request. 0: it is begun, done() follows, perhaps before this returns; else the reason, with *ret_refusal. */
+/*
+ * Root's request. 0: it is begun, done() follows, perhaps before this returns; else the reason,
+ * with *ret_refusal.
+ */
 int sriov_start(struct sriov *sriov, struct sriov_request *request,
 		const struct message_vfs *message, struct message_refusal *ret_refusal);
 /* The client is gone; what it asked for goes on. */
 void sriov_forget(struct sriov *sriov, const struct sriov_request *request);
-
-/* There is a new policy, or the daemon begins to serve: looks at every physical function. */
-void sriov_look_at_all(struct sriov *sriov);
-/* The watcher has sent this record, which the device table does not have yet. */
-void sriov_device_seen(struct sriov *sriov, const struct watcher_record *record);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The stages in which each process gives up privilege: capabilities, no_new_privs, Landlock and its filter. The
- * only file that knows libcap-ng. Nothing here is optional and nothing fails open.
+ * The stages in which each process gives up privilege: capabilities, no_new_privs, Landlock and its
+ * filter. The only file that knows libcap-ng. Nothing here is optional and nothing fails open.
  */
 #include "config.h"
 
@@ -17,8 +17,8 @@
 #include <unistd.h>
 
 /*
- * Confines a process that runs as the helpers' account already. The filter for after its start is made here, while
- * the process may still do what that takes.
+ * Confines a process that runs as the helpers' account already. The filter for after its start is
+ * made here, while the process may still do what that takes.
  */
 static int confine_unprivileged(enum confine_part part, struct confine_filter **ret_settled)
 {
@@ -49,7 +49,10 @@ int confine_helper(enum confine_part part, uid_t uid, gid_t gid,
 	return confine_unprivileged(part, ret_settled);
 }
 
-/* Returns true if the sets, as capng_get_caps_process() read them, hold nothing but `allowed`; -1: nothing. */
+/*
+ * Returns true if the sets, as capng_get_caps_process() read them, hold nothing but `allowed`; -1:
+ * nothing.
+ */
 static bool has_only(const capng_type_t *sets, size_t n_sets, int allowed)
 {
 	for (size_t i = 0; i < n_sets; i++)

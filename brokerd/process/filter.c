@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The system calls that each process may make, each with its reason, as seccomp filters. The only file
- * that knows libseccomp. A filter kills by default, so a missing row shows at once and a forgotten check
- * lets nobody in. Nothing here is optional and nothing fails open.
+ * The system calls that each process may make, each with its reason, as seccomp filters. The only
+ * file that knows libseccomp. A filter kills by default, so a missing row shows at once and a
+ * forgotten check lets nobody in. Nothing here is optional and nothing fails open.
  */
 #include "config.h"
 
@@ -77,33 +77,34 @@ struct syscall_rule {
 };
 
 static const struct syscall_rule core_rows[] = {
-	{ SCMP_SYS(read), ANY_ARGS },	  /* sysfs attributes, records, inotify, signals, reports */
-	{ SCMP_SYS(write), ANY_ARGS },	  /* records, the log */
-	{ SCMP_SYS(close), ANY_ARGS },	  /* what was opened */
-	{ SCMP_SYS(sendmsg), ANY_ARGS },	  /* answers, with the lent descriptors; to systemd */
-	{ SCMP_SYS(recvmsg), ANY_ARGS },	  /* peers and helpers */
-	{ SCMP_SYS(accept4), CLOSED },	  /* peers */
-	{ SCMP_SYS(getsockopt), PEER },	  /* who a peer is */
+	{ SCMP_SYS(read), ANY_ARGS },	 /* sysfs attributes, records, inotify, signals, reports */
+	{ SCMP_SYS(write), ANY_ARGS },	 /* records, the log */
+	{ SCMP_SYS(close), ANY_ARGS },	 /* what was opened */
+	{ SCMP_SYS(sendmsg), ANY_ARGS }, /* answers, with the lent descriptors; to systemd */
+	{ SCMP_SYS(recvmsg), ANY_ARGS }, /* peers and helpers */
+	{ SCMP_SYS(accept4), CLOSED },	 /* peers */
+	{ SCMP_SYS(getsockopt), PEER },	 /* who a peer is */
 	{ SCMP_SYS(epoll_ctl), ANY_ARGS },  /* libevent; does a claimer still live */
 	{ SCMP_SYS(EPOLL_WAIT), ANY_ARGS }, /* the same */
-	{ SCMP_SYS(openat2), ANY_ARGS }, /* sysfs, /dev/vfio, records: always beneath a descriptor */
-	{ SCMP_SYS(readlinkat), ANY_ARGS },	 /* a function's driver and group */
-	{ SCMP_SYS(getdents64), ANY_ARGS },	 /* a group's members, the records */
-	{ SCMP_SYS(fcntl), DUPLICATE },		 /* a peer's socket goes out of the workers' way */
-	{ SCMP_SYS(renameat2), ANY_ARGS },	 /* a record becomes whole, or is set aside */
-	{ SCMP_SYS(unlinkat), FILES },		 /* a lease has ended */
+	{ SCMP_SYS(openat2), ANY_ARGS }, /* sysfs, /dev/vfio, records: always beneath a descriptor
+					  */
+	{ SCMP_SYS(readlinkat), ANY_ARGS }, /* a function's driver and group */
+	{ SCMP_SYS(getdents64), ANY_ARGS }, /* a group's members, the records */
+	{ SCMP_SYS(fcntl), DUPLICATE },	    /* a peer's socket goes out of the workers' way */
+	{ SCMP_SYS(renameat2), ANY_ARGS },  /* a record becomes whole, or is set aside */
+	{ SCMP_SYS(unlinkat), FILES },	    /* a lease has ended */
 	{ SCMP_SYS(inotify_add_watch), ANY_ARGS }, /* a lent group's node */
-	{ SCMP_SYS(inotify_rm_watch), ANY_ARGS },	 /* one that was not lent after all */
-	{ SCMP_SYS(ioctl), VFIO_STATUS },	 /* is a group viable */
-	{ SCMP_SYS(prlimit64), MEMLOCK },	 /* the claimer's limit */
-	{ SCMP_SYS(clone), FORK },		 /* workers */
-	{ SCMP_SYS(pipe2), PIPE },		 /* a worker's reports */
+	{ SCMP_SYS(inotify_rm_watch), ANY_ARGS },  /* one that was not lent after all */
+	{ SCMP_SYS(ioctl), VFIO_STATUS },	   /* is a group viable */
+	{ SCMP_SYS(prlimit64), MEMLOCK },	   /* the claimer's limit */
+	{ SCMP_SYS(clone), FORK },		   /* workers */
+	{ SCMP_SYS(pipe2), PIPE },		   /* a worker's reports */
 	{ SCMP_SYS(prctl), DEATHSIG }, /* a worker must not outlive us; in it, before its filter */
 	{ SCMP_SYS(close_range), ANY_ARGS },   /* likewise: it has what it is handed */
-	{ SCMP_SYS(seccomp), FILTER },	     /* likewise: its filter, which can only narrow */
-	{ SCMP_SYS(capset), ANY_ARGS },	     /* dropping CAP_SYS_RESOURCE; it can only drop */
-	{ SCMP_SYS(mmap), NO_MEMORY },	     /* malloc, where brk has no more */
-	{ SCMP_SYS(brk), ANY_ARGS },	     /* malloc */
+	{ SCMP_SYS(seccomp), FILTER },	       /* likewise: its filter, which can only narrow */
+	{ SCMP_SYS(capset), ANY_ARGS },	       /* dropping CAP_SYS_RESOURCE; it can only drop */
+	{ SCMP_SYS(mmap), NO_MEMORY },	       /* malloc, where brk has no more */
+	{ SCMP_SYS(brk), ANY_ARGS },	       /* malloc */
 	{ SCMP_SYS(clock_gettime), ANY_ARGS }, /* libevent, where the vDSO has no clock: hpet */
 	{ SCMP_SYS(gettimeofday), ANY_ARGS },  /* the same */
 	{ SCMP_SYS(exit_group), ANY_ARGS },    /* its end */
@@ -114,48 +115,51 @@ static const struct syscall_rule core_old_kernel_rows[] = {
 	{ SCMP_SYS(pidfd_open), ANY_ARGS },
 };
 
-/* Where there is /dev/iommu, so devices may have nodes of their own (Linux 6.6, where it is built so). */
+/*
+ * Where there is /dev/iommu, so devices may have nodes of their own (Linux 6.6, where it is built
+ * so).
+ */
 static const struct syscall_rule core_cdev_rows[] = {
-	{ SCMP_SYS(flock), LEASE_LOCK }, /* a lent device node: whether it is gone shows by that */
-	{ SCMP_SYS(ioctl),
-	  CDEV_IOCTLS }, /* is a group viable; whose limit iommufd counts against */
+	{ SCMP_SYS(flock), LEASE_LOCK },  /* a lent device node: whether it is gone shows by that */
+	{ SCMP_SYS(ioctl), CDEV_IOCTLS }, /* is a group viable; whose limit iommufd counts against
+					   */
 };
 
 /* Until it has looked at everything once: then confine_settled(). */
 static const struct syscall_rule watcher_start_rows[] = {
-	{ SCMP_SYS(socket), NETLINK_UEVENT }, /* uevents */
-	{ SCMP_SYS(bind), ANY_ARGS },	      /* uevents */
-	{ SCMP_SYS(setsockopt), ANY_ARGS },     /* uevents: the group and the buffer's size */
-	{ SCMP_SYS(getsockname), ANY_ARGS },    /* libnl: its port */
-	{ SCMP_SYS(fcntl), ANY_ARGS },	      /* libnl: non-blocking */
-	{ SCMP_SYS(openat), ANY_ARGS },	      /* /sys, the hardware database, modules.alias */
-	{ SCMP_SYS(uname), ANY_ARGS },	      /* whose modules.alias */
-	{ SCMP_SYS(newfstatat), ANY_ARGS },     /* fstat(), before glibc 2.39: libudev, stdio */
-	{ SCMP_SYS(fstat), ANY_ARGS },	      /* the same, since glibc 2.39 */
+	{ SCMP_SYS(socket), NETLINK_UEVENT },	/* uevents */
+	{ SCMP_SYS(bind), ANY_ARGS },		/* uevents */
+	{ SCMP_SYS(setsockopt), ANY_ARGS },	/* uevents: the group and the buffer's size */
+	{ SCMP_SYS(getsockname), ANY_ARGS },	/* libnl: its port */
+	{ SCMP_SYS(fcntl), ANY_ARGS },		/* libnl: non-blocking */
+	{ SCMP_SYS(openat), ANY_ARGS },		/* /sys, the hardware database, modules.alias */
+	{ SCMP_SYS(uname), ANY_ARGS },		/* whose modules.alias */
+	{ SCMP_SYS(newfstatat), ANY_ARGS },	/* fstat(), before glibc 2.39: libudev, stdio */
+	{ SCMP_SYS(fstat), ANY_ARGS },		/* the same, since glibc 2.39 */
 	{ SCMP_SYS(rt_sigprocmask), ANY_ARGS }, /* after libudev 252: the hardware database */
-	{ SCMP_SYS(futex), ANY_ARGS },	      /* libudev: the hardware database */
-	{ SCMP_SYS(mmap), NO_EXEC },	      /* the hardware database */
-	{ SCMP_SYS(brk), ANY_ARGS },	      /* malloc */
-	{ SCMP_SYS(getpid), ANY_ARGS },	      /* libnl's port */
-	{ SCMP_SYS(getrandom), ANY_ARGS },      /* libudev's hash tables */
-	{ SCMP_SYS(seccomp), FILTER },	      /* what is left of this */
+	{ SCMP_SYS(futex), ANY_ARGS },		/* libudev: the hardware database */
+	{ SCMP_SYS(mmap), NO_EXEC },		/* the hardware database */
+	{ SCMP_SYS(brk), ANY_ARGS },		/* malloc */
+	{ SCMP_SYS(getpid), ANY_ARGS },		/* libnl's port */
+	{ SCMP_SYS(getrandom), ANY_ARGS },	/* libudev's hash tables */
+	{ SCMP_SYS(seccomp), FILTER },		/* what is left of this */
 };
 
 static const struct syscall_rule watcher_rows[] = {
-	{ SCMP_SYS(read), ANY_ARGS },	       /* sysfs */
-	{ SCMP_SYS(write), ANY_ARGS },	       /* the log */
-	{ SCMP_SYS(close), ANY_ARGS },	       /* what it has read */
-	{ SCMP_SYS(sendmsg), ANY_ARGS },	       /* records to the core */
-	{ SCMP_SYS(recvmsg), ANY_ARGS },	       /* uevents */
-	{ SCMP_SYS(POLL), ANY_ARGS },	       /* for either */
-	{ SCMP_SYS(openat2), ANY_ARGS },	       /* sysfs */
-	{ SCMP_SYS(readlinkat), ANY_ARGS },      /* a function's driver and group */
-	{ SCMP_SYS(getdents64), ANY_ARGS },      /* which functions there are */
-	{ SCMP_SYS(mmap), NO_MEMORY },	       /* malloc: it has what it needs */
-	{ SCMP_SYS(munmap), ANY_ARGS },	       /* stdio: its buffers of the start */
-	{ SCMP_SYS(brk), NO_MEMORY },	       /* the same */
+	{ SCMP_SYS(read), ANY_ARGS },		 /* sysfs */
+	{ SCMP_SYS(write), ANY_ARGS },		 /* the log */
+	{ SCMP_SYS(close), ANY_ARGS },		 /* what it has read */
+	{ SCMP_SYS(sendmsg), ANY_ARGS },	 /* records to the core */
+	{ SCMP_SYS(recvmsg), ANY_ARGS },	 /* uevents */
+	{ SCMP_SYS(POLL), ANY_ARGS },		 /* for either */
+	{ SCMP_SYS(openat2), ANY_ARGS },	 /* sysfs */
+	{ SCMP_SYS(readlinkat), ANY_ARGS },	 /* a function's driver and group */
+	{ SCMP_SYS(getdents64), ANY_ARGS },	 /* which functions there are */
+	{ SCMP_SYS(mmap), NO_MEMORY },		 /* malloc: it has what it needs */
+	{ SCMP_SYS(munmap), ANY_ARGS },		 /* stdio: its buffers of the start */
+	{ SCMP_SYS(brk), NO_MEMORY },		 /* the same */
 	{ SCMP_SYS(restart_syscall), ANY_ARGS }, /* poll() after a stop, and after a suspend */
-	{ SCMP_SYS(exit_group), ANY_ARGS },      /* its end */
+	{ SCMP_SYS(exit_group), ANY_ARGS },	 /* its end */
 };
 
 /*
@@ -163,45 +167,45 @@ static const struct syscall_rule watcher_rows[] = {
  * and systemd's clients were looked at. It is always as wide: each reload asks them again.
  */
 static const struct syscall_rule loader_rows[] = {
-	{ SCMP_SYS(epoll_pwait2), ANY_ARGS },    /* NSS: systemd */
+	{ SCMP_SYS(epoll_pwait2), ANY_ARGS },	 /* NSS: systemd */
 	{ SCMP_SYS(timerfd_settime), ANY_ARGS }, /* NSS: systemd */
-	{ SCMP_SYS(epoll_ctl), ANY_ARGS },       /* NSS: systemd */
-	{ SCMP_SYS(epoll_wait), ANY_ARGS },      /* NSS: systemd, older */
-	{ SCMP_SYS(epoll_pwait), ANY_ARGS },     /* NSS: systemd, older */
-	{ SCMP_SYS(timerfd_create), ANY_ARGS },  /* NSS: systemd */
-	{ SCMP_SYS(epoll_create1), ANY_ARGS },   /* NSS: systemd */
-	{ SCMP_SYS(read), ANY_ARGS },	       /* policy files, NSS */
-	{ SCMP_SYS(pread64), ANY_ARGS },	       /* dlopen of NSS modules */
-	{ SCMP_SYS(write), ANY_ARGS },	       /* the log */
+	{ SCMP_SYS(epoll_ctl), ANY_ARGS },	 /* NSS: systemd */
+	{ SCMP_SYS(epoll_wait), ANY_ARGS },	 /* NSS: systemd, older */
+	{ SCMP_SYS(epoll_pwait), ANY_ARGS },	 /* NSS: systemd, older */
+	{ SCMP_SYS(timerfd_create), ANY_ARGS },	 /* NSS: systemd */
+	{ SCMP_SYS(epoll_create1), ANY_ARGS },	 /* NSS: systemd */
+	{ SCMP_SYS(read), ANY_ARGS },		 /* policy files, NSS */
+	{ SCMP_SYS(pread64), ANY_ARGS },	 /* dlopen of NSS modules */
+	{ SCMP_SYS(write), ANY_ARGS },		 /* the log */
 	{ SCMP_SYS(close), ANY_ARGS },
-	{ SCMP_SYS(sendmsg), ANY_ARGS },	/* rules to the core; NSS */
-	{ SCMP_SYS(recvmsg), ANY_ARGS },	/* NSS */
-	{ SCMP_SYS(sendto), ANY_ARGS },	/* NSS: nscd, sssd, systemd */
+	{ SCMP_SYS(sendmsg), ANY_ARGS },  /* rules to the core; NSS */
+	{ SCMP_SYS(recvmsg), ANY_ARGS },  /* NSS */
+	{ SCMP_SYS(sendto), ANY_ARGS },	  /* NSS: nscd, sssd, systemd */
 	{ SCMP_SYS(recvfrom), ANY_ARGS }, /* NSS */
-	{ SCMP_SYS(poll), ANY_ARGS },	/* NSS, and the end of the core */
+	{ SCMP_SYS(poll), ANY_ARGS },	  /* NSS, and the end of the core */
 	{ SCMP_SYS(ppoll), ANY_ARGS },
-	{ SCMP_SYS(socket), UNIX_SOCKET }, /* NSS: nscd, sssd, systemd */
-	{ SCMP_SYS(connect), ANY_ARGS },	   /* NSS */
+	{ SCMP_SYS(socket), UNIX_SOCKET },   /* NSS: nscd, sssd, systemd */
+	{ SCMP_SYS(connect), ANY_ARGS },     /* NSS */
 	{ SCMP_SYS(getsockopt), ANY_ARGS },  /* NSS */
 	{ SCMP_SYS(setsockopt), ANY_ARGS },  /* NSS */
 	{ SCMP_SYS(getsockname), ANY_ARGS }, /* NSS */
 	{ SCMP_SYS(getpeername), ANY_ARGS }, /* NSS */
-	{ SCMP_SYS(fcntl), ANY_ARGS },	   /* NSS, fdopendir */
-	{ SCMP_SYS(ioctl), TERMINAL },	   /* stdio */
-	{ SCMP_SYS(openat), ANY_ARGS },	   /* policy files, NSS */
+	{ SCMP_SYS(fcntl), ANY_ARGS },	     /* NSS, fdopendir */
+	{ SCMP_SYS(ioctl), TERMINAL },	     /* stdio */
+	{ SCMP_SYS(openat), ANY_ARGS },	     /* policy files, NSS */
 	{ SCMP_SYS(readlinkat), ANY_ARGS },  /* NSS */
-	{ SCMP_SYS(readlink), ANY_ARGS },	   /* NSS */
+	{ SCMP_SYS(readlink), ANY_ARGS },    /* NSS */
 	{ SCMP_SYS(getdents64), ANY_ARGS },  /* policy directories */
 	{ SCMP_SYS(newfstatat), ANY_ARGS },  /* whose files are they */
 	{ SCMP_SYS(fstat), ANY_ARGS },
-	{ SCMP_SYS(fstatfs), ANY_ARGS },	  /* NSS */
-	{ SCMP_SYS(statx), ANY_ARGS },	  /* NSS */
-	{ SCMP_SYS(access), ANY_ARGS },	  /* NSS */
+	{ SCMP_SYS(fstatfs), ANY_ARGS },    /* NSS */
+	{ SCMP_SYS(statx), ANY_ARGS },	    /* NSS */
+	{ SCMP_SYS(access), ANY_ARGS },	    /* NSS */
 	{ SCMP_SYS(faccessat), ANY_ARGS },  /* NSS */
 	{ SCMP_SYS(faccessat2), ANY_ARGS }, /* NSS */
-	{ SCMP_SYS(lseek), ANY_ARGS },	  /* stdio */
-	{ SCMP_SYS(mmap), ANY_ARGS },	  /* dlopen maps code: NSS modules */
-	{ SCMP_SYS(sysinfo), ANY_ARGS },	  /* qsort, of a large policy */
+	{ SCMP_SYS(lseek), ANY_ARGS },	    /* stdio */
+	{ SCMP_SYS(mmap), ANY_ARGS },	    /* dlopen maps code: NSS modules */
+	{ SCMP_SYS(sysinfo), ANY_ARGS },    /* qsort, of a large policy */
 	{ SCMP_SYS(mremap), ANY_ARGS },
 	{ SCMP_SYS(mprotect), ANY_ARGS }, /* dlopen */
 	{ SCMP_SYS(munmap), ANY_ARGS },
@@ -211,10 +215,10 @@ static const struct syscall_rule loader_rows[] = {
 	{ SCMP_SYS(getpid), ANY_ARGS },	   /* NSS */
 	{ SCMP_SYS(gettid), ANY_ARGS },	   /* NSS */
 	{ SCMP_SYS(getuid), ANY_ARGS },	   /* NSS */
-	{ SCMP_SYS(geteuid), ANY_ARGS },	   /* NSS */
+	{ SCMP_SYS(geteuid), ANY_ARGS },   /* NSS */
 	{ SCMP_SYS(getgid), ANY_ARGS },	   /* NSS */
-	{ SCMP_SYS(getegid), ANY_ARGS },	   /* NSS */
-	{ SCMP_SYS(getrandom), ANY_ARGS },   /* NSS */
+	{ SCMP_SYS(getegid), ANY_ARGS },   /* NSS */
+	{ SCMP_SYS(getrandom), ANY_ARGS }, /* NSS */
 	{ SCMP_SYS(prctl), BOUNDING_SET }, /* NSS: systemd, by libcap */
 	{ SCMP_SYS(uname), ANY_ARGS },	   /* NSS: systemd */
 	{ SCMP_SYS(clock_gettime), ANY_ARGS },
@@ -228,8 +232,8 @@ static const struct syscall_rule loader_rows[] = {
 };
 
 static const struct syscall_rule worker_rows[] = {
-	{ SCMP_SYS(write), ANY_ARGS },	  /* the files it was handed, its reports */
-	{ SCMP_SYS(read), ANY_ARGS },	  /* likewise: attributes that take the device's lock */
+	{ SCMP_SYS(write), ANY_ARGS },	    /* the files it was handed, its reports */
+	{ SCMP_SYS(read), ANY_ARGS },	    /* likewise: attributes that take the device's lock */
 	{ SCMP_SYS(exit_group), ANY_ARGS }, /* its end */
 };
 
@@ -266,7 +270,7 @@ static const struct arg_rule {
 	{ TERMINAL, 1, TCGETS, NO_ARG, 0 },
 };
 
-static struct scmp_arg_cmp compare(unsigned arg, enum scmp_compare op, scmp_datum_t value)
+static struct scmp_arg_cmp arg_compare(unsigned arg, enum scmp_compare op, scmp_datum_t value)
 {
 	return (struct scmp_arg_cmp){ .arg = arg, .op = op, .datum_a = value };
 }
@@ -280,9 +284,9 @@ static int allow_args(scmp_filter_ctx context, int call, enum arg_check check)
 		const struct arg_rule *rule = &arg_rules[i];
 		const bool two = rule->second_arg != NO_ARG;
 		const struct scmp_arg_cmp args[] = {
-			compare(rule->arg, SCMP_CMP_EQ, rule->value),
-			compare(two ? rule->second_arg : rule->arg, SCMP_CMP_EQ,
-				two ? rule->second_value : rule->value),
+			arg_compare(rule->arg, SCMP_CMP_EQ, rule->value),
+			arg_compare(two ? rule->second_arg : rule->arg, SCMP_CMP_EQ,
+				    two ? rule->second_value : rule->value),
 		};
 
 		if (rule->check != check)
@@ -293,9 +297,9 @@ static int allow_args(scmp_filter_ctx context, int call, enum arg_check check)
 	return r ? r : n ? 0 : -EINVAL; /* a check without a rule would allow nothing, in silence */
 }
 
-static int add_row(scmp_filter_ctx context, const struct syscall_rule *row)
+static int add_rule(scmp_filter_ctx context, const struct syscall_rule *row)
 {
-	const struct scmp_arg_cmp not_unix = compare(0, SCMP_CMP_NE, AF_UNIX);
+	const struct scmp_arg_cmp not_unix = arg_compare(0, SCMP_CMP_NE, AF_UNIX);
 	const struct scmp_arg_cmp no_exec = { .arg = 2,
 					      .op = SCMP_CMP_MASKED_EQ,
 					      .datum_a = PROT_EXEC };
@@ -309,7 +313,10 @@ static int add_row(scmp_filter_ctx context, const struct syscall_rule *row)
 		return seccomp_rule_add(context, SCMP_ACT_ERRNO(ENOMEM), row->call, 0);
 	if (row->check == NO_EXEC)
 		return seccomp_rule_add_array(context, SCMP_ACT_ALLOW, row->call, 1, &no_exec);
-	/* Other families are answered, not killed: an NSS module may try the network and do without. */
+	/*
+	 * Other families are answered, not killed: an NSS module may try the network and do
+	 * without.
+	 */
 	if (row->check == UNIX_SOCKET)
 		r = seccomp_rule_add_array(context, SCMP_ACT_ERRNO(EAFNOSUPPORT), row->call, 1,
 					   &not_unix);
@@ -325,8 +332,8 @@ static bool has_call(const struct syscall_rule *rows, size_t n_rows, int call)
 }
 
 /* Two tables, the second perhaps empty; of a call in both the second says how far. */
-static int build(const struct syscall_rule *rows, size_t n_rows, const struct syscall_rule *more, size_t n_more,
-		 scmp_filter_ctx *ret_context)
+static int build(const struct syscall_rule *rows, size_t n_rows, const struct syscall_rule *more,
+		 size_t n_more, scmp_filter_ctx *ret_context)
 {
 	/* Other architectures' calls are killed: libseccomp's default for what no filter names. */
 	scmp_filter_ctx context = seccomp_init(SCMP_ACT_KILL_PROCESS);
@@ -336,9 +343,9 @@ static int build(const struct syscall_rule *rows, size_t n_rows, const struct sy
 		return -ENOMEM;
 	r = seccomp_attr_set(context, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 	for (size_t i = 0; !r && i < n_rows; i++)
-		r = has_call(more, n_more, rows[i].call) ? 0 : add_row(context, &rows[i]);
+		r = has_call(more, n_more, rows[i].call) ? 0 : add_rule(context, &rows[i]);
 	for (size_t i = 0; !r && i < n_more; i++)
-		r = add_row(context, &more[i]);
+		r = add_rule(context, &more[i]);
 	if (r) {
 		seccomp_release(context);
 		return r;
@@ -385,7 +392,8 @@ static const struct table start_tables[] = {
 	[CONFINE_WORKER] = { NULL, 0 },
 };
 
-static int load(const struct syscall_rule *rows, size_t n_rows, const struct syscall_rule *more, size_t n_more)
+static int load_tables(const struct syscall_rule *rows, size_t n_rows,
+		       const struct syscall_rule *more, size_t n_more)
 {
 	scmp_filter_ctx context;
 	int r = build(rows, n_rows, more, n_more, &context);
@@ -406,7 +414,7 @@ int filter_load_core(bool cdevs)
 		more[n++] = core_old_kernel_rows[i];
 	for (size_t i = 0; i < ARRAY_SIZE(core_cdev_rows) && cdevs; i++)
 		more[n++] = core_cdev_rows[i];
-	return load(core_rows, ARRAY_SIZE(core_rows), more, n);
+	return load_tables(core_rows, ARRAY_SIZE(core_rows), more, n);
 }
 
 struct confine_filter {
@@ -414,7 +422,8 @@ struct confine_filter {
 	struct sock_filter instructions[BPF_MAXINSNS];
 };
 
-static int compile(const struct syscall_rule *rows, size_t n_rows, struct confine_filter **ret_filter)
+static int compile(const struct syscall_rule *rows, size_t n_rows,
+		   struct confine_filter **ret_filter)
 {
 	struct confine_filter *filter;
 	scmp_filter_ctx context;
@@ -441,7 +450,8 @@ static int compile(const struct syscall_rule *rows, size_t n_rows, struct confin
 
 int filter_load(enum confine_part part)
 {
-	return load(tables[part].rows, tables[part].n, start_tables[part].rows, start_tables[part].n);
+	return load_tables(tables[part].rows, tables[part].n, start_tables[part].rows,
+			   start_tables[part].n);
 }
 
 int filter_new(enum confine_part part, struct confine_filter **ret_filter)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * seccomp filters, one for each kind of process. The tables of calls are in filter.c; confine.c says when
- * each is loaded.
+ * seccomp filters, one for each kind of process. The tables of calls are in filter.c; confine.c
+ * says when each is loaded.
  */
 #pragma once
 
@@ -14,18 +14,23 @@ enum confine_part { CONFINE_WATCHER, CONFINE_LOADER, CONFINE_WORKER };
 struct confine_filter;
 
 /*
- * Loads the core's filter, with the rows that lending device nodes (`cdevs`) takes. Sets no_new_privs first. 0, or
- * -errno.
+ * Loads the core's filter, with the rows that lending device nodes (`cdevs`) takes. Sets
+ * no_new_privs first. 0, or -errno.
  */
 int filter_load_core(bool cdevs);
 
 /* Loads a part's filter, with the rows that it needs only until it has started. 0, or -errno. */
 int filter_load(enum confine_part part);
 
-/* Makes a part's filter, without the rows that only its start needs. 0 with *ret_filter, or -errno. */
+/*
+ * Makes a part's filter, without the rows that only its start needs. 0 with *ret_filter, or -errno.
+ */
 int filter_new(enum confine_part part, struct confine_filter **ret_filter);
 /* Returns NULL; takes NULL. */
 struct confine_filter *filter_free(struct confine_filter *filter);
 
-/* Puts the calling process under the filter; allocates nothing. no_new_privs must be set. 0, or -errno. */
+/*
+ * Puts the calling process under the filter; allocates nothing. no_new_privs must be set. 0, or
+ * -errno.
+ */
 int filter_apply(const struct confine_filter *filter);

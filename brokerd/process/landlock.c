@@ -131,7 +131,9 @@ static bool host_bridge(char *target)
 	return false;
 }
 
-/* Below the host bridges are the functions' files, and those of the mdevs that they are parents of. */
+/*
+ * Below the host bridges are the functions' files, and those of the mdevs that they are parents of.
+ */
 static int allow_functions(int ruleset, const struct ruleset *all)
 {
 	cleanup_fd int fd = open("/sys/bus/pci/devices", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -160,8 +162,8 @@ static int allow_functions(int ruleset, const struct ruleset *all)
 }
 
 /*
- * What makes mdevs and is no PCI function, as the kernel's samples, is not below a host bridge. Of those only
- * what is there now can be named.
+ * What makes mdevs and is no PCI function, as the kernel's samples, is not below a host bridge. Of
+ * those only what is there now can be named.
  */
 static int allow_parents(int ruleset, const struct ruleset *all)
 {
@@ -192,7 +194,9 @@ int landlock_core(int state_dir)
 		return 0;
 	if (ruleset < 0)
 		return ruleset;
-	/* Where no module has made it yet, so that there is something to name; users go through it. */
+	/*
+	 * Where no module has made it yet, so that there is something to name; users go through it.
+	 */
 	if (!mkdir("/dev/vfio", 0755) && chmod("/dev/vfio", 0755))
 		return -errno;
 	/* facts about functions and groups; interfaces and disks that the host uses */
@@ -204,7 +208,10 @@ int landlock_core(int state_dir)
 	    (r = allow_functions(ruleset, &all)) ||
 	    /* mdev_supported_types/TYPE/create, UUID/remove */
 	    (r = allow_parents(ruleset, &all)) ||
-	    /* Groups, and devices' own nodes below devices/. A node opened without IOCTL_DEV would refuse ioctl to whom it is lent as well. */
+	    /*
+	     * Groups, and devices' own nodes below devices/. A node opened without IOCTL_DEV would
+	     * 	       refuse ioctl to whom it is lent as well.
+	     */
 	    (r = allow(ruleset, &all, "/dev/vfio",
 		       READ_FILE | READ_DIR | WRITE_FILE | IOCTL_DEV)) ||
 	    (r = allow(ruleset, &all, "/dev/iommu", READ_FILE | WRITE_FILE | IOCTL_DEV)) ||

@@ -7,9 +7,9 @@
 #include <event2/event.h>
 
 /*
- * The loop looks for events of our own, of a worker that has finished, say, after so many that peers asked for.
- * Not after fewer: a peer that may do no more in this turn is still ready, and each look lists all of those
- * again; of 10,000 connections that end at once most are such.
+ * The loop looks for events of our own, of a worker that has finished, say, after so many that
+ * peers asked for. Not after fewer: a peer that may do no more in this turn is still ready, and
+ * each look lists all of those again; of 10,000 connections that end at once most are such.
  */
 #define PEERS_BURST 1024
 

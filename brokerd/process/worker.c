@@ -39,7 +39,10 @@ struct step {
 	struct pci_address address;
 };
 
-/* What the child writes after each step, and for each line of a table; smaller than PIPE_BUF, so whole. */
+/*
+ * What the child writes after each step, and for each line of a table; smaller than PIPE_BUF, so
+ * whole.
+ */
 struct report {
 	uint32_t step;
 	int32_t error;
@@ -222,7 +225,7 @@ static void keep_only(const struct work *work, int pipe)
 }
 
 /* In the child: a table, a report for each of its lines. 0, or its errno. */
-static int list(const struct step *step, int pipe, struct report *report)
+static int report_rows(const struct step *step, int pipe, struct report *report)
 {
 	static char table[4097]; /* sysfs gives a page at most */
 	size_t used = 0, n_rows = 0;
@@ -282,7 +285,10 @@ static int do_step(const struct step *step, int opened, char text[WORK_TEXT_MAX]
 	return step->does == EXPECTS && strcmp(text, step->text) != 0 ? ESTALE : 0;
 }
 
-/* Returns true if all that the child needs is below the peers' sockets, which fails with hundreds of workers only. */
+/*
+ * Returns true if all that the child needs is below the peers' sockets, which fails with hundreds
+ * of workers only.
+ */
 static bool is_low(const struct work *work, int pipe)
 {
 	for (size_t i = 0; i < work->n_steps; i++)
@@ -293,9 +299,9 @@ static bool is_low(const struct work *work, int pipe)
 
 /*
  * fork(), but where `shared` the child has our very table of descriptors, until it takes a copy of
- * its lower part: see child(). As a call of its own, since glibc has none without a stack.
+ * its lower part: see run_child(). As a call of its own, since glibc has none without a stack.
  */
-static int make_child(bool shared, int *ret_pidfd)
+static int fork_child(bool shared, int *ret_pidfd)
 {
 	long pid = syscall(SYS_clone, (shared ? CLONE_FILES : 0) | CLONE_PIDFD | SIGCHLD, 0,
 			   ret_pidfd, 0, 0);
@@ -310,7 +316,7 @@ static bool is_fatal(const struct step *step)
 }
 
 static void __attribute__((noreturn))
-child(const struct work *work, int pipe, bool shared, const struct confine_filter *filter)
+run_child(const struct work *work, int pipe, bool shared, const struct confine_filter *filter)
 {
 	struct report report = { 0 };
 	int opened = -EBADF;
@@ -346,7 +352,7 @@ child(const struct work *work, int pipe, bool shared, const struct confine_filte
 		const struct step *step = &work->steps[i];
 
 		report.step = (uint32_t)i;
-		report.error = step->does == LISTS ? list(step, pipe, &report)
+		report.error = step->does == LISTS ? report_rows(step, pipe, &report)
 						   : do_step(step, opened, report.text);
 		if (write(pipe, &report, sizeof(report)) != sizeof(report) ||
 		    (report.error && is_fatal(step)))
@@ -438,12 +444,14 @@ static void on_gone(evutil_socket_t fd, short what, void *userdata)
 		result.address = work->steps[work->failed].address;
 	}
 	work->ops.done(work->userdata, &result);
-	/* Behind done(), which may have started the next worker: the pool is not idle in between. */
+	/*
+	 * Behind done(), which may have started the next worker: the pool is not idle in between.
+	 */
 	stop_counting(work);
 	work_free(work);
 }
 
-static void on_late(evutil_socket_t fd, short what, void *userdata)
+static void on_worker_late(evutil_socket_t fd, short what, void *userdata)
 {
 	struct work *work = userdata;
 	size_t step = work->n_done < work->n_steps ? work->n_done : work->n_steps - 1;
@@ -466,15 +474,16 @@ int workers_start_within(struct workers *workers, struct work *work, unsigned se
 	work->pipe = ends[0];
 	work->child_end = ends[1];
 	shared = is_low(work, work->child_end);
-	pid = make_child(shared, &work->pidfd);
+	pid = fork_child(shared, &work->pidfd);
 	if (pid < 0)
 		return pid;
 	if (!pid)
-		child(work, work->child_end, shared, workers->filter);
+		run_child(work, work->child_end, shared, workers->filter);
 
-	work->on_report = event_new(workers->base, work->pipe, EV_READ | EV_PERSIST, on_report, work);
+	work->on_report =
+		event_new(workers->base, work->pipe, EV_READ | EV_PERSIST, on_report, work);
 	work->on_exit = event_new(workers->base, work->pidfd, EV_READ | EV_PERSIST, on_gone, work);
-	work->on_late = evtimer_new(workers->base, on_late, work);
+	work->on_late = evtimer_new(workers->base, on_worker_late, work);
 	if (!work->on_report || !work->on_exit || !work->on_late ||
 	    event_add(work->on_report, NULL) || event_add(work->on_exit, NULL) ||
 	    event_add(work->on_late, &limit))

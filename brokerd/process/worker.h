@@ -50,8 +50,8 @@ struct work_ops {
 	/* The worker is gone. Called once; the work is freed when it returns. */
 	void (*done)(void *userdata, const struct work_result *result);
 	/*
-	 * The worker has not come back within the limit. Called at most once; done() still comes if the worker ever
-	 * does. May be NULL where lateness means nothing.
+	 * The worker has not come back within the limit. Called at most once; done() still comes if
+	 * the worker ever does. May be NULL where lateness means nothing.
 	 */
 	void (*late)(void *userdata, const char *what, const struct pci_address *address);
 	bool may_be_left; /* it only looks: the daemon may end while it is at work */
@@ -71,16 +71,15 @@ struct workers {
 void workers_enter(struct workers *workers);
 void workers_leave(struct workers *workers);
 
-
 struct work *work_new(const struct work_ops *ops, void *userdata);
 /* Drops a work that was not started, and all its descriptors. Returns NULL. */
 struct work *work_free(struct work *work);
 
 /* What follows when a step fails. */
 enum on_failure {
-	STOP,	       /* the steps behind it are not done, and the work has failed */
-	CONTINUE,      /* the steps behind it are done, and the work has failed */
-	IGNORE_ERROR,  /* as if it had not failed: the step is there to wait for the device's lock */
+	STOP,	      /* the steps behind it are not done, and the work has failed */
+	CONTINUE,     /* the steps behind it are done, and the work has failed */
+	IGNORE_ERROR, /* as if it had not failed: the step is there to wait for the device's lock */
 	IGNORE_ENOTTY, /* as STOP, but for ENOTTY: the kernel has no way to do it after all */
 };
 
@@ -93,9 +92,10 @@ int work_add(struct work *work, int fd, const char *text, const char *what,
 /* Adds a read, for told(), likewise. A text longer than WORK_TEXT_MAX fails with E2BIG. */
 int work_add_read(struct work *work, int fd, const char *what, const struct pci_address *address);
 /*
- * Adds a read of a table, for told(), once for each line of which `row` makes a text; false: the line is left out. `row`
- * is called in the worker, under its filter: text that a driver made is not parsed by this process. Of more
- * than a page or of more than WORK_ROWS_MAX such lines the step fails with E2BIG.
+ * Adds a read of a table, for told(), once for each line of which `row` makes a text; false: the
+ * line is left out. `row` is called in the worker, under its filter: text that a driver made is not
+ * parsed by this process. Of more than a page or of more than WORK_ROWS_MAX such lines the step
+ * fails with E2BIG.
  */
 typedef bool (*work_row_func)(const char *line, char ret_text[WORK_TEXT_MAX]);
 int work_add_table(struct work *work, int fd, work_row_func row, const char *what,
@@ -124,7 +124,7 @@ int workers_start(struct workers *workers, struct work *work);
 int workers_start_within(struct workers *workers, struct work *work, unsigned seconds);
 
 /*
- * Moves a descriptor to the numbers that workers do not copy, see WORK_DESCRIPTORS, and returns its number; where none
- * is left, it stays as it is.
+ * Moves a descriptor to the numbers that workers do not copy, see WORK_DESCRIPTORS, and returns its
+ * number; where none is left, it stays as it is.
  */
 int worker_move_high(int fd);

@@ -19,8 +19,8 @@
 #include <time.h>
 
 /*
- * Returns a value as it may stand behind its "=": "-" if it is empty, and escaped where a byte could end the value.
- * A quoted value may hold spaces. In ASCII, whatever the locale.
+ * Returns a value as it may stand behind its "=": "-" if it is empty, and escaped where a byte
+ * could end the value. A quoted value may hold spaces. In ASCII, whatever the locale.
  */
 static const char *value(const char *text, bool quoted, char *out, size_t size)
 {

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Decisions in the journal: for whom, what, by which rule, how it came out. Each is one line of the same
- * keys in the same order, "-" where a key has no value:
+ * Decisions in the journal: for whom, what, by which rule, how it came out. Each is one line of the
+ *same keys in the same order, "-" where a key has no value:
  *
  *	lease=3 uid=1000 pid=4711 device=0000:01:00.0 group=14 name=- rule=/etc/…/10-lab.policy:7
  *	by=- outcome=granted reason=-
  *
- * No value holds a space but `reason`, which is quoted; a byte that could end a value or a line is written
- * as \xNN.
+ * No value holds a space but `reason`, which is quoted; a byte that could end a value or a line is
+ *written as \xNN.
  *
- * A line about a change of a device is always written: a change takes a worker, so nobody can cause many. Lines about
- * what a user merely asks for (and is refused, say) are written AUDIT_BURST times, then once in AUDIT_SECONDS;
- * the others are counted, and a line with outcome=suppressed gives their number.
+ * A line about a change of a device is always written: a change takes a worker, so nobody can cause
+ *many. Lines about what a user merely asks for (and is refused, say) are written AUDIT_BURST times,
+ *then once in AUDIT_SECONDS; the others are counted, and a line with outcome=suppressed gives their
+ *number.
  */
 #pragma once
 
@@ -31,7 +32,8 @@ struct audit_line {
 	const char *outcome;
 	int level;	/* log.h's */
 	uint64_t lease; /* 0: none */
-	int64_t uid;  /* the holder's, or the asking user's; AUDIT_NOBODY: the broker acts by itself */
+	int64_t uid;  /* the holder's, or the asking user's; AUDIT_NOBODY: the broker acts by itself
+		       */
 	uint32_t pid; /* 0: none */
 	const struct pci_address *device;
 	uint32_t group; /* UINT32_MAX: none */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The format of lease records, see lease-record.h. It must never guess at a damaged record: a text that differs in
- * one byte from what would have been written is refused, by writing it again and comparing.
+ * The format of lease records, see lease-record.h. It must never guess at a damaged record: a text
+ *that differs in one byte from what would have been written is refused, by writing it again and
+ *comparing.
  *
  *	gpubroker lease 1
  *	id 3
@@ -12,7 +13,6 @@
  *	since 1790000000
  *	rule /etc/gpubroker/policy.d/10-lab.policy:7
  *	asked 0000:01:00.0 (the function that was claimed, one of those below)
- *	asked 0000:01:00.0
  *	stuck 0 (and a space; else since when, and why)
  *	lifetime 0
  *	ends 0
@@ -38,8 +38,8 @@
  *	name NVIDIA RTX5880-Ada-1Q
  *	end
  *
- * The group of either is known only once it has been made, and a restart reads it from sysfs again. So the record says
- * "group 4294967295", which is no group.
+ * The group of either is known only once it has been made, and a restart reads it from sysfs again.
+ *So the record says "group 4294967295", which is no group.
  */
 #include "config.h"
 
@@ -258,10 +258,76 @@ static bool take_vgpu(char **text, unsigned *line, const struct pci_address *ask
 	return true;
 }
 
+/* The lines that every record has. */
+static bool take_head(char **text, unsigned *line, struct lease *lease)
+{
+	uint64_t version, group, uid, gid, pid, lifetime, reset;
+
+	if (!take_number(text, "gpubroker lease", line, 1, &version) ||
+	    !take_number(text, "id", line, UINT64_MAX - 1, &lease->id) || !lease->id ||
+	    !take_number(text, "group", line, UINT32_MAX, &group) ||
+	    !take_number(text, "uid", line, UINT32_MAX, &uid) ||
+	    !take_number(text, "gid", line, UINT32_MAX, &gid) ||
+	    !take_number(text, "pid", line, UINT32_MAX, &pid) ||
+	    !take_number(text, "since", line, UINT64_MAX, &lease->since) ||
+	    !take_text(text, "rule", line, lease->terms.rule, sizeof(lease->terms.rule)) ||
+	    !take_address(text, "asked", line, &lease->asked) || !take_stuck(text, line, lease) ||
+	    !take_number(text, "lifetime", line, UINT32_MAX, &lifetime) ||
+	    !take_number(text, "ends", line, UINT64_MAX, &lease->ends) ||
+	    !take_number(text, "require-reset", line, 1, &reset))
+		return false;
+	lease->group = (uint32_t)group;
+	lease->uid = (uint32_t)uid;
+	lease->gid = (uint32_t)gid;
+	lease->pid = (uint32_t)pid;
+	lease->terms.lifetime = lifetime;
+	lease->terms.require_reset = reset;
+	lease->terms.vfio_driver[0] = '\0';
+	return true;
+}
+
+/* The lines that a record may have, before its functions. */
+static bool take_options(char **text, unsigned *line, struct lease *lease)
+{
+	uint64_t migration, gid;
+
+	lease->migration = GPUBROKER_MIGRATION_UNKNOWN;
+	lease->n_gids = 0;
+	if (!strncmp(*text, "migration ", 10)) {
+		if (!take_number(text, "migration", line, GPUBROKER_MIGRATION_NO, &migration))
+			return false;
+		lease->migration = (enum gpubroker_migration)migration;
+	}
+	while (!strncmp(*text, "group-id ", 9)) {
+		if (lease->n_gids == ARRAY_SIZE(lease->gids) ||
+		    !take_number(text, "group-id", line, UINT32_MAX, &gid))
+			return false;
+		lease->gids[lease->n_gids++] = (uint32_t)gid;
+	}
+	return true;
+}
+
+/* What the lease has: functions, or a mediated device, or a vGPU. */
+static bool take_devices(char **text, unsigned *line, struct lease *lease)
+{
+	lease->n_functions = 0;
+	lease->mdev = (struct lease_mdev){ 0 };
+	while (!strncmp(*text, "function ", 9)) {
+		if (lease->n_functions == ARRAY_SIZE(lease->functions) ||
+		    !take_function(text, line, &lease->functions[lease->n_functions]))
+			return false;
+		lease->n_functions++;
+	}
+	if (!lease->n_functions && !strncmp(*text, "mdev ", 5))
+		return take_mdev(text, line, &lease->asked, &lease->mdev);
+	if (!lease->n_functions && !strncmp(*text, "vgpu ", 5))
+		return take_vgpu(text, line, &lease->asked, &lease->mdev);
+	return true;
+}
+
 int lease_record_parse(const char *text, size_t len, struct lease *lease, unsigned *ret_line)
 {
 	char copy[STORE_TEXT_MAX + 1], again[STORE_TEXT_MAX], *p = copy;
-	uint64_t version, id, group, uid, gid, pid, since, lifetime, reset, migration;
 	unsigned line = 1;
 
 	*ret_line = 1;
@@ -269,65 +335,15 @@ int lease_record_parse(const char *text, size_t len, struct lease *lease, unsign
 		return -EBADMSG;
 	memcpy(copy, text, len);
 	copy[len] = '\0';
-
-	if (!take_number(&p, "gpubroker lease", &line, 1, &version) ||
-	    !take_number(&p, "id", &line, UINT64_MAX - 1, &id) || !id ||
-	    !take_number(&p, "group", &line, UINT32_MAX, &group) ||
-	    !take_number(&p, "uid", &line, UINT32_MAX, &uid) ||
-	    !take_number(&p, "gid", &line, UINT32_MAX, &gid) ||
-	    !take_number(&p, "pid", &line, UINT32_MAX, &pid) ||
-	    !take_number(&p, "since", &line, UINT64_MAX, &since) ||
-	    !take_text(&p, "rule", &line, lease->terms.rule, sizeof(lease->terms.rule)) ||
-	    !take_address(&p, "asked", &line, &lease->asked) || !take_stuck(&p, &line, lease) ||
-	    !take_number(&p, "lifetime", &line, UINT32_MAX, &lifetime) ||
-	    !take_number(&p, "ends", &line, UINT64_MAX, &lease->ends) ||
-	    !take_number(&p, "require-reset", &line, 1, &reset))
-		goto damaged;
-	lease->terms.require_reset = reset;
-	lease->id = id;
-	lease->group = (uint32_t)group;
-	lease->uid = (uint32_t)uid;
-	lease->gid = (uint32_t)gid;
-	lease->terms.lifetime = lifetime;
-	lease->terms.vfio_driver[0] = '\0';
-	lease->migration = GPUBROKER_MIGRATION_UNKNOWN;
-	if (!strncmp(p, "migration ", 10)) {
-		if (!take_number(&p, "migration", &line, GPUBROKER_MIGRATION_NO, &migration))
-			goto damaged;
-		lease->migration = (enum gpubroker_migration)migration;
+	if (!take_head(&p, &line, lease) || !take_options(&p, &line, lease) ||
+	    !take_devices(&p, &line, lease) || strcmp(p, "end\n") != 0 || !has_asked(lease) ||
+	    (lease->group == UINT32_MAX) != lease_is_made(lease)) {
+		*ret_line = line;
+		return -EBADMSG;
 	}
-	lease->n_gids = 0;
-	while (!strncmp(p, "group-id ", 9)) {
-		if (lease->n_gids == ARRAY_SIZE(lease->gids) ||
-		    !take_number(&p, "group-id", &line, UINT32_MAX, &gid))
-			goto damaged;
-		lease->gids[lease->n_gids++] = (uint32_t)gid;
-	}
-	lease->pid = (uint32_t)pid;
-	lease->since = since;
-	lease->n_functions = 0;
-	while (!strncmp(p, "function ", 9)) {
-		if (lease->n_functions == ARRAY_SIZE(lease->functions) ||
-		    !take_function(&p, &line, &lease->functions[lease->n_functions]))
-			goto damaged;
-		lease->n_functions++;
-	}
-	lease->mdev = (struct lease_mdev){ 0 };
-	if (!lease->n_functions && !strncmp(p, "mdev ", 5) &&
-	    !take_mdev(&p, &line, &lease->asked, &lease->mdev))
-		goto damaged;
-	if (!lease->n_functions && !strncmp(p, "vgpu ", 5) &&
-	    !take_vgpu(&p, &line, &lease->asked, &lease->mdev))
-		goto damaged;
-	if (strcmp(p, "end\n") != 0 || !has_asked(lease) ||
-	    (group == UINT32_MAX) != lease_is_made(lease))
-		goto damaged;
-	line = 1;
-	if (lease_record_format(lease, again, sizeof(again)) != (int)len || memcmp(again, text, len) != 0)
-		goto damaged;
-	return 0;
-damaged:
-	*ret_line = line;
+	if (lease_record_format(lease, again, sizeof(again)) == (int)len &&
+	    !memcmp(again, text, len))
+		return 0;
 	return -EBADMSG;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The files in the state directory, see store.h. It must never leave half a file under a record's name, and never
- * lose the text of a record that cannot be read. It knows no format.
+ * The files in the state directory, see store.h. It must never leave half a file under a record's
+ * name, and never lose the text of a record that cannot be read. It knows no format.
  */
 #include "config.h"
 
@@ -38,7 +38,8 @@ static int write_all(int fd, const char *text, size_t len)
 /* As a call of its own: glibc's renameat2() without flags is another call. */
 static int rename_in(const struct store *store, const char *from, const char *to, unsigned flags)
 {
-	return syscall(SYS_renameat2, store->directory, from, store->directory, to, flags) ? -errno : 0;
+	return syscall(SYS_renameat2, store->directory, from, store->directory, to, flags) ? -errno
+											   : 0;
 }
 
 int store_put(const struct store *store, const char *name, const char *text, size_t len)
@@ -49,7 +50,8 @@ int store_put(const struct store *store, const char *name, const char *text, siz
 
 	if (snprintf(temporary, sizeof(temporary), "%s.new", name) >= (int)sizeof(temporary))
 		return -ENAMETOOLONG;
-	fd = open_beneath(store->directory, temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600, IN_STATE);
+	fd = open_beneath(store->directory, temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600,
+			  IN_STATE);
 	if (fd < 0)
 		return fd;
 	r = write_all(fd, text, len);
@@ -93,7 +95,8 @@ int store_set_aside(const struct store *store, const char *name)
 
 static ssize_t read_all(const struct store *store, const char *name, char *out, size_t size)
 {
-	cleanup_fd int fd = open_beneath(store->directory, name, O_RDONLY | O_NONBLOCK, 0, IN_STATE);
+	cleanup_fd int fd =
+		open_beneath(store->directory, name, O_RDONLY | O_NONBLOCK, 0, IN_STATE);
 	size_t used = 0;
 	ssize_t n;
 
@@ -139,10 +142,11 @@ static size_t own_name(const char *entry, enum store_kind kind)
 }
 
 int store_each(const struct store *store, enum store_kind kind,
-		void (*found)(void *userdata, const char *name, const char *text, size_t len),
-		void *userdata)
+	       void (*found)(void *userdata, const char *name, const char *text, size_t len),
+	       void *userdata)
 {
-	cleanup_fd int fd = open_beneath(store->directory, ".", O_RDONLY | O_DIRECTORY, 0, IN_STATE);
+	cleanup_fd int fd =
+		open_beneath(store->directory, ".", O_RDONLY | O_DIRECTORY, 0, IN_STATE);
 	struct directory dir = DIRECTORY(fd);
 	const char *entry;
 	int r = 0;
@@ -161,7 +165,7 @@ int store_each(const struct store *store, enum store_kind kind,
 			continue;
 		}
 		if (kind == STORE_DAMAGED ? strncmp(entry + own, ".damaged", 8) != 0
-					   : entry[own] != '\0')
+					  : entry[own] != '\0')
 			continue;
 		n = read_all(store, entry, text, sizeof(text));
 		if (n >= 0 || n == -ELOOP || n == -EISDIR) /* no file is none of ours */

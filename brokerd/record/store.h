@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state directory: small text files, each whole or not there at all. A file is written beside its name and
- * renamed, so a reader finds the whole of it or nothing.
+ * The state directory: small text files, each whole or not there at all. A file is written beside
+ * its name and renamed, so a reader finds the whole of it or nothing.
  */
 #pragma once
 
@@ -26,14 +26,16 @@ int store_put(const struct store *store, const char *name, const char *text, siz
 int store_drop(const struct store *store, const char *name);
 
 /*
- * Calls found() with the text of each file of a kind. Skips what is not named like that, and removes a leftover
- * temporary file. 0, or -errno where a record could not be read.
+ * Calls found() with the text of each file of a kind. Skips what is not named like that, and
+ * removes a leftover temporary file. 0, or -errno where a record could not be read.
  */
 int store_each(const struct store *store, enum store_kind kind,
 	       void (*found)(void *userdata, const char *name, const char *text, size_t len),
 	       void *userdata);
 
-/* Renames a record that cannot be read to NAME.damaged, so that it is neither lost nor read again. */
+/*
+ * Renames a record that cannot be read to NAME.damaged, so that it is neither lost nor read again.
+ */
 int store_set_aside(const struct store *store, const char *name);
 /* Renames NAME.damaged to NAME.settled: the host has its devices, or root gave them back. */
 int store_settle(const struct store *store, const char *damaged);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The format of VFs' records, see vf-record.h. No I/O. It must never guess at a damaged record: a text that differs in
- * one byte from what would have been written is refused, by writing it again and comparing.
+ * The format of VFs' records, see vf-record.h. No I/O. It must never guess at a damaged record: a
+ *text that differs in one byte from what would have been written is refused, by writing it again
+ *and comparing.
  *
  *	gpubroker vfs 1
  *	function 0000:0c:00.0 1b36 0010

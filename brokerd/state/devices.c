@@ -17,7 +17,7 @@ void devices_done(struct devices *devices)
 }
 
 /* The index of the first device at or after the address. */
-static size_t position(const struct devices *devices, const struct pci_address *address)
+static size_t index_from(const struct devices *devices, const struct pci_address *address)
 {
 	size_t low = 0, high = devices->n;
 
@@ -38,7 +38,7 @@ static bool is_at(const struct devices *devices, size_t i, const struct pci_addr
 }
 
 /* By doubling: the core has no mremap(), so that each time a large table grows it is copied. */
-static int make_room(struct devices *devices)
+static int make_device_room(struct devices *devices)
 {
 	size_t room = devices->n < 32 ? 64 : devices->n * 2;
 	struct device *list;
@@ -55,9 +55,9 @@ static int make_room(struct devices *devices)
 	return 0;
 }
 
-static int put(struct devices *devices, const struct watcher_record *record)
+static int put_record(struct devices *devices, const struct watcher_record *record)
 {
-	size_t i = position(devices, &record->address);
+	size_t i = index_from(devices, &record->address);
 	struct watcher_record *r;
 
 	if (!is_at(devices, i, &record->address)) {
@@ -69,7 +69,7 @@ static int put(struct devices *devices, const struct watcher_record *record)
 			devices->full = true;
 			return told ? 0 : -E2BIG;
 		}
-		error = make_room(devices);
+		error = make_device_room(devices);
 		if (error)
 			return error;
 		memmove(devices->list + i + 1, devices->list + i,
@@ -87,14 +87,14 @@ static int put(struct devices *devices, const struct watcher_record *record)
 	return 0;
 }
 
-static void drop(struct devices *devices, size_t i)
+static void drop_index(struct devices *devices, size_t i)
 {
 	devices->n--;
 	memmove(devices->list + i, devices->list + i + 1,
 		(devices->n - i) * sizeof(*devices->list));
 }
 
-static bool is_address(const struct pci_address *address)
+static bool is_valid_address(const struct pci_address *address)
 {
 	return address->device <= 31 && address->function <= 7 && !address->reserved;
 }
@@ -107,7 +107,7 @@ bool devices_believe(const struct watcher_record *record)
 	case WATCHER_GONE: /* one that never was may be gone */
 		return true;
 	case WATCHER_DEVICE:
-		return is_address(&record->address) && is_address(&record->physfn);
+		return is_valid_address(&record->address) && is_valid_address(&record->physfn);
 	}
 	return false;
 }
@@ -125,16 +125,16 @@ int devices_take(struct devices *devices, const struct watcher_record *record)
 		devices->full = false;
 		return 0;
 	case WATCHER_DEVICE:
-		return put(devices, record);
+		return put_record(devices, record);
 	case WATCHER_GONE:
-		i = position(devices, &record->address);
+		i = index_from(devices, &record->address);
 		if (is_at(devices, i, &record->address))
-			drop(devices, i);
+			drop_index(devices, i);
 		return 0;
 	case WATCHER_SCANNED:
 		for (i = devices->n; i--;)
 			if (devices->list[i].stale)
-				drop(devices, i);
+				drop_index(devices, i);
 		devices->scanned = true;
 		return 0;
 	}
@@ -143,14 +143,14 @@ int devices_take(struct devices *devices, const struct watcher_record *record)
 
 const struct device *devices_from(const struct devices *devices, const struct pci_address *address)
 {
-	size_t i = position(devices, address);
+	size_t i = index_from(devices, address);
 
 	return i < devices->n ? &devices->list[i] : NULL;
 }
 
 const struct device *devices_find(const struct devices *devices, const struct pci_address *address)
 {
-	size_t i = position(devices, address);
+	size_t i = index_from(devices, address);
 
 	return is_at(devices, i, address) ? &devices->list[i] : NULL;
 }
@@ -169,7 +169,10 @@ struct policy_facts device_facts(const struct device *device)
 		.iommu_group = r->group,
 		.driver = r->driver,
 		.path = r->path[0] ? r->path : NULL,
-		/* The watcher is not root and cannot read one: a claim is decided on what the core reads. */
+		/*
+		 * The watcher is not root and cannot read one: a claim is decided on what the core
+		 * 		   reads.
+		 */
 		.serial = NULL,
 		.profile = "",
 	};
@@ -203,7 +206,10 @@ size_t devices_group(const struct devices *devices, const struct device *device,
 	return n;
 }
 
-/* A bridge that the host runs with a driver of its own spoils its group, as client/host/pci.c has it. */
+/*
+ * A bridge that the host runs with a driver of its own spoils its group, as client/host/pci.c has
+ * it.
+ */
 static bool group_spoilt(const struct devices *devices, uint32_t group)
 {
 	for (size_t i = 0; i < devices->n; i++) {
@@ -237,8 +243,8 @@ enum gpubroker_status device_status(const struct devices *devices, const struct 
 	if (lease && !is_bridge(device))
 		return lease_is_leaving(lease) ? GPUBROKER_RELEASING : GPUBROKER_LEASED;
 	/* A PF that has VFs is never lent: its holder would have a hand in what others have. */
-	if (device->record.group == NO_GROUP || is_bridge(device) ||
-	    devices_vfs(devices, device) || group_spoilt(devices, device->record.group))
+	if (device->record.group == NO_GROUP || is_bridge(device) || devices_vfs(devices, device) ||
+	    group_spoilt(devices, device->record.group))
 		return GPUBROKER_NOT_VIABLE;
 	if (device->record.boot_vga)
 		return GPUBROKER_BOOT_VGA;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The device table: what the watcher has sent. Good for listing and for finding candidates; the core reads
- * from sysfs itself what a claim is decided on. No I/O.
+ * The device table: what the watcher has sent. Good for listing and for finding candidates; the
+ * core reads from sysfs itself what a claim is decided on. No I/O.
  */
 #pragma once
 
@@ -35,7 +35,8 @@ struct watcher_record {
 	struct pci_address physfn; /* of a VF */
 	uint32_t vfs_total;	   /* how many VFs it can have; 0: it has no SR-IOV */
 	char driver[PROTOCOL_NAME_MAX];
-	char vfio_driver[PROTOCOL_NAME_MAX]; /* the variant that modules.alias names for it, "": none */
+	char vfio_driver[PROTOCOL_NAME_MAX]; /* the variant that modules.alias names for it, "":
+						none */
 	char path[FUNCTION_PATH_MAX];
 	char vendor_name[64];
 	char model[96];
@@ -55,7 +56,10 @@ struct devices {
 
 void devices_done(struct devices *devices);
 
-/* Returns true if its type and its addresses make sense; nothing may be done by a record that does not. */
+/*
+ * Returns true if its type and its addresses make sense; nothing may be done by a record that does
+ * not.
+ */
 bool devices_believe(const struct watcher_record *record);
 
 /*
@@ -81,8 +85,8 @@ size_t devices_group(const struct devices *devices, const struct device *device,
 		     struct policy_facts out[PROTOCOL_FUNCTIONS_MAX], size_t *ret_asked);
 
 /*
- * Counts the virtual functions of a device in the table. sriov_numvfs would not do: the kernel sends no event when it
- * changes.
+ * Counts the virtual functions of a device in the table. sriov_numvfs would not do: the kernel
+ * sends no event when it changes.
  */
 uint32_t devices_vfs(const struct devices *devices, const struct device *device);
 

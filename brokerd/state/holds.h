@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Holds: what else than a lease keeps a group from being lent. prepare/ writes the rows, each embedded in
- * what it is about; claim/ and peer/ read them. No I/O.
+ * Holds: what else than a lease keeps a group from being lent. prepare/ writes the rows, each
+ * embedded in what it is about; claim/ and peer/ read them. No I/O.
  */
 #pragma once
 
@@ -36,15 +36,24 @@ void holds_remove(struct holds *holds, struct hold *hold);
 
 /* Returns the row of a group that is being prepared, or NULL. */
 const struct hold *holds_find_group(const struct holds *holds, uint32_t group);
-/* Returns the row of a change of virtual functions that concerns a function of the view, or its PF; or NULL. */
+/*
+ * Returns the row of a change of virtual functions that concerns a function of the view, or its PF;
+ * or NULL.
+ */
 const struct hold *holds_find_sriov(const struct holds *holds, const struct group_view *view);
 
 /* Fills the refusal for a group that is being prepared. Returns its reason. */
 int refuse_preparing(struct message_refusal *ret_refusal, const struct hold *hold,
 		     const struct pci_address *asked);
-/* Fills the refusal for a function whose virtual functions, or whose PF's, are being changed. Returns its reason. */
+/*
+ * Fills the refusal for a function whose virtual functions, or whose PF's, are being changed.
+ * Returns its reason.
+ */
 int refuse_sriov(struct message_refusal *ret_refusal, const struct hold *hold, uint32_t group,
 		 const struct pci_address *asked);
-/* Returns 0 if nothing holds the view; else the reason, with *ret_refusal about the function asked for. */
+/*
+ * Returns 0 if nothing holds the view; else the reason, with *ret_refusal about the function asked
+ * for.
+ */
 int holds_refuse(const struct holds *holds, const struct group_view *view,
 		 const struct pci_address *asked, struct message_refusal *ret_refusal);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Leases: one per IOMMU group that is not wholly the host's, or per mediated device or vGPU. The table and its
- * states, without I/O. The files of lease/ carry the states out.
+ * Leases: one per IOMMU group that is not wholly the host's, or per mediated device or vGPU. The
+ * table and its states, without I/O. The files of lease/ carry the states out.
  */
 #pragma once
 
@@ -29,8 +29,9 @@ struct lease_function {
 };
 
 /*
- * Instead of functions, what a host driver makes for the lease: a mediated device, whose parent need not be a PCI
- * function, or a vendor's vGPU, whose parent is the VF that becomes it. All fields are recorded.
+ * Instead of functions, what a host driver makes for the lease: a mediated device, whose parent
+ * need not be a PCI function, or a vendor's vGPU, whose parent is the VF that becomes it. All
+ * fields are recorded.
  */
 struct lease_mdev {
 	char parent[PROTOCOL_NAME_MAX]; /* "": the lease is of functions */
@@ -54,10 +55,11 @@ struct lease_terms {
 #define LEASE_GIDS_MAX 64 /* groups of the claimer that are remembered, to ask a later policy */
 
 enum lease_event {
-	LEASE_CLAIMED, /* a claim may have the group; or a record says that a lease had it */
-	LEASE_BOUND,   /* every function is on its VFIO driver */
-	LEASE_ABANDON, /* a step failed, or another lease of the claim did, or the claimer has gone */
-	LEASE_SENT,    /* the descriptor is on its way to the peer */
+	LEASE_CLAIMED,	/* a claim may have the group; or a record says that a lease had it */
+	LEASE_BOUND,	/* every function is on its VFIO driver */
+	LEASE_ABANDON,	/* a step failed, or another lease of the claim did, or the claimer has gone
+			 */
+	LEASE_SENT,	/* the descriptor is on its way to the peer */
 	LEASE_RECALLED, /* released, revoked, its time is up, a function vanished: held or not */
 	LEASE_CLOSED,	/* inotify: the last reference to the group's open file is going */
 	LEASE_REGAINED, /* the group opened for us: nobody else has it */
@@ -69,7 +71,8 @@ enum lease_event {
 
 /* Why a lease could not be brought up; its claim reads it. */
 struct lease_failure {
-	const char *what;	    /* static: the step that failed, or what is wrong; NULL: nothing has failed */
+	const char *what; /* static: the step that failed, or what is wrong; NULL: nothing has
+			     failed */
 	struct pci_address address; /* of the function that it is about */
 	bool has_address;
 	bool none_left; /* the driver had no instance of the profile left */
@@ -77,8 +80,8 @@ struct lease_failure {
 };
 
 /*
- * Follows a lease while it is being claimed. A lease without one is legal in every state: its claim was answered, and
- * what still has to be done is done for the host's sake.
+ * Follows a lease while it is being claimed. A lease without one is legal in every state: its claim
+ * was answered, and what still has to be done is done for the host's sake.
  */
 struct lease_follower {
 	const struct lease_follower_ops *ops;
@@ -91,17 +94,22 @@ struct lease_follower_ops {
 			 uint32_t index, uint32_t total);
 	/* A worker of the lease has ended, or is late. The lease may be gone when this returns. */
 	void (*settled)(struct lease_follower *follower, struct lease *lease);
-	/* The host has everything back: the lease is about to be freed. settled() follows, with NULL. */
+	/*
+	 * The host has everything back: the lease is about to be freed. settled() follows, with
+	 * NULL.
+	 */
 	void (*over)(struct lease_follower *follower, struct lease *lease);
 };
 
 struct lease {
 	TAILQ_ENTRY(lease) link;
 	struct lease_table *table;
-	const struct lease_kind *kind; /* what differs between functions, mediated devices and vGPUs */
+	const struct lease_kind *kind; /* what differs between functions, mediated devices and vGPUs
+					*/
 	/* what the record in the state directory holds */
 	uint64_t id;
-	uint32_t group; /* UINT32_MAX, no group, for a mediated device or vGPU that is not made yet */
+	uint32_t group; /* UINT32_MAX, no group, for a mediated device or vGPU that is not made yet
+			 */
 	uint32_t uid;
 	uint32_t pid;
 	uint32_t gid;
@@ -140,11 +148,14 @@ struct lease {
 	/* one thing that is to be done later: see lease_later() */
 	struct event *timer;
 	void (*later)(struct lease *lease);
-	unsigned tries; /* of it */
+	unsigned tries;			 /* of it */
 	struct lease_follower *follower; /* while it is being claimed, else NULL */
 };
 
-/* What the owner of the table wants to know. Each is called when the lease's fields are complete; none may free it. */
+/*
+ * What the owner of the table wants to know. Each is called when the lease's fields are complete;
+ * none may free it.
+ */
 struct lease_events {
 	/* It came to another state, or what is said of its state has changed. */
 	void (*state)(void *userdata, const struct lease *lease);
@@ -172,8 +183,8 @@ struct lease_table {
 void lease_table_init(struct lease_table *table, const struct lease_events *events, void *userdata);
 
 /*
- * Makes a lease in state PREPARING, in the table, which owns it. NULL: no memory. id 0 takes the next
- * number.
+ * Makes a lease in state PREPARING, in the table, which owns it. NULL: no memory. id 0 takes the
+ * next number.
  */
 struct lease *lease_new(struct lease_table *table, uint64_t id, uint32_t group);
 /* Takes it out and frees it; what else it owned must have been let go. Returns NULL; takes NULL. */
@@ -187,19 +198,25 @@ struct lease *lease_find_vgpu(const struct lease_table *table, const char *vf);
 struct lease *lease_find_id(const struct lease_table *table, uint64_t id);
 /* Returns the first with an id of at least `id`, in order: a cursor that survives changes. */
 struct lease *lease_find_from(const struct lease_table *table, uint64_t id);
-/* Returns the lease that has this inotify watch, of its group or of one of its device nodes, or NULL. */
+/*
+ * Returns the lease that has this inotify watch, of its group or of one of its device nodes, or
+ * NULL.
+ */
 struct lease *lease_find_watch(const struct lease_table *table, int watch);
-/* Returns the lease of a mediated device or vGPU that a function of the group makes, or is to make; or NULL. */
+/*
+ * Returns the lease of a mediated device or vGPU that a function of the group makes, or is to make;
+ * or NULL.
+ */
 struct lease *lease_find_below(const struct lease_table *table, const struct group_view *view);
 /* Counts the leases that a user has by a rule ("file:line"), without `own`, which may be NULL. */
 uint32_t lease_count_by_rule(const struct lease_table *table, uint32_t uid, const char *rule,
 			     const struct lease *own);
 
 /*
- * The one table of states and events. Moves the lease, calls events->state() where the state is another, and returns
- * true; false where the event means nothing in its state (a late hint), which changes nothing. A lease that becomes
- * STUCK is reported by lease_mark_stuck() instead, which knows the reason. LEASE_RESTORED ends the lease: the caller
- * frees it.
+ * The one table of states and events. Moves the lease, calls events->state() where the state is
+ * another, and returns true; false where the event means nothing in its state (a late hint), which
+ * changes nothing. A lease that becomes STUCK is reported by lease_mark_stuck() instead, which
+ * knows the reason. LEASE_RESTORED ends the lease: the caller frees it.
  */
 bool lease_transition(struct lease *lease, enum lease_event event);
 

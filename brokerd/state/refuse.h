@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Refusals: what is common to those about devices, groups and leases, and their names in the journal. */
+/*
+ * Refusals: what is common to those about devices, groups and leases, and their names in the
+ * journal.
+ */
 #pragma once
 
 #include <stdint.h>

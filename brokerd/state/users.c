@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The count of each user's connections, see users.h. Owns its entries. It must never look at every connection: it is called for each new one, also by a client that connects in a loop.
+ * The count of each user's connections, see users.h. Owns its entries. It must never look at every
+ * connection: it is called for each new one, also by a client that connects in a loop.
  */
 #include "config.h"
 
@@ -19,7 +20,7 @@ struct users_entry {
  * Where the entry of uid hangs, or would. Somebody with a range of uids can choose them to meet in
  * one bucket; of a range of 65,536 that is 256, which is no harm.
  */
-static struct users_entry **find(struct users_entry **buckets, uint32_t uid)
+static struct users_entry **find_entry(struct users_entry **buckets, uint32_t uid)
 {
 	struct users_entry **place = &buckets[uid % USERS_BUCKETS];
 
@@ -30,7 +31,7 @@ static struct users_entry **find(struct users_entry **buckets, uint32_t uid)
 
 int users_take(struct users *counts, uint32_t uid, unsigned limit)
 {
-	struct users_entry **place = find(counts->buckets, uid);
+	struct users_entry **place = find_entry(counts->buckets, uid);
 
 	if ((*place ? (*place)->n : 0) >= limit)
 		return -EDQUOT;
@@ -46,7 +47,7 @@ int users_take(struct users *counts, uint32_t uid, unsigned limit)
 
 void users_give(struct users *counts, uint32_t uid)
 {
-	struct users_entry **place = find(counts->buckets, uid), *entry = *place;
+	struct users_entry **place = find_entry(counts->buckets, uid), *entry = *place;
 
 	if (!entry || --entry->n)
 		return;
@@ -54,10 +55,9 @@ void users_give(struct users *counts, uint32_t uid)
 	free(entry);
 }
 
-bool users_spend(struct users *counts, uint32_t uid, uint64_t turn, unsigned cost,
-		     unsigned budget)
+bool users_spend(struct users *counts, uint32_t uid, uint64_t turn, unsigned cost, unsigned budget)
 {
-	struct users_entry *entry = *find(counts->buckets, uid);
+	struct users_entry *entry = *find_entry(counts->buckets, uid);
 
 	if (!entry)
 		return true; /* has no connection, so there is nothing to hold back */

@@ -20,13 +20,15 @@ struct users {
 	struct users_entry *buckets[USERS_BUCKETS]; /* all NULL: nobody has any */
 };
 
-/* Counts one more connection of uid, if `limit` is not exceeded. 0, -EDQUOT, or -ENOMEM; then nothing has changed. */
+/*
+ * Counts one more connection of uid, if `limit` is not exceeded. 0, -EDQUOT, or -ENOMEM; then
+ * nothing has changed.
+ */
 int users_take(struct users *counts, uint32_t uid, unsigned limit);
 /* Counts one less. Does nothing for a user who has none. */
 void users_give(struct users *counts, uint32_t uid);
 /*
- * Returns true while the user's cost in this turn is below `budget`, and adds `cost` to it; the first request always
- * passes. `turn` must be different for each turn.
+ * Returns true while the user's cost in this turn is below `budget`, and adds `cost` to it; the
+ * first request always passes. `turn` must be different for each turn.
  */
-bool users_spend(struct users *counts, uint32_t uid, uint64_t turn, unsigned cost,
-		     unsigned budget);
+bool users_spend(struct users *counts, uint32_t uid, uint64_t turn, unsigned cost, unsigned budget);

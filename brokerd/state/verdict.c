@@ -22,7 +22,8 @@ void rule_origin(const struct policy *policy, size_t rule, char out[RULE_ORIGIN_
 		return;
 	r = &policy->rules[rule];
 	if (r->file < policy->n_files)
-		snprintf(out, RULE_ORIGIN_MAX, "%.255s:%u", policy->files[r->file].path, (unsigned)r->line);
+		snprintf(out, RULE_ORIGIN_MAX, "%.255s:%u", policy->files[r->file].path,
+			 (unsigned)r->line);
 	/* A file may be called anything; this goes into records and to terminals. */
 	for (char *p = out; *p; p++)
 		if ((unsigned char)*p < ' ' || *p == 0x7f)
@@ -30,7 +31,7 @@ void rule_origin(const struct policy *policy, size_t rule, char out[RULE_ORIGIN_
 }
 
 static int refuse_function(struct message_refusal *ret_refusal, uint32_t reason,
-		  const struct group_view *view, size_t asked, size_t other)
+			   const struct group_view *view, size_t asked, size_t other)
 {
 	struct message_refusal r = refusal_make(reason);
 
@@ -60,9 +61,9 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 	policy_decide(policy, subject, facts, view->n_functions, asked, usage, &verdict);
 	if (verdict.outcome != POLICY_ALLOWED) {
 		r = refuse_function(ret_refusal,
-			   verdict.outcome == POLICY_LIMIT ? GPUBROKER_REFUSED_LIMIT
-							   : GPUBROKER_REFUSED_POLICY,
-			   view, asked, verdict.function);
+				    verdict.outcome == POLICY_LIMIT ? GPUBROKER_REFUSED_LIMIT
+								    : GPUBROKER_REFUSED_POLICY,
+				    view, asked, verdict.function);
 		rule_origin(policy, verdict.rule, ret_refusal->rule);
 		if (verdict.outcome == POLICY_LIMIT)
 			ret_refusal->limit = policy->rules[verdict.rule].limit;

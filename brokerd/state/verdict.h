@@ -23,14 +23,18 @@ struct policy_state {
 #define RULE_ORIGIN_MAX 288 /* of lease_terms.rule, too */
 
 /*
- * Decides whether this subject may have this group, asking for functions[asked]. The policy comes first, so a user whom
- * it refuses learns nothing else; then the guards of client/host/function.h. Returns 0, with the policy's verdict; or
- * the refusal's reason, with *ret_refusal filled. `usage` counts what the subject holds already.
+ * Decides whether this subject may have this group, asking for functions[asked]. The policy comes
+ * first, so a user whom it refuses learns nothing else; then the guards of client/host/function.h.
+ * Returns 0, with the policy's verdict; or the refusal's reason, with *ret_refusal filled. `usage`
+ * counts what the subject holds already.
  */
 int group_decide(const struct group_view *view, const struct policy *policy,
 		 const struct policy_subject *subject, size_t asked, uint32_t claim_flags,
 		 const struct policy_usage *usage, struct policy_verdict *ret_verdict,
 		 struct message_refusal *ret_refusal);
 
-/* Writes "/etc/gpubroker/policy.d/10-lab.policy:7" for a rule's index; "" where there is no such rule. */
+/*
+ * Writes "/etc/gpubroker/policy.d/10-lab.policy:7" for a rule's index; "" where there is no such
+ * rule.
+ */
 void rule_origin(const struct policy *policy, size_t rule, char out[RULE_ORIGIN_MAX]);

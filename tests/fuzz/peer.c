@@ -21,6 +21,7 @@
 #include "brokerd/claim/claim.h"
 #include "brokerd/state/verdict.h"
 #include "brokerd/lease/ending.h"
+#include "brokerd/lease/hotplug.h"
 #include "brokerd/process/log.h"
 #include "brokerd/process/worker.h"
 #include "tests/unit/brokerd/world.h"
@@ -175,9 +176,10 @@ int __wrap_kernel_watch_read(const struct kernel *kernel)
 	return -EAGAIN;
 }
 
-int __wrap_kernel_memlock_raise(int pidfd, int pid, uint64_t bytes);
-int __wrap_kernel_memlock_raise(int pidfd, int pid, uint64_t bytes)
+int __wrap_kernel_memlock_raise(const struct kernel *kernel, int pidfd, int pid, uint64_t bytes);
+int __wrap_kernel_memlock_raise(const struct kernel *kernel, int pidfd, int pid, uint64_t bytes)
 {
+	(void)kernel;
 	(void)pidfd;
 	must(pid > 0 && bytes <= 64 << 20);
 	return failure();
@@ -200,9 +202,9 @@ struct work *__wrap_work_new(const struct work_ops *ops, void *userdata);
 struct work *__real_work_free(struct work *work);
 struct work *__wrap_work_free(struct work *work);
 int __real_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, unsigned flags);
+		    const struct pci_address *address, enum on_failure on_failure);
 int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, unsigned flags);
+		    const struct pci_address *address, enum on_failure on_failure);
 int __real_work_add_read(struct work *work, int fd, const char *what,
 			 const struct pci_address *address);
 int __wrap_work_add_read(struct work *work, int fd, const char *what,
@@ -211,8 +213,7 @@ int __real_work_add_open(struct work *work, int directory, uint32_t group,
 			 const struct pci_address *address);
 int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
 			 const struct pci_address *address);
-int __wrap_work_start(struct work *work, struct event_base *base,
-		      const struct confine_filter *filter, unsigned seconds);
+int __wrap_workers_start(struct workers *workers, struct work *work);
 
 static struct task *task_of(const struct work *work)
 {
@@ -242,10 +243,10 @@ struct work *__wrap_work_free(struct work *work)
 }
 
 int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, unsigned flags)
+		    const struct pci_address *address, enum on_failure on_failure)
 {
 	task_of(work)->first = *address;
-	return __real_work_add(work, fd, text, what, address, flags);
+	return __real_work_add(work, fd, text, what, address, on_failure);
 }
 
 int __wrap_work_add_read(struct work *work, int fd, const char *what,
@@ -267,14 +268,11 @@ int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
 	return __real_work_add_open(work, directory, group, address);
 }
 
-int __wrap_work_start(struct work *work, struct event_base *base,
-		      const struct confine_filter *filter, unsigned seconds)
+int __wrap_workers_start(struct workers *workers, struct work *work)
 {
 	int r = failure();
 
-	(void)base;
-	(void)filter;
-	(void)seconds;
+	(void)workers;
 	if (!r)
 		task_of(work)->started = true;
 	return r;
@@ -296,7 +294,7 @@ static const char *override_of(const struct pci_address *address)
 {
 	const struct lease *lease;
 
-	TAILQ_FOREACH(lease, &broker.leases.list, link)
+	TAILQ_FOREACH(lease, &broker.leases.table.list, link)
 		for (size_t i = 0; i < lease->n_functions; i++)
 			if (!pci_address_compare(&lease->functions[i].address, address))
 				return lease->functions[i].override;
@@ -341,12 +339,12 @@ static void check_grant(const struct client *client, const struct message_grant 
 {
 	for (uint32_t i = 0; i < grant->n_groups; i++) {
 		uint32_t group = grant->groups[i].group;
-		const struct lease *lease = lease_find_group(&broker.leases, group);
+		const struct lease *lease = lease_find_group(&broker.leases.table, group);
 
 		must(group > FIRST_GROUP && group < FIRST_GROUP + GROUPS);
 		must(group != FIRST_GROUP + GROUP_DENIED);
 		must(group != FIRST_GROUP + GROUP_ALICES || client->uid == ALICE);
-		must(grant->groups[i].lease && grant->groups[i].lease < broker.leases.next_id);
+		must(grant->groups[i].lease && grant->groups[i].lease < broker.leases.table.next_id);
 		must(!lease || lease->id != grant->groups[i].lease || lease->uid == client->uid);
 		for (uint32_t k = 0; k < i; k++)
 			must(grant->groups[k].group != group);
@@ -427,7 +425,7 @@ static void let_go(struct client *client)
 		close(client->held[--client->n_held]);
 	for (size_t i = 0; i < GROUPS; i++)
 		is_held(i);
-	lending_watch(&broker);
+	ending_read_inotify(&broker.leases);
 }
 
 static void hang_up_all(struct client *client)
@@ -510,7 +508,7 @@ static void unplug(unsigned bus, bool goes)
 			       goes ? there : here));
 		gone[bus] = goes;
 	}
-	arrivals_record(&broker, &record);
+	hotplug_device_seen(&broker.leases, &record);
 	must(!devices_take(&broker.devices, &record));
 }
 
@@ -530,14 +528,14 @@ static void move_to(unsigned bus, unsigned function, const char *driver)
  */
 static void take_over(void)
 {
-	DIR *dir = fdopendir(openat(broker.state_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	DIR *dir = fdopendir(openat(broker.store.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	struct dirent *entry;
 	char name[16], here[64], there[64];
 
 	must(dir);
 	while ((entry = readdir(dir)))
 		if (entry->d_name[0] != '.')
-			must(!unlinkat(broker.state_dir, entry->d_name, 0));
+			must(!unlinkat(broker.store.directory, entry->d_name, 0));
 	closedir(dir);
 	for (unsigned bus = 1; bus < GROUPS; bus++) {
 		function_name(bus, bus == GROUPS - 1, name);
@@ -610,7 +608,7 @@ static void act(struct input *input)
 		}
 		break;
 	case OP_CLOCK: {
-		struct lease *lease = lease_find_from(&broker.leases, how);
+		struct lease *lease = lease_find_from(&broker.leases.table, how);
 
 		if (lease && lease->expiry)
 			event_active(lease->expiry, EV_TIMEOUT, 1);
@@ -632,13 +630,6 @@ static void act(struct input *input)
 
 /* ---- the host ---- */
 
-static void on_queue(evutil_socket_t fd, short what, void *userdata)
-{
-	(void)fd;
-	(void)what;
-	queue_run(userdata);
-}
-
 static void add_host_function(unsigned bus, unsigned function)
 {
 	char address[24], path[128];
@@ -656,7 +647,8 @@ static void add_host_function(unsigned bus, unsigned function)
 
 static void clear_leases(void)
 {
-	leases_init(&broker.leases);
+	lease_table_init(&broker.leases.table, broker.leases.table.events,
+			 broker.leases.table.userdata);
 	for (size_t i = 0; i < GROUPS; i++)
 		ends_of[i] = -1;
 	for (size_t i = 0; i < CLIENTS; i++)
@@ -685,13 +677,11 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	scratch_write("sys/bus/pci/drivers_probe", "");
 	snprintf(path, sizeof(path), "%s/state", scratch_path);
 	need(!mkdir(path, 0700));
-	broker.state_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	need(broker.state_dir >= 0);
+	broker.store.directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	need(broker.store.directory >= 0);
 	parse_right(text_of_policy, &policy);
-	broker.policy = policy.policy;
-	broker.policy_good = broker.policy_known = true;
-	broker.on_queue = evtimer_new(broker.base, on_queue, &broker);
-	need(broker.on_queue);
+	broker.policy.policy = policy.policy;
+	broker.policy.good = broker.policy.known = true;
 	clear_leases();
 	/* The loop's own event, and what the first connection makes. */
 	call(&clients[0], 0);
@@ -720,28 +710,28 @@ static void hurry(void)
 	struct task *task;
 
 	/* Of some it is not known where they were; here the host has a driver for them. */
-	TAILQ_FOREACH(lease, &broker.leases.list, link)
+	TAILQ_FOREACH(lease, &broker.leases.table.list, link)
 		for (size_t i = 0; i < lease->n_functions; i++)
 			give_to_host(&lease->functions[i]);
 	while ((task = started(0)))
 		come_back(task, 0, NULL);
 	for (size_t i = 0; i < GROUPS; i++)
 		is_held(i);
-	lending_watch(&broker);
-	for (lease = TAILQ_FIRST(&broker.leases.list); lease; lease = next) {
+	ending_read_inotify(&broker.leases);
+	for (lease = TAILQ_FIRST(&broker.leases.table.list); lease; lease = next) {
 		next = TAILQ_NEXT(lease, link);
 		if (lease->timer)
 			event_active(lease->timer, EV_TIMEOUT, 1);
 		else if (lease->state == GPUBROKER_LEASE_LEASED &&
 			 !is_held(lease->group - FIRST_GROUP))
-			lease_closed(&broker, lease); /* its watch could not be had */
+			lease_closed(lease); /* its watch could not be had */
 	}
 	turn(4);
 }
 
 static bool no_records(void)
 {
-	DIR *dir = fdopendir(openat(broker.state_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	DIR *dir = fdopendir(openat(broker.store.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	size_t n = 0;
 
 	must(dir);
@@ -769,17 +759,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	turn(TURNS);
 	for (size_t i = 0; i < CLIENTS; i++)
 		let_go(&clients[i]);
-	for (int i = 0; i < 24 && broker.leases.n; i++)
+	for (int i = 0; i < 24 && broker.leases.table.n; i++)
 		hurry();
-	must(!broker.leases.n && TAILQ_EMPTY(&broker.leases.list));
-	must(TAILQ_EMPTY(&broker.claims) && TAILQ_EMPTY(&broker.waiting) &&
-	     TAILQ_EMPTY(&broker.peers));
-	must(!broker.n_peers && !broker.n_watching);
+	must(!broker.leases.table.n && TAILQ_EMPTY(&broker.leases.table.list));
+	must(TAILQ_EMPTY(&broker.claims.list) && TAILQ_EMPTY(&broker.claims.queue.list) &&
+	     TAILQ_EMPTY(&broker.peers.list));
+	must(!broker.peers.n && !broker.peers.n_watching);
 	must(no_records());
 	for (size_t i = 0; i < GROUPS; i++)
 		must(!is_held(i));
-	for (size_t i = 0; i < USERCOUNT_BUCKETS; i++)
-		must(!broker.users.buckets[i]);
+	for (size_t i = 0; i < USERS_BUCKETS; i++)
+		must(!broker.peers.users.buckets[i]);
 	must(count_descriptors() == descriptors);
 	return 0;
 }

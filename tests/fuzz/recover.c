@@ -14,6 +14,8 @@
 
 #include "brokerd/state/verdict.h"
 #include "brokerd/lease/ending.h"
+#include "brokerd/lease/recover.h"
+#include "brokerd/lease/restore.h"
 #include "brokerd/process/log.h"
 #include "brokerd/record/lease-record.h"
 #include "brokerd/process/worker.h"
@@ -41,25 +43,34 @@ void __wrap_log_line(enum log_level level, const char *format, ...)
 	va_end(args);
 }
 
-/* Whether somebody holds the group is the kernel's to say, to a worker. */
-void __wrap_lending_take_up(struct daemon *daemon, struct lease *lease);
-void __wrap_lending_take_up(struct daemon *daemon, struct lease *lease)
+/* Of a group of functions there is one lease; that of an mdev is not recorded. */
+static void must_have_its_group(const struct lease *lease)
 {
-	must(lease_find_group(&daemon->leases, lease->group) ==
-	     (lease_is_mdev(lease) ? NULL : lease));
-	lease->owner = daemon;
-	lease->recorded = true;
+	must(lease_find_group(&broker.leases.table, lease->group) ==
+	     (lease_is_made(lease) ? NULL : lease));
 }
 
-int __wrap_work_start(struct work *work, struct event_base *base,
-		      const struct confine_filter *filter, unsigned seconds);
-int __wrap_work_start(struct work *work, struct event_base *base,
-		      const struct confine_filter *filter, unsigned seconds)
+/* Whether somebody holds the group is the kernel's to say, to a worker. */
+void __wrap_lease_probe_holder(struct lease *lease);
+void __wrap_lease_probe_holder(struct lease *lease)
 {
+	must(lease->recorded && !lease->stuck_since);
+	must_have_its_group(lease);
+}
+
+/* One that was stuck is given back by a worker. */
+void __wrap_lease_restore(struct lease *lease);
+void __wrap_lease_restore(struct lease *lease)
+{
+	must(lease->recorded && lease->state == GPUBROKER_LEASE_STUCK && lease->stuck_since);
+	must_have_its_group(lease);
+}
+
+int __wrap_workers_start(struct workers *workers, struct work *work);
+int __wrap_workers_start(struct workers *workers, struct work *work)
+{
+	(void)workers;
 	(void)work;
-	(void)base;
-	(void)filter;
-	(void)seconds;
 	return -EAGAIN;
 }
 
@@ -83,27 +94,30 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	}
 	snprintf(path, sizeof(path), "%s/state", scratch_path);
 	need(!mkdir(path, 0700));
-	broker.state_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	need(broker.state_dir >= 0);
+	broker.store.directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	need(broker.store.directory >= 0);
 	return 0;
 }
 
 static void forget(void)
 {
-	while (!TAILQ_EMPTY(&broker.leases.list)) {
-		struct lease *lease = TAILQ_FIRST(&broker.leases.list);
+	while (!TAILQ_EMPTY(&broker.leases.table.list)) {
+		struct lease *lease = TAILQ_FIRST(&broker.leases.table.list);
 
 		must(!lease->work);
 		if (lease->timer)
 			event_free(lease->timer);
-		lease_free(&broker.leases, lease);
+		if (lease->expiry)
+			event_free(lease->expiry);
+		lease_free(lease);
 	}
-	leases_init(&broker.leases);
+	lease_table_init(&broker.leases.table, broker.leases.table.events,
+			 broker.leases.table.userdata);
 }
 
 static DIR *state(void)
 {
-	int fd = openat(broker.state_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(broker.store.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 
 	must(dir);
@@ -117,7 +131,7 @@ static void empty(void)
 
 	while ((entry = readdir(dir)))
 		if (entry->d_name[0] != '.')
-			must(!unlinkat(broker.state_dir, entry->d_name, 0));
+			must(!unlinkat(broker.store.directory, entry->d_name, 0));
 	closedir(dir);
 }
 
@@ -130,7 +144,7 @@ static bool is_number(const char *name)
 
 static size_t read_file(const char *name, char *out, size_t size)
 {
-	int fd = openat(broker.state_dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int fd = openat(broker.store.directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	ssize_t n = fd < 0 ? -1 : read(fd, out, size);
 
 	must(n >= 0);
@@ -140,21 +154,21 @@ static size_t read_file(const char *name, char *out, size_t size)
 
 static void check_lease(const struct lease *lease)
 {
-	static char text[RECORD_MAX], file[RECORD_MAX + 1];
+	static char text[STORE_TEXT_MAX], file[STORE_TEXT_MAX + 1];
 	char name[24];
 	int n;
 
 	/* The group of an mdev's is not recorded. */
-	must(lease->id && lease_find_group(&broker.leases, lease->group) ==
-				  (lease_is_mdev(lease) ? NULL : lease));
+	must(lease->id && lease_find_group(&broker.leases.table, lease->group) ==
+				  (lease_is_made(lease) ? NULL : lease));
 	if (lease->damaged[0]) {
 		must(lease->state == GPUBROKER_LEASE_STUCK && lease->stuck_since &&
 		     lease->n_functions);
-		must(!faccessat(broker.state_dir, lease->damaged, F_OK, AT_SYMLINK_NOFOLLOW));
+		must(!faccessat(broker.store.directory, lease->damaged, F_OK, AT_SYMLINK_NOFOLLOW));
 		return;
 	}
-	must(lease_is_mdev(lease) ? !lease->n_functions : lease->n_functions > 0);
-	n = record_format(lease, text, sizeof(text));
+	must(lease_is_made(lease) ? !lease->n_functions : lease->n_functions > 0);
+	n = lease_record_format(lease, text, sizeof(text));
 	snprintf(name, sizeof(name), "%" PRIu64, lease->id);
 	must(n > 0 && read_file(name, file, sizeof(file)) == (size_t)n &&
 	     !memcmp(text, file, (size_t)n));
@@ -176,7 +190,7 @@ static size_t check_files(void)
 		if (!is_number(entry->d_name))
 			continue;
 		/* What is left under a lease's name is a lease. */
-		lease = lease_find_from(&broker.leases, strtoull(entry->d_name, NULL, 10));
+		lease = lease_find_from(&broker.leases.table, strtoull(entry->d_name, NULL, 10));
 		must(lease && !lease->damaged[0] && lease->id == strtoull(entry->d_name, NULL, 10));
 	}
 	closedir(dir);
@@ -204,7 +218,7 @@ static bool put(const uint8_t *data, size_t size, bool *ret_temporary, bool *ret
 	memcpy(name, data, len);
 	name[len] = '\0';
 	size -= len + 1;
-	fd = openat(broker.state_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	fd = openat(broker.store.directory, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return false;
 	must(write(fd, end + 1, size) == (ssize_t)size);
@@ -224,7 +238,7 @@ static bool is_record(const uint8_t *data, size_t size, uint64_t *ret_id, uint32
 	unsigned line;
 
 	text++;
-	if (record_parse(text, size - (size_t)((const uint8_t *)text - data), &lease, &line) ||
+	if (lease_record_parse(text, size - (size_t)((const uint8_t *)text - data), &lease, &line) ||
 	    !lease.n_functions)
 		return false;
 	snprintf(name, sizeof(name), "%" PRIu64 "\n", lease.id);
@@ -268,18 +282,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		}
 	}
 
-	must(!recover_leases(&broker));
+	must(!recover_leases(&broker.leases));
 	must(check_files() == files);
-	TAILQ_FOREACH(lease, &broker.leases.list, link)
+	TAILQ_FOREACH(lease, &broker.leases.table.list, link)
 		check_lease(lease);
 	/* Of two of a group it is not the older one that counts. */
 	for (size_t i = 0; i < n_named; i++) {
-		lease = lease_find_group(&broker.leases, named[i].group);
+		lease = lease_find_group(&broker.leases.table, named[i].group);
 		must(!lease || lease->id >= named[i].id);
 	}
-	recover_damaged(&broker);
+	recover_damaged(&broker.leases);
 	must(check_files() == files);
-	TAILQ_FOREACH(lease, &broker.leases.list, link)
+	TAILQ_FOREACH(lease, &broker.leases.table.list, link)
 		check_lease(lease);
 	for (size_t i = 0; i < n_damaged; i++)
 		for (unsigned bus = 1; bus <= ON_VFIO + 1; bus++) {
@@ -288,9 +302,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			snprintf(text, sizeof(text), "function 0000:%02x:00.0", bus);
 			/* read_all() reads no more than a record may have */
 			if (contains(damaged[i],
-				     damaged_size[i] > RECORD_MAX ? RECORD_MAX : damaged_size[i],
+				     damaged_size[i] > STORE_TEXT_MAX ? STORE_TEXT_MAX : damaged_size[i],
 				     text))
-				must(lease_find_group(&broker.leases, 100 + bus));
+				must(lease_find_group(&broker.leases.table, 100 + bus));
 		}
 	forget();
 	must(count_descriptors() == descriptors);
@@ -326,8 +340,8 @@ static void add_lease(struct seed *seed, const char *name, uint64_t id, uint8_t 
 				 .device = 0x1111,
 				 .driver = "bochs-drm" } },
 	};
-	char text[RECORD_MAX];
-	int n = record_format(&lease, text, sizeof(text));
+	char text[STORE_TEXT_MAX];
+	int n = lease_record_format(&lease, text, sizeof(text));
 
 	must(n > (int)cut);
 	add(seed, name, text, (size_t)n - cut);
@@ -345,8 +359,8 @@ static void add_mdev(struct seed *seed, const char *name, uint64_t id)
 			  .name = "Dual port serial",
 			  .uuid = "8bf0c3d2-2f3b-8c11-9d52-0a6c5f0e7b41" },
 	};
-	char text[RECORD_MAX];
-	int n = record_format(&lease, text, sizeof(text));
+	char text[STORE_TEXT_MAX];
+	int n = lease_record_format(&lease, text, sizeof(text));
 
 	must(n > 0);
 	add(seed, name, text, (size_t)n);

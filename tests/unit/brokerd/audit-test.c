@@ -39,9 +39,9 @@ static size_t listened(void)
 	return lines;
 }
 
-static struct audit nothing(const char *outcome)
+static struct audit_line nothing(const char *outcome)
 {
-	return (struct audit){
+	return (struct audit_line){
 		.outcome = outcome,
 		.level = LOG_INFO,
 		.uid = AUDIT_NOBODY,
@@ -50,12 +50,12 @@ static struct audit nothing(const char *outcome)
 	};
 }
 
-static bool says(const struct audit *line, const char *text)
+static bool says(const struct audit_line *line, const char *text)
 {
 	size_t n;
 
 	listen_in();
-	audit(line);
+	audit_write(line);
 	n = listened();
 	if (n != 1 || strcmp(journal, text) != 0)
 		printf("# %zu lines: %s", n, journal);
@@ -65,14 +65,14 @@ static bool says(const struct audit *line, const char *text)
 static void test_format(void)
 {
 	const struct pci_address address = { .bus = 1 };
-	struct audit line = nothing("ended");
+	struct audit_line line = nothing("ended");
 	char rule[300];
 	int spaces = 0;
 
 	tap_ok(says(&line, "<6>lease=- uid=- pid=- device=- group=- name=- rule=- by=- "
 			   "outcome=ended reason=-\n"),
 	       "where there is nothing to say, every key is there all the same");
-	line = (struct audit){
+	line = (struct audit_line){
 		.outcome = "granted",
 		.level = LOG_NOTICE,
 		.lease = 3,
@@ -99,7 +99,7 @@ static void test_format(void)
 	rule[sizeof(rule) - 1] = '\0';
 	line.rule = line.reason = line.name = rule;
 	listen_in();
-	audit(&line);
+	audit_write(&line);
 	tap_ok(listened() == 1 && strstr(journal, " outcome=refused reason=\""),
 	       "values of any length leave the keys behind them whole");
 	for (const char *p = journal; p < strstr(journal, " reason="); p++)
@@ -110,43 +110,45 @@ static void test_format(void)
 /* How many of n lines of uid's are written. */
 static size_t written(uint32_t uid, size_t n)
 {
-	struct audit line = nothing("refused");
+	struct audit_line line = nothing("refused");
 
 	line.uid = uid;
 	listen_in();
 	while (n--)
-		audit_asked(&broker, uid, &line);
+		audit_asked(&broker.audit, uid, &line);
 	return listened();
 }
 
 static void test_limit(void)
 {
 	struct audit_user *user = NULL;
-	struct audit line = nothing("granted");
+	struct audit_line line = nothing("granted");
 
 	tap_ok(written(1000, 500) == AUDIT_BURST, "a user causes so many lines and no more");
 	tap_ok(written(1001, 1) == 1 && written(0, 1) == 1, "which takes none from others");
 	listen_in();
 	for (int i = 0; i < 100; i++)
-		audit(&line);
+		audit_write(&line);
 	tap_ok(listened() == 100, "what changes a device is always written");
 	for (size_t i = 0; i < AUDIT_USERS; i++)
-		if (broker.audited.users[i].filled && broker.audited.users[i].uid == 1000)
-			user = &broker.audited.users[i];
+		if (broker.audit.users[i].filled && broker.audit.users[i].uid == 1000)
+			user = &broker.audit.users[i];
 	need(user);
 	user->filled -= 3 * AUDIT_SECONDS;
 	tap_ok(written(1000, 100) == 3, "with time there may be more");
 	user->filled = 1;
 	tap_ok(written(1000, 100) <= AUDIT_BURST, "but never more at once than at first");
 
-	tap_ok(broker.audited.timer, "that some were suppressed is told in time");
+	tap_ok(broker.audit.waits && broker.on_suppressed &&
+		       evtimer_pending(broker.on_suppressed, NULL),
+	       "that some were suppressed is told in time");
 	listen_in();
-	audit_done(&broker);
+	audit_write_suppressed(&broker.audit);
 	tap_ok(listened() == 1 && strstr(journal, "uid=1000 ") &&
-		       strstr(journal, " outcome=suppressed reason=\"") && !broker.audited.timer,
+		       strstr(journal, " outcome=suppressed reason=\"") && !broker.audit.waits,
 	       "how many, and whose");
 	listen_in();
-	audit_done(&broker);
+	audit_write_suppressed(&broker.audit);
 	tap_ok(listened() == 0, "and that only once");
 }
 
@@ -157,16 +159,16 @@ static void test_many_users(void)
 	written(2000, 100);
 	listen_in();
 	for (uint32_t uid = 10000; uid < 10000 + 10 * AUDIT_USERS; uid++) {
-		struct audit line = nothing("refused");
+		struct audit_line line = nothing("refused");
 
 		line.uid = uid;
-		audit_asked(&broker, uid, &line);
+		audit_asked(&broker.audit, uid, &line);
 	}
 	n = listened();
 	tap_ok(n == 10 * AUDIT_USERS + 1 && strstr(journal, "uid=2000 ") &&
 		       strstr(journal, "reason=\"80 lines"),
 	       "users without end cost nothing, and what was suppressed is told nevertheless");
-	audit_done(&broker);
+	audit_write_suppressed(&broker.audit);
 }
 
 /* Through a real connection: what a peer is refused. */
@@ -176,11 +178,12 @@ static void test_refused(void)
 					   .reason = UINT32_MAX,
 					   .group = UINT32_MAX };
 	int fd = dial_in(0);
+	const struct peer *peer = TAILQ_FIRST(&broker.peers.list);
 
 	memset(refusal.name, 'n', sizeof(refusal.name));
 	memset(refusal.rule, 'r', sizeof(refusal.rule));
 	listen_in();
-	audit_refused(TAILQ_FIRST(&broker.peers), &refusal);
+	audit_refused(&broker.audit, peer->claimant.uid, peer->claimant.pid, &refusal);
 	tap_ok(listened() == 1 && strstr(journal, " outcome=refused reason=\"unknown\""),
 	       "a refusal whose texts have no end");
 	listen_in();

@@ -8,7 +8,9 @@
 
 #include "brokerd/lease/cdev.h"
 #include "brokerd/claim/claim.h"
+#include "brokerd/lease/bringup.h"
 #include "brokerd/lease/ending.h"
+#include "brokerd/lease/recover.h"
 #include "brokerd/process/worker.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
@@ -43,15 +45,11 @@ int __wrap_kernel_watch_read(const struct kernel *kernel)
 	return watch;
 }
 
-int __wrap_work_start(struct work *work, struct event_base *base,
-		      const struct confine_filter *filter, unsigned seconds);
-int __wrap_work_start(struct work *work, struct event_base *base,
-		      const struct confine_filter *filter, unsigned seconds)
+int __wrap_workers_start(struct workers *workers, struct work *work);
+int __wrap_workers_start(struct workers *workers, struct work *work)
 {
+	(void)workers;
 	(void)work;
-	(void)base;
-	(void)filter;
-	(void)seconds;
 	looks++;
 	return -EBUSY;
 }
@@ -76,25 +74,25 @@ static void drop_cdev(unsigned number)
 
 static struct lease *lend(uint32_t group, size_t n, uint8_t bus)
 {
-	struct lease *lease = lease_new(&broker.leases, 0, group);
+	struct lease *lease = lease_new(&broker.leases.table, 0, group);
 
 	need(lease);
-	lease->owner = &broker;
 	lease->watch = GROUP_WATCH;
 	lease->n_functions = n;
 	for (size_t i = 0; i < n; i++)
 		lease->functions[i].address =
 			(struct pci_address){ .bus = bus, .function = (uint8_t)i };
 	lease->asked = lease->functions[0].address;
+	lease_set_kind(lease);
 	return lease;
 }
 
 static void end(struct lease *lease)
 {
-	cdevs_unwatch(&broker, lease);
+	cdevs_unwatch(lease);
 	if (lease->timer)
 		event_free(lease->timer);
-	lease_free(&broker.leases, lease);
+	lease_free(lease);
 }
 
 static void test_open(void)
@@ -106,7 +104,7 @@ static void test_open(void)
 
 	fds[0] = fds[1] = -1; /* the groups' */
 	n = 2;
-	tap_ok(!cdevs_open(&broker, leases, 2, &grant, fds, &n, &which) && n == 6 &&
+	tap_ok(!cdevs_open(&broker.kernel, leases, 2, &grant, fds, &n, &which) && n == 6 &&
 		       grant.n_cdevs == 3 && open_descriptors() == before + 4,
 	       "a claim gets /dev/iommu and the nodes of all its functions");
 	tap_ok(grant.cdevs[0].number == 30 && grant.cdevs[1].number == 31 &&
@@ -115,14 +113,13 @@ static void test_open(void)
 		       grant.cdevs[2].address.bus == 2,
 	       "... and is told which is which");
 	tap_ok(leases[0]->n_cdev_watches == 2 && leases[1]->n_cdev_watches == 1 &&
-		       lease_find_watch(&broker.leases, CDEV_WATCH + 32) == leases[1],
+		       lease_find_watch(&broker.leases.table, CDEV_WATCH + 32) == leases[1],
 	       "... and they are watched");
-	tap_ok(cdevs_are_held(&broker, leases[0]) && cdevs_are_held(&broker, leases[1]),
-	       "what is open is held");
-	cdevs_unwatch(&broker, leases[0]);
-	cdevs_unwatch(&broker, leases[1]);
+	tap_ok(cdevs_are_held(leases[0]) && cdevs_are_held(leases[1]), "what is open is held");
+	cdevs_unwatch(leases[0]);
+	cdevs_unwatch(leases[1]);
 	grant = (struct message_grant){ 0 };
-	tap_ok(cdevs_open(&broker, leases, 2, &grant, again, &m, &which) == -EBUSY && !m &&
+	tap_ok(cdevs_open(&broker.kernel, leases, 2, &grant, again, &m, &which) == -EBUSY && !m &&
 		       !which && !grant.n_cdevs && open_descriptors() == before + 4,
 	       "nobody else gets any of it, and nothing stays open");
 
@@ -130,25 +127,25 @@ static void test_open(void)
 	passed = fcntl(fds[4], F_DUPFD_CLOEXEC, 3);
 	while (n > 2)
 		close(fds[--n]);
-	tap_ok(cdevs_are_held(&broker, leases[0]) && !cdevs_are_held(&broker, leases[1]),
+	tap_ok(cdevs_are_held(leases[0]) && !cdevs_are_held(leases[1]),
 	       "a copy of one function's keeps its lease, and no other");
 	close(passed);
-	tap_ok(!cdevs_are_held(&broker, leases[0]) && open_descriptors() == before,
+	tap_ok(!cdevs_are_held(leases[0]) && open_descriptors() == before,
 	       "when the last copy is closed nobody has it");
 
 	drop_cdev(32);
-	tap_ok(!cdevs_open(&broker, leases, 2, &grant, fds, &n, &which) && n == 2 &&
+	tap_ok(!cdevs_open(&broker.kernel, leases, 2, &grant, fds, &n, &which) && n == 2 &&
 		       !grant.n_cdevs && !leases[0]->n_cdev_watches &&
-		       open_descriptors() == before && !cdevs_are_held(&broker, leases[0]),
+		       open_descriptors() == before && !cdevs_are_held(leases[0]),
 	       "where one function has none, the claim goes by its groups, and nothing stays open");
 	add_cdev("0000:02:00.0", 32);
 	broker.kernel.cdevs = false;
-	tap_ok(!cdevs_open(&broker, leases, 2, &grant, fds, &n, &which) && n == 2 &&
-		       !cdevs_are_held(&broker, leases[0]),
+	tap_ok(!cdevs_open(&broker.kernel, leases, 2, &grant, fds, &n, &which) && n == 2 &&
+		       !cdevs_are_held(leases[0]),
 	       "a kernel that had no iommufd at the start is not asked");
 	broker.kernel.cdevs = true;
 	leases[1]->n_functions = PROTOCOL_CDEVS_MAX - 1;
-	tap_ok(!cdevs_open(&broker, leases, 2, &grant, fds, &n, &which) && n == 2 &&
+	tap_ok(!cdevs_open(&broker.kernel, leases, 2, &grant, fds, &n, &which) && n == 2 &&
 		       open_descriptors() == before,
 	       "more than a grant holds go by groups");
 	end(leases[0]);
@@ -159,7 +156,7 @@ static void test_open(void)
 static void hear_close(int watch)
 {
 	spoken = watch;
-	lending_watch(&broker);
+	ending_read_inotify(&broker.leases);
 }
 
 static struct lease *lent(int fds[PASSFD_MAX], size_t *n)
@@ -169,7 +166,7 @@ static struct lease *lent(int fds[PASSFD_MAX], size_t *n)
 	size_t which;
 
 	*n = 0;
-	need(!cdevs_open(&broker, &lease, 1, &grant, fds, n, &which) && *n == 3);
+	need(!cdevs_open(&broker.kernel, &lease, 1, &grant, fds, n, &which) && *n == 3);
 	lease->state = GPUBROKER_LEASE_LEASED;
 	looks = 0;
 	return lease;
@@ -198,7 +195,7 @@ static void test_end(void)
 	tap_ok(lease->state == GPUBROKER_LEASE_LEASED && !looks,
 	       "who uses the nodes and closes the group has his lease, and the group is not opened: "
 	       "the kernel would bind no node meanwhile");
-	lease_look(&broker, lease);
+	lease_probe_holder(lease);
 	tap_ok(lease->state == GPUBROKER_LEASE_LEASED && !looks,
 	       "... however often it is looked at");
 	close(fds[1]);
@@ -235,9 +232,9 @@ static void test_take_up(void)
 	size_t n;
 
 	lease = lent(fds, &n);
-	cdevs_unwatch(&broker, lease);
+	cdevs_unwatch(lease);
 	lease->state = GPUBROKER_LEASE_PREPARING;
-	lending_take_up(&broker, lease);
+	recover_lease(lease);
 	tap_ok(lease->state == GPUBROKER_LEASE_LEASED && !looks && lease->n_cdev_watches == 2,
 	       "a lease of a record whose node is open is held, and watched");
 	while (n > 1)
@@ -270,7 +267,6 @@ int main(void)
 	test_open();
 	test_end();
 	test_take_up();
-	close(broker.kernel.dev);
 	broker_drop();
 	return tap_done();
 }

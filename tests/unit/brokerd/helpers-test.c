@@ -5,6 +5,8 @@
  */
 #include "config.h"
 
+#include "brokerd/helper/start.h"
+#include "brokerd/peer/listener.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
 
@@ -114,7 +116,7 @@ static void test_honest(void)
 
 	tap_ok(is_in(watcher) && is_in(loader), "a watcher and a loader come in");
 	tap_ok(asked_to_load(loader) == 1, "the loader is asked to load when the core is there");
-	helpers_reload(&broker);
+	helpers_reload(&broker.helpers);
 	tap_ok(asked_to_load(loader) == 1, "... and again at a reload");
 	tell(watcher, WATCHER_SCAN);
 	tell(watcher, WATCHER_DEVICE);
@@ -123,7 +125,7 @@ static void test_honest(void)
 	load(loader, LOADER_END);
 	run(20);
 	tap_ok(broker.devices.n == 1 && broker.devices.scanned, "the watcher is heard");
-	tap_ok(broker.policy_good, "the loader is heard");
+	tap_ok(broker.policy.good, "the loader is heard");
 	second = come_as(HELPER_WATCHER);
 	tap_ok(is_turned_away(second) && said("a second watcher"),
 	       "a second watcher is turned away");
@@ -134,7 +136,7 @@ static void test_honest(void)
 	tap_ok(is_in(watcher) && is_in(loader), "... and the first stay");
 
 	leave(watcher);
-	tap_ok(!broker.status && !event_base_got_break(broker.base),
+	tap_ok(!broker_status && !event_base_got_break(broker.base),
 	       "a watcher's end is not the core's");
 	tap_ok(said("the watcher has ended") == 1, "... and is said");
 	tap_ok(broker.devices.n == 1, "... and what it has told holds");
@@ -148,32 +150,32 @@ static void test_honest(void)
 
 	load(loader, LOADER_INVALID);
 	run(20);
-	tap_ok(broker.policy_good, "a policy with mistakes leaves the one in force");
+	tap_ok(broker.policy.good, "a policy with mistakes leaves the one in force");
 	load(loader, LOADER_BEGIN);
 	leave(loader);
-	tap_ok(!broker.status && broker.policy_good, "a loader's end leaves the policy in force");
-	tap_ok(helpers_tell_missing(&broker) &&
+	tap_ok(!broker_status && broker.policy.good, "a loader's end leaves the policy in force");
+	tap_ok(helpers_log_missing(&broker.helpers) &&
 		       said("no loader has come in 10 s: see 'systemctl status gpubroker-load'") ==
 			       1 &&
 		       !said("no watcher has come"),
 	       "one that does not come is missed, by name and unit");
-	helpers_reload(&broker);
+	helpers_reload(&broker.helpers);
 	loader = come_as(HELPER_LOADER);
-	tap_ok(!helpers_tell_missing(&broker), "... until it comes");
+	tap_ok(!helpers_log_missing(&broker.helpers), "... until it comes");
 	tap_ok(is_in(loader) && asked_to_load(loader) == 1,
 	       "a reload while it is not there is no fault: it is asked when it comes");
 	load(loader, LOADER_END);
 	run(20);
-	tap_ok(broker.status == EX_SOFTWARE &&
+	tap_ok(broker_status == EX_SOFTWARE &&
 		       said("the loader sent a record that makes no sense") == 1,
 	       "half of what one loader sent is no beginning for the next");
-	broker.status = 0;
+	broker_status = 0;
 	need(say(watcher, "x", 1));
 	run(20);
-	tap_ok(broker.status == EX_SOFTWARE &&
+	tap_ok(broker_status == EX_SOFTWARE &&
 		       said("the watcher sent something else than a record") == 1,
 	       "what is no record ends the core");
-	broker.status = 0;
+	broker_status = 0;
 	leave(watcher);
 	leave(loader);
 	tap_ok(open_descriptors() == fds_without, "none of it leaves a descriptor");
@@ -196,8 +198,8 @@ static void test_others(void)
 		fd = come();
 		say(fd, &hello, sizeof(hello));
 		run(300);
-		tap_ok(is_turned_away(fd) && broker.loader.fd < 0, "one that has %s is turned away",
-		       what[i]);
+		tap_ok(is_turned_away(fd) && broker.helpers.loader.fd < 0,
+		       "one that has %s is turned away", what[i]);
 		close(fd);
 	}
 	hello = helper_hello(HELPER_WATCHER);
@@ -209,23 +211,23 @@ static void test_others(void)
 	fd = come();
 	say(fd, &record, sizeof(record));
 	run(300);
-	tap_ok(is_turned_away(fd) && !broker.status,
+	tap_ok(is_turned_away(fd) && !broker_status,
 	       "one that begins with a record is turned away");
 	close(fd);
 	fd = come();
 	need(!passfd_send(fd, &hello, sizeof(hello), &null, 1));
 	run(300);
-	tap_ok(is_turned_away(fd) && broker.watcher.fd < 0,
+	tap_ok(is_turned_away(fd) && broker.helpers.watcher.fd < 0,
 	       "one that passes a descriptor is turned away");
 	close(fd);
 	close(null);
 
-	broker.helpers_uid = getuid() + 1;
+	broker.helpers.uid = getuid() + 1;
 	fd = come_as(HELPER_WATCHER);
-	tap_ok(is_turned_away(fd) && broker.watcher.fd < 0 && said("he is somebody else") == 1,
+	tap_ok(is_turned_away(fd) && broker.helpers.watcher.fd < 0 && said("wrong uid") == 1,
 	       "another user is turned away, root too");
 	close(fd);
-	broker.helpers_uid = getuid();
+	broker.helpers.uid = getuid();
 	tap_ok(open_descriptors() == fds_without, "none of it leaves a descriptor");
 }
 
@@ -248,7 +250,7 @@ static void test_silent(void)
 		in += is_in(silent[i]);
 		close(silent[i]);
 	}
-	tap_ok(!in && said("he has not said what he is") == NEWCOMERS_MAX, "... and not for long");
+	tap_ok(!in && said("no greeting in time") == NEWCOMERS_MAX, "... and not for long");
 	tap_ok(open_descriptors() == fds_without, "... and leave nothing");
 	fd = come_as(HELPER_WATCHER);
 	tap_ok(is_in(fd), "then an honest one comes in");
@@ -314,21 +316,21 @@ int main(void)
 	int fd;
 
 	broker_make();
-	broker.serving = broker.memlock_dropped = true;
+	broker.serving = true;
 	test_passed();
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s/helpers", scratch_path);
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	need(fd >= 0 && !bind(fd, (struct sockaddr *)&address, sizeof(address)) && !listen(fd, 8));
 	log_fd = memfd_create("log", MFD_CLOEXEC);
 	need(log_fd >= 0 && dup2(log_fd, STDERR_FILENO) >= 0);
-	broker.helpers_fd = fd;
-	broker.helpers_uid = getuid();
+	broker.helpers.fd = fd;
+	broker.helpers.uid = getuid();
 	alarm(60);
-	need(!helpers_listen(&broker));
+	need(!helpers_listen(&broker.helpers));
 	fds_without = open_descriptors();
 	test_honest();
 	test_others();
 	test_silent();
-	helpers_done(&broker);
+	helpers_done(&broker.helpers);
 	return tap_done();
 }

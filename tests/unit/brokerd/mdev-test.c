@@ -8,6 +8,7 @@
 
 #include "brokerd/claim/claim.h"
 #include "brokerd/lease/ending.h"
+#include "brokerd/lease/recover.h"
 #include "brokerd/process/log.h"
 #include "brokerd/lease/mdev.h"
 #include "brokerd/record/lease-record.h"
@@ -293,7 +294,8 @@ void __wrap_kernel_group_unwatch(const struct kernel *kernel, int watch)
 struct step {
 	const char *what;
 	char text[WORK_TEXT_MAX], path[300]; /* whole, of its file */
-	bool reads, expects, soft;
+	bool reads, expects;
+	enum on_failure on_failure;
 	work_row_func row;
 	uint32_t group;
 	struct pci_address address;
@@ -331,9 +333,9 @@ struct work *__wrap_work_free(struct work *work)
 }
 
 int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, unsigned flags);
+		    const struct pci_address *address, enum on_failure on_failure);
 int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, unsigned flags)
+		    const struct pci_address *address, enum on_failure on_failure)
 {
 	struct step *step = &work->steps[work->n];
 	char link[64];
@@ -342,7 +344,7 @@ int __wrap_work_add(struct work *work, int fd, const char *text, const char *wha
 	if (fd < 0)
 		return fd;
 	need(work->n++ < ARRAY_SIZE(work->steps));
-	*step = (struct step){ .what = what, .address = *address, .soft = flags & WORK_SOFT };
+	*step = (struct step){ .what = what, .address = *address, .on_failure = on_failure };
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	n = readlink(link, step->path, sizeof(step->path) - 1);
 	need(n > 0);
@@ -356,7 +358,7 @@ int __wrap_work_add_read(struct work *work, int fd, const char *what,
 int __wrap_work_add_read(struct work *work, int fd, const char *what,
 			 const struct pci_address *address)
 {
-	int r = __wrap_work_add(work, fd, "", what, address, 0);
+	int r = __wrap_work_add(work, fd, "", what, address, STOP);
 
 	if (!r)
 		work->steps[work->n - 1].reads = true;
@@ -368,7 +370,7 @@ int __wrap_work_add_table(struct work *work, int fd, work_row_func row, const ch
 int __wrap_work_add_table(struct work *work, int fd, work_row_func row, const char *what,
 			  const struct pci_address *address)
 {
-	int r = __wrap_work_add(work, fd, "", what, address, 0);
+	int r = __wrap_work_add(work, fd, "", what, address, STOP);
 
 	if (!r)
 		work->steps[work->n - 1].row = row;
@@ -380,7 +382,7 @@ int __wrap_work_add_expect(struct work *work, int fd, const char *text, const ch
 int __wrap_work_add_expect(struct work *work, int fd, const char *text, const char *what,
 			   const struct pci_address *address)
 {
-	int r = __wrap_work_add(work, fd, text, what, address, 0);
+	int r = __wrap_work_add(work, fd, text, what, address, STOP);
 
 	if (!r)
 		work->steps[work->n - 1].expects = true;
@@ -392,7 +394,7 @@ int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
 int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
 			 const struct pci_address *address)
 {
-	int r = __wrap_work_add(work, directory, "", "opens", address, 0);
+	int r = __wrap_work_add(work, directory, "", "opens", address, STOP);
 
 	if (!r)
 		work->steps[work->n - 1].group = group;
@@ -405,20 +407,29 @@ size_t __wrap_work_steps(const struct work *work)
 	return work->n;
 }
 
-int __wrap_work_start(struct work *work, struct event_base *base,
-		      const struct confine_filter *filter, unsigned seconds);
-int __wrap_work_start(struct work *work, struct event_base *base,
-		      const struct confine_filter *filter, unsigned seconds)
+void __wrap_work_show(struct work *work);
+void __wrap_work_show(struct work *work)
+{
+	(void)work;
+}
+
+int __wrap_workers_start_within(struct workers *workers, struct work *work, unsigned seconds);
+int __wrap_workers_start_within(struct workers *workers, struct work *work, unsigned seconds)
 {
 	struct work **end = &at_work;
 
-	(void)base;
-	(void)filter;
+	(void)workers;
 	(void)seconds;
 	while (*end)
 		end = &(*end)->next;
 	*end = work;
 	return 0;
+}
+
+int __wrap_workers_start(struct workers *workers, struct work *work);
+int __wrap_workers_start(struct workers *workers, struct work *work)
+{
+	return __wrap_workers_start_within(workers, work, WORKER_SECONDS);
 }
 
 static bool record_has(const char *uuid)
@@ -538,7 +549,7 @@ static void work_one(void)
 			result.what = step->what;
 			result.address = step->address;
 		}
-		if (error && !step->soft)
+		if (error && step->on_failure != CONTINUE)
 			break;
 		if (!error && step->reads)
 			work->ops.told(work->userdata, &step->address, told);
@@ -560,15 +571,16 @@ static void work_on(void)
 /* ---- the daemon ---- */
 
 static struct parsed parsed;
+static struct event *wake; /* of the queue, which has none: see try_queue() */
 
 static void allow(const char *text)
 {
-	broker.policy = (struct policy){ 0 };
+	broker.policy.policy = (struct policy){ 0 };
 	if (parsed.policy.rules)
 		parse_done(&parsed);
 	parse_right(text, &parsed);
-	broker.policy = parsed.policy;
-	broker.policy_good = true;
+	broker.policy.policy = parsed.policy;
+	broker.policy.good = true;
 }
 
 static void make_host(void)
@@ -586,12 +598,12 @@ static void make_host(void)
 	need(!unlink(path));
 	path_of(path, "state");
 	need(!mkdir(path, 0700));
-	broker.state_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	broker.store.directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	path_of(path, "dev/vfio");
 	scratch_write("dev/vfio/vfio", "");
 	path_of(path, "dev");
 	broker.kernel.dev = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	need(broker.state_dir >= 0 && broker.kernel.dev >= 0 && !mdev_init(&broker));
+	need(broker.store.directory >= 0 && broker.kernel.dev >= 0 && !mdev_seed(&broker.leases));
 	sim.left = 4;
 	sim.next_group = 50;
 	path_of(path, "sys/class/mdev_bus/card/mdev_supported_types/card-1");
@@ -616,13 +628,13 @@ static bool no_records(void)
 /* All is as it was: nothing of ours, and what somebody else made. */
 static bool as_before(void)
 {
-	bool right = no_records() && !broker.leases.n && sim.left == 3 && find(OTHER) >= 0 &&
-		     units_left() == 2 && TAILQ_EMPTY(&broker.claims) && !at_work &&
+	bool right = no_records() && !broker.leases.table.n && sim.left == 3 && find(OTHER) >= 0 &&
+		     units_left() == 2 && TAILQ_EMPTY(&broker.claims.list) && !at_work &&
 		     !sim.unrecorded;
 
 	if (!right)
 		printf("# %s, %zu leases, %u and %u left, the other is %s%s%s\n",
-		       no_records() ? "no records" : "records", broker.leases.n, sim.left,
+		       no_records() ? "no records" : "records", broker.leases.table.n, sim.left,
 		       units_left(), find(OTHER) >= 0 ? "there" : "gone",
 		       at_work ? ", a worker" : "",
 		       sim.unrecorded ? ", one was made unrecorded" : "");
@@ -633,7 +645,7 @@ static bool as_before(void)
 static void send_claim(int fd, enum selector_kind kind, const char *device, const char *profile,
 		       const char *second)
 {
-	struct message_claim claim = claim_of(kind);
+	struct message_claim claim = claim_by(kind);
 
 	if (kind == SELECT_ADDRESS)
 		need(!pci_address_parse(device, &claim.selectors[0].address));
@@ -738,19 +750,19 @@ static void let_go(const char *uuid)
 
 	need(i >= 0);
 	sim.mdevs[i].held = false;
-	lease = lease_find_watch(&broker.leases, (int)sim.mdevs[i].group + 1000);
+	lease = lease_find_watch(&broker.leases.table, (int)sim.mdevs[i].group + 1000);
 	if (lease)
-		lease_closed(&broker, lease);
+		lease_closed(lease);
 	work_on();
 }
 
 static void let_go_vf(int vf)
 {
-	struct lease *lease = lease_find_watch(&broker.leases, vf + 1030);
+	struct lease *lease = lease_find_watch(&broker.leases.table, vf + 1030);
 
 	sim.vfs[vf].held = false;
 	if (lease)
-		lease_closed(&broker, lease);
+		lease_closed(lease);
 	work_on();
 }
 
@@ -769,27 +781,16 @@ static void all_let_go(void)
 /* Forgets all, as a death does: only the kernel's state and the records are left. */
 static void die(int *fd)
 {
-	struct claim *claim;
-
-	while ((claim = TAILQ_FIRST(&broker.claims))) {
-		if (claim->peer)
-			claim->peer->claim = NULL;
-		for (size_t i = 0; i < claim->n; i++) {
-			free(claim->views[i]);
-			free(claim->mdevs[i]);
-		}
-		TAILQ_REMOVE(&broker.claims, claim, link);
-		free(claim->request);
-		free(claim);
-	}
-	while (!TAILQ_EMPTY(&broker.leases.list)) {
-		struct lease *lease = TAILQ_FIRST(&broker.leases.list);
+	while (!TAILQ_EMPTY(&broker.claims.list))
+		claim_free(TAILQ_FIRST(&broker.claims.list));
+	while (!TAILQ_EMPTY(&broker.leases.table.list)) {
+		struct lease *lease = TAILQ_FIRST(&broker.leases.table.list);
 
 		if (lease->timer)
 			event_free(lease->timer);
 		if (lease->expiry)
 			event_free(lease->expiry);
-		lease_free(&broker.leases, lease);
+		lease_free(lease);
 	}
 	while (at_work) {
 		struct work *next = at_work->next;
@@ -801,8 +802,9 @@ static void die(int *fd)
 	*fd = dial_in(0);
 	dies_at = fails_at = 0;
 	died = false;
-	leases_init(&broker.leases);
-	need(!mdev_init(&broker));
+	lease_table_init(&broker.leases.table, broker.leases.table.events,
+			 broker.leases.table.userdata);
+	need(!mdev_seed(&broker.leases));
 }
 
 /* So long as a start looks for what may come yet. */
@@ -813,7 +815,7 @@ static void settle(void)
 		bool open = at_work;
 
 		work_on();
-		TAILQ_FOREACH(lease, &broker.leases.list, link)
+		TAILQ_FOREACH(lease, &broker.leases.table.list, link)
 			open = open || lease->state != GPUBROKER_LEASE_LEASED;
 		if (!open)
 			return;
@@ -823,7 +825,7 @@ static void settle(void)
 
 static void start_again(void)
 {
-	need(!recover_leases(&broker));
+	need(!recover_leases(&broker.leases));
 	settle();
 }
 
@@ -938,13 +940,13 @@ static void test_refusals(int fd)
 /* Its number is taken: so that mdev is another's, and stays. */
 static void test_taken_number(int fd)
 {
-	struct lease lease = { 0 };
-	uint8_t seed[sizeof(broker.mdev_seed)];
+	struct lease lease = { .table = &broker.leases.table };
+	uint8_t seed[sizeof(broker.leases.uuid_seed)];
 	char path[200];
 
-	memcpy(seed, broker.mdev_seed, sizeof(seed));
-	mdev_number(&broker, &lease);
-	memcpy(broker.mdev_seed, seed, sizeof(seed));
+	memcpy(seed, broker.leases.uuid_seed, sizeof(seed));
+	mdev_new_uuid(&lease);
+	memcpy(broker.leases.uuid_seed, seed, sizeof(seed));
 	path_of(path, "sys/class/mdev_bus/card/mdev_supported_types/card-1");
 	need(!sim_create(path, lease.mdev.uuid));
 	ask(fd, SELECT_NAME, "card", "card-1");
@@ -1010,11 +1012,17 @@ static void ask_wait(int fd, const char *device, const char *profile)
 	work_on();
 }
 
+/* What the loop would do once something may be free. Here it is done when a test says so. */
+static void try_queue(void)
+{
+	event_get_callback(wake)(-1, EV_TIMEOUT, event_get_callback_arg(wake));
+}
+
 /* As often as it takes, and once more. */
 static void run_queue(void)
 {
 	for (int i = 0; i < 8; i++) {
-		queue_run(&broker);
+		try_queue();
 		work_on();
 	}
 }
@@ -1041,9 +1049,9 @@ static void test_wait(void)
 	run_queue();
 	q = waits(large);
 	tap_ok(q.place == 1 && !strcmp(q.parent, "card") && q.lease &&
-		       q.lease == TAILQ_FIRST(&broker.leases.list)->id,
+		       q.lease == TAILQ_FIRST(&broker.leases.table.list)->id,
 	       "who would rather wait for a profile does, and is told for whom");
-	tap_ok(broker.leases.n == 1 && TAILQ_EMPTY(&broker.claims), "... with no lease meanwhile");
+	tap_ok(broker.leases.table.n == 1 && TAILQ_EMPTY(&broker.claims.list), "... with no lease meanwhile");
 	n_steps = 0;
 	run_queue();
 	tap_ok(!n_steps, "... and no driver is asked again before something has ended");
@@ -1065,17 +1073,17 @@ static void test_wait(void)
 	all_let_go();
 	run_queue();
 	tap_ok(granted(large, 1) && granted(small, 1) && sim.left == 0 &&
-		       TAILQ_EMPTY(&broker.waiting),
+		       TAILQ_EMPTY(&broker.claims.queue.list),
 	       "each has his when enough is free");
 
 	ask_wait(late, "card", "card-2");
 	run_queue();
 	need(waits(late).place == 1);
 	left = sim.left;
-	queue_look(&broker);
-	queue_run(&broker); /* it is asked for again */
-	queue_look(&broker);
-	queue_run(&broker); /* something ended while it was */
+	queue_mark_all(&broker.claims.queue);
+	try_queue(); /* it is asked for again */
+	queue_mark_all(&broker.claims.queue);
+	try_queue(); /* something ended while it was */
 	work_on();
 	sim.left = 2;
 	run_queue();
@@ -1097,10 +1105,10 @@ static void test_wait(void)
 	       "where the driver says of one that it has none after all, it is waited for, too");
 	sim.create_error = 0;
 	fails_at = n_steps + 1;
-	queue_look(&broker);
+	queue_mark_all(&broker.claims.queue);
 	run_queue();
 	fails_at = 0;
-	tap_ok(refused(large, GPUBROKER_REFUSED_FAILED) && TAILQ_EMPTY(&broker.waiting),
+	tap_ok(refused(large, GPUBROKER_REFUSED_FAILED) && TAILQ_EMPTY(&broker.claims.queue.list),
 	       "what fails is refused, and leaves the queue");
 	ask(first, SELECT_NAME, "card", "card-2");
 	need(granted(first, 1));
@@ -1153,9 +1161,9 @@ static void test_deaths(int *fd)
 	strcpy(uuid, answer.grant.groups[0].uuid);
 	die(fd);
 	start_again();
-	tap_ok(broker.leases.n == 1 &&
-		       TAILQ_FIRST(&broker.leases.list)->state == GPUBROKER_LEASE_LEASED &&
-		       !strcmp(TAILQ_FIRST(&broker.leases.list)->mdev.uuid, uuid) &&
+	tap_ok(broker.leases.table.n == 1 &&
+		       TAILQ_FIRST(&broker.leases.table.list)->state == GPUBROKER_LEASE_LEASED &&
+		       !strcmp(TAILQ_FIRST(&broker.leases.table.list)->mdev.uuid, uuid) &&
 		       find(uuid) >= 0,
 	       "one that is held is taken up as it was");
 	let_go(uuid);
@@ -1200,10 +1208,10 @@ static void test_late(int *fd)
 
 	dies_at = 4; /* three are asked for; this makes it */
 	ask(*fd, SELECT_NAME, "card", "card-1");
-	need(died && TAILQ_FIRST(&broker.leases.list));
-	strcpy(uuid, TAILQ_FIRST(&broker.leases.list)->mdev.uuid);
+	need(died && TAILQ_FIRST(&broker.leases.table.list));
+	strcpy(uuid, TAILQ_FIRST(&broker.leases.table.list)->mdev.uuid);
 	die(fd);
-	need(!recover_leases(&broker));
+	need(!recover_leases(&broker.leases));
 	work_on();
 	tap_ok(record_has(uuid), "one that is not there is looked for a while");
 	sim.half = true;
@@ -1351,8 +1359,8 @@ static void abandon(enum selector_kind kind, const char *device, const char *pro
 	int fd = dial_in(0);
 
 	send_claim(fd, kind, device, profile, NULL);
-	need(!TAILQ_EMPTY(&broker.claims) && at_work);
-	while (bound && !TAILQ_FIRST(&broker.claims)->bound)
+	need(!TAILQ_EMPTY(&broker.claims.list) && at_work);
+	while (bound && !TAILQ_FIRST(&broker.claims.list)->bound)
 		work_one();
 	hang_up(fd);
 }
@@ -1409,9 +1417,9 @@ static void test_vgpu_deaths(int *fd)
 	need(granted(*fd, 1));
 	die(fd);
 	start_again();
-	tap_ok(broker.leases.n == 1 &&
-		       TAILQ_FIRST(&broker.leases.list)->state == GPUBROKER_LEASE_LEASED &&
-		       TAILQ_FIRST(&broker.leases.list)->group == 30 && sim.vfs[0].type == 557,
+	tap_ok(broker.leases.table.n == 1 &&
+		       TAILQ_FIRST(&broker.leases.table.list)->state == GPUBROKER_LEASE_LEASED &&
+		       TAILQ_FIRST(&broker.leases.table.list)->group == 30 && sim.vfs[0].type == 557,
 	       "one that is held is taken up as it was");
 	let_go_vf(0);
 	tap_ok(as_before(), "... and cleared when it is let go");
@@ -1433,7 +1441,7 @@ static void test_vgpu_deaths(int *fd)
 	die(fd);
 	need(!vf_write(0, 558));
 	start_again();
-	tap_ok(sim.vfs[0].type == 558 && no_records() && !broker.leases.n,
+	tap_ok(sim.vfs[0].type == 558 && no_records() && !broker.leases.table.n,
 	       "of what was recorded and not made, another's is left alone");
 	need(!vf_write(0, 0));
 }
@@ -1443,6 +1451,7 @@ int main(void)
 	int fd;
 
 	broker_make();
+	wake = TAKE_PTR(broker.claims.queue.wake);
 	make_host();
 	allow("device slice profile card-2\nallow any claim profile any\nallow any claim any");
 	fd = dial_in(0);

@@ -7,6 +7,8 @@
  */
 #include "config.h"
 
+#include "brokerd/state/refuse.h"
+#include "brokerd/state/users.h"
 #include "brokerd/state/verdict.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
@@ -24,9 +26,9 @@ static void test_hello(void)
 	union answer answer;
 	int fd = dial(0);
 
-	tap_ok(welcome(fd) && broker.n_peers == 1, "a peer is welcome");
-	tap_ok(TAILQ_FIRST(&broker.peers)->uid == getuid() &&
-		       TAILQ_FIRST(&broker.peers)->pid == (uint32_t)getpid(),
+	tap_ok(welcome(fd) && broker.peers.n == 1, "a peer is welcome");
+	tap_ok(TAILQ_FIRST(&broker.peers.list)->claimant.uid == getuid() &&
+		       TAILQ_FIRST(&broker.peers.list)->claimant.pid == (uint32_t)getpid(),
 	       "and known by what the kernel says");
 	say(fd, &hello, sizeof(hello));
 	turn(TURNS);
@@ -62,9 +64,9 @@ static void test_hello(void)
 	fd = dial(0);
 	close(fd);
 	tap_ok(quiet(), "one who hangs up at once leaves nothing");
-	peer_new(&broker, -1);
+	peer_new(&broker.peers, -1);
 	tap_ok(quiet(), "no connection is no peer");
-	peer_new(&broker, open("/dev/null", O_RDWR | O_CLOEXEC));
+	peer_new(&broker.peers, open("/dev/null", O_RDWR | O_CLOEXEC));
 	tap_ok(quiet(), "what is no socket is closed");
 }
 
@@ -83,36 +85,35 @@ static bool knows_no_process(void)
 	return no;
 }
 
-static void test_usercount(void)
+static void test_users(void)
 {
-	struct usercount counts = { 0 };
+	struct users counts = { 0 };
 	bool all = true;
 
 	/* All of them in four buckets. */
 	for (uint32_t uid = 0; uid < 4000; uid++)
 		for (unsigned i = 0; i < 3; i++)
-			all = all && !usercount_take(&counts, uid * 64, 3);
+			all = all && !users_take(&counts, uid * 64, 3);
 	tap_ok(all, "each of 4,000 users has as many connections as it may");
 	for (uint32_t uid = 0; uid < 4000; uid++)
-		all = all && usercount_take(&counts, uid * 64, 3) == -EDQUOT;
+		all = all && users_take(&counts, uid * 64, 3) == -EDQUOT;
 	tap_ok(all, "and not one more");
-	usercount_give(&counts, 64);
-	tap_ok(usercount_take(&counts, 64, 2) == -EDQUOT && !usercount_take(&counts, 64, 3) &&
-		       usercount_take(&counts, 64, 3) == -EDQUOT &&
-		       usercount_take(&counts, 128, 3) == -EDQUOT,
+	users_give(&counts, 64);
+	tap_ok(users_take(&counts, 64, 2) == -EDQUOT && !users_take(&counts, 64, 3) &&
+		       users_take(&counts, 64, 3) == -EDQUOT &&
+		       users_take(&counts, 128, 3) == -EDQUOT,
 	       "one that goes makes room for its user's, and nobody else's");
-	tap_ok(usercount_spend(&counts, 64, 1, 3, 4) && usercount_spend(&counts, 64, 1, 3, 4) &&
-		       !usercount_spend(&counts, 64, 1, 1, 4) &&
-		       usercount_spend(&counts, 128, 1, 1, 4),
+	tap_ok(users_spend(&counts, 64, 1, 3, 4) && users_spend(&counts, 64, 1, 3, 4) &&
+		       !users_spend(&counts, 64, 1, 1, 4) && users_spend(&counts, 128, 1, 1, 4),
 	       "who has had its share of a turn is held back, others are not");
-	tap_ok(usercount_spend(&counts, 64, 2, 1, 4), "until the next turn");
-	usercount_give(&counts, 63);
-	tap_ok(!usercount_take(&counts, 63, 1) && usercount_take(&counts, 63, 1) == -EDQUOT,
+	tap_ok(users_spend(&counts, 64, 2, 1, 4), "until the next turn");
+	users_give(&counts, 63);
+	tap_ok(!users_take(&counts, 63, 1) && users_take(&counts, 63, 1) == -EDQUOT,
 	       "who has none cannot have less");
-	usercount_give(&counts, 63);
+	users_give(&counts, 63);
 	for (uint32_t uid = 0; uid < 4000; uid++)
 		for (unsigned i = 0; i < 3; i++)
-			usercount_give(&counts, uid * 64);
+			users_give(&counts, uid * 64);
 	tap_ok(counts_nobody(&counts), "when all have gone nothing is left");
 }
 
@@ -128,7 +129,7 @@ static void test_quota(void)
 		fds[i] = dial(0);
 		all = all && welcome(fds[i]);
 	}
-	tap_ok(all && broker.n_peers == PEERS_PER_UID, "%d connections of one user are served",
+	tap_ok(all && broker.peers.n == PEERS_PER_UID, "%d connections of one user are served",
 	       PEERS_PER_UID);
 	tap_ok(open_descriptors() - fds_at_start <=
 		       (size_t)PEERS_PER_UID * (knows_no_process() ? 3 : 2),
@@ -142,7 +143,7 @@ static void test_quota(void)
 
 	need(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
 	say(ends[1], &hello, sizeof(hello));
-	peer_new(&broker, ends[0]);
+	peer_new(&broker.peers, ends[0]);
 	tap_ok(hear(ends[1], &answer) == sizeof(answer.refusal) &&
 		       answer.refusal.reason == GPUBROKER_REFUSED_QUOTA,
 	       "also where it has said its hello before it was accepted");
@@ -150,7 +151,7 @@ static void test_quota(void)
 
 	for (int i = 0; i < 1000; i++)
 		close(dial(0));
-	tap_ok(broker.n_peers == PEERS_PER_UID && welcome(fds[0]) == false,
+	tap_ok(broker.peers.n == PEERS_PER_UID && welcome(fds[0]) == false,
 	       "a thousand more change nothing");
 	hang_up(fds[1]);
 	fd = dial(0);
@@ -237,7 +238,7 @@ static void test_sizes(void)
 					right = sizeof(struct message_migration);
 				say(fd, packet, size);
 				turn(2);
-				dropped = !broker.n_peers;
+				dropped = !broker.peers.n;
 				taken += !dropped;
 				if (dropped != (size != right)) {
 					wrong++;
@@ -561,7 +562,7 @@ static void test_leases(void)
 	int fd = dial_in(1);
 
 	for (uint32_t i = 0; i < 100; i++) {
-		lease = lease_new(&broker.leases, 0, 1000 + i);
+		lease = lease_new(&broker.leases.table, 0, 1000 + i);
 		need(lease);
 		lease->n_functions = PROTOCOL_FUNCTIONS_MAX;
 		lease->uid = i;
@@ -586,11 +587,11 @@ static void test_leases(void)
 	tap_ok(whole && n == 100 && answer.type == MESSAGE_END,
 	       "leases are listed whole and in order, slowly (%zu)", n);
 	hang_up(fd);
-	while (!TAILQ_EMPTY(&broker.leases.list))
-		lease_free(&broker.leases, TAILQ_FIRST(&broker.leases.list));
+	while (!TAILQ_EMPTY(&broker.leases.table.list))
+		lease_free(TAILQ_FIRST(&broker.leases.table.list));
 
 	/* The largest number that a lease can have. */
-	need(lease_new(&broker.leases, UINT64_MAX - 1, 1));
+	need(lease_new(&broker.leases.table, UINT64_MAX - 1, 1));
 	fd = dial_in(0);
 	say_plain(fd, MESSAGE_LEASES);
 	turn(TURNS);
@@ -598,8 +599,8 @@ static void test_leases(void)
 		       hears(fd, MESSAGE_END, sizeof(answer.end)),
 	       "after the largest number a listing ends");
 	hang_up(fd);
-	lease_free(&broker.leases, TAILQ_FIRST(&broker.leases.list));
-	leases_init(&broker.leases);
+	lease_free(TAILQ_FIRST(&broker.leases.table.list));
+	lease_table_init(&broker.leases.table, broker.leases.table.events, &broker);
 	tap_ok(quiet(), "and nothing is left");
 }
 
@@ -616,7 +617,7 @@ static void test_busy(void)
 		fd = dial_in(1);
 		say_plain(fd, MESSAGE_LIST);
 		turn(TURNS);
-		need(TAILQ_FIRST(&broker.peers)->busy == PEER_LISTING);
+		need(TAILQ_FIRST(&broker.peers.list)->busy == PEER_LISTING);
 		if (type == MESSAGE_CLAIM)
 			say(fd, &claim, sizeof(claim));
 		else
@@ -624,7 +625,7 @@ static void test_busy(void)
 		turn(TURNS);
 		while ((n = hear(fd, &answer)) > 0)
 			;
-		tap_ok(!n && !broker.n_peers,
+		tap_ok(!n && !broker.peers.n,
 		       "request %u while another is being answered drops the peer", (unsigned)type);
 		close(fd);
 	}
@@ -646,15 +647,15 @@ static void test_never_reads(void)
 	}
 	turn(TURNS);
 	i = 0;
-	TAILQ_FOREACH(peer, &broker.peers, link)
+	TAILQ_FOREACH(peer, &broker.peers.list, link)
 		at[i++] = peer->next_device;
 	before = mallinfo2().uordblks;
 	turn(1000);
 	i = 0;
-	TAILQ_FOREACH(peer, &broker.peers, link)
+	TAILQ_FOREACH(peer, &broker.peers.list, link)
 		stays = stays && peer->busy == PEER_LISTING &&
 			!pci_address_compare(&peer->next_device, &at[i++]);
-	tap_ok(stays && broker.n_peers == ARRAY_SIZE(silent), "who never reads stays where it is");
+	tap_ok(stays && broker.peers.n == ARRAY_SIZE(silent), "who never reads stays where it is");
 	tap_ok(mallinfo2().uordblks <= before, "and takes no memory");
 	fd = dial_in(0);
 	say_plain(fd, MESSAGE_LEASES);
@@ -710,7 +711,7 @@ static void test_share(void)
 	tap_ok(ends == ARRAY_SIZE(fds), "and all of them come to their end");
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		close(fds[i]);
-	for (int turns = 0; broker.n_peers && turns < 1000; turns++)
+	for (int turns = 0; broker.peers.n && turns < 1000; turns++)
 		turn(1);
 	tap_ok(quiet(), "and nothing is left");
 }
@@ -738,7 +739,7 @@ static void on_our_event(evutil_socket_t fd, short what, void *userdata)
 /* The loop that the daemon has: between two peers it does what has come of its own. */
 static void test_loop(void)
 {
-	struct event_base *base = daemon_loop_new();
+	struct event_base *base = loop_new();
 	char names[2048][2]; /* more than are done in one go */
 	struct event *peers[ARRAY_SIZE(names)], *ours;
 	const char *at;
@@ -781,7 +782,7 @@ static void test_gone(void)
 	turn(2);
 	shutdown(fd, SHUT_WR);
 	turn(TURNS);
-	tap_ok(!broker.n_peers, "one who says that it will ask no more is let go too");
+	tap_ok(!broker.peers.n, "one who says that it will ask no more is let go too");
 	close(fd);
 	tap_ok(quiet(), "and nothing is left");
 }
@@ -791,7 +792,7 @@ static void test_number_again(void)
 {
 	const struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
 	int gone = dial_in(0), ends[2], number;
-	struct peer *peer = TAILQ_FIRST(&broker.peers);
+	struct peer *peer = TAILQ_FIRST(&broker.peers.list);
 
 	number = peer->fd;
 	close(gone);
@@ -808,12 +809,12 @@ static void test_number_again(void)
 		ends[0] = ends[1];
 		ends[1] = swap;
 	}
-	peer_new(&broker, ends[0]);
+	peer_new(&broker.peers, ends[0]);
 	tap_ok(welcome(ends[1]),
 	       "who connects while another is being let go is heard, also on its descriptor's number");
 	close(ends[1]);
-	while (!TAILQ_EMPTY(&broker.peers) && !quiet())
-		peer_free(TAILQ_FIRST(&broker.peers));
+	while (!TAILQ_EMPTY(&broker.peers.list) && !quiet())
+		peer_free(TAILQ_FIRST(&broker.peers.list));
 	tap_ok(quiet(), "and nothing is left");
 }
 
@@ -861,7 +862,7 @@ static void make_policy(void)
 		};
 		need(policy_rule_valid(&rules[i], ARRAY_SIZE(names), ARRAY_SIZE(files), NULL, 0));
 	}
-	broker.policy = (struct policy){
+	broker.policy.policy = (struct policy){
 		.rules = rules,
 		.n_rules = ARRAY_SIZE(rules),
 		.names = names,
@@ -905,7 +906,7 @@ static struct message_refusal refused(const struct message_claim *claim)
 		answer.refusal.reason = 0;
 	say_plain(fd, MESSAGE_LEASES);
 	turn(TURNS);
-	if (answer.refusal.reason && broker.n_peers != 1)
+	if (answer.refusal.reason && broker.peers.n != 1)
 		answer.refusal.reason = 0; /* who is refused may ask again */
 	hang_up(fd);
 	return answer.refusal;
@@ -940,11 +941,11 @@ static void test_no_policy(void)
 {
 	struct message_refusal r;
 
-	broker.policy_good = false;
+	broker.policy.good = false;
 	r = refused_address(1, 0);
 	tap_ok(r.reason == GPUBROKER_REFUSED_NOT_READY && r.has_address,
 	       "without a valid policy nothing is lent");
-	broker.policy_good = true;
+	broker.policy.good = true;
 	r = refused_address(4, 0);
 	tap_ok(r.reason == GPUBROKER_REFUSED_POLICY, "with an empty one nothing is allowed");
 	r = refused_name("lab");
@@ -997,7 +998,7 @@ static void test_claims(void)
 	tap_ok(r.reason == GPUBROKER_REFUSED_NO_DEVICE && r.address.bus == 9,
 	       "of several, the first that fails is named");
 
-	lease = lease_new(&broker.leases, 0, 16);
+	lease = lease_new(&broker.leases.table, 0, 16);
 	need(lease);
 	lease->uid = 4242;
 	lease->pid = 4711;
@@ -1046,9 +1047,10 @@ static void test_claims(void)
 	tap_ok(r.reason == GPUBROKER_REFUSED_BUSY && r.lease == lease->id,
 	       "by group, the function that a rule allows decides what is said (reason %u)",
 	       (unsigned)r.reason);
-	lease_free(&broker.leases, lease);
+	lease_free(lease);
 
-	tap_ok(!broker.leases.n && quiet(), "no refused claim leaves a lease or a descriptor");
+	tap_ok(!broker.leases.table.n && quiet(),
+	       "no refused claim leaves a lease or a descriptor");
 }
 
 /* To ask only whether it would be begun; and of an address by a name that may not mean it. */
@@ -1063,7 +1065,7 @@ static void test_ask(void)
 	say(fd, &claim, sizeof(claim));
 	turn(TURNS);
 	tap_ok(hear(fd, &answer) == sizeof(answer.end) && answer.type == MESSAGE_END &&
-		       !broker.leases.n && TAILQ_EMPTY(&broker.claims),
+		       !broker.leases.table.n && TAILQ_EMPTY(&broker.claims.list),
 	       "who only asks is told that it would be begun, and it is not");
 	claim.flags = CLAIM_ASK | CLAIM_WAIT;
 	claim.selectors[0].address.bus = 4;
@@ -1071,7 +1073,7 @@ static void test_ask(void)
 	turn(TURNS);
 	tap_ok(hear(fd, &answer) == sizeof(answer.refusal) && answer.type == MESSAGE_REFUSAL &&
 		       answer.refusal.reason == GPUBROKER_REFUSED_POLICY &&
-		       TAILQ_EMPTY(&broker.waiting),
+		       TAILQ_EMPTY(&broker.claims.queue.list),
 	       "... or why not, and never waits");
 	hang_up(fd);
 
@@ -1115,7 +1117,7 @@ int main(void)
 	broker_make();
 
 	test_hello();
-	test_usercount();
+	test_users();
 	test_quota();
 	test_bad_claims();
 	test_descriptors();

@@ -7,6 +7,8 @@
 #include "config.h"
 
 #include "brokerd/claim/claim.h"
+#include "brokerd/lease/bringup.h"
+#include "brokerd/process/filter.h"
 #include "brokerd/state/verdict.h"
 #include "brokerd/prepare/prepare.h"
 #include "tests/unit/brokerd/world.h"
@@ -21,13 +23,6 @@
 
 static struct policy_rule rule;
 static int overrides[GROUPS]; /* the FIFOs, open */
-
-static void on_queue(evutil_socket_t fd, short what, void *userdata)
-{
-	(void)fd;
-	(void)what;
-	queue_run(userdata);
-}
 
 static void make_host(void)
 {
@@ -48,10 +43,10 @@ static void make_host(void)
 /* The i-th group is lent to a user 5000 + i. */
 static struct lease *lend(size_t i, uint64_t ends)
 {
-	struct lease *lease = lease_new(&broker.leases, 0, FIRST_GROUP + (uint32_t)i);
+	struct lease *lease = lease_new(&broker.leases.table, 0, FIRST_GROUP + (uint32_t)i);
 
 	need(lease);
-	lease->owner = &broker;
+	lease_set_kind(lease);
 	lease->state = GPUBROKER_LEASE_LEASED;
 	lease->uid = 5000 + (uint32_t)i;
 	lease->pid = 6000 + (uint32_t)i;
@@ -62,14 +57,14 @@ static struct lease *lend(size_t i, uint64_t ends)
 
 static void let_go(size_t i)
 {
-	lease_free(&broker.leases, lease_find_group(&broker.leases, FIRST_GROUP + (uint32_t)i));
-	queue_look(&broker);
+	lease_free(lease_find_group(&broker.leases.table, FIRST_GROUP + (uint32_t)i));
+	queue_mark_all(&broker.claims.queue);
 }
 
 static void let_go_all(void)
 {
-	while (!TAILQ_EMPTY(&broker.leases.list))
-		lease_free(&broker.leases, TAILQ_FIRST(&broker.leases.list));
+	while (!TAILQ_EMPTY(&broker.leases.table.list))
+		lease_free(TAILQ_FIRST(&broker.leases.table.list));
 }
 
 static struct message_claim claim_of_bus(size_t bus)
@@ -148,13 +143,14 @@ static uint32_t refusal_of(int fd)
 /* Lets the claim that reads the i-th group's override go on, to its failure. */
 static void let_fail(size_t i)
 {
-	const struct lease *lease = lease_find_group(&broker.leases, FIRST_GROUP + (uint32_t)i);
+	const struct lease *lease =
+		lease_find_group(&broker.leases.table, FIRST_GROUP + (uint32_t)i);
 	uint64_t id = lease ? lease->id : 0;
 
 	need(write(overrides[i], "(null)\n", 7) == 7);
 	for (int n = 0; id && n < 5000; n++) {
 		turn(1);
-		lease = lease_find_from(&broker.leases, id);
+		lease = lease_find_from(&broker.leases.table, id);
 		if (!lease || lease->id != id || !lease->work)
 			break;
 		poll(NULL, 0, 1);
@@ -164,7 +160,7 @@ static void let_fail(size_t i)
 
 static bool nobody(void)
 {
-	return TAILQ_EMPTY(&broker.waiting) && quiet();
+	return TAILQ_EMPTY(&broker.claims.queue.list) && quiet();
 }
 
 /* ---- order and places ---- */
@@ -181,15 +177,17 @@ static void test_order(void)
 	lend(0, 0);
 	a = join(&claim);
 	q = told(a, &n);
-	tap_ok(n == 1 && q.place == 1 && q.lease == lease_find_group(&broker.leases, 100)->id &&
+	tap_ok(n == 1 && q.place == 1 &&
+		       q.lease == lease_find_group(&broker.leases.table, 100)->id &&
 		       q.holder_uid == 5000 && q.holder_pid == 6000 && !q.address.bus && !q.ends,
 	       "who waits is told its place, and who has it");
 	b = join(&claim);
 	c = join(&claim);
 	tap_ok(place(b) == 2 && place(c) == 3, "who comes later stands behind");
 	tap_ok(hears_nothing(a), "and those before are not told again");
-	tap_ok(TAILQ_FIRST(&broker.peers)->busy == PEER_WAITING &&
-		       TAILQ_FIRST(&broker.peers)->waiting,
+	tap_ok(peer_is_busy(TAILQ_FIRST(&broker.peers.list)) &&
+		       TAILQ_FIRST(&broker.peers.list)->claimant.waiting &&
+		       !TAILQ_FIRST(&broker.peers.list)->claimant.claim,
 	       "who waits is no claim under way");
 
 	no_wait.flags = 0;
@@ -199,7 +197,7 @@ static void test_order(void)
 	       "who would not wait is refused: it is lent");
 	let_go(0);
 	say(d, &no_wait, sizeof(no_wait));
-	event_del(broker.on_queue); /* its turn has not come yet */
+	event_del(broker.claims.queue.wake); /* its turn has not come yet */
 	turn(TURNS);
 	tap_ok(hear(d, &answer) == sizeof(answer.refusal) &&
 		       answer.refusal.reason == GPUBROKER_REFUSED_BUSY &&
@@ -209,22 +207,24 @@ static void test_order(void)
 	hang_up(d);
 
 	hang_up(b);
-	tap_ok(broker.leases.n == 1 && lease_find_group(&broker.leases, 100) &&
-		       TAILQ_FIRST(&broker.peers)->claim,
+	tap_ok(broker.leases.table.n == 1 && lease_find_group(&broker.leases.table, 100) &&
+		       TAILQ_FIRST(&broker.peers.list)->claimant.claim,
 	       "its turn come, the first has its claim");
 	q = told(c, NULL);
-	tap_ok(broker.leases.n == 1 && TAILQ_FIRST(&broker.waiting) ==
-					       TAILQ_LAST(&broker.peers, peer_list)->waiting,
+	tap_ok(broker.leases.table.n == 1 &&
+		       TAILQ_FIRST(&broker.claims.queue.list) ==
+			       TAILQ_LAST(&broker.peers.list, peer_list)->claimant.waiting,
 	       "and the next still waits");
-	tap_ok(q.place == 1 && q.lease == lease_find_group(&broker.leases, 100)->id &&
+	tap_ok(q.place == 1 && q.lease == lease_find_group(&broker.leases.table, 100)->id &&
 		       q.holder_uid == getuid() && q.holder_pid == (uint32_t)getpid(),
 	       "told that it is first now, and who has it");
 	let_fail(0);
 	tap_ok(refusal_of(a) == GPUBROKER_REFUSED_FAILED, "a claim that fails is told so");
-	tap_ok(TAILQ_EMPTY(&broker.waiting) && TAILQ_LAST(&broker.peers, peer_list)->claim,
+	tap_ok(TAILQ_EMPTY(&broker.claims.queue.list) &&
+		       TAILQ_LAST(&broker.peers.list, peer_list)->claimant.claim,
 	       "and then it is the next one's turn");
 	let_fail(0);
-	tap_ok(refusal_of(c) == GPUBROKER_REFUSED_FAILED && !broker.leases.n,
+	tap_ok(refusal_of(c) == GPUBROKER_REFUSED_FAILED && !broker.leases.table.n,
 	       "whose end is its own");
 	say_plain(a, MESSAGE_LEASES);
 	turn(TURNS);
@@ -297,8 +297,8 @@ static void test_ends(void)
 	hang_up(fds[0]);
 	tap_ok(told(fds[1], NULL).ends == 1000 && told(fds[3], NULL).ends == 3000,
 	       "one goes, and all are told the end before");
-	lease_find_group(&broker.leases, 101)->ends = 500;
-	queue_look(&broker);
+	lease_find_group(&broker.leases.table, 101)->ends = 500;
+	queue_mark_all(&broker.claims.queue);
 	turn(TURNS);
 	tap_ok(told(fds[1], NULL).ends == 500,
 	       "an end that is set is told when the queue is looked at");
@@ -317,7 +317,7 @@ static bool holds(const struct waiting *before, uint32_t group)
 	view.group = group;
 	view.n_functions = 1;
 	view.functions[0].address = (struct pci_address){ .bus = (uint8_t)(group - FIRST_GROUP) };
-	return queue_holds(&broker, before, &view);
+	return queue_reserves(&broker.claims.queue, before, &view);
 }
 
 static void test_holds(void)
@@ -333,7 +333,7 @@ static void test_holds(void)
 		lend(i, 0);
 	fds[0] = join(&first);
 	fds[1] = join(&second);
-	a = TAILQ_FIRST(&broker.waiting);
+	a = TAILQ_FIRST(&broker.claims.queue.list);
 	b = TAILQ_NEXT(a, link);
 	tap_ok(holds(NULL, 100) && holds(NULL, 101) && holds(NULL, 102) && !holds(NULL, 103),
 	       "from who comes now, all that is waited for is held, and no more");
@@ -344,8 +344,8 @@ static void test_holds(void)
 
 	let_go(0);
 	turn(TURNS);
-	tap_ok(broker.leases.n == 2 && !TAILQ_EMPTY(&broker.waiting) &&
-		       a == TAILQ_FIRST(&broker.waiting),
+	tap_ok(broker.leases.table.n == 2 && !TAILQ_EMPTY(&broker.claims.queue.list) &&
+		       a == TAILQ_FIRST(&broker.claims.queue.list),
 	       "who wants two does not begin with one");
 	late.flags = 0;
 	fd = join(&late);
@@ -356,16 +356,16 @@ static void test_holds(void)
 	let_go(2);
 	let_go(1);
 	turn(TURNS);
-	tap_ok(broker.leases.n == 2 && lease_find_group(&broker.leases, 100) &&
-		       lease_find_group(&broker.leases, 101) &&
-		       !lease_find_group(&broker.leases, 102),
+	tap_ok(broker.leases.table.n == 2 && lease_find_group(&broker.leases.table, 100) &&
+		       lease_find_group(&broker.leases.table, 101) &&
+		       !lease_find_group(&broker.leases.table, 102),
 	       "when both are free it has both, and the second waits for what is one of them");
 	for (size_t i = 0; i < 2; i++)
 		close(fds[i]);
 	turn(TURNS);
 	let_fail(0);
 	let_fail(1);
-	tap_ok(!broker.leases.n && nobody(), "both gone, nothing is left");
+	tap_ok(!broker.leases.table.n && nobody(), "both gone, nothing is left");
 }
 
 /* ---- what is not worth waiting for ---- */
@@ -378,41 +378,42 @@ static void test_no_use(void)
 
 	claim.selectors[1].address.bus = 200;
 	fd = join(&claim);
-	tap_ok(refusal_of(fd) == GPUBROKER_REFUSED_NO_DEVICE && TAILQ_EMPTY(&broker.waiting),
+	tap_ok(refusal_of(fd) == GPUBROKER_REFUSED_NO_DEVICE &&
+		       TAILQ_EMPTY(&broker.claims.queue.list),
 	       "what there is not is said at once, also beside what is only lent");
 	hang_up(fd);
 	claim = claim_of_bus(0);
 	lease->state = GPUBROKER_LEASE_STUCK;
 	fd = join(&claim);
-	tap_ok(refusal_of(fd) == GPUBROKER_REFUSED_STUCK && TAILQ_EMPTY(&broker.waiting),
+	tap_ok(refusal_of(fd) == GPUBROKER_REFUSED_STUCK && TAILQ_EMPTY(&broker.claims.queue.list),
 	       "what is stuck is not waited for");
 	hang_up(fd);
 	lease->state = GPUBROKER_LEASE_RESTORING;
 	fd = join(&claim);
 	tap_ok(place(fd) == 1, "what is on its way back is");
 	rule.match.vendor = 1;
-	queue_look(&broker);
+	queue_mark_all(&broker.claims.queue);
 	turn(TURNS);
-	tap_ok(refusal_of(fd) == GPUBROKER_REFUSED_POLICY && TAILQ_EMPTY(&broker.waiting),
+	tap_ok(refusal_of(fd) == GPUBROKER_REFUSED_POLICY && TAILQ_EMPTY(&broker.claims.queue.list),
 	       "a policy that forbids it ends the wait");
 	say_plain(fd, MESSAGE_LEASES);
 	turn(TURNS);
 	tap_ok(!is_dropped(fd), "and not the connection");
 	hang_up(fd);
 	fd = join(&claim);
-	tap_ok(refusal_of(fd) == GPUBROKER_REFUSED_POLICY && TAILQ_EMPTY(&broker.waiting),
+	tap_ok(refusal_of(fd) == GPUBROKER_REFUSED_POLICY && TAILQ_EMPTY(&broker.claims.queue.list),
 	       "what is forbidden is not waited for");
 	hang_up(fd);
 	rule.match.vendor = 0x1234;
 
 	fd = join(&claim);
-	broker.quitting = true;
+	broker.claims.closed = true;
 	let_go(0);
 	turn(TURNS);
-	tap_ok(place(fd) == 1 && hears_nothing(fd) && !TAILQ_EMPTY(&broker.waiting) &&
-		       !broker.leases.n,
+	tap_ok(place(fd) == 1 && hears_nothing(fd) && !TAILQ_EMPTY(&broker.claims.queue.list) &&
+		       !broker.leases.table.n,
 	       "a broker that ends begins no claim");
-	broker.quitting = false;
+	broker.claims.closed = false;
 	close(fd);
 	turn(TURNS);
 	tap_ok(nobody(), "and nothing is left");
@@ -426,21 +427,20 @@ static void test_prepared(void)
 {
 	static struct policy_rule rules[2];
 	const struct message_claim claim = claim_of_bus(0);
-	const struct policy before = broker.policy;
+	const struct policy before = broker.policy.policy;
 	char path[128], block[4096] = "";
 	struct pollfd written = { .fd = overrides[0], .events = POLLIN };
 	const struct message_restore restore = { .type = MESSAGE_RESTORE };
 	struct message_queued q;
 	union answer answer;
 	int probe, fd, root;
-	bool late;
 
 	rules[0] = rules[1] = rule;
 	rules[1].verb = POLICY_PREPARE;
 	rules[1].who = POLICY_WHO_NONE;
 	need(policy_rule_valid(&rules[1], 0, 1, NULL, 0));
-	broker.policy.rules = rules;
-	broker.policy.n_rules = 2;
+	broker.policy.policy.rules = rules;
+	broker.policy.policy.n_rules = 2;
 	snprintf(path, sizeof(path), "%s/sys/bus/pci/drivers_probe", scratch_path);
 	need(!mkfifo(path, 0600));
 	probe = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
@@ -449,9 +449,9 @@ static void test_prepared(void)
 		;
 	for (size_t i = 1; i < GROUPS; i++)
 		lend(i, 0); /* so that only the first is prepared */
-	broker.serving = true;
-	prepare_all(&broker);
-	for (int n = 0; n < 3000 && !prepare_has_group(&broker, FIRST_GROUP, &late); n++) {
+	broker.prepare.open = true;
+	prepare_look_at_all(&broker.prepare);
+	for (int n = 0; n < 3000 && !holds_find_group(&broker.holds, FIRST_GROUP); n++) {
 		turn(1);
 		poll(NULL, 0, 1);
 	}
@@ -474,20 +474,20 @@ static void test_prepared(void)
 	need(read(overrides[0], block, sizeof(block)) > 0);
 	while (read(probe, block, sizeof(block)) > 0)
 		;
-	for (int n = 0; n < 3000 && prepare_has_group(&broker, FIRST_GROUP, &late); n++) {
+	for (int n = 0; n < 3000 && holds_find_group(&broker.holds, FIRST_GROUP); n++) {
 		turn(1);
 		poll(NULL, 0, 1);
 	}
 	turn(TURNS);
-	tap_ok(TAILQ_EMPTY(&broker.waiting) && lease_find_group(&broker.leases, FIRST_GROUP),
+	tap_ok(TAILQ_EMPTY(&broker.claims.queue.list) &&
+		       lease_find_group(&broker.leases.table, FIRST_GROUP),
 	       "when that is over, it is the turn of who waits");
 	close(fd);
 	turn(TURNS);
-	if (lease_find_group(&broker.leases, FIRST_GROUP))
+	if (lease_find_group(&broker.leases.table, FIRST_GROUP))
 		let_fail(0);
-	broker.serving = false;
-	broker.policy = before;
-	prepare_done(&broker);
+	broker.prepare.open = false;
+	broker.policy.policy = before;
 	close(probe);
 	unlink(path);
 	let_go_all();
@@ -507,15 +507,15 @@ static void test_many_groups(void)
 	a = join(&any);
 	b = join(&any);
 	q = told(a, NULL);
-	tap_ok(TAILQ_FIRST(&broker.waiting)->n_wanted == GROUPS && q.place == 1 &&
+	tap_ok(TAILQ_FIRST(&broker.claims.queue.list)->n_wanted == GROUPS && q.place == 1 &&
 		       q.ends == 10000 - (GROUPS - 1),
 	       "of %d groups that it may have each is kept (%zu, %d)", GROUPS,
-	       TAILQ_FIRST(&broker.waiting)->n_wanted, (int)q.ends);
+	       TAILQ_FIRST(&broker.claims.queue.list)->n_wanted, (int)q.ends);
 	tap_ok(place(b) == 2, "and the next stands behind");
 	let_go(GROUPS - 1);
 	turn(TURNS);
-	tap_ok(TAILQ_FIRST(&broker.peers)->claim &&
-		       lease_find_group(&broker.leases, 100 + GROUPS - 1),
+	tap_ok(TAILQ_FIRST(&broker.peers.list)->claimant.claim &&
+		       lease_find_group(&broker.leases.table, 100 + GROUPS - 1),
 	       "one that is free past them is the first one's all the same");
 	tap_ok(place(b) == 1, "and the second comes nearer");
 	close(a);
@@ -542,12 +542,12 @@ static void test_plugged(void)
 	c = dial_in(0);
 	tap_ok(!holds(NULL, FIRST_GROUP + GROUPS - 1), "what is not there is held for nobody");
 	broker.devices.n = GROUPS;
-	queue_look(&broker);
-	event_del(broker.on_queue); /* its turn has not come yet */
+	queue_mark_all(&broker.claims.queue);
+	event_del(broker.claims.queue.wake); /* its turn has not come yet */
 	tap_ok(holds(NULL, FIRST_GROUP + GROUPS - 1),
 	       "what comes is held for who waits for any, before it was looked at");
-	tap_ok(!holds(TAILQ_FIRST(&broker.waiting), FIRST_GROUP + GROUPS - 1) &&
-		       !holds(TAILQ_NEXT(TAILQ_FIRST(&broker.waiting), link),
+	tap_ok(!holds(TAILQ_FIRST(&broker.claims.queue.list), FIRST_GROUP + GROUPS - 1) &&
+		       !holds(TAILQ_NEXT(TAILQ_FIRST(&broker.claims.queue.list), link),
 			      FIRST_GROUP + GROUPS - 1),
 	       "and not for who waits for another one");
 	late.flags = 0;
@@ -557,9 +557,9 @@ static void test_plugged(void)
 		       answer.refusal.reason == GPUBROKER_REFUSED_BUSY &&
 		       answer.refusal.detail == REFUSAL_RESERVED,
 	       "who comes for it in that turn is told that others were first");
-	queue_look(&broker);
+	queue_mark_all(&broker.claims.queue);
 	turn(TURNS);
-	tap_ok(lease_find_group(&broker.leases, FIRST_GROUP + GROUPS - 1),
+	tap_ok(lease_find_group(&broker.leases.table, FIRST_GROUP + GROUPS - 1),
 	       "and it goes to who waited");
 	close(a);
 	close(b);
@@ -584,17 +584,17 @@ static void test_never_reads(void)
 	before = mallinfo2().uordblks;
 	for (size_t i = 0; i < changes; i++) {
 		lease->ends++;
-		queue_look(&broker);
+		queue_mark_all(&broker.claims.queue);
 		turn(1);
 	}
-	tap_ok(!TAILQ_EMPTY(&broker.waiting) && broker.n_peers == 1 &&
-		       !TAILQ_FIRST(&broker.peers)->on_writable,
+	tap_ok(!TAILQ_EMPTY(&broker.claims.queue.list) && broker.peers.n == 1 &&
+		       !TAILQ_FIRST(&broker.peers.list)->on_writable,
 	       "who never reads its places waits on");
 	tap_ok(mallinfo2().uordblks <= before, "and takes no memory");
 	q = told(silent, &n);
 	tap_ok(n && n < 100 && q.place == 1 && q.ends < lease->ends,
 	       "what was told before it did not read is there (%u)", n);
-	queue_look(&broker);
+	queue_mark_all(&broker.claims.queue);
 	turn(TURNS);
 	tap_ok(told(silent, &n).ends == lease->ends && n == 1,
 	       "and the next time it is told how it is, once");
@@ -638,7 +638,7 @@ static void test_many(void)
 	nearer = true;
 	for (size_t i = 1; i < WAITING_PER_UID / 2; i++)
 		nearer = nearer && hears_nothing(fds[i]);
-	tap_ok(nearer && broker.n_peers == WAITING_PER_UID / 2 - 1,
+	tap_ok(nearer && broker.peers.n == WAITING_PER_UID / 2 - 1,
 	       "those behind go, and nobody is told anything");
 	for (size_t i = 1; i < WAITING_PER_UID / 2; i++)
 		close(fds[i]);
@@ -673,20 +673,21 @@ static void test_another_request(void)
 		else
 			say(fd, &release, sizeof(release));
 		turn(TURNS);
-		tap_ok(is_dropped(fd) && broker.n_peers == 1 &&
-			       !TAILQ_NEXT(TAILQ_FIRST(&broker.waiting), link),
+		tap_ok(is_dropped(fd) && broker.peers.n == 1 &&
+			       !TAILQ_NEXT(TAILQ_FIRST(&broker.claims.queue.list), link),
 		       "request %u of one who waits drops it, and its place", (unsigned)type);
 		close(fd);
 	}
-	tap_ok(broker.leases.n == 1 && hears_nothing(other), "who else waits hears nothing of it");
+	tap_ok(broker.leases.table.n == 1 && hears_nothing(other),
+	       "who else waits hears nothing of it");
 	fd = join(&claim);
 	close(other);
 	close(fd);
 	let_go(0); /* in the turn in which they are found gone */
 	turn(TURNS);
-	if (broker.leases.n)
+	if (broker.leases.table.n)
 		let_fail(0);
-	tap_ok(!broker.leases.n && nobody(),
+	tap_ok(!broker.leases.table.n && nobody(),
 	       "it comes free in the turn in which all go: nothing is left");
 }
 
@@ -696,9 +697,8 @@ int main(void)
 	need(freopen("/dev/null", "w", stderr)); /* the log */
 	broker_make();
 	need(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)); /* for the workers' filter, without root */
-	need(!confine_filter_new(&broker.worker_filter));
-	broker.on_queue = evtimer_new(broker.base, on_queue, &broker);
-	need(broker.on_queue && !event_priority_set(broker.on_queue, PRIORITY_PEERS));
+	need(!filter_new(CONFINE_WORKER, &broker.worker_filter));
+	broker.workers.filter = broker.worker_filter;
 	make_host();
 	broker_allow_all(&rule);
 	fds_at_start = open_descriptors();
@@ -715,8 +715,6 @@ int main(void)
 	test_many();
 	test_another_request();
 
-	event_free(broker.on_queue);
-	confine_filter_free(broker.worker_filter);
 	broker_drop();
 	return tap_done();
 }

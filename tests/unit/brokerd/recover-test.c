@@ -7,7 +7,9 @@
 
 #include "brokerd/claim/claim.h"
 #include "brokerd/state/verdict.h"
-#include "brokerd/lease/ending.h"
+#include "brokerd/lease/bringup.h"
+#include "brokerd/lease/recover.h"
+#include "brokerd/process/filter.h"
 #include "brokerd/record/lease-record.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
@@ -47,16 +49,16 @@ static void make_host(void)
 	add_function("10000:07:00.0", "0x030000\n", 107);
 	snprintf(path, sizeof(path), "%s/state", scratch_path);
 	need(!mkdir(path, 0700));
-	broker.state_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	broker.store.directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	snprintf(path, sizeof(path), "%s/dev", scratch_path);
 	need(!mkdir(path, 0700));
 	broker.kernel.dev = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	need(broker.state_dir >= 0 && broker.kernel.dev >= 0);
+	need(broker.store.directory >= 0 && broker.kernel.dev >= 0);
 }
 
 static bool exists(const char *name)
 {
-	return !faccessat(broker.state_dir, name, F_OK, AT_SYMLINK_NOFOLLOW);
+	return !faccessat(broker.store.directory, name, F_OK, AT_SYMLINK_NOFOLLOW);
 }
 
 static void damaged(const char *name, const char *text)
@@ -74,7 +76,7 @@ static void wait_for_workers(void)
 		bool work = false;
 
 		turn(TURNS);
-		TAILQ_FOREACH(lease, &broker.leases.list, link)
+		TAILQ_FOREACH(lease, &broker.leases.table.list, link)
 			work = work || lease->work;
 		if (!work)
 			return;
@@ -85,13 +87,13 @@ static void wait_for_workers(void)
 /* What was recovered, with its workers done. */
 static void recover(void)
 {
-	recover_damaged(&broker);
+	recover_damaged(&broker.leases);
 	wait_for_workers();
 }
 
 static const struct lease *kept(uint32_t group)
 {
-	const struct lease *lease = lease_find_group(&broker.leases, group);
+	const struct lease *lease = lease_find_group(&broker.leases.table, group);
 
 	return lease && lease->state == GPUBROKER_LEASE_STUCK && lease->damaged[0] ? lease : NULL;
 }
@@ -99,13 +101,13 @@ static const struct lease *kept(uint32_t group)
 /* Forgets all, as a restart does. */
 static void restart(void)
 {
-	while (!TAILQ_EMPTY(&broker.leases.list)) {
-		struct lease *lease = TAILQ_FIRST(&broker.leases.list);
+	while (!TAILQ_EMPTY(&broker.leases.table.list)) {
+		struct lease *lease = TAILQ_FIRST(&broker.leases.table.list);
 
 		need(!lease->work);
 		if (lease->timer)
 			event_free(lease->timer);
-		lease_free(&broker.leases, lease);
+		lease_free(lease);
 	}
 }
 
@@ -119,7 +121,7 @@ static void clean(void)
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		for (size_t k = 0; k < ARRAY_SIZE(suffixes); k++) {
 			snprintf(name, sizeof(name), "%s%s", names[i], suffixes[k]);
-			unlinkat(broker.state_dir, name, 0);
+			unlinkat(broker.store.directory, name, 0);
 		}
 }
 
@@ -128,27 +130,27 @@ static void test_named(void)
 	const struct lease *lease;
 
 	recover();
-	tap_ok(!broker.leases.n, "without a damaged record nothing is kept");
+	tap_ok(!broker.leases.table.n, "without a damaged record nothing is kept");
 
 	damaged("1.damaged", "gpubroker lease 1\nid 1\nfunction 0000:01:00.0 1234 1111\ndri");
-	recover_damaged(&broker);
+	recover_damaged(&broker.leases);
 	tap_ok(kept(101) && kept(101)->work && exists("1.damaged"),
 	       "what a damaged record names is kept, until it was looked at");
 	wait_for_workers();
-	tap_ok(!broker.leases.n && exists("1.settled") && !exists("1.damaged"),
+	tap_ok(!broker.leases.table.n && exists("1.settled") && !exists("1.damaged"),
 	       "the host has it: it is settled by itself");
 	clean();
 
 	damaged("5.damaged", "function 0000:05:00.0");
 	recover();
-	tap_ok(!broker.leases.n && exists("5.settled"),
+	tap_ok(!broker.leases.table.n && exists("5.settled"),
 	       "an override that is none is none, and a record may end in an address");
 	clean();
 
 	damaged("2.damaged", "xxx function 0000:02:00.0 yyy");
 	recover();
 	lease = kept(102);
-	tap_ok(lease && broker.leases.n == 1 && exists("2.damaged") &&
+	tap_ok(lease && broker.leases.table.n == 1 && exists("2.damaged") &&
 		       !strcmp(lease->damaged, "2.damaged") && lease->stuck_since &&
 		       strstr(lease->reason, "2.damaged") &&
 		       strstr(lease->reason, "gpubroker restore 0000:02:00.0"),
@@ -160,25 +162,25 @@ static void test_named(void)
 
 	damaged("3.damaged", "function 0000:03:00.0 1234 1111\nfunction 0000:04:00.0 1234");
 	recover();
-	tap_ok(broker.leases.n == 2 && kept(103), "one without a driver is kept");
+	tap_ok(broker.leases.table.n == 2 && kept(103), "one without a driver is kept");
 	tap_ok(kept(104), "and one that has an override still");
 	clean();
 
 	damaged("3.damaged", "function 0000:01:00.0\nfunction 0000:03:00.0");
 	recover();
-	tap_ok(broker.leases.n == 1 && kept(103) && exists("3.damaged"),
+	tap_ok(broker.leases.table.n == 1 && kept(103) && exists("3.damaged"),
 	       "of several, those that are the host's are free, and the record stays");
 	clean();
 
 	damaged("4.damaged", "function 0000:99:00.0 1234 1111");
 	recover();
-	tap_ok(!broker.leases.n && exists("4.settled"),
+	tap_ok(!broker.leases.table.n && exists("4.settled"),
 	       "one that is not there any more is settled");
 	clean();
 
 	damaged("7.damaged", "function 10000:07:00.0 1234 1111");
 	recover();
-	tap_ok(broker.leases.n == 1 && kept(107), "a domain of more than four digits is read");
+	tap_ok(broker.leases.table.n == 1 && kept(107), "a domain of more than four digits is read");
 	clean();
 	tap_ok(quiet(), "and nothing is left");
 }
@@ -196,30 +198,30 @@ static void test_unnamed(void)
 	damaged("6.damaged",
 		"gpubroker lease 1\nid 6\nmdev 8bf0c3d2-2f3b-8c11-9d52-0a6c5f0e7b41\nparent ..\n");
 	recover();
-	tap_ok(!broker.leases.n && exists("6.settled"),
+	tap_ok(!broker.leases.table.n && exists("6.settled"),
 	       "a damaged record of an mdev is about no group, and keeps none");
 	clean();
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
 		damaged("6.damaged", texts[i]);
 		recover();
-		tap_ok(broker.leases.n == 2 && kept(102) && kept(106) && exists("6.damaged"),
+		tap_ok(broker.leases.table.n == 2 && kept(102) && kept(106) && exists("6.damaged"),
 		       "where no address can be read (%zu), all on VFIO is kept, and nothing else",
 		       i);
 		clean();
 	}
 	{
 		struct policy_rule prepare = rule;
-		struct policy before = broker.policy;
+		struct policy before = broker.policy.policy;
 
 		prepare.verb = POLICY_PREPARE;
 		prepare.who = POLICY_WHO_NONE;
 		need(policy_rule_valid(&prepare, 0, 1, NULL, 0));
-		broker.policy.rules = &prepare;
+		broker.policy.policy.rules = &prepare;
 		damaged("6.damaged", "");
 		recover();
-		tap_ok(!broker.leases.n && exists("6.settled"),
+		tap_ok(!broker.leases.table.n && exists("6.settled"),
 		       "what the policy prepares is on VFIO without any lease");
-		broker.policy = before;
+		broker.policy.policy = before;
 		clean();
 	}
 	tap_ok(quiet(), "and nothing is left");
@@ -228,8 +230,8 @@ static void test_unnamed(void)
 /* Damaged here and now: set aside first, then kept. */
 static void test_both(void)
 {
-	struct lease *lease = lease_new(&broker.leases, 0, 102);
-	char text[RECORD_MAX], cut[RECORD_MAX];
+	struct lease *lease = lease_new(&broker.leases.table, 0, 102);
+	char text[STORE_TEXT_MAX], cut[STORE_TEXT_MAX];
 	int n;
 
 	need(lease);
@@ -237,25 +239,26 @@ static void test_both(void)
 	lease->functions[0] = (struct lease_function){ .address = { .bus = 2 },
 						       .vendor = 0x1234,
 						       .device = 0x1111 };
-	n = record_format(lease, text, sizeof(text));
+	lease_set_kind(lease);
+	n = lease_record_format(lease, text, sizeof(text));
 	need(n > 0);
 	memcpy(cut, text, (size_t)n);
 	cut[n - 5] = '\0';
-	lease_free(&broker.leases, lease);
+	lease_free(lease);
 	damaged("2", cut);
-	tap_ok(!recover_leases(&broker) && !broker.leases.n && exists("2.damaged") && !exists("2"),
+	tap_ok(!recover_leases(&broker.leases) && !broker.leases.table.n && exists("2.damaged") && !exists("2"),
 	       "a record that is cut is set aside");
 	recover();
-	tap_ok(kept(102) && broker.leases.n == 1, "and what it names is kept");
+	tap_ok(kept(102) && broker.leases.table.n == 1, "and what it names is kept");
 	restart();
 
 	/* A good one of the group, later. */
-	lease = lease_new(&broker.leases, 9, 102);
+	lease = lease_new(&broker.leases.table, 9, 102);
 	need(lease);
 	recover();
-	tap_ok(broker.leases.n == 1 && !lease->damaged[0] && exists("2.settled"),
+	tap_ok(broker.leases.table.n == 1 && !lease->damaged[0] && exists("2.settled"),
 	       "a lease that is known has the group, and the damaged record says nothing");
-	lease_free(&broker.leases, lease);
+	lease_free(lease);
 	clean();
 	tap_ok(quiet(), "and nothing is left");
 }
@@ -307,7 +310,7 @@ static void test_settled_by_root(void)
 	snprintf(name, sizeof(name), "%u", (unsigned)id);
 	tap_ok(!restore(3), "root restores it");
 	wait_for_workers();
-	tap_ok(!lease_find_group(&broker.leases, 103) && !exists(name), "it is the host's");
+	tap_ok(!lease_find_group(&broker.leases.table, 103) && !exists(name), "it is the host's");
 	tap_ok(exists("3.damaged") && kept(102), "the record stays for what else it keeps");
 	unlinkat(broker.kernel.sys, "bus/pci/devices/0000:02:00.0/driver", 0);
 	{
@@ -316,7 +319,7 @@ static void test_settled_by_root(void)
 	}
 	tap_ok(!restore(2), "the other one");
 	wait_for_workers();
-	tap_ok(!broker.leases.n && exists("3.settled") && !exists("3.damaged"),
+	tap_ok(!broker.leases.table.n && exists("3.settled") && !exists("3.damaged"),
 	       "and with the last the record is settled");
 	clean();
 	tap_ok(quiet(), "and nothing is left");
@@ -328,7 +331,8 @@ int main(void)
 	need(freopen("/dev/null", "w", stderr)); /* the log */
 	broker_make();
 	need(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)); /* for the workers' filter, without root */
-	need(!confine_filter_new(&broker.worker_filter));
+	need(!filter_new(CONFINE_WORKER, &broker.worker_filter));
+	broker.workers.filter = broker.worker_filter;
 	make_host();
 	broker_allow_all(&rule);
 	scratch_write("sys/bus/pci/drivers_probe", "");
@@ -339,9 +343,6 @@ int main(void)
 	test_both();
 	test_settled_by_root();
 
-	confine_filter_free(broker.worker_filter);
-	close(broker.kernel.dev);
-	close(broker.state_dir);
 	broker_drop();
 	return tap_done();
 }

@@ -7,7 +7,11 @@
 
 #include "brokerd/claim/claim.h"
 #include "brokerd/state/verdict.h"
+#include "brokerd/lease/bringup.h"
 #include "brokerd/lease/ending.h"
+#include "brokerd/lease/recover.h"
+#include "brokerd/peer/watching.h"
+#include "brokerd/process/filter.h"
 #include "brokerd/record/lease-record.h"
 #include "client/library/refusal.h"
 #include "tests/unit/brokerd/world.h"
@@ -65,37 +69,37 @@ static void make_host(void)
 	need(broker.kernel.dev >= 0);
 	scratch_write("state/none", "");
 	snprintf(path, sizeof(path), "%s/state", scratch_path);
-	broker.state_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	need(broker.state_dir >= 0);
+	broker.store.directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	need(broker.store.directory >= 0);
 }
 
 static struct lease *lend(uint32_t group, uint32_t uid)
 {
-	struct lease *lease = lease_new(&broker.leases, 0, group);
+	struct lease *lease = lease_new(&broker.leases.table, 0, group);
 
 	need(lease);
-	lease->owner = &broker;
 	lease->state = GPUBROKER_LEASE_LEASED;
 	lease->uid = uid;
 	lease->pid = 4711;
 	lease->asked.bus = 1;
 	lease->n_functions = 1;
 	lease->functions[0].address = lease->asked;
+	lease_set_kind(lease);
 	return lease;
 }
 
 static void let_go_all(void)
 {
-	while (!TAILQ_EMPTY(&broker.leases.list)) {
-		struct lease *lease = TAILQ_FIRST(&broker.leases.list);
+	while (!TAILQ_EMPTY(&broker.leases.table.list)) {
+		struct lease *lease = TAILQ_FIRST(&broker.leases.table.list);
 
 		need(!lease->work);
 		if (lease->timer)
 			event_free(lease->timer);
 		if (lease->expiry)
 			event_free(lease->expiry);
-		record_remove(broker.state_dir, lease->id);
-		lease_free(&broker.leases, lease);
+		lease_record_remove(&broker.store, lease->id);
+		lease_free(lease);
 	}
 }
 
@@ -104,7 +108,7 @@ static bool is_recorded(uint64_t id)
 	char name[24];
 
 	snprintf(name, sizeof(name), "%u", (unsigned)id);
-	return !faccessat(broker.state_dir, name, F_OK, 0);
+	return !faccessat(broker.store.directory, name, F_OK, 0);
 }
 
 /* Until no worker is at work, for at most 5 seconds. */
@@ -115,7 +119,7 @@ static void wait_for_workers(void)
 		bool work = false;
 
 		turn(TURNS);
-		TAILQ_FOREACH(lease, &broker.leases.list, link)
+		TAILQ_FOREACH(lease, &broker.leases.table.list, link)
 			work = work || lease->work;
 		if (!work)
 			return;
@@ -229,8 +233,8 @@ static void test_bad(void)
 	}
 	tap_ok(ask_as(0, &watch, sizeof(watch), NULL) == -1,
 	       "to watch with a reserved field that is not 0 does too");
-	lease = TAILQ_FIRST(&broker.leases.list);
-	tap_ok(broker.leases.n == 1 && lease->state == GPUBROKER_LEASE_LEASED && !lease->ends,
+	lease = TAILQ_FIRST(&broker.leases.table.list);
+	tap_ok(broker.leases.table.n == 1 && lease->state == GPUBROKER_LEASE_LEASED && !lease->ends,
 	       "and does nothing to a lease");
 	let_go_all();
 	tap_ok(quiet(), "and leaves nothing");
@@ -251,14 +255,15 @@ static void test_release(void)
 	tap_ok(release_as(0, UINT64_MAX, &r) == GPUBROKER_REFUSED_NO_LEASE,
 	       "nor the largest number");
 	next = lend(12, OTHER);
-	tap_ok(release_as(OTHER, id - 1, &r) == GPUBROKER_REFUSED_NO_LEASE && broker.leases.n == 2,
+	tap_ok(release_as(OTHER, id - 1, &r) == GPUBROKER_REFUSED_NO_LEASE &&
+		       broker.leases.table.n == 2,
 	       "and not the next one in its place");
 	tap_ok(release_as(OTHER + 1, id, &r) == GPUBROKER_REFUSED_NOT_YOURS && r.lease == id &&
 		       lease->state == GPUBROKER_LEASE_LEASED && !r.holder_uid && !r.holder_pid,
 	       "another user's, and not whose it is");
 	tap_ok(sentence_has(&r, "another user"), "which is said");
-	tap_ok(!release_as(OTHER, id, NULL) && broker.leases.n == 1, "one's own ends");
-	tap_ok(!release_as(0, next->id, NULL) && !broker.leases.n, "anybody's for root");
+	tap_ok(!release_as(OTHER, id, NULL) && broker.leases.table.n == 1, "one's own ends");
+	tap_ok(!release_as(0, next->id, NULL) && !broker.leases.table.n, "anybody's for root");
 	tap_ok(release_as(OTHER, id, NULL) == GPUBROKER_REFUSED_NO_LEASE,
 	       "it is gone the second time");
 	tap_ok(quiet(), "and nothing is left");
@@ -272,12 +277,12 @@ static void test_release_states(void)
 
 	for (size_t i = 0; i < ARRAY_SIZE(still); i++) {
 		lease->state = still[i];
-		tap_ok(!release_as(OTHER, lease->id, NULL) && broker.leases.n == 1 &&
+		tap_ok(!release_as(OTHER, lease->id, NULL) && broker.leases.table.n == 1 &&
 			       lease->state == still[i],
 		       "one that is %s goes its way", i ? "restored" : "closed");
 	}
 	lease->state = GPUBROKER_LEASE_STUCK;
-	tap_ok(!release_as(OTHER, lease->id, NULL) && !broker.leases.n,
+	tap_ok(!release_as(OTHER, lease->id, NULL) && !broker.leases.table.n,
 	       "one that is stuck is tried again");
 	tap_ok(quiet(), "and nothing is left");
 }
@@ -328,12 +333,13 @@ static void test_release_claim(void)
 	claim.selectors[0].address.bus = 5;
 	say(fd, &claim, sizeof(claim));
 	turn(TURNS);
-	need(broker.leases.n == 1 && TAILQ_FIRST(&broker.leases.list)->work);
-	id = TAILQ_FIRST(&broker.leases.list)->id;
+	need(broker.leases.table.n == 1 && TAILQ_FIRST(&broker.leases.table.list)->work);
+	id = TAILQ_FIRST(&broker.leases.table.list)->id;
 	tap_ok(revoke_as(getuid() + 1, id, 0, NULL) == GPUBROKER_REFUSED_NOT_YOURS ||
 		       getuid() + 1 == 0,
 	       "what is being claimed is nobody else's to revoke");
-	tap_ok(!release_as(getuid(), id, NULL) && broker.leases.n == 1 && hear(fd, &answer) == -1,
+	tap_ok(!release_as(getuid(), id, NULL) && broker.leases.table.n == 1 &&
+		       hear(fd, &answer) == -1,
 	       "a claim under way is released, when its worker is done");
 	need(write(override, "(null)\n", 7) == 7);
 	wait_for_workers();
@@ -342,7 +348,7 @@ static void test_release_claim(void)
 		       !strcmp(answer.refusal.text, "released before it was granted") &&
 		       answer.refusal.address.bus == 5,
 	       "and its claimer told why it gets nothing");
-	tap_ok(!broker.leases.n && !is_recorded(id), "no lease is left, and no record");
+	tap_ok(!broker.leases.table.n && !is_recorded(id), "no lease is left, and no record");
 	close(fd);
 	tap_ok(quiet(), "and nothing else");
 }
@@ -352,7 +358,7 @@ static void test_revoke(void)
 	struct lease *lease = lend(11, OTHER);
 	struct message_refusal r;
 	uint64_t now = (uint64_t)time(NULL);
-	int dir = broker.state_dir;
+	int dir = broker.store.directory;
 
 	lease->recorded = true;
 	tap_ok(revoke_as(OTHER, lease->id, 0, &r) == GPUBROKER_REFUSED_NOT_YOURS && !r.lease &&
@@ -374,17 +380,17 @@ static void test_revoke(void)
 	       "a later end does not put it off");
 	tap_ok(!revoke_as(0, lease->id, 300, NULL) && lease->ends <= now + 305 && !lease->warned,
 	       "an earlier one counts, and is warned of");
-	broker.state_dir = -1;
+	broker.store.directory = -1;
 	tap_ok(revoke_as(0, lease->id, 100, &r) == GPUBROKER_REFUSED_FAILED && r.error == EBADF &&
 		       lease->ends > now + 200,
 	       "an end that cannot be recorded is none, and root is told");
-	broker.state_dir = dir;
+	broker.store.directory = dir;
 	let_go_all();
 
 	lease = lend(11, OTHER);
-	tap_ok(!revoke_as(0, lease->id, 0, NULL) && !broker.leases.n, "at once: it ends");
+	tap_ok(!revoke_as(0, lease->id, 0, NULL) && !broker.leases.table.n, "at once: it ends");
 	lease = lend(11, OTHER);
-	lease->looking = true;
+	lease->probing = true;
 	lease->work = (struct work *)lease;
 	lease->recorded = true;
 	tap_ok(!revoke_as(0, lease->id, 0, NULL) && lease->recall &&
@@ -404,7 +410,7 @@ static void test_restore(void)
 	struct lease *lease;
 	uint64_t id;
 
-	tap_ok(restore_as(OTHER, 1, &r) == GPUBROKER_REFUSED_NOT_YOURS && !broker.leases.n &&
+	tap_ok(restore_as(OTHER, 1, &r) == GPUBROKER_REFUSED_NOT_YOURS && !broker.leases.table.n &&
 		       sentence_has(&r, "only root") && sentence_has(&r, "gpubroker release"),
 	       "only root may restore");
 	tap_ok(restore_as(OTHER, 99, &r) == GPUBROKER_REFUSED_NOT_YOURS,
@@ -422,41 +428,43 @@ static void test_restore(void)
 	       "one on its way back is told apart");
 	let_go_all();
 
-	id = broker.leases.next_id;
+	id = broker.leases.table.next_id;
 	group_says = -EBUSY;
-	tap_ok(!restore_as(0, 1, NULL) && broker.leases.n == 1 && is_recorded(id),
+	tap_ok(!restore_as(0, 1, NULL) && broker.leases.table.n == 1 && is_recorded(id),
 	       "one that no lease has is given back by a lease, with a record");
-	lease = TAILQ_FIRST(&broker.leases.list);
+	lease = TAILQ_FIRST(&broker.leases.table.list);
 	wait_for_workers();
 	tap_ok(lease->state == GPUBROKER_LEASE_RELEASING && lease->timer,
 	       "while somebody has it without us, it is waited for");
 	group_says = 0;
 	lease->tries = 0;
-	lease_closed(&broker, lease);
-	for (int n = 0; n < 2000 && broker.leases.n; n++) {
+	lease_closed(lease);
+	for (int n = 0; n < 2000 && broker.leases.table.n; n++) {
 		turn(TURNS);
 		poll(NULL, 0, 1);
 	}
-	tap_ok(!broker.leases.n && !is_recorded(id), "and when it is let go it is the host's");
+	tap_ok(!broker.leases.table.n && !is_recorded(id),
+	       "and when it is let go it is the host's");
 
-	id = broker.leases.next_id;
+	id = broker.leases.table.next_id;
 	tap_ok(!restore_as(0, 2, NULL), "one that its driver does not let go of");
 	for (int n = 0;
-	     n < 2000 && TAILQ_FIRST(&broker.leases.list)->state != GPUBROKER_LEASE_STUCK; n++) {
+	     n < 2000 && TAILQ_FIRST(&broker.leases.table.list)->state != GPUBROKER_LEASE_STUCK;
+	     n++) {
 		turn(TURNS);
 		poll(NULL, 0, 1);
 	}
-	lease = TAILQ_FIRST(&broker.leases.list);
+	lease = TAILQ_FIRST(&broker.leases.table.list);
 	tap_ok(lease->state == GPUBROKER_LEASE_STUCK && lease->stuck_since &&
 		       strstr(lease->reason, "0000:02:00.0: did not go back") && is_recorded(id),
 	       "is stuck, says why, and keeps its record");
-	tap_ok(!restore_as(0, 2, NULL) && lease->forced && broker.leases.n == 1,
+	tap_ok(!restore_as(0, 2, NULL) && lease->forced && broker.leases.table.n == 1,
 	       "which root may try again");
 	wait_for_workers();
 	unlinkat(broker.kernel.sys, "bus/pci/devices/0000:02:00.0/driver", 0);
 	tap_ok(!release_as(0, id, NULL), "or release");
 	wait_for_workers();
-	tap_ok(!broker.leases.n && !is_recorded(id), "when it can be had, it is the host's");
+	tap_ok(!broker.leases.table.n && !is_recorded(id), "when it can be had, it is the host's");
 
 	lease = lend(11, OTHER);
 	lease->state = GPUBROKER_LEASE_STUCK;
@@ -479,37 +487,37 @@ static void test_expired_while_away(void)
 	lease->state = GPUBROKER_LEASE_PREPARING;
 	lease->ends = (uint64_t)time(NULL) - 10;
 	group_says = -EBUSY;
-	lending_take_up(&broker, lease);
-	for (int n = 0; n < 300 && broker.leases.n && lease->state != GPUBROKER_LEASE_RESTORING;
-	     n++) {
+	recover_lease(lease);
+	for (int n = 0;
+	     n < 300 && broker.leases.table.n && lease->state != GPUBROKER_LEASE_RESTORING; n++) {
 		turn(1);
 		poll(NULL, 0, 1);
 	}
-	tap_ok(!broker.leases.n || lease->state != GPUBROKER_LEASE_LEASED,
+	tap_ok(!broker.leases.table.n || lease->state != GPUBROKER_LEASE_LEASED,
 	       "a lease whose time was up while the broker was away is taken back");
 	wait_for_workers();
 	let_go_all();
 
 	lease = lend(11, OTHER);
 	lease->state = GPUBROKER_LEASE_PREPARING;
-	lending_take_up(&broker, lease);
+	recover_lease(lease);
 	tap_ok(lease->work && !release_as(OTHER, lease->id, NULL),
 	       "a lease that is just being looked at may be released");
-	for (int n = 0; n < 300 && broker.leases.n && lease->state != GPUBROKER_LEASE_RESTORING;
-	     n++) {
+	for (int n = 0;
+	     n < 300 && broker.leases.table.n && lease->state != GPUBROKER_LEASE_RESTORING; n++) {
 		turn(1);
 		poll(NULL, 0, 1);
 	}
-	tap_ok(!broker.leases.n || lease->state != GPUBROKER_LEASE_LEASED,
+	tap_ok(!broker.leases.table.n || lease->state != GPUBROKER_LEASE_LEASED,
 	       "and is taken back when that is done");
 	wait_for_workers();
 	let_go_all();
 
 	lease = lend(11, OTHER);
 	lease->state = GPUBROKER_LEASE_PREPARING;
-	lending_take_up(&broker, lease);
+	recover_lease(lease);
 	wait_for_workers();
-	tap_ok(broker.leases.n == 1 && lease->state == GPUBROKER_LEASE_LEASED,
+	tap_ok(broker.leases.table.n == 1 && lease->state == GPUBROKER_LEASE_LEASED,
 	       "one that nobody wants back goes on");
 	let_go_all();
 	group_says = 0;
@@ -545,13 +553,13 @@ static void test_watch(void)
 	union answer answer;
 	int fd, second, idle;
 
-	event_state(lease);
+	watching_state(&broker.peers, lease);
 	fd = watch(0);
 	second = watch(0);
 	idle = dial_in(0);
 	tap_ok(hear(fd, &answer) == -1, "who watches is not told what was before");
 	lease->ends = 77;
-	event_ending(lease);
+	watching_ending(&broker.peers, lease);
 	e = event_of(fd);
 	tap_ok(e.event == GPUBROKER_EVENT_ENDING && e.lease == id && e.ends == 77 &&
 		       e.uid == OTHER && e.pid == 4711 && e.group == 11 &&
@@ -560,11 +568,11 @@ static void test_watch(void)
 	       "a lease that ends soon");
 	tap_ok(event_of(second).event == GPUBROKER_EVENT_ENDING, "all who watch are told");
 	tap_ok(hear(idle, &answer) == -1, "and who does not watch is not");
-	event_function(lease, &other, true);
+	watching_function(&broker.peers, lease, &other, true);
 	e = event_of(fd);
 	tap_ok(e.event == GPUBROKER_EVENT_ARRIVED && e.address.bus == 9 && e.lease == id,
 	       "a function that came");
-	event_function(lease, &other, false);
+	watching_function(&broker.peers, lease, &other, false);
 	e = event_of(fd);
 	tap_ok(e.event == GPUBROKER_EVENT_VANISHED && e.address.bus == 9, "one that went");
 	strcpy(lease->reason, "an old one");
@@ -580,7 +588,7 @@ static void test_watch(void)
 
 	lease = lend(11, OTHER);
 	lease->state = GPUBROKER_LEASE_RESTORING;
-	on_work_late(lease, "unbind", &lease->asked);
+	lease_worker_late(lease, "unbind", &lease->asked);
 	e = event_of(fd);
 	tap_ok(e.state == GPUBROKER_LEASE_STUCK &&
 		       strstr(e.reason, "0000:01:00.0: unbind: has not"),
@@ -599,7 +607,7 @@ static void test_watch(void)
 	}
 	while (hear(second, &answer) > 0)
 		;
-	tap_ok(is_dropped(second) && is_dropped(fd) && broker.n_peers == 1,
+	tap_ok(is_dropped(second) && is_dropped(fd) && broker.peers.n == 1,
 	       "who watches and asks for something else is dropped");
 	close(fd);
 	close(second);
@@ -618,13 +626,13 @@ static void test_watch_silent(void)
 
 	for (uint32_t i = 0; i < sent; i++) {
 		lease->ends = i + 1;
-		event_ending(lease);
+		watching_ending(&broker.peers, lease);
 		turn(1);
 		heard += event_of(reader).ends == i + 1;
 	}
 	tap_ok(heard == sent, "who reads is told all, beside one who does not");
-	tap_ok(mallinfo2().uordblks <= before && broker.n_peers == 2 &&
-		       !TAILQ_FIRST(&broker.peers)->on_writable,
+	tap_ok(mallinfo2().uordblks <= before && broker.peers.n == 2 &&
+		       !TAILQ_FIRST(&broker.peers.list)->on_writable,
 	       "who does not read takes no memory, and stays");
 	while ((e = event_of(silent)).event) {
 		there++;
@@ -632,18 +640,18 @@ static void test_watch_silent(void)
 			break;
 	}
 	tap_ok(there && there < 100 && !e.event, "it has the first ones, in order (%u)", there);
-	event_ending(lease);
+	watching_ending(&broker.peers, lease);
 	e = event_of(silent);
 	tap_ok(e.lost == sent - there && e.ends == sent,
 	       "and is told with the next how many it has lost (%u)", e.lost);
-	event_ending(lease);
+	watching_ending(&broker.peers, lease);
 	e = event_of(silent);
 	tap_ok(e.event && !e.lost, "once");
 	tap_ok(!event_of(reader).lost && hear(reader, &answer) > 0 && !answer.event.lost,
 	       "others have lost none");
 	close(silent);
-	event_ending(lease);
-	event_ending(lease);
+	watching_ending(&broker.peers, lease);
+	watching_ending(&broker.peers, lease);
 	hang_up(reader);
 	let_go_all();
 	tap_ok(quiet(), "gone in the middle of it, nothing is left");
@@ -654,17 +662,17 @@ static void test_watch_claim(void)
 	static const uint32_t want[] = { GPUBROKER_LEASE_PREPARING, GPUBROKER_LEASE_RESTORING,
 					 GPUBROKER_LEASE_HOST };
 	struct message_claim claim = claim_by(SELECT_ADDRESS);
-	int watcher = watch(0), fd = dial_in(0), dir = broker.state_dir;
+	int watcher = watch(0), fd = dial_in(0), dir = broker.store.directory;
 	bool good = true;
 	union answer answer;
 
-	broker.state_dir = -1; /* the claim fails there */
+	broker.store.directory = -1; /* the claim fails there */
 	claim.selectors[0].address.bus = 5;
 	say(fd, &claim, sizeof(claim));
 	turn(TURNS);
 	need(write(override, "(null)\n", 7) == 7);
 	wait_for_workers();
-	broker.state_dir = dir;
+	broker.store.directory = dir;
 	for (size_t i = 0; i < ARRAY_SIZE(want); i++) {
 		struct message_event e = event_of(watcher);
 
@@ -675,7 +683,7 @@ static void test_watch_claim(void)
 	       "a claim that fails is told from begin to end");
 	close(watcher);
 	hang_up(fd);
-	tap_ok(!broker.leases.n && quiet(), "and nothing is left");
+	tap_ok(!broker.leases.table.n && quiet(), "and nothing is left");
 }
 
 int main(void)
@@ -684,7 +692,8 @@ int main(void)
 	need(freopen("/dev/null", "w", stderr)); /* the log */
 	broker_make();
 	need(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)); /* for the workers' filter, without root */
-	need(!confine_filter_new(&broker.worker_filter));
+	need(!filter_new(CONFINE_WORKER, &broker.worker_filter));
+	broker.workers.filter = broker.worker_filter;
 	make_host();
 	broker_allow_all(&rule);
 	fds_at_start = open_descriptors();
@@ -701,10 +710,7 @@ int main(void)
 	test_watch_silent();
 	test_watch_claim();
 
-	confine_filter_free(broker.worker_filter);
 	close(override);
-	close(broker.kernel.dev);
-	close(broker.state_dir);
 	broker_drop();
 	return tap_done();
 }

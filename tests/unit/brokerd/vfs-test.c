@@ -7,11 +7,12 @@
  */
 #include "config.h"
 
-#include "brokerd/lease/ending.h"
+#include "brokerd/lease/bringup.h"
 #include "brokerd/process/log.h"
 #include "brokerd/prepare/prepare.h"
 #include "brokerd/record/lease-record.h"
 #include "brokerd/prepare/sriov-change.h"
+#include "brokerd/prepare/sriov-policy.h"
 #include "brokerd/record/vf-record.h"
 #include "brokerd/process/worker.h"
 #include "tests/unit/brokerd/world.h"
@@ -106,7 +107,7 @@ static void tell_core(const char *address, enum watcher_record_type type)
 {
 	const struct watcher_record r = record_of(address, type);
 
-	vfs_record(&broker, &r);
+	sriov_policy_device_seen(&broker.sriov, &r);
 	need(!devices_take(&broker.devices, &r));
 }
 
@@ -147,7 +148,7 @@ struct step {
 	const char *what;
 	char text[WORK_TEXT_MAX];
 	bool reads;
-	unsigned flags;
+	enum on_failure on_failure;
 	struct pci_address address;
 };
 
@@ -181,9 +182,9 @@ struct work *__wrap_work_free(struct work *work)
 }
 
 int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, unsigned flags);
+		    const struct pci_address *address, enum on_failure on_failure);
 int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, unsigned flags)
+		    const struct pci_address *address, enum on_failure on_failure)
 {
 	struct step *step = &work->steps[work->n];
 
@@ -191,7 +192,7 @@ int __wrap_work_add(struct work *work, int fd, const char *text, const char *wha
 		return fd;
 	close(fd);
 	need(work->n++ < WORK_STEPS_MAX);
-	*step = (struct step){ .what = what, .flags = flags, .address = *address };
+	*step = (struct step){ .what = what, .on_failure = on_failure, .address = *address };
 	snprintf(step->text, sizeof(step->text), "%s", text);
 	return 0;
 }
@@ -201,7 +202,7 @@ int __wrap_work_add_read(struct work *work, int fd, const char *what,
 int __wrap_work_add_read(struct work *work, int fd, const char *what,
 			 const struct pci_address *address)
 {
-	int r = __wrap_work_add(work, fd, "", what, address, 0);
+	int r = __wrap_work_add(work, fd, "", what, address, STOP);
 
 	if (!r)
 		work->steps[work->n - 1].reads = true;
@@ -214,17 +215,26 @@ size_t __wrap_work_steps(const struct work *work)
 	return work->n;
 }
 
-int __wrap_work_start(struct work *work, struct event_base *base,
-		      const struct confine_filter *filter, unsigned seconds);
-int __wrap_work_start(struct work *work, struct event_base *base,
-		      const struct confine_filter *filter, unsigned seconds)
+void __wrap_work_show(struct work *work);
+void __wrap_work_show(struct work *work)
 {
-	(void)base;
-	(void)filter;
+	(void)work;
+}
+
+int __wrap_workers_start_within(struct workers *workers, struct work *work, unsigned seconds);
+int __wrap_workers_start_within(struct workers *workers, struct work *work, unsigned seconds)
+{
+	(void)workers;
 	(void)seconds;
 	need(!at_work);
 	at_work = work;
 	return 0;
+}
+
+int __wrap_workers_start(struct workers *workers, struct work *work);
+int __wrap_workers_start(struct workers *workers, struct work *work)
+{
+	return __wrap_workers_start_within(workers, work, WORKER_SECONDS);
 }
 
 /* One step, as the kernel does it. Its errno. */
@@ -302,11 +312,11 @@ static void work_on(void)
 				return;
 			}
 			error = n_steps == fails_at ? EIO : do_step(step, told);
-			if (error && !(step->flags & WORK_QUIET)) {
+			if (error && step->on_failure != IGNORE_ERROR) {
 				if (!result.error)
 					result = (struct work_result){ error, step->what,
 								       step->address };
-				if (!(step->flags & WORK_SOFT))
+				if (step->on_failure != CONTINUE)
 					break;
 			} else if (step->reads) {
 				work->ops.told(work->userdata, &step->address, told);
@@ -319,34 +329,34 @@ static void work_on(void)
 
 /* ---- the daemon ---- */
 
-static void on_queue(evutil_socket_t fd, short what, void *userdata)
-{
-	(void)fd;
-	(void)what;
-	(void)userdata;
-}
-
 /* As root, and as one who has just come. */
 static void dial_root(int *fd)
 {
-	if (*fd >= 0) {
-		TAILQ_FIRST(&broker.peers)->uid = getuid();
+	if (*fd >= 0)
 		hang_up(*fd);
-	}
 	*fd = dial_in(0);
-	TAILQ_FIRST(&broker.peers)->uid = 0;
+	last_is_user(0);
+}
+
+/* What a death takes with it, and what a start makes. */
+static void forget(void)
+{
+	sriov_done(&broker.sriov);
+	prepare_done(&broker.prepare);
+	free(at_work);
+	at_work = NULL;
+	broker.sriov.soon = broker.sriov.wanted = broker.sriov.full = false;
+	broker.prepare.wanted = false;
+	need(!prepare_init(&broker.prepare) && !sriov_init(&broker.sriov));
 }
 
 /* As if killed and started again: only the kernel's state and the records are left. */
 static void die_and_start(int *fd)
 {
 	dial_root(fd);
-	vfs_done(&broker);
-	prepare_done(&broker);
-	free(at_work);
-	at_work = NULL;
+	forget();
 	dies_at = fails_at = 0;
-	need(!vfs_recover(&broker));
+	need(!sriov_recover(&broker.sriov));
 	work_on();
 }
 
@@ -457,8 +467,9 @@ static void test_refuses(int fd)
 	link_to("../../drivers/nvme", PF "/driver");
 
 	need(to(fd, 2));
-	lease = lease_new(&broker.leases, 7, 22);
+	lease = lease_new(&broker.leases.table, 7, 22);
 	need(lease);
+	lease_set_kind(lease);
 	lease->state = GPUBROKER_LEASE_LEASED;
 	lease->uid = 1000;
 	ask(fd, PF, 4);
@@ -474,19 +485,18 @@ static void test_refuses(int fd)
 	tap_ok(told_no(fd, GPUBROKER_REFUSED_BUSY) && answer.refusal.address.function == 0 &&
 		       are(2),
 	       "the physical function itself is lent");
-	lease_free(&broker.leases, lease);
+	lease_free(lease);
 
 	ask(fd, PF, 4);
 	need(at_work);
 	{
 		int other = dial_in(0);
 
-		TAILQ_LAST(&broker.peers, peer_list)->uid = 0;
+		last_is_user(0);
 		ask(other, PF, 3);
 		tap_ok(told_no(other, GPUBROKER_REFUSED_BUSY) &&
 			       answer.refusal.detail == REFUSAL_SRIOV,
 		       "while they are being made, nobody else can ask for another number");
-		TAILQ_LAST(&broker.peers, peer_list)->uid = getuid();
 		hang_up(other);
 	}
 	work_on();
@@ -609,12 +619,10 @@ static void test_deaths(int *ret_fd)
 			dies_at = i;
 			ask(*ret_fd, PF, 4);
 			work_on();
-			vfs_done(&broker);
-			free(at_work);
-			at_work = NULL;
+			forget();
 			n_steps = 0;
 			dies_at = j;
-			need(!vfs_recover(&broker));
+			need(!sriov_recover(&broker.sriov));
 			work_on();
 			die_and_start(ret_fd);
 			twice++;
@@ -671,14 +679,15 @@ static void test_records(int *fd)
 	tap_ok(no_records(), "one of a card that is gone is dropped");
 
 	need(to(*fd, 2));
-	lease = lease_new(&broker.leases, 7, 22);
+	lease = lease_new(&broker.leases.table, 7, 22);
 	need(lease);
+	lease_set_kind(lease);
 	lease->state = GPUBROKER_LEASE_LEASED;
 	sim.autoprobe = 0; /* as whoever wrote the record left it */
 	scratch_write("leases/vfs-0000:0b:00-0", lent);
 	die_and_start(fd);
 	tap_ok(are(2), "what is lent stays, whatever a record wants; autoprobe is put back");
-	lease_free(&broker.leases, lease);
+	lease_free(lease);
 	need(to(*fd, 0));
 }
 
@@ -703,7 +712,7 @@ static void test_quotas(int fd, struct policy_rule *rule)
 	rule->vf_exec_quantum_ms = 20;
 	last_log[0] = '\0';
 	n_steps = 0;
-	vfs_all(&broker);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	tap_ok(are(3) && strstr(last_log, "outcome=no-quota") && strstr(last_log, "no sriov_admin"),
 	       "a driver that knows no quotas: said, and they are of use without");
@@ -722,7 +731,7 @@ static void test_quotas(int fd, struct policy_rule *rule)
 	scratch_write(path, "");
 	rule->vf_preempt_timeout_us = 500;
 	n_steps = sim.to_others = 0;
-	vfs_all(&broker);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	tap_ok(are(3) && sim.quantum == 20 && sim.timeout == 500,
 	       "quotas of a policy that is loaded anew are set");
@@ -739,13 +748,13 @@ static void test_quotas(int fd, struct policy_rule *rule)
 	sim.quantum = sim.timeout = 0;
 	tap_ok(to(fd, 2) && sim.quantum == 20 && sim.timeout == 500,
 	       "... also where root says how many");
-	vfs_all(&broker);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	need(are(3));
 	sim.no_timeout = true;
 	rule->vf_preempt_timeout_us = 501;
 	last_log[0] = '\0';
-	vfs_all(&broker);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	tap_ok(are(3) && sim.timeout == 500 && strstr(last_log, "preempt_timeout_us is not set"),
 	       "one that the driver does not take is said, and they stay");
@@ -772,9 +781,9 @@ static void test_policy(int fd)
 		.column = 1,
 	};
 	need(policy_rule_valid(&rule, 0, 1, NULL, 0));
-	broker.policy =
+	broker.policy.policy =
 		(struct policy){ .rules = &rule, .n_rules = 1, .files = &file, .n_files = 1 };
-	vfs_all(&broker);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	tap_ok(are(3), "the policy has three made");
 	make_vfs(0);
@@ -788,18 +797,18 @@ static void test_policy(int fd)
 	tell_core(PF, WATCHER_DEVICE);
 	wait_and_work();
 	tap_ok(are(1), "root's number stays");
-	vfs_all(&broker);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	tap_ok(are(3), "... until the policy is loaded anew");
 	rule.vfs = 9;
 	last_log[0] = '\0';
-	vfs_all(&broker);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	tap_ok(are(3) && strstr(last_log, "at most 4 virtual functions, not 9"),
 	       "more than there can be: said, and left");
 	rule.vfs = 4;
 	sim.most = 3;
-	vfs_all(&broker);
+	sriov_policy_look_at_all(&broker.sriov);
 	n_steps = 0;
 	for (int i = 0; i < 4; i++) {
 		tell_core(PF, WATCHER_DEVICE);
@@ -812,11 +821,11 @@ static void test_policy(int fd)
 	tap_ok(are(3) && !n_steps, "... but not for ever");
 	sim.most = TOTAL;
 	rule.vfs = 3;
-	vfs_all(&broker);
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	test_quotas(fd, &rule);
-	broker.policy.n_rules = 0;
-	vfs_all(&broker);
+	broker.policy.policy.n_rules = 0;
+	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	tap_ok(are(3), "a rule that goes takes nothing away");
 }
@@ -825,33 +834,33 @@ static void test_policy(int fd)
 static void test_watcher(void)
 {
 	struct watcher_record vf = record_of("0000:0b:00.1", WATCHER_DEVICE), pf;
-	const size_t before = broker.vfs->n;
+	const size_t before = broker.sriov.n;
 
-	broker.vfs->wanted = true;
+	broker.sriov.wanted = true;
 	for (uint32_t domain = 1; domain <= 1000; domain++) {
 		vf.physfn.domain = domain;
-		vfs_record(&broker, &vf);
+		sriov_policy_device_seen(&broker.sriov, &vf);
 	}
-	tap_ok(broker.vfs->n == before, "a function that nobody told has no virtual ones");
+	tap_ok(broker.sriov.n == before, "a function that nobody told has no virtual ones");
 	pf = record_of(PF, WATCHER_DEVICE);
-	for (uint32_t domain = 1; domain <= 2 * VFS_PFS_MAX; domain++) {
+	for (uint32_t domain = 1; domain <= 2 * SRIOV_PFS_MAX; domain++) {
 		pf.address.domain = domain;
 		pf.type = WATCHER_DEVICE;
-		vfs_record(&broker, &pf);
+		sriov_policy_device_seen(&broker.sriov, &pf);
 		need(!devices_take(&broker.devices, &pf));
 		pf.type = WATCHER_GONE;
-		vfs_record(&broker, &pf);
+		sriov_policy_device_seen(&broker.sriov, &pf);
 		need(!devices_take(&broker.devices, &pf));
 	}
-	tap_ok(broker.vfs->n <= VFS_PFS_MAX && strstr(last_log, "are not looked after"),
-	       "functions that come and go make no list without end (%zu)", broker.vfs->n);
-	broker.policy.n_rules = 1;
-	broker.policy_good = true;
+	tap_ok(broker.sriov.n <= SRIOV_PFS_MAX && strstr(last_log, "are not looked after"),
+	       "functions that come and go make no list without end (%zu)", broker.sriov.n);
+	broker.policy.policy.n_rules = 1;
+	broker.policy.good = true;
 	wait_and_work();
-	tap_ok(broker.vfs->n == before, "and are forgotten when they are looked at (%zu)",
-	       broker.vfs->n);
-	broker.policy.n_rules = 0;
-	vfs_all(&broker);
+	tap_ok(broker.sriov.n == before, "and are forgotten when they are looked at (%zu)",
+	       broker.sriov.n);
+	broker.policy.policy.n_rules = 0;
+	sriov_policy_look_at_all(&broker.sriov);
 }
 
 int main(void)
@@ -862,11 +871,10 @@ int main(void)
 
 	broker_make();
 	broker_allow_all(&all);
-	broker.serving = true;
-	broker.on_queue = evtimer_new(broker.base, on_queue, NULL);
+	broker.prepare.open = broker.sriov.open = true;
 	snprintf(path, sizeof(path), "%s/leases", scratch_path);
 	need(!mkdir(path, 0755));
-	broker.state_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	broker.store.directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	add_function(GPU, "0x030000\n", 1);
 	add_function(PF, "0x010802\n", 20);
 	scratch_write("sys/bus/pci/devices/" PF "/sriov_totalvfs", "4\n");
@@ -884,13 +892,13 @@ int main(void)
 	sim.most = TOTAL;
 
 	fd = dial_in(0);
-	TAILQ_FIRST(&broker.peers)->uid = 1000;
+	last_is_user(1000);
 	ask(fd, PF, 2);
 	tap_ok(told_no(fd, GPUBROKER_REFUSED_NOT_YOURS) && !sim.vfs, "not for a user");
-	TAILQ_FIRST(&broker.peers)->uid = 0;
-	broker.quitting = true;
+	last_is_user(0);
+	broker.sriov.open = false;
 	ask(fd, PF, 2);
-	broker.quitting = false;
+	broker.sriov.open = true;
 	tap_ok(told_no(fd, GPUBROKER_REFUSED_NOT_READY) && !sim.vfs,
 	       "none is begun by a daemon that ends");
 	test_makes(fd);
@@ -902,12 +910,7 @@ int main(void)
 	test_records(&fd);
 	test_policy(fd);
 	test_watcher();
-	TAILQ_FIRST(&broker.peers)->uid = getuid();
 	hang_up(fd);
-	vfs_done(&broker);
-	prepare_done(&broker);
-	event_free(broker.on_queue);
-	close(broker.state_dir);
 	broker_drop();
 	return tap_done();
 }

@@ -79,7 +79,7 @@ static void test_unknown(void)
 		error = errors[i];
 		fd = dial(0);
 		failing = 0;
-		tap_ok(!broker.n_peers && is_dropped(fd) && said(UNKNOWN) == 1,
+		tap_ok(!broker.peers.n && is_dropped(fd) && said(UNKNOWN) == 1,
 		       "one whose user cannot be told (%s) is dropped, and it is said",
 		       strerror(errors[i]));
 		close(fd);
@@ -90,19 +90,19 @@ static void test_unknown(void)
 	cred.uid = (uid_t)-1;
 	listen_in();
 	close(dial(0));
-	tap_ok(!broker.n_peers && said(UNKNOWN) == 1,
+	tap_ok(!broker.peers.n && said(UNKNOWN) == 1,
 	       "no user is nobody, not the one without a rule");
 	cred = (struct ucred){ .pid = 0, .uid = 0, .gid = 0 };
 	close(dial(0));
-	tap_ok(!broker.n_peers && said(UNKNOWN) == 2,
+	tap_ok(!broker.peers.n && said(UNKNOWN) == 2,
 	       "root without a process, so from outside of our processes, is nobody");
 	cred.pid = -1;
 	close(dial(0));
-	tap_ok(!broker.n_peers && said(UNKNOWN) == 3, "nor with a negative one");
+	tap_ok(!broker.peers.n && said(UNKNOWN) == 3, "nor with a negative one");
 	cred = (struct ucred){ .pid = getpid(), .uid = 0, .gid = 0 };
 	answer_size = sizeof(cred.pid);
 	close(dial(0));
-	tap_ok(!broker.n_peers && said(UNKNOWN) == 4,
+	tap_ok(!broker.peers.n && said(UNKNOWN) == 4,
 	       "an answer that is too short is none: nobody becomes root by what was in memory");
 	answer = NULL;
 	tap_ok(quiet(), "none of them leaves anything");
@@ -114,7 +114,7 @@ static void test_uids(void)
 	static const uid_t uids[] = { 0, 1, 65534, 0x7fffffff, 0x80000000, 0xfffffffe };
 	struct message_claim claim = claim_by(SELECT_ADDRESS);
 	struct ucred cred = { .pid = getpid() };
-	struct policy_rule rule = broker.policy.rules[0];
+	struct policy_rule rule = broker.policy.policy.rules[0];
 
 	claim.selectors[0].address.bus = 1;
 	for (size_t i = 0; i < ARRAY_SIZE(uids); i++) {
@@ -124,10 +124,10 @@ static void test_uids(void)
 
 		/* Allowed is the one next to it, and one of the same lower bits. */
 		for (unsigned n = 0; n < 3; n++) {
-			broker.policy.rules[0].who = POLICY_WHO_USER;
-			broker.policy.rules[0].id = n == 0   ? uids[i] + 1
-						    : n == 1 ? uids[i] ^ 0x80000000
-							     : uids[i] ^ 0x10000;
+			broker.policy.policy.rules[0].who = POLICY_WHO_USER;
+			broker.policy.policy.rules[0].id = n == 0   ? uids[i] + 1
+							   : n == 1 ? uids[i] ^ 0x80000000
+								    : uids[i] ^ 0x10000;
 			cred.uid = uids[i];
 			answer = &cred;
 			answer_size = sizeof(cred);
@@ -144,11 +144,11 @@ static void test_uids(void)
 				       told.refusal.reason == GPUBROKER_REFUSED_POLICY &&
 				       said(line) == 1,
 			       "uid %u has nothing of a rule for uid %u, and it is said",
-			       (unsigned)uids[i], (unsigned)broker.policy.rules[0].id);
+			       (unsigned)uids[i], (unsigned)broker.policy.policy.rules[0].id);
 			hang_up(fd);
 		}
 		/* By the listing, since a claim would go on to bind. */
-		broker.policy.rules[0].id = uids[i];
+		broker.policy.policy.rules[0].id = uids[i];
 		answer = &cred;
 		fd = dial_in(0);
 		answer = NULL;
@@ -158,7 +158,7 @@ static void test_uids(void)
 		       "uid %u has what the rule for it allows", (unsigned)uids[i]);
 		hang_up(fd);
 	}
-	broker.policy.rules[0] = rule;
+	broker.policy.policy.rules[0] = rule;
 }
 
 static void test_groups(void)
@@ -197,7 +197,7 @@ static void test_groups(void)
 static void test_process(void)
 {
 	int fd = dial_in(0);
-	struct peer *peer = TAILQ_FIRST(&broker.peers);
+	struct peer *peer = TAILQ_FIRST(&broker.peers.list);
 
 	if (peer->pidfd < 0) {
 		failing = SO_PEERPIDFD;
@@ -206,7 +206,7 @@ static void test_process(void)
 		peer->pidfd = fd_close(peer->pidfd);
 		peer->pidfd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	}
-	tap_ok(peer_memlock_raise(peer, 1 << 20) == -ESRCH,
+	tap_ok(peer->claimant.ops->raise_memlock(&peer->claimant, 1 << 20) == -ESRCH,
 	       "whose process cannot be told has no limit raised");
 	failing = 0;
 	hang_up(fd);

@@ -52,8 +52,8 @@ is "$(ls /run/gpubroker/leases | wc -l)" 1 'the lease is recorded'
 
 vm_end claim
 is $? 0 "the exit status is QEMU's own"
-ok 'the GPU is back on bochs-drm' wait_for 20 has_driver $gpu bochs-drm
-ok 'the audio function is back on snd_hda_intel' wait_for 20 has_driver $gpu_audio snd_hda_intel
+ok 'the GPU is back on bochs-drm' wait_for 20 is_back $gpu bochs-drm
+ok 'the audio function is back on snd_hda_intel' wait_for 20 is_back $gpu_audio snd_hda_intel
 is "$(driver_of $gpu)/$(driver_of $gpu_audio)" "$driver_before" 'both have the drivers they had'
 is "$(override_of $gpu)$(override_of $gpu_audio)" '' 'both overrides are empty'
 ok 'the list says available again' wait_for 10 is_status $gpu available
@@ -65,16 +65,16 @@ unlike "$(cat /tmp/claim.log)" binding 'run is quiet where there is no terminal'
 capture run_as alice script -qec "gpubroker run --gpu 01:00.0 -- true" /dev/null
 like "$stdout" "$gpu: binding 1 of 2 .*$gpu_audio: binding 2 of 2 .*opening IOMMU group" \
 	'run shows each step on a terminal'
-ok 'the GPU comes back from a command that never opened it' wait_for 20 has_driver $gpu bochs-drm
-ok '... and the audio function' wait_for 20 has_driver $gpu_audio snd_hda_intel
+ok 'the GPU comes back from a command that never opened it' wait_for 20 is_back $gpu bochs-drm
+ok '... and the audio function' wait_for 20 is_back $gpu_audio snd_hda_intel
 
 # COMMAND's ends are its own.
 capture run_as alice gpubroker run --gpu 02:00.0 -- sh -c 'exit 42'
 is $status 42 "COMMAND's exit status comes through"
-wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 is_back $gpu2 bochs-drm
 capture run_as alice bash -c 'gpubroker run --gpu 02:00.0 -- sh -c "kill -USR1 \$\$"; echo $?'
 is "$stdout" $((128 + 10)) 'death by a signal comes through'
-ok 'the second GPU is back' wait_for 20 has_driver $gpu2 bochs-drm
+ok 'the second GPU is back' wait_for 20 is_back $gpu2 bochs-drm
 capture run_as alice gpubroker run --gpu 02:00.0 -- /nowhere/qemu
 is $status 127 'a command that does not exist gives 127'
 is "$(driver_of $gpu2)" bochs-drm '... and takes nothing from the host'
@@ -96,6 +96,6 @@ capture run_as alice gpubroker run --gpu 02:00.0 -- /tmp/twice
 is "$(echo $stdout)" '3 3' 'a script may start its VMM twice under one lease'
 [ "$stdout" = "3
 3" ] || diag "$stderr"
-ok 'the second GPU is back after the script' wait_for 20 has_driver $gpu2 bochs-drm
+ok 'the second GPU is back after the script' wait_for 20 is_back $gpu2 bochs-drm
 rm -f /tmp/twice
 done_testing

@@ -18,6 +18,7 @@ snapshot() {
 	done
 }
 before=$(snapshot)
+set_mark
 
 # bob, traced: every process of the daemon's, every write and open for writing.
 pid=$(systemctl show -P MainPID gpubroker)
@@ -25,8 +26,13 @@ helpers="-p $(helper_pid watch) -p $(helper_pid load)"
 # shellcheck disable=SC2086
 strace -f -e trace=write,openat,openat2,clone,clone3,fork -o /tmp/refused.trace -p "$pid" $helpers 2>/tmp/strace.err &
 tracer=$!
-wait_for 10 grep -q attached /tmp/strace.err
-sleep 0.5
+traced() {
+	local p
+	for p in $pid $(helper_pid watch) $(helper_pid load); do
+		grep -q '^TracerPid:[[:space:]]*[1-9]' "/proc/$p/status" || return
+	done
+}
+wait_for 10 traced
 refused bob $gpu 77 "no rule allows you to claim $gpu; .*/etc/gpubroker/policy.d/" 'no rule for bob'
 sleep 0.5
 kill $tracer
@@ -74,7 +80,7 @@ ok '... and has none afterwards' wait_for 20 test ! -e "/sys/bus/pci/devices/$dr
 wait_for 10 no_records
 is "$(override_of $driverless)" '' '... and no override'
 
-journal=$(journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --since -2min)
+journal=$(said)
 like "$journal" "uid=1001 pid=[0-9]+ device=$gpu group=[0-9-]+ name=- rule=- by=- outcome=refused reason=\"policy\"" \
 	'the journal has who was refused what and why'
 like "$journal" "lease=[0-9]+ uid=1000 pid=[0-9]+ device=$driverless group=[0-9]+ name=- rule=/etc/gpubroker/policy.d/[^ ]+.policy:[0-9]+ by=- outcome=granted" \

@@ -36,8 +36,8 @@ set_up 0
 capture run_as carol gpubroker run --gpu $multi_gpu -- readlink "/sys/bus/pci/devices/$multi_net/driver"
 is $status 0 'once it is down, the group of two slots is lent'
 like "$stdout" vfio-pci '... with the function of the other slot'
-ok 'the network card is back' wait_for 20 has_driver $multi_net e1000
-ok '... and the GPU of its group' wait_for 20 has_driver $multi_gpu bochs-drm
+ok 'the network card is back' wait_for 20 is_back $multi_net e1000
+ok '... and the GPU of its group' wait_for 20 is_back $multi_gpu bochs-drm
 fi
 capture run_as carol gpubroker run --gpu $boot_vga -- true
 is $status 78 'the boot VGA is not lent without --force, even by a rule with boot-vga'
@@ -45,20 +45,20 @@ like "$stderr" 'add --force' '... and the answer says what it takes'
 capture run_as carol gpubroker run --force --gpu $boot_vga -- readlink "/sys/bus/pci/devices/$boot_vga/driver"
 is $status 0 'with rule and --force it is'
 like "$stdout" vfio-pci '... and bound'
-ok 'the boot VGA is back' wait_for 20 has_driver $boot_vga bochs-drm
+ok 'the boot VGA is back' wait_for 20 is_back $boot_vga bochs-drm
 
 both='readlink /sys/bus/pci/devices/'$gpu'/driver /sys/bus/pci/devices/'$gpu2'/driver'
 capture run_as carol gpubroker run --gpu $gpu --gpu second -- $both
 is "$(echo "$stdout" | grep -c vfio-pci)" 2 'two groups come in one claim'
-wait_for 20 has_driver $gpu bochs-drm
-wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 is_back $gpu bochs-drm
+wait_for 20 is_back $gpu2 bochs-drm
 capture run_as carol gpubroker run --gpu twins --gpu twins -- $both
 is "$(echo "$stdout" | grep -c vfio-pci)" 2 'the same name twice gives two devices'
-wait_for 20 has_driver $gpu bochs-drm
-wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 is_back $gpu bochs-drm
+wait_for 20 is_back $gpu2 bochs-drm
 capture run_as carol gpubroker run --gpu $gpu --gpu $gpu_audio --gpu "iommu-group:$(group_of $gpu)" -- true
 is $status 0 'two functions of one group and the group itself are one claim'
-wait_for 20 has_driver $gpu bochs-drm
+wait_for 20 is_back $gpu bochs-drm
 
 # A card of four functions, one of them without a driver: all go, all come back.
 drivers() { for f in 0 1 2 3; do driver_of $quad.$f; done | xargs; }
@@ -73,7 +73,7 @@ is "$(for f in 0 1 2 3; do override_of $quad.$f; done | xargs)" '' '... without 
 # A holder of the second: the pair is refused, and the first is not touched.
 run_as carol gpubroker run --gpu second -- sleep 60 &
 holder=$!
-ok 'the second GPU is lent' wait_for 20 has_driver $gpu2 vfio-pci
+ok 'the second GPU is lent' wait_for 20 is_leased $gpu2
 capture run_as carol gpubroker run --gpu $gpu --gpu $gpu2 -- true
 is $status 75 'a claim of two of which one is lent is refused'
 is "$(driver_of $gpu)" bochs-drm '... and takes nothing'
@@ -81,8 +81,8 @@ capture run_as carol gpubroker run --gpu twins -- readlink "/sys/bus/pci/devices
 is $status 0 'a name gives the device that is free'
 kill $holder
 wait $holder
-ok 'it is back when its holder is killed' wait_for 20 has_driver $gpu2 bochs-drm
-wait_for 20 has_driver $gpu bochs-drm
+ok 'it is back when its holder is killed' wait_for 20 is_back $gpu2 bochs-drm
+wait_for 20 is_back $gpu bochs-drm
 wait_for 20 no_records
 
 # A failure in the middle: root holds the second group open, so that opening it fails.
@@ -96,8 +96,8 @@ capture run_as carol gpubroker run --gpu $gpu --gpu $gpu2 -- true
 is $status 71 'a claim that the kernel refuses half-way fails with 71'
 like "$stderr" "$gpu2: opening its IOMMU group: Device or resource busy; everything was put back" \
 	'... and names the device, the step and the reason'
-ok '... and the first GPU is back' wait_for 20 has_driver $gpu bochs-drm
-ok '... and its audio function' wait_for 20 has_driver $gpu_audio snd_hda_intel
+ok '... and the first GPU is back' wait_for 20 is_back $gpu bochs-drm
+ok '... and its audio function' wait_for 20 is_back $gpu_audio snd_hda_intel
 kill $root_holder
 wait $root_holder 2>/dev/null
 
@@ -139,12 +139,13 @@ umount /run/gpubroker/leases
 systemctl start gpubroker.socket
 
 # A policy with a mistake: nothing is lent, and it is said.
+set_mark
 echo 'allow user alice clam any' >/etc/gpubroker/policy.d/30-broken.policy
 systemctl restart gpubroker
 capture run_as alice gpubroker run --gpu $gpu -- true
 is $status 69 'with a mistake in the policy nothing is lent'
 like "$stderr" 'no valid policy.*systemctl status gpubroker' '... and the answer says where to look'
-like "$(journalctl -q --no-pager -o cat -u gpubroker --since -1min)" \
+like "$(said)" \
 	"30-broken.policy:1:18: " 'the journal has file, line and column of the mistake'
 ok '--check finds it too' sh -c '! gpubrokerd --check'
 rm /etc/gpubroker/policy.d/30-broken.policy /etc/gpubroker/policy.d/20-guards.policy

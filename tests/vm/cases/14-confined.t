@@ -72,7 +72,7 @@ python3 /tmp/catch.py "$core" >/tmp/catch.out 2>&1 &
 catcher=$!
 for i in 1 2 3; do
 	run_as alice gpubroker run --gpu 01:00.0 -- true
-	wait_for 20 has_driver $gpu_audio snd_hda_intel
+	wait_for 20 is_back $gpu_audio snd_hda_intel
 done
 touch /tmp/catch.stop
 wait $catcher
@@ -95,7 +95,7 @@ isnt $? 0 'a VM of 512 MiB fails under 8 MiB of locked memory where no rule gran
 like "$(cat /tmp/tight.log)" 'warning: only 8192 KiB of memory may be locked.*allow user alice claim address 0000:02:00.0 memlock' \
 	'run warns of the limit before, and names the rule that would lift it'
 like "$(cat /tmp/tight.log)" 'gpubroker: warning.*Cannot allocate memory' "... and QEMU says it after"
-wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 is_back $gpu2 bochs-drm
 
 # The capability is gone by now, so a reload that needs it starts the daemon again; leases go on.
 run_as alice gpubroker run --gpu 01:00.0 -- sleep 300 &
@@ -109,7 +109,7 @@ core=$(main_pid)
 like "$(run_as bob gpubroker leases)" "alice +$holder .*leased" '... under a lease that goes on'
 kill $holder
 wait $holder
-wait_for 20 has_driver $gpu_audio snd_hda_intel
+wait_for 20 is_back $gpu_audio snd_hda_intel
 confined "$core" 'core with a memlock rule' $sys_resource $sys_resource
 is "$(field "$(helper_pid load)" CapPrm)" $none 'no helper has the capability'
 vm_with roomy --gpu 02:00.0
@@ -118,16 +118,16 @@ is "$(prlimit -n --memlock -o SOFT,HARD --noheadings --raw -p $vm_pid | tail -1)
 	"the claimer's limit is what the rule grants"
 unlike "$(cat /tmp/roomy.log)" warning '... and nothing is warned of'
 vm_end roomy
-wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 is_back $gpu2 bochs-drm
 MEMLOCK=8M capture run_as alice gpubroker run --gpu 02:00.0 --memlock 640M -- sh -c 'ulimit -l'
 is "$stdout" 655360 '--memlock asks for less'
-wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 is_back $gpu2 bochs-drm
 MEMLOCK=8M capture run_as alice gpubroker run --gpu 02:00.0 --memlock 2G -- true
 is $status 77 '--memlock for more than the rule grants is refused'
 like "$stderr" "grants \(1024 MiB, /etc/gpubroker/policy.d/20-memlock.policy:1\)" '... with the grant and its rule'
 MEMLOCK=8M capture run_as alice gpubroker run --gpu 01:00.0 -- sh -c 'ulimit -l'
 is "$stdout" 8192 "another device's rule raises nothing"
-wait_for 20 has_driver $gpu bochs-drm
+wait_for 20 is_back $gpu bochs-drm
 rm /etc/gpubroker/policy.d/20-memlock.policy
 systemctl restart gpubroker
 is "$(field "$(main_pid)" CapPrm)" $none 'without the rule the capability is gone again'

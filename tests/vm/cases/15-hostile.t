@@ -28,7 +28,7 @@ capture run_as alice gpubroker run --gpu 02:00.0 -- true
 is $status 0 'a peer that never reads: others claim'
 kill $deaf
 wait $deaf 2>/dev/null
-wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 is_back $gpu2 bochs-drm
 ok 'a peer that never reads: descriptors are back' wait_for 10 back_to
 
 # A peer that claims and never reads: nothing is left with it.
@@ -37,7 +37,7 @@ greedy=$!
 wait_for 20 grep -q ready /tmp/greedy.out
 kill -KILL $greedy
 wait $greedy 2>/dev/null
-ok 'a claim that its peer never reads comes back' wait_for 20 has_driver $gpu2 bochs-drm
+ok 'a claim that its peer never reads comes back' wait_for 20 is_back $gpu2 bochs-drm
 ok '... record and all' wait_for 10 no_records
 
 run_as bob python3 /tmp/hostile.py thousand >/tmp/thousand.out 2>&1 &

@@ -17,7 +17,7 @@ hold() {
 }
 lease_of() { gpubroker leases --json | python3 -c 'import json,sys; print(*[l["id"] for l in json.load(sys.stdin)])'; }
 back() {
-	ok "$1: the GPU is back on its driver" wait_for 20 has_driver $gpu2 bochs-drm
+	ok "$1: the GPU is back on its driver" wait_for 20 is_back $gpu2 bochs-drm
 	ok "$1: no record is left" wait_for 10 no_records
 }
 
@@ -34,7 +34,7 @@ like "$stderr" "lease $id is another user's; only that user and root can release
 capture run_as alice gpubroker revoke "$id"
 is $status 77 'revoking is for root'
 like "$stderr" "only root can revoke a lease; 'gpubroker release' ends one of your own" '... and what helps'
-ok 'the lease goes on' kill -0 $holder
+ok 'the lease goes on' alive $holder
 ok 'the owner releases it' run_as alice gpubroker release "$id"
 is "$(cat /tmp/h1)" $'has\nasked' '... which asked the holder, who let go'
 back 'released'
@@ -77,7 +77,8 @@ capture run_as alice gpubroker run --gpu 02:00.0 -- true
 is $status 75 'it is not lent'
 before=$EPOCHREALTIME
 systemctl stop gpubroker.service gpubroker.socket
-like "$((${EPOCHREALTIME/./} - ${before/./}))" '^[0-4]?[0-9]{6}$' 'the daemon stops in under 5 s all the same'
+ok 'the daemon stops all the same, in the 4 s that systemd waits (15 on a busy machine)' \
+	test $((${EPOCHREALTIME/./} - ${before/./})) -lt 15000000
 systemctl start gpubroker.socket gpubroker.service
 like "$(gpubroker leases --json | tr -d ' \n')" "\"id\":$id,.*\"state\":\"stuck\".*unbind" \
 	'started again, the lease is stuck as it was'
@@ -99,8 +100,8 @@ is $status 64 'a time that is none is refused'
 ok 'it ends by itself' wait_for 30 grep -q asked /tmp/h4
 back 'the time is up'
 wait $holder
-like "$(cat $events.2)" '"event":"ending"[^{]*"lease":'"$id"'.*"state":"restoring".*"state":"host"' \
-	'an event warned before it was taken back'
+warned() { tr '\n' ' ' <$events.2 | grep -q '"event":"ending"[^{]*"lease":'"$id"'.*"state":"restoring".*"state":"host"'; }
+ok 'an event warned before it was taken back' wait_for 10 warned || diag "$(cat $events.2)"
 
 kill $watcher3
 # The first watchers went with the daemon that they watched.

@@ -13,11 +13,12 @@ waiter() {
 	pid=$!
 }
 has_turn() { grep -qx "$1" /tmp/turns; }
-waiting() { [ "$(journalctl -q -u gpubroker --since "$since" | grep -c outcome=waiting)" -ge "$1" ]; }
+waiting() { [ "$(command journalctl -q -u gpubroker -o cat --after-cursor "$begun" | grep -c outcome=waiting)" -ge "$1" ]; }
 go() { : >"/tmp/$1.go"; }
 : >/tmp/turns
 chmod 666 /tmp/turns
-since=$(date '+%F %T')
+set_mark
+begun=$mark
 
 capture run_as alice gpubroker run --gpu 02:00.0 --wait=1s -- true
 is $status 0 'what is free is not waited for'
@@ -26,7 +27,7 @@ is $status 64 'a time that is none is refused'
 capture run_as bob gpubroker run --gpu 02:00.0 --wait=5s -- true
 is $status 77 'what the policy refuses is not waited for'
 
-wait_for 10 has_driver $gpu2 bochs-drm
+wait_for 10 is_back $gpu2 bochs-drm
 waiter first alice --gpu 02:00.0
 first=$pid
 ok 'the first has it' wait_for 20 has_turn first
@@ -79,14 +80,14 @@ is $status 75 'the free one is not taken from it'
 like "$stderr" "$gpu is reserved for somebody who waits for it" '... and the answer says why'
 like "$(gpubroker leases)" "$gpu2" 'the other one is still lent'
 unlike "$(gpubroker leases)" "$gpu " '... and only that'
-systemctl reload gpubroker
+reload
 go last
 wait $last
 ok 'it gets both at once' wait_for 30 has_turn both
 go both
 wait $both
-ok 'all is back' wait_for 20 has_driver $gpu2 bochs-drm
-ok '... the other too' wait_for 20 has_driver $gpu bochs-drm
+ok 'all is back' wait_for 20 is_back $gpu2 bochs-drm
+ok '... the other too' wait_for 20 is_back $gpu bochs-drm
 ok 'no record is left' wait_for 10 no_records
 
 # A restart of the daemon ends the waiting, and says so, rather than leaving it for ever.
@@ -102,6 +103,6 @@ is $? 69 'who waits when the daemon ends is told'
 like "$(cat /tmp/lost.err)" 'the broker ended the connection' '... by its message'
 go hold
 wait $hold
-ok 'the holder did not notice' wait_for 20 has_driver $gpu2 bochs-drm
+ok 'the holder did not notice' wait_for 20 is_back $gpu2 bochs-drm
 rm -f /tmp/*.go /tmp/turns /tmp/place /tmp/*.err
 done_testing

@@ -10,9 +10,10 @@ running() { qmp "$1" query-status | grep -q '"running"'; }
 vm alice one --gpu 02:00.0 -- -m 64 -device vfio-pci,host=02:00.0
 ok 'a VM has the GPU' vm_up one
 core=$(systemctl show -P MainPID gpubroker)
+set_mark
 run_as carol gpubroker run --gpu 02:00.0 --wait -- sh -c 'echo had >/tmp/had' &
 waiter=$!
-sleep 1
+ok 'another waits for it' wait_for 20 said_it outcome=waiting
 
 # The kernel goes to sleep as far as it is told, waits five seconds, and wakes by itself; the emulated
 # machine has nothing that would wake it from the whole of it.
@@ -28,12 +29,12 @@ done
 echo none >/sys/power/pm_test
 is "$(systemctl show -P MainPID gpubroker)" "$core" 'the daemon is the same process'
 ok 'another is served' run_as alice gpubroker run --gpu 01:00.0 -- true
-ok 'who waited waits' kill -0 $waiter
+ok 'who waited waits' alive $waiter
 
 vm_end one
 ok 'the next in the queue has the GPU after all that' wait_for 20 test -e /tmp/had
 wait $waiter
-ok 'the GPU comes back' wait_for 20 has_driver $gpu2 bochs-drm
+ok 'the GPU comes back' wait_for 20 is_back $gpu2 bochs-drm
 ok '... and no record is left' wait_for 10 no_records
 
 # An upgrade: every file of the package is another one, and what packages' scripts do is done.
@@ -53,7 +54,7 @@ is "$(states)" state:leased '... with its lease'
 capture run_as carol gpubroker run --gpu 02:00.0 -- true
 is $status 75 '... which nobody else gets'
 vm_end one
-ok 'the GPU comes back by the new daemon' wait_for 20 has_driver $gpu2 bochs-drm
+ok 'the GPU comes back by the new daemon' wait_for 20 is_back $gpu2 bochs-drm
 ok '... and no record is left' wait_for 10 no_records
 rm -f /tmp/had
 done_testing

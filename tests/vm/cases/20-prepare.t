@@ -80,8 +80,8 @@ ok 'a GPU that is plugged in gets to vfio-pci, where its variant driver is not t
 diag "drivers of the plugged GPU: $(bound $plugged /run/uevents); the daemon: $(
 	journalctl -q -ugpubroker{,-load} --since "$start" -o cat | grep "$plugged" | xargs)"
 ok '... and is vfio-ready' wait_for 10 is_status $plugged vfio-ready
-sleep 1 # a preparation under way would be another claim's
-vm alice plug --gpu $plugged -- -m 64 -device vfio-pci,host=05:00.0
+# A preparation under way would be another claim's.
+vm alice plug --gpu $plugged --wait=60s -- -m 64 -device vfio-pci,host=05:00.0
 ok '... and alice can claim it' vm_up plug
 vm_end plug
 ok '... and give it back' wait_for 20 is_status $plugged vfio-ready
@@ -94,7 +94,7 @@ gpubroker policy install >/dev/null
 start=$(now)
 cp $policy /tmp/saved.policy
 printf '%s\n' "prepare address $disk" 'prepare path 01.0' >>$policy
-systemctl reload gpubroker
+reload
 ok 'what the host is using is left to it, with the reason' \
 	wait_for 10 log "$start" "device=$disk group=$(group_of $disk) name=- rule=- by=- outcome=not-prepared reason=\"the host is using it: disk"
 ok 'as is the boot VGA' wait_for 10 log "$start" "device=$boot_vga group=$(group_of $boot_vga) name=- rule=- by=- outcome=not-prepared"

@@ -12,9 +12,7 @@ allow user carol claim address $prep_twin
 allow user bob claim address $gpu2 require-reset
 allow user bob claim address $gpu require-reset
 POLICY
-systemctl reload gpubroker
-reloaded() { run_as bob gpubroker policy explain --user bob $gpu2 >/dev/null; }
-ok 'the policy is loaded' wait_for 10 reloaded
+ok 'the policy is loaded' reload
 stuck() { gpubroker leases --json | grep -q '"stuck"'; }
 
 # A prepared function, from one tenant to the next.
@@ -22,10 +20,12 @@ capture udevadm settle
 
 udevadm monitor --kernel --subsystem-match=pci >/tmp/uevents.22 &
 monitor=$!
-sleep 1
+wait_for 10 grep -q '^KERNEL' /tmp/uevents.22
 ok 'a prepared function is lent' run_as alice gpubroker run --gpu $prep_twin -- true
 ok '... and given back' wait_for 20 no_records
 is "$(driver_of $prep_twin):$(override_of $prep_twin)" vfio-pci:vfio-pci '... on its VFIO driver, as it was'
+taken_off_and_put_back() { [ "$(grep -cE " (un)?bind .*$prep_twin" /tmp/uevents.22)" -ge 2 ]; }
+wait_for 10 taken_off_and_put_back
 kill $monitor
 wait $monitor 2>/dev/null
 like "$(grep -o ' [a-z]* .*'"$prep_twin" /tmp/uevents.22)" 'unbind[^
@@ -46,7 +46,7 @@ is "$(driver_of $gpu)" bochs-drm '... and nothing has changed'
 capture run_as bob gpubroker policy explain --user bob $gpu
 is $status 72 'explain says the same'
 ok 'what can be reset is lent' run_as bob gpubroker run --gpu $gpu2 -- true
-ok '... and comes back' wait_for 20 has_driver $gpu2 bochs-drm
+ok '... and comes back' wait_for 20 is_back $gpu2 bochs-drm
 ok '... reset and all' wait_for 20 no_records
 
 # A reset that fails: the kernel is told that it has no method after all.
@@ -65,7 +65,7 @@ is $status 75 '... nor another tenant'
 systemctl restart gpubroker
 ok '... nor after a restart' wait_for 20 stuck
 echo "$method" >"/sys/bus/pci/devices/$gpu2/reset_method"
-ok 'it settles by itself when a reset works' wait_for 30 has_driver $gpu2 bochs-drm
+ok 'it settles by itself when a reset works' wait_for 30 is_back $gpu2 bochs-drm
 ok '... and no record is left' wait_for 10 no_records
 
 run_as bob gpubroker run --gpu $gpu2 -- sleep 300 &
@@ -76,7 +76,7 @@ kill $holder
 wait $holder 2>/dev/null
 wait_for 20 stuck
 ok 'or root restores it without a reset' gpubroker restore $gpu2
-ok '... to its host driver' wait_for 10 has_driver $gpu2 bochs-drm
+ok '... to its host driver' wait_for 10 is_back $gpu2 bochs-drm
 echo "$method" >"/sys/bus/pci/devices/$gpu2/reset_method"
 wait_for 10 no_records
 
@@ -105,7 +105,7 @@ is "$(driver_of $gpu2):$(override_of $gpu2)" bochs-drm: '... to the driver that 
 ok 'the record is settled' test -e "$state/$id.settled"
 capture run_as alice gpubroker run --gpu 02:00.0 -- true
 is $status 0 'it is lent again'
-wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 is_back $gpu2 bochs-drm
 
 # One that is damaged when the host has its device already: the kernel settles it.
 systemctl stop gpubroker.service gpubroker.socket
@@ -129,5 +129,5 @@ ok 'root restores it' gpubroker restore 02:00.0
 is "$(driver_of $gpu2):$(override_of $gpu2)" bochs-drm: '... to the driver that claims it'
 
 rm -f $dir/22-tenants.policy $state/* /tmp/uevents.22
-systemctl reload gpubroker
+reload
 done_testing

@@ -6,10 +6,10 @@
 uncounted= # calls that cannot be brought about here
 trace=/sys/kernel/tracing/events/raw_syscalls/sys_enter
 main_pid() { systemctl show -P MainPID gpubroker; }
-serving() { journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --since "$since" | grep -q serving; }
+serving() { said_it serving; }
 again() { gpubroker list; }
 loaded_again() {
-	[ "$(journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --since "$since" | grep -c 'loaded anew')" = 2 ]
+	[ "$(said | grep -c 'loaded anew')" = 2 ]
 }
 # calls NAME FILE: what processes called that in the end have called, sorted. (One is shown with the
 # name that it had at its first call of a kind.)
@@ -83,7 +83,7 @@ wait $by_hand
 [ -n "$served" ] || done_testing
 unlike "$(cat /tmp/calls.log)" 'no user "remote"' '... and has asked the name service'
 rm -r /tmp/calls.socket /tmp/calls.leases /tmp/calls.log
-since=$(date '+%F %T')
+set_mark
 systemctl start gpubroker.socket gpubroker
 ok 'it serves in its unit' wait_for 20 serving
 core=$(main_pid)
@@ -101,7 +101,7 @@ done
 run_as alice gpubroker list >/dev/null
 capture run_as alice gpubroker run --gpu "$gpu2" -- true
 is "$status" 0 'a claim, with locked memory'
-wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 is_back $gpu2 bochs-drm
 run_as alice gpubroker run --gpu "$gpu2" -- sleep 300 &
 holder=$!
 wait_for 20 is_leased $gpu2
@@ -110,12 +110,12 @@ is "$status" 75 'a second one is refused'
 gpubroker leases >/dev/null
 kill $holder
 wait $holder
-wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 is_back $gpu2 bochs-drm
 udevadm trigger --settle --subsystem-match=pci
 echo 1 >/sys/bus/pci/devices/$gpu2/remove
 sleep 1
 echo 1 >/sys/bus/pci/rescan
-ok 'a function that went comes back' wait_for 20 has_driver $gpu2 bochs-drm
+ok 'a function that went comes back' wait_for 20 is_back $gpu2 bochs-drm
 # A stop as in a suspend, in which more happens than its socket holds.
 watcher=$(helper_pid watch)
 kill -STOP "$watcher"
@@ -123,7 +123,7 @@ for ((i = 0; i < 40; i++)); do
 	for f in /sys/bus/pci/devices/*/uevent; do echo change >"$f"; done
 done
 kill -CONT "$watcher"
-lost() { journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --since "$since" | grep -q 'uevents were lost'; }
+lost() { said_it 'uevents were lost'; }
 ok 'the watcher goes on after a stop, and says that events were lost' wait_for 20 lost
 # So many rules that malloc takes pages of their own for them.
 rm $policy

@@ -78,10 +78,10 @@ is "$(driver_of $gpu2)" vfio-pci '... nor has the host it back'
 rm -r $units/gpubroker.service.d
 systemctl daemon-reload
 systemctl restart gpubroker
-ok 'an honest core that is started gives it back' wait_for 20 has_driver $gpu2 bochs-drm
+ok 'an honest core that is started gives it back' wait_for 20 is_back $gpu2 bochs-drm
 ok '... and the lease has ended' wait_for 10 no_records
 isnt "$(main_pid)" "$keeper" 'the daemon is the honest one again'
 capture run_as carol gpubroker run --gpu $gpu2 -- true
 is "$status" 0 '... and lends it'
-ok '... and takes it back' wait_for 20 has_driver $gpu2 bochs-drm
+ok '... and takes it back' wait_for 20 is_back $gpu2 bochs-drm
 done_testing

@@ -9,15 +9,13 @@ who() { python3 /tmp/who.py "$@"; }
 policy=/etc/gpubroker/policy.d/40-who.policy
 # said REGEX: since the mark; the number of lines.
 said() { journalctl -q --no-pager -o cat -u gpubroker --after-cursor "$mark" | grep -cE "$1"; }
-# By an entry of the unit: to journalctl of systemd 252, after one of another is after the first of ours.
-set_mark() { mark=$(journalctl -q -u gpubroker -n 1 --show-cursor -o cat | sed -n 's/^-- cursor: //p'); }
 rules() {
 	printf '%s\n' "$@" >$policy
 	set_mark
 	systemctl reload gpubroker
 	wait_for 20 loaded
 }
-loaded() { [ "$(said 'loaded anew')" -ge 1 ]; }
+loaded() { [ "$(said 'loaded anew|^serving: ')" -ge 1 ]; }
 main_pid() { systemctl show -P MainPID gpubroker; }
 
 core=$(main_pid)
@@ -57,7 +55,7 @@ set_mark
 capture run_as alice unshare -Urpf python3 /tmp/who.py itself $gpu2
 is "$stdout" '0 granted' 'alice, who is root in a namespace of hers, is lent what alice may have'
 is "$(said "^lease=[0-9]+ uid=$alice pid=[0-9]+ .* outcome=granted")" 1 '... as alice'
-wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 is_back $gpu2 bochs-drm
 capture run_as bob unshare -Ur python3 /tmp/who.py itself $gpu2
 is "$stdout" '0 refused policy' 'bob, who is root in a namespace of his, is not lent what root may have'
 capture run_as bob unshare -U --map-user="$alice" python3 /tmp/who.py itself $gpu2

@@ -24,7 +24,7 @@ is "$stdout" 'tried 500 bad 0' 'by the command: none is taken, and what it says 
 # What is right is lent, under the trace, so that this shows something.
 capture run_as alice gpubroker run --gpu $gpu2 -- true
 is "$status" 0 'beside them what is right is lent'
-wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 is_back $gpu2 bochs-drm
 
 names policy >$hostile
 touch /etc/gpubroker/policy.d/$'51-\nlease=1 outcome=granted.policy' /etc/gpubroker/policy.d/$'52-\e[2J\xff.policy'

@@ -17,7 +17,7 @@ lease_goes_on 'a loader that contradicts itself'
 begin loader all-to-all
 capture run_as bob gpubroker run --gpu $gpu2 -- true
 is "$status" 0 'a loader is believed what the policy is: it can let anybody have a device, as SECURITY.md says'
-wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 is_back $gpu2 bochs-drm
 refused bob $disk '... but not a disk that is in use'
 refused bob $boot_vga '... nor the boot VGA, without force'
 refused bob $gpu '... nor what is lent to another'
@@ -31,5 +31,5 @@ ok "... and the core has no more than 64 MiB ($kib KiB)" test "$kib" -lt 65536
 lease_goes_on 'a silent loader'
 lends() { (run_as alice gpubroker run --gpu $gpu2 -- true); }
 ok '... and when it speaks at last, it lends' wait_for 20 lends
-wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 is_back $gpu2 bochs-drm
 hostile_done

@@ -17,13 +17,13 @@ refused alice iommu-group:4711 '... nor its group'
 capture run_as alice gpubroker run --gpu any -- gpubroker leases
 is "$status" 0 'any of them is lent where sysfs says that it can be'
 unlike "$stdout" "${boot_vga//./\\.}|${disk//./\\.}" '... and only that'
-wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 is_back $gpu2 bochs-drm
 lease_goes_on 'a watcher that says its functions have gone, and others come'
 is "$(drivers)" "$before" '... no other function has changed its driver'
 ok '... the disk is mounted' mountpoint -q /mnt/scratch
 capture run_as alice gpubroker run --gpu $gpu2 -- true
 is "$status" 0 'what is said to be of the group of the disk is lent by what sysfs says'
-wait_for 20 has_driver $gpu2 bochs-drm
+wait_for 20 is_back $gpu2 bochs-drm
 is "$(drivers)" "$before" '... and nothing of the group of the disk came along'
 unlike "$(gpubroker list --json | tr -d '\n')" $'\e' 'its strings without an end come to nobody as they are'
 

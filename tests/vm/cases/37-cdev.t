@@ -14,16 +14,16 @@ ok 'an unmodified QEMU that uses iommufd starts' vm_up one
 like "$(vm_devices one | xargs)" '1234:1111.*8086:2668' '... and has both functions'
 is "$(nodes $vm_pid)" '1 /dev/iommu 2 /dev/vfio/devices/vfio' '... by /dev/iommu and their own nodes, not by the group'
 is "$(stat -c '%U %a' "$(cdev_of $gpu)")" 'root 600' '... which still belong to root alone'
-is "$(state $gpu)" leased 'the lease is like any other'
+is "$(lease_state $gpu)" leased 'the lease is like any other'
 capture run_as alice gpubroker run --gpu $gpu -- true
 is $status 75 '... and nobody else gets the device'
 systemctl kill -s KILL gpubroker
 ok 'the daemon is killed and comes back' wait_for 30 is_state $gpu leased
 sleep 3
-is "$(state $gpu)" leased '... and the lease is held all the while'
+is "$(lease_state $gpu)" leased '... and the lease is held all the while'
 like "$(vm_devices one | xargs)" '1234:1111.*8086:2668' '... as is the device'
 vm_end one
-ok 'the host has the GPU back when the VM has ended' wait_for 30 has_driver $gpu bochs-drm
+ok 'the host has the GPU back when the VM has ended' wait_for 30 is_back $gpu bochs-drm
 ok '... its audio function and its record' wait_for 20 no_records
 
 # By groups, on the same kernel.
@@ -31,10 +31,10 @@ vm alice two --gpu 01:00.0 -- -m 64 -device vfio-pci,host=01:00.0 -device vfio-p
 ok 'an unmodified QEMU that uses groups starts' vm_up two
 is "$(nodes $vm_pid | sed 's/ anon.*//')" '1 /dev/vfio/ 1 /dev/vfio/vfio' '... and has the group alone'
 sleep 2
-is "$(state $gpu)" leased 'its lease goes on, though nobody uses its nodes'
+is "$(lease_state $gpu)" leased 'its lease goes on, though nobody uses its nodes'
 kill -KILL $vm_pid
 wait $vm_pid 2>/dev/null
-ok 'the host has the GPU back' wait_for 30 has_driver $gpu bochs-drm
+ok 'the host has the GPU back' wait_for 30 is_back $gpu bochs-drm
 ok '... and no record' wait_for 20 no_records
 
 # By number.
@@ -46,7 +46,7 @@ ok '... and has both functions' wait_for 60 three
 like "$(tr '\0' ' ' <"/proc/$vm_pid/cmdline")" '-object iommufd,id=gpubroker-iommufd0,fd=[0-9]+ .*vfio-pci,fd=[0-9]+,iommufd=gpubroker-iommufd0' \
 	'... by its arguments'
 vm_end three
-ok 'the host has the GPU back' wait_for 30 has_driver $gpu bochs-drm
+ok 'the host has the GPU back' wait_for 30 is_back $gpu bochs-drm
 wait_for 20 no_records
 # shellcheck disable=SC2016 # for the user's shell
 capture run_as alice gpubroker run --gpu $gpu2 --iommufd -- sh -c 'echo $GPUBROKER_IOMMUFD $GPUBROKER_CDEVS; ls -l /proc/self/fd'

@@ -41,14 +41,14 @@ is "$(say old receive i /tmp/old.socket) $(say a send i /tmp/old.socket)" 'liste
 read -rt 30 -u "${cdev_from[old]}" line
 quit a
 sleep 2
-is "$(state $gpu2)" leased 'what was passed on keeps the lease, though it was never bound'
+is "$(lease_state $gpu2)" leased 'what was passed on keeps the lease, though it was never bound'
 systemctl kill -s KILL gpubroker
 ok '... and through a restart of the daemon' wait_for 30 is_state $gpu2 leased
 capture run_as carol gpubroker run --gpu $gpu2 -- true
 is $status 75 '... so that the next one has to wait'
 is "$(say old unlock d)" ok 'the old one does as if he had let go'
 systemctl restart gpubroker
-unlent() { local s; s=$(state $gpu2); [ "$s" = stuck ]; }
+unlent() { local s; s=$(lease_state $gpu2); [ "$s" = stuck ]; }
 ok 'then it is on its way back, which the kernel does not finish: it is stuck' wait_for 40 unlent
 capture run_as carol gpubroker run --gpu $gpu2 -- true
 isnt $status 0 '... and lent to nobody'
@@ -58,7 +58,7 @@ like "$(gpubroker leases)" "held by pid ${cdev_pid[old]} .* of alice" '... and r
 isnt "$(say old bind d i)" ok 'the old descriptor does not bind any more'
 is "$(say old info d)" EINVAL '... and gives no device'
 is "$(say old close d)" ok 'he lets go'
-ok 'the host has it back' wait_for 40 has_driver $gpu2 bochs-drm
+ok 'the host has it back' wait_for 40 is_back $gpu2 bochs-drm
 ok '... and no record' wait_for 20 no_records
 quit old
 

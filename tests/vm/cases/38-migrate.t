@@ -74,7 +74,7 @@ printf 'allow user alice claim any\n' >/etc/gpubroker/policy.d/38-migrate.policy
 systemctl restart gpubroker
 capture run_as alice gpubroker run --gpu $gpu2 -- sh -c 'echo "$GPUBROKER_MIGRATION"; gpubroker leases --json'
 like "$(echo "$stdout" | tr -d ' \n')" '^no.*"can_migrate":false' 'a lease of a function on vfio-pci says that it cannot'
-ok '... and it comes back' wait_for 20 has_driver $gpu2 bochs-drm
+ok '... and it comes back' wait_for 20 is_back $gpu2 bochs-drm
 is "$(killed)" "$killed" 'no process met its filter'
 rm -f /etc/gpubroker/policy.d/38-migrate.policy /tmp/{from,to}.log /tmp/migrate.sock
 systemctl restart gpubroker

@@ -43,5 +43,5 @@ is "$(label "/dev/vfio/$(group_of $gpu2)")" system_u:object_r:vfio_device_t:s0 '
 kill $holder
 wait $holder 2>/dev/null
 systemctl start systemd-udevd-kernel.socket systemd-udevd-control.socket systemd-udevd.service
-ok 'it comes back' wait_for 20 has_driver $gpu2 bochs-drm
+ok 'it comes back' wait_for 20 is_back $gpu2 bochs-drm
 done_testing

@@ -50,7 +50,7 @@ passed() {
 	(run_as alice gpubroker run --gpu 02:00.0 -- python3 /tmp/pass.py give /tmp/pass.socket /tmp/plain \
 		"/dev/vfio/$(group_of $gpu2)") 2>/tmp/give.err
 	wait $taker
-	wait_for 20 has_driver $gpu2 bochs-drm
+	wait_for 20 is_back $gpu2 bochs-drm
 	cat /tmp/taken
 }
 run_as alice sh -c 'echo plain >/tmp/plain'

@@ -33,13 +33,13 @@ quit() {
 }
 
 cdev_of() { echo "/dev/vfio/devices/$(ls "/sys/bus/pci/devices/$1/vfio-dev")"; }
-# state ADDRESS: that of its lease, "" where it has none.
-state() {
+# lease_state ADDRESS: that of its lease, "" where it has none.
+lease_state() {
 	gpubroker leases --json | python3 -c 'import json, sys
 for lease in json.load(sys.stdin):
     if sys.argv[1] in lease["devices"]:
         print(lease["state"])' "$1"
 }
-is_state() { [ "$(state "$1")" = "$2" ]; }
+is_state() { [ "$(lease_state "$1")" = "$2" ]; }
 # nodes PID: what it has open of VFIO and iommufd, a word each.
 nodes() { local f; for f in "/proc/$1/fd"/*; do readlink "$f"; done | grep -E '^/dev/(vfio|iommu)' | sed 's:[0-9]*$::' | sort | uniq -c | xargs; }

@@ -5,11 +5,6 @@
 units=/run/systemd/system
 scripts=/run/gpubroker-hostile/scripts
 main_pid() { systemctl show -P MainPID gpubroker; }
-said() { journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --after-cursor "$mark"; }
-# said_it REGEX: since the mark.
-said_it() { said | grep -qE "$1"; }
-# From here on only what comes is looked at.
-set_mark() { mark=$(journalctl -q -u gpubroker -n 1 --show-cursor -o cat | sed -n 's/^-- cursor: //p'); }
 peak() { sed -n 's/^VmHWM:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$(main_pid)/status"; }
 answers() { gpubroker leases; }
 
@@ -57,7 +52,7 @@ ends_itself() {
 	is "$(drivers)" "$before" '... and no other function has changed its driver'
 	capture run_as alice gpubroker run --gpu "$gpu2" -- true
 	is "$status" 0 '... and with honest helpers it lends'
-	wait_for 20 has_driver "$gpu2" bochs-drm
+	wait_for 20 is_back "$gpu2" bochs-drm
 	rm /tmp/said
 }
 # ends_in_the_middle WHO UNIT: a helper that ends is another one's to follow, and nobody's end.
@@ -74,7 +69,7 @@ ends_in_the_middle() {
 	ok '... and is there' wait_for 20 there "$1" "$2"
 	capture run_as alice gpubroker run --gpu "$gpu2" -- true
 	is "$status" 0 '... and the core lends'
-	wait_for 20 has_driver "$gpu2" bochs-drm
+	wait_for 20 is_back "$gpu2" bochs-drm
 	is "$(main_pid)" "$core" '... and has not ended'
 	is "$(gpubroker list --all | grep -c .)" "$listed" '... and knows all functions'
 	lease_goes_on "a $1 that ends"
@@ -106,7 +101,7 @@ is "$(readlink "/proc/$(helper_pid watch)/exe" "/proc/$(helper_pid load)/exe" | 
 	'... with helpers that are honest as yet'
 run_as alice gpubroker run --gpu "$gpu" -- sleep 600 &
 holder=$!
-wait_for 20 has_driver "$gpu_audio" vfio-pci
+wait_for 20 is_leased "$gpu"
 lease=$(gpubroker leases --json | grep -o '"id": *[0-9]*' | tr -dc 0-9)
 before=$(drivers)
 listed=$(gpubroker list --all | grep -c .)
@@ -115,12 +110,12 @@ listed=$(gpubroker list --all | grep -c .)
 hostile_done() {
 	kill $holder
 	wait $holder
-	ok 'the lease ends as leases do' wait_for 20 has_driver "$gpu_audio" snd_hda_intel
+	ok 'the lease ends as leases do' wait_for 20 is_back "$gpu_audio" snd_hda_intel
 	rm -r $units/gpubroker-{watch,load}.service.d ${scripts%/*} /etc/gpubroker/policy.d/30-hostile.policy
 	systemctl daemon-reload
 	systemctl restart gpubroker gpubroker-watch gpubroker-load
 	capture run_as alice gpubroker run --gpu "$gpu2" -- true
 	is "$status" 0 'the honest daemon serves again'
-	wait_for 20 has_driver "$gpu2" bochs-drm
+	wait_for 20 is_back "$gpu2" bochs-drm
 	done_testing
 }

@@ -46,13 +46,14 @@ kernel_has() {
 	esac
 }
 
-# kernel_lacks FEATURE...: the words for those that it lacks; its status is 1 where there are none.
+# kernel_lacks FEATURE...: the words for those that it lacks, with a semicolon between them; its status is 1
+# where there are none.
 kernel_lacks() {
 	local feature words=''
 	for feature; do
-		kernel_has "$feature" || words+=", ${kernel_words[$feature]:-driver $feature}"
+		kernel_has "$feature" || words+="; ${kernel_words[$feature]:-driver $feature}"
 	done
-	[ -n "$words" ] && echo "${words#, }"
+	[ -n "$words" ] && echo "${words#; }"
 }
 
 landlock_version() {

@@ -122,9 +122,10 @@ run_as() {
 	fi
 }
 
-# wait_for SECONDS COMMAND...: until COMMAND succeeds; its status otherwise.
+# wait_for SECONDS COMMAND...: until COMMAND succeeds; its status otherwise. SECONDS is enough on a machine
+# that does nothing else; there are three times as many, so that one that is busy fails no test.
 wait_for() {
-	local end=$((SECONDS + $1)) rc
+	local end=$((SECONDS + 3 * $1)) rc
 	shift
 	while :; do
 		"$@" >/dev/null 2>&1 && return 0
@@ -158,16 +159,51 @@ bound() {
 # no_records: the broker has no lease on record.
 # One may go between the list and the look, so each is looked at.
 no_records() { local f; for f in /run/gpubroker/leases/*; do [ ! -e "$f" ] || return 1; done; }
+# is_free ADDRESS: no record has it.
+is_free() {
+	local record text
+	for record in /run/gpubroker/leases/*; do
+		text=
+		{ read -rd '' text <"$record"; } 2>/dev/null
+		[[ $text != *"$1"* ]] || return 1
+	done
+}
+# is_back ADDRESS DRIVER: the host has it back. Its driver comes first and the record goes last; a claim between
+# the two is refused as busy.
+is_back() { has_driver "$1" "$2" && is_free "$1"; }
 # is_leased ADDRESS: its claimer has it. That it is on vfio-pci may be a claim that is still under way.
 is_leased() {
 	gpubroker leases --json | tr -d ' \n' |
 		grep -qE "\"devices\":\[[^]]*\"${1//./\\.}\"[^]]*\][^}]*\"state\":\"leased\""
 }
+# The journal, with all that was written before: journald reads its sockets when it gets to it.
+journalctl() { command journalctl --sync 2>/dev/null; command journalctl "$@"; }
+# set_mark: what the broker and its helpers write from here on is what said() prints. By an entry of the unit: to
+# journalctl of systemd 252, after one of another is after the first of ours.
+set_mark() { mark=$(journalctl -q -u gpubroker -n 1 --show-cursor -o cat | sed -n 's/^-- cursor: //p'); }
+said() { journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --after-cursor "$mark"; }
+# said_it REGEX
+said_it() { said | grep -qE "$1"; }
+# reload: until the daemon has answered. systemctl only sends a signal.
+reload() {
+	set_mark
+	systemctl reload gpubroker
+	wait_for 20 said_it 'loaded anew|policy in force stays|^serving: '
+}
 # killed: what filters have killed since the boot, as systemd says; nothing else tells.
 killed() { journalctl -q --no-pager -b -o cat -ugpubroker{,-load,-watch} | grep -E 'status=31/SYS'; }
 # helper_pid watch, helper_pid load: the daemon's helper; 0: there is none.
 helper_pid() { systemctl show -P MainPID "gpubroker-$1"; }
-gone() { ! kill -0 "$1" 2>/dev/null; }
+# state PID: R, S, D ... as in its stat; empty where there is none.
+state() {
+	local s=
+	{ read -r s <"/proc/$1/stat"; } 2>/dev/null
+	s=${s##*) }
+	echo "${s%% *}"
+}
+# gone PID: it has ended. One that nobody has waited for, a zombie, still answers `kill -0`.
+gone() { [[ $(state "$1") == [ZX] || ! -e /proc/$1 ]]; }
+alive() { ! gone "$1"; }
 
 # vm USER NAME [gpubroker run's options... --] QEMU's options...: starts an
 # unmodified QEMU in the background, with a QMP socket; sets vm_pid. Without a

@@ -20,7 +20,7 @@ class Qmp:
             self.reader, self.writer = os.fdopen(fd, "rb"), os.fdopen(os.dup(fd), "wb")
         else:
             sock = socket.socket(socket.AF_UNIX)
-            sock.settimeout(20)
+            sock.settimeout(60)
             sock.connect(path)
             self.reader, self.writer = sock.makefile("rb"), sock.makefile("wb")
         # On the port the greeting was sent when the host was switched on, and a

@@ -21,13 +21,6 @@ hang() { echo "${2:-}" >"/sys/module/gpubroker_test/parameters/hang_$1"; }
 now() { local t=${EPOCHREALTIME/[.,]/}; echo "${t%???}"; }
 seconds() { printf '%d.%03d s' $(($1 / 1000)) $(($1 % 1000)); }
 
-# state PID: R, S, D ...; empty where there is none.
-state() {
-	local s
-	{ read -r s <"/proc/$1/stat"; } 2>/dev/null || return 0
-	s=${s##*) }
-	echo "${s%% *}"
-}
 sleeps() { [ "$(state "$1")" = D ]; }
 
 # A user's claims in claims_by_many(): COUNT of them, of ADDRESS; a line each, "granted MILLISECONDS"
@@ -38,21 +31,9 @@ claims_of() {
 		before=$(now) rc=0
 		said=$(/tests/as "$user" unlimited gpubroker run --gpu "$address" -- true 2>&1) || rc=$?
 		if [ $rc = 0 ]; then echo "granted $(($(now) - before))"; else echo "refused $rc $said"; fi
-		wait_for 30 has_driver "$address" gpubroker_test || echo "not given back: $address"
-		# The driver is back before the record is gone.
-		wait_for 30 is_free "$address" || echo "not free: $address"
+		wait_for 30 is_back "$address" gpubroker_test || echo "not given back: $address"
 	done
 }
-# is_free ADDRESS: no record has it.
-is_free() {
-	local record text
-	for record in /run/gpubroker/leases/*; do
-		text=
-		{ read -rd '' text <"$record"; } 2>/dev/null
-		[[ $text != *"$1"* ]] || return 1
-	done
-}
-
 # claims_by_many COUNT ADDRESS...: COUNT claims by u1, u2 ..., each with an ADDRESS of its own, all
 # at the same time. Sets granted, unexpected (whatever was said beside), median, p90, max.
 claims_by_many() {

@@ -27,7 +27,6 @@ has_counts() { [ "$(counts)" = "$1" ]; }
 is_status() { [ "$(field "$1" 'd["status"]')" = "$2" ]; }
 log() { journalctl -q -ugpubroker --since "$1" -o cat | grep -qE -- "$2"; }
 now() { sleep 1; date '+%F %T'; }
-reload() { systemctl reload gpubroker; }
 
 # Who may have them; a case removes it.
 allow_vfs() {

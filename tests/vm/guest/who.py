@@ -57,7 +57,7 @@ def as_child(work):
 def back(address):
     """Until the host has it."""
     link = f"/sys/bus/pci/devices/{address}/driver"
-    end = time.time() + 20
+    end = time.time() + 60
     while time.time() < end:
         if os.path.realpath(link).endswith("/bochs-drm"):
             return

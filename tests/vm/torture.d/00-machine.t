@@ -40,8 +40,6 @@ is "$(driver_of $f)" '' 'it unbinds at once'
 echo $f >/sys/bus/pci/drivers/gpubroker_test/bind
 is "$(driver_of $f)" gpubroker_test '... and binds again'
 
-# state PID: the letter in its stat.
-state() { local s; read -r s <"/proc/$1/stat" && s=${s##*) } && echo "${s%% *}"; }
 sleeps() { [ "$(state "$1")" = D ]; }
 for step in remove probe; do
 	echo $f >$parameters/hang_$step

@@ -1,10 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Sourced by dracut inside the initramfs, when udev runs and nothing was triggered yet: has udev
-# prepare GPUs for VMs before it loads the first driver. Must never exit: the boot goes on after it.
+# dracut sources this file inside the initramfs, after udev has started and before any trigger. It has
+# udev prepare GPUs for VMs before udev loads the first driver. It must never exit: the boot goes on
+# after it.
 
-# udev handles devices in parallel: the event of one card may load the driver that then takes all
-# cards of its kind. Not `add`: at a `change`, udev's own rules load no module.
+# udev handles devices in parallel: the event of one card may load the driver that then binds all
+# cards of its kind. The action is `change` and not `add`, because udev's own rules load no module at
+# a `change`.
 udevadm trigger --action=change --subsystem-match=pci --settle
-# What was applied, for gpubrokerd to compare with the policy.
+# gpubrokerd compares this copy of the applied rules with the policy.
 cp /etc/udev/rules.d/69-gpubroker-prepare.rules /run/gpubroker-initramfs.rules

@@ -1,17 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# A module of dracut, for whoever needs prepared devices on VFIO before the initramfs loads a driver
-# of the host. It is included only when asked for, in a file of /etc/dracut.conf.d:
+# A dracut module that puts prepared devices on VFIO before the initramfs loads a host driver. dracut
+# includes it only if a file in /etc/dracut.conf.d names it:
 #
 #	add_dracutmodules+=" gpubroker "
 #
-# Copies the udev rules of `gpubroker policy install` and the modules that they name, and has udev
-# apply them before its coldplug. It must never keep an initramfs from being made: what is wrong it
-# says, with what helps, and the host boots with its own drivers.
+# It copies the udev rules of `gpubroker policy install` and the modules that they name, and has udev
+# apply them before its coldplug. It must never keep dracut from building an initramfs: it reports a
+# fault with its remedy, and the host boots with its own drivers.
 
 gpubroker_rules=/etc/udev/rules.d/69-gpubroker-prepare.rules
 
-# 255: only when asked for by name.
+# 255: dracut includes the module only if it is named.
 check() {
 	return 255
 }
@@ -20,7 +20,7 @@ depends() {
 	echo udev-rules
 }
 
-# What is wrong with the rules, if anything. Compares with what the policy would have installed, now.
+# Warns about missing or stale rules. Compares them with the rules that the current policy gives.
 gpubroker_look() {
 	local tmp said renew="'gpubroker policy install' renews it, then 'dracut -f'"
 
@@ -39,7 +39,7 @@ gpubroker_look() {
 	rm -rf "$tmp"
 }
 
-# The modules that the rules set, beside vfio-pci.
+# Prints the drivers that the rules set.
 gpubroker_drivers() {
 	sed -n 's/^[^#]*DRIVER}="\([0-9A-Za-z_-]\{1,\}\)".*/\1/p' "$gpubroker_rules" | sort -u
 }
@@ -48,7 +48,7 @@ installkernel() {
 	local driver
 
 	[[ -e $gpubroker_rules ]] || return 0
-	# hostonly= : otherwise only what is loaded now is installed.
+	# hostonly= : otherwise dracut installs only modules that are loaded now.
 	hostonly='' instmods -c vfio-pci || dwarn "gpubroker: the kernel has no vfio-pci, so that nothing is prepared"
 	for driver in $(gpubroker_drivers); do
 		hostonly='' instmods -s "$driver"

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The beginning of a claim, see begin.h: decided (select.c), then leases are made for it, or it is
+ * put into the queue and tried again. It must never begin with what the policy and the guards have
+ * not just allowed.
+ */
+#include "config.h"
+
+#include "brokerd/claim/begin.h"
+#include "brokerd/claim/ask-mdev.h"
+#include "brokerd/claim/claim.h"
+#include "brokerd/claim/select.h"
+#include "brokerd/lease/bringup.h"
+#include "brokerd/lease/mdev.h"
+#include "brokerd/process/loop.h"
+#include "brokerd/state/refuse.h"
+#include "client/common/util.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define LOOKS_A_TURN 4	/* waiting claims that are tried again */
+#define TELLS_A_TURN 16 /* and those that are sent their place */
+
+/* ---- leases ---- */
+
+static struct lease *make_lease(struct claim *claim, const struct selection *selection, size_t i)
+{
+	const struct selected *item = &selection->items[i];
+	const struct group_view *view = item->view;
+	const struct lease_table *table = &claim->claims->leases->table;
+	struct lease *lease =
+		lease_new(&claim->claims->leases->table, 0, view ? view->group : NO_GROUP);
+
+	if (!lease)
+		return NULL;
+	lease->uid = claim->claimant->uid;
+	lease->gid = claim->claimant->gid;
+	lease->pid = claim->claimant->pid;
+	lease->terms = item->terms;
+	lease->n_gids = selection->n_gids;
+	memcpy(lease->gids, selection->gids, sizeof(lease->gids));
+	lease->since = (uint64_t)time(NULL);
+	lease->asked = item->asked;
+	lease->follower = &claim->follower;
+	if (item->choice) {
+		lease->mdev = item->choice->list[0].mdev;
+		if (!lease->mdev.vendor)
+			mdev_new_uuid(lease);
+	}
+	lease->n_functions = view ? view->n_functions : 0;
+	for (size_t k = 0; k < lease->n_functions; k++) {
+		const struct function *f = &view->functions[k];
+		struct lease_function *was = &lease->functions[k];
+
+		was->address = f->address;
+		was->vendor = f->vendor;
+		was->device = f->device;
+		memcpy(was->driver, f->driver, sizeof(was->driver));
+	}
+	lease_set_kind(lease);
+	if (lease->terms.lifetime)
+		lease->ends = lease->since + lease->terms.lifetime;
+	if (table->events)
+		table->events->state(table->userdata, lease);
+	return lease;
+}
+
+static int refuse_no_memory(struct message_refusal *ret_refusal)
+{
+	*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
+	refusal_say(ret_refusal, "claim");
+	ret_refusal->error = ENOMEM;
+	return GPUBROKER_REFUSED_FAILED;
+}
+
+/*
+ * Takes every lease into the table, and has a worker read what only workers may. 0, or the reason.
+ */
+static int begin_leases(struct claim *claim, struct selection *selection,
+			struct message_refusal *ret_refusal)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < selection->n; i++) {
+		struct claim_item *item = &claim->items[i];
+
+		item->lease = make_lease(claim, selection, i);
+		if (!item->lease)
+			break;
+		item->choice = TAKE_PTR(selection->items[i].choice);
+		claim->n++;
+	}
+	if (claim->n < selection->n) {
+		refuse_no_memory(ret_refusal);
+		ret_refusal->address = selection->items[0].asked;
+		ret_refusal->has_address = 1;
+		for (size_t i = 0; i < claim->n; i++)
+			claim->items[i].lease = lease_free(claim->items[i].lease);
+		return GPUBROKER_REFUSED_FAILED;
+	}
+	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
+		const struct claim_item *item = &claim->items[i];
+
+		r = item->choice ? ask_part(item->lease) : lease_ask(item->lease);
+		if (r)
+			claim_fail(claim, item->lease, NULL,
+				   item->choice ? "asking how many are left"
+						: "asking for its driver override",
+				   -r);
+	}
+	return 0;
+}
+
+/* Makes an empty claim. */
+static struct claim *claim_new(struct claims *claims, struct claimant *claimant,
+			       const struct message_claim *request,
+			       const struct selection *selection)
+{
+	struct claim *claim = calloc(1, sizeof(*claim));
+
+	if (!claim)
+		return NULL;
+	claim->follower.ops = &claim_follower_ops;
+	claim->claims = claims;
+	claim->claimant = claimant;
+	claim->cdevs = request->flags & CLAIM_CDEVS;
+	claim->wanted = selection->wanted;
+	claim->memlock = selection->memlock;
+	claim->memlock_asked = selection->memlock_asked;
+	TAILQ_INSERT_TAIL(&claims->list, claim, link);
+	workers_enter(claims->workers);
+	return claim;
+}
+
+static int begin_claim(struct claims *claims, struct claimant *claimant,
+		       const struct message_claim *request, struct selection *selection,
+		       struct message_refusal *ret_refusal)
+{
+	struct claim *claim = claim_new(claims, claimant, request, selection);
+	int r = claim ? begin_leases(claim, selection, ret_refusal) : refuse_no_memory(ret_refusal);
+
+	if (r) {
+		audit_refused(claims->audit, claimant->uid, claimant->pid, ret_refusal);
+		if (claim)
+			claim_free(claim);
+		return r;
+	}
+	if (request->flags & CLAIM_WAIT && claim_has_part(claim))
+		claim->request = malloc(sizeof(*request));
+	if (claim->request) /* without memory it is not queued */
+		*claim->request = *request;
+	claimant->claim = claim;
+	claim_advance(claim);
+	return 0;
+}
+
+/*
+ * Queues a claim that is only in others' way. Returns the reason that it would be refused for
+ * otherwise.
+ */
+static int queue_claim(struct claims *claims, struct claimant *claimant,
+		       const struct message_claim *request, const struct wanted *wanted,
+		       struct message_refusal *ret_refusal)
+{
+	int r = claimant->waiting ? 0 : queue_add(&claims->queue, claimant, request, wanted);
+
+	if (claimant->waiting)
+		queue_set_wanted(claimant->waiting, wanted);
+	if (r != -EDQUOT)
+		return GPUBROKER_REFUSED_BUSY;
+	claim_refuse_to_queue(ret_refusal);
+	audit_refused(claims->audit, claimant->uid, claimant->pid, ret_refusal);
+	return GPUBROKER_REFUSED_QUOTA;
+}
+
+/* The same, but a claim that waits in the queue is BUSY, with claimant->waiting set. */
+static int try_claim(struct claims *claims, struct claimant *claimant,
+		     const struct message_claim *request, struct message_refusal *ret_refusal)
+{
+	struct selection *selection = calloc(1, sizeof(*selection));
+	int r;
+
+	if (!selection)
+		return refuse_no_memory(ret_refusal);
+	r = selection_decide(claims, claimant, request, selection, ret_refusal);
+	if (!r) {
+		r = begin_claim(claims, claimant, request, selection, ret_refusal);
+	} else if (r == GPUBROKER_REFUSED_BUSY && request->flags & CLAIM_WAIT &&
+		   selection->wanted.n) {
+		r = queue_claim(claims, claimant, request, &selection->wanted, ret_refusal);
+	} else {
+		audit_refused(claims->audit, claimant->uid, claimant->pid, ret_refusal);
+	}
+	selection_done(selection);
+	free(selection);
+	return r;
+}
+
+int claim_start(struct claims *claims, struct claimant *claimant,
+		const struct message_claim *request, struct message_refusal *ret_refusal)
+{
+	int r = try_claim(claims, claimant, request, ret_refusal);
+
+	return claimant->waiting ? 0 : r;
+}
+
+int claim_check(struct claims *claims, struct claimant *claimant,
+		const struct message_claim *request, struct message_refusal *ret_refusal)
+{
+	struct selection *selection = calloc(1, sizeof(*selection));
+	int r;
+
+	if (!selection)
+		return refuse_no_memory(ret_refusal);
+	r = selection_decide(claims, claimant, request, selection, ret_refusal);
+	selection_done(selection);
+	free(selection);
+	return r;
+}
+
+/* ---- those that wait ---- */
+
+/* Tries one again. What it wants is found again on the way. */
+static void try_waiting(struct claims *claims, struct waiting *waiting)
+{
+	struct claimant *claimant = waiting->claimant;
+	struct message_refusal refusal;
+	int r;
+
+	waiting->look = false;
+	if (claimant->ops->is_gone(claimant))
+		return;
+	if (claimant->claim) {
+		waiting->again = true;
+		return;
+	}
+	r = try_claim(claims, claimant, &waiting->request, &refusal);
+	/* A claim of a part keeps its place until it has one, or is refused: see queue_stay(). */
+	if (r == GPUBROKER_REFUSED_BUSY || !claimant->waiting ||
+	    (!r && claimant->claim && claim_has_part(claimant->claim)))
+		return;
+	queue_remove(claimant->waiting);
+	if (r)
+		claimant->ops->refuse(claimant, &refusal);
+}
+
+/*
+ * A few a turn, since each may be about every device that there is, and others have requests too.
+ * Those whose turn to be tried has not come keep what they want meanwhile.
+ */
+static void on_wake(evutil_socket_t fd, short what, void *userdata)
+{
+	struct claims *claims = userdata;
+	struct waiting *waiting, *next;
+	size_t looks = 0, tells = 0;
+	bool more = false;
+
+	(void)fd;
+	(void)what;
+	if (claims->closed)
+		return;
+	for (waiting = TAILQ_FIRST(&claims->queue.list); waiting; waiting = next) {
+		next = TAILQ_NEXT(waiting, link);
+		if (waiting->look && looks++ < LOOKS_A_TURN) {
+			struct waiting *other;
+
+			/*
+			 * Whatever comes of it, others may be in another place, or have another
+			 * time.
+			 */
+			TAILQ_FOREACH(other, &claims->queue.list, link)
+				other->tell = true;
+			try_waiting(claims, waiting);
+		} else {
+			more = more || waiting->look;
+		}
+	}
+	TAILQ_FOREACH(waiting, &claims->queue.list, link) {
+		if (waiting->tell && tells++ < TELLS_A_TURN)
+			queue_tell_place(waiting);
+		else
+			more = more || waiting->tell;
+	}
+	if (more)
+		queue_wake(&claims->queue);
+}
+
+int claims_init(struct claims *claims)
+{
+	TAILQ_INIT(&claims->list);
+	TAILQ_INIT(&claims->queue.list);
+	claims->queue.devices = claims->devices;
+	claims->queue.leases = &claims->leases->table;
+	claims->queue.policy = claims->policy;
+	claims->queue.audit = claims->audit;
+	claims->queue.wake = evtimer_new(claims->base, on_wake, claims);
+	/* Behind the peers that have gone: a claimant that has gone is not to be given anything. */
+	return claims->queue.wake && !event_priority_set(claims->queue.wake, PRIORITY_PEERS)
+		       ? 0
+		       : -ENOMEM;
+}
+
+void claims_done(struct claims *claims)
+{
+	if (claims->queue.wake)
+		event_free(TAKE_PTR(claims->queue.wake));
+}

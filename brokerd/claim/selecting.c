@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* What select.c and parts.c share, see selecting.h. */
+#include "config.h"
+
+#include "brokerd/claim/selecting.h"
+
+#include <string.h>
+
+/*
+ * A rule is known by its file and line, so that a lease still counts after the policy was loaded
+ * again.
+ */
+uint32_t selecting_count_leases(void *userdata, size_t rule)
+{
+	const struct selecting *s = userdata;
+	char origin[RULE_ORIGIN_MAX];
+	uint32_t n;
+
+	rule_origin(&s->claims->policy->policy, rule, origin);
+	n = lease_count_by_rule(&s->claims->leases->table, s->claimant->uid, origin, NULL);
+	for (size_t i = 0; i < s->selection->n; i++)
+		n += !strcmp(s->selection->items[i].terms.rule, origin);
+	return n;
+}
