@@ -465,7 +465,7 @@ inline claim_advance(p)
 	fi
 }
 
-/* claim/claim.c, begin_leases() */
+/* claim/begin.c, begin_leases() */
 inline begin_one(g, p)
 {
 	if
