@@ -125,7 +125,7 @@ static const struct syscall_rule core_cdev_rows[] = {
 					   */
 };
 
-/* Until it has looked at everything once: then confine_settled(). */
+/* Until it has looked at everything once: then filter_apply(). */
 static const struct syscall_rule watcher_start_rows[] = {
 	{ SCMP_SYS(socket), NETLINK_UEVENT },	/* uevents */
 	{ SCMP_SYS(bind), ANY_ARGS },		/* uevents */

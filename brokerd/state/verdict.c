@@ -2,7 +2,7 @@
 /*
  * Where a claim is decided: a group's facts and the policy in, yes or a refusal out. No I/O, no
  * state. The policy's own rules are policy/verdict.c's. The guards that hold whatever the policy
- * says are client/function.c's, and this file asks them.
+ * says are client/host/function.c's, and this file asks them.
  */
 #include "config.h"
 

@@ -2,8 +2,8 @@
 /*
  * Leases and what the kernel, crashes and peers do to them, for Spin. The table of states and events
  * is not written here: tests/model/run makes transitions.pml of brokerd/state/lease.c. What the handlers of
- * brokerd/claim/claim.c, lending.c and recover.c do with it is told here by hand, function by function, so
- * who changes their order of steps changes it here. It must never know more than the broker can: a
+ * brokerd/claim/ and brokerd/lease/ do with it is written here by hand, function by function: a change of
+ * their order of steps has to be made here too. It must never know more than the broker can: a
  * handler reads the kernel only by what sysfs, open() and inotify tell, and what only the core knows
  * is gone after a crash.
  *
@@ -279,7 +279,7 @@ inline may_fail(flag)
 	fi
 }
 
-/* lease.c, lease_advance() */
+/* state/lease.c, lease_transition() */
 inline advance(g, event)
 {
 	next = NEXT(state[g], event);
@@ -301,7 +301,7 @@ inline start_work(g, what, steps)
 	bad = false
 }
 
-/* lending.c, lease_restore(). Its first step takes the device's lock, be there anything to change or not. */
+/* lease/restore.c, lease_restore(). Its first step takes the device's lock, be there anything to change or not. */
 inline restore(g)
 {
 #ifdef MUTANT_FORGETS_FIRST
@@ -316,7 +316,7 @@ inline restore(g)
 	steps = 0
 }
 
-/* lending.c, restore_over() and lease_end(). `again` is the claim that is to be looked at. */
+/* lease/restore.c, finish_restore() and forget_lease(). `again` is the claim that is to be looked at. */
 inline restore_over(g, what)
 {
 	again = claimer[g];
@@ -352,7 +352,7 @@ inline forget(g)
 	retry[g] = false
 }
 
-/* lending.c, on_take_off_done() */
+/* lease/functions.c, add_give_back(): the later steps of the worker that restores. */
 inline give_back(g)
 {
 	if
@@ -372,7 +372,7 @@ inline give_back(g)
 	(mine(g, p) && work[g] == AT_NOTHING && state[g] != RESTORING && state[g] != STUCK &&      \
 	 NEXT(state[g], LEASE_ABANDON) != 0)
 
-/* claim.c, claim_grant(): open each, look, watch, send in one packet. Closed in the next turn. */
+/* claim/grant.c, claim_grant(): open each, look, watch, send in one packet. Closed in the next turn. */
 inline open_one(g, p)
 {
 	if
@@ -438,7 +438,7 @@ inline grant(p)
 	bad = false
 }
 
-/* claim.c, claim_advance() */
+/* claim/claim.c, claim_advance() */
 inline claim_advance(p)
 {
 	if
@@ -465,7 +465,7 @@ inline claim_advance(p)
 	fi
 }
 
-/* claim.c, claim_begin() */
+/* claim/begin.c, begin_leases() */
 inline begin_one(g, p)
 {
 	if
@@ -494,7 +494,7 @@ inline unbegin_one(g, p)
 	fi
 }
 
-/* lending.c, lease_bind() */
+/* lease/bringup.c, lease_make() */
 inline bind_one(g, p)
 {
 	if
@@ -554,7 +554,7 @@ inline grant_over(g)
 	fi
 }
 
-/* lending.c, lease_look(), where the open says something else than EBUSY. */
+/* lease/ending.c, lease_probe_holder(), where the open says something else than EBUSY. */
 #define look_tells(g) (driver[g] < ON_PART || file[g] == NOBODY)
 #define may_look(g) (work[g] == AT_NOTHING && state[g] != RESTORING && state[g] != STUCK)
 
@@ -575,7 +575,7 @@ inline look(g)
 	fi
 }
 
-/* recover.c, found(); lending.c, lending_take_up(). The kernel goes on in between. */
+/* lease/recover.c, take_record() and recover_lease(). The kernel goes on in between. */
 inline take_up(g)
 {
 	if
@@ -603,7 +603,7 @@ inline take_up(g)
 	fi
 }
 
-/* lending.c: on_bind_done(), on_take_off_done(), on_give_back_done() */
+/* A worker has ended: lease/bringup.c, on_made(); lease/restore.c, on_restored() */
 inline work_over(g)
 {
 	what = work[g];

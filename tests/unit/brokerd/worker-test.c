@@ -684,9 +684,150 @@ static void test_no_room(void)
 	need(!setrlimit(RLIMIT_NOFILE, &none));
 	r = workers_start(&workers, work);
 	need(!setrlimit(RLIMIT_NOFILE, &limit));
-	tap_ok(r == -EMFILE && work_steps(work) == 1, "without a descriptor left none is begun");
+	tap_ok(r == -EMFILE && work_steps(work) == 1 && !workers.busy,
+	       "without a descriptor left none is begun");
 	tap_ok(do_it(work) && holds("b", "1"), "and it may be begun later");
 	tap_ok(nothing_left(), "no descriptor is left, and no process");
+}
+
+/* ---- when the process may end ---- */
+
+static unsigned n_idle, done_when_idle, late_when_idle;
+
+static void on_idle(void *userdata)
+{
+	n_idle += userdata == &workers ? 1 : 100;
+	done_when_idle = seen.n_done;
+	late_when_idle = seen.n_late;
+}
+
+/* Counts anew. */
+static void watch_idle(void)
+{
+	workers.idle = on_idle;
+	workers.userdata = &workers;
+	n_idle = done_when_idle = late_when_idle = 0;
+}
+
+static void add_slow(struct work *work, int *ret_other)
+{
+	need(!work_add(work, full_pipe(ret_other), "1", "slow", at(1), STOP));
+}
+
+static void test_enter_and_leave(void)
+{
+	watch_idle();
+	workers_enter(&workers);
+	workers_enter(&workers);
+	workers_leave(&workers);
+	tap_ok(workers.busy == 1 && !n_idle, "of two things under way the first to end leaves one");
+	workers_leave(&workers);
+	tap_ok(!workers.busy && n_idle == 1, "with the last it is idle, and idle() is called once");
+	workers.idle = NULL;
+	workers_enter(&workers);
+	workers_leave(&workers);
+	tap_ok(!workers.busy && n_idle == 1, "without an idle() it is only counted");
+}
+
+static void test_worker_is_busy(void)
+{
+	struct work *work = make();
+	int other;
+
+	watch_idle();
+	add_slow(work, &other);
+	tap_ok(!workers.busy, "a work that was not started is nothing to wait for");
+	need(!workers_start(&workers, work));
+	tap_ok(workers.busy == 1, "a worker is");
+	drain(other);
+	tap_ok(is_done_in(2000) && !workers.busy && n_idle == 1 && done_when_idle == 1,
+	       "until its end, and done() comes before idle()");
+	close(other);
+
+	work = make();
+	watch_idle();
+	workers_enter(&workers);
+	need(!work_add(work, file("a", O_WRONLY | O_TRUNC), "1", "a", at(1), STOP));
+	tap_ok(do_it(work) && workers.busy == 1 && !n_idle,
+	       "a worker that ends does not end what it belongs to");
+	workers_leave(&workers);
+	tap_ok(!workers.busy && n_idle == 1, "which ends by itself");
+	tap_ok(nothing_left(), "no descriptor is left, and no process");
+}
+
+static void start_next(void *userdata, const struct work_result *result)
+{
+	struct work *next = work_new(&ops, userdata);
+
+	(void)result;
+	need(next && !work_add(next, file("b", O_WRONLY | O_TRUNC), "next", "b", at(2), STOP) &&
+	     !workers_start(&workers, next));
+}
+
+static void test_one_after_another(void)
+{
+	static const struct work_ops first_ops = { .done = start_next };
+	struct work *work = work_new(&first_ops, &seen);
+
+	watch_idle();
+	memset(&seen, 0, sizeof(seen));
+	need(work && !work_add(work, file("a", O_WRONLY | O_TRUNC), "1", "a", at(1), STOP) &&
+	     !workers_start(&workers, work));
+	tap_ok(is_done_in(5000) && holds("b", "next") && n_idle == 1 && done_when_idle == 1 &&
+		       !workers.busy,
+	       "between a worker and the next, which its end starts, it is not idle");
+	tap_ok(nothing_left(), "no descriptor is left, and no process");
+}
+
+static void test_late_is_left(void)
+{
+	struct work *work = make();
+	int other;
+
+	watch_idle();
+	add_slow(work, &other);
+	need(!workers_start_within(&workers, work, 1));
+	for (int n = 0; n < 3000 && !seen.n_late; n += 10) {
+		turn();
+		poll(NULL, 0, 10);
+	}
+	tap_ok(seen.n_late == 1 && !workers.busy && n_idle == 1 && late_when_idle == 1,
+	       "a late worker is not waited for, and late() comes before idle()");
+	workers_enter(&workers);
+	drain(other);
+	tap_ok(is_done_in(2000) && workers.busy == 1 && n_idle == 1,
+	       "and is not counted a second time when it comes back");
+	workers_leave(&workers);
+	tap_ok(!workers.busy && n_idle == 2, "so what began meanwhile is waited for");
+	close(other);
+	tap_ok(nothing_left(), "no descriptor is left, and no process");
+}
+
+static void test_may_be_left(void)
+{
+	static struct work_ops looking;
+	struct work *work;
+	int other;
+
+	looking = ops;
+	looking.may_be_left = true;
+	work = work_new(&looking, &seen);
+	need(work);
+	memset(&seen, 0, sizeof(seen));
+	watch_idle();
+	add_slow(work, &other);
+	need(!workers_start_within(&workers, work, 1));
+	tap_ok(!workers.busy, "a worker that only looks is not waited for");
+	for (int n = 0; n < 3000 && !seen.n_late; n += 10) {
+		turn();
+		poll(NULL, 0, 10);
+	}
+	tap_ok(seen.n_late == 1 && !workers.busy && !n_idle, "it is not counted when it is late");
+	drain(other);
+	tap_ok(is_done_in(2000) && !workers.busy && !n_idle, "nor when it comes back");
+	close(other);
+	tap_ok(nothing_left(), "no descriptor is left, and no process");
+	workers.idle = NULL;
 }
 
 int main(void)
@@ -723,6 +864,11 @@ int main(void)
 	test_keeps(limit.rlim_cur > WORK_DESCRIPTORS + 300 ? WORK_DESCRIPTORS + 288 : 200);
 	test_many();
 	test_no_room();
+	test_enter_and_leave();
+	test_worker_is_busy();
+	test_one_after_another();
+	test_late_is_left();
+	test_may_be_left();
 
 	event_base_free(base);
 	filter_free(filter);

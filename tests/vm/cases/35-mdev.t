@@ -159,12 +159,12 @@ raced='' n=0 until=$((SECONDS + 60))
 while [ -z "$raced" ] && [ $SECONDS -lt $until ]; do
 	n=$((n + 1))
 	capture run_as carol gpubroker run --gpu mtty --profile mtty-2 -- true
-	[[ ! $stderr =~ 'was still to be had when it was looked at' ]] || raced=$stderr
+	[[ ! $stderr =~ 'was free when the broker looked' ]] || raced=$stderr
 done
 kill $racer
 wait $racer 2>/dev/null
 for f in $bus/00000000-*; do [ ! -e $f ] || { echo "${f##*/}"; echo 1 >$f/remove; }; done >/tmp/others
-like "$raced" 'gpubroker: profile "mtty-2" of mtty was still to be had .*\(No space left on device\): somebody else was faster; try again' \
+like "$raced" 'gpubroker: profile "mtty-2" of mtty was free when the broker looked.*\(No space left on device\): somebody else was faster; try again' \
 	"what changes between the look and the making is said ($n tries)"
 ok '... and what somebody else made was left alone' test "$(wc -l </tmp/others)" -ge 11
 ok '... while all of ours is gone' wait_for 20 none

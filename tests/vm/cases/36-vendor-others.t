@@ -40,12 +40,12 @@ raced='' n=0 until=$((SECONDS + 40))
 while [ -z "$raced" ] && [ $SECONDS -lt $until ]; do
 	n=$((n + 1))
 	capture run_as carol gpubroker run --gpu $vf1 --profile 557 -- true
-	[[ ! $stderr =~ 'was still to be had when it was looked at' ]] || raced=$stderr
+	[[ ! $stderr =~ 'was free when the broker looked' ]] || raced=$stderr
 done
 kill $racer
 wait $racer 2>/dev/null
 echo 0 >"/sys/bus/pci/devices/$vf0/nvidia/current_vgpu_type" 2>/dev/null
-like "$raced" "profile \"557\" of $vf1 was still to be had .*\\(.*\\): somebody else was faster; try again" \
+like "$raced" "profile \"557\" of $vf1 was free when the broker looked.*\\(.*\\): somebody else was faster; try again" \
 	"what changes between the look and the making is said ($n tries)"
 ok '... and nothing of ours is left' wait_for 20 none
 

@@ -7,8 +7,11 @@
  * /run/gpubroker-hostile/scripts holds a line `loader SCRIPT` or `watcher SCRIPT` for each start to come. A helper that
  * starts takes the first line away if it is for it, and plays the script; otherwise it is honest.
  */
-#include "brokerd/daemon.h"
+#include "brokerd/helper/loader.h"
+#include "brokerd/helper/start.h"
+#include "brokerd/helper/watcher.h"
 #include "brokerd/process/log.h"
+#include "brokerd/state/devices.h"
 #include "client/common/util.h"
 
 #include <fcntl.h>
@@ -340,25 +343,25 @@ static void play_watcher(int socket)
 
 /* ---- in place of the honest ones ---- */
 
-int __real_loader_run(int socket, const void *options);
-int __wrap_loader_run(int socket, const void *options);
-int __real_watcher_run(int socket, const void *unused);
-int __wrap_watcher_run(int socket, const void *unused);
+int __real_loader_run(int socket, struct confine_filter *settled, const void *options);
+int __wrap_loader_run(int socket, struct confine_filter *settled, const void *options);
+int __real_watcher_run(int socket, struct confine_filter *settled, const void *unused);
+int __wrap_watcher_run(int socket, struct confine_filter *settled, const void *unused);
 int __real_helper_run(enum helper_role, const char *path, const void *);
 int __wrap_helper_run(enum helper_role, const char *path, const void *);
 
-int __wrap_loader_run(int socket, const void *options)
+int __wrap_loader_run(int socket, struct confine_filter *settled, const void *options)
 {
 	if (*script)
 		play_loader(socket, options);
-	return __real_loader_run(socket, options);
+	return __real_loader_run(socket, settled, options);
 }
 
-int __wrap_watcher_run(int socket, const void *unused)
+int __wrap_watcher_run(int socket, struct confine_filter *settled, const void *unused)
 {
 	if (*script)
 		play_watcher(socket);
-	return __real_watcher_run(socket, unused);
+	return __real_watcher_run(socket, settled, unused);
 }
 
 /* The first line of the file, where it is for that helper: then it goes from the file. Else "". */

@@ -2,10 +2,10 @@
 /*
  * hostile-parts: gpubrokerd whose core, workers, watcher and loader each try what they must not be able to do, in the
  * finished confinement. Linked from the daemon's own objects; only these are replaced (--wrap): what runs behind
- * confine_helper(), confine_core() and confine_worker(), never the confinement itself.
+ * confine_helper(), confine_core() and a worker's filter_apply(), never the confinement itself.
  *
- * Each attempt has a process of its own, which comes to it by the daemon's own way: confined by helper.c, as a fork or as
- * the process of a unit, by start() in daemon.c, or by worker.c. How it ends is seen from outside: by which signal, or with which errno as its exit
+ * Each attempt has a process of its own, which comes to it by the daemon's own way: confined by helper/start.c, as a fork
+ * or as the process of a unit, by start() in daemon.c, or by worker.c. How it ends is seen from outside: by which signal, or with which errno as its exit
  * status, 0 where the attempt got through. Prints, for each attempt, its name, what came of it and what is
  * expected, with tabs between.
  *
@@ -14,12 +14,18 @@
  * no part has a row for: they fail by the filter alone, which is the same. With HOSTILE=keep it is the daemon, but its core
  * keeps a copy of each descriptor that it lends.
  */
-#include "brokerd/daemon.h"
+#include "brokerd/helper/start.h"
+#include "brokerd/helper/watcher.h"
+#include "brokerd/helper/loader.h"
+#include "brokerd/lease/recover.h"
+#include "brokerd/process/filter.h"
 #include "brokerd/process/landlock.h"
 #include "brokerd/process/worker.h"
 #include "client/common/util.h"
+#include "client/wire/passfd.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/netlink.h>
@@ -556,10 +562,12 @@ int __real_helper_start(struct helper *helper, enum helper_role, uid_t, gid_t, c
 int __wrap_helper_start(struct helper *helper, enum helper_role, uid_t, gid_t, const void *);
 int __real_helper_run(enum helper_role, const char *path, const void *);
 int __wrap_helper_run(enum helper_role, const char *path, const void *);
-int __real_loader_run(int socket, const void *options);
-int __wrap_loader_run(int socket, const void *options);
-int __real_watcher_run(int socket, const void *unused);
-int __wrap_watcher_run(int socket, const void *unused);
+int __real_loader_run(int socket, struct confine_filter *settled, const void *options);
+int __wrap_loader_run(int socket, struct confine_filter *settled, const void *options);
+int __real_watcher_run(int socket, struct confine_filter *settled, const void *unused);
+int __wrap_watcher_run(int socket, struct confine_filter *settled, const void *unused);
+int __real_filter_apply(const struct confine_filter *filter);
+int __wrap_filter_apply(const struct confine_filter *filter);
 
 static const struct attempt *trying; /* NULL: the helper is an honest one */
 
@@ -584,16 +592,16 @@ static bool is_tried(const struct attempt *attempt)
 }
 
 /* Behind confine_helper() and confine_own(), in place of the helper. */
-int __wrap_watcher_run(int socket, const void *unused)
+int __wrap_watcher_run(int socket, struct confine_filter *settled, const void *unused)
 {
 	if (!trying)
-		return __real_watcher_run(socket, unused);
-	return confine_settled() ? 203 : trying->make();
+		return __real_watcher_run(socket, settled, unused);
+	return __real_filter_apply(settled) ? 203 : trying->make();
 }
 
-int __wrap_loader_run(int socket, const void *options)
+int __wrap_loader_run(int socket, struct confine_filter *settled, const void *options)
 {
-	return trying ? trying->make() : __real_loader_run(socket, options);
+	return trying ? trying->make() : __real_loader_run(socket, settled, options);
 }
 
 static void is_part(enum helper_role role, pid_t core)
@@ -663,10 +671,8 @@ int __wrap_helper_run(enum helper_role role, const char *path, const void *argum
 
 struct event_base *__real_event_base_new_with_config(const struct event_config *config);
 struct event_base *__wrap_event_base_new_with_config(const struct event_config *config);
-int __real_recover_leases(struct daemon *daemon);
-int __wrap_recover_leases(struct daemon *daemon);
-int __real_confine_worker(const struct confine_filter *filter);
-int __wrap_confine_worker(const struct confine_filter *filter);
+int __real_recover_leases(struct leases *leases);
+int __wrap_recover_leases(struct leases *leases);
 
 static bool under_landlock(void)
 {
@@ -771,46 +777,47 @@ static void on_done(void *userdata, const struct work_result *result)
 }
 
 /* The first that start() does once the core is confined. */
-int __wrap_recover_leases(struct daemon *daemon)
+int __wrap_recover_leases(struct leases *leases)
 {
 	static const struct work_ops ops = { .done = on_done };
 	struct pci_address address = { .device = 1 };
+	struct workers workers;
 	struct work *work;
 
 	if (keeps())
-		return __real_recover_leases(daemon);
+		return __real_recover_leases(leases);
 	if (part == CORE)
 		_exit(attempts[at].make());
+	workers = (struct workers){ .base = work_base, .filter = leases->workers->filter };
 	work = work_new(&ops, NULL);
 	if (!work ||
-	    work_add_read(work, kernel_open_override_read(&daemon->kernel, &address), "hostile",
+	    work_add_read(work, kernel_open_override_read(leases->kernel, &address), "hostile",
 			  &address) ||
-	    work_start(work, work_base, daemon->worker_filter, SECONDS))
+	    workers_start_within(&workers, work, SECONDS))
 		_exit(201);
 	event_base_dispatch(work_base);
 	_exit(202);
 }
 
-int __wrap_confine_worker(const struct confine_filter *filter)
+/* A worker's, and an honest watcher's when it has started. */
+int __wrap_filter_apply(const struct confine_filter *filter)
 {
-	int r = __real_confine_worker(filter);
+	int r = __real_filter_apply(filter);
 
-	if (r || keeps())
+	if (r || part != WORKER || keeps())
 		return r;
 	_exit(attempts[at].make());
 }
 
 /* ---- keeping what is lent ---- */
 
-int __real_peer_grant(struct peer *peer, const struct message_grant *grant, const int *fds,
-		      size_t n_fds);
-int __wrap_peer_grant(struct peer *peer, const struct message_grant *grant, const int *fds,
-		      size_t n_fds);
+int __real_passfd_send(int socket, const void *packet, size_t size, const int *fds, size_t n_fds);
+int __wrap_passfd_send(int socket, const void *packet, size_t size, const int *fds, size_t n_fds);
 
-int __wrap_peer_grant(struct peer *peer, const struct message_grant *grant, const int *fds,
-		      size_t n_fds)
+/* Only a grant has descriptors. */
+int __wrap_passfd_send(int socket, const void *packet, size_t size, const int *fds, size_t n_fds)
 {
-	int r = __real_peer_grant(peer, grant, fds, n_fds);
+	int r = __real_passfd_send(socket, packet, size, fds, n_fds);
 
 	for (size_t i = 0; !r && keeps() && i < n_fds; i++)
 		fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
