@@ -8,8 +8,11 @@
  * gives that user, and when all have gone and every worker has come back, the host has everything, no record is left,
  * and no descriptor.
  *
- * About: brokerd/peer/peer.c brokerd/claim/claim.c brokerd/claim/select.c brokerd/claim/queue.c brokerd/peer/release.c
- * brokerd/lease/ending.c brokerd/lease/restore.c brokerd/state/lease.c brokerd/peer/watching.c brokerd/state/verdict.c
+ * About: brokerd/peer/peer.c brokerd/peer/request.c brokerd/peer/listing.c brokerd/peer/release.c
+ * brokerd/peer/watching.c brokerd/claim/claim.c brokerd/claim/begin.c brokerd/claim/claims.c brokerd/claim/grant.c
+ * brokerd/claim/select.c brokerd/claim/selecting.c brokerd/claim/wanted.c brokerd/claim/queue.c
+ * brokerd/lease/bringup.c brokerd/lease/functions.c brokerd/lease/ending.c brokerd/lease/restore.c
+ * brokerd/lease/hotplug.c brokerd/state/lease.c brokerd/state/refuse.c brokerd/state/verdict.c
  * brokerd/state/users.c client/wire/passfd.c
  */
 #include "config.h"
