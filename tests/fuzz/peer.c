@@ -8,8 +8,11 @@
  * gives that user, and when all have gone and every worker has come back, the host has everything, no record is left,
  * and no descriptor.
  *
- * About: brokerd/peer/peer.c brokerd/claim/claim.c brokerd/claim/select.c brokerd/claim/queue.c brokerd/peer/release.c
- * brokerd/lease/ending.c brokerd/lease/restore.c brokerd/state/lease.c brokerd/peer/watching.c brokerd/state/verdict.c
+ * About: brokerd/peer/peer.c brokerd/peer/request.c brokerd/peer/listing.c brokerd/peer/release.c
+ * brokerd/peer/watching.c brokerd/claim/claim.c brokerd/claim/begin.c brokerd/claim/claims.c brokerd/claim/grant.c
+ * brokerd/claim/select.c brokerd/claim/selecting.c brokerd/claim/wanted.c brokerd/claim/queue.c
+ * brokerd/lease/bringup.c brokerd/lease/functions.c brokerd/lease/ending.c brokerd/lease/restore.c
+ * brokerd/lease/hotplug.c brokerd/state/lease.c brokerd/state/refuse.c brokerd/state/verdict.c
  * brokerd/state/users.c client/wire/passfd.c
  */
 #include "config.h"
@@ -24,6 +27,7 @@
 #include "brokerd/lease/hotplug.h"
 #include "brokerd/process/log.h"
 #include "brokerd/process/worker.h"
+#include "tests/unit/brokerd/fake-worker.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/fuzz/descriptors.h"
 #include "tests/fuzz/fuzz.h"
@@ -187,105 +191,23 @@ int __wrap_kernel_memlock_raise(const struct kernel *kernel, int pidfd, int pid,
 
 /* ---- workers, which come back when the input says so ---- */
 
-static struct task {
+static struct {
+	int error;	  /* at each step; 0: all goes well */
+	const char *text; /* that is read; NULL: what was there */
+} comes;
+
+/* The n-th of those at work, in turn. */
+static struct work *started(size_t n)
+{
 	struct work *work;
-	struct work_ops ops;
-	void *userdata;
-	bool started, late;
-	int group; /* that it opens, or -1 */
-	struct pci_address first, reads[PROTOCOL_FUNCTIONS_MAX];
-	size_t n_reads;
-} tasks[TASKS_MAX];
+	size_t all = 0;
 
-struct work *__real_work_new(const struct work_ops *ops, void *userdata);
-struct work *__wrap_work_new(const struct work_ops *ops, void *userdata);
-struct work *__real_work_free(struct work *work);
-struct work *__wrap_work_free(struct work *work);
-int __real_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, enum on_failure on_failure);
-int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, enum on_failure on_failure);
-int __real_work_add_read(struct work *work, int fd, const char *what,
-			 const struct pci_address *address);
-int __wrap_work_add_read(struct work *work, int fd, const char *what,
-			 const struct pci_address *address);
-int __real_work_add_open(struct work *work, int directory, uint32_t group,
-			 const struct pci_address *address);
-int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
-			 const struct pci_address *address);
-int __wrap_workers_start(struct workers *workers, struct work *work);
-
-static struct task *task_of(const struct work *work)
-{
-	for (size_t i = 0; i < TASKS_MAX; i++)
-		if (tasks[i].work == work)
-			return &tasks[i];
-	fputs("more works at a time than there is room for, or one that was not made\n", stderr);
-	abort();
-}
-
-struct work *__wrap_work_new(const struct work_ops *ops, void *userdata)
-{
-	struct task *task = task_of(NULL);
-
-	*task = (struct task){ .work = __real_work_new(ops, userdata),
-			       .ops = *ops,
-			       .userdata = userdata,
-			       .group = -1 };
-	return task->work;
-}
-
-struct work *__wrap_work_free(struct work *work)
-{
-	if (work)
-		*task_of(work) = (struct task){ 0 };
-	return __real_work_free(work);
-}
-
-int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, enum on_failure on_failure)
-{
-	task_of(work)->first = *address;
-	return __real_work_add(work, fd, text, what, address, on_failure);
-}
-
-int __wrap_work_add_read(struct work *work, int fd, const char *what,
-			 const struct pci_address *address)
-{
-	struct task *task = task_of(work);
-
-	if (task->n_reads < ARRAY_SIZE(task->reads))
-		task->reads[task->n_reads++] = *address;
-	task->first = *address;
-	return __real_work_add_read(work, fd, what, address);
-}
-
-int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
-			 const struct pci_address *address)
-{
-	task_of(work)->group = (int)(group - FIRST_GROUP);
-	task_of(work)->first = *address;
-	return __real_work_add_open(work, directory, group, address);
-}
-
-int __wrap_workers_start(struct workers *workers, struct work *work)
-{
-	int r = failure();
-
-	(void)workers;
-	if (!r)
-		task_of(work)->started = true;
-	return r;
-}
-
-static struct task *started(size_t n)
-{
-	for (size_t i = 0; i < TASKS_MAX; i++) {
-		struct task *task = &tasks[(n + i) % TASKS_MAX];
-
-		if (task->work && task->started)
-			return task;
-	}
+	TAILQ_FOREACH(work, &fake.at_work, link)
+		all++;
+	n = all ? n % all : 0;
+	TAILQ_FOREACH(work, &fake.at_work, link)
+		if (!n--)
+			return work;
 	return NULL;
 }
 
@@ -301,25 +223,27 @@ static const char *override_of(const struct pci_address *address)
 	return "(null)";
 }
 
-/* It has done what it was to do, or fails with that errno; whether it can open a group is the kernel's to say. */
-static void come_back(struct task *task, int error, const char *text)
+/* Whether it can open a group is the kernel's to say. */
+static int answer_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 {
-	struct work_result result = { .error = error, .what = "a step", .address = task->first };
-	struct task was = *task;
-
-	if (was.group >= 0)
-		result.error = error == ENOENT ? error : is_held((size_t)was.group) ? EBUSY : 0;
-	task->started = false; /* it comes back once */
-	if (was.ops.begun)
-		was.ops.begun(was.userdata, &was.first, 1, 1);
-	for (size_t i = 0; was.ops.told && !result.error && i < was.n_reads; i++) {
-		char told[64]; /* a report's, not the lease's own */
-
-		snprintf(told, sizeof(told), "%s", text ? text : override_of(&was.reads[i]));
-		was.ops.told(was.userdata, &was.reads[i], told);
+	if (step->does == FAKE_OPENS) {
+		must(step->group - FIRST_GROUP < GROUPS);
+		return comes.error == ENOENT		    ? ENOENT
+		       : is_held(step->group - FIRST_GROUP) ? EBUSY
+							    : 0;
 	}
-	was.ops.done(was.userdata, &result);
-	__wrap_work_free(was.work);
+	if (step->does == FAKE_READS)
+		snprintf(text, FAKE_TEXT_MAX, "%s",
+			 comes.text ? comes.text : override_of(&step->address));
+	return comes.error;
+}
+
+/* It has done what it was to do, or fails with that errno. */
+static void come_back(struct work *work, int error, const char *text)
+{
+	comes.error = error;
+	comes.text = text;
+	fake_run(work);
 }
 
 /* ---- clients ---- */
@@ -344,7 +268,8 @@ static void check_grant(const struct client *client, const struct message_grant 
 		must(group > FIRST_GROUP && group < FIRST_GROUP + GROUPS);
 		must(group != FIRST_GROUP + GROUP_DENIED);
 		must(group != FIRST_GROUP + GROUP_ALICES || client->uid == ALICE);
-		must(grant->groups[i].lease && grant->groups[i].lease < broker.leases.table.next_id);
+		must(grant->groups[i].lease &&
+		     grant->groups[i].lease < broker.leases.table.next_id);
 		must(!lease || lease->id != grant->groups[i].lease || lease->uid == client->uid);
 		for (uint32_t k = 0; k < i; k++)
 			must(grant->groups[k].group != group);
@@ -528,7 +453,8 @@ static void move_to(unsigned bus, unsigned function, const char *driver)
  */
 static void take_over(void)
 {
-	DIR *dir = fdopendir(openat(broker.store.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	DIR *dir =
+		fdopendir(openat(broker.store.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	struct dirent *entry;
 	char name[16], here[64], there[64];
 
@@ -571,7 +497,7 @@ static void act(struct input *input)
 {
 	uint8_t op = input_byte(input), how = input_byte(input);
 	struct client *client = &clients[op >> 6];
-	struct task *task;
+	struct work *work;
 
 	switch ((enum op)((op & 63) % N_OPS)) {
 	case OP_DIAL:
@@ -592,20 +518,18 @@ static void act(struct input *input)
 		let_go(client);
 		break;
 	case OP_WORKER:
-		task = started(how & 31);
-		if (task)
-			come_back(task,
+		work = started(how & 31);
+		if (work)
+			come_back(work,
 				  how & 64   ? EIO
 				  : how & 32 ? ENOENT
 					     : 0,
 				  how & 128 ? "bochs" : "(null)");
 		break;
 	case OP_LATE:
-		task = started(how & 31);
-		if (task && !task->late) {
-			task->late = true;
-			task->ops.late(task->userdata, "a step", &task->first);
-		}
+		work = started(how & 31);
+		if (work)
+			fake_be_late(work);
 		break;
 	case OP_CLOCK: {
 		struct lease *lease = lease_find_from(&broker.leases.table, how);
@@ -664,6 +588,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 	(void)argc;
 	(void)argv;
+	fake.answer = answer_step;
+	fake.start = failure;
 	broker_make();
 	for (unsigned bus = 1; bus < GROUPS; bus++)
 		add_host_function(bus, 0);
@@ -707,14 +633,14 @@ static void give_to_host(const struct lease_function *f)
 static void hurry(void)
 {
 	struct lease *lease, *next;
-	struct task *task;
+	struct work *work;
 
 	/* Of some it is not known where they were; here the host has a driver for them. */
 	TAILQ_FOREACH(lease, &broker.leases.table.list, link)
 		for (size_t i = 0; i < lease->n_functions; i++)
 			give_to_host(&lease->functions[i]);
-	while ((task = started(0)))
-		come_back(task, 0, NULL);
+	while ((work = fake_first()))
+		come_back(work, 0, NULL);
 	for (size_t i = 0; i < GROUPS; i++)
 		is_held(i);
 	ending_read_inotify(&broker.leases);
@@ -731,7 +657,8 @@ static void hurry(void)
 
 static bool no_records(void)
 {
-	DIR *dir = fdopendir(openat(broker.store.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	DIR *dir =
+		fdopendir(openat(broker.store.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	size_t n = 0;
 
 	must(dir);
@@ -765,7 +692,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	must(TAILQ_EMPTY(&broker.claims.list) && TAILQ_EMPTY(&broker.claims.queue.list) &&
 	     TAILQ_EMPTY(&broker.peers.list));
 	must(!broker.peers.n && !broker.peers.n_watching);
-	must(no_records());
+	must(no_records() && !fake.n && !broker.workers.busy);
 	for (size_t i = 0; i < GROUPS; i++)
 		must(!is_held(i));
 	for (size_t i = 0; i < USERS_BUCKETS; i++)

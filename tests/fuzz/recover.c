@@ -5,7 +5,7 @@
  * Whatever the records hold: no lease that is taken up differs from its record, no group has two, no record is lost,
  * and what a damaged one may be about is kept from being lent.
  *
- * About: brokerd/record/lease-record.c brokerd/lease/recover.c
+ * About: brokerd/record/lease-record.c brokerd/record/store.c brokerd/lease/recover.c
  */
 #include "config.h"
 
@@ -238,7 +238,8 @@ static bool is_record(const uint8_t *data, size_t size, uint64_t *ret_id, uint32
 	unsigned line;
 
 	text++;
-	if (lease_record_parse(text, size - (size_t)((const uint8_t *)text - data), &lease, &line) ||
+	if (lease_record_parse(text, size - (size_t)((const uint8_t *)text - data), &lease,
+			       &line) ||
 	    !lease.n_functions)
 		return false;
 	snprintf(name, sizeof(name), "%" PRIu64 "\n", lease.id);
@@ -302,7 +303,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			snprintf(text, sizeof(text), "function 0000:%02x:00.0", bus);
 			/* read_all() reads no more than a record may have */
 			if (contains(damaged[i],
-				     damaged_size[i] > STORE_TEXT_MAX ? STORE_TEXT_MAX : damaged_size[i],
+				     damaged_size[i] > STORE_TEXT_MAX ? STORE_TEXT_MAX
+								      : damaged_size[i],
 				     text))
 				must(lease_find_group(&broker.leases.table, 100 + bus));
 		}

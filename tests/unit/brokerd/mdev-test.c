@@ -13,6 +13,7 @@
 #include "brokerd/lease/mdev.h"
 #include "brokerd/record/lease-record.h"
 #include "brokerd/process/worker.h"
+#include "tests/unit/brokerd/fake-worker.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/unit/policy/parse.h"
 #include "tests/tap.h"
@@ -291,147 +292,6 @@ void __wrap_kernel_group_unwatch(const struct kernel *kernel, int watch)
 
 /* ---- its workers ---- */
 
-struct step {
-	const char *what;
-	char text[WORK_TEXT_MAX], path[300]; /* whole, of its file */
-	bool reads, expects;
-	enum on_failure on_failure;
-	work_row_func row;
-	uint32_t group;
-	struct pci_address address;
-};
-
-struct work {
-	struct work *next;
-	struct work_ops ops;
-	void *userdata;
-	size_t n;
-	struct step steps[64];
-};
-
-static struct work *at_work;	   /* in the order in which they were started */
-static unsigned n_steps;	   /* done, of all workers */
-static unsigned dies_at, fails_at; /* before that step, of that step; 0: none */
-static bool died;
-
-struct work *__wrap_work_new(const struct work_ops *ops, void *userdata);
-struct work *__wrap_work_new(const struct work_ops *ops, void *userdata)
-{
-	struct work *work = calloc(1, sizeof(*work));
-
-	need(work);
-	work->ops = *ops;
-	work->userdata = userdata;
-	return work;
-}
-
-struct work *__wrap_work_free(struct work *work);
-struct work *__wrap_work_free(struct work *work)
-{
-	free(work);
-	return NULL;
-}
-
-int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, enum on_failure on_failure);
-int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, enum on_failure on_failure)
-{
-	struct step *step = &work->steps[work->n];
-	char link[64];
-	ssize_t n;
-
-	if (fd < 0)
-		return fd;
-	need(work->n++ < ARRAY_SIZE(work->steps));
-	*step = (struct step){ .what = what, .address = *address, .on_failure = on_failure };
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, step->path, sizeof(step->path) - 1);
-	need(n > 0);
-	close(fd);
-	snprintf(step->text, sizeof(step->text), "%s", text);
-	return 0;
-}
-
-int __wrap_work_add_read(struct work *work, int fd, const char *what,
-			 const struct pci_address *address);
-int __wrap_work_add_read(struct work *work, int fd, const char *what,
-			 const struct pci_address *address)
-{
-	int r = __wrap_work_add(work, fd, "", what, address, STOP);
-
-	if (!r)
-		work->steps[work->n - 1].reads = true;
-	return r;
-}
-
-int __wrap_work_add_table(struct work *work, int fd, work_row_func row, const char *what,
-			  const struct pci_address *address);
-int __wrap_work_add_table(struct work *work, int fd, work_row_func row, const char *what,
-			  const struct pci_address *address)
-{
-	int r = __wrap_work_add(work, fd, "", what, address, STOP);
-
-	if (!r)
-		work->steps[work->n - 1].row = row;
-	return r;
-}
-
-int __wrap_work_add_expect(struct work *work, int fd, const char *text, const char *what,
-			   const struct pci_address *address);
-int __wrap_work_add_expect(struct work *work, int fd, const char *text, const char *what,
-			   const struct pci_address *address)
-{
-	int r = __wrap_work_add(work, fd, text, what, address, STOP);
-
-	if (!r)
-		work->steps[work->n - 1].expects = true;
-	return r;
-}
-
-int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
-			 const struct pci_address *address);
-int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
-			 const struct pci_address *address)
-{
-	int r = __wrap_work_add(work, directory, "", "opens", address, STOP);
-
-	if (!r)
-		work->steps[work->n - 1].group = group;
-	return r;
-}
-
-size_t __wrap_work_steps(const struct work *work);
-size_t __wrap_work_steps(const struct work *work)
-{
-	return work->n;
-}
-
-void __wrap_work_show(struct work *work);
-void __wrap_work_show(struct work *work)
-{
-	(void)work;
-}
-
-int __wrap_workers_start_within(struct workers *workers, struct work *work, unsigned seconds);
-int __wrap_workers_start_within(struct workers *workers, struct work *work, unsigned seconds)
-{
-	struct work **end = &at_work;
-
-	(void)workers;
-	(void)seconds;
-	while (*end)
-		end = &(*end)->next;
-	*end = work;
-	return 0;
-}
-
-int __wrap_workers_start(struct workers *workers, struct work *work);
-int __wrap_workers_start(struct workers *workers, struct work *work)
-{
-	return __wrap_workers_start_within(workers, work, WORKER_SECONDS);
-}
-
 static bool record_has(const char *uuid)
 {
 	cleanup_free char *text = NULL;
@@ -458,46 +318,44 @@ static bool record_has(const char *uuid)
 	return has;
 }
 
-/* The table of a VF, each line as the worker takes it. */
-static void tell_rows(const struct work *work, const struct step *step)
+/* What a VF can become. */
+static void print_table(int vf, char text[FAKE_TEXT_MAX])
 {
 	static const char *const lines[] = { "ID    : vGPU Name", "557   : NVIDIA X-1Q",
 					     "558   : NVIDIA X-2Q", "", "x" };
-	const int vf = step->address.function - 1;
-	char text[WORK_TEXT_MAX];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(lines); i++)
 		if ((i != 1 && i != 2) || (!sim.vfs[vf].type && i <= units_left()))
-			if (step->row(lines[i], text))
-				work->ops.told(work->userdata, &step->address, text);
+			text += sprintf(text, "%s\n", lines[i]);
 	if (sim.becomes && !vf) {
 		need(!vf_write(0, sim.becomes));
 		sim.becomes = 0;
 	}
 }
 
-static int do_vf_step(const struct step *step, char told[WORK_TEXT_MAX])
+static int do_vf_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 {
 	const int vf = step->address.function - 1;
-	char current[16];
+	char made[WORK_TEXT_MAX + 8];
 
 	need(vf >= 0 && vf < VFS);
-	sprintf(current, "%u", sim.vfs[vf].type);
-	if (step->expects)
-		return strcmp(current, step->text) != 0 ? ESTALE : 0;
-	if (step->reads) {
-		strcpy(told, current);
+	if (step->does == FAKE_LISTS) {
+		print_table(vf, text);
+		return 0;
+	}
+	if (step->does != FAKE_WRITES) {
+		sprintf(text, "%u", sim.vfs[vf].type);
 		return 0;
 	}
 	if (strcmp(step->text, "0") != 0) {
-		snprintf(current, sizeof(current), "vgpu %s\n", step->text);
-		sim.unrecorded = sim.unrecorded || !record_has(current);
+		snprintf(made, sizeof(made), "vgpu %s\n", step->text);
+		sim.unrecorded = sim.unrecorded || !record_has(made);
 	}
 	return vf_write(vf, (unsigned)atoi(step->text));
 }
 
 /* One step, as the kernel does it. Its errno. */
-static int do_step(const struct step *step, char told[WORK_TEXT_MAX])
+static int do_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 {
 	char path[300], *name;
 
@@ -505,14 +363,12 @@ static int do_step(const struct step *step, char told[WORK_TEXT_MAX])
 	name = strrchr(path, '/');
 	need(name);
 	*name++ = '\0';
-	if (!strcmp(step->what, "opens"))
+	if (step->does == FAKE_OPENS)
 		return sim_open(step->group);
 	if (!strcmp(name, "available_instances")) {
-		sprintf(told, "%u", sim.left / (strstr(path, "-2") ? 2 : 1));
-	} else if (!strcmp(name, "current_vgpu_type")) {
-		return do_vf_step(step, told);
-	} else if (!strcmp(name, "creatable_vgpu_types")) {
-		return 0; /* see work_on() */
+		sprintf(text, "%u", sim.left / (strstr(path, "-2") ? 2 : 1));
+	} else if (!strcmp(name, "current_vgpu_type") || !strcmp(name, "creatable_vgpu_types")) {
+		return do_vf_step(step, text);
 	} else if (!strcmp(name, "create")) {
 		sim.unrecorded = sim.unrecorded || !record_has(step->text);
 		return sim_create(path, step->text);
@@ -525,46 +381,10 @@ static int do_step(const struct step *step, char told[WORK_TEXT_MAX])
 	return 0;
 }
 
-/* The first worker, to its end, or until the daemon dies. */
-static void work_one(void)
-{
-	struct work_result result = { 0 };
-	struct work *work = at_work;
-
-	at_work = work->next;
-	for (size_t i = 0; i < work->n; i++) {
-		const struct step *step = &work->steps[i];
-		char told[WORK_TEXT_MAX] = "";
-		int error;
-
-		n_steps++;
-		if (n_steps == dies_at) {
-			died = true;
-			free(work);
-			return;
-		}
-		error = n_steps == fails_at ? EIO : do_step(step, told);
-		if (error && !result.error) {
-			result.error = error;
-			result.what = step->what;
-			result.address = step->address;
-		}
-		if (error && step->on_failure != CONTINUE)
-			break;
-		if (!error && step->reads)
-			work->ops.told(work->userdata, &step->address, told);
-		if (!error && step->row)
-			tell_rows(work, step);
-	}
-	work->ops.done(work->userdata, &result);
-	free(work);
-}
-
 /* Until no worker is at work, or the daemon dies. */
 static void work_on(void)
 {
-	while (!died && at_work)
-		work_one();
+	fake_run_all();
 	turn(TURNS);
 }
 
@@ -629,19 +449,19 @@ static bool no_records(void)
 static bool as_before(void)
 {
 	bool right = no_records() && !broker.leases.table.n && sim.left == 3 && find(OTHER) >= 0 &&
-		     units_left() == 2 && TAILQ_EMPTY(&broker.claims.list) && !at_work &&
-		     !sim.unrecorded;
+		     units_left() == 2 && TAILQ_EMPTY(&broker.claims.list) && !fake_first() &&
+		     !broker.workers.busy && !sim.unrecorded;
 
 	if (!right)
 		printf("# %s, %zu leases, %u and %u left, the other is %s%s%s\n",
 		       no_records() ? "no records" : "records", broker.leases.table.n, sim.left,
 		       units_left(), find(OTHER) >= 0 ? "there" : "gone",
-		       at_work ? ", a worker" : "",
+		       fake_first() ? ", a worker" : "",
 		       sim.unrecorded ? ", one was made unrecorded" : "");
 	return right;
 }
 
-/* Sends a claim, whose workers are left to work_one(). */
+/* Sends a claim, whose workers are left to fake_run(fake_first()). */
 static void send_claim(int fd, enum selector_kind kind, const char *device, const char *profile,
 		       const char *second)
 {
@@ -656,7 +476,7 @@ static void send_claim(int fd, enum selector_kind kind, const char *device, cons
 		claim.selectors[claim.n_selectors] = claim.selectors[0];
 		strcpy(claim.selectors[claim.n_selectors++].profile, second);
 	}
-	n_steps = 0;
+	fake.n_steps = 0;
 	need(say(fd, &claim, sizeof(claim)));
 	turn(TURNS);
 }
@@ -792,16 +612,9 @@ static void die(int *fd)
 			event_free(lease->expiry);
 		lease_free(lease);
 	}
-	while (at_work) {
-		struct work *next = at_work->next;
-
-		free(at_work);
-		at_work = next;
-	}
+	fake_forget();
 	hang_up(*fd);
 	*fd = dial_in(0);
-	dies_at = fails_at = 0;
-	died = false;
 	lease_table_init(&broker.leases.table, broker.leases.table.events,
 			 broker.leases.table.userdata);
 	need(!mdev_seed(&broker.leases));
@@ -812,7 +625,7 @@ static void settle(void)
 {
 	for (int n = 0; n < 400; n++) {
 		const struct lease *lease;
-		bool open = at_work;
+		bool open = fake_first();
 
 		work_on();
 		TAILQ_FOREACH(lease, &broker.leases.table.list, link)
@@ -971,7 +784,7 @@ static void test_whole(int fd)
 		       !strcmp(answer.refusal.text, "it has mediated devices"),
 	       "a card of which a part is lent is not lent whole");
 	all_let_go();
-	dies_at = 2; /* asked, and not made */
+	fake.dies_at = 2; /* asked, and not made */
 	ask(fd, SELECT_ADDRESS, GPU, "gpu-1");
 	{
 		int other = dial_in(0);
@@ -1051,10 +864,11 @@ static void test_wait(void)
 	tap_ok(q.place == 1 && !strcmp(q.parent, "card") && q.lease &&
 		       q.lease == TAILQ_FIRST(&broker.leases.table.list)->id,
 	       "who would rather wait for a profile does, and is told for whom");
-	tap_ok(broker.leases.table.n == 1 && TAILQ_EMPTY(&broker.claims.list), "... with no lease meanwhile");
-	n_steps = 0;
+	tap_ok(broker.leases.table.n == 1 && TAILQ_EMPTY(&broker.claims.list),
+	       "... with no lease meanwhile");
+	fake.n_steps = 0;
 	run_queue();
-	tap_ok(!n_steps, "... and no driver is asked again before something has ended");
+	tap_ok(!fake.n_steps, "... and no driver is asked again before something has ended");
 	ask_wait(small, "card", "card-1");
 	run_queue();
 	q = waits(small);
@@ -1098,16 +912,16 @@ static void test_wait(void)
 	/* What made one and failed is no reason to try again at once, or it would go on so for ever. */
 	sim.create_error = ENOSPC;
 	ask_wait(large, "card", "card-1");
-	n_steps = 0;
+	fake.n_steps = 0;
 	run_queue();
 	run_queue();
-	tap_ok(waits(large).place == 1 && n_steps && n_steps < 8,
+	tap_ok(waits(large).place == 1 && fake.n_steps && fake.n_steps < 8,
 	       "where the driver says of one that it has none after all, it is waited for, too");
 	sim.create_error = 0;
-	fails_at = n_steps + 1;
+	fake.fails_at = fake.n_steps + 1;
 	queue_mark_all(&broker.claims.queue);
 	run_queue();
-	fails_at = 0;
+	fake.fails_at = 0;
 	tap_ok(refused(large, GPUBROKER_REFUSED_FAILED) && TAILQ_EMPTY(&broker.claims.queue.list),
 	       "what fails is refused, and leaves the queue");
 	ask(first, SELECT_NAME, "card", "card-2");
@@ -1132,23 +946,23 @@ static void test_deaths(int *fd)
 	char uuid[PROTOCOL_UUID];
 
 	ask_two(*fd, SELECT_NAME, "card", "card-1", "card-2");
-	total = n_steps;
+	total = fake.n_steps;
 	need(granted(*fd, 2));
 	all_let_go();
 	tap_ok(total == 8, "a claim of two asks for three each, and makes two (%u steps)", total);
 	for (unsigned i = 1; i <= total; i++) {
-		dies_at = i;
+		fake.dies_at = i;
 		ask_two(*fd, SELECT_NAME, "card", "card-1", "card-2");
-		need(died);
+		need(fake.died);
 		die(fd);
 		start_again();
 		if (!as_before()) {
 			printf("# at %u\n", i);
 			wrong++;
 		}
-		fails_at = i;
+		fake.fails_at = i;
 		ask_two(*fd, SELECT_NAME, "card", "card-1", "card-2");
-		fails_at = 0;
+		fake.fails_at = 0;
 		if (!refused(*fd, GPUBROKER_REFUSED_FAILED) || !as_before()) {
 			printf("# failing at %u\n", i);
 			wrong++;
@@ -1174,10 +988,10 @@ static void test_deaths(int *fd)
 		ask(*fd, SELECT_NAME, "card", "card-2");
 		need(granted(*fd, 1));
 		strcpy(uuid, answer.grant.groups[0].uuid);
-		n_steps = 0;
-		dies_at = i;
+		fake.n_steps = 0;
+		fake.dies_at = i;
 		let_go(uuid);
-		need(died);
+		need(fake.died);
 		die(fd);
 		start_again();
 		wrong += !as_before();
@@ -1200,15 +1014,15 @@ static void test_late(int *fd)
 	char path[200], uuid[PROTOCOL_UUID];
 
 	path_of(path, "sys/class/mdev_bus/card/mdev_supported_types/card-1");
-	dies_at = 3;
+	fake.dies_at = 3;
 	ask(*fd, SELECT_NAME, "card", "card-1");
-	need(died);
+	need(fake.died);
 	die(fd);
 	tap_ok(as_before(), "killed while asking, nothing is begun");
 
-	dies_at = 4; /* three are asked for; this makes it */
+	fake.dies_at = 4; /* three are asked for; this makes it */
 	ask(*fd, SELECT_NAME, "card", "card-1");
-	need(died && TAILQ_FIRST(&broker.leases.table.list));
+	need(fake.died && TAILQ_FIRST(&broker.leases.table.list));
 	strcpy(uuid, TAILQ_FIRST(&broker.leases.table.list)->mdev.uuid);
 	die(fd);
 	need(!recover_leases(&broker.leases));
@@ -1333,7 +1147,7 @@ static void test_vgpus(int fd)
 
 	allow("allow any claim any\nallow any claim address 0000:03:00.2 profile 558");
 	ask(fd, SELECT_ADDRESS, "0000:03:00.1", "557");
-	tap_ok(refused(fd, GPUBROKER_REFUSED_POLICY) && n_steps == 0,
+	tap_ok(refused(fd, GPUBROKER_REFUSED_POLICY) && fake.n_steps == 0,
 	       "whom no rule allows any type of it causes no look");
 	ask(fd, SELECT_ADDRESS, "0000:03:00.2", "557");
 	tap_ok(refused(fd, GPUBROKER_REFUSED_POLICY), "... nor gets another type than his rule's");
@@ -1359,9 +1173,9 @@ static void abandon(enum selector_kind kind, const char *device, const char *pro
 	int fd = dial_in(0);
 
 	send_claim(fd, kind, device, profile, NULL);
-	need(!TAILQ_EMPTY(&broker.claims.list) && at_work);
+	need(!TAILQ_EMPTY(&broker.claims.list) && fake_first());
 	while (bound && !TAILQ_FIRST(&broker.claims.list)->bound)
-		work_one();
+		fake_run(fake_first());
 	hang_up(fd);
 }
 
@@ -1397,13 +1211,13 @@ static void test_vgpu_deaths(int *fd)
 	unsigned total, wrong = 0;
 
 	ask_two(*fd, SELECT_ADDRESS, PF, "557", "NVIDIA X-1Q");
-	total = n_steps;
+	total = fake.n_steps;
 	need(granted(*fd, 2));
 	all_let_go();
 	for (unsigned i = 1; i <= total; i++) {
-		dies_at = i;
+		fake.dies_at = i;
 		ask_two(*fd, SELECT_ADDRESS, PF, "557", "NVIDIA X-1Q");
-		need(died);
+		need(fake.died);
 		die(fd);
 		start_again();
 		if (!as_before()) {
@@ -1419,25 +1233,26 @@ static void test_vgpu_deaths(int *fd)
 	start_again();
 	tap_ok(broker.leases.table.n == 1 &&
 		       TAILQ_FIRST(&broker.leases.table.list)->state == GPUBROKER_LEASE_LEASED &&
-		       TAILQ_FIRST(&broker.leases.table.list)->group == 30 && sim.vfs[0].type == 557,
+		       TAILQ_FIRST(&broker.leases.table.list)->group == 30 &&
+		       sim.vfs[0].type == 557,
 	       "one that is held is taken up as it was");
 	let_go_vf(0);
 	tap_ok(as_before(), "... and cleared when it is let go");
 	for (unsigned i = 1; i <= 3; i++) { /* looks, looks what it is, clears */
 		ask(*fd, SELECT_ADDRESS, PF, "557");
 		need(granted(*fd, 1));
-		n_steps = 0;
-		dies_at = i;
+		fake.n_steps = 0;
+		fake.dies_at = i;
 		let_go_vf(0);
-		need(died);
+		need(fake.died);
 		die(fd);
 		start_again();
 		wrong += !as_before();
 	}
 	tap_ok(!wrong, "killed at its end, the next start clears it");
-	dies_at = 4; /* recorded, and not made */
+	fake.dies_at = 4; /* recorded, and not made */
 	ask(*fd, SELECT_ADDRESS, PF, "557");
-	need(died);
+	need(fake.died);
 	die(fd);
 	need(!vf_write(0, 558));
 	start_again();
@@ -1451,6 +1266,7 @@ int main(void)
 	int fd;
 
 	broker_make();
+	fake.answer = do_step;
 	wake = TAKE_PTR(broker.claims.queue.wake);
 	make_host();
 	allow("device slice profile card-2\nallow any claim profile any\nallow any claim any");

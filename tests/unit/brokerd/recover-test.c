@@ -180,7 +180,8 @@ static void test_named(void)
 
 	damaged("7.damaged", "function 10000:07:00.0 1234 1111");
 	recover();
-	tap_ok(broker.leases.table.n == 1 && kept(107), "a domain of more than four digits is read");
+	tap_ok(broker.leases.table.n == 1 && kept(107),
+	       "a domain of more than four digits is read");
 	clean();
 	tap_ok(quiet(), "and nothing is left");
 }
@@ -246,7 +247,8 @@ static void test_both(void)
 	cut[n - 5] = '\0';
 	lease_free(lease);
 	damaged("2", cut);
-	tap_ok(!recover_leases(&broker.leases) && !broker.leases.table.n && exists("2.damaged") && !exists("2"),
+	tap_ok(!recover_leases(&broker.leases) && !broker.leases.table.n && exists("2.damaged") &&
+		       !exists("2"),
 	       "a record that is cut is set aside");
 	recover();
 	tap_ok(kept(102) && broker.leases.table.n == 1, "and what it names is kept");

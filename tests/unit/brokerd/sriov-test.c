@@ -11,10 +11,10 @@
 #include "brokerd/process/log.h"
 #include "brokerd/prepare/prepare.h"
 #include "brokerd/record/lease-record.h"
-#include "brokerd/prepare/sriov-change.h"
 #include "brokerd/prepare/sriov-policy.h"
 #include "brokerd/record/vf-record.h"
 #include "brokerd/process/worker.h"
+#include "tests/unit/brokerd/fake-worker.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
 
@@ -144,101 +144,8 @@ static int vf_at(const struct pci_address *address)
 
 /* ---- its workers ---- */
 
-struct step {
-	const char *what;
-	char text[WORK_TEXT_MAX];
-	bool reads;
-	enum on_failure on_failure;
-	struct pci_address address;
-};
-
-struct work {
-	struct work_ops ops;
-	void *userdata;
-	size_t n;
-	struct step steps[WORK_STEPS_MAX];
-};
-
-static struct work *at_work;	   /* there is one PF, so one */
-static unsigned n_steps;	   /* done, of all workers */
-static unsigned dies_at, fails_at; /* before that step, of that step; 0: none */
-
-struct work *__wrap_work_new(const struct work_ops *ops, void *userdata);
-struct work *__wrap_work_new(const struct work_ops *ops, void *userdata)
-{
-	struct work *work = calloc(1, sizeof(*work));
-
-	need(work);
-	work->ops = *ops;
-	work->userdata = userdata;
-	return work;
-}
-
-struct work *__wrap_work_free(struct work *work);
-struct work *__wrap_work_free(struct work *work)
-{
-	free(work);
-	return NULL;
-}
-
-int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, enum on_failure on_failure);
-int __wrap_work_add(struct work *work, int fd, const char *text, const char *what,
-		    const struct pci_address *address, enum on_failure on_failure)
-{
-	struct step *step = &work->steps[work->n];
-
-	if (fd < 0)
-		return fd;
-	close(fd);
-	need(work->n++ < WORK_STEPS_MAX);
-	*step = (struct step){ .what = what, .on_failure = on_failure, .address = *address };
-	snprintf(step->text, sizeof(step->text), "%s", text);
-	return 0;
-}
-
-int __wrap_work_add_read(struct work *work, int fd, const char *what,
-			 const struct pci_address *address);
-int __wrap_work_add_read(struct work *work, int fd, const char *what,
-			 const struct pci_address *address)
-{
-	int r = __wrap_work_add(work, fd, "", what, address, STOP);
-
-	if (!r)
-		work->steps[work->n - 1].reads = true;
-	return r;
-}
-
-size_t __wrap_work_steps(const struct work *work);
-size_t __wrap_work_steps(const struct work *work)
-{
-	return work->n;
-}
-
-void __wrap_work_show(struct work *work);
-void __wrap_work_show(struct work *work)
-{
-	(void)work;
-}
-
-int __wrap_workers_start_within(struct workers *workers, struct work *work, unsigned seconds);
-int __wrap_workers_start_within(struct workers *workers, struct work *work, unsigned seconds)
-{
-	(void)workers;
-	(void)seconds;
-	need(!at_work);
-	at_work = work;
-	return 0;
-}
-
-int __wrap_workers_start(struct workers *workers, struct work *work);
-int __wrap_workers_start(struct workers *workers, struct work *work)
-{
-	return __wrap_workers_start_within(workers, work, WORKER_SECONDS);
-}
-
 /* One step, as the kernel does it. Its errno. */
-static int do_step(const struct step *step, char told[WORK_TEXT_MAX])
+static int do_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 {
 	unsigned long value = strtoul(step->text, NULL, 10);
 	struct pci_address address;
@@ -254,9 +161,9 @@ static int do_step(const struct step *step, char told[WORK_TEXT_MAX])
 		return 0;
 	}
 	if (!strcmp(step->what, "reading sriov_numvfs")) {
-		sprintf(told, "%u", sim.vfs);
+		sprintf(text, "%u", sim.vfs);
 	} else if (!strcmp(step->what, "reading sriov_drivers_autoprobe")) {
-		sprintf(told, "%u", sim.autoprobe);
+		sprintf(text, "%u", sim.autoprobe);
 	} else if (!strcmp(step->what, "sriov_drivers_autoprobe")) {
 		need(value <= 1 && step->text[0]);
 		sim.autoprobe = (unsigned)value;
@@ -294,37 +201,11 @@ static int do_step(const struct step *step, char told[WORK_TEXT_MAX])
 	return 0;
 }
 
-/* Until no worker is at work, or the daemon dies. */
-static void work_on(void)
+/* There is one PF, so one worker. */
+static int may_start(void)
 {
-	for (struct work *work; (work = at_work);) {
-		struct work_result result = { 0 };
-
-		at_work = NULL;
-		for (size_t i = 0; i < work->n; i++) {
-			const struct step *step = &work->steps[i];
-			char told[WORK_TEXT_MAX] = "";
-			int error;
-
-			n_steps++;
-			if (n_steps == dies_at) {
-				free(work);
-				return;
-			}
-			error = n_steps == fails_at ? EIO : do_step(step, told);
-			if (error && step->on_failure != IGNORE_ERROR) {
-				if (!result.error)
-					result = (struct work_result){ error, step->what,
-								       step->address };
-				if (step->on_failure != CONTINUE)
-					break;
-			} else if (step->reads) {
-				work->ops.told(work->userdata, &step->address, told);
-			}
-		}
-		work->ops.done(work->userdata, &result);
-		free(work);
-	}
+	need(!fake_first());
+	return 0;
 }
 
 /* ---- the daemon ---- */
@@ -343,8 +224,7 @@ static void forget(void)
 {
 	sriov_done(&broker.sriov);
 	prepare_done(&broker.prepare);
-	free(at_work);
-	at_work = NULL;
+	fake_forget();
 	broker.sriov.soon = broker.sriov.wanted = broker.sriov.full = false;
 	broker.prepare.wanted = false;
 	need(!prepare_init(&broker.prepare) && !sriov_init(&broker.sriov));
@@ -355,9 +235,8 @@ static void die_and_start(int *fd)
 {
 	dial_root(fd);
 	forget();
-	dies_at = fails_at = 0;
 	need(!sriov_recover(&broker.sriov));
-	work_on();
+	fake_run_all();
 }
 
 static bool no_records(void)
@@ -378,7 +257,8 @@ static bool no_records(void)
 /* So many, all on VFIO by their overrides and seen by no other driver, and nothing else changed. */
 static bool are(unsigned n)
 {
-	bool right = sim.vfs == n && sim.autoprobe == 1 && no_records() && !sim.to_others;
+	bool right = sim.vfs == n && sim.autoprobe == 1 && no_records() && !sim.to_others &&
+		     !broker.workers.busy;
 
 	for (unsigned i = 0; i < sim.vfs; i++)
 		right = right && !strcmp(sim.driver[i], "vfio-pci") &&
@@ -396,7 +276,7 @@ static void ask(int fd, const char *address, uint32_t n)
 	struct message_vfs request = { .type = MESSAGE_VFS, .vfs = n };
 
 	need(!pci_address_parse(address, &request.address));
-	n_steps = 0;
+	fake.n_steps = 0;
 	say(fd, &request, sizeof(request));
 	turn(TURNS);
 }
@@ -417,29 +297,30 @@ static bool told_no(int fd, uint32_t reason)
 static bool to(int fd, uint32_t n)
 {
 	ask(fd, PF, n);
-	work_on();
+	fake_run_all();
 	return told_done(fd) && are(n);
 }
 
 static void test_makes(int fd)
 {
 	tap_ok(to(fd, 2), "two are made");
-	n_steps = 0;
+	fake.n_steps = 0;
 	ask(fd, PF, 2);
-	work_on();
-	tap_ok(told_done(fd) && n_steps == 2 && are(2), "as many as there are: only looked at");
+	fake_run_all();
+	tap_ok(told_done(fd) && fake.n_steps == 2 && are(2),
+	       "as many as there are: only looked at");
 	tap_ok(to(fd, 4), "four, by way of none");
 	tap_ok(to(fd, 1), "one, likewise");
 	tap_ok(to(fd, 0), "none");
 	sim.autoprobe = 0;
 	ask(fd, PF, 3);
-	work_on();
+	fake_run_all();
 	tap_ok(told_done(fd) && sim.vfs == 3 && !sim.autoprobe, "autoprobe that was off stays off");
 	sim.autoprobe = 1;
 	need(to(fd, 0));
 	make_vfs(2);
 	ask(fd, PF, 2);
-	work_on();
+	fake_run_all();
 	tap_ok(told_done(fd) && !strcmp(sim.driver[1], "vfio-pci"),
 	       "what a host driver has is taken over");
 	need(to(fd, 0));
@@ -478,7 +359,7 @@ static void test_refuses(int fd)
 		       are(2),
 	       "another number while one is lent: which, and whose");
 	ask(fd, PF, 2);
-	work_on();
+	fake_run_all();
 	tap_ok(told_done(fd) && are(2), "the same number is no change");
 	lease->group = 20;
 	ask(fd, PF, 0);
@@ -488,7 +369,7 @@ static void test_refuses(int fd)
 	lease_free(lease);
 
 	ask(fd, PF, 4);
-	need(at_work);
+	need(fake_first());
 	{
 		int other = dial_in(0);
 
@@ -499,7 +380,7 @@ static void test_refuses(int fd)
 		       "while they are being made, nobody else can ask for another number");
 		hang_up(other);
 	}
-	work_on();
+	fake_run_all();
 	need(told_done(fd));
 }
 
@@ -509,7 +390,7 @@ static void test_claims(int fd)
 	int user = dial_in(0);
 
 	ask(fd, PF, 2);
-	need(at_work);
+	need(fake_first());
 	need(!pci_address_parse("0000:0b:00.1", &claim.selectors[0].address));
 	say(user, &claim, sizeof(claim));
 	turn(TURNS);
@@ -520,7 +401,7 @@ static void test_claims(int fd)
 	turn(TURNS);
 	tap_ok(hear(user, &answer) == sizeof(struct message_refusal), "nor the physical function");
 	hang_up(user);
-	work_on();
+	fake_run_all();
 	need(told_done(fd) && are(2));
 }
 
@@ -530,13 +411,13 @@ static void test_failures(int fd)
 	unsigned steps, wrong = 0, unnamed = 0;
 
 	need(to(fd, 2) && to(fd, 4));
-	steps = n_steps;
+	steps = fake.n_steps;
 	need(to(fd, 2));
 	for (unsigned i = 1; i <= steps; i++) {
-		fails_at = i;
+		fake.fails_at = i;
 		ask(fd, PF, 4);
-		work_on();
-		fails_at = 0;
+		fake_run_all();
+		fake.fails_at = 0;
 		if (hear(fd, &answer) <= 0)
 			wrong++;
 		if (answer.type == MESSAGE_REFUSAL &&
@@ -557,21 +438,21 @@ static void test_failures(int fd)
 
 	sim.no_driver = true;
 	ask(fd, PF, 4);
-	work_on();
+	fake_run_all();
 	tap_ok(told_no(fd, GPUBROKER_REFUSED_NO_VFS) &&
 		       strstr(answer.refusal.text, "host driver") && are(2),
 	       "a host driver that makes none: said, and as before");
 	sim.no_driver = false;
 	sim.most = 3;
 	ask(fd, PF, 4);
-	work_on();
+	fake_run_all();
 	tap_ok(told_no(fd, GPUBROKER_REFUSED_FAILED) && answer.refusal.error == ENOMEM &&
 		       !answer.refusal.detail && are(2),
 	       "the kernel cannot make so many: as before");
 	sim.most = TOTAL;
 	sim.no_vfio = true;
 	ask(fd, PF, 4);
-	work_on();
+	fake_run_all();
 	tap_ok(told_no(fd, GPUBROKER_REFUSED_FAILED) &&
 		       answer.refusal.detail == REFUSAL_NOT_RESTORED && sim.autoprobe == 1 &&
 		       no_records(),
@@ -581,7 +462,7 @@ static void test_failures(int fd)
 	make_vfs(1);
 	sim.no_vfio = true;
 	ask(fd, PF, 3);
-	work_on();
+	fake_run_all();
 	tap_ok(told_no(fd, GPUBROKER_REFUSED_FAILED) && !answer.refusal.detail && sim.vfs == 1 &&
 		       !strcmp(sim.driver[0], "nvme") && !sim.override[0][0] && sim.autoprobe == 1,
 	       "what a host driver had before, it has again");
@@ -595,13 +476,13 @@ static void test_deaths(int *ret_fd)
 	unsigned steps, wrong = 0, before = 0, twice = 0;
 
 	need(to(*ret_fd, 2) && to(*ret_fd, 4));
-	steps = n_steps;
+	steps = fake.n_steps;
 	need(to(*ret_fd, 2));
 	for (unsigned i = 1; i <= steps; i++) {
-		dies_at = i;
+		fake.dies_at = i;
 		ask(*ret_fd, PF, 4);
-		work_on();
-		n_steps = 0;
+		fake_run_all();
+		fake.n_steps = 0;
 		die_and_start(ret_fd);
 		if (!are(sim.vfs) || (sim.vfs != 2 && sim.vfs != 4)) {
 			printf("# dies at step %u of %u\n", i, steps);
@@ -616,14 +497,14 @@ static void test_deaths(int *ret_fd)
 	wrong = 0;
 	for (unsigned i = 1; i <= steps; i += 3) {
 		for (unsigned j = 1; j <= steps; j++) {
-			dies_at = i;
+			fake.dies_at = i;
 			ask(*ret_fd, PF, 4);
-			work_on();
+			fake_run_all();
 			forget();
-			n_steps = 0;
-			dies_at = j;
+			fake.n_steps = 0;
+			fake.dies_at = j;
 			need(!sriov_recover(&broker.sriov));
-			work_on();
+			fake_run_all();
 			die_and_start(ret_fd);
 			twice++;
 			wrong += !are(sim.vfs) || (sim.vfs != 2 && sim.vfs != 4);
@@ -640,9 +521,9 @@ static void test_death_and_failure(int *fd)
 	bool died = false;
 
 	for (unsigned i = 1; i < 20 && !died; i++) {
-		dies_at = i;
+		fake.dies_at = i;
 		ask(*fd, PF, 4);
-		work_on();
+		fake_run_all();
 		died = sim.vfs == 4 && !driver_is_vfio(sim.driver[0]);
 		sim.no_vfio = died;
 		die_and_start(fd);
@@ -699,7 +580,7 @@ static void wait_and_work(void)
 		turn(TURNS);
 		usleep(100000);
 		turn(TURNS);
-		work_on();
+		fake_run_all();
 	}
 }
 
@@ -711,7 +592,7 @@ static void test_quotas(int fd, struct policy_rule *rule)
 
 	rule->vf_exec_quantum_ms = 20;
 	last_log[0] = '\0';
-	n_steps = 0;
+	fake.n_steps = 0;
 	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	tap_ok(are(3) && strstr(last_log, "outcome=no-quota") && strstr(last_log, "no sriov_admin"),
@@ -730,16 +611,16 @@ static void test_quotas(int fd, struct policy_rule *rule)
 	snprintf(path, sizeof(path), "%s/.bulk_profile/preempt_timeout_us", admin);
 	scratch_write(path, "");
 	rule->vf_preempt_timeout_us = 500;
-	n_steps = sim.to_others = 0;
+	fake.n_steps = sim.to_others = 0;
 	sriov_policy_look_at_all(&broker.sriov);
 	wait_and_work();
 	tap_ok(are(3) && sim.quantum == 20 && sim.timeout == 500,
 	       "quotas of a policy that is loaded anew are set");
-	tap_ok(n_steps < 8, "... and nothing is made for that (%u steps)", n_steps);
-	n_steps = 0;
+	tap_ok(fake.n_steps < 8, "... and nothing is made for that (%u steps)", fake.n_steps);
+	fake.n_steps = 0;
 	tell_core(PF, WATCHER_DEVICE);
 	wait_and_work();
-	tap_ok(!n_steps, "... once");
+	tap_ok(!fake.n_steps, "... once");
 	sim.quantum = sim.timeout = 0;
 	make_vfs(0);
 	wait_and_work();
@@ -809,16 +690,17 @@ static void test_policy(int fd)
 	rule.vfs = 4;
 	sim.most = 3;
 	sriov_policy_look_at_all(&broker.sriov);
-	n_steps = 0;
+	fake.n_steps = 0;
 	for (int i = 0; i < 4; i++) {
 		tell_core(PF, WATCHER_DEVICE);
 		wait_and_work();
 	}
-	tap_ok(are(3) && n_steps > 20, "what the kernel cannot make is tried, and is as before");
-	n_steps = 0;
+	tap_ok(are(3) && fake.n_steps > 20,
+	       "what the kernel cannot make is tried, and is as before");
+	fake.n_steps = 0;
 	tell_core(PF, WATCHER_DEVICE);
 	wait_and_work();
-	tap_ok(are(3) && !n_steps, "... but not for ever");
+	tap_ok(are(3) && !fake.n_steps, "... but not for ever");
 	sim.most = TOTAL;
 	rule.vfs = 3;
 	sriov_policy_look_at_all(&broker.sriov);
@@ -870,6 +752,8 @@ int main(void)
 	int fd;
 
 	broker_make();
+	fake.answer = do_step;
+	fake.start = may_start;
 	broker_allow_all(&all);
 	broker.prepare.open = broker.sriov.open = true;
 	snprintf(path, sizeof(path), "%s/leases", scratch_path);
