@@ -158,7 +158,7 @@ int store_each(const struct store *store, enum store_kind kind,
 	if (fd < 0)
 		return fd;
 	while (!r && (entry = directory_next(&dir))) {
-		char text[STORE_TEXT_MAX + 1]; /* one byte more, to detect a text that is too long */
+		char text[STORE_TEXT_MAX + 1]; /* one byte more: shows a text that is too long */
 		size_t own = own_name(entry, kind);
 		ssize_t n;
 
