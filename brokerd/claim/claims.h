@@ -57,8 +57,7 @@ struct claim {
 	struct claim_item items[PROTOCOL_SELECTORS_MAX];
 	struct claim_ended ended;
 	struct wanted wanted;
-	struct message_claim *request; /* kept if the claim may be queued when no instance is left;
-					  else NULL */
+	struct message_claim *request; /* kept to queue the claim if no part is left; or NULL */
 	bool cdevs;		       /* the client asked for device nodes */
 	bool bound;		       /* the leases are recorded, and making has begun */
 	uint64_t memlock;	       /* the limit to raise to; 0: none */
