@@ -20,8 +20,8 @@
 #include "brokerd/record/vf-record.h"
 
 /*
- * Attempts to make the VFs that the policy wants. The count starts again when the policy is loaded again,
- * when the PF loses its driver, and after a success.
+ * Attempts to make the VFs that the policy wants. The count starts again when the policy is loaded
+ * again, when the PF loses its driver, and after a success.
  */
 #define SRIOV_TRIES 3
 
