@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which mediated device a claim gets, see ask-mdev.h: a worker asks drivers how many instances are
- * left, and the first candidate with one is it; where there is none, virtual functions are asked
- * (ask-vgpu.c). It must never ask a driver itself, and never choose what the claim was not decided
- * on.
+ * Chooses the mediated device for a claim, see ask-mdev.h: a worker reads from the drivers how many
+ * instances are left, and the first candidate that has one is chosen. If none has, virtual
+ * functions are asked (ask-vgpu.c). It must never read from a driver in this process, and never
+ * choose a device that the claim was not decided for.
  */
 #include "config.h"
 
@@ -25,7 +25,7 @@ static void on_available(void *userdata, const struct pci_address *address, cons
 	(void)address;
 	if (!choice || choice->n_available == ARRAY_SIZE(choice->available))
 		return;
-	/* A text that is no number counts as 0. */
+	/* A text that is not a number counts as 0. */
 	choice->available[choice->n_available] = strtoull(text, &end, 10);
 	if (*end || end == text || *text == '-')
 		choice->available[choice->n_available] = 0;
@@ -33,8 +33,8 @@ static void on_available(void *userdata, const struct pci_address *address, cons
 }
 
 /*
- * Returns true if its user has as many leases by the candidate's rule as that allows; each
- * candidate may have another.
+ * Returns true if the user has as many leases by the candidate's rule as that rule allows. Each
+ * candidate may have another rule.
  */
 static bool limit_is_reached(const struct lease *lease, const struct part_candidate *candidate)
 {
@@ -43,7 +43,10 @@ static bool limit_is_reached(const struct lease *lease, const struct part_candid
 		       candidate->limit;
 }
 
-/* 0, or -errno where virtual functions could not be asked. */
+/*
+ * Chooses the first candidate that has an instance left, asks virtual functions, or refuses the
+ * claim. Returns 0, or -errno if virtual functions could not be asked.
+ */
 static int choose_candidate(struct lease *lease)
 {
 	struct part_choice *choice = claim_choice_of(lease);

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Asks drivers, in a worker, how many mediated devices are left, and so which part a claim gets. */
+/*
+ * Reads from drivers, in a worker, how many mediated devices are left, and so chooses the part that
+ * a claim gets.
+ */
 #pragma once
 
 #include "brokerd/claim/claims.h"
 
 /*
- * Starts the worker for a lease whose claim has a choice; the lease's follower hears when it is
- * over, or when the last virtual function was asked. 0, or -errno when none could be started.
+ * Starts the worker for a lease whose claim has a choice. The follower's settled() is called after
+ * each worker. Returns 0, or -errno if no worker could be started.
  */
 int ask_part(struct lease *lease);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which vGPU a claim gets, see ask-vgpu.h: a worker reads the type of a VF and what could be made
- * of it, one VF after another, until one offers what is meant and allowed (parts.c). The driver
- * makes the table's text: its lines are parsed in the worker, and come here as a number and a name,
- * which are checked once more.
+ * Chooses the vGPU for a claim, see ask-vgpu.h: a worker reads the type of a VF and the types that
+ * it offers, one VF after another, until one offers a type that the claim means and the policy
+ * allows (parts.c). The driver makes the text of the table. Its lines are parsed in the worker and
+ * arrive here as a number and a name, which are checked again.
  *
- * It must never ask a driver itself, nor the driver of a VF that a lease has.
+ * It must never read from a driver in this process, and never from the driver of a VF that another
+ * lease has.
  */
 #include "config.h"
 
@@ -25,7 +26,7 @@
 
 static const char step_ask[] = "asking what its virtual functions can become";
 
-/* ---- what a VF has answered ---- */
+/* ---- the answer of a VF ---- */
 
 static void on_answer(void *userdata, const struct pci_address *address, const char *text)
 {
@@ -35,7 +36,7 @@ static void on_answer(void *userdata, const struct pci_address *address, const c
 	if (!choice)
 		return;
 	if (!choice->current_known) {
-		/* A text that is no number is some type. */
+		/* A text that is not a number counts as an unknown type. */
 		if (!vgpu_number_parse(text, &choice->current))
 			choice->current = UINT32_MAX;
 		choice->current_known = true;
@@ -45,7 +46,7 @@ static void on_answer(void *userdata, const struct pci_address *address, const c
 	}
 }
 
-/* Counts what is in use, and remembers what the first free VF offers. */
+/* Counts the VFs that are in use, and remembers the types that the first free VF offers. */
 static void count_answer(struct part_choice *choice)
 {
 	char type[VGPU_TYPE_MAX];
@@ -95,7 +96,7 @@ static bool count_leased(const struct lease *lease, struct part_choice *choice,
 
 /* ---- choosing ---- */
 
-/* Counts the leases by a rule that the lease's user has beside it. */
+/* policy_usage.leases: counts the user's leases by a rule, without this lease. */
 static uint32_t count_others(void *userdata, size_t rule)
 {
 	const struct lease *lease = userdata;
@@ -105,7 +106,7 @@ static uint32_t count_others(void *userdata, size_t rule)
 	return lease_count_by_rule(lease->table, lease->uid, origin, lease);
 }
 
-/* Returns true if nothing else is at the VF; else that is a miss. */
+/* Returns true if neither a lease nor a hold has the VF; otherwise notes the refusal. */
 static bool is_left_alone(struct part_search *search)
 {
 	cleanup_free struct group_view *view = malloc(sizeof(*view));
@@ -122,7 +123,8 @@ static bool is_left_alone(struct part_search *search)
 }
 
 /*
- * The VF has a type, and no lease: nobody gets it, and a claim of just this VF is refused for that.
+ * The VF has a type but no lease, so it cannot be lent. Notes that as the refusal, if the claim
+ * names just this VF.
  */
 static void miss_typed(struct part_search *search, const struct part_choice *choice,
 		       const struct pci_address *vf)
@@ -138,7 +140,10 @@ static void miss_typed(struct part_search *search, const struct part_choice *cho
 	part_search_miss(search, &refusal);
 }
 
-/* Makes the lease the first type that the VF offers and that is meant, allowed and free. */
+/*
+ * Gives the lease the first type of the VF that the claim means and the policy allows, if the VF is
+ * free. Returns false if there is none.
+ */
 static bool choose_type(struct part_search *search, struct lease *lease)
 {
 	struct claim *claim = claim_of(lease);
@@ -155,8 +160,8 @@ static bool choose_type(struct part_search *search, struct lease *lease)
 		part_search_fill(search, row->type, row->name, &verdict, &candidate);
 		candidate.mdev.vendor = true;
 		claim_fix_choice(lease, &candidate);
-		lease->group = search->function.iommu_group; /* nobody gets the VF whole from here
-								on */
+		/* From here on nobody can claim the whole VF. */
+		lease->group = search->function.iommu_group;
 		if (verdict.memlock > claim->memlock)
 			claim->memlock = verdict.memlock;
 		return true;
@@ -165,7 +170,8 @@ static bool choose_type(struct part_search *search, struct lease *lease)
 }
 
 /*
- * Returns false if the VF at turn offers nothing for the claim; the choice knows the nearest miss.
+ * Returns true if the current VF offers a type for the claim. Otherwise the choice's nearest miss
+ * may have changed.
  */
 static bool choose_of_vf(struct lease *lease, struct part_choice *choice)
 {
@@ -202,8 +208,8 @@ static bool choose_of_vf(struct lease *lease, struct part_choice *choice)
 }
 
 /*
- * Returns why none could be had of any VF. "Is not offered" and "is not offered now" cannot be told
- * apart: drivers show only what could be made.
+ * Returns the refusal if no VF offers a type for the claim. "Never offered" and "not offered now"
+ * cannot be told apart: drivers show only types that could be made now.
  */
 static struct message_refusal refusal_of_choice(struct lease *lease,
 						const struct part_choice *choice)

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Asks drivers, in a worker, what their virtual functions can become, and so which vGPU a claim
- * gets.
+ * Reads from drivers, in a worker, which vGPU types their virtual functions offer, and so chooses
+ * the vGPU that a claim gets.
  */
 #pragma once
 
 #include "brokerd/claim/claims.h"
 
 /*
- * Starts the worker for the next virtual function of the lease's choice; with none left, refuses
- * the claim. The lease's follower hears when the last was asked. 0, or -errno when no worker could
- * be started.
+ * Starts the worker for the next virtual function of the lease's choice; if none is left, refuses
+ * the claim. The follower's settled() is called after each worker. Returns 0, or -errno if no
+ * worker could be started.
  */
 int ask_vgpu(struct lease *lease);

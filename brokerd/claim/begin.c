@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The beginning of a claim, see begin.h: decided (select.c), then leases are made for it, or it is
- * put into the queue and tried again. It must never begin with what the policy and the guards have
- * not just allowed.
+ * The beginning of a claim, see begin.h. After the decision (select.c) leases are made for it, or
+ * it is put into the queue and tried again later. It must never begin a claim that the policy and
+ * the guards have not just allowed.
  */
 #include "config.h"
 
@@ -22,8 +22,8 @@
 #include <string.h>
 #include <time.h>
 
-#define LOOKS_A_TURN 4	/* waiting claims that are tried again */
-#define TELLS_A_TURN 16 /* and those that are sent their place */
+#define LOOKS_A_TURN 4	/* waiting claims that are tried again in a turn */
+#define TELLS_A_TURN 16 /* waiting claims that are sent their place in a turn */
 
 /* ---- leases ---- */
 
@@ -78,7 +78,8 @@ static int refuse_no_memory(struct message_refusal *ret_refusal)
 }
 
 /*
- * Takes every lease into the table, and has a worker read what only workers may. 0, or the reason.
+ * Makes all leases of a claim, and starts the workers that read what this process must not read.
+ * Returns 0, or the reason.
  */
 static int begin_leases(struct claim *claim, struct selection *selection,
 			struct message_refusal *ret_refusal)
@@ -151,7 +152,7 @@ static int begin_claim(struct claims *claims, struct claimant *claimant,
 	}
 	if (request->flags & CLAIM_WAIT && claim_has_part(claim))
 		claim->request = malloc(sizeof(*request));
-	if (claim->request) /* without memory it is not queued */
+	if (claim->request) /* without memory the claim is not queued */
 		*claim->request = *request;
 	claimant->claim = claim;
 	claim_advance(claim);
@@ -159,8 +160,8 @@ static int begin_claim(struct claims *claims, struct claimant *claimant,
 }
 
 /*
- * Queues a claim that is only in others' way. Returns the reason that it would be refused for
- * otherwise.
+ * Queues a claim that only other leases or claims keep from being granted. Returns BUSY, or QUOTA
+ * with *ret_refusal.
  */
 static int queue_claim(struct claims *claims, struct claimant *claimant,
 		       const struct message_claim *request, const struct wanted *wanted,
@@ -177,7 +178,10 @@ static int queue_claim(struct claims *claims, struct claimant *claimant,
 	return GPUBROKER_REFUSED_QUOTA;
 }
 
-/* The same, but a claim that waits in the queue is BUSY, with claimant->waiting set. */
+/*
+ * Decides a claim and begins it, or queues it. Returns 0, or the reason; BUSY with
+ * claimant->waiting set if it is queued.
+ */
 static int try_claim(struct claims *claims, struct claimant *claimant,
 		     const struct message_claim *request, struct message_refusal *ret_refusal)
 {
@@ -222,9 +226,9 @@ int claim_check(struct claims *claims, struct claimant *claimant,
 	return r;
 }
 
-/* ---- those that wait ---- */
+/* ---- claims that wait ---- */
 
-/* Tries one again. What it wants is found again on the way. */
+/* Tries a waiting claim again, which also finds out again which keys it wants. */
 static void try_waiting(struct claims *claims, struct waiting *waiting)
 {
 	struct claimant *claimant = waiting->claimant;
@@ -239,7 +243,9 @@ static void try_waiting(struct claims *claims, struct waiting *waiting)
 		return;
 	}
 	r = try_claim(claims, claimant, &waiting->request, &refusal);
-	/* A claim of a part keeps its place until it has one, or is refused: see queue_stay(). */
+	/*
+	 * A claim of a part keeps its place until it has been granted or refused: see queue_stay().
+	 */
 	if (r == GPUBROKER_REFUSED_BUSY || !claimant->waiting ||
 	    (!r && claimant->claim && claim_has_part(claimant->claim)))
 		return;
@@ -249,8 +255,8 @@ static void try_waiting(struct claims *claims, struct waiting *waiting)
 }
 
 /*
- * A few a turn, since each may be about every device that there is, and others have requests too.
- * Those whose turn to be tried has not come keep what they want meanwhile.
+ * Tries some of the marked claims again in each turn of the loop, since each may concern every
+ * device, and peers have requests too. Claims that are not tried yet keep their keys.
  */
 static void on_wake(evutil_socket_t fd, short what, void *userdata)
 {
@@ -268,10 +274,7 @@ static void on_wake(evutil_socket_t fd, short what, void *userdata)
 		if (waiting->look && looks++ < LOOKS_A_TURN) {
 			struct waiting *other;
 
-			/*
-			 * Whatever comes of it, others may be in another place, or have another
-			 * time.
-			 */
+			/* Whatever the result, the others' places or times may change. */
 			TAILQ_FOREACH(other, &claims->queue.list, link)
 				other->tell = true;
 			try_waiting(claims, waiting);
@@ -298,7 +301,10 @@ int claims_init(struct claims *claims)
 	claims->queue.policy = claims->policy;
 	claims->queue.audit = claims->audit;
 	claims->queue.wake = evtimer_new(claims->base, on_wake, claims);
-	/* Behind the peers that have gone: a claimant that has gone is not to be given anything. */
+	/*
+	 * The same priority as the peers, so that a peer that has gone is noticed first and is
+	 * granted nothing.
+	 */
 	return claims->queue.wake && !event_priority_set(claims->queue.wake, PRIORITY_PEERS)
 		       ? 0
 		       : -ENOMEM;

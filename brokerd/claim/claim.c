@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The course of a claim, from its beginning (begin.c) to the grant or the refusal:
+ * The life cycle of a claim, from its beginning (begin.c) to the grant or the refusal:
  *
  *	ask (lease/bringup.c, ask-mdev.c) -> record -> make (lease/bringup.c)
  *	-> open, check, send, close (grant.c)
  *
- * A claim is all or nothing: as soon as one of its leases fails, the host gets back what all of
- *them had, and only then is the claimant answered. It must never begin to make what is not
- *recorded.
+ * A claim is all or nothing: if one of its leases fails, all of them are restored, and then the
+ * claimant gets the refusal. It must never begin to make a lease that is not recorded.
  */
 #include "config.h"
 
@@ -25,7 +24,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- the course ---- */
+/* ---- the life cycle ---- */
 
 static void claim_granted(struct claim *claim)
 {
@@ -47,7 +46,7 @@ static void claim_granted(struct claim *claim)
 	claim_free(claim);
 }
 
-/* Checks the memory that was asked for, once all of the claim is known. */
+/* Checks the memory that the client asked for, once it is known what the claim gets. */
 static void settle_memlock(struct claim *claim)
 {
 	struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_MEMLOCK);
@@ -66,8 +65,8 @@ static void settle_memlock(struct claim *claim)
 }
 
 /*
- * Every lease has been asked about: records all, then begins with the first. What is not recorded
- * is not touched.
+ * All ask workers have ended: records all leases, then begins to make them. A lease that is not
+ * recorded is not made.
  */
 static void make_all(struct claim *claim)
 {
@@ -131,8 +130,8 @@ static bool is_ready(const struct claim *claim)
 }
 
 /*
- * Begins to restore the next lease that is not on its way back. Returns true if there was one: then
- * the course goes on when that is over, perhaps already, and the claim may be gone.
+ * Begins to restore the next lease that is not being restored. Returns true if there was one: then
+ * settled() continues the claim, perhaps already, and the claim may be gone.
  */
 static bool restore_next(struct claim *claim)
 {
@@ -149,7 +148,7 @@ static bool restore_next(struct claim *claim)
 	return false;
 }
 
-/* The host has everything back, or what it has not is stuck: answers the claimant. */
+/* The host has everything back, or the rest is stuck: answers the claimant. */
 static void answer_failed(struct claim *claim)
 {
 	struct claims *claims = claim->claims;
@@ -181,14 +180,14 @@ void claim_advance(struct claim *claim)
 		const struct lease *lease = claim->items[i].lease;
 
 		if (lease && lease->state != GPUBROKER_LEASE_STUCK)
-			return; /* on its way back */
-		if (lease)	/* what could not be put back is the worse news */
+			return; /* being restored */
+		if (lease)	/* a stuck lease is the more important reason */
 			refuse_held(&claim->refusal, lease, &lease->asked);
 	}
 	answer_failed(claim);
 }
 
-/* ---- what its leases report ---- */
+/* ---- reports of its leases ---- */
 
 static struct claim *claim_of_follower(struct lease_follower *follower)
 {
@@ -263,8 +262,8 @@ void claim_release(struct claim *claim, struct lease *lease)
 }
 
 /*
- * Says what a claim of a part is about: what it has become, or, while no driver has answered, only
- * what the client asked for. The first candidate is neither.
+ * Fills in what a claim of a part is about: the chosen part, or, before a worker has chosen, only
+ * what the client asked for. (The first candidate would be wrong.)
  */
 static void name_choice(const struct part_choice *choice, struct audit_line *line)
 {
@@ -278,7 +277,7 @@ static void name_choice(const struct part_choice *choice, struct audit_line *lin
 	line->rule = NULL;
 }
 
-/* Logs the end of a claim whose claimant is gone: nobody is left to be answered. */
+/* Logs the end of a claim whose claimant is gone and cannot be answered. */
 static void log_abandoned(const struct claim *claim)
 {
 	const struct claim_item *first = &claim->items[0];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The claimant: the user and process that a claim is for, as claims see it. A peer embeds one and
- * fills in the functions, so that claim/ knows no sockets.
+ * The claimant: the user and process that a claim is for, as claim/ sees it. A peer embeds one and
+ * fills in the functions, so that claim/ need not know about sockets.
  */
 #pragma once
 
@@ -18,29 +18,33 @@ struct waiting;
 
 struct claimant_ops {
 	/*
-	 * The claimant's ids and groups; valid until the next call. 0, or -errno: then nothing may
-	 * be granted.
+	 * Reads the claimant's ids and groups; valid until the next call. Returns 0, or -errno:
+	 * then nothing may be granted.
 	 */
 	int (*subject)(const struct claimant *claimant, struct policy_subject *ret_subject);
-	/* Raises the process' limit of locked memory. 0, or -errno; -ESRCH: it is gone. */
+	/*
+	 * Raises the process' limit of locked memory. Returns 0, or -errno; -ESRCH if the process
+	 * has ended.
+	 */
 	int (*raise_memlock)(const struct claimant *claimant, uint64_t bytes);
 	/*
-	 * Sends the grant. 0 only if the packet is on its way; the descriptors stay the caller's.
+	 * Sends the grant. Returns 0 only if the packet was sent; the descriptors stay the
+	 * caller's.
 	 */
 	int (*grant)(struct claimant *claimant, const struct message_grant *grant, const int *fds,
 		     size_t n_fds);
 	/* Ends the claim with a refusal. */
 	void (*refuse)(struct claimant *claimant, const struct message_refusal *refusal);
 	void (*progress)(struct claimant *claimant, const struct message_step *step);
-	/* Sends its place in the queue. False: it was not sent. */
+	/* Sends its place in the queue. Returns false if that was not sent. */
 	bool (*queued)(struct claimant *claimant, const struct message_queued *queued);
-	/* Returns true if nobody is there to be answered any more. */
+	/* Returns true if the claimant cannot be answered any more. */
 	bool (*is_gone)(const struct claimant *claimant);
 };
 
 struct claimant {
 	const struct claimant_ops *ops;
-	uint32_t uid, gid, pid;	 /* as the kernel said when it connected */
-	struct claim *claim;	 /* under way, or NULL */
+	uint32_t uid, gid, pid;	 /* as the kernel reported when it connected */
+	struct claim *claim;	 /* being begun or undone, or NULL */
 	struct waiting *waiting; /* its place in the queue, or NULL */
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files of claim/ share, see claims.h. It starts nothing and decides nothing. */
+/* Functions that the files of claim/ share, see claims.h. It starts nothing and decides nothing. */
 #include "config.h"
 
 #include "brokerd/claim/claims.h"
@@ -75,8 +75,8 @@ int claim_refuse_to_queue(struct message_refusal *ret_refusal)
 }
 
 /*
- * "mtty-1: 3, mtty-2: 1", of what is left at the first candidate's parent; as much as there is room
- * for.
+ * Writes how many instances the first candidate's parent has left of each type, "mtty-1: 3, mtty-2:
+ * 1", as far as it fits.
  */
 static void list_left(const struct part_choice *choice, char *out, size_t size)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Claims under way, and what the files of claim/ share: the context, a claim's items, and how a
- * claim fails. A claim lives from its beginning to the grant or the refusal; afterwards only the
+ * Claims that have begun, and what the files of claim/ share: the context, a claim's items, and how
+ * a claim fails. A claim lives from its beginning to the grant or the refusal; afterwards only the
  * leases are left.
  */
 #pragma once
@@ -18,7 +18,7 @@
 #include "brokerd/record/audit.h"
 #include "brokerd/state/holds.h"
 
-/* All but the list and the queue are other parts', and outlive it. */
+/* All but the list and the queue belong to other parts, and outlive the struct. */
 struct claims {
 	struct event_base *base;
 	struct leases *leases;
@@ -30,16 +30,16 @@ struct claims {
 	struct audit *audit;
 	TAILQ_HEAD(claim_list, claim) list;
 	struct queue queue;
-	bool closed; /* the daemon is ending: nothing is claimed any more */
+	bool closed; /* the daemon is ending: claims are refused */
 };
 
-/* One lease of a claim. Its address, group and terms are the lease's. */
+/* One lease of a claim. Address, group and terms are in the lease. */
 struct claim_item {
-	struct lease *lease;	    /* NULL: it has ended, the host has everything back */
-	struct part_choice *choice; /* of a part, else NULL */
+	struct lease *lease;	    /* NULL: it has ended, and the host has everything back */
+	struct part_choice *choice; /* for a part; else NULL */
 };
 
-/* What the first item was about, for the journal, once its lease has ended. */
+/* The device of the first item, for the journal, once its lease has ended. */
 struct claim_ended {
 	bool has_address;
 	struct pci_address asked;
@@ -50,58 +50,55 @@ struct claim_ended {
 
 struct claim {
 	TAILQ_ENTRY(claim) link;
-	struct lease_follower follower; /* of all its leases */
+	struct lease_follower follower; /* of all leases of the claim */
 	struct claims *claims;
-	struct claimant *claimant; /* NULL: gone, and the claim goes with it */
+	struct claimant *claimant; /* NULL: it has gone, and the claim is undone */
 	size_t n;
 	struct claim_item items[PROTOCOL_SELECTORS_MAX];
 	struct claim_ended ended;
 	struct wanted wanted;
-	struct message_claim *request; /* kept if the claim may be queued when no instance is left;
-					  else NULL */
-	bool cdevs;		       /* asked for */
-	bool bound;		       /* recorded, and making is begun */
-	uint64_t memlock;	       /* to raise to; 0: not at all */
-	uint64_t memlock_asked;	       /* 0: nothing is left to be settled */
+	struct message_claim *request; /* kept to queue the claim if no part is left; or NULL */
+	bool cdevs;		       /* the client asked for device nodes */
+	bool bound;		       /* the leases are recorded, and making has begun */
+	uint64_t memlock;	       /* the limit to raise to; 0: none */
+	uint64_t memlock_asked;	       /* 0: nothing is left to be checked */
 	bool failed;
 	struct message_refusal refusal; /* if failed */
 };
 
-/* Returns the claim that a lease is of, or NULL. */
+/* Returns the claim that a lease belongs to, or NULL. */
 struct claim *claim_of(const struct lease *lease);
-/* Returns the claim's item of a lease, which must be one of it. */
+/* Returns the item of a lease, which must belong to a claim. */
 struct claim_item *claim_item_of(const struct lease *lease);
-/* Returns what the lease may become, or NULL: it has no claim any more. */
+/* Returns the choice of a lease of a part; NULL if its claim is gone, or for whole functions. */
 struct part_choice *claim_choice_of(const struct lease *lease);
 
 /*
- * Returns true if a claim wants a part: whether one is left is known only when the driver was
- * asked.
+ * Returns true if a claim includes a part. Only after a driver was asked is it known whether one is
+ * left.
  */
 bool claim_has_part(const struct claim *claim);
 
-/* Fails a claim; the first refusal stands. */
+/* Fails a claim; keeps the first refusal. */
 void claim_refuse(struct claim *claim, const struct message_refusal *refusal);
 /*
- * The same for a step that failed. `address` is of the function that it is about, or NULL; `error`
- * an errno or 0.
+ * The same for a step that failed. `address` is the function that failed, or NULL; `error` is an
+ * errno, or 0.
  */
 void claim_fail(struct claim *claim, const struct lease *lease, const struct pci_address *address,
 		const char *what, int error);
 /*
- * The same where no instance of a profile is left; `error` is what the driver returned, or 0 where
- * it was asked in time.
+ * The same if no instance of a profile is left. `error` is the driver's errno when it failed to
+ * make one; 0 if it had said before that none is left.
  */
 void claim_refuse_none_left(struct claim *claim, const struct lease *lease,
 			    const struct part_choice *choice, int error);
 
-/*
- * Fills the refusal for a user who has as many claims in the queue as one may. Returns its reason.
- */
+/* Fills the refusal for a user who may not have more claims in the queue. Returns its reason. */
 int claim_refuse_to_queue(struct message_refusal *ret_refusal);
 
-/* Makes the lease what a candidate says. */
+/* Gives the lease the device and the terms of a candidate. */
 void claim_fix_choice(struct lease *lease, const struct part_candidate *candidate);
 
-/* Frees a claim; its leases go on without one. */
+/* Frees a claim; its leases continue without a follower. */
 void claim_free(struct claim *claim);

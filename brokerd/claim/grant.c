@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The grant of a claim, see grant.h. A descriptor that this process keeps would keep the group busy
- * for its holder's whole life, and hide its end. So it must never keep one longer than it takes to
- * send it.
+ * The grant of a claim, see grant.h. It must never keep a descriptor longer than it takes to send
+ * it: otherwise the group would stay busy after its holder has let go, and the end of the lease
+ * could not be detected.
  */
 #include "config.h"
 
@@ -15,13 +15,13 @@
 #include <errno.h>
 #include <string.h>
 
-/* A grant in the making, and the step that it is at. */
+/* A grant that is being prepared, and its current step. */
 struct granting {
 	struct message_grant message;
 	int fds[PASSFD_MAX];
 	size_t n_fds;
-	size_t which;	  /* the item that the step is about */
-	const char *what; /* the step */
+	size_t which;	  /* the index of the item that the step is about */
+	const char *what; /* the name of the step */
 };
 
 static int open_group(struct granting *g, struct lease *lease)
@@ -63,7 +63,7 @@ static int open_groups(struct claim *claim, struct granting *g)
 			  &g->which);
 }
 
-/* Raises the claimant's limit of locked memory. 0, or -errno. */
+/* Raises the claimant's limit of locked memory. Returns 0, or -errno. */
 static int raise_memlock(struct claim *claim, struct granting *g)
 {
 	int r;
@@ -75,13 +75,18 @@ static int raise_memlock(struct claim *claim, struct granting *g)
 	r = claim->claimant->ops->raise_memlock(claim->claimant, claim->memlock);
 	if (r != -EPERM)
 		return r;
-	/* Started without CAP_SYS_RESOURCE. The device is as good; `run` will warn of the limit. */
+	/*
+	 * The broker was started without CAP_SYS_RESOURCE. The grant is useful without it; `run`
+	 * warns about the limit.
+	 */
 	log_error("a rule grants memlock, but the broker has no CAP_SYS_RESOURCE to raise it");
 	g->message.memlock = 0;
 	return 0;
 }
 
-/* Sends all in one packet, so that the claimant has all or none. 0, or -errno. */
+/*
+ * Sends everything in one packet, so that the claimant gets all or nothing. Returns 0, or -errno.
+ */
 static int send_grant(struct claim *claim, struct granting *g)
 {
 	int r;
@@ -126,7 +131,7 @@ bool claim_grant(struct claim *claim)
 	if (!r)
 		r = send_grant(claim, &g);
 	if (r)
-		unwatch_all(claim); /* a close of ours is not the end of a lease */
+		unwatch_all(claim); /* our own close must not be taken for the end of a lease */
 	for (size_t i = 0; !r && i < claim->n; i++) {
 		claim->items[i].lease->lent = true;
 		lease_transition(claim->items[i].lease, LEASE_SENT);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The grant: opens what is lent, sends it, closes it. */
+/* The grant: opens the files that are lent, sends them, and closes them. */
 #pragma once
 
 #include "brokerd/claim/claims.h"
 
 /*
- * Opens all that the claim is lent, checks, sends and closes it: between open and close nothing
- * else happens in this process. True: the claimant has it, and every lease is LEASED. False: the
- * claim has failed.
+ * Opens all files of the claim, checks, sends and closes them; between open and close this process
+ * does nothing else. Returns true if the claimant has them: then every lease is LEASED. Returns
+ * false if the claim has failed.
  */
 bool claim_grant(struct claim *claim);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Claims of parts, see parts.h. Reads, changes nothing, and asks no driver, which is a worker's:
- * how many mediated devices are left is not known here, nor what a VF offers (ask-mdev.c,
- * ask-vgpu.c). As in select.c, the policy is asked first.
+ * Claims of parts, see parts.h. It reads only, changes nothing, and asks no driver: a worker finds
+ * out how many mediated devices are left and what a VF offers (ask-mdev.c, ask-vgpu.c). As in
+ * select.c, the policy is asked first.
  */
 #include "config.h"
 
@@ -31,7 +31,7 @@ bool parts_meant(const struct policy *policy, const struct selector *selector)
 		return true;
 	if (selector->kind != SELECT_NAME || policy_name_find(policy, selector->name, &name))
 		return false;
-	/* Such a name may mean whole devices too; a user can still claim those by their address. */
+	/* Such a name may mean whole devices too; a user can claim those by their address. */
 	for (size_t i = 0; i < policy->n_rules; i++)
 		if (policy->rules[i].verb == POLICY_DEVICE && policy->rules[i].name == name &&
 		    policy->rules[i].match.attributes & POLICY_PROFILE)
@@ -71,8 +71,8 @@ struct message_refusal part_search_refusal(const struct part_search *search, uin
 }
 
 /*
- * A part that is taken is a nearer miss than one that does not exist, and that is nearer than the
- * policy.
+ * Keeps the nearest miss: a part that is taken is nearer than one that does not exist, and that is
+ * nearer than one that the policy refuses.
  */
 void part_search_miss(struct part_search *search, const struct message_refusal *refusal)
 {
@@ -126,7 +126,7 @@ bool part_search_means(const struct part_search *search, const char *type, const
 			: policy_name_means_part(policy, search->name, &facts);
 }
 
-/* Nothing is made of a parent that is lent whole. */
+/* No part can be made while the parent is lent whole. */
 bool part_search_is_held(struct part_search *search)
 {
 	struct message_refusal refusal;
@@ -156,10 +156,7 @@ void part_search_fill(const struct part_search *search, const char *type, const 
 		candidate->address = search->function.address;
 	rule_origin(policy, verdict->rule, candidate->terms.rule);
 	candidate->terms.lifetime = verdict->lifetime;
-	/*
-	 * Neither require-reset nor vfio-driver matters: to remove it is more than a reset, and its
-	 * VFIO driver is its own.
-	 */
+	/* require-reset has no effect: removing the part is more than a reset. */
 	driver = policy_text(policy, verdict->vfio_driver);
 	if (driver)
 		snprintf(candidate->terms.vfio_driver, sizeof(candidate->terms.vfio_driver), "%s",
@@ -167,7 +164,7 @@ void part_search_fill(const struct part_search *search, const char *type, const 
 	candidate->limit = policy->rules[verdict->rule].limit;
 }
 
-/* Returns true, and it is a miss, if a claim that came before waits for a part of the parent. */
+/* Returns true, and notes the refusal, if an earlier claim waits for a part of the parent. */
 static bool is_reserved(struct part_search *search, uint32_t key)
 {
 	struct message_refusal refusal = part_search_refusal(search, GPUBROKER_REFUSED_BUSY, "");
@@ -194,7 +191,7 @@ static int on_offered_type(void *userdata, const char *type)
 	if (choice->n == ARRAY_SIZE(choice->list) ||
 	    part_search_decide(search, type, name, &verdict))
 		return 0;
-	/* From here on only others are in the way: worth waiting for. */
+	/* From here on only other leases and claims can be in the way, so waiting helps. */
 	key = wanted_key_of_parent(search->claims->devices, search->parent);
 	wanted_add(search->wanted, key);
 	if (part_search_is_held(search) || is_reserved(search, key))
@@ -206,8 +203,8 @@ static int on_offered_type(void *userdata, const char *type)
 }
 
 /*
- * Takes a VF that its driver makes vGPUs of into the choice, if the claimant may have one of some
- * type: a worker will ask which. Returns true if it is such a VF.
+ * Adds a VF to the choice, if its driver can make vGPUs of it and the policy may grant the claimant
+ * one of some type; a worker will read which. Returns true if the driver can.
  */
 static bool add_vf(struct part_search *search, const struct pci_address *address)
 {
@@ -232,7 +229,7 @@ static bool add_vf(struct part_search *search, const struct pci_address *address
 		wanted_add(search->wanted, key);
 		if (is_reserved(search, key))
 			return true;
-		/* By address: a directory has no order. */
+		/* Sorted by address: a directory has no order. */
 		for (i = choice->n_vfs++;
 		     i && pci_address_compare(&choice->vfs[i - 1], address) > 0; i--)
 			choice->vfs[i] = choice->vfs[i - 1];
@@ -241,7 +238,7 @@ static bool add_vf(struct part_search *search, const struct pci_address *address
 	return true;
 }
 
-/* Takes the VFs of the physical function that is looked at. Returns true if there is one. */
+/* Adds the VFs of the current parent, a physical function. Returns true if there is one. */
 static bool add_vfs_of(struct part_search *search)
 {
 	struct pci_address vfs[PART_VFS_MAX];
@@ -255,8 +252,8 @@ static bool add_vfs_of(struct part_search *search)
 }
 
 /*
- * A name, or "any", may mean every VF: candidates come from the watcher's table, as for whole
- * devices.
+ * Adds all VFs that a name, or "any", may mean. Candidates come from the watcher's table, as for
+ * whole devices.
  */
 static void add_vfs(struct part_search *search)
 {
@@ -268,7 +265,7 @@ static void add_vfs(struct part_search *search)
 }
 
 /*
- * Looks at one parent. `fixed`: it is the one that was asked for, so what it lacks is a miss. 0, or
+ * Searches one parent. `fixed`: the client named it, so a missing profile is a miss. Returns 0, or
  * -errno.
  */
 static int look_at_parent(struct part_search *search, const char *parent, bool fixed)
@@ -295,7 +292,7 @@ static int look_at_parent(struct part_search *search, const char *parent, bool f
 			r = 0;
 		if (search->choice->n_vfs)
 			return 0;
-		search->any_type = false; /* none that may be had: the policy gives the reason */
+		search->any_type = false; /* no VF may be lent, and the policy gives the reason */
 	}
 	/* Do not reveal whether the profile exists to a user whom the policy would refuse. */
 	if (search->any_type || !fixed || part_search_decide(search, profile, profile, &verdict))
@@ -317,8 +314,8 @@ static int is_this(void *userdata, const char *parent)
 }
 
 /*
- * Looks for a parent by the name that the policy gives it, or else by the kernel's. 0, -errno, or
- * the reason.
+ * Searches the parents with a name from the policy or, if the policy has no such name, the parent
+ * with that name in the kernel. Returns 0, -errno, or the reason.
  */
 static int look_for_name(struct part_search *search)
 {
@@ -385,14 +382,15 @@ static int search_all(struct part_search *search)
 	return look_at_parent(search, pci_address_format(&selector->address, text), true);
 }
 
-/* Fills the refusal where nothing can be had; `r` is search_all()'s. Returns its reason. */
+/* Fills the refusal if no part can be claimed; `r` is search_all()'s result. Returns its reason. */
 static int refuse_search(struct part_search *search, int r, struct message_refusal *ret_refusal)
 {
 	if (!r && search->nearest.reason) {
 		*ret_refusal = search->nearest;
 		return (int)ret_refusal->reason;
 	}
-	if (search->selector->kind != SELECT_ADDRESS) { /* none of those that were looked at */
+	if (search->selector->kind !=
+	    SELECT_ADDRESS) { /* it names none of the parents that were searched */
 		search->parent = NULL;
 		search->is_pci = false;
 	}

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Claims that wait for what others have, see queue.h.
+ * The queue of claims that wait for devices that others have, see queue.h.
  *
- * A claim that waits wants those groups that the policy and the guards would give it now, and no
- * claim that came later gets one of them. Owns the queue; each entry belongs to a claimant, goes
- * with it, and costs one request. It must never decide anything: what a claim may have is
- * select.c's.
+ * A claim that waits wants the groups that the policy and the guards would grant it now, and no
+ * later claim gets one of them. The file owns the queue; each entry belongs to a claimant, is freed
+ * with it, and costs the memory of one request. It must never decide a claim: select.c does.
  */
 #include "config.h"
 
@@ -34,8 +33,8 @@ static bool wants_key(const struct waiting *waiting, uint32_t key)
 }
 
 /*
- * Returns true if its selectors could mean the group. Whether it may have the group is for the
- * policy to say when its turn comes.
+ * Returns true if the claim's selectors could mean the group. The policy decides only when the
+ * claim is tried again.
  */
 static bool may_mean(const struct queue *queue, const struct waiting *waiting,
 		     const struct group_view *view)
@@ -107,9 +106,9 @@ static bool share_key(const struct waiting *a, const struct waiting *b)
 	return false;
 }
 
-/* ---- its place ---- */
+/* ---- the place ---- */
 
-/* Returns the first lease in the way of a key. */
+/* Returns the first lease that has what a key stands for. */
 static const struct lease *lease_in_the_way(const struct queue *queue, uint32_t key)
 {
 	const struct lease *lease = lease_find_group(queue->leases, key);
@@ -124,8 +123,9 @@ static const struct lease *lease_in_the_way(const struct queue *queue, uint32_t 
 }
 
 /*
- * Returns its place among those who want the same, and when its turn comes at the latest: with the
- * place-th of the ends of the leases in its way, as far as those have an end.
+ * Returns a claim's place among the claims that share a key with it, and the time at which its turn
+ * comes at the latest: if it is the n-th, the n-th end of the leases in its way, as far as those
+ * have an end.
  */
 static struct message_queued place_in_queue(const struct waiting *waiting)
 {
@@ -228,11 +228,12 @@ int queue_stay(struct queue *queue, struct claimant *claimant, const struct mess
 			return r;
 		waiting = claimant->waiting;
 		/*
-		 * One may have come free while it was under way, and nobody knew that it wants one.
+		 * An instance may have become free while the claim was being tried, when the queue
+		 * did not know yet that it wants one.
 		 */
 		waiting->again = true;
 	} else {
-		/* Without memory it wants what it did. */
+		/* Without memory it keeps its old keys. */
 		queue_set_wanted(waiting, wanted);
 	}
 	waiting->look |= waiting->again;
@@ -258,7 +259,7 @@ void queue_leave(struct claimant *claimant)
 	if (!waiting)
 		return;
 	queue = waiting->queue;
-	/* What it alone kept from those behind it is free now. */
+	/* Later claims may get what was reserved for this one. */
 	for (behind = TAILQ_NEXT(waiting, link); behind; behind = TAILQ_NEXT(behind, link))
 		if (share_key(waiting, behind))
 			behind->look = true;
@@ -290,8 +291,8 @@ void queue_mark_freed(struct queue *queue, const struct lease *lease)
 {
 	queue_mark(queue, lease->group);
 	/*
-	 * Of a part that was made another can be made now; where none was made, nothing has come
-	 * free.
+	 * Another part can be made in place of one that was made. If none was made, nothing has
+	 * become free.
 	 */
 	if (lease_is_made(lease) && lease->group != NO_GROUP)
 		queue_mark(queue, wanted_key_of_parent(queue->devices, lease->mdev.parent));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The queue of claims that wait instead of being refused as busy, first come, first served. The
- * data structure: who is before whom, and what is reserved for whom. claim.c tries again for those
- * that are marked.
+ * data structure: the order of the claims, and what is reserved for each. begin.c tries marked
+ * claims again.
  */
 #pragma once
 
@@ -18,7 +18,7 @@
 #include "brokerd/state/lease.h"
 #include "brokerd/state/verdict.h"
 
-#define WAITING_PER_UID 16 /* claims of one user that wait at a time */
+#define WAITING_PER_UID 16 /* waiting claims of one user */
 
 struct waiting {
 	TAILQ_ENTRY(waiting) link;
@@ -27,15 +27,15 @@ struct waiting {
 	struct message_claim request;
 	uint32_t *wanted; /* keys, see wanted.h */
 	size_t n_wanted;
-	bool look;		    /* something may be free: it is to be tried again */
-	bool tell;		    /* its place may have changed */
-	bool again;		    /* it was marked while its claim was under way */
-	struct message_queued told; /* the place that the claimant was last sent */
+	bool look;		    /* marked: a device may be free, so it is tried again */
+	bool tell;		    /* its place may have changed, so it is sent */
+	bool again;		    /* it was marked while its claim had begun */
+	struct message_queued told; /* the last place that was sent to the claimant */
 };
 
 struct queue {
 	TAILQ_HEAD(waiting_list, waiting) list; /* in the order of arrival */
-	struct event *wake; /* its owner's: looks at what is marked; NULL: nobody does */
+	struct event *wake; /* the owner's event, which tries marked claims again; or NULL */
 	const struct devices *devices;
 	const struct lease_table *leases;
 	const struct policy_state *policy;
@@ -43,9 +43,9 @@ struct queue {
 };
 
 /*
- * Returns true if the group is reserved: a claim that waits, and came before `before`, wants it.
- * NULL: before a claim that comes now. For claims marked for another look, what they want is
- * unknown, so assumes everything that their selectors may mean.
+ * Returns true if the group is reserved: a waiting claim that came before `before` wants it. NULL
+ * stands for a claim that arrives now. The keys of claims that are marked may be outdated, so these
+ * also reserve everything that their selectors may mean.
  */
 bool queue_reserves(const struct queue *queue, const struct waiting *before,
 		    const struct group_view *view);
@@ -53,31 +53,37 @@ bool queue_reserves(const struct queue *queue, const struct waiting *before,
 bool queue_reserves_key(const struct queue *queue, const struct waiting *before, uint32_t key);
 
 /*
- * Puts a claim at the end, and sends the claimant its place. 0; -EDQUOT: its user has
- * WAITING_PER_UID there; -ENOMEM.
+ * Adds a claim at the end, and sends the claimant its place. Returns 0; -EDQUOT if the user has
+ * WAITING_PER_UID claims there; or -ENOMEM.
  */
 int queue_add(struct queue *queue, struct claimant *claimant, const struct message_claim *request,
 	      const struct wanted *wanted);
 /*
- * A claim that was begun found no instance of a profile left, and is to wait: puts it at the end,
- * or keeps it in its place. As queue_add().
+ * Queues a claim that had begun and found no instance of a profile left: adds it at the end, or
+ * keeps its place. Returns as queue_add().
  */
 int queue_stay(struct queue *queue, struct claimant *claimant, const struct message_claim *request,
 	       const struct wanted *wanted);
-/* Notes what a waiting claim wants now. 0, or -ENOMEM: it is as it was. */
+/*
+ * Notes the keys that a waiting claim wants now. Returns 0; or -ENOMEM, and then they are
+ * unchanged.
+ */
 int queue_set_wanted(struct waiting *waiting, const struct wanted *wanted);
-/* The claimant has gone, or has what it wanted: takes its claim out and frees it. */
+/*
+ * Removes and frees the claim of a claimant that has gone or has been answered, and marks later
+ * claims that shared a key with it. Does nothing if it does not wait.
+ */
 void queue_leave(struct claimant *claimant);
-/* Takes one out and frees it, without a look at those behind it. */
+/* Removes and frees a waiting claim, without marking later ones. */
 void queue_remove(struct waiting *waiting);
 
-/* Something may be free: marks everybody who waits. */
+/* Marks all waiting claims: a device may be free. */
 void queue_mark_all(struct queue *queue);
-/* The same for those who want this key. */
+/* The same for the claims that want this key. */
 void queue_mark(struct queue *queue, uint32_t key);
-/* What a lease had is free. */
+/* The same for the claims that want what a lease had. */
 void queue_mark_freed(struct queue *queue, const struct lease *lease);
-/* Sends a claimant its place, if it is another than before. */
+/* Sends a claimant its place, if that has changed. */
 void queue_tell_place(struct waiting *waiting);
-/* Has the owner look in the next turn of the loop, if anybody waits. */
+/* Activates the owner's event in the next turn of the loop, if a claim waits. */
 void queue_wake(struct queue *queue);

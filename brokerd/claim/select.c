@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a claim's selectors mean: addresses, groups, the policy's names and "any" become groups,
- * read from sysfs and put before the policy and the guards (state/verdict.c). Reads, changes
- * nothing. Candidates for a name come from the watcher's table, but nothing is decided on what the
- * watcher sent.
+ * Decides what a claim's selectors mean: turns addresses, groups, the policy's names and "any" into
+ * groups, reads those from sysfs, and applies the policy and the guards (state/verdict.c). It reads
+ * only, changes nothing. Candidates for a name come from the watcher's table, but every decision is
+ * made on what is read from sysfs.
  */
 #include "config.h"
 
@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Fills a refusal that names what was asked for. Returns its reason. */
+/* Fills a refusal that names what the selector names. Returns its reason. */
 static int refuse_selector(struct message_refusal *ret_refusal, uint32_t reason,
 			   const struct selector *selector)
 {
@@ -49,7 +49,7 @@ static int refuse_error(struct message_refusal *ret_refusal, const struct select
 	return reason;
 }
 
-/* Returns the index of a group that an earlier selector brought, or SIZE_MAX. */
+/* Returns the index of a group that an earlier selector has selected, or SIZE_MAX. */
 static size_t find_selected(const struct selection *selection, uint32_t group)
 {
 	for (size_t i = 0; i < selection->n; i++)
@@ -63,7 +63,10 @@ static uint64_t larger(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-/* Where a rule requires a reset, each function must have one. Only looks. */
+/*
+ * Checks that each function can be reset, for a rule that requires it. Resets nothing. Returns 0,
+ * or the reason.
+ */
 static int check_reset(const struct kernel *kernel, const struct group_view *view, size_t asked,
 		       struct message_refusal *ret_refusal)
 {
@@ -83,14 +86,14 @@ static int check_reset(const struct kernel *kernel, const struct group_view *vie
 	return 0;
 }
 
-/* Returns 0 if nobody else is at the group; else the reason. */
+/* Returns 0 if no lease, no reservation and no hold has the group; else the reason. */
 static int check_free(const struct selecting *s, const struct group_view *view,
 		      const struct pci_address *address, struct message_refusal *ret_refusal)
 {
 	const struct lease_table *table = &s->claims->leases->table;
 	const struct lease *lease = lease_find_group(table, view->group);
 
-	if (!lease) /* its host driver would wait for the holder of what it has made */
+	if (!lease) /* unbinding its host driver would wait for the holder of a part */
 		lease = lease_find_below(table, view);
 	if (lease)
 		return refuse_held(ret_refusal, lease, address);
@@ -112,7 +115,10 @@ static void set_terms(const struct selecting *s, const struct policy_verdict *ve
 		snprintf(terms->vfio_driver, sizeof(terms->vfio_driver), "%s", driver);
 }
 
-/* Takes a group that was read into the selection, if the policy and the guards let it. */
+/*
+ * Adds a group that was read to the selection, if the policy and the guards allow it. Returns 0, or
+ * the reason.
+ */
 static int take_group(struct selecting *s, struct group_view *view, size_t asked,
 		      struct message_refusal *ret_refusal)
 {
@@ -133,7 +139,7 @@ static int take_group(struct selecting *s, struct group_view *view, size_t asked
 		return r;
 	}
 	s->selection->memlock = larger(s->selection->memlock, verdict.memlock);
-	/* From here on only others are in the way: worth waiting for. */
+	/* From here on only other leases and claims can be in the way, so waiting helps. */
 	wanted_add(&s->selection->wanted, view->group);
 	r = check_free(s, view, &address, ret_refusal);
 	if (r)
@@ -146,8 +152,8 @@ static int take_group(struct selecting *s, struct group_view *view, size_t asked
 }
 
 /*
- * Fills the refusal for a function that cannot be lent at all. A user whom the policy would refuse
- * it does not learn the reason.
+ * Fills the refusal for a function that can never be lent. A user whom the policy would refuse does
+ * not learn why.
  */
 static int refuse_unlendable(const struct selecting *s, const struct selector *selector,
 			     const struct pci_address *address, uint32_t group, uint32_t reason,
@@ -178,7 +184,10 @@ static bool is_policy(int reason)
 	return reason == GPUBROKER_REFUSED_POLICY || reason == GPUBROKER_REFUSED_LIMIT;
 }
 
-/* Takes the first function of the group that is allowed, or the one that was asked for. */
+/*
+ * Adds the group by the first function that the policy allows (`any`), or by the one that was asked
+ * for.
+ */
 static int take_allowed(struct selecting *s, struct group_view *view, size_t asked, bool any,
 			struct message_refusal *ret_refusal)
 {
@@ -199,8 +208,8 @@ static int take_allowed(struct selecting *s, struct group_view *view, size_t ask
 }
 
 /*
- * Reads a group and takes it. `address` is the function asked for, or NULL: the first one that is
- * allowed.
+ * Reads a group and adds it. `address` is the function that was asked for; NULL: the first one that
+ * the policy allows.
  */
 static int select_group(struct selecting *s, const struct selector *selector, uint32_t group,
 			const struct pci_address *address, struct message_refusal *ret_refusal)
@@ -233,7 +242,7 @@ static int select_group(struct selecting *s, const struct selector *selector, ui
 	}
 	r = take_allowed(s, view, asked, !address, ret_refusal);
 	if (!r)
-		TAKE_PTR(view); /* the selection's now */
+		TAKE_PTR(view); /* the selection owns it now */
 	return r;
 }
 
@@ -253,15 +262,14 @@ static int select_address(struct selecting *s, const struct selector *selector,
 					 "", ret_refusal);
 	i = find_selected(s->selection, group);
 	if (i != SIZE_MAX && group_find(s->selection->items[i].view, address) != SIZE_MAX)
-		return 0; /* comes along already */
+		return 0; /* the selection already includes it */
 	return select_group(s, selector, group, address, ret_refusal);
 }
 
 /*
- * Takes the first free device that a name, or "any", may mean. Candidates come from the watcher's
- * table; each is read from sysfs before anything is decided. If none can be had, the answer is
- * about the nearest miss: a device that is only held by somebody, before one that the policy
- * refuses.
+ * Adds the first free device that a name, or "any", may mean. Candidates come from the watcher's
+ * table; each is read from sysfs before it is decided on. If none can be lent, the refusal is about
+ * the nearest miss: a device that somebody else holds is nearer than one that the policy refuses.
  */
 static int select_candidate(struct selecting *s, const struct selector *selector, uint32_t name,
 			    struct message_refusal *ret_refusal)
@@ -279,7 +287,7 @@ static int select_candidate(struct selecting *s, const struct selector *selector
 			continue;
 		if (device->record.group != NO_GROUP &&
 		    find_selected(s->selection, device->record.group) != SIZE_MAX)
-			continue; /* of two GPUs asked for, each is another one */
+			continue; /* two selectors get two different GPUs */
 		here.address = device->record.address;
 		r = select_address(s, &here, &here.address, &refusal);
 		if (!r)
@@ -293,13 +301,13 @@ static int select_candidate(struct selecting *s, const struct selector *selector
 	}
 	if (!nearest)
 		return refuse_selector(ret_refusal, GPUBROKER_REFUSED_NO_DEVICE, selector);
-	/* "No rule allows you any GPU" is true where it would be misleading to name just one. */
+	/* "No rule allows you any GPU" is true; naming one device would be misleading. */
 	if (nearest == GPUBROKER_REFUSED_POLICY && !ret_refusal->rule[0] && !ret_refusal->has_other)
 		return refuse_selector(ret_refusal, GPUBROKER_REFUSED_POLICY, selector);
 	return nearest;
 }
 
-/* Takes a part of a device: it is not known yet which it becomes. */
+/* Adds a part of a device; a worker chooses later which one. */
 static int select_part(struct selecting *s, const struct selector *selector,
 		       struct message_refusal *ret_refusal)
 {
@@ -321,7 +329,10 @@ static int select_part(struct selecting *s, const struct selector *selector,
 	return 0;
 }
 
-/* Where both a name and an address are given. 0, or the reason. */
+/*
+ * Checks that the name means the device, if the client gave both a name and an address. Returns 0,
+ * or the reason.
+ */
 static int check_name(const struct selecting *s, const struct selector *selector,
 		      struct message_refusal *ret_refusal)
 {
@@ -382,8 +393,8 @@ static bool has_function(const struct selection *selection, const struct pci_add
 }
 
 /*
- * A function that is lent whole has no driver that could make a part of it. Returns the function,
- * or NULL.
+ * Returns a function that the selection has both whole and as the parent of a part, or NULL. A
+ * function that is lent whole has no host driver that could make a part.
  */
 static const struct pci_address *whole_and_part(const struct selection *selection)
 {
@@ -400,7 +411,7 @@ static const struct pci_address *whole_and_part(const struct selection *selectio
 	return NULL;
 }
 
-/* Looks up the claimant's groups. A claimant who cannot be looked up may have nothing. */
+/* Looks up the claimant's groups. If that fails, the claim is refused. */
 static int look_up_subject(struct selecting *s, struct message_refusal *ret_refusal)
 {
 	struct selection *selection = s->selection;
@@ -430,8 +441,8 @@ static int select_all(struct selecting *s, struct message_refusal *ret_refusal)
 		if (r && !busy)
 			*ret_refusal = refusal;
 		/*
-		 * A claim that waits wants all of it; but what it can never have is refused at
-		 * once.
+		 * A claim that may wait needs all its devices, so all selectors are decided; one
+		 * that can never be granted is refused at once.
 		 */
 		if (r == GPUBROKER_REFUSED_BUSY && s->request->flags & CLAIM_WAIT) {
 			busy = true;
@@ -443,7 +454,7 @@ static int select_all(struct selecting *s, struct message_refusal *ret_refusal)
 	return busy ? GPUBROKER_REFUSED_BUSY : 0;
 }
 
-/* 0, or the reason, where the request asks for more memory than its rules grant. */
+/* Returns 0; or the reason, if the request asks for more memory than its rules grant. */
 static int check_memlock(const struct selecting *s, struct message_refusal *ret_refusal)
 {
 	struct selection *selection = s->selection;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What select.c and parts.c share, see selecting.h. */
+/* Shared by select.c and parts.c, see selecting.h. */
 #include "config.h"
 
 #include "brokerd/claim/selecting.h"
@@ -7,8 +7,8 @@
 #include <string.h>
 
 /*
- * A rule is known by its file and line, so that a lease still counts after the policy was loaded
- * again.
+ * A rule is identified by its file and line, so that a lease still counts after the policy was
+ * loaded again.
  */
 uint32_t selecting_count_leases(void *userdata, size_t rule)
 {

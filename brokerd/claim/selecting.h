@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A selection in the making, for select.c and parts.c. */
+/* A selection that is being made, for select.c and parts.c. */
 #pragma once
 
 #include "brokerd/claim/claims.h"
@@ -9,11 +9,11 @@ struct selecting {
 	const struct claimant *claimant;
 	const struct message_claim *request;
 	struct policy_subject subject;
-	struct selection *selection; /* so far */
+	struct selection *selection; /* as far as it is made */
 };
 
 /*
- * policy_usage.leases of a struct selecting: counts the leases by a rule, with those of the
- * selection so far.
+ * policy_usage.leases of a struct selecting: counts the claimant's leases by a rule, and those that
+ * the selection will make.
  */
 uint32_t selecting_count_leases(void *userdata, size_t rule);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a claim would get: decided, not begun. select.c fills it; claim.c makes leases of it.
+ * The devices that a claim would get: decided, not begun. select.c fills it; begin.c makes leases
+ * of it.
  *
- * A "part" is a mediated device or a vGPU: the claim of one names a profile, and what it becomes is
- * known only when a worker has asked the driver. Until then a part_choice holds everything that it
- * may become.
+ * A "part" is a mediated device or a vGPU. A claim of one names a profile, and only when a worker
+ * has asked the driver is it known which device it becomes. Until then a part_choice holds
+ * everything that it may become.
  */
 #pragma once
 
@@ -18,64 +19,63 @@
 #include "client/host/function.h"
 #include "client/wire/protocol.h"
 
-#define PART_CANDIDATES_MAX 16 /* mediated devices that a claim looks at; more are not found */
-#define PART_OTHERS_MAX 16     /* types of the first one's parent that a refusal names */
-#define PART_VFS_MAX 64	       /* virtual functions that a claim asks */
+#define PART_CANDIDATES_MAX 16 /* mediated device types that a claim considers; more are ignored */
+#define PART_OTHERS_MAX 16     /* types of the first candidate's parent that a refusal names */
+#define PART_VFS_MAX 64	       /* virtual functions that a claim considers */
 
 struct part_candidate {
-	struct lease_mdev mdev; /* without its UUID */
+	struct lease_mdev mdev; /* its UUID is empty */
 	struct pci_address address;
 	struct lease_terms terms;
-	uint32_t limit; /* of the rule */
+	uint32_t limit; /* of leases, by the rule; 0: none */
 };
 
 /*
- * The part becomes the first mediated device of which an instance is left, or what the first
- * virtual function offers that is meant and allowed. Only its driver knows what a VF offers, so the
- * policy is asked about that when a worker has read it.
+ * The part becomes the first mediated device that has an instance left, or else the first type of
+ * the first virtual function that the claim means and the policy allows. Only the driver knows the
+ * types of a VF, so the policy is asked about them after a worker has read them.
  */
 struct part_choice {
-	struct selector selector;	/* what was asked for */
-	bool is_fixed;			/* the lease has become one of them */
-	struct message_refusal nearest; /* why not, so far; its reason is 0 while there is none */
-	/* mediated devices */
+	struct selector selector;	/* what the client asked for */
+	bool is_fixed;			/* the lease has become one of the candidates */
+	struct message_refusal nearest; /* the nearest miss so far; reason 0: none */
+	/* ---- mediated devices ---- */
 	size_t n;
 	struct part_candidate list[PART_CANDIDATES_MAX];
-	uint64_t memlock; /* the least that one of them grants, whichever it becomes */
+	uint64_t memlock; /* the smallest limit that a candidate grants */
 	size_t n_others;
 	char others[PART_OTHERS_MAX][PROTOCOL_PROFILE_MAX];
-	/* how many instances are left of those in `list` and then of `others`, in turn */
+	/* how many instances are left of each entry of `list`, and then of each of `others` */
 	size_t n_available;
 	uint64_t available[PART_CANDIDATES_MAX + PART_OTHERS_MAX];
-	/* virtual functions */
-	size_t n_vfs, at_vf; /* and the one that is being asked */
+	/* ---- virtual functions ---- */
+	size_t n_vfs, at_vf; /* at_vf: the one that is being asked */
 	struct pci_address vfs[PART_VFS_MAX];
 	bool current_known;
 	uint32_t current; /* the VF's vGPU type; 0: none */
 	size_t n_rows;
 	struct vgpu_row rows[WORK_ROWS_MAX];
-	uint32_t of_type; /* VFs that have the type that was asked for */
-	uint32_t in_use;  /* and those that have any */
-	bool free;	  /* one has none */
-	char left[64];	  /* what that one offers, "558, 560" */
+	uint32_t of_type; /* VFs that have the type that the client asked for */
+	uint32_t in_use;  /* VFs that have any type, or a lease */
+	bool free;	  /* a VF has no type */
+	char left[64];	  /* the types that the first such VF offers, "558, 560" */
 };
 
 /* One group, or one part. */
 struct selected {
 	struct pci_address asked;
 	struct lease_terms terms;
-	struct group_view *view;    /* of whole functions, else NULL */
-	struct part_choice *choice; /* of a part, else NULL */
+	struct group_view *view;    /* for whole functions; else NULL */
+	struct part_choice *choice; /* for a part; else NULL */
 };
 
 struct selection {
 	size_t n;
 	struct selected items[PROTOCOL_SELECTORS_MAX];
-	struct wanted wanted;	/* what it could have, were it free */
-	uint64_t memlock;	/* to raise to; 0: not at all */
-	uint64_t memlock_asked; /* what was asked for, while it is not known yet whether that may be
-				 */
-	bool undecided;		/* what a part of it becomes is not known yet, nor its rule */
-	size_t n_gids;		/* the claimant's supplementary groups, the first of them */
+	struct wanted wanted;	/* what the claim would get if it were free */
+	uint64_t memlock;	/* the limit to raise to; 0: none */
+	uint64_t memlock_asked; /* the client's limit, if not checked yet; else 0 */
+	bool undecided;		/* the rule of a part is not known yet */
+	size_t n_gids;		/* the first of the claimant's supplementary groups */
 	uint32_t gids[LEASE_GIDS_MAX];
 };

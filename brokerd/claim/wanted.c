@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Keys and meanings, see wanted.h. Pure: decides nothing. */
+/* Keys and the meaning of names, see wanted.h. No I/O; it decides nothing. */
 #include "config.h"
 
 #include "brokerd/claim/wanted.h"
 #include "client/common/util.h"
 #include "client/host/function.h"
 
-#define NO_FUNCTION (UINT32_C(1) << 31) /* in no group's number: the kernel counts in an int */
+/* A bit that no group number has: the kernel counts groups in an int. */
+#define NO_FUNCTION (UINT32_C(1) << 31)
 
 void wanted_add(struct wanted *wanted, uint32_t key)
 {
@@ -25,7 +26,7 @@ uint32_t wanted_key_of_parent(const struct devices *devices, const char *parent)
 
 	if (!pci_address_parse(parent, &own))
 		device = devices_find(devices, &own);
-	/* What is left of a virtual function's types depends on its whole card. */
+	/* The types that a virtual function offers depend on its whole card. */
 	if (device && device->record.is_vf)
 		device = devices_find(devices, &device->record.physfn);
 	if (device && !(device->record.group & NO_FUNCTION))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a claim competes for, and which devices its selectors mean. */
+/* The keys that a claim competes for, and the devices that its selectors mean. */
 #pragma once
 
 #include <stdbool.h>
@@ -10,7 +10,7 @@
 #include "client/wire/protocol.h"
 #include "policy/policy.h"
 
-/* Leases, groups that are being prepared, and those that are reserved. */
+/* Room for all leases, groups that are being prepared, and reserved groups. */
 #define WANTED_MAX 1024
 
 /*
@@ -26,9 +26,9 @@ struct wanted {
 
 void wanted_add(struct wanted *wanted, uint32_t key);
 
-/* Returns the key of what a parent makes. */
+/* Returns the key of the parts that a parent makes. */
 uint32_t wanted_key_of_parent(const struct devices *devices, const char *parent);
-/* Returns the IOMMU group that a key is, or NO_GROUP. */
+/* Returns the IOMMU group that a key stands for, or NO_GROUP. */
 uint32_t wanted_group(uint32_t key);
 
 /* Returns true if a policy name, or POLICY_NO_NAME for "any", means the device. */

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The core's side of its helpers, see core-side.h: gets them, reads from them, and logs when one is
- * missing. Under systemd they connect, whenever they are there; what an earlier one has sent holds
- * until the next one sends it again. A core that was started by hand forks them, and does not go on
- * without one.
+ * The core's side of its helpers, see core-side.h: accepts or starts them, reads from them, and
+ * logs when one is missing. Under systemd they connect when they have started; the records of an
+ * earlier helper stay valid until the next one sends its own. A core that was started by hand forks
+ * them, and ends if one of them ends.
  *
  * It must never wait for a helper, keep more than a few connections that have not sent their
- * greeting, or go on with a helper that has sent nonsense: then the core ends, to be started again.
+ * greeting, or go on with a helper that has sent an invalid record: then the core ends, to be
+ * started again.
  */
 #include "config.h"
 
@@ -24,10 +25,10 @@
 #include <sysexits.h>
 
 #define HELPERS_ACCOUNT "gpubroker"
-#define RECORD_BURST 256 /* helpers' records a turn */
-#define ACCEPT_BURST 2	 /* connections in a row, after which there is a pause */
+#define RECORD_BURST 256 /* records of a helper that are read in a turn */
+#define ACCEPT_BURST 2	 /* connections that are accepted before a pause */
 #define PAUSE_MS 250
-#define HELLO_LIMIT 5 /* seconds in which a connection has to send its greeting */
+#define HELLO_LIMIT 5 /* seconds within which a connection must send its greeting */
 
 static struct helper *helper_of(struct helpers *helpers, enum helper_role role)
 {
@@ -49,7 +50,7 @@ static void drop_helper(struct helpers *helpers, enum helper_role role)
 	helper_stop(helper_of(helpers, role));
 }
 
-/* ---- what they send ---- */
+/* ---- records ---- */
 
 static void reject_nonsense(struct helpers *helpers, enum helper_role role, const char *what)
 {
@@ -77,7 +78,10 @@ static void take_end(struct helpers *helpers, enum helper_role role)
 	evtimer_add(helpers->on_missing, &limit);
 }
 
-/* Returns true if a record of that size has come; everything else ends the helper or the core. */
+/*
+ * Returns true if a record of the right size was received. Anything else ends the helper or the
+ * core.
+ */
 static bool is_record(struct helpers *helpers, enum helper_role role, ssize_t n, size_t size)
 {
 	if (n == (ssize_t)size)
@@ -149,12 +153,11 @@ static void ask_to_load(struct helpers *helpers)
 	const uint32_t packet = LOADER_LOAD;
 	int r = passfd_send(helpers->loader.fd, &packet, sizeof(packet), NULL, 0);
 
-	if (r) /* -EAGAIN: it has been asked more often than it could load; it still has to read the
-		  last request */
+	if (r) /* -EAGAIN: it has requests that it has not read yet */
 		log_warning("the loader cannot be asked to load: %s", strerror(-r));
 }
 
-/* Reads from a helper, whose descriptor is there. */
+/* Begins to read from a helper that is connected. Returns 0, or -ENOMEM. */
 static int start_reading(struct helpers *helpers, enum helper_role role)
 {
 	struct event **event = event_of(helpers, role);
@@ -178,7 +181,7 @@ static void newcomer_free(struct newcomer *newcomer)
 	newcomer->fd = fd_close(newcomer->fd);
 }
 
-/* Takes a connection as the helper of that role, if there is none yet. */
+/* Makes a connection the helper of a role, if there is none yet. */
 static void take_helper(struct helpers *helpers, enum helper_role role, int fd)
 {
 	struct helper *helper = helper_of(helpers, role);
@@ -189,7 +192,7 @@ static void take_helper(struct helpers *helpers, enum helper_role role, int fd)
 		return;
 	}
 	helper->fd = fd;
-	/* Half of what an earlier one sent must not be continued by this one. */
+	/* The records of an earlier loader must not be mixed with this one's. */
 	if (role == HELPER_LOADER)
 		intake_done(&helpers->intake);
 	if (start_reading(helpers, role)) {
@@ -217,7 +220,10 @@ static void on_hello(evutil_socket_t fd, short what, void *userdata)
 	newcomer_free(newcomer);
 }
 
-/* Only the helpers' account and root can connect; root has no business there either. */
+/*
+ * Returns true if the process runs as the helpers' account. Only that account and root can connect,
+ * and root must not.
+ */
 static bool is_helper(const struct helpers *helpers, int fd)
 {
 	struct ucred cred;
@@ -251,8 +257,8 @@ static void newcomer_new(struct helpers *helpers, int fd)
 }
 
 /*
- * A pause after each that comes, so that one who connects in a loop costs neither time nor many
- * lines in the journal.
+ * Accepts a few connections and then pauses, so that a process that connects in a loop costs
+ * neither time nor many lines in the journal.
  */
 static void on_helper_connect(evutil_socket_t listen_fd, short what, void *userdata)
 {

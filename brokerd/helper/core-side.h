@@ -10,8 +10,8 @@
 #include "brokerd/helper/loader.h"
 #include "brokerd/state/devices.h"
 
-#define HELPERS_LIMIT                                                                              \
-	10 /* seconds in which helpers should have sent all; then the core serves without */
+/* Seconds to wait for the records of the helpers before the core serves without them. */
+#define HELPERS_LIMIT 10
 #define NEWCOMERS_MAX 4 /* connections that have not sent their greeting yet */
 
 struct helpers_ops {
@@ -20,7 +20,7 @@ struct helpers_ops {
 	/* Some records have been read, perhaps the last of a scan. */
 	void (*devices_read)(void *userdata);
 	/*
-	 * The loader has loaded a policy, which is the callee's; NULL: there is none without
+	 * The loader has sent a policy, which the callee takes over; NULL: the policy on disk has
 	 * mistakes.
 	 */
 	void (*policy)(void *userdata, struct policy *policy);
@@ -31,7 +31,7 @@ struct helpers_ops {
 struct newcomer {
 	struct helpers *helpers;
 	int fd;
-	struct event *event; /* NULL: the place is free */
+	struct event *event; /* NULL: the slot is free */
 };
 
 struct helpers {
@@ -39,13 +39,13 @@ struct helpers {
 	const struct helpers_ops *ops;
 	void *userdata;
 	struct helper watcher, loader;
-	int fd; /* the socket on which they connect; -1: they are forks of ours */
+	int fd; /* the socket on which they connect; -1: the core forks them */
 	uid_t uid;
 	struct newcomer newcomers[NEWCOMERS_MAX];
 	struct event *on_helper, *on_helper_again, *on_missing;
-	struct event *on_watcher, *on_loader; /* NULL where there is none */
+	struct event *on_watcher, *on_loader; /* NULL while the helper is missing */
 	struct policy_intake intake;
-	bool closed; /* the daemon is ending: a helper's end means nothing any more */
+	bool closed; /* the daemon is ending, so a helper's end is ignored */
 };
 
 #define HELPERS_INIT                                                                               \
@@ -54,14 +54,14 @@ struct helpers {
 	}
 
 /*
- * Before confinement: looks up the helpers' account, and forks them where they do not connect. 0,
- * or -errno.
+ * Looks up the helpers' account, and forks the helpers if they do not connect. To be called before
+ * confinement. Returns 0, or -errno.
  */
 int helpers_prepare(struct helpers *helpers, const struct loader_options *options);
-/* Begins to read from them, or to wait for their connections. 0, or -errno. */
+/* Begins to read from the helpers, or to wait for their connections. Returns 0, or -errno. */
 int helpers_listen(struct helpers *helpers);
-/* Logs which are missing. False: none is. */
+/* Logs which helpers are missing. Returns false if none is. */
 bool helpers_log_missing(struct helpers *helpers);
-/* Has the loader load the policy again. */
+/* Asks the loader to load the policy again. */
 void helpers_reload(struct helpers *helpers);
 void helpers_done(struct helpers *helpers);

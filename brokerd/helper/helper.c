@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What both sides of a helper's socket share, see helper.h. */
+/* Shared by both sides of a helper's socket, see helper.h. */
 #include "config.h"
 
 #include "brokerd/helper/helper.h"

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Helpers: the unprivileged processes that parse for the core, and speak to it in packets of one
- * exact size. systemd starts them in units of their own, as their own account, and they connect to
- * the core: it needs no privilege to make them, and one that ends is started again alone. A core
- * that is started by hand forks them before it is confined; if one of those ends, the core ends.
+ * Helpers: the unprivileged processes that parse for the core, and send it packets of one exact
+ * size. systemd starts them in units of their own, as their own account, and they connect to the
+ * core. So the core needs no privilege to start them, and a helper that ends is started again
+ * alone. A core that is started by hand forks them before it is confined; if one of those ends, the
+ * core ends.
  *
  * The watcher sends struct watcher_record (state/devices.h), the loader struct loader_record.
  */
@@ -17,8 +18,8 @@
 
 struct helper {
 	const char *name;
-	pid_t pid; /* of a fork of ours, else -1 */
-	int fd;	   /* the core's end, non-blocking; -1: there is none */
+	pid_t pid; /* if the core has forked it; else -1 */
+	int fd;	   /* the core's end, non-blocking; -1: it is missing */
 };
 
 #define HELPER_NONE                                                                                \
@@ -32,7 +33,7 @@ enum helper_role { HELPER_WATCHER, HELPER_LOADER, HELPER_ROLES };
 struct helper_hello {
 	uint32_t version; /* HELPER_VERSION */
 	uint32_t role;
-	/* of its records: a core and a helper of two builds do not understand each other */
+	/* the size of its records: a core and a helper of different builds must not be mixed */
 	uint32_t record_size;
 	uint32_t reserved; /* 0 */
 };
@@ -43,11 +44,11 @@ struct helper_hello {
 enum loader_record_type {
 	LOADER_BEGIN = 1, /* counts: names, files, rules, texts */
 	LOADER_NAME,
-	LOADER_TEXT, /* before the rules that refer to it */
+	LOADER_TEXT, /* sent before the rules that refer to it */
 	LOADER_FILE,
 	LOADER_RULE,
 	LOADER_END,
-	LOADER_INVALID, /* counts[0]: that many mistakes; there is no policy */
+	LOADER_INVALID, /* counts[0] mistakes, so there is no policy */
 };
 
 struct loader_record {
@@ -62,11 +63,17 @@ struct loader_record {
 	};
 };
 
-/* What the core sends the loader: a packet of this number asks it to load, at first and again. */
+/*
+ * The only packet from the core to the loader: it asks the loader to load the policy, at the start
+ * and at each reload.
+ */
 #define LOADER_LOAD 1U
 
-/* Closes the core's end, at which the helper ends. */
+/* Closes the core's end; the helper ends when it notices that. */
 void helper_stop(struct helper *helper);
 
-/* Sends a packet to the core and waits until there is room. 0, or -errno when the core is gone. */
+/*
+ * Sends a packet to the core; waits until there is room. Returns 0, or -errno if the core has
+ * ended.
+ */
 int helper_send(int socket, const void *packet, size_t size);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Puts a policy together from the loader's records, see intake.h. It must never believe a count, an
+ * Puts a policy together from the loader's records, see intake.h. It must never trust a count, an
  * index or a string in a record.
  */
 #include "config.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The loader: reads the policy files, asks NSS who is meant, and sends the core numbers, whenever
- * the core asks it to: what it read before the core was there could be another policy by then. Runs
- * as the helpers' account, so every policy file must be readable by all (there are no secrets in
- * one). It must never send a policy with a mistake in it.
+ * The loader: reads the policy files, looks up users and groups with NSS, and sends the core the
+ * policy with numeric ids. It does so only when the core asks: a policy that was read earlier could
+ * be out of date. It runs as the helpers' account, so all users must be able to read the policy
+ * files (they hold no secrets). It must never send a policy that has a mistake.
  */
 #include "config.h"
 
@@ -23,7 +23,8 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#define FINDINGS_MAX 100 /* lines in the journal about one policy; 'policy check' shows all */
+/* Lines in the journal about one policy; 'gpubroker policy check' shows all. */
+#define FINDINGS_MAX 100
 
 struct findings {
 	unsigned told;
@@ -46,7 +47,7 @@ static void tell_finding(void *userdata, const struct policy_finding *f)
 		log_line(level, "%s: %s", f->path, f->text);
 }
 
-/* 0 with a policy; the number of mistakes; or -errno. */
+/* Loads the policy. Returns 0, the number of mistakes, or -errno. */
 static int load_files(const struct loader_options *options, struct policy *ret_policy)
 {
 	struct findings findings = { 0 };
@@ -60,7 +61,9 @@ static int load_files(const struct loader_options *options, struct policy *ret_p
 	return policyfiles_load(&request, ret_policy);
 }
 
-/* Is the file's text another one? What is not there is as `missing` says. */
+/*
+ * Returns true if the file's text differs from `text`. Returns `missing` if there is no such file.
+ */
 static bool file_differs(const char *path, const char *text, bool missing)
 {
 	cleanup_file FILE *file = fopen(path, "re");
@@ -78,7 +81,7 @@ static bool file_differs(const char *path, const char *text, bool missing)
 	return n || ferror(file);
 }
 
-/* What udev does at boot was made from a policy: from this one? */
+/* Warns if the udev rules that prepare devices at boot were not made from this policy. */
 static void compare_installed(const struct policy *policy)
 {
 	cleanup_free char *text = NULL;
@@ -131,7 +134,7 @@ static int send_policy(int socket, const struct policy *policy)
 	return r ? r : helper_send(socket, &record, sizeof(record));
 }
 
-/* Loads and sends once. 0, or an exit status. */
+/* Loads the policy and sends it once. Returns 0, or an exit status. */
 static int load_and_send(int socket, const struct loader_options *options)
 {
 	struct loader_record invalid = { .type = LOADER_INVALID };
@@ -159,8 +162,7 @@ int loader_run(int socket, struct confine_filter *settled, const void *options)
 	uint32_t asked;
 	int r = 0;
 
-	filter_free(settled); /* each reload asks name services again, so its filter stays as it is
-			       */
+	filter_free(settled); /* not used: each reload needs name services again */
 	while (!r) {
 		ssize_t n;
 

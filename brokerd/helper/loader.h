@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The loader: reads the policy files and sends the core numbers. */
+/* The loader: reads the policy files and sends the core the policy with numeric ids. */
 #pragma once
 
 #include <stddef.h>
@@ -7,18 +7,19 @@
 struct confine_filter;
 
 struct loader_options {
-	const char *const *directories; /* in order of precedence; the first one's namesake masks */
+	const char *const
+		*directories; /* in order of precedence: a file hides later ones of its name */
 	size_t n_directories;
 };
 
 /*
- * Runs until the core ends; `options` is a struct loader_options. Frees `settled`. Returns the exit
- * status.
+ * Runs the loader until the core ends; `options` is a struct loader_options. Frees `settled`.
+ * Returns the exit status.
  */
 int loader_run(int socket, struct confine_filter *settled, const void *options);
 
 /*
- * gpubrokerd --check: reads the policy as the loader does and logs what is wrong. Returns the
- * number of mistakes, or -errno.
+ * Reads the policy as the loader does, for gpubrokerd --check, and logs the mistakes. Returns their
+ * number, or -errno.
  */
 int loader_check(const struct loader_options *options);

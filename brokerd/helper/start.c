@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Starting helpers, see start.h: as forks of a core that is started by hand, or as what systemd
- * runs in a unit of their own. A helper must never keep a descriptor of the core's but its socket
- * and the log.
+ * Starts helpers, see start.h: as forks of a core that is started by hand, or as processes that
+ * systemd runs in units of their own. A helper must never keep a descriptor of the core but its
+ * socket and the log.
  */
 #include "config.h"
 
@@ -28,8 +28,8 @@
 #include <unistd.h>
 
 /*
- * What a helper runs, with its end of the socket and the filter for after its start, which is its
- * own; its return value is its exit status.
+ * The main function of a helper. It gets its end of the socket and the filter for after its start,
+ * which it frees. Returns the exit status.
  */
 typedef int (*helper_main)(int socket, struct confine_filter *settled, const void *argument);
 
@@ -50,7 +50,7 @@ const char *helper_role_name(enum helper_role role)
 	return roles[role].name;
 }
 
-/* Everything that is open goes, but for the log and the socket, which moves to 3. */
+/* Closes all descriptors but the standard ones and the socket, which becomes 3. */
 static int keep_only_socket(int socket)
 {
 	if (socket != 3 && dup3(socket, 3, O_CLOEXEC) < 0)
@@ -70,8 +70,8 @@ run_fork(enum helper_role role, int socket, uid_t uid, gid_t gid, const void *ar
 	if (keep_only_socket(socket))
 		_exit(EX_OSERR);
 	/*
-	 * ^C on a terminal is for the core, which finishes what is at work; this ends when the core
-	 * does.
+	 * ^C on a terminal is for the core, which waits for its workers. The helper ends when the
+	 * core does.
 	 */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
@@ -82,9 +82,9 @@ run_fork(enum helper_role role, int socket, uid_t uid, gid_t gid, const void *ar
 		_exit(EX_OSERR);
 	}
 	/*
-	 * It ends with its socket. PR_SET_PDEATHSIG would not kill it with the core, which has no
-	 * right over another user's process. A helper that a name service keeps waiting ends when
-	 * the name service answers.
+	 * The helper ends when its socket is closed. PR_SET_PDEATHSIG would not kill it with the
+	 * core, which may not signal another user's process. A helper that waits for a name service
+	 * ends when the name service answers.
 	 */
 	_exit(roles[role].run(3, settled, argument));
 }
@@ -161,7 +161,7 @@ int helper_run(enum helper_role role, const char *path, const void *argument)
 			  roles[role].name, strerror(-r));
 		return EX_OSERR;
 	}
-	/* Last, so that the core never waits for one that is not confined yet. */
+	/* Sent last, so that the core never reads from a helper that is not confined yet. */
 	r = helper_send(3, &hello, sizeof(hello));
 	return r ? EX_UNAVAILABLE : roles[role].run(3, settled, argument);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Uevents, see uevent.h. Owns nothing. It must never read past a message, whatever that lacks, and
- * never take from it more than where to look: what is true of a function is read from sysfs.
+ * Parses uevents, see uevent.h. Owns nothing. It must never read past a message, even a malformed
+ * one, and never take from it more than where to look: the facts about a function are read from
+ * sysfs.
  */
 #include "config.h"
 
@@ -24,8 +25,8 @@ static void mark_address(struct uevent_marks *marks, const struct pci_address *a
 }
 
 /*
- * "ACTION@DEVPATH", then KEY=VALUE strings, each with its NUL. Only PCI functions matter here, and
- * of those only which. A string at the end that has no NUL is none: the kernel sends none such.
+ * A message is "ACTION@DEVPATH", then KEY=VALUE strings, each with its NUL. Only the addresses of
+ * PCI functions matter. A last string without NUL is ignored: the kernel sends none.
  */
 void uevent_take(struct uevent_marks *marks, const char *text, size_t size)
 {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the kernel's uevents say of PCI functions: which ones to look at. Text in, addresses out; no
- * I/O.
+ * Reads from the kernel's uevents which PCI functions have changed. Text in, addresses out; no I/O.
  */
 #pragma once
 
@@ -10,14 +9,15 @@
 
 #include "client/common/address.h"
 
-#define UEVENT_MARKS_MAX 256 /* functions to look at; more, and all are looked at */
+/* Addresses in a list; if there are more, all functions are looked at. */
+#define UEVENT_MARKS_MAX 256
 
-/* What the events since the last look were about; all zero: nothing. */
+/* The functions that events have named since the last look. All zero: none. */
 struct uevent_marks {
-	struct pci_address list[UEVENT_MARKS_MAX]; /* different ones */
+	struct pci_address list[UEVENT_MARKS_MAX]; /* without duplicates */
 	size_t n;
 	bool everything;
 };
 
-/* Takes one message, as it came from the socket: not NUL-terminated, and not believed. */
+/* Takes one message from the socket, which need not be NUL-terminated and is not trusted. */
 void uevent_take(struct uevent_marks *marks, const char *text, size_t size);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The watcher: looks at PCI functions in sysfs, has their names from libudev's hardware database,
- * hears the kernel's uevents through libnl, and tells the core in fixed records. Runs as the
- * helpers' account, may read and nothing else. It must never trust an event to be true or complete:
- * an event only says where to look, and a lost one makes it look everywhere. Nor may it look while
- * events wait that may say the same: what is read is what is true now, so a thousand events for a
- * function are worth one look.
+ * The watcher: reads PCI functions from sysfs, takes their names from libudev's hardware database,
+ * receives the kernel's uevents through libnl, and sends the core fixed-size records. It runs as
+ * the helpers' account and may only read.
+ *
+ * It must never trust an event to be true or complete: an event only says where to look, and after
+ * a lost one it looks everywhere. It must not look while more events wait: what it reads is the
+ * present state, so a thousand events for a function need only one look.
  */
 #include "config.h"
 
@@ -33,12 +34,15 @@
 
 #define KERNEL_GROUP 1 /* the kernel's own uevents; udevd's repetitions are group 2 */
 #define BUFFER (8 << 20)
-#define RESERVE (512 << 10) /* of memory, for messages and kinds of devices */
-#define EVENT_BURST                                                                                \
-	4096	       /* read in a row, so that an endless stream does not keep us from looking */
-#define KINDS_MAX 1024 /* remembered; what is of none of them is looked up each time */
+#define RESERVE (512 << 10) /* bytes of memory, for messages and kinds of devices */
+/* Events read in a row, so that an endless stream does not keep the watcher from looking. */
+#define EVENT_BURST 4096
+#define KINDS_MAX 1024 /* kinds that are remembered; others are looked up each time */
 
-/* What the databases say of functions of one kind, which is the same for as long as we run. */
+/*
+ * The names and the variant driver of functions of one kind, from the databases; fixed while the
+ * watcher runs.
+ */
 struct kind {
 	char modalias[80];
 	char vendor_name[sizeof(((struct watcher_record *)NULL)->vendor_name)];
@@ -49,14 +53,13 @@ struct kind {
 struct watcher {
 	int core;
 	int sys;
-	struct aliases aliases; /* read once; a module that is installed later is known after a
-				   restart */
+	struct aliases aliases; /* read once; a new module needs a restart */
 	struct udev *udev;
-	struct udev_hwdb *hwdb; /* NULL where the system has none: ids are shown as numbers then */
+	struct udev_hwdb *hwdb; /* NULL: the system has none, so `list` shows ids as numbers */
 	struct nl_sock *netlink;
 	struct kind *kinds;
 	size_t n_kinds;
-	struct uevent_marks marks; /* since the last look */
+	struct uevent_marks marks; /* events since the last look */
 };
 
 static void copy_name(char *out, size_t size, const char *text)
@@ -84,8 +87,9 @@ static void name_from_hwdb(const struct watcher *watcher, struct kind *kind)
 }
 
 /*
- * The kind of a function, by the alias that the kernel has for it (pci_uevent() in pci-driver.c).
- * To look it up costs more than to read the function, and a claim and its end make four events.
+ * Finds the kind of a function, by the alias that the kernel has for it (pci_uevent() in
+ * pci-driver.c). The look-up costs more than reading the function, and a claim and its end make
+ * four events, so kinds are remembered.
  */
 static void kind_of(struct watcher *watcher, const struct function *f, struct kind *ret_kind)
 {
@@ -146,7 +150,7 @@ static void fill_record(struct watcher *watcher, const struct function *f,
 	memcpy(record->vfio_driver, kind.vfio_driver, sizeof(record->vfio_driver));
 }
 
-/* Looks at one function anew and tells the core what there is. */
+/* Reads one function and sends the core its record. */
 static int look_at_function(struct watcher *watcher, const struct pci_address *address)
 {
 	struct watcher_record record = { .type = WATCHER_GONE, .address = *address };
@@ -183,7 +187,7 @@ static int scan_all(struct watcher *watcher)
 	return r ? r : send_type(watcher, WATCHER_SCANNED);
 }
 
-/* Reads what events there are. What goes wrong with one is answered by looking at everything. */
+/* Reads the events that wait. After an error all functions are looked at. */
 static void drain_events(struct watcher *watcher)
 {
 	for (int i = 0; i < EVENT_BURST; i++) {
@@ -202,13 +206,13 @@ static void drain_events(struct watcher *watcher)
 			watcher->marks.everything = true;
 			continue;
 		}
-		if (!from.nl_pid) /* the kernel; root could forge others */
+		if (!from.nl_pid) /* from the kernel; root could forge others */
 			uevent_take(&watcher->marks, (const char *)message, (size_t)n);
 		free(message);
 	}
 }
 
-/* 0, or -errno of the core's socket. */
+/* Looks at the functions that events have named. Returns 0, or -errno of the core's socket. */
 static int look_at_marked(struct watcher *watcher)
 {
 	int r = 0;
@@ -240,8 +244,8 @@ static int listen_to_kernel(struct watcher *watcher)
 		return -EIO;
 	}
 	/*
-	 * As much as net.core.rmem_max lets us have; more needs a capability, and a lost event only
-	 * costs a scan.
+	 * As much as net.core.rmem_max allows. More needs a capability, and a lost event only costs
+	 * a scan.
 	 */
 	nl_socket_set_buffer_size(watcher->netlink, BUFFER, 0);
 	nl_socket_set_msg_buf_size(watcher->netlink, 16384);
@@ -262,7 +266,7 @@ static int watch_loop(struct watcher *watcher)
 				return -errno;
 			continue;
 		}
-		if (polls[0].revents) /* the core says nothing, so this is its end */
+		if (polls[0].revents) /* the core sends nothing, so it has ended */
 			return 0;
 		if (polls[1].revents) {
 			drain_events(watcher);
@@ -275,7 +279,7 @@ static int watch_loop(struct watcher *watcher)
 int watcher_run(int socket, struct confine_filter *settled, const void *unused)
 {
 	struct watcher watcher = { .core = socket };
-	void *volatile reserve; /* or the compiler would leave both out */
+	void *volatile reserve; /* volatile, so that the compiler does not drop both calls */
 	int r;
 
 	(void)unused;
@@ -288,11 +292,14 @@ int watcher_run(int socket, struct confine_filter *settled, const void *unused)
 		log_warning("watcher: the kernel's variant drivers are not all known: %s",
 			    strerror(-r));
 	watcher.hwdb = udev_hwdb_new(watcher.udev);
-	/* Listen first, look then: nothing that happens in between is missed. */
+	/* Listen first, then look, so that no event in between is missed. */
 	r = listen_to_kernel(&watcher);
 	if (!r)
 		r = scan_all(&watcher);
-	/* The heap keeps so much, and gets no more: what is plugged in must not make it grow. */
+	/*
+	 * The heap keeps this much and gets no more: devices that are plugged in must not make it
+	 * grow.
+	 */
 	mallopt(M_TRIM_THRESHOLD, 2 * RESERVE);
 	reserve = malloc(RESERVE);
 	free(reserve);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The core's hands in /sys: opens the files through which a driver is changed. It never writes:
- * workers do. Its paths are made of checked numbers and of driver names that are checked here to be
- * a path's one component.
+ * Opens the files below /sys through which drivers are changed, see kernel.h. It never writes to
+ * them: workers do. Paths consist of checked numbers and of names that are checked here to be one
+ * path component.
  */
 #include "config.h"
 
@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Driver names come from sysfs or a lease record; as a path component they must be just that. */
+/* Returns true if a name is one path component. Names come from sysfs or a lease record. */
 static bool is_component(const char *name)
 {
 	return *name && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every way in which the root process changes or lends the kernel's devices. attributes.c and
- * vfio.c implement it. client/ opens files below /sys too, only to read them. landlock.c opens
- * directories below /sys and /dev, to name them in its rules, and makes /dev/vfio where there is
- * none.
+ * Every way in which the root process changes or lends the kernel's devices, implemented in
+ * attributes.c and vfio.c. client/host/ opens files below /sys too, but only to read them.
+ * landlock.c opens directories below /sys and /dev, to name them in its rules, and makes /dev/vfio
+ * if it does not exist.
  *
- * Paths are made of checked numbers and of driver names that came from sysfs, and opened with
- * openat2() beneath descriptors that were opened before the process was confined. All return 0 or a
- * descriptor, or -errno.
+ * Paths consist of checked numbers and of driver names that came from sysfs. They are opened with
+ * openat2() beneath descriptors that were opened before the process was confined. All functions
+ * return 0, a descriptor or -errno, unless they say otherwise.
  */
 #pragma once
 
@@ -21,9 +21,9 @@
 struct kernel {
 	int sys;     /* /sys, O_PATH */
 	int dev;     /* /dev, O_PATH */
-	int inotify; /* group nodes that are lent */
-	int ends;    /* epoll's: has a process ended */
-	bool cdevs;  /* /dev/iommu was there at the start, so devices may have nodes of their own */
+	int inotify; /* watches the nodes that are lent */
+	int ends;    /* an epoll instance, to check whether a process has ended */
+	bool cdevs;  /* /dev/iommu existed at the start, so devices may have nodes of their own */
 };
 
 #define KERNEL_NONE                                                                                \
@@ -34,48 +34,46 @@ struct kernel {
 int kernel_init(struct kernel *kernel);
 void kernel_done(struct kernel *kernel);
 
-/* ---- changing: opened here, written and read by a worker ---- */
+/* ---- changes: opened here, written and read by a worker ---- */
 
 int kernel_open_override(const struct kernel *kernel, const struct pci_address *address);
 /*
- * The same for reading. Never read it here: the kernel takes the device's lock for it, which a
- * driver that hangs in its probe or remove holds.
+ * The same for reading. The core must never read it: the kernel takes the device's lock for it,
+ * which a driver that hangs in its probe or remove holds.
  */
 int kernel_open_override_read(const struct kernel *kernel, const struct pci_address *address);
 /* -ENOENT: the kernel has no way to reset the function. Writing "1" resets it. */
 int kernel_open_reset(const struct kernel *kernel, const struct pci_address *address);
-int kernel_open_unbind(const struct kernel *kernel, const struct pci_address *address); /* of its
-											   driver */
+/* The `unbind` file of the driver that the function has. */
+int kernel_open_unbind(const struct kernel *kernel, const struct pci_address *address);
 int kernel_open_probe(const struct kernel *kernel);		       /* bus/pci/drivers_probe */
 int kernel_open_bind(const struct kernel *kernel, const char *driver); /* -ENOENT: no such driver */
 
 /*
- * SR-IOV, of a physical function. Reading or writing sriov_numvfs takes the device's lock; writing
- * waits for whoever holds one that goes.
+ * SR-IOV of a physical function. Reading or writing sriov_numvfs takes the device's lock. A write
+ * also waits for the holders of the VFs that it removes.
  */
 int kernel_open_numvfs(const struct kernel *kernel, const struct pci_address *address);
 int kernel_open_numvfs_read(const struct kernel *kernel, const struct pci_address *address);
-/* Whether host drivers take the VFs that are made, "1" or "0". */
+/* "1": host drivers are bound to the VFs that are made; "0": they are not. */
 int kernel_open_autoprobe(const struct kernel *kernel, const struct pci_address *address);
-/*
- * What xe lets all virtual functions have of the card: "exec_quantum_ms" or "preempt_timeout_us".
- */
+/* xe's quotas for all VFs of the card: "exec_quantum_ms" or "preempt_timeout_us". */
 int kernel_open_vf_quota(const struct kernel *kernel, const struct pci_address *address,
 			 const char *file);
 int kernel_open_autoprobe_read(const struct kernel *kernel, const struct pci_address *address);
 
 /*
- * mdevs. Parents, types and uuids are checked to be a path's one component. The driver is asked by
- * reading available_instances and writing a uuid to `create`; writing "1" to `remove` waits for
- * whoever has it.
+ * Mediated devices. Parents, types and UUIDs are checked to be one path component. A worker asks
+ * the driver by reading available_instances, makes a device by writing its UUID to `create`, and
+ * removes it by writing "1" to `remove`, which waits for the holder.
  */
 int kernel_open_mdev_available(const struct kernel *kernel, const char *parent, const char *type);
 int kernel_open_mdev_create(const struct kernel *kernel, const char *parent, const char *type);
 int kernel_open_mdev_remove(const struct kernel *kernel, const char *uuid);
 
 /*
- * A vendor's vGPUs, each a VF that stays with its driver. That is asked, or told, by reading and by
- * writing.
+ * A vendor's vGPUs. Each is a VF that stays with its driver. A worker reads the types that the
+ * driver offers for a VF, and reads or writes the type that the VF has.
  */
 int kernel_open_vgpu_types(const struct kernel *kernel, const struct pci_address *vf);
 int kernel_open_vgpu_read(const struct kernel *kernel, const struct pci_address *vf);
@@ -84,35 +82,46 @@ int kernel_open_vgpu(const struct kernel *kernel, const struct pci_address *vf);
 /* ---- lending ---- */
 
 /*
- * Opens /dev/vfio/N. -EBUSY: somebody holds it (a group opens once). -ENOENT: nothing in it is on
- * VFIO. Waits for a holder who is just opening or letting go of a device of it, so only for one
- * that nobody has: else see work_add_open().
+ * Opens /dev/vfio/N. -EBUSY: a process holds it (a group opens once). -ENOENT: no function of it is
+ * on VFIO. The call waits for a holder that is just opening a device of the group, or letting go of
+ * it; so use it only for a group that nobody holds, and work_add_open() for others.
  */
 int kernel_group_open(const struct kernel *kernel, uint32_t group);
-/* The same in a directory that kernel_open_vfio() opened; only a worker may be made to wait. */
+/*
+ * The same in the directory that kernel_open_vfio() opened; only a worker may call it for a group
+ * that may be held.
+ */
 int kernel_group_open_in(int directory, uint32_t group);
 int kernel_open_vfio(const struct kernel *kernel); /* /dev/vfio, O_PATH */
-/* 0: viable, the kernel would let it be attached; -EPERM: not. */
+/*
+ * Returns 0 if the group is viable, so that the kernel would let it be attached; -EPERM if it is
+ * not.
+ */
 int kernel_group_viable(int group_fd);
 /*
- * Watches the node for the close that ends its lease; the watch's number, for kernel_watch_read().
+ * Watches the group's node for the close that ends its lease. Returns the watch's number, see
+ * kernel_watch_read().
  */
 int kernel_group_watch(const struct kernel *kernel, uint32_t group);
 void kernel_group_unwatch(const struct kernel *kernel, int watch);
 /*
- * Device nodes, /dev/vfio/devices/vfioN, only where there are cdevs. One that is opened to be lent
- * is locked (flock), and the lock lasts as long as that open file, in whatever process: so the
- * kernel can be asked whether it is gone, by whoever asks later. -ENOENT: the kernel makes no such
- * nodes; -EBUSY: it is lent.
+ * Device nodes, /dev/vfio/devices/vfioN, if the kernel has them. A node that is opened to be lent
+ * is locked (flock). The lock lasts as long as that open file, in whatever process, so it shows
+ * later whether the file is still open. -ENOENT: the kernel makes no such nodes; -EBUSY: the node
+ * is lent.
  */
 int kernel_cdev_open(const struct kernel *kernel, uint32_t number);
 bool kernel_cdev_is_held(const struct kernel *kernel, uint32_t number);
 int kernel_cdev_watch(const struct kernel *kernel, uint32_t number);
 /*
- * A fresh /dev/iommu, which counts locked memory by process where we have the capability to say so.
+ * Opens a new /dev/iommu, which counts locked memory by process if we have the capability to ask
+ * for that.
  */
 int kernel_iommu_open(const struct kernel *kernel);
-/* The next watch that saw a close; -EAGAIN: none; -EOVERFLOW: some were lost, look at all. */
+/*
+ * Returns the next watch that saw a close; -EAGAIN: none; -EOVERFLOW: the kernel dropped some, so
+ * probe all leases.
+ */
 int kernel_watch_read(const struct kernel *kernel);
-/* Raises a process's RLIMIT_MEMLOCK, soft and hard, to at least bytes. Needs CAP_SYS_RESOURCE. */
+/* Raises a process's RLIMIT_MEMLOCK, soft and hard, to at least `bytes`. Needs CAP_SYS_RESOURCE. */
 int kernel_memlock_raise(const struct kernel *kernel, int pidfd, int pid, uint64_t bytes);

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The core's side of /dev/vfio: opens a group, asks whether it is viable, and learns from inotify
- * when the last reference to a lent one is gone (the kernel's own reference is the lease:
- * IN_CLOSE_WRITE comes when the open file is released, its device descriptors, duplicates and
- * passed copies included). The same of a device's own node, a cdev, which opens more than once: so
- * an open file that is lent is locked, and whether it is gone shows by a lock of another one. It
- * must never keep either open longer than it takes to send it.
+ * The core's side of /dev/vfio: opens a group, checks whether it is viable, and learns from inotify
+ * when the last reference to a lent group is gone. The kernel's own reference is the lease:
+ * IN_CLOSE_WRITE comes when the open file is released, including its device descriptors, duplicates
+ * and passed copies.
+ *
+ * It does the same for a device's own node, a cdev. A cdev opens more than once, so each open file
+ * that is lent is locked, and a lock by another open file shows whether it is gone.
+ *
+ * It must never keep either open longer than it takes to send it.
  *
  * Kernel ABI: linux/vfio.h (VFIO_GROUP_GET_STATUS), linux/iommufd.h (IOMMU_OPTION), inotify(7),
  * flock(2).
@@ -29,7 +32,7 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 
-/* linux/iommufd.h, which headers before 6.2 have not. */
+/* From linux/iommufd.h, which headers before 6.2 do not have. */
 struct iommu_option {
 	uint32_t size;
 	uint32_t option_id;
@@ -141,7 +144,7 @@ int kernel_cdev_open(const struct kernel *kernel, uint32_t number)
 	return TAKE_FD(fd);
 }
 
-/* Not by O_RDWR: its close would be heard as one of a lent file's. */
+/* Read-only: the close of a writable file would be reported as the close of a lent one. */
 bool kernel_cdev_is_held(const struct kernel *kernel, uint32_t number)
 {
 	cleanup_fd int fd = cdev_open(kernel, number, O_RDONLY);
@@ -160,8 +163,9 @@ int kernel_iommu_open(const struct kernel *kernel)
 	int fd = kernel->cdevs ? open_in(kernel->dev, "iommu", O_RDWR) : -ENOENT;
 
 	/*
-	 * Else it counts by user, all of whose VMs then share one VM's limit. Without the
-	 * capability, which goes with the last rule of `memlock`, so it is.
+	 * Count locked memory by process. By default iommufd counts it by user, so that all VMs of
+	 * a user share the limit of one VM. Without CAP_SYS_RESOURCE, which the core drops when no
+	 * rule grants memlock, the default stays.
 	 */
 	if (fd >= 0)
 		ioctl(fd, KERNEL_IOMMU_OPTION, &option);
@@ -176,7 +180,10 @@ void kernel_group_unwatch(const struct kernel *kernel, int watch)
 
 int kernel_watch_read(const struct kernel *kernel)
 {
-	/* One event a read: a watch on a file carries no name, so an event has just this size. */
+	/*
+	 * One event for each read: a watch on a file reports no name, so an event has exactly this
+	 * size.
+	 */
 	struct inotify_event event;
 	ssize_t n;
 
@@ -191,15 +198,18 @@ int kernel_watch_read(const struct kernel *kernel)
 		if (event.mask & IN_Q_OVERFLOW)
 			return -EOVERFLOW;
 		/*
-		 * IN_IGNORED follows every removed watch and node; the lease learns of those
-		 * otherwise.
+		 * IN_IGNORED follows every removed watch and node. The lease learns of those in
+		 * other ways.
 		 */
 		if (event.mask & IN_CLOSE_WRITE)
 			return event.wd;
 	}
 }
 
-/* A pidfd is readable when its process has ended. By epoll, which the core has rows for anyway. */
+/*
+ * Returns true if the process has not ended: a pidfd is readable when it has. By epoll, for which
+ * the core's filter has rows anyway.
+ */
 static bool process_lives(const struct kernel *kernel, int pidfd)
 {
 	struct epoll_event event = { .events = EPOLLIN };
@@ -215,9 +225,9 @@ static bool process_lives(const struct kernel *kernel, int pidfd)
 }
 
 /*
- * prlimit() takes a pid, and pids are used again. The pidfd has been held since the peer connected:
- * while its process lives, the pid is its own. Looked at before and after; in between, a pid cannot
- * go round.
+ * prlimit() takes a pid, and pids are used again. The peer's pidfd has been held since it
+ * connected; while its process lives, the pid is its own. So the process is checked before and
+ * after: in between, the pids cannot wrap around.
  */
 int kernel_memlock_raise(const struct kernel *kernel, int pidfd, int pid, uint64_t bytes)
 {

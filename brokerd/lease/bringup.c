@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bring-up, see bringup.h: ask -> recorded by the claim -> make. It must never change a device that
- * is not recorded, and never wait: a worker does what may take time.
+ * Bring-up, see bringup.h: ask, then the claim records the lease, then make. It must never change a
+ * device that is not recorded, and never wait: a worker does what may take time.
  */
 #include "config.h"
 
@@ -15,7 +15,7 @@ void lease_set_kind(struct lease *lease)
 	lease->kind = lease_kind_of(lease);
 }
 
-/* Starts the lease's worker; frees the work where it cannot be started. */
+/* Starts the lease's worker, unless `r` is an error. Frees the work if there is no worker. */
 static int start_worker(struct lease *lease, struct work *work, int r)
 {
 	if (!r)

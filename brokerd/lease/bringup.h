@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bring-up: from PREPARING to READY, for every kind of lease. The lease's follower hears when a
- * step is over.
+ * Bring-up: from PREPARING to READY, for every kind of lease. At the end of each worker it calls
+ * the follower's settled().
  */
 #pragma once
 
 #include "brokerd/lease/leases.h"
 
-/* Makes a lease of the kind that its fields say, as new. Sets no state. */
+/* Sets the lease's kind from its recorded fields. Does not change its state. */
 void lease_set_kind(struct lease *lease);
 
 /*
- * Starts a worker that reads what must be recorded and may block. A kind that has nothing to read
- * needs none: 0, and nobody is called. 0, or -errno when none could be started.
+ * Starts a worker that reads what must be recorded and may block. Returns 0, or -errno if no worker
+ * could be started. A kind that has nothing to read starts no worker: then settled() is not called.
  */
 int lease_ask(struct lease *lease);
 
 /*
- * Starts a worker that makes the lease ready. A lease that is ready at once becomes so, and nobody
- * is called. 0, or -errno when none could be started.
+ * Starts a worker that makes the lease ready. Returns 0, or -errno if no worker could be started. A
+ * lease that needs no steps becomes READY at once: then settled() is not called.
  */
 int lease_make(struct lease *lease);

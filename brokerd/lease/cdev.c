@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Leases by cdevs, see cdev.h: the nodes that devices have of their own beside their group's, where
- * the kernel has iommufd. A claim that asks for them is lent both, group and cdevs, and the kernel
- * lets its holder use one way only: it binds no cdev while anybody has the group open, and opens no
- * group while a cdev of it is bound.
+ * Leases by cdevs, see cdev.h: the nodes that devices have of their own, in addition to their
+ * group's, if the kernel has iommufd. A claim that asks for cdevs gets both, group and cdevs. The
+ * kernel lets the holder use only one of the two: it binds no cdev while a process has the group
+ * open, and opens no group while a cdev of it is bound.
  *
- * How the end is known. A group opens once, so an open that succeeds says that it was let go.
- * A cdev opens any number of times, and one that was never bound shows nowhere. So each is locked
- * (flock) when it is opened to be lent: the lock belongs to the open file, goes with it from
+ * How the end is detected: a group opens once, so if it can be opened, the holder has let go of it.
+ * A cdev opens any number of times, and an unbound one is not visible anywhere. So each cdev is
+ * locked (flock) when it is opened to be lent. The lock belongs to the open file, goes with it from
  * process to process, and ends with the last reference to it. If another open file of ours can be
- * locked, the lent one is gone. That holds after a restart too, so nothing of it is recorded.
- * inotify only says when to look: it may report two closes as one, so closes are not counted.
+ * locked, the lent one is gone. That holds after a restart too, so it need not be recorded. inotify
+ * only says when to probe: it may report two closes as one, so closes are not counted.
  *
- * A holder may unlock what it has. Then its lease ends, and it has gained nothing: restore unbinds
- * every function that was lent, which the kernel finishes only when the last descriptor of it is
- * gone, bound or idle, and until then the lease is stuck and nobody else is lent it (restore.c).
- * That unbind is the barrier between two tenants: an idle descriptor of a cdev could be bound as
- * soon as the next tenant lets go of theirs.
+ * A holder may unlock its cdev. Then its lease ends, and the holder gains nothing: restore unbinds
+ * every function that was lent, and the kernel finishes that only when the last descriptor of the
+ * function is gone, bound or not. Until then the lease is stuck and nobody else gets the function
+ * (functions.c). That unbind is the barrier between two tenants: an unbound descriptor of a cdev
+ * could be bound as soon as the next tenant lets go of theirs.
  *
- * It must never keep a cdev open longer than it takes to send or to look, nor change anything.
+ * It must never keep a cdev open longer than it takes to send it or to probe it, and must never
+ * change anything.
  */
 #include "config.h"
 
@@ -49,7 +50,7 @@ static int number_of(const struct lease *lease, size_t i, uint32_t *ret_number)
 
 	if (lease->mdev.uuid[0])
 		snprintf(path, sizeof(path), "bus/mdev/devices/%s", lease->mdev.uuid);
-	else /* a vGPU's is its virtual function's, which was asked for */
+	else /* a function, or a vGPU, which has its VF's node */
 		snprintf(path, sizeof(path), "bus/pci/devices/%s",
 			 pci_address_format(address_of(lease, i), address));
 	return sysfs_cdev_of(leases_of(lease)->kernel->sys, path, ret_number);
@@ -115,7 +116,7 @@ int cdevs_open(const struct kernel *kernel, struct lease *const *leases, size_t 
 		*n_fds = opened;
 		return 0;
 	}
-	/* A close of ours is not the end of a lease. */
+	/* Our own close must not be taken for the end of a lease. */
 	for (size_t i = 0; i < n; i++)
 		cdevs_unwatch(leases[i]);
 	while (opened > *n_fds)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Chooses VFIO drivers, see driver.h. It writes nothing itself: a worker does. The watcher reads
- * modules.alias and proposes a variant driver; whatever it proposes, only a VFIO driver is taken,
- * and only one that the kernel has.
+ * modules.alias and proposes a variant driver. A proposal is accepted only if it is a VFIO driver
+ * that the kernel has.
  */
 #include "config.h"
 
@@ -30,7 +30,8 @@ const char *driver_or_any(const struct kernel *kernel, const char *driver)
 }
 
 /*
- * modules.alias names a module; a driver may spell its own name with '-' where the module has '_'.
+ * Chooses the proposed variant driver, or vfio-pci. modules.alias names a module; a driver's own
+ * name may have '-' where the module's has '_'.
  */
 static void choose_driver(const struct kernel *kernel, const struct devices *devices,
 			  const struct pci_address *address, char out[PROTOCOL_NAME_MAX])

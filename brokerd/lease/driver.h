@@ -9,15 +9,16 @@
 #include "brokerd/state/devices.h"
 
 /*
- * Adds the writes that bring a function to a VFIO driver; none where `bound`, its driver, is one.
- * `wanted` is the rule's driver, or "" for the kernel's choice: the most specific variant driver
- * that is loaded, else vfio-pci. 0, or -errno; -ENOENT: the wanted driver is not loaded.
+ * Adds the writes that bind a function to a VFIO driver; adds none if `bound`, its driver, is one
+ * already. `wanted` is the rule's driver, or "" for the kernel's choice: the most specific variant
+ * driver that is loaded, else vfio-pci. Returns 0, or -errno; -ENOENT if the wanted driver is not
+ * loaded.
  */
 int driver_add_bind(const struct kernel *kernel, const struct devices *devices, struct work *work,
 		    const struct pci_address *address, const char *bound, const char *wanted);
 
-/* Returns `driver` if the kernel has it, else "", the kernel's choice. */
+/* Returns `driver` if the kernel has it; else "", which means the kernel's choice. */
 const char *driver_or_any(const struct kernel *kernel, const char *driver);
 
-/* Returns why a function is on no VFIO driver though it was given to one. Static. */
+/* Returns the reason why a function that was to be bound is on no VFIO driver. Static. */
 const char *driver_why_not_bound(const struct kernel *kernel);

@@ -5,8 +5,8 @@
  *	let go:  inotify -> a worker has opened the group, so nobody else has it -> restore.c
  *	recall:  a release, a revocation, the end of a rule's time, a vanished function -> restore.c
  *
- * The kernel's own reference is the lease: no pid and no connection tells when it ends. It must
- *never wait: what may take time is a worker's.
+ * The kernel's own reference is the lease: it ends neither with a process nor with a connection. It
+ * must never wait: a worker does what may take time.
  */
 #include "config.h"
 
@@ -28,10 +28,11 @@
 /* ---- letting go ---- */
 
 /*
- * inotify speaks at the beginning of the kernel's release of the file, so the group may be busy a
- * moment longer: looks ten times in the first second, then every second for as long as it takes.
- * Only a lease that was closed, or was found in a record, is looked at so; one from a record for a
- * minute, since its close may lie in the past.
+ * Probes again later. inotify reports the close when the kernel begins to release the file, so the
+ * group may be busy a moment longer. It is probed ten times in the first second, then every second
+ * for as long as it takes. A lease that stays LEASED and is watched is probed for about a minute
+ * only: it was taken up from a record and may have been closed before the watch was set, or its
+ * holder uses cdevs.
  */
 static void probe_later(struct lease *lease)
 {
@@ -46,7 +47,7 @@ static void probe_later(struct lease *lease)
 	lease_later(lease, &after, lease_probe_holder);
 }
 
-/* Nobody has it any more, and nobody can get it: it goes back. */
+/* Nobody holds the lease any more, and nobody can get hold of it. Begins to restore it. */
 static void regain_lease(struct lease *lease)
 {
 	kernel_group_unwatch(leases_of(lease)->kernel, lease->watch);
@@ -67,9 +68,9 @@ void lease_resume_pending(struct lease *lease)
 }
 
 /*
- * Returns true if nobody holds it. Where there is no node, no function of it is on VFIO, and there
- * is nothing that anybody could hold; if a function is on VFIO all the same, the error meant
- * something else.
+ * Returns true if nobody holds the lease; `error` is that of opening its group. Without a node no
+ * function of the group is on VFIO, so there is nothing that anybody could hold. If a function is
+ * on VFIO nevertheless, the error has another cause.
  */
 static bool is_let_go(const struct lease *lease, int error)
 {
@@ -97,7 +98,7 @@ static void on_probed(void *userdata, const struct work_result *result)
 		regain_lease(lease);
 		return;
 	}
-	/* A record does not say whether the lease was ever held: now it is known. */
+	/* A record does not tell whether anybody holds the lease. This result does. */
 	if (result->error == EBUSY && lease->state == GPUBROKER_LEASE_PREPARING)
 		lease_transition(lease, LEASE_SENT);
 	probe_later(lease);
@@ -113,7 +114,10 @@ static bool is_there(const struct lease *lease)
 
 void lease_probe_holder(struct lease *lease)
 {
-	/* It may take as long as unpinning all of a VM's memory does, so lateness means nothing. */
+	/*
+	 * Opening the group may take as long as the kernel needs to unpin all of a VM's memory, so
+	 * a late worker means nothing.
+	 */
 	static const struct work_ops ops = { .done = on_probed, .may_be_left = true };
 	struct leases *leases = leases_of(lease);
 	struct work *work;
@@ -123,13 +127,14 @@ void lease_probe_holder(struct lease *lease)
 	    lease->state == GPUBROKER_LEASE_STUCK)
 		return;
 	/*
-	 * Somebody removed it, which waits for its holder; its group's number may be another's now.
+	 * Another program has removed the mediated device or vGPU, which waits for the holder; the
+	 * group's number may belong to another group now.
 	 */
 	if (!is_there(lease)) {
 		regain_lease(lease);
 		return;
 	}
-	/* The group is not even opened then: the kernel would bind no cdev meanwhile. */
+	/* Then the group must not be opened: the kernel would bind no cdev meanwhile. */
 	if (cdevs_are_held(lease)) {
 		bool news = lease->state == GPUBROKER_LEASE_PREPARING;
 
@@ -161,8 +166,8 @@ void lease_closed(struct lease *lease)
 	lease->group_file = GROUP_CLOSED;
 	lease->tries = 0;
 	/*
-	 * Its holder uses cdevs and needs no group; or both are going, then a look in a moment will
-	 * tell.
+	 * Either the holder uses cdevs and needs no group, or both are being closed; a probe in a
+	 * moment shows which.
 	 */
 	if (lease->state == GPUBROKER_LEASE_LEASED && cdevs_are_held(lease))
 		probe_later(lease);
@@ -171,8 +176,8 @@ void lease_closed(struct lease *lease)
 }
 
 /*
- * If the group file is still open, a closed cdev means nothing. Otherwise it may have been the last
- * reference, so looks.
+ * A cdev was closed. If the group file is still open, that means nothing. Otherwise it may have
+ * been the last reference, so the holder is probed.
  */
 static void cdev_closed(struct lease *lease)
 {
@@ -186,7 +191,7 @@ static void cdev_closed(struct lease *lease)
 	}
 }
 
-/* inotify has lost events: any lease may have ended. */
+/* inotify has lost events, so any lease may have ended. */
 static void probe_all(struct leases *leases)
 {
 	struct lease *lease, *next;
@@ -227,15 +232,15 @@ void ending_read_inotify(struct leases *leases)
 /* ---- taking it back ---- */
 
 /*
- * Taking a function from VFIO makes the kernel ask its holder to let go (QEMU unplugs the device
- * from its guest) and then wait, in a worker: a holder that does not answer keeps its lease stuck
- * until it ends.
+ * Restore takes each function from VFIO. The kernel asks the holder to let go (QEMU unplugs the
+ * device from its guest) and then waits, in a worker. If the holder does not answer, the lease
+ * stays stuck until the holder ends.
  */
 void lease_recall(struct lease *lease, const char *why)
 {
 	/*
-	 * Later, when its worker is done or it is known whether anybody has it:
-	 * lease_resume_pending().
+	 * It must wait until the worker has ended, or until a probe has shown whether anybody holds
+	 * the lease: see lease_resume_pending().
 	 */
 	if (lease->state == GPUBROKER_LEASE_PREPARING ||
 	    (lease->work && lease->state == GPUBROKER_LEASE_LEASED))
@@ -270,8 +275,8 @@ static void on_clock(evutil_socket_t fd, short what, void *userdata)
 
 /*
  * The holder is warned a minute before the end, or half-way through what is left of a shorter time.
- * The clock is the wall's, so it is looked at again at least once a minute: it may be set, and the
- * host may sleep.
+ * The clock is the wall clock, which may be set, and the host may sleep; so it is read again at
+ * least once a minute.
  */
 void lease_set_clock(struct lease *lease)
 {

@@ -7,28 +7,32 @@
 
 #include "brokerd/lease/leases.h"
 
-/* Starts the clock of a lease that ends some time; then it is taken back, held or not. */
+/* Starts the timer of a lease that has an end. At the end it is taken back, held or not. */
 void lease_set_clock(struct lease *lease);
 
-/* Reads inotify: a node that was lent has been closed. */
+/* Reads from inotify which lent nodes have been closed. */
 void ending_read_inotify(struct leases *leases);
 
-/* Its group file was closed, or nobody has it: it goes back as soon as nobody holds it. */
+/*
+ * The lease's group file was closed, or nobody has it. Restores the lease as soon as nobody holds
+ * it. The lease may be gone on return.
+ */
 void lease_closed(struct lease *lease);
 
 /*
- * Looks whether anybody still holds it; a worker tries to open the group. It may be gone on return.
+ * Probes whether anybody still holds the lease: a worker tries to open the group. The lease may be
+ * gone on return.
  */
 void lease_probe_holder(struct lease *lease);
 
 /*
- * Takes a lease back whose holder still has it; `why` (static) is for the log. Does nothing where
- * it is on its way back already. It may be gone on return.
+ * Takes a lease back, even from a holder that still uses it; `why` (static) is for the log. Does
+ * nothing if the lease is going back already. The lease may be gone on return.
  */
 void lease_recall(struct lease *lease, const char *why);
 
 /*
- * A worker of a lease that is lent has ended: does what had to wait for that. It may be gone on
+ * The worker of a lent lease has ended. Does what had to wait for that. The lease may be gone on
  * return.
  */
 void lease_resume_pending(struct lease *lease);

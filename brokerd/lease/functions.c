@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Leases of whole functions:
+ * Leases of whole functions, by workers:
  *
- *	ask:   read each driver_override, which is recorded with the driver
- *	make:  take each function from its host driver and give it to VFIO
- *	end:   take all off VFIO, reset those that need it, give each back, read what it is now
+ *	ask:   read each driver_override, which is recorded together with the driver
+ *	make:  take each function from its host driver and bind it to VFIO
+ *	end:   take all off VFIO, reset those that need it, give each back, read its override
  *
- * It must never change a function that is not recorded, nor say that something is restored without
- * having looked: sysfs accepts writes that do nothing.
+ * It must never change a function that is not recorded, nor report a restore without having checked
+ * it: sysfs accepts writes that do nothing.
  */
 #include "config.h"
 
@@ -64,7 +64,7 @@ static void note_override(struct lease *lease, const struct pci_address *address
 	}
 }
 
-/* Reads the drivers once more, since the first look is a worker's life ago. */
+/* Reads the drivers again: the claim read them before the worker was started. */
 static void check_overrides(struct lease *lease)
 {
 	if (lease->too_long)
@@ -133,8 +133,8 @@ static int recorded_group(const struct lease *lease, uint32_t *ret_group)
 
 /*
  * Returns true if the function has to be unbound from VFIO: it goes back to a host driver, or a
- * holder has had it. An unbind makes the holder's descriptors worthless; a function that stays on
- * VFIO is unbound and bound again for that alone.
+ * holder has had it. The unbind makes the holder's descriptors useless. A function that stays on
+ * VFIO is unbound and bound again for that reason alone.
  */
 static bool comes_off(const struct lease *lease, const struct lease_function *was, const char *now)
 {
@@ -143,8 +143,8 @@ static bool comes_off(const struct lease *lease, const struct lease_function *wa
 }
 
 /*
- * A function that stays on VFIO is reset where the kernel can, since no host driver will reset it;
- * any other where its rule requires it.
+ * Adds the reset of a function. One that stays on VFIO is reset if the kernel can, since no host
+ * driver will reset it; others only if their rule requires it.
  */
 static int add_reset(const struct kernel *kernel, struct work *work, const struct lease *lease,
 		     const struct lease_function *was)
@@ -158,8 +158,8 @@ static int add_reset(const struct kernel *kernel, struct work *work, const struc
 	if (fd == -ENOENT)
 		return lease->terms.require_reset ? -EOPNOTSUPP : 0;
 	/*
-	 * The kernel may offer the slot's reset for a card's first function, as it did before it
-	 * saw the second; the write then fails with ENOTTY.
+	 * The kernel may offer a slot reset for a card's first function if it has not seen the
+	 * second yet; the write then fails with ENOTTY.
 	 */
 	return work_add(work, fd, "1", step_reset, &was->address,
 			lease->terms.require_reset ? STOP : IGNORE_ENOTTY);
@@ -194,22 +194,21 @@ static int add_bind_back(const struct kernel *kernel, struct work *work, const s
 	int fd, r;
 
 	/*
-	 * The kernel shows the driver before its probe has answered. Binding what is bound waits
-	 * until it has, and does nothing else.
+	 * The kernel shows the driver before its probe has finished. Binding a function that is
+	 * already bound waits for the probe, and does nothing else.
 	 */
 	if (*driver && !strcmp(driver, was->driver))
 		return work_add(work, kernel_open_bind(kernel, driver),
 				pci_address_format(&was->address, text), "bind", &was->address,
 				IGNORE_ERROR);
 	/*
-	 * A driver that is neither ours nor the recorded one was bound by somebody on purpose:
-	 * leave it.
+	 * Another driver than VFIO's or the recorded one was bound by somebody on purpose, so it
+	 * stays.
 	 */
 	if (*driver || !was->driver[0])
 		return 0;
 	fd = is_unknown(was->driver) ? -ENOENT : kernel_open_bind(kernel, was->driver);
-	if (fd == -ENOENT) /* its module was unloaded: any driver that wants the function may have
-			      it */
+	if (fd == -ENOENT) /* its module was unloaded, so any driver may have the function */
 		fd = kernel_open_probe(kernel);
 	r = work_add(work, fd, pci_address_format(&was->address, text), "bind", &was->address,
 		     CONTINUE);
@@ -219,8 +218,9 @@ static int add_bind_back(const struct kernel *kernel, struct work *work, const s
 }
 
 /*
- * First all are taken off VFIO, then each is given back, since a host driver may not bind while
- * another function of its group is a user's. The worker reads the overrides too: see kernel.h.
+ * Takes all functions off VFIO first, then gives each back, since a host driver may not be bound
+ * while another function of the group is a user's. The worker reads the overrides too: see
+ * kernel.h.
  */
 static int add_restore(struct lease *lease, struct work *work)
 {
@@ -237,7 +237,10 @@ static int add_restore(struct lease *lease, struct work *work)
 		there[i] = r != -ENODEV; /* unplugged: nothing to give back */
 		if (there[i] && !r)
 			r = add_take_off(kernel, work, lease, was, now[i]);
-		/* Unplugged in between? An error of another kind must not pass for that. */
+		/*
+		 * An error may mean that the function was unplugged in between; any other error
+		 * must not pass for that.
+		 */
 		if (there[i] && r &&
 		    sysfs_driver_read(kernel->sys, &was->address, now[i]) == -ENODEV)
 			there[i] = false;
@@ -266,8 +269,8 @@ static void compare_override(struct lease *lease, const struct pci_address *addr
 }
 
 /*
- * Compares with the record. Returns NULL if everything is as it was, else what is wrong with
- * *ret_address.
+ * Compares the functions with the record. Returns NULL if all are as they were, else what is wrong,
+ * with *ret_address.
  */
 static const char *not_as_before(const struct lease *lease, struct pci_address *ret_address)
 {

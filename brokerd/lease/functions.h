@@ -7,7 +7,7 @@
 extern const struct lease_kind lease_of_functions;
 
 /*
- * Adds the reads of the functions' overrides, and nothing else. Never read one in this process: the
- * kernel takes the device's lock for it. 0, or -errno.
+ * Adds only the reads of the functions' overrides. The core must never read one itself: the kernel
+ * takes the device's lock for it. Returns 0, or -errno.
  */
 int functions_add_override_reads(struct lease *lease, struct work *work);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Functions that come into a lent group, or vanish from it, see hotplug.h: plugged in or out, or
- * made and removed by somebody. It must never leave a function that came to a host driver, which
- * would make the group unusable to its holder, nor change one before it is recorded.
+ * made and removed by another program. It must never leave a new function to a host driver, which
+ * would make the group unusable to its holder, and never change a function before it is recorded.
  */
 #include "config.h"
 
@@ -32,7 +32,7 @@ static void report_function(const struct lease *lease, const struct pci_address 
 }
 
 /*
- * A worker has put a function that came into a lent group on VFIO. The lease may have ended
+ * The worker that puts a new function of a lent group on VFIO has ended. The lease may have ended
  * meanwhile.
  */
 static void on_kept(void *userdata, const struct work_result *result)
@@ -55,7 +55,7 @@ static void on_kept(void *userdata, const struct work_result *result)
 
 /*
  * A function has come into a lent group. A host driver on it would make the group unusable to the
- * holder, so it goes to VFIO for as long as the lease lasts, and then to whatever driver claims it.
+ * holder. So it is bound to VFIO while the lease lasts, and then goes to whatever driver claims it.
  */
 static void keep_function(struct lease *lease, const struct watcher_record *record)
 {
@@ -98,13 +98,16 @@ static void keep_function(struct lease *lease, const struct watcher_record *reco
 	lease->work = work;
 }
 
-/* A function of a lent group is gone: what is left of the group is of no use to its holder. */
+/*
+ * A function of a lent group is gone. The rest of the group is of no use to the holder, so the
+ * lease is taken back.
+ */
 static void recall_without(struct lease *lease, const struct pci_address *address)
 {
 	char driver[FUNCTION_NAME_MAX];
 
 	if (sysfs_driver_read(leases_of(lease)->kernel->sys, address, driver) != -ENODEV)
-		return; /* it is there: an event is a hint */
+		return; /* it exists: an event is only a hint */
 	report_function(lease, address, false);
 	lease_recall(lease, "recalled");
 }

@@ -4,7 +4,7 @@
 
 #include "brokerd/lease/leases.h"
 
-/* The watcher has sent this record, which the device table does not have yet. */
+/* Handles a record from the watcher. To be called before the device table takes the record. */
 void hotplug_device_seen(struct leases *leases, const struct watcher_record *record);
-/* Looks for functions that came into the lease's group while nobody looked. */
+/* Looks for functions that came into the lease's group without being noticed. */
 void hotplug_look(struct lease *lease);

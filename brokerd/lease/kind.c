@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Tells which kind a lease is of, see kind.h. Nothing else asks. */
+/* Finds the kind of a lease, see kind.h. No other file distinguishes the kinds. */
 #include "config.h"
 
 #include "brokerd/lease/kind.h"

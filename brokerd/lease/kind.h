@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What differs between the three kinds of lease: of whole functions (functions.c), of a mediated
+ * The differences between the three kinds of lease: of whole functions (functions.c), of a mediated
  * device (mdev.c), of a vendor's vGPU (vgpu.c). bringup.c, ending.c, restore.c and recover.c do the
  * rest for all of them.
  */
@@ -14,12 +14,12 @@
 
 enum lease_end_result {
 	END_OVER,      /* the host has everything back */
-	END_NOT_OURS,  /* what is there is another's, or nothing; or it has not come yet */
-	END_TRY_AGAIN, /* it may go in a moment */
-	END_STAYS,     /* it did not go, see struct lease_end */
+	END_NOT_OURS,  /* it is another program's, or does not exist, or does not exist yet */
+	END_TRY_AGAIN, /* it may succeed in a moment */
+	END_STAYS,     /* it did not go back, see struct lease_end */
 };
 
-/* What did not go back, and why. */
+/* The step or device that failed to go back, and the error. */
 struct lease_end {
 	const char *what;
 	struct pci_address address;
@@ -28,9 +28,9 @@ struct lease_end {
 
 struct lease_kind {
 	/*
-	 * Adds the reads of what must be recorded, and may block, before the first change. NULL:
-	 * nothing has to be read. asked_text() gets what a step has read, asked() comes when all
-	 * was read, and fails the lease where it cannot be lent.
+	 * Adds the reads of what must be recorded before the first change, if they may block. NULL:
+	 * there are none. asked_text() gets each text that was read. asked() is called when all has
+	 * been read; it fails a lease that cannot be lent.
 	 */
 	int (*add_ask)(struct lease *lease, struct work *work);
 	void (*asked_text)(struct lease *lease, const struct pci_address *address,
@@ -38,8 +38,8 @@ struct lease_kind {
 	void (*asked)(struct lease *lease);
 
 	/*
-	 * Adds the steps that make the lease ready; with none it is ready at once. made_text() may
-	 * be NULL. made() moves the lease to READY, or fails it.
+	 * Adds the steps that make the lease ready; if there are none, it is READY at once.
+	 * made_text() may be NULL. made() moves the lease to READY, or fails it.
 	 */
 	int (*add_make)(struct lease *lease, struct work *work);
 	void (*made_text)(struct lease *lease, const struct pci_address *address, const char *text);
@@ -47,26 +47,33 @@ struct lease_kind {
 	/* Returns why add_make() failed with -error, or its worker could not be started. Static. */
 	const char *(*why_not_begun)(const struct lease *lease, int error);
 
-	/* Its group, now; NO_GROUP where it has none yet. -ENODEV: it is not there. */
+	/*
+	 * Reads the lease's group, NO_GROUP if it has none yet. Returns 0; or -ENODEV if the device
+	 * does not exist.
+	 */
 	int (*group_of)(const struct lease *lease, uint32_t *ret_group);
 
-	/* Returns true if there is nothing to end, whatever anybody did. NULL: there always is. */
+	/*
+	 * Returns true if the device does not exist any more, so that there is nothing to restore.
+	 * NULL: never.
+	 */
 	bool (*is_gone)(const struct lease *lease);
 	/*
-	 * Adds the steps that give everything back; with none it is over. ended_text() may be NULL.
+	 * Adds the steps that give everything back; if there are none, the lease is over.
+	 * ended_text() may be NULL.
 	 */
 	int (*add_end)(struct lease *lease, struct work *work);
 	void (*ended_text)(struct lease *lease, const struct pci_address *address,
 			   const char *text);
-	/* Looks whether the host has everything back. */
+	/* Checks whether the host has everything back. */
 	enum lease_end_result (*how_ended)(struct lease *lease, const struct work_result *result,
 					   struct lease_end *ret_end);
-	/* The same where add_end() failed with -error, or its worker could not be started. */
+	/* The same if add_end() failed with -error, or its worker could not be started. */
 	enum lease_end_result (*end_not_begun)(struct lease *lease, int error,
 					       struct lease_end *ret_end);
 	/*
-	 * Looks at the end of a lease that was not found after a restart; 0: as many as at any
-	 * other end.
+	 * How often to look for a device that was not found after a restart before the lease is
+	 * over; 0: as often as at any other end.
 	 */
 	unsigned looks_after_restart;
 
@@ -74,5 +81,5 @@ struct lease_kind {
 	bool (*needs)(const struct lease *lease, const struct pci_address *address);
 };
 
-/* Returns the kind of a lease, by what is recorded of it. */
+/* Returns the kind of a lease, from its recorded fields. */
 const struct lease_kind *lease_kind_of(const struct lease *lease);

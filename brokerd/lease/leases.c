@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What all files of lease/ share: the way to the context, the one timer of a lease, and how a lease
+ * Shared by all files of lease/: access to the context, the one timer of a lease, and how a lease
  * becomes stuck. It starts no worker.
  */
 #include "config.h"
@@ -59,12 +59,12 @@ void lease_mark_stuck(struct lease *lease, const struct pci_address *address, co
 		 lease_has_address(lease) ? pci_address_format(address, text) : lease->mdev.parent,
 		 what, *why ? ": " : "", why);
 	if (lease->stuck_since && !strcmp(lease->reason, reason))
-		return; /* tried again, and no news */
+		return; /* tried again, with the same result */
 	memcpy(lease->reason, reason, sizeof(reason));
 	if (!lease->stuck_since)
 		lease->stuck_since = (uint64_t)time(NULL);
 	audit_lease(lease, "stuck", LOG_ERROR, lease->reason);
-	/* So that a restart takes it up as stuck. */
+	/* Recorded, so that a restart takes the lease up as stuck. */
 	r = lease->recorded ? lease_record(lease) : 0;
 	if (r)
 		log_error("lease %" PRIu64 ": that it is stuck cannot be recorded: %s", lease->id,

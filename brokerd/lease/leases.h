@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The context of lease/: the lease table, and the few things that its files need of other parts.
- * Every function of this folder takes a lease, and finds the context through it.
+ * The context of lease/: the lease table, and pointers to the other parts that its files use. Every
+ * function of this folder takes a lease, and finds the context through it.
  */
 #pragma once
 
@@ -19,7 +19,7 @@
 
 #define UUID_BYTES 16
 
-/* All but the table and the seed are other parts', and outlive it. */
+/* All but the table and the seed belong to other parts, and outlive the struct. */
 struct leases {
 	struct lease_table table;
 	struct event_base *base;
@@ -35,24 +35,24 @@ struct leases {
 struct leases *leases_of(const struct lease *lease);
 
 /*
- * Calls `then` after that time, instead of what was to be called later before. False, and logged:
- * there is no memory for a timer.
+ * Calls `then` after that time. Replaces an earlier lease_later() of the same lease. Returns false,
+ * after logging it, if there is no memory for a timer.
  */
 bool lease_later(struct lease *lease, const struct timeval *after,
 		 void (*then)(struct lease *lease));
 
-/* Records the lease, as it is now. 0, or -errno. */
+/* Writes the lease's record as the lease is now. Returns 0, or -errno. */
 int lease_record(const struct lease *lease);
 
 /*
- * Says why a lease is stuck, as "0000:01:00.0: unbind: Device or resource busy", in the journal and
- * in the record.
+ * Notes why a lease is stuck ("0000:01:00.0: unbind: Device or resource busy"), in the journal, in
+ * the record and in an event. Does not change the state.
  */
 void lease_mark_stuck(struct lease *lease, const struct pci_address *address, const char *what,
 		      const char *why);
 
 /*
- * work_ops.late() of every worker whose userdata is a lease: the lease is stuck, and its claim
+ * work_ops.late() of every worker whose userdata is a lease: the lease becomes stuck, and its claim
  * fails.
  */
 void lease_worker_late(void *userdata, const char *what, const struct pci_address *address);

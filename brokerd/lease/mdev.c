@@ -2,12 +2,12 @@
 /*
  * Leases of mediated devices, see mdev.h; a worker writes:
  *
- *	make:  the UUID to the type's `create`; then its IOMMU group is known, and lent
- *	end:   1 to its `remove`, which waits for its holder
+ *	make:  the UUID to the type's `create`; then the device has an IOMMU group, which is lent
+ *	end:   1 to its `remove`, which waits for the holder
  *
  * We choose the UUID and record it before the mediated device is made. After a crash, one with a
- *recorded UUID is ours: it is kept if held and removed if not. If there is none, the record is
- *dropped. It must never touch a mediated device that is in no record.
+ * recorded UUID is ours: it is kept if held and removed if not. If there is none, the record is
+ * dropped. It must never touch a mediated device that is in no record.
  */
 #include "config.h"
 
@@ -27,20 +27,20 @@ static const char step_create[] = "making the mdev", step_remove[] = "removing t
 
 int mdev_seed(struct leases *leases)
 {
-	/* Only a seed, since a confined process has no such call; UUIDs are public anyway. */
+	/* Only a seed, since a confined process may not call getrandom(); UUIDs are not secret. */
 	return getrandom(leases->uuid_seed, sizeof(leases->uuid_seed), 0) ==
 			       sizeof(leases->uuid_seed)
 		       ? 0
 		       : -EIO;
 }
 
-/* A UUID of the form for numbers of one's own making (RFC 9562, version 8). */
+/* Makes a UUID of version 8 (RFC 9562), which leaves the bits to the application. */
 void mdev_new_uuid(struct lease *lease)
 {
 	uint8_t *seed = leases_of(lease)->uuid_seed, u[UUID_BYTES];
 
 	memcpy(u, seed, sizeof(u));
-	for (size_t i = sizeof(u); i-- && !++seed[i];) /* counts up from the seed */
+	for (size_t i = sizeof(u); i-- && !++seed[i];) /* the seed counts up */
 		;
 	u[6] = (uint8_t)((u[6] & 0x0f) | 0x80);
 	u[8] = (uint8_t)((u[8] & 0x3f) | 0x80);
@@ -78,7 +78,7 @@ void mdev_finish_making(struct lease *lease, const struct work_result *result,
 
 const char *mdev_why_not_begun(int error, const char *making)
 {
-	/* Landlock, see landlock.c. */
+	/* Landlock's refusal, see landlock.c. */
 	return error == -EACCES
 		       ? "what makes it came after the broker's start, which may use only what "
 			 "was there; restart it"
@@ -96,9 +96,15 @@ static int add_create(struct lease *lease, struct work *work)
 static void check_created(struct lease *lease, const struct work_result *result)
 {
 	const struct making making = {
-		/* Another mdev has our UUID, which cannot be, but then it is not ours to remove. */
+		/*
+		 * Another mdev has our UUID. That should not happen, but then it is not ours to
+		 * remove.
+		 */
 		.is_anothers = result->error == EEXIST,
-		/* What drivers return where nothing is left: mtty, mbochs and mdpy differ. */
+		/*
+		 * Drivers differ in what they return when no instance is left: mtty, mbochs and
+		 * mdpy do.
+		 */
 		.none_left = result->error == ENOSPC || result->error == EUSERS ||
 			     result->error == ENOMEM || result->error == EBUSY,
 		.lacks = "the mdev has no IOMMU group",
@@ -134,7 +140,8 @@ static int add_remove(struct lease *lease, struct work *work)
 }
 
 /*
- * The kernel returns EAGAIN for one that is being removed by somebody else, or is still being made.
+ * The kernel returns EAGAIN for an mdev that another process is removing, or that is still being
+ * made.
  */
 static enum lease_end_result removal_ended(struct lease *lease, const struct work_result *result,
 					   struct lease_end *ret_end)
@@ -146,8 +153,8 @@ static enum lease_end_result removal_ended(struct lease *lease, const struct wor
 }
 
 /*
- * One that is being made has no `remove` yet, and one that is being removed has it no more: both by
- * a worker of an earlier run, which was in the kernel when it was killed.
+ * An mdev that is being made has no `remove` yet, and one that is being removed has lost it. Either
+ * is done by a worker of an earlier run that was in the kernel when it was killed.
  */
 static enum lease_end_result remove_not_begun(struct lease *lease, int error,
 					      struct lease_end *ret_end)

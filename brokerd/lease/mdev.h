@@ -7,20 +7,22 @@
 
 extern const struct lease_kind lease_of_mdev;
 
-/* Before the process is confined: reads the seed of the UUIDs. 0, or -errno. */
+/*
+ * Reads the seed of the UUIDs. To be called before the process is confined. Returns 0, or -errno.
+ */
 int mdev_seed(struct leases *leases);
-/* Gives the lease the UUID of the mediated device that will be made for it. */
+/* Chooses the UUID of the mediated device that will be made for the lease. */
 void mdev_new_uuid(struct lease *lease);
 
-/* How a worker that was to make a mediated device or a vGPU came out. */
+/* The result of a worker that was to make a mediated device or a vGPU. */
 struct making {
-	bool is_anothers;  /* it was not made, and what is in its place is never touched again */
-	bool none_left;	   /* another client was faster */
-	const char *lacks; /* what is wrong where it was made and has no IOMMU group */
+	bool is_anothers;  /* it was not made; what has its place is never touched */
+	bool none_left;	   /* the driver has no instance left */
+	const char *lacks; /* the fault if it was made but has no IOMMU group */
 };
 
 /* Moves the lease to READY with its group, or fails it. */
 void mdev_finish_making(struct lease *lease, const struct work_result *result,
 			const struct making *making);
-/* lease_kind.why_not_begun of both kinds that a driver makes. */
+/* lease_kind.why_not_begun() of mediated devices and vGPUs. */
 const char *mdev_why_not_begun(int error, const char *making);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Recovery, see recover.h. Every lease on record is taken up, whatever ended the earlier run; the
- * kernel tells whether it is held (ending.c). A record that cannot be read is set aside with a
- * message, never guessed at, and what it may be about is not lent.
+ * Recovery, see recover.h. Every recorded lease is taken up, however the earlier run ended; the
+ * kernel shows whether it is held (ending.c). A record that cannot be read is set aside with a log
+ * line, never guessed at, and the devices that it may be about are not lent.
  */
 #include "config.h"
 
@@ -26,12 +26,13 @@
 #include <string.h>
 #include <time.h>
 
-/* ---- taking one up ---- */
+/* ---- taking a lease up ---- */
 
 /*
- * One that is not there may come yet: the worker that was making it was killed, but may be in the
- * kernel. The kernel shows it before the driver is asked, which may take long; so it is looked for
- * a few times.
+ * Takes up a lease: watches and probes its group. A mediated device or vGPU that does not exist may
+ * still appear: the worker that was making it was killed, but may still be in the kernel. The
+ * kernel shows the device before it calls the driver, which may take long; so it is looked for a
+ * few times.
  */
 static void take_up(struct lease *lease)
 {
@@ -41,7 +42,7 @@ static void take_up(struct lease *lease)
 	if (!lease->kind->group_of(lease, &group) && group != NO_GROUP) {
 		lease->group = group;
 		lease->tries = 0;
-		/* Watch first, look then: a close in between is seen. */
+		/* Watch first, then probe, so that a close in between is noticed. */
 		watch = kernel_group_watch(leases_of(lease)->kernel, group);
 		lease->watch = watch >= 0 ? watch : -1;
 		cdevs_watch(lease);
@@ -61,10 +62,10 @@ static void take_up(struct lease *lease)
 void recover_lease(struct lease *lease)
 {
 	lease_set_kind(lease);
-	/* Whether it was ever sent is not known, so it was. */
+	/* It may have been sent to a holder, so it is treated as lent. */
 	lease->recorded = lease->lent = true;
 	if (lease->stuck_since) {
-		/* The worker will wait in the kernel, as the one of the run before did. */
+		/* The worker will wait in the kernel, as the earlier run's did. */
 		lease_transition(lease, LEASE_LATE);
 		lease_restore(lease);
 		return;
@@ -80,8 +81,8 @@ struct recovery {
 };
 
 /*
- * Returns true if the record is about these very cards, not about others that came to their
- * addresses since.
+ * Returns true if the record is about the cards that are present, not about others that have come
+ * to their addresses since.
  */
 static bool same_functions(const struct lease *lease)
 {
@@ -104,8 +105,8 @@ static void set_aside(const struct leases *leases, const char *name, const char 
 }
 
 /*
- * Two records of one group: the older is one that could not be removed when its lease ended.
- * Returns false if this is the older; else the other is set aside.
+ * Returns true if no later record has the same group (or VF), and sets aside an earlier one. An
+ * earlier record is one that could not be removed when its lease ended.
  */
 static bool is_latest(struct leases *leases, const struct lease *read, const char *name)
 {
@@ -186,8 +187,11 @@ int recover_leases(struct leases *leases)
 		return r;
 	}
 	for (lease = TAILQ_FIRST(&leases->table.list); lease; lease = next) {
-		next = TAILQ_NEXT(lease, link); /* it may end at once */
-		/* Not before all are read: it may be the later one of its group all the same. */
+		next = TAILQ_NEXT(lease, link); /* the lease may end at once */
+		/*
+		 * Checked only now that all are read: such a record may still be the later one of
+		 * its group.
+		 */
 		if (!same_functions(lease)) {
 			snprintf(name, sizeof(name), "%" PRIu64, lease->id);
 			set_aside(leases, name, "other devices are at its addresses now");
@@ -215,7 +219,10 @@ static void note_empty_override(void *userdata, const struct pci_address *addres
 			lease->as_recorded |= UINT64_C(1) << i;
 }
 
-/* If each function is on a host driver and has no override, no lease has it. */
+/*
+ * Ends the lease if each function is on a host driver and has no override: then no lease has the
+ * group.
+ */
 static void on_looked(void *userdata, const struct work_result *result)
 {
 	struct lease *lease = userdata;
@@ -231,10 +238,10 @@ static void on_looked(void *userdata, const struct work_result *result)
 			now.driver[0] && !driver_is_vfio(now.driver);
 	}
 	if (hosts && lease_transition(lease, LEASE_ABANDON))
-		lease_restore(lease); /* nothing is recorded, so it just ends */
+		lease_restore(lease); /* it has no record, so restore changes nothing */
 }
 
-/* Returns true for a VF of those that the policy wants. */
+/* Returns true if the function is a VF that a rule with vfs asks for. */
 static bool is_vf_of_rule(const struct leases *leases, const struct function *f)
 {
 	struct policy_facts facts;
@@ -248,8 +255,8 @@ static bool is_vf_of_rule(const struct leases *leases, const struct function *f)
 }
 
 /*
- * Returns true if the kernel shows what the policy wants without any lease: prepared, on VFIO. If a
- * process holds it all the same, opening it for the next claim fails.
+ * Returns true if the group is as the policy prepares it, on VFIO without any lease. If a process
+ * holds it nevertheless, the next claim cannot open it and fails.
  */
 static bool is_prepared(const struct leases *leases, const struct group_view *view)
 {
@@ -267,7 +274,10 @@ static bool is_prepared(const struct leases *leases, const struct group_view *vi
 	return true;
 }
 
-/* Starts a worker that looks whether the host has the functions. Without one the lease stays. */
+/*
+ * Starts a worker that checks whether the host has the functions. If it cannot be started, the
+ * lease stays stuck.
+ */
 static void look_whether_hosts(struct lease *lease)
 {
 	static const struct work_ops ops = {
@@ -286,7 +296,7 @@ static void look_whether_hosts(struct lease *lease)
 		lease->work = work;
 }
 
-/* Makes a lease that nobody holds, and that is stuck. */
+/* Makes a stuck lease without a holder, for a group that must not be lent. */
 static struct lease *make_stuck(struct leases *leases, const struct group_view *view,
 				const char *name)
 {
@@ -327,7 +337,7 @@ static void keep_from_lending(struct leases *leases, uint32_t group, const char 
 		look_whether_hosts(lease);
 }
 
-/* Parses the whole address that a text begins with, of whatever domain. */
+/* Parses the address that a text begins with; its domain may have more than four digits. */
 static bool address_at(const char *text, size_t len, struct pci_address *ret_address)
 {
 	char copy[PCI_ADDRESS_TEXT];
@@ -342,8 +352,8 @@ static bool address_at(const char *text, size_t len, struct pci_address *ret_add
 }
 
 /*
- * Keeps the groups whose addresses can still be read in a damaged record from being lent. Returns
- * how many.
+ * Makes stuck leases for the groups whose addresses can still be read in a damaged record, so that
+ * they are not lent. Returns how many addresses there were.
  */
 static size_t keep_named_groups(struct leases *leases, const char *name, const char *text,
 				size_t len)
@@ -366,7 +376,10 @@ static size_t keep_named_groups(struct leases *leases, const char *name, const c
 	return named;
 }
 
-/* Where no address can be read, it may be any group that is on VFIO now. */
+/*
+ * Does so for every group that is on VFIO now: no address can be read, so the record may be about
+ * any of them.
+ */
 static void keep_all_groups(struct leases *leases, const char *name)
 {
 	cleanup_free uint32_t *groups = calloc(GROUPS_LOOKED_AT, sizeof(*groups));
@@ -383,8 +396,8 @@ static void take_damaged(void *userdata, const char *name, const char *text, siz
 	bool any = false;
 
 	/*
-	 * A mediated device or vGPU is in no group of functions. It stays: its damaged UUID or type
-	 * cannot be believed.
+	 * A mediated device or vGPU is in no group of functions. It stays as it is: its damaged
+	 * UUID or type cannot be trusted.
 	 */
 	if (keep_named_groups(leases, name, text, len))
 		;

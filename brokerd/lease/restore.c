@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Restore, see restore.h. One worker does what the lease's kind says; then the kind looks whether
- * the host has everything back, and the record goes last. What did not go back is stuck, says why,
- * and is tried again.
+ * Restore, see restore.h. One worker does the steps of the lease's kind. Then the kind checks
+ * whether the host has everything back, and the record is removed last. A lease of which something
+ * did not go back is stuck, notes the reason, and is tried again.
  *
- * It must never change what is not recorded, never say that something is restored without a look,
- * and never wait.
+ * It must never change anything that is not recorded, never report a restore without having checked
+ * it, and never wait.
  */
 #include "config.h"
 
@@ -20,8 +20,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define RETRY_SECONDS 10 /* between tries to give back what did not go */
-#define LOOK_USEC 50000	 /* between looks at what is only half there */
+#define RETRY_SECONDS 10 /* between attempts to restore a stuck lease */
+#define LOOK_USEC 50000	 /* between looks at a device that is half made or removed */
 #define LOOKS 40
 
 bool lease_look_soon(struct lease *lease, void (*then)(struct lease *lease))
@@ -34,10 +34,10 @@ bool lease_look_soon(struct lease *lease, void (*then)(struct lease *lease))
 	return true;
 }
 
-/* ---- how it ends ---- */
+/* ---- the end of a restore ---- */
 
 /*
- * Settles the damaged record of a lease that was the last to keep one of its devices from being
+ * Settles the damaged record of a lease, if no other lease keeps a device of that record from being
  * lent.
  */
 static void settle_damaged(const struct lease *lease)
@@ -76,7 +76,10 @@ static void forget_lease(struct lease *lease)
 	lease_free(lease);
 }
 
-/* Ends a lease whose host has everything back, or marks it as stuck. It may be gone on return. */
+/*
+ * Ends a lease (`end` NULL), or marks it as stuck because of `end`. The lease may be gone on
+ * return.
+ */
 static void finish_restore(struct lease *lease, const struct lease_end *end)
 {
 	const struct timeval after = { .tv_sec = RETRY_SECONDS };
@@ -86,7 +89,7 @@ static void finish_restore(struct lease *lease, const struct lease_end *end)
 
 	if (!end && lease->recorded)
 		r = lease_record_remove(leases_of(lease)->store, lease->id);
-	if (r) { /* or the next start would take it up, perhaps beside another lease of the group */
+	if (r) { /* else the next start would take it up */
 		failed = (struct lease_end){ "its record cannot be removed", lease->asked, -r };
 		end = &failed;
 	}
@@ -94,7 +97,7 @@ static void finish_restore(struct lease *lease, const struct lease_end *end)
 		lease_transition(lease, LEASE_FAILED);
 		lease_mark_stuck(lease, &end->address, end->what,
 				 end->error ? strerror(end->error) : "");
-		/* It may go later: a driver that is loaded again, memory that is free again. */
+		/* It may succeed later: a driver is loaded again, memory is free again. */
 		lease_later(lease, &after, lease_retry);
 		lease_report_settled(lease);
 		return;
@@ -151,8 +154,8 @@ static void restore_again(struct lease *lease)
 		.done = on_restored,
 		.late = lease_worker_late,
 		/*
-		 * The worker of a stuck lease may never come back: the daemon's end does not wait
-		 * 		   for it.
+		 * The worker of a stuck lease may never end, so the daemon's end does not wait for
+		 * it.
 		 */
 		.may_be_left = lease->state == GPUBROKER_LEASE_STUCK,
 	};
@@ -162,14 +165,14 @@ static void restore_again(struct lease *lease)
 
 	if (lease->work)
 		return;
-	/* What is not recorded was not changed. */
+	/* Without a record nothing was changed. */
 	if (!lease->recorded || (lease->kind->is_gone && lease->kind->is_gone(lease))) {
 		finish_restore(lease, NULL);
 		return;
 	}
 	work = work_new(&ops, lease);
 	r = work ? lease->kind->add_end(lease, work) : -ENOMEM;
-	if (!r && !work_steps(work)) { /* all of it was unplugged */
+	if (!r && !work_steps(work)) { /* everything was unplugged */
 		work_free(work);
 		finish_restore(lease, NULL);
 		return;

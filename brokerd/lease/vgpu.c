@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Leases of vendors' vGPUs, see vgpu.h: NVIDIA's where the driver makes no mediated devices.
- * A VF stays with its driver. The number of a type, written to its nvidia/current_vgpu_type, makes
- * the vGPU, and a VFIO device appears below the VF; 0 clears it, which the driver refuses while
- * somebody has it open.
+ * Leases of vendors' vGPUs, see vgpu.h: NVIDIA's, if the driver makes no mediated devices. A VF
+ * stays with its driver. A worker writes the number of a type to its nvidia/current_vgpu_type,
+ * which makes the vGPU, and a VFIO device appears below the VF. Writing 0 removes the vGPU; the
+ * driver refuses that while a process has it open.
  *
  * A vGPU type carries no identifier of ours, so ownership rests on the record (VF and type). A
  * worker checks just before it writes: it sets a type only on a VF that has none, and clears only
- * the recorded type. Programs that set types beside us should keep to other VFs.
+ * the recorded type. Other programs that set types should use other VFs.
  *
- * It must never write to a VF that is in no record, nor ask its driver: that is a worker's.
+ * It must never write to a VF that is in no record, and never read from its driver in this process:
+ * a worker does.
  */
 #include "config.h"
 
@@ -30,7 +31,7 @@ static const char step_again[] = "looking what is left";
 
 /* ---- rows of the driver's table ---- */
 
-/* In the worker: nothing here allocates or prints. */
+/* Runs in the worker, so it neither allocates nor prints. */
 bool vgpu_row(const char *line, char ret_text[WORK_TEXT_MAX])
 {
 	char type[VGPU_TYPE_MAX], name[128];
@@ -80,8 +81,8 @@ bool vgpu_row_parse(const char *text, struct vgpu_row *ret_row)
 /* ---- make ---- */
 
 /*
- * The table is read again after a failure: drivers differ in what they return where nothing is
- * left.
+ * The table of types is read again after a failure: drivers differ in what they return when nothing
+ * is left.
  */
 static int add_type(struct lease *lease, struct work *work)
 {
@@ -112,8 +113,8 @@ static void check_typed(struct lease *lease, const struct work_result *result)
 {
 	const struct making making = {
 		/*
-		 * It had a type already, or the driver refused. A worker that was killed may have
-		 * 		   made it.
+		 * The VF had a type already, or the driver refused. A worker that was killed may
+		 * have made the vGPU.
 		 */
 		.is_anothers = result->error != EINTR && result->what != step_again,
 		.none_left = result->error == ESTALE || (result->what == step_make &&
@@ -162,7 +163,7 @@ static int add_clear(struct lease *lease, struct work *work)
 }
 
 /*
- * The driver has been seen to return EPERM while the vGPU is in use, which may be over in a moment.
+ * Drivers have been seen to return EPERM while the vGPU is in use, which may be over in a moment.
  */
 static enum lease_end_result clear_ended(struct lease *lease, const struct work_result *result,
 					 struct lease_end *ret_end)

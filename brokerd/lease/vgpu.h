@@ -9,18 +9,21 @@
 
 extern const struct lease_kind lease_of_vgpu;
 
-/* A type that a VF offers. */
+/* A vGPU type that a VF offers. */
 struct vgpu_row {
 	char type[VGPU_TYPE_MAX];
 	char name[PROTOCOL_PROFILE_MAX];
 };
 
 /*
- * For work_add_table(): makes "557 NVIDIA RTX5880-Ada-1Q" of a row of creatable_vgpu_types. Runs in
- * the worker.
+ * A work_row_func: makes "557 NVIDIA RTX5880-Ada-1Q" of a row of creatable_vgpu_types. Runs in the
+ * worker.
  */
 bool vgpu_row(const char *line, char ret_text[WORK_TEXT_MAX]);
-/* Parses what vgpu_row() has made, which comes from a process that may have been taken over. */
+/*
+ * Parses a text that vgpu_row() has made. It comes from the worker, which may have been taken over,
+ * so it is checked.
+ */
 bool vgpu_row_parse(const char *text, struct vgpu_row *ret_row);
 /* Parses a number that fits in 32 bits, as the driver writes it. */
 bool vgpu_number_parse(const char *text, uint32_t *ret_number);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The listening socket: adopted from systemd or made, and accepted from. It must never be made to
- * spin by a full descriptor table, and it owns no connection longer than it takes to hand it to
- * peer.c.
+ * The listening socket: taken from systemd or made, and accepting connections. It must never spin
+ * when the descriptor table is full, and it hands each connection to peer.c at once.
  */
 #include "config.h"
 
@@ -23,9 +22,8 @@
 #define LISTEN_FD 3		 /* sd_listen_fds(3): the first passed descriptor */
 #define LISTEN_HELPERS "helpers" /* FileDescriptorName= of gpubroker-helpers.socket */
 #define BACKLOG 8		 /* as in gpubroker.socket, with the reason */
-#define ACCEPT_BURST                                                                               \
-	4 /* connections a turn: others' claims wait for one who connects in a loop   \
-			*/
+/* Connections a turn, so that others' claims need not wait for a client that connects in a loop. */
+#define ACCEPT_BURST 4
 
 static int adopt_socket(int fd)
 {
@@ -45,8 +43,8 @@ static int adopt_socket(int fd)
 }
 
 /*
- * Returns true if a process listens there already. Then this is a second daemon, and taking the
- * path would hide the first.
+ * Returns true if a process already listens at the path. Then this is a second daemon, and taking
+ * the path would hide the first.
  */
 static bool is_served(const struct sockaddr_un *address)
 {
@@ -74,7 +72,7 @@ static int make_socket(const char *path)
 	if (fd < 0)
 		return -errno;
 	unlink(path);
-	/* 0666: anybody may ask, the policy decides. */
+	/* 0666: every user may connect; the policy decides. */
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) || chmod(path, 0666) ||
 	    listen(fd, BACKLOG)) {
 		int r = -errno;
@@ -85,7 +83,7 @@ static int make_socket(const char *path)
 	return TAKE_FD(fd);
 }
 
-/* Returns true if the index-th of the names, which colons separate, is that one. */
+/* Returns true if the index-th of the colon-separated names equals `name`. */
 static bool has_name(const char *names, int index, const char *name)
 {
 	size_t n = strlen(name);

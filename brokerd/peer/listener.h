@@ -5,10 +5,10 @@
 #include "brokerd/peer/peer.h"
 
 /*
- * Takes systemd's sockets (LISTEN_FDS), or makes one at path. A descriptor, or -errno after logging
- * why. The socket that is named "helpers" is put into *ret_helpers, if there is one.
+ * Takes systemd's sockets (LISTEN_FDS), or makes one at `path`. Returns a descriptor, or -errno
+ * after logging the reason. *ret_helpers gets the socket that is named "helpers", if there is one.
  */
 int listener_open(const char *path, int *ret_helpers);
-/* Begins to accept from peers->listen_fd. 0, or -ENOMEM. */
+/* Begins to accept from peers->listen_fd. Returns 0, or -ENOMEM. */
 int listener_start(struct peers *peers);
 void listener_stop(struct peers *peers);

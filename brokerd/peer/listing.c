@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Listings of devices and leases, see listing.h: written as the socket takes them, from a cursor,
- * so a peer that never reads costs its struct and no more. It must never keep a listing whole.
+ * Listings of devices and leases, see listing.h. They are written as the socket takes them, from a
+ * cursor, so a peer that never reads costs no more memory than its struct. It must never store a
+ * whole listing.
  */
 #include "config.h"
 
@@ -12,7 +13,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define VERDICT_BURST 1000000 /* rules looked at in a turn */
+#define VERDICT_BURST 1000000 /* rules that may be evaluated in a turn */
 
 static void format_device(const struct peer *peer, const struct device *device,
 			  const struct policy_subject *subject, struct message_device *ret_message)
@@ -52,8 +53,8 @@ static void format_device(const struct peer *peer, const struct device *device,
 }
 
 /*
- * Returns true if the policy in force would grant the lease. Only shown: a lease that it would not
- * grant stays.
+ * Returns true if the policy in force would grant the lease. The result is only shown: a lease that
+ * the policy would not grant stays.
  */
 static bool lease_is_allowed(const struct peers *peers, const struct lease *lease)
 {
@@ -106,8 +107,8 @@ static void format_lease(const struct peers *peers, const struct lease *lease,
 }
 
 /*
- * Moves a cursor past an address: the next one there can be, counted as the digits of one number.
- * False: none.
+ * Moves a cursor to the next possible address, counting its fields as the digits of one number.
+ * Returns false if there is none.
  */
 static bool next_address(struct pci_address *address)
 {
@@ -115,7 +116,9 @@ static bool next_address(struct pci_address *address)
 	       (address->device = 0, ++address->bus) || ++address->domain;
 }
 
-/* The next message of each kind of listing. 1: there is none; 0: sent; -errno. */
+/*
+ * Each sends the listing's next message. Returns 1 if there is none, 0 if it was sent, or -errno.
+ */
 static int send_next_device(struct peer *peer, const struct policy_subject *subject)
 {
 	const struct device *device =
@@ -152,8 +155,8 @@ static int send_next_lease(struct peer *peer)
 }
 
 /*
- * Sends the listing's next message and moves the cursor past it. 1: that was the end; 0: sent;
- * -errno.
+ * Sends the listing's next message, or its end, and moves the cursor. Returns 1 after the end, 0
+ * after a message, or -errno.
  */
 static int send_next(struct peer *peer, const struct policy_subject *subject)
 {
@@ -170,8 +173,8 @@ static int send_next(struct peer *peer, const struct policy_subject *subject)
 static unsigned burst_of(const struct peers *peers)
 {
 	/*
-	 * Each device costs a verdict: of a policy of a million rules, one a turn is what others
-	 * can wait for.
+	 * Each device costs a verdict, which evaluates all rules. With a million rules, other peers
+	 * can wait for one verdict in a turn.
 	 */
 	size_t burst = VERDICT_BURST / (peers->policy->policy.n_rules + 1);
 
@@ -194,7 +197,7 @@ void listing_continue(struct peer *peer)
 		peer_wait_for_room(peer, false);
 		peer->busy = PEER_IDLE;
 	} else if ((r && r != -EAGAIN) || !peer_wait_for_room(peer, true)) {
-		/* else: the rest when there is room, or in the next turn */
+		/* otherwise the rest follows when there is room, or in the next turn */
 		peer_doom(peer);
 	}
 }

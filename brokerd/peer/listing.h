@@ -4,7 +4,7 @@
 
 #include "brokerd/peer/peer.h"
 
-/* Begins a listing; its end is the answer. */
+/* Begins a listing, which ends with MESSAGE_END. */
 void listing_devices(struct peer *peer);
 void listing_leases(struct peer *peer);
 /* peers_ops.room(): writes as much of the listing as the socket takes. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One connection, see peer.h: who it is, its socket, the answers to it.
+ * One connection, see peer.h: the identity of its process, its socket, and the answers to it.
  *
- * It must never take a descriptor, never wait for a peer, and never free a peer below a function
- * that still uses it: a peer that is to go is marked, and goes in the next turn.
+ * It must never accept a descriptor, never wait for a peer, and never free a peer while a caller
+ * still uses it: such a peer is marked, and freed in the next turn of the loop.
  */
 #include "config.h"
 
@@ -29,12 +29,12 @@
 #endif
 
 #define GROUPS_MAX 65536 /* NGROUPS_MAX: a process cannot have more */
-#define REQUEST_BURST 8	 /* requests a turn; listings are longer than they are asked for */
-#define REQUEST_COST 4	 /* a request costs as much as so many lines of a listing */
+#define REQUEST_BURST 8	 /* requests a turn */
+#define REQUEST_COST 4	 /* a request counts as much as so many lines of a listing */
 
-/* ---- who it is ---- */
+/* ---- identity ---- */
 
-/* A descriptor of the process that connected, or -errno. -ENOPROTOOPT: a kernel before 6.5. */
+/* Returns a pidfd of the process that connected, or -errno; -ENOPROTOOPT before Linux 6.5. */
 static int process_of(int fd)
 {
 	socklen_t size = sizeof(int);
@@ -43,7 +43,10 @@ static int process_of(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) ? -errno : pidfd;
 }
 
-/* The answer is the same for all sockets, so only the first is asked. */
+/*
+ * Returns true if the kernel has SO_PEERPIDFD. The answer is the same for all sockets, so it is
+ * asked once.
+ */
 static bool kernel_knows_process(int fd)
 {
 	static enum { NOT_ASKED, KNOWS, KNOWS_NOT } answer;
@@ -64,7 +67,7 @@ static int identify(struct peer *peer)
 	if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERCRED, &cred, &size))
 		return -errno;
 	if (size != sizeof(cred) || cred.uid == (uid_t)-1 || cred.pid <= 0)
-		return -EPERM; /* from outside our pid namespace: we could not name it */
+		return -EPERM; /* from outside our pid namespace: it has no pid here */
 	peer->claimant.uid = cred.uid;
 	peer->claimant.gid = cred.gid;
 	peer->claimant.pid = (uint32_t)cred.pid;
@@ -72,9 +75,8 @@ static int identify(struct peer *peer)
 }
 
 /*
- * From 6.5 on the socket remembers the process itself, and can be asked when there is need: that
- * saves a descriptor for each peer that is only connected. Before, the pid is held as early as can
- * be.
+ * Opens a pidfd of the peer before Linux 6.5. Since then the socket remembers the process and gives
+ * a pidfd when it is needed, which saves a descriptor for each peer that is only connected.
  */
 static void hold_process(struct peer *peer)
 {
@@ -144,7 +146,7 @@ static void stop_watching(struct peer *peer)
 
 void peer_doom(struct peer *peer)
 {
-	/* Before the close: the number may be another peer's before the next turn. */
+	/* Before the close: the descriptor's number may be another peer's before the next turn. */
 	event_del(peer->on_readable);
 	peer_wait_for_room(peer, false);
 	stop_watching(peer);
@@ -187,7 +189,7 @@ void peer_answer(struct peer *peer, int reason, const struct message_refusal *re
 	peer_refuse(peer, refusal);
 }
 
-/* ---- as a claimant, and as who asks for virtual functions ---- */
+/* ---- functions for claim/ and prepare/ ---- */
 
 static struct peer *peer_of(const struct claimant *claimant)
 {
@@ -213,7 +215,10 @@ static int claimant_grant(struct claimant *claimant, const struct message_grant 
 {
 	const struct peer *peer = peer_of(claimant);
 
-	/* A peer that has not even read its steps is not given descriptors to leave unread. */
+	/*
+	 * passfd_send() fails if the peer has not read its progress messages: it would leave the
+	 * descriptors unread.
+	 */
 	return peer->fd < 0 ? -EPIPE : passfd_send(peer->fd, grant, sizeof(*grant), fds, n_fds);
 }
 
@@ -259,7 +264,7 @@ static void on_sriov_done(struct sriov_request *request, const struct message_re
 	peer_answer(peer, refusal ? (int)refusal->reason : 0, refusal);
 }
 
-/* ---- coming and going ---- */
+/* ---- connecting and disconnecting ---- */
 
 static void turn_away(struct peers *peers, const struct peer *peer)
 {
@@ -276,9 +281,9 @@ static void turn_away(struct peers *peers, const struct peer *peer)
 			PEERS_PER_UID);
 	passfd_send(peer->fd, &refusal, sizeof(refusal), NULL, 0);
 	/*
-	 * A socket that is closed with a packet unread resets the other side: its next receive says
-	 * so once, and the one after that has the refusal (see client/library/connection.c). So
-	 * take what may be there.
+	 * Closing a socket with an unread packet resets the other side: its next receive fails with
+	 * ECONNRESET once, and only the one after that returns the refusal (see
+	 * client/library/connection.c). So any packet is read first.
 	 */
 	while (passfd_receive(peer->fd, &ignored, sizeof(ignored), NULL, 0, &n_fds) > 0)
 		;
@@ -316,7 +321,10 @@ static void log_unknown(struct peers *peers, int error)
 	audit_asked(peers->audit, UINT32_MAX, &line);
 }
 
-/* Returns true, and counts the connection, if its user may have one more. Else it is logged. */
+/*
+ * Returns true and counts the connection, if its user may have one more. Otherwise logs the
+ * refusal.
+ */
 static bool admit(struct peers *peers, struct peer *peer)
 {
 	int r = identify(peer);
@@ -333,8 +341,8 @@ static bool admit(struct peers *peers, struct peer *peer)
 }
 
 /*
- * Whatever is done before admit() returns true is done for a client that connects in a loop too,
- * and others wait for it.
+ * All work before admit() returns true is also done for a client that connects in a loop, and other
+ * peers wait for it.
  */
 void peer_new(struct peers *peers, int fd)
 {
@@ -391,9 +399,9 @@ void peer_free(struct peer *peer)
 /* ---- a turn of the loop ---- */
 
 /*
- * Made active by the first peer that does something in a turn, so it comes behind all that are
- * active with it. (libevent's own time of a turn is of a coarse clock, the same for hundreds of
- * turns.)
+ * The end of a turn: activated by the first peer that does something in the turn, so it runs after
+ * all peers that were ready in it. (libevent's cached time comes from a coarse clock, which is the
+ * same for hundreds of turns.)
  */
 static void on_turn_end(evutil_socket_t fd, short what, void *userdata)
 {
@@ -406,8 +414,8 @@ static void on_turn_end(evutil_socket_t fd, short what, void *userdata)
 }
 
 /*
- * A turn is bounded for each user, not for each connection: a user who keeps 128 of them
- * busy makes others wait no longer than with one. A peer that may do no more is served in the next
+ * A turn is limited for each user, not for each connection: a user with 128 busy connections makes
+ * others wait no longer than with one. A peer whose user is over the limit is served in the next
  * turn, since its socket is still ready then.
  */
 bool peer_spend(struct peer *peer, unsigned cost, unsigned budget)
@@ -438,10 +446,13 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 
 		if (peer->fd < 0)
 			break; /* doomed */
-		/* To leave costs nothing: the queue must not lend to a peer that has left. */
+		/*
+		 * Reading is free of cost, so that a peer that has left is noticed before the queue
+		 * lends it anything.
+		 */
 		if (!peer_spend(peer, 0, LIST_BURST))
 			return;
-		/* Room for no descriptor: one that comes is closed and drops the peer. */
+		/* No descriptor is accepted: one that comes is closed and the peer is dropped. */
 		n = passfd_receive(peer->fd, &packet, sizeof(packet), NULL, 0, &n_fds);
 		if (n == -EAGAIN)
 			return;
@@ -459,12 +470,12 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 		peer_free(peer);
 }
 
-/* ---- all of them ---- */
+/* ---- all peers ---- */
 
 int peers_init(struct peers *peers)
 {
 	TAILQ_INIT(&peers->list);
-	/* Never touched but where a process has so many groups, so it costs no memory. */
+	/* Pages are used only as far as a process has groups, so it costs little memory. */
 	peers->groups = malloc(GROUPS_MAX * sizeof(*peers->groups));
 	return peers->groups ? 0 : -ENOMEM;
 }

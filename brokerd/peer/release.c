@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests about existing leases, see release.h. Decides who may ask; lease/ carries it out. It
- * must never wait: it begins, and the listing shows what comes of it.
+ * Requests about existing leases, see release.h. It decides who may make them; lease/ carries them
+ * out. It must never wait: it begins the release, and the listing shows the result.
  */
 #include "config.h"
 
@@ -32,7 +32,10 @@ static int refuse_lease(struct message_refusal *ret_refusal, uint32_t reason, ui
 	return (int)reason;
 }
 
-/* Root has said that it is to go back, so what kept it does not count any more. */
+/*
+ * Restores a stuck lease for root, with or without the reset that its rule requires. Returns 0, or
+ * the reason.
+ */
 static int force_back(struct lease *lease, struct message_refusal *ret_refusal)
 {
 	int r;
@@ -50,7 +53,10 @@ static int force_back(struct lease *lease, struct message_refusal *ret_refusal)
 	return 0;
 }
 
-/* Sets its end: now, or after a time, which a later request does not put off. */
+/*
+ * Sets the lease's end: now, or after a time. A later request does not postpone an earlier end.
+ * Returns 0, or the reason.
+ */
 static int set_end(struct lease *lease, uint64_t after, struct message_refusal *ret_refusal)
 {
 	const uint64_t now = (uint64_t)time(NULL), before = lease->ends;
@@ -107,12 +113,12 @@ int release_lease(struct peer *peer, const struct message_release *request,
 	if (lease->state == GPUBROKER_LEASE_STUCK) {
 		if (lease->damaged[0])
 			return force_back(lease, ret_refusal);
-		lease_retry(lease); /* it is on its way back, whatever the time */
+		lease_retry(lease); /* a stuck lease is restored at once, whatever the time */
 		return 0;
 	}
 	if (request->after)
 		return set_end(lease, request->after, ret_refusal);
-	/* So that a restart in between does not forget it. */
+	/* Recorded, so that a restart in between does not forget the release. */
 	if (lease->state == GPUBROKER_LEASE_LEASED && set_end(lease, 0, ret_refusal))
 		log_error("lease %" PRIu64 ": that it is to end cannot be recorded: %s", lease->id,
 			  strerror(ret_refusal->error));
@@ -121,8 +127,8 @@ int release_lease(struct peer *peer, const struct message_release *request,
 }
 
 /*
- * Makes a lease that nobody holds, on record, so that a crash in between finds it. NULL: then
- * *ret_reason is why.
+ * Makes and records a lease for a group that has none, so that a crash in between does not lose it.
+ * Returns NULL, with *ret_reason, if that fails.
  */
 static struct lease *make_unheld(struct peer *peer, const struct group_view *view,
 				 const struct pci_address *address, int *ret_reason,
@@ -154,7 +160,7 @@ static struct lease *make_unheld(struct peer *peer, const struct group_view *vie
 	return lease;
 }
 
-/* Gives back a group that no lease has. */
+/* Gives a group that has no lease back to its host drivers. Returns 0, or the reason. */
 static int restore_group(struct peer *peer, uint32_t group, const struct pci_address *address,
 			 struct message_refusal *ret_refusal)
 {
@@ -176,7 +182,7 @@ static int restore_group(struct peer *peer, uint32_t group, const struct pci_add
 		return r;
 	log_request(peer, lease, "restoring", 0);
 	prepare_leave(peers->prepare, group);
-	/* Perhaps a process holds it without us: it goes back when that lets go. */
+	/* A process may hold the group without a lease. The group is restored when it lets go. */
 	lease_transition(lease, LEASE_SENT);
 	lease_closed(lease);
 	return 0;

@@ -10,9 +10,9 @@
 
 int release_lease(struct peer *peer, const struct message_release *request,
 		  struct message_refusal *ret_refusal);
-/* Root wants a function's group back on its host drivers. */
+/* Gives a function's group back to its host drivers, for root. */
 int release_device(struct peer *peer, const struct message_restore *request,
 		   struct message_refusal *ret_refusal);
-/* The holder of a lease says whether its device can migrate. */
+/* Notes whether the device of a lease can migrate, as its holder reports. */
 int release_note_migration(struct peer *peer, const struct message_migration *note,
 			   struct message_refusal *ret_refusal);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests, see request.h: each is checked for its form and handed to the part that decides it. It
- * must never believe a field that is not checked here, and never hold two requests of one peer.
+ * Requests, see request.h. The form of each is checked, and it is handed to the part that decides
+ * it. It must never trust a field that is not checked here, and never serve two requests of one
+ * peer at a time.
  */
 #include "config.h"
 
@@ -15,7 +16,7 @@
 #include "client/common/name.h"
 #include "client/wire/passfd.h"
 
-/* ---- what has the right form ---- */
+/* ---- checks of the form ---- */
 
 static bool is_plain_request(const union peer_packet *packet, size_t size, enum message_type type)
 {
@@ -146,7 +147,7 @@ static void do_watch(struct peer *peer, const union peer_packet *packet)
 
 typedef void (*request_handler)(struct peer *peer, const union peer_packet *packet);
 
-/* Returns the function for a request that has the right form, or NULL. */
+/* Returns the function for a request, or NULL if its form is wrong. */
 static request_handler handler_of(const union peer_packet *packet, size_t size)
 {
 	switch ((enum message_type)packet->type) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What peers ask for. */
+/* The requests of peers. */
 #pragma once
 
 #include "brokerd/peer/peer.h"
 
-/* The functions of a peer that are not the connection's. */
+/* The functions that a connection calls for requests. */
 extern const struct peers_ops request_ops;

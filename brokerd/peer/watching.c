@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Events to the peers that watch, see watching.h. An event goes to the socket or is counted
- * as lost; nothing is kept for a peer that does not read, and nobody waits for one.
+ * Sends events to the peers that watch, see watching.h. An event is sent or counted as lost;
+ * nothing is stored for a peer that does not read, and nothing waits for one.
  */
 #include "config.h"
 

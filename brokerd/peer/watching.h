@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* What becomes of leases, sent to the peers that watch. */
+/* Sends the peers that watch what happens to leases. */
 #pragma once
 
 #include "brokerd/peer/peer.h"
 
-/* The peer watches from now on, until it goes. */
+/* Begins to send events to the peer, until it disconnects. */
 void watching_begin(struct peer *peer);
 
-/* The lease came to another state, or the reason of its state is known now. */
+/* Sends that the lease's state, or the reason why it is stuck, has changed. */
 void watching_state(struct peers *peers, const struct lease *lease);
-/* It ends soon. */
+/* Sends that the lease ends soon. */
 void watching_ending(struct peers *peers, const struct lease *lease);
-/* A function came to its group, or vanished from it. */
+/* Sends that a function came to the lease's group, or vanished from it. */
 void watching_function(struct peers *peers, const struct lease *lease,
 		       const struct pci_address *address, bool came);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The list of physical functions, see pf.h: entries, records, journal. It must never change a
- * device.
+ * The list of physical functions, see pf.h: their entries, records and lines in the journal. It
+ * must never change a device.
  */
 #include "config.h"
 
@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SETTLE_USEC 400000 /* the kernel and udev are still at it when an event comes */
+#define SETTLE_USEC 400000 /* the kernel and udev are still working when an event comes */
 #define RETRY_SECONDS 5
 
 /* ---- the list ---- */
@@ -70,7 +70,10 @@ void pf_free(struct pf *pf)
 
 /* ---- the change ---- */
 
-/* Counts it among what the daemon's end waits for, unless it is idle or its worker is late. */
+/*
+ * Counts the PF among the work that the daemon's end waits for, unless it is idle or its worker is
+ * late.
+ */
 static void pf_count(struct pf *pf)
 {
 	const bool counts = pf->phase != SRIOV_IDLE && !pf->hold.late;
@@ -163,7 +166,7 @@ void pf_look_soon(struct pf *pf, bool soon)
 		log_error("no memory for a timer: virtual functions are not looked after");
 }
 
-/* ---- its record ---- */
+/* ---- the record ---- */
 
 int pf_record(struct pf *pf)
 {

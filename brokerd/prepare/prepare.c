@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Takes functions over that a prepare rule names, see prepare.h. An event is only a
- * reason to look: a group is read from sysfs and put before the policy and the guards, a little
- * later, since the kernel and udev are still at it when the event comes.
+ * Binds functions that a prepare rule names to VFIO, see prepare.h. An event is only a reason to
+ * look. A little later, when the kernel and udev have finished, the group is read from sysfs and
+ * checked against the policy and the guards.
  *
  * It must never touch a function of a leased group or one that the host is using, never wait, and
- * never go on for ever: a group that cannot be had is tried three times, and its reason logged
- * once.
+ * never retry for ever: a group that cannot be prepared is tried three times, and the reason is
+ * logged once.
  */
 #include "config.h"
 
@@ -28,21 +28,21 @@
 #define TRIES 3
 #define SETTLE_USEC 400000
 
-/* A group at work. */
+/* A group that a worker is binding. */
 struct preparation {
 	TAILQ_ENTRY(preparation) link;
 	struct prepare *prepare;
-	struct hold hold; /* its group, and whether the worker is late */
+	struct hold hold; /* the group, and whether the worker is late */
 	size_t n;
 	struct pci_address functions[FUNCTIONS_MAX];
 };
 
-/* Why a group was left as it is, and how often it was tried. */
+/* Notes why a group was left as it is, and how often it was tried. */
 struct note {
 	TAILQ_ENTRY(note) link;
 	uint32_t group;
 	unsigned tries;
-	bool left; /* root has given it back */
+	bool left; /* root has given the group back to the host */
 	char reason[192];
 };
 
@@ -96,7 +96,7 @@ static void log_group(const char *outcome, int level, const struct pci_address *
 	audit_write(&line);
 }
 
-/* The group stays as it is: logs why, once. */
+/* Logs once why a group stays as it is. */
 static void leave_group(struct prepare *prepare, uint32_t group, const struct pci_address *address,
 			const char *why, const char *detail)
 {
@@ -128,7 +128,7 @@ bool prepare_is_left(const struct prepare *prepare, uint32_t group)
 	return note && note->left;
 }
 
-/* ---- at work ---- */
+/* ---- the worker ---- */
 
 static void on_preparation_late(void *userdata, const char *what, const struct pci_address *address)
 {
@@ -140,7 +140,7 @@ static void on_preparation_late(void *userdata, const char *what, const struct p
 	leave_group(preparation->prepare, preparation->hold.group, address, reason, "");
 }
 
-/* sysfs accepts writes that do nothing: what counts is which driver has the function now. */
+/* Reads which drivers the functions have now, since sysfs accepts writes that do nothing. */
 static void on_prepared(void *userdata, const struct work_result *result)
 {
 	struct preparation *preparation = userdata;
@@ -170,10 +170,10 @@ static void on_prepared(void *userdata, const struct work_result *result)
 	holds_remove(prepare->holds, &preparation->hold);
 	free(preparation);
 	if (prepare->freed)
-		prepare->freed(prepare->userdata); /* a claim that waits may have it now */
+		prepare->freed(prepare->userdata); /* a claim may wait for the group */
 }
 
-/* Returns the driver that a rule names for the function itself, if the kernel has it; else "". */
+/* Returns the driver that a rule names for this very function, if the kernel has it; else "". */
 static const char *driver_of_rule(const struct prepare *prepare, const struct function *function)
 {
 	const struct policy *policy = &prepare->policy->policy;
@@ -186,8 +186,8 @@ static const char *driver_of_rule(const struct prepare *prepare, const struct fu
 }
 
 /*
- * Starts the worker. 0, or -errno: then nothing has begun, and the preparation is still the
- * caller's.
+ * Starts the worker. Returns 0, or -errno; then nothing has begun, and the caller still owns the
+ * preparation.
  */
 static int start_preparation(struct prepare *prepare, struct preparation *preparation,
 			     const struct group_view *view)
@@ -234,7 +234,7 @@ static void take_over(struct prepare *prepare, const struct group_view *view)
 	TAILQ_INSERT_TAIL(&prepare->at_work, preparation, link);
 }
 
-/* Keeps those that a rule means and that are not on VFIO yet. */
+/* Keeps only the functions of the view that a prepare rule means and that are not on VFIO yet. */
 static void keep_prepared(const struct policy *policy, struct group_view *view)
 {
 	struct policy_facts facts[FUNCTIONS_MAX];
@@ -251,7 +251,7 @@ static void keep_prepared(const struct policy *policy, struct group_view *view)
 	view->n_functions = n;
 }
 
-/* Takes the group over, or logs which guard keeps it. */
+/* Binds the group to VFIO, or logs which guard forbids that. */
 static void guard_and_take_over(struct prepare *prepare, const struct group_view *view)
 {
 	const struct function *f;
@@ -285,7 +285,7 @@ static void look_at_group(struct prepare *prepare, uint32_t group)
 		return;
 	view = malloc(sizeof(*view));
 	r = view ? sysfs_group_read(prepare->kernel->sys, group, view) : -ENOMEM;
-	if (r == -ENODEV) { /* unplugged: another card may get its number */
+	if (r == -ENODEV) { /* unplugged; another card may get the group's number */
 		note_drop(prepare, note_find(prepare, group));
 		return;
 	}
@@ -390,7 +390,7 @@ void prepare_done(struct prepare *prepare)
 		return;
 	while (!TAILQ_EMPTY(&prepare->notes))
 		note_drop(prepare, TAILQ_FIRST(&prepare->notes));
-	/* Those at work are their workers' until the process ends. */
+	/* The preparations with a worker stay until the process ends. */
 	event_free(TAKE_PTR(prepare->timer));
 	free(TAKE_PTR(prepare->pending));
 	prepare->n_pending = prepare->room = 0;

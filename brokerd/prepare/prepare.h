@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Prepare rules after the boot: what they name and a host driver has, or none, is given to VFIO,
- * where the host is not using it. At boot udev has done most of it (client/host/udevrules.h).
+ * Prepare rules after the boot: binds the functions that they name to VFIO, unless the host is
+ * using them. At boot udev has done most of that (client/host/udevrules.h).
  */
 #pragma once
 
@@ -18,7 +18,7 @@
 #include "brokerd/state/lease.h"
 #include "brokerd/state/verdict.h"
 
-/* All but the lists is other parts', and outlives it. */
+/* All but the lists belongs to other parts, and outlives the struct. */
 struct prepare {
 	struct event_base *base;
 	const struct kernel *kernel;
@@ -27,31 +27,33 @@ struct prepare {
 	const struct lease_table *leases;
 	struct holds *holds;
 	const struct policy_state *policy;
-	/* Something may be free for claims that wait. */
+	/* A group may be free for claims that wait. */
 	void (*freed)(void *userdata);
 	void *userdata;
 	TAILQ_HEAD(preparation_list, preparation) at_work;
 	TAILQ_HEAD(note_list, note) notes;
-	uint32_t *pending; /* groups to look at, in any order and several times */
+	uint32_t *pending; /* groups to look at, in any order, some several times */
 	size_t n_pending, room;
 	struct event *timer;
 	bool wanted; /* the policy has a prepare rule */
-	bool open;   /* the daemon serves, and is not ending */
+	bool open;   /* the daemon serves and is not ending */
 };
 
-/* Takes over the pointers that are set in *prepare. 0, or -ENOMEM. */
+/* Initializes *prepare, whose pointers to other parts must be set. Returns 0, or -ENOMEM. */
 int prepare_init(struct prepare *prepare);
 void prepare_done(struct prepare *prepare);
 
-/* There is a new policy, or the daemon begins to serve: looks at everything. */
+/*
+ * Looks at all groups: to be called when there is a new policy, or when the daemon begins to serve.
+ */
 void prepare_look_at_all(struct prepare *prepare);
-/* The watcher has sent this record, which the device table does not have yet. */
+/* Handles a record from the watcher. To be called before the device table takes the record. */
 void prepare_device_seen(struct prepare *prepare, const struct watcher_record *record);
 
 /*
- * Root has given the group back to its host driver: leaves it there until the policy is loaded
- * again.
+ * Notes that root has given a group back to its host driver. It is left there until the policy is
+ * loaded again.
  */
 void prepare_leave(struct prepare *prepare, uint32_t group);
-/* Returns true if root has done so. */
+/* Returns true if root has given the group back. */
 bool prepare_is_left(const struct prepare *prepare, uint32_t group);

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How the number of virtual functions is changed, see sriov-change.h; one change of a physical
- *function (PF) at a time, each step of it a worker's:
+ * Changes the number of virtual functions, see sriov-change.h: one change of a physical function
+ * (PF) at a time, and a worker for each step but "wait":
  *
  *	ask:   read sriov_numvfs and sriov_drivers_autoprobe -> recorded
- *	make:  autoprobe off, so that no host driver sees the new ones; their number to 0, to N
- *	wait:  until the watcher, which knows variant drivers, has sent them
+ *	make:  autoprobe off, so that no host driver takes the new VFs; the number to 0, to N
+ *	wait:  until the watcher, which knows variant drivers, has reported them
  *	bind:  each to its VFIO driver
- *	end:   autoprobe as it was -> the record goes
+ *	end:   autoprobe as it was -> the record is removed
  *
- * Where a step fails, the same steps lead back to the number that there was. An earlier daemon's
- * record is gone through from the beginning: the read of sriov_numvfs waits for what that daemon's
- *worker is still at.
+ * If a step fails, the same steps restore the earlier number. A change that an earlier run has
+ * recorded starts from the beginning: the read of sriov_numvfs waits until that run's worker has
+ * left the kernel.
  *
- * It must never change their number while one is lent or the host is using one, never read here
- * what takes the device's lock, and never wait.
+ * It must never change the number while a VF is lent or the host is using one, never read an
+ * attribute in this process that takes the device's lock, and never wait.
  */
 #include "config.h"
 
@@ -33,13 +33,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAKE_SECONDS 60 /* some drivers take a second for each */
-#define BATCH 64	/* that are bound by one worker */
-#define WAIT_USEC 50000 /* between looks whether the watcher has told */
+#define MAKE_SECONDS 60 /* some drivers take a second for each VF */
+#define BATCH 64	/* VFs that one worker binds */
+#define WAIT_USEC 50000 /* between checks whether the watcher has reported the VFs */
 #define WAITS 40
 
 static const char step_numvfs[] = "sriov_numvfs";
-/* Files of sriov_admin. */
+/* files of sriov_admin */
 static const char step_quantum[] = "exec_quantum_ms", step_timeout[] = "preempt_timeout_us";
 
 static void make_vfs(struct pf *pf);
@@ -60,7 +60,7 @@ static void note_failure(struct pf *pf, const struct pci_address *address, const
 		r->other = *address;
 }
 
-/* ---- the end of a course ---- */
+/* ---- the end of a change ---- */
 
 static void answer_request(struct pf *pf, const struct message_refusal *refusal)
 {
@@ -108,7 +108,7 @@ static void finish_change(struct pf *pf)
 		pf_look_soon(pf, true);
 	pf->recovered = false;
 	if (sriov->freed)
-		sriov->freed(sriov->userdata); /* a claim that waits may have one now */
+		sriov->freed(sriov->userdata); /* a claim may wait for a VF */
 }
 
 /* ---- workers ---- */
@@ -145,8 +145,8 @@ static struct work_ops work_ops_of(void (*done)(void *, const struct work_result
 }
 
 /*
- * Starts a phase's worker. Where that cannot be (r is why not, or there is no step), it is as if it
- * had come back so.
+ * Starts a phase's worker. If it cannot be started (because of r, or because it has no step), calls
+ * done() as if it had ended with that result.
  */
 static void start_phase(struct pf *pf, enum sriov_phase phase, struct work *work, int r,
 			const char *what, unsigned seconds,
@@ -197,9 +197,9 @@ static void on_numvfs_read(void *userdata, const struct work_result *result)
 			r->before_on_vfio = r->before_on_vfio && guard_on_vfio(pf, &pf->vfs[i]);
 		if (!pf->changes && guard_next_unbound(pf, 0) == pf->n_vfs) {
 			if (pf_wants_quotas(pf))
-				make_vfs(pf); /* none, but what they may have */
+				make_vfs(pf); /* only the quotas */
 			else
-				finish_change(pf); /* as it is wanted already */
+				finish_change(pf); /* all is as wanted already */
 			return;
 		}
 		error = -pf_record(pf);
@@ -209,7 +209,7 @@ static void on_numvfs_read(void *userdata, const struct work_result *result)
 			return;
 		}
 	}
-	/* Nobody could claim one meanwhile, but an earlier run's record is of long ago. */
+	/* The guards have just been checked, except for a record of an earlier run. */
 	if (pf->changes && guard_vfs(pf, &refusal)) {
 		note_failure(pf, refusal.has_other ? &refusal.other : &refusal.address,
 			     "is lent or in use", 0);
@@ -246,21 +246,27 @@ static uint32_t target_number(const struct pf *pf)
 	return pf->undoing ? pf->record.before : pf->record.wanted;
 }
 
-/* Are the new ones to be bound to VFIO? Going back, only if they were. */
+/*
+ * Returns true if the new VFs are to be bound to VFIO. When the earlier number is restored, only if
+ * they were before.
+ */
 static bool binds_to_vfio(const struct pf *pf)
 {
 	return !pf->undoing || pf->record.before_on_vfio;
 }
 
 /*
- * Is their number another than before: by this run, or by an earlier one, which ended in between?
+ * Returns true if this run, or an earlier one that ended in between, has changed the number of VFs.
  */
 static bool changes_number(const struct pf *pf)
 {
 	return pf->changes || (pf->recovered && pf->record.before != pf->record.wanted);
 }
 
-/* Back to what was before; where that fails as well, it is left as it is. */
+/*
+ * Notes the failure and restores the earlier number of VFs. If that has failed as well, leaves it
+ * as it is.
+ */
 static void go_back(struct pf *pf, const struct pci_address *address, const char *what, int error)
 {
 	note_failure(pf, address, what, error);
@@ -286,7 +292,10 @@ static void on_wait_over(evutil_socket_t fd, short what, void *userdata)
 	bind_next(pf);
 }
 
-/* Variant drivers are the watcher's knowledge; one that does not tell in time is not waited for. */
+/*
+ * Waits until the watcher has reported the new VFs, since only it knows their variant drivers; but
+ * not for long.
+ */
 static void wait_for_watcher(struct pf *pf)
 {
 	pf_set_phase(pf, SRIOV_WAITING);
@@ -300,7 +309,7 @@ static void wait_for_watcher(struct pf *pf)
 		bind_next(pf);
 }
 
-/* The virtual functions are of use without it, so it is said and they stay. */
+/* Logs that a quota was not set. The virtual functions are useful without it, so they stay. */
 static void tell_no_quota(const struct pf *pf, const char *what, int error)
 {
 	char reason[160];
@@ -347,7 +356,7 @@ static void on_vfs_made(void *userdata, const struct work_result *result)
 	int error = result->error, r = guard_read_vfs(pf);
 
 	pf_set_late(pf, false);
-	/* All before that went well. */
+	/* The quotas are written last, so the VFs have been made. */
 	if (error && (result->what == step_quantum || result->what == step_timeout)) {
 		tell_no_quota(pf, result->what, error);
 		error = 0;
@@ -368,8 +377,8 @@ static void on_vfs_made(void *userdata, const struct work_result *result)
 }
 
 /*
- * To N, always by way of 0: from one number to another the kernel says EBUSY. With host drivers
- * kept from what is to be bound to VFIO.
+ * Starts the worker that sets the number, always by way of 0: the kernel refuses other changes with
+ * EBUSY. Autoprobe is off for VFs that are to be bound to VFIO.
  */
 static void make_vfs(struct pf *pf)
 {
@@ -386,7 +395,7 @@ static void make_vfs(struct pf *pf)
 		snprintf(number, sizeof(number), "%" PRIu32, target_number(pf));
 		r = work_add(work, kernel_open_autoprobe(kernel, &pf->address), off ? "0" : "1",
 			     "sriov_drivers_autoprobe", &pf->address, STOP);
-		/* Whatever it is now, 0 to 0 does nothing. */
+		/* Writing 0 when the number is 0 does nothing. */
 		if (!r)
 			r = work_add(work, kernel_open_numvfs(kernel, &pf->address), "0",
 				     step_numvfs, &pf->address, STOP);
@@ -454,7 +463,7 @@ static void on_change_ended(void *userdata, const struct work_result *result)
 	finish_change(pf);
 }
 
-/* What was to be bound and was not goes back to whatever driver wants it. */
+/* Adds the steps that give VFs that could not be bound to whatever driver wants them. */
 static int add_release_unbound(struct pf *pf, struct work *work)
 {
 	const struct kernel *kernel = pf->sriov->kernel;
@@ -470,7 +479,7 @@ static int add_release_unbound(struct pf *pf, struct work *work)
 				     pci_address_format(&pf->vfs[i], text), "drivers_probe",
 				     &pf->vfs[i], IGNORE_ERROR);
 		if (r == -ENOENT || r == -ENODEV)
-			r = 0; /* it is gone */
+			r = 0; /* the VF is gone */
 	}
 	return r;
 }
@@ -482,7 +491,7 @@ static void end_change(struct pf *pf)
 	struct work *work;
 	int r;
 
-	/* Unplugged, or nothing was changed. */
+	/* The PF was unplugged, or nothing was changed. */
 	if (!pf->recorded ||
 	    sysfs_function_read(pf->sriov->kernel->sys, &pf->address, &f) == -ENODEV) {
 		finish_change(pf);

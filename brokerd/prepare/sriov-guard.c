@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What keeps the number of virtual functions (VFs) from being changed, see sriov-guard.h. It only
- * looks, here and in sysfs. It must never read what takes the device's lock, and never change
- * anything but what pf->vfs says.
+ * Checks whether the number of virtual functions (VFs) may be changed, see sriov-guard.h. It only
+ * reads, in this process and in sysfs. It must never read an attribute that takes the device's
+ * lock, and never change anything but pf->vfs.
  */
 #include "config.h"
 
@@ -31,7 +31,7 @@ int guard_read_vfs(struct pf *pf)
 	pf->n_vfs = 0;
 	now = sysfs_vfs_read(sys, &pf->address, vfs, (size_t)n);
 	if (now > n)
-		return -EAGAIN; /* somebody makes some right now */
+		return -EAGAIN; /* another process is making some */
 	if (now > 0)
 		pf->n_vfs = (size_t)now;
 	return now < 0 ? now : 0;
@@ -46,7 +46,7 @@ static struct lease *lease_on(const struct sriov *sriov, const struct pci_addres
 	return lease_find_group(sriov->leases, group);
 }
 
-/* Returns 0, or the refusal if the function is leased or on its way to VFIO. */
+/* Returns 0; or the reason, if the function is leased or being bound to VFIO. */
 static int guard_function(const struct pf *pf, const struct pci_address *address,
 			  struct message_refusal *ret_refusal)
 {
@@ -144,7 +144,7 @@ size_t guard_next_unbound(const struct pf *pf, size_t from)
 		if (pf->record.by == VF_BY_POLICY && !pf->changes &&
 		    !sysfs_group_of(pf->sriov->kernel->sys, &pf->vfs[from], &group) &&
 		    prepare_is_left(pf->sriov->prepare, group))
-			continue; /* root has given it to the host */
+			continue; /* root has given the VF to the host */
 		break;
 	}
 	return from;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the policy wants of virtual functions, see sriov-policy.h: how many a prepare rule says a
- * physical function (PF) is to have. An event is only a reason to look, a little later, since the
- * kernel and udev are still at it when the event comes.
+ * Makes the virtual functions that the policy wants, see sriov-policy.h: a prepare rule says how
+ * many a physical function (PF) is to have. An event is only a reason to look, a little later, when
+ * the kernel and udev have finished.
  *
- * It must never go against what root has said, never wait, and never go on for ever: what fails is
- * tried three times, and the log says once why a PF is left as it is.
+ * It must never undo what root has set, never wait, and never retry for ever: a change that fails
+ * is tried three times, and the log says once why a PF is left as it is.
  */
 #include "config.h"
 
@@ -33,7 +33,7 @@ uint32_t sriov_policy_wants(struct pf *pf, const struct function *f, size_t *ret
 	return wanted;
 }
 
-/* Logs why the guards leave it as it is. */
+/* Logs which guard keeps the PF as it is. */
 static void leave_guarded(struct pf *pf, const struct function *f, uint32_t wanted,
 			  const struct message_refusal *refusal)
 {
@@ -51,7 +51,7 @@ static void leave_guarded(struct pf *pf, const struct function *f, uint32_t want
 	}
 }
 
-/* Logs why the VFs that there are stay. */
+/* Logs why the existing VFs stay. */
 static void leave_vfs(struct pf *pf, uint32_t wanted, const struct message_refusal *refusal)
 {
 	char text[96];
@@ -107,7 +107,7 @@ static void look_at_pf(struct pf *pf)
 		return;
 	r = sysfs_function_read(pf->sriov->kernel->sys, &pf->address, &f);
 	if (r == -ENODEV) {
-		pf_free(pf); /* another card may get its address */
+		pf_free(pf); /* another card may get the address */
 		return;
 	}
 	if (r || pf->held)
@@ -115,7 +115,7 @@ static void look_at_pf(struct pf *pf)
 	wanted = sriov_policy_wants(pf, &f, &rule);
 	if (!wanted)
 		return;
-	if (!f.driver[0]) { /* it is looked at again when there is one */
+	if (!f.driver[0]) { /* an event comes when it gets one */
 		pf->tries = 0;
 		return;
 	}
@@ -193,7 +193,7 @@ void sriov_policy_device_seen(struct sriov *sriov, const struct watcher_record *
 			mark_pf(sriov, &record->address);
 		return;
 	}
-	/* A PF that the table does not have is looked at when it comes. */
+	/* If the table does not have the PF yet, its own record will come. */
 	device = devices_find(sriov->devices, &record->physfn);
 	if (device && device->record.vfs_total)
 		mark_pf(sriov, &record->physfn);

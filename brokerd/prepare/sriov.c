@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * SR-IOV, see sriov.h: what root asks, the start and the end. It must never change a device, which
- * is sriov-change.c's, and never begin a change for root unguarded.
+ * SR-IOV, see sriov.h: root's requests, the start and the end. It must never change a device itself
+ * (sriov-change.c does), and never begin a change for root that the guards have not allowed.
  */
 #include "config.h"
 
@@ -19,9 +19,9 @@
 #include <event2/event.h>
 #include <string.h>
 
-/* ---- root asks ---- */
+/* ---- root's requests ---- */
 
-/* Returns 0 if so many VFs can be made, and those that there are can go; else the reason. */
+/* Returns 0 if so many VFs can be made, and the existing ones may be removed; else the reason. */
 static int guard_all(struct pf *pf, const struct function *f, uint32_t wanted,
 		     struct message_refusal *ret_refusal)
 {
@@ -70,7 +70,7 @@ int sriov_start(struct sriov *sriov, struct sriov_request *request,
 		.by = request->uid,
 	};
 	pf->request = request;
-	/* root says how many; the policy still says what each may have. */
+	/* Root sets the number; the quotas still come from the policy. */
 	sriov_policy_wants(pf, &f, &rule);
 	sriov_change(pf);
 	return 0;
@@ -107,7 +107,7 @@ static void take_vf_record(void *userdata, const char *name, const char *text, s
 		r = sysfs_function_read(sriov->kernel->sys, &read.pf, &now);
 	}
 	if (r == -ENODEV) {
-		store_drop(sriov->store, name); /* unplugged, and its VFs with it */
+		store_drop(sriov->store, name); /* the PF was unplugged, and its VFs with it */
 		return;
 	}
 	if (strcmp(own_name, name) != 0 ||
@@ -156,7 +156,7 @@ void sriov_done(struct sriov *sriov)
 
 	if (!sriov->timer)
 		return;
-	/* Those at work too: the loop has ended, so no worker reports any more. */
+	/* Including those with a worker: the loop has ended, so no worker reports any more. */
 	for (pf = TAILQ_FIRST(&sriov->list); pf; pf = next) {
 		next = TAILQ_NEXT(pf, link);
 		pf_free(pf);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Decisions in the journal, see audit.h. Owns the format of the lines and how many a user can
- * cause. It must never let a name, of a file, a device or a peer, pass for another key or another
- * line.
+ * Decisions in the journal, see audit.h. Owns the format of the lines and the limit of lines that a
+ * user can cause. It must never let a name (of a file, a device or a peer) pass for another key or
+ * another line.
  */
 #include "config.h"
 
@@ -19,8 +19,8 @@
 #include <time.h>
 
 /*
- * Returns a value as it may stand behind its "=": "-" if it is empty, and escaped where a byte
- * could end the value. A quoted value may hold spaces. In ASCII, whatever the locale.
+ * Returns a value in the form in which it follows its "=": "-" if it is empty, with escapes for
+ * bytes that could end the value. A quoted value may hold spaces. It is ASCII in every locale.
  */
 static const char *value(const char *text, bool quoted, char *out, size_t size)
 {
@@ -98,7 +98,7 @@ void audit_lease(const struct lease *lease, const char *outcome, int level, cons
 	audit_write(&line);
 }
 
-/* ---- how many lines a user can cause ---- */
+/* ---- the limit of lines that a user can cause ---- */
 
 static uint64_t seconds(void)
 {
@@ -135,7 +135,10 @@ void audit_write_suppressed(struct audit *audit)
 	audit->waits = false;
 }
 
-/* Returns the user's entry, or the one that has been quiet for longest, made the user's. */
+/*
+ * Returns the user's entry. If there is none, the entry that has been unused for longest becomes
+ * the user's.
+ */
 static struct audit_user *user_of(struct audit *audit, uint32_t uid, uint64_t now)
 {
 	struct audit_user *oldest = &audit->users[0];

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Decisions in the journal: for whom, what, by which rule, how it came out. Each is one line of the
- *same keys in the same order, "-" where a key has no value:
+ * Decisions in the journal: the user, the device, the rule and the outcome. Each is one line of the
+ * same keys in the same order; a key without a value has "-":
  *
  *	lease=3 uid=1000 pid=4711 device=0000:01:00.0 group=14 name=- rule=/etc/…/10-lab.policy:7
  *	by=- outcome=granted reason=-
  *
- * No value holds a space but `reason`, which is quoted; a byte that could end a value or a line is
- *written as \xNN.
+ * Only `reason` may hold spaces, and it is quoted. A byte that could end a value or a line is
+ * written as \xNN.
  *
  * A line about a change of a device is always written: a change takes a worker, so nobody can cause
- *many. Lines about what a user merely asks for (and is refused, say) are written AUDIT_BURST times,
- *then once in AUDIT_SECONDS; the others are counted, and a line with outcome=suppressed gives their
- *number.
+ * many. Lines about mere requests (refusals, for example) are limited for each user: AUDIT_BURST at
+ * once, then one in AUDIT_SECONDS. The others are counted, and a line with outcome=suppressed gives
+ * their number.
  */
 #pragma once
 
@@ -22,7 +22,7 @@
 #include "brokerd/state/lease.h"
 #include "client/wire/protocol.h"
 
-#define AUDIT_NOBODY INT64_C(-1) /* a uid that is none */
+#define AUDIT_NOBODY INT64_C(-1) /* in place of a uid */
 #define AUDIT_BURST 20
 #define AUDIT_SECONDS 3
 #define AUDIT_USERS 64 /* users whose lines are counted */
@@ -30,24 +30,23 @@
 
 struct audit_line {
 	const char *outcome;
-	int level;	/* log.h's */
+	int level;	/* enum log_level */
 	uint64_t lease; /* 0: none */
-	int64_t uid;  /* the holder's, or the asking user's; AUDIT_NOBODY: the broker acts by itself
-		       */
-	uint32_t pid; /* 0: none */
+	int64_t uid;	/* the holder or the asking user; AUDIT_NOBODY: the broker */
+	uint32_t pid;	/* 0: none */
 	const struct pci_address *device;
 	uint32_t group; /* UINT32_MAX: none */
 	const char *name, *rule;
-	int64_t by; /* the asking user, where that is not the holder; else AUDIT_NOBODY */
+	int64_t by; /* the asking user, if not the holder; else AUDIT_NOBODY */
 	const char *reason;
 };
 
-/* The lines that were written of late, for each of the users that asked last. All zero: none. */
+/* The lines that were written recently, for each of the users who asked last. All zero: none. */
 struct audit {
 	struct audit_user {
 		uint32_t uid, left, suppressed;
-		uint64_t filled; /* seconds of the monotonic clock; 0: nobody's */
-		uint64_t asked;	 /* when last, by the count below */
+		uint64_t filled; /* seconds of the monotonic clock; 0: the entry is free */
+		uint64_t asked;	 /* n_asked at the user's last request */
 	} users[AUDIT_USERS];
 	uint64_t n_asked;
 	bool waits; /* later() has been called */
@@ -61,15 +60,18 @@ struct audit {
 
 /* Writes a line, without a limit. */
 void audit_write(const struct audit_line *line);
-/* Writes a line about a lease. `reason` may be NULL; `level` is log.h's. */
+/* Writes a line about a lease. `reason` may be NULL; `level` is an enum log_level. */
 void audit_lease(const struct lease *lease, const char *outcome, int level, const char *reason);
-/* Returns the line that audit_lease() would write, to be changed. Points into the lease. */
+/*
+ * Returns the line that audit_lease() would write, for the caller to change. It points into the
+ * lease.
+ */
 struct audit_line audit_line_of(const struct lease *lease, const char *outcome);
 
-/* Writes a line if uid's share allows, else counts it. */
+/* Writes a line if uid is within the limit; otherwise counts it. */
 void audit_asked(struct audit *audit, uint32_t uid, const struct audit_line *line);
 /* The same for the refusal of a client's request. */
 void audit_refused(struct audit *audit, uint32_t uid, uint32_t pid,
 		   const struct message_refusal *refusal);
-/* Writes how many lines have been suppressed, for each user. */
+/* Writes, for each user, how many lines have been suppressed. */
 void audit_write_suppressed(struct audit *audit);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The format of lease records, see lease-record.h. It must never guess at a damaged record: a text
- *that differs in one byte from what would have been written is refused, by writing it again and
- *comparing.
+ * The format of lease records, see lease-record.h. It must never guess at a damaged record: each
+ * record that was read is formatted again, and refused if the result differs in one byte.
  *
  *	gpubroker lease 1
  *	id 3
@@ -13,33 +12,33 @@
  *	since 1790000000
  *	rule /etc/gpubroker/policy.d/10-lab.policy:7
  *	asked 0000:01:00.0 (the function that was claimed, one of those below)
- *	stuck 0 (and a space; else since when, and why)
+ *	stuck 0 (and a space; or the time since when, and the reason)
  *	lifetime 0
  *	ends 0
  *	require-reset 0
- *	migration 1 (enum gpubroker_migration; only where the holder has said)
+ *	migration 1 (enum gpubroker_migration; only if the holder has reported)
  *	group-id 44 (a line for each supplementary group)
  *	function 0000:01:00.0 1234 1111
  *	driver bochs-drm
- *	override (and a space: there was none)
+ *	override (and a space, if there was none)
  *	end
  *
  * or, for a mediated device instead of functions:
  *
  *	mdev 8bf0c3d2-2f3b-8c11-9d52-0a6c5f0e7b41 (its UUID, recorded before it is made)
- *	parent mtty (then asked is 0000:00:00.0), or the address that was asked for
+ *	parent mtty (then `asked` is 0000:00:00.0), or the address in `asked`
  *	type mtty-2
  *	name Dual port serial
  *	end
  *
- * or, for a vendor's vGPU, where the VF is what was asked for:
+ * or, for a vendor's vGPU, whose VF is in `asked`:
  *
  *	vgpu 557 (the type that the VF's current_vgpu_type has while the vGPU exists)
  *	name NVIDIA RTX5880-Ada-1Q
  *	end
  *
- * The group of either is known only once it has been made, and a restart reads it from sysfs again.
- *So the record says "group 4294967295", which is no group.
+ * The group of a mediated device or vGPU is known only once that has been made, and a restart reads
+ * it from sysfs again. So the record says "group 4294967295", which is no group.
  */
 #include "config.h"
 
@@ -120,8 +119,8 @@ int lease_record_format(const struct lease *lease, char *out, size_t size)
 }
 
 /*
- * The rest of the next line after `key` and a space, NUL-terminated in place; NULL where it is
- * another line.
+ * Returns the rest of the next line after `key` and a space, NUL-terminated in place; NULL if the
+ * line has another key.
  */
 static char *next_line(char **text, const char *key, unsigned *line)
 {
@@ -163,7 +162,7 @@ static bool take_text(char **text, const char *key, unsigned *line, char *out, s
 	return true;
 }
 
-/* "0 ", or since when and why. */
+/* Takes "0 ", or the time since when the lease is stuck, and the reason. */
 static bool take_stuck(char **text, unsigned *line, struct lease *lease)
 {
 	const char *value = next_line(text, "stuck", line);
@@ -211,7 +210,7 @@ static bool take_function(char **text, unsigned *line, struct lease_function *f)
 	       take_text(text, "override", line, f->override, sizeof(f->override));
 }
 
-/* Accepts what mdev_new_uuid() writes and nothing else: the UUID becomes part of a path. */
+/* Returns true only for a text as mdev_new_uuid() writes it: the UUID becomes part of a path. */
 static bool is_uuid(const char *text)
 {
 	size_t n = strlen(text);
@@ -223,7 +222,10 @@ static bool is_uuid(const char *text)
 	return n == 36;
 }
 
-/* `asked` is its parent, where that is a function, else nothing. */
+/*
+ * Takes a mediated device. `asked` must be its parent if that is a PCI function, and zero
+ * otherwise.
+ */
 static bool take_mdev(char **text, unsigned *line, const struct pci_address *asked,
 		      struct lease_mdev *mdev)
 {
@@ -242,7 +244,10 @@ static bool take_mdev(char **text, unsigned *line, const struct pci_address *ask
 						   : &parent);
 }
 
-/* `asked` is the VF. Its type is written to a file. */
+/*
+ * Takes a vGPU. `asked` is its VF. The type must be a number: restore compares it with sysfs, and
+ * bring-up writes it.
+ */
 static bool take_vgpu(char **text, unsigned *line, const struct pci_address *asked,
 		      struct lease_mdev *mdev)
 {
@@ -258,7 +263,7 @@ static bool take_vgpu(char **text, unsigned *line, const struct pci_address *ask
 	return true;
 }
 
-/* The lines that every record has. */
+/* Takes the lines that every record has. */
 static bool take_head(char **text, unsigned *line, struct lease *lease)
 {
 	uint64_t version, group, uid, gid, pid, lifetime, reset;
@@ -286,7 +291,7 @@ static bool take_head(char **text, unsigned *line, struct lease *lease)
 	return true;
 }
 
-/* The lines that a record may have, before its functions. */
+/* Takes the optional lines before the functions. */
 static bool take_options(char **text, unsigned *line, struct lease *lease)
 {
 	uint64_t migration, gid;
@@ -307,7 +312,7 @@ static bool take_options(char **text, unsigned *line, struct lease *lease)
 	return true;
 }
 
-/* What the lease has: functions, or a mediated device, or a vGPU. */
+/* Takes the lease's functions, or its mediated device, or its vGPU. */
 static bool take_devices(char **text, unsigned *line, struct lease *lease)
 {
 	lease->n_functions = 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The files in the state directory, see store.h. It must never leave half a file under a record's
- * name, and never lose the text of a record that cannot be read. It knows no format.
+ * name, and never lose the text of a record that cannot be read. It does not know the records'
+ * formats.
  */
 #include "config.h"
 
@@ -17,7 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* No record is a link, and none is elsewhere. */
+/* A record is never a symbolic link, nor on another file system. */
 #define IN_STATE (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV)
 
 static int write_all(int fd, const char *text, size_t len)
@@ -35,7 +36,10 @@ static int write_all(int fd, const char *text, size_t len)
 	return 0;
 }
 
-/* As a call of its own: glibc's renameat2() without flags is another call. */
+/*
+ * A direct system call: glibc's renameat2() without flags makes renameat(), which the filter does
+ * not allow.
+ */
 static int rename_in(const struct store *store, const char *from, const char *to, unsigned flags)
 {
 	return syscall(SYS_renameat2, store->directory, from, store->directory, to, flags) ? -errno
@@ -68,9 +72,9 @@ int store_drop(const struct store *store, const char *name)
 }
 
 /*
- * Renames to NUMBER.WORD, or NUMBER.WORD.1 and so on: the text of another one is never lost, for a
- * number may come again once nothing of its lease is left. Nobody else writes here, so a name that
- * is free stays free.
+ * Renames a record to NUMBER.WORD, or NUMBER.WORD.1 and so on. It never overwrites another text: a
+ * number may be used again once nothing of its lease is left. Nobody else writes here, so a free
+ * name stays free.
  */
 static int rename_to(const struct store *store, const char *name, int number_len, const char *word)
 {
@@ -128,7 +132,7 @@ int store_settle(const struct store *store, const char *damaged)
 	return r == -EEXIST ? rename_to(store, damaged, (int)(suffix - damaged), "settled") : r;
 }
 
-/* The length of a name up to its suffix; 0: it is no record's. */
+/* Returns the length of a name up to its suffix; 0 if it is not a record of this kind. */
 static size_t own_name(const char *entry, enum store_kind kind)
 {
 	size_t n = strspn(entry, "0123456789");
@@ -154,7 +158,7 @@ int store_each(const struct store *store, enum store_kind kind,
 	if (fd < 0)
 		return fd;
 	while (!r && (entry = directory_next(&dir))) {
-		char text[STORE_TEXT_MAX + 1]; /* one more, so that too long shows */
+		char text[STORE_TEXT_MAX + 1]; /* one byte more: shows a text that is too long */
 		size_t own = own_name(entry, kind);
 		ssize_t n;
 
@@ -168,11 +172,11 @@ int store_each(const struct store *store, enum store_kind kind,
 					  : entry[own] != '\0')
 			continue;
 		n = read_all(store, entry, text, sizeof(text));
-		if (n >= 0 || n == -ELOOP || n == -EISDIR) /* no file is none of ours */
+		if (n >= 0 || n == -ELOOP || n == -EISDIR) /* not a file of ours */
 			found(userdata, entry, text, n < 0 ? 0 : (size_t)n);
 		else
 			r = (int)n;
 	}
-	/* A record that was not seen is a lease forgotten, and its number given away again. */
+	/* An unread record would be a forgotten lease, and its id would be used again. */
 	return r ? r : dir.error;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state directory: small text files, each whole or not there at all. A file is written beside
- * its name and renamed, so a reader finds the whole of it or nothing.
+ * The state directory holds small text files. Each is written under a temporary name and then
+ * renamed, so that a reader finds a whole file or none.
  */
 #pragma once
 
@@ -15,27 +15,25 @@ struct store {
 };
 
 enum store_kind {
-	STORE_LEASES,  /* lease-record.h */
-	STORE_DAMAGED, /* of leases, set aside */
-	STORE_VFS,     /* vf-record.h */
+	STORE_LEASES,  /* see lease-record.h */
+	STORE_DAMAGED, /* damaged lease records that were set aside */
+	STORE_VFS,     /* see vf-record.h */
 };
 
-/* Writes a file. 0, or -errno; then the file of that name is as it was. */
+/* Writes a file. Returns 0; or -errno, and then a file of that name is unchanged. */
 int store_put(const struct store *store, const char *name, const char *text, size_t len);
-/* Removes a file. 0, also where there is none; or -errno. */
+/* Removes a file. Returns 0, also if there is none; or -errno. */
 int store_drop(const struct store *store, const char *name);
 
 /*
- * Calls found() with the text of each file of a kind. Skips what is not named like that, and
- * removes a leftover temporary file. 0, or -errno where a record could not be read.
+ * Calls found() with the text of each file of a kind. Skips files with other names, and removes
+ * leftover temporary files. Returns 0, or -errno if a record could not be read.
  */
 int store_each(const struct store *store, enum store_kind kind,
 	       void (*found)(void *userdata, const char *name, const char *text, size_t len),
 	       void *userdata);
 
-/*
- * Renames a record that cannot be read to NAME.damaged, so that it is neither lost nor read again.
- */
+/* Renames a record that cannot be read to NAME.damaged, so that it is kept but not read again. */
 int store_set_aside(const struct store *store, const char *name);
 /* Renames NAME.damaged to NAME.settled: the host has its devices, or root gave them back. */
 int store_settle(const struct store *store, const char *damaged);

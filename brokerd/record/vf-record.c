@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The format of VFs' records, see vf-record.h. No I/O. It must never guess at a damaged record: a
- *text that differs in one byte from what would have been written is refused, by writing it again
- *and comparing.
+ * The format of the records of SR-IOV changes, see vf-record.h. No I/O. It must never guess at a
+ * damaged record: each record that was read is formatted again, and refused if the result differs
+ * in one byte.
  *
  *	gpubroker vfs 1
  *	function 0000:0c:00.0 1b36 0010
@@ -11,7 +11,7 @@
  *	before-on-vfio 1
  *	wanted 4
  *	by 0
- *	driver - (none is named)
+ *	driver - (the rule names none)
  *	end
  */
 #include "config.h"
@@ -26,7 +26,7 @@
 
 #define TEXT_MAX 512
 
-/* The address, but with no dot in it: a dot begins a suffix. */
+/* The name is the address with '-' for its dot, since a dot begins a suffix. */
 void vf_record_name(const struct pci_address *pf, char out[VF_RECORD_NAME])
 {
 	char text[PCI_ADDRESS_TEXT];

@@ -1,31 +1,35 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Records of VFs that are being made: beside the leases' in the state directory, one for each
- * physical function at work, written before the first change and removed after the last.
+ * Records of SR-IOV changes, in the state directory beside the lease records. There is one for each
+ * physical function whose VFs are being made or removed. It is written before the first change and
+ * removed after the last.
  */
 #pragma once
 
 #include "client/host/function.h"
 
-#define VF_BY_POLICY UINT32_MAX /* the policy asked, not a user */
+#define VF_BY_POLICY UINT32_MAX /* `by`: the policy, not a user */
 #define VF_RECORD_NAME 32
 
 struct vf_record {
 	struct pci_address pf;
 	uint16_t vendor, device;
-	/* how it was, and is to be again where it fails */
+	/* how the function was before; restored if the change fails */
 	bool autoprobe;
-	bool before_on_vfio; /* all of those that there were */
+	bool before_on_vfio; /* all VFs were on VFIO */
 	uint32_t before;
-	/* what it is to become */
+	/* the change */
 	uint32_t wanted;
-	uint32_t by;			/* the uid that asked for it, or VF_BY_POLICY */
-	char driver[FUNCTION_NAME_MAX]; /* the VFIO driver of the rule, "": the kernel's choice */
+	uint32_t by;			/* the asking uid, or VF_BY_POLICY */
+	char driver[FUNCTION_NAME_MAX]; /* the rule's VFIO driver; "": the kernel's choice */
 };
 
-/* Its file's name. */
+/* Writes the name of the record's file. */
 void vf_record_name(const struct pci_address *pf, char out[VF_RECORD_NAME]);
-/* Its text; the length, or -E2BIG. */
+/* Writes the record's text. Returns its length, or -E2BIG. */
 int vf_record_format(const struct vf_record *record, char *out, size_t size);
-/* -EBADMSG: it is not exactly what vf_record_format() writes; *ret_record is not to be used. */
+/*
+ * Parses a record's text. Returns 0; or -EBADMSG if it is not exactly what vf_record_format()
+ * writes, and then *ret_record is unchanged.
+ */
 int vf_record_parse(const char *text, size_t len, struct vf_record *ret_record);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The device table, see devices.h. Owns the array. It must never believe a record's strings to end,
- * nor let the watcher make it grow without bound.
+ * The device table, see devices.h. Owns the array. It must never trust that a record's strings end,
+ * nor let the watcher make the table grow without bound.
  */
 #include "config.h"
 
@@ -16,7 +16,7 @@ void devices_done(struct devices *devices)
 	*devices = (struct devices){ 0 };
 }
 
-/* The index of the first device at or after the address. */
+/* Returns the index of the first device at or after the address. */
 static size_t index_from(const struct devices *devices, const struct pci_address *address)
 {
 	size_t low = 0, high = devices->n;
@@ -37,7 +37,9 @@ static bool is_at(const struct devices *devices, size_t i, const struct pci_addr
 	return i < devices->n && !pci_address_compare(&devices->list[i].record.address, address);
 }
 
-/* By doubling: the core has no mremap(), so that each time a large table grows it is copied. */
+/*
+ * Doubles the table. The core's filter has no mremap(), so each growth of a large table copies it.
+ */
 static int make_device_room(struct devices *devices)
 {
 	size_t room = devices->n < 32 ? 64 : devices->n * 2;
@@ -104,7 +106,7 @@ bool devices_believe(const struct watcher_record *record)
 	switch ((enum watcher_record_type)record->type) {
 	case WATCHER_SCAN:
 	case WATCHER_SCANNED:
-	case WATCHER_GONE: /* one that never was may be gone */
+	case WATCHER_GONE: /* harmless where the table has no such device */
 		return true;
 	case WATCHER_DEVICE:
 		return is_valid_address(&record->address) && is_valid_address(&record->physfn);
@@ -170,8 +172,8 @@ struct policy_facts device_facts(const struct device *device)
 		.driver = r->driver,
 		.path = r->path[0] ? r->path : NULL,
 		/*
-		 * The watcher is not root and cannot read one: a claim is decided on what the core
-		 * 		   reads.
+		 * The watcher is not root and cannot read it. A claim is decided on what the core
+		 * reads.
 		 */
 		.serial = NULL,
 		.profile = "",
@@ -200,15 +202,15 @@ size_t devices_group(const struct devices *devices, const struct device *device,
 		if (d == device)
 			*ret_asked = n;
 		else if (n == PROTOCOL_FUNCTIONS_MAX - 1 && d < device)
-			continue; /* the last place is the device's own */
+			continue; /* the last place is kept for the device itself */
 		out[n++] = device_facts(d);
 	}
 	return n;
 }
 
 /*
- * A bridge that the host runs with a driver of its own spoils its group, as client/host/pci.c has
- * it.
+ * Returns true if a bridge of the group has a host driver that makes the group unusable, see
+ * client/host/pci.c.
  */
 static bool group_spoilt(const struct devices *devices, uint32_t group)
 {
@@ -242,7 +244,7 @@ enum gpubroker_status device_status(const struct devices *devices, const struct 
 		return GPUBROKER_STUCK;
 	if (lease && !is_bridge(device))
 		return lease_is_leaving(lease) ? GPUBROKER_RELEASING : GPUBROKER_LEASED;
-	/* A PF that has VFs is never lent: its holder would have a hand in what others have. */
+	/* A PF that has VFs is never lent: its holder could affect the VFs that others have. */
 	if (device->record.group == NO_GROUP || is_bridge(device) || devices_vfs(devices, device) ||
 	    group_spoilt(devices, device->record.group))
 		return GPUBROKER_NOT_VIABLE;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The device table: what the watcher has sent. Good for listing and for finding candidates; the
- * core reads from sysfs itself what a claim is decided on. No I/O.
+ * The device table: the functions that the watcher has reported. It serves for listing and for
+ * finding candidates. Before a claim is decided, the core reads the facts from sysfs itself. No
+ * I/O.
  */
 #pragma once
 
@@ -16,11 +17,11 @@
 
 #define DEVICES_MAX 16384
 
-/* One record from the watcher: of exact size, its strings possibly without NUL. */
+/* One record from the watcher, of exact size. Its strings may lack the NUL. */
 enum watcher_record_type {
-	WATCHER_SCAN = 1, /* a whole scan begins: a device that it does not name is gone */
-	WATCHER_DEVICE,	  /* there is this function, and it is like this */
-	WATCHER_GONE,	  /* there is no such function any more */
+	WATCHER_SCAN = 1, /* a scan begins: devices that it does not report are gone */
+	WATCHER_DEVICE,	  /* a function was seen, with these properties */
+	WATCHER_GONE,	  /* a function has gone */
 	WATCHER_SCANNED,  /* the scan is complete */
 };
 
@@ -35,64 +36,64 @@ struct watcher_record {
 	struct pci_address physfn; /* of a VF */
 	uint32_t vfs_total;	   /* how many VFs it can have; 0: it has no SR-IOV */
 	char driver[PROTOCOL_NAME_MAX];
-	char vfio_driver[PROTOCOL_NAME_MAX]; /* the variant that modules.alias names for it, "":
-						none */
+	char vfio_driver[PROTOCOL_NAME_MAX]; /* modules.alias' variant driver; "": none */
 	char path[FUNCTION_PATH_MAX];
 	char vendor_name[64];
 	char model[96];
 };
 
 struct device {
-	struct watcher_record record; /* strings checked */
-	bool stale;		      /* not seen in the scan under way */
+	struct watcher_record record; /* its strings are NUL-terminated */
+	bool stale;		      /* not seen yet in the scan that is going on */
 };
 
 struct devices {
 	struct device *list; /* by address */
 	size_t n, room;
-	bool scanned; /* a whole scan has come */
+	bool scanned; /* a whole scan has been received */
 	bool full;    /* this scan had more than DEVICES_MAX, and that was logged */
 };
 
 void devices_done(struct devices *devices);
 
-/*
- * Returns true if its type and its addresses make sense; nothing may be done by a record that does
- * not.
- */
+/* Returns true if a record's type and addresses are valid. Any other record must be ignored. */
 bool devices_believe(const struct watcher_record *record);
 
 /*
- * Takes a record. -EBADMSG: it is not one; -E2BIG: more than DEVICES_MAX, once in a scan, since it
- * is logged (the others are left out without a word); -ENOMEM.
+ * Puts a record into the table. Returns 0, -EBADMSG for an invalid record, or -ENOMEM. Returns
+ * -E2BIG for the first device of a scan beyond DEVICES_MAX, so that it is logged once; for the
+ * others it returns 0 and leaves them out.
  */
 int devices_take(struct devices *devices, const struct watcher_record *record);
 
-/* The first device at or after an address; NULL: none. A cursor that survives changes. */
+/* Returns the first device at or after an address, or NULL: a cursor that survives changes. */
 const struct device *devices_from(const struct devices *devices, const struct pci_address *address);
 
-/* The device at exactly this address; NULL: none. */
+/* Returns the device at exactly this address, or NULL. */
 const struct device *devices_find(const struct devices *devices, const struct pci_address *address);
 
-/* Returns the facts that a policy looks at. */
+/* Returns the facts that the policy's rules are matched against. */
 struct policy_facts device_facts(const struct device *device);
 
 /*
- * The members of a device's group that go along with a lease, as facts; *ret_asked is the device's
- * own index.
+ * Fills in the facts of all functions of the device's group that a lease would include. Returns
+ * their number; *ret_asked is the index of the device itself.
  */
 size_t devices_group(const struct devices *devices, const struct device *device,
 		     struct policy_facts out[PROTOCOL_FUNCTIONS_MAX], size_t *ret_asked);
 
 /*
- * Counts the virtual functions of a device in the table. sriov_numvfs would not do: the kernel
- * sends no event when it changes.
+ * Counts the virtual functions of a device that are in the table. The watcher does not report
+ * sriov_numvfs: the kernel sends no event when it changes.
  */
 uint32_t devices_vfs(const struct devices *devices, const struct device *device);
 
-/* Returns the status that `list` shows; `lease` is the one of its group, or NULL. */
+/*
+ * Returns the status that `gpubroker list` shows; `lease` is the lease of the device's group, or
+ * NULL.
+ */
 enum gpubroker_status device_status(const struct devices *devices, const struct device *device,
 				    const struct lease *lease);
 
-/* A display controller or a processing accelerator: what "any" may choose. */
+/* Returns true for a display controller or a processing accelerator, which "any" may choose. */
 bool device_is_gpu(const struct device *device);

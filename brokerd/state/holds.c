@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The list of holds, see holds.h. Owns no row. */
+/* The list of holds, see holds.h. It owns no hold. */
 #include "config.h"
 
 #include "brokerd/state/holds.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The lease table and the one table of its states. No I/O, no clock, no libevent: a test drives it.
- * It never forgets a lease of which the host has not got everything back.
+ * The table of leases, and the one table of their states. No I/O, no clock, no libevent, so a test
+ * can drive it. A lease must never leave the table before the host has everything back.
  */
 #include "config.h"
 
@@ -20,8 +20,8 @@
 #define STUCK GPUBROKER_LEASE_STUCK
 
 /*
- * 0: the event means nothing here. A lease that comes to HOST is over, and its caller frees it.
- * tests/model/ reads this very table and searches every run of it.
+ * 0: the event means nothing in that state. A lease that comes to HOST is over, and the caller
+ * frees it. tests/model/ is made from this very table and searches every run of it.
  */
 static const enum gpubroker_lease_state transitions[][LEASE_N_EVENTS] = {
 	[HOST] = {
@@ -31,7 +31,7 @@ static const enum gpubroker_lease_state transitions[][LEASE_N_EVENTS] = {
 		[LEASE_BOUND] = READY,
 		[LEASE_ABANDON] = RESTORING,
 		[LEASE_LATE] = STUCK,
-		/* found in the records at start: held, or not */
+		/* a lease from the records: a holder has it, or nobody */
 		[LEASE_SENT] = LEASED,
 		[LEASE_REGAINED] = RESTORING,
 	},
@@ -43,7 +43,7 @@ static const enum gpubroker_lease_state transitions[][LEASE_N_EVENTS] = {
 		[LEASE_CLOSED] = RELEASING,
 		[LEASE_RECALLED] = RESTORING,
 		[LEASE_REGAINED] = RESTORING,
-		[LEASE_ABANDON] = RESTORING, /* its send failed after all */
+		[LEASE_ABANDON] = RESTORING, /* the grant could not be sent after all */
 	},
 	[RELEASING] = {
 		[LEASE_REGAINED] = RESTORING,
@@ -54,7 +54,7 @@ static const enum gpubroker_lease_state transitions[][LEASE_N_EVENTS] = {
 		[LEASE_LATE] = STUCK,
 	},
 	[STUCK] = {
-		[LEASE_ABANDON] = RESTORING, /* the late worker came back: try to put things right */
+		[LEASE_ABANDON] = RESTORING, /* its worker has ended, or restore is tried again */
 		[LEASE_RESTORED] = HOST,
 		[LEASE_FAILED] = STUCK,
 	},
@@ -87,7 +87,7 @@ struct lease *lease_new(struct lease_table *table, uint64_t id, uint32_t group)
 
 	if (!id)
 		id = table->next_id;
-	if (!lease || id == UINT64_MAX) { /* past the last number, which 0 would follow */
+	if (!lease || id == UINT64_MAX) { /* the ids are used up: the next would be 0 */
 		free(lease);
 		return NULL;
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Fills refusals, see refuse.h. Pure. The sentences are client/library/refusal.c's. */
+/* Fills refusals, see refuse.h. No I/O. The sentences are in client/library/refusal.c. */
 #include "config.h"
 
 #include "brokerd/state/refuse.h"

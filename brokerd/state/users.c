@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The count of each user's connections, see users.h. Owns its entries. It must never look at every
- * connection: it is called for each new one, also by a client that connects in a loop.
+ * The count of each user's connections, see users.h. Owns its entries. It must never walk all
+ * connections: it is called for each new one, even if a client connects in a loop.
  */
 #include "config.h"
 
@@ -12,13 +12,14 @@ struct users_entry {
 	struct users_entry *next;
 	uint32_t uid;
 	unsigned n;
-	unsigned spent; /* in this turn */
+	unsigned spent; /* in `turn` of the loop */
 	uint64_t turn;
 };
 
 /*
- * Where the entry of uid hangs, or would. Somebody with a range of uids can choose them to meet in
- * one bucket; of a range of 65,536 that is 256, which is no harm.
+ * Returns the place of the entry of uid in its bucket, or where it would be linked. A user with a
+ * range of uids can choose them to meet in one bucket; with 65,536 uids a bucket has 256 entries,
+ * which does no harm.
  */
 static struct users_entry **find_entry(struct users_entry **buckets, uint32_t uid)
 {
@@ -60,7 +61,7 @@ bool users_spend(struct users *counts, uint32_t uid, uint64_t turn, unsigned cos
 	struct users_entry *entry = *find_entry(counts->buckets, uid);
 
 	if (!entry)
-		return true; /* has no connection, so there is nothing to hold back */
+		return true; /* a user without a connection is not limited */
 	if (entry->turn != turn) {
 		entry->turn = turn;
 		entry->spent = 0;

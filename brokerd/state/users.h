@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How many connections each user has, and what has been done for it in this turn of the loop. No
- * I/O.
+ * Counts each user's connections, and the cost of the requests that were served for that user in
+ * this turn of the loop. No I/O.
  *
- * An entry for each uid that has any, gone with its last one: what is allocated is bounded by the
- * connections that there are.
+ * There is an entry for each uid that has a connection; it goes with the last one. So the number of
+ * connections bounds what is allocated.
  */
 #pragma once
 
@@ -17,15 +17,15 @@
 struct users_entry;
 
 struct users {
-	struct users_entry *buckets[USERS_BUCKETS]; /* all NULL: nobody has any */
+	struct users_entry *buckets[USERS_BUCKETS]; /* all NULL: no connections */
 };
 
 /*
- * Counts one more connection of uid, if `limit` is not exceeded. 0, -EDQUOT, or -ENOMEM; then
- * nothing has changed.
+ * Counts one more connection of uid, unless it has `limit` already. Returns 0, or -EDQUOT or
+ * -ENOMEM with nothing changed.
  */
 int users_take(struct users *counts, uint32_t uid, unsigned limit);
-/* Counts one less. Does nothing for a user who has none. */
+/* Counts one connection less. Does nothing for a user who has none. */
 void users_give(struct users *counts, uint32_t uid);
 /*
  * Returns true while the user's cost in this turn is below `budget`, and adds `cost` to it; the

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where a claim is decided: a group's facts and the policy in, yes or a refusal out. No I/O, no
- * state. The policy's own rules are policy/verdict.c's. The guards that hold whatever the policy
- * says are client/host/function.c's, and this file asks them.
+ * Decides a claim: takes a group's facts and the policy, returns a permission or a refusal. No I/O,
+ * no state. The policy's rules are evaluated by policy/verdict.c. The guards that hold whatever the
+ * policy says are in client/host/function.c.
  */
 #include "config.h"
 
@@ -24,7 +24,7 @@ void rule_origin(const struct policy *policy, size_t rule, char out[RULE_ORIGIN_
 	if (r->file < policy->n_files)
 		snprintf(out, RULE_ORIGIN_MAX, "%.255s:%u", policy->files[r->file].path,
 			 (unsigned)r->line);
-	/* A file may be called anything; this goes into records and to terminals. */
+	/* A file name may hold any byte; this text goes into records and to terminals. */
 	for (char *p = out; *p; p++)
 		if ((unsigned char)*p < ' ' || *p == 0x7f)
 			*p = '?';

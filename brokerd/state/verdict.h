@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The verdict on lending an IOMMU group. Pure: what was read from sysfs comes in, yes or a refusal
- * goes out.
+ * The verdict on lending an IOMMU group. No I/O: the caller passes what was read from sysfs, and
+ * gets a permission or a refusal.
  */
 #pragma once
 
@@ -16,17 +16,17 @@
 /* The policy in force. */
 struct policy_state {
 	struct policy policy;
-	bool known; /* the loader has answered, with a policy or with mistakes */
-	bool good;  /* there is a policy; else nothing is lent */
+	bool known; /* the loader has sent a policy, or has found mistakes in it */
+	bool good;  /* there is a valid policy; else nothing is lent */
 };
 
-#define RULE_ORIGIN_MAX 288 /* of lease_terms.rule, too */
+#define RULE_ORIGIN_MAX 288 /* the size of lease_terms.rule, too */
 
 /*
- * Decides whether this subject may have this group, asking for functions[asked]. The policy comes
- * first, so a user whom it refuses learns nothing else; then the guards of client/host/function.h.
- * Returns 0, with the policy's verdict; or the refusal's reason, with *ret_refusal filled. `usage`
- * counts what the subject holds already.
+ * Decides whether this subject may have this group when it asks for functions[asked]. The policy
+ * comes first, so that a user whom it refuses learns nothing else; then come the guards of
+ * client/host/function.h. `usage` counts what the subject already holds. Returns 0 with
+ * *ret_verdict; or the reason of the refusal with *ret_refusal.
  */
 int group_decide(const struct group_view *view, const struct policy *policy,
 		 const struct policy_subject *subject, size_t asked, uint32_t claim_flags,
@@ -34,7 +34,7 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 		 struct message_refusal *ret_refusal);
 
 /*
- * Writes "/etc/gpubroker/policy.d/10-lab.policy:7" for a rule's index; "" where there is no such
- * rule.
+ * Writes a rule's origin, "/etc/gpubroker/policy.d/10-lab.policy:7"; "" if there is no rule of that
+ * index.
  */
 void rule_origin(const struct policy *policy, size_t rule, char out[RULE_ORIGIN_MAX]);
