@@ -7,10 +7,12 @@
  */
 #include "config.h"
 
+#include "policy/review.h"
+
 #include <string.h>
 
 #include "client/common/util.h"
-#include "policy/parser.h"
+#include "policy/findings.h"
 
 #define DENIES_MAX 100 /* that a rule is compared with: of everybody, and as many of the same who */
 #define NONE UINT32_MAX /* there are at most POLICY_RULES_MAX rules */
@@ -290,19 +292,19 @@ static void tell(struct policy_parser *parser, const struct review *review)
 			continue;
 		place = place_of(&cursor, rule);
 		if (remark->duplicate_of != NONE)
-			parser_report(
+			finding_report(
 				parser, POLICY_KIND_DUPLICATE, &place, "this is the same as %s%s",
 				reference(policy, rule, remark->duplicate_of, where, sizeof(where)),
 				rule->limit ? ", and each has its limit to itself" : "");
 		if (remark->shadowed_by != NONE)
-			parser_report(parser, POLICY_KIND_SHADOWED, &place,
-				      "this allow decides nothing, since the deny in %s beats it",
-				      reference(policy, rule, remark->shadowed_by, where,
-						sizeof(where)));
+			finding_report(parser, POLICY_KIND_SHADOWED, &place,
+				       "this allow decides nothing, since the deny in %s beats it",
+				       reference(policy, rule, remark->shadowed_by, where,
+						 sizeof(where)));
 	}
 }
 
-int parser_review(struct policy_parser *parser)
+int policy_review(struct policy_parser *parser)
 {
 	const struct policy *policy = &parser->policy;
 	struct review review = { .policy = policy };

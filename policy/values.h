@@ -34,6 +34,3 @@ bool value_vfio_driver(const char *text, char out[POLICY_TEXT_MAX]);
 bool value_serial(const char *text, char out[POLICY_TEXT_MAX]);
 bool value_path(const char *text, char out[POLICY_TEXT_MAX]);
 bool value_profile(const char *text, char out[POLICY_TEXT_MAX]);
-
-/* A decimal number up to max, digits only. */
-bool value_number(const char *text, uint64_t max, uint64_t *ret_value);

@@ -18,7 +18,7 @@ enum word_kind {
 	WORD_ATTRIBUTE = 1 << 4,
 	WORD_LIMIT = 1 << 5,  /* of allow */
 	WORD_OPTION = 1 << 6, /* of prepare */
-	WORD_CLASS = 1 << 7,  /* a value after `class`: not reserved, a device may have this name */
+	WORD_CLASS = 1 << 7,  /* a word of classes.h, only for words_near() */
 
 	WORD_RESERVED = WORD_STATEMENT | WORD_WHO | WORD_CLAIM | WORD_ANY | WORD_ATTRIBUTE |
 			WORD_LIMIT | WORD_OPTION,
@@ -38,9 +38,8 @@ enum word_kind {
 struct word {
 	const char *text;
 	enum word_kind kind;
-	uint32_t value; /* statement: its verb; who: enum policy_who; class: the code; attribute and
-			   limit: its bit, by which it is found to be given twice */
-	uint32_t mask;	/* class only */
+	uint32_t value; /* statement: its verb; who: enum policy_who; attribute and limit: its bit,
+			   which shows that a word is there twice */
 	const char *expected; /* what must follow, for the message; NULL: nothing follows */
 	/* Reads what follows (NULL where nothing does) into the rule. False where it is not right. */
 	bool (*read)(const char *text, struct policy_rule *rule);
@@ -54,7 +53,7 @@ struct word {
 const struct word *words_find(unsigned int kinds, const char *text);
 
 /* The nearest word of these kinds, or NULL where none is near. */
-const struct word *words_near(unsigned int kinds, const char *text);
+const char *words_near(unsigned int kinds, const char *text);
 
 /* Is b what a may have been meant to be? Case does not count; so ALLOW is near allow. */
 bool words_are_near(const char *a, const char *b);

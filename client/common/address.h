@@ -25,5 +25,8 @@ int pci_address_parse(const char *text, struct pci_address *ret_address);
 /* Writes the kernel's own spelling, at least four digits of domain, into out. Returns out. */
 char *pci_address_format(const struct pci_address *address, char out[PCI_ADDRESS_TEXT]);
 
+/* The value of a hex digit, or -1. */
+int pci_hex_digit(char c);
+
 /* Orders as the kernel lists them: <0, 0, >0. */
 int pci_address_compare(const struct pci_address *a, const struct pci_address *b);
