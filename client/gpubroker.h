@@ -356,6 +356,7 @@ int gpubroker_claim_fd(const struct gpubroker_claim *claim, size_t i);
  * Asks the driver of the i-th group's device whether it can be migrated, by way of the descriptor, which must
  * not be in use yet and is as before afterwards, and tells the broker, whose listing says it from then on.
  * A function on vfio-pci itself is not asked: it cannot be. The handle is the claim's, or another one.
+ * -EINVAL: there is no i-th group.
  */
 int gpubroker_claim_migration(struct gpubroker *handle, const struct gpubroker_claim *claim,
 			      size_t i, enum gpubroker_migration *ret_migration);
