@@ -6,7 +6,7 @@
 #include "config.h"
 
 #include "client/command/inventory.h"
-#include "client/host/sysfs.h"
+#include "client/host/pci.h"
 #include "client/common/util.h"
 
 #include <dirent.h>

@@ -7,7 +7,7 @@
 
 #include "client/command/cli.h"
 #include "client/host/function.h"
-#include "client/host/sysfs.h"
+#include "client/host/pci.h"
 #include "client/common/util.h"
 
 #include <fcntl.h>

@@ -5,14 +5,15 @@
  * printable ASCII on one line, but for file names, which are kept as they are since a path is made
  * of them.
  *
- * Reading available_instances asks the driver, which may take its time; so this is for the command,
- * and for no process that must not wait.
+ * Reading available_instances asks the driver, which may take its time. So only processes that may
+ * wait read here: the command, and of the daemon its workers, which parse what a VF offers by
+ * profile_parse_creatable().
  */
 #include "config.h"
 
+#include "client/host/profile.h"
 #include "client/common/address.h"
 #include "client/host/directory.h"
-#include "client/host/profile.h"
 #include "client/host/sysfs.h"
 #include "client/common/util.h"
 

@@ -10,7 +10,7 @@
 #include "client/common/name.h"
 #include "client/host/profile.h"
 #include "client/run/choose.h"
-#include "client/host/sysfs.h"
+#include "client/host/pci.h"
 #include "client/common/util.h"
 
 #include <fcntl.h>

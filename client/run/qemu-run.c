@@ -8,7 +8,7 @@
 
 #include "client/command/cli.h"
 #include "client/run/qemu-run.h"
-#include "client/host/sysfs.h"
+#include "client/host/pci.h"
 #include "client/common/util.h"
 
 #include <fcntl.h>
