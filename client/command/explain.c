@@ -7,11 +7,13 @@
  */
 #include "config.h"
 
+#include "client/command/policy.h"
 #include "client/command/cli.h"
 #include "client/command/inventory.h"
-#include "client/command/policy.h"
+#include "client/command/policy-sources.h"
 #include "client/host/profile.h"
 #include "client/common/util.h"
+#include "policy/units.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -82,36 +84,11 @@ static void print_rule(const struct question *q, size_t rule)
 	printf("%s:%u", q->policy.files[r->file].path, (unsigned)r->line);
 }
 
-static void print_size(uint64_t bytes)
-{
-	static const char units[] = "BKMGT";
-	size_t unit = 0;
-
-	while (unit < 4 && bytes && !(bytes & 1023)) {
-		bytes >>= 10;
-		unit++;
-	}
-	printf("%" PRIu64 "%c", bytes, units[unit]);
-}
-
-static void print_time(uint32_t seconds)
-{
-	static const struct {
-		uint32_t seconds;
-		char name;
-	} units[] = { { 86400, 'd' }, { 3600, 'h' }, { 60, 'm' }, { 1, 's' } };
-
-	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
-		if (seconds >= units[i].seconds)
-			printf("%u%c", (unsigned)(seconds / units[i].seconds), units[i].name);
-		seconds %= units[i].seconds;
-	}
-}
-
 static void print_limits(const struct question *q, const struct policy_verdict *v, bool is_part)
 {
 	const struct policy_rule *r = &q->policy.rules[v->rule];
 	const char *driver = policy_text(&q->policy, v->vfio_driver);
+	char text[UNITS_TEXT];
 
 	fputs("  rule      ", stdout);
 	print_rule(q, v->rule);
@@ -123,19 +100,9 @@ static void print_limits(const struct question *q, const struct policy_verdict *
 	else
 		puts("none");
 	fputs("  for       ", stdout);
-	if (v->lifetime) {
-		print_time(v->lifetime);
-		putchar('\n');
-	} else {
-		puts("as long as it is held");
-	}
+	puts(v->lifetime ? units_time(v->lifetime, text) : "as long as it is held");
 	fputs("  memlock   ", stdout);
-	if (v->memlock) {
-		print_size(v->memlock);
-		putchar('\n');
-	} else {
-		puts("none: the user's own limit stays");
-	}
+	puts(v->memlock ? units_size(v->memlock, text) : "none: the user's own limit stays");
 	if (is_part) /* it is made for the lease, by a driver that has its own for VFIO */
 		return;
 	printf("  reset     %s\n", v->require_reset
@@ -465,15 +432,13 @@ static int read_devices(struct question *q, const char *file)
 static int answer(struct question *q, const struct policy_sources *sources, const char *user,
 		  const char *devices, const char *device)
 {
-	struct policy_count count = { 0 };
+	struct policy_report report = { .mistakes_only = true };
 	int r = take_user(q, user);
 
 	if (r)
 		return r;
-	r = policy_sources_load(sources, NULL, 0, NULL, &q->policy);
+	r = policy_sources_load(sources, NULL, 0, &report, &q->policy);
 	if (r) {
-		/* Once more, for the reasons. */
-		r = policy_sources_load(sources, NULL, 0, &count, &q->policy);
 		cli_error("the policy cannot be explained before its mistakes are mended");
 		return EXIT_BAD_POLICY;
 	}
@@ -514,19 +479,19 @@ int policy_explain(int argc, char **argv)
 			q.profile = optarg;
 			break;
 		default:
-			return EXIT_USAGE_;
+			return EXIT_BAD_USAGE;
 		}
 	}
 	if (!user || optind + 1 != argc) {
 		cli_error(
 			"explain takes --user USER and one DEVICE, as in: gpubroker policy explain --user "
 			"alice 01:00.0");
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	if (q.profile && devices) {
 		cli_error(
 			"--profile does not go with --devices: a list of devices has no profiles");
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	r = answer(&q, &sources, user, devices, argv[optind]);
 	policy_done(&q.policy);

@@ -19,6 +19,14 @@
 #include <string.h>
 #include <sys/stat.h>
 
+struct holder {
+	int pid;
+	char command[64]; /* printable */
+	char user[64];
+};
+
+#define HOLDERS_MAX 8 /* more are not printed */
+
 /*
  * The group's node, or a device's own that is gone from /dev since the kernel waits to take the device off VFIO: whose
  * it was nothing tells any more, and there is seldom more than one such device. Of a descriptor that came from
@@ -95,32 +103,33 @@ static void describe(int proc, const char *pid, struct holder *holder)
 		snprintf(holder->user, sizeof(holder->user), "%s", user->pw_name);
 }
 
-size_t holders_find(uint32_t group, struct holder *ret_holders, size_t max)
+void holders_print(uint32_t group, void (*print)(const char *text))
 {
 	struct dirent *entry;
-	char path[32];
+	char path[32], text[160];
 	size_t n = 0;
 	DIR *dir;
 	int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (proc < 0)
-		return 0;
+		return;
 	dir = fdopendir(proc);
 	if (!dir) {
 		fd_close(proc);
-		return 0;
+		return;
 	}
 	snprintf(path, sizeof(path), "/dev/vfio/%" PRIu32, group);
-	while ((entry = readdir(dir))) {
+	while (n < HOLDERS_MAX && (entry = readdir(dir))) {
+		struct holder holder = { 0 };
+
 		if (entry->d_name[0] < '1' || entry->d_name[0] > '9' ||
 		    !has_open(proc, entry->d_name, path))
 			continue;
-		if (n < max) {
-			ret_holders[n] = (struct holder){ 0 };
-			describe(proc, entry->d_name, &ret_holders[n]);
-		}
+		describe(proc, entry->d_name, &holder);
+		snprintf(text, sizeof(text), "held by pid %d (%s) of %s", holder.pid,
+			 holder.command, holder.user);
+		print(text);
 		n++;
 	}
 	closedir(dir);
-	return n;
 }

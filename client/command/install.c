@@ -6,8 +6,9 @@
  */
 #include "config.h"
 
-#include "client/command/cli.h"
 #include "client/command/policy.h"
+#include "client/command/cli.h"
+#include "client/command/policy-sources.h"
 #include "client/host/udevrules.h"
 #include "client/common/util.h"
 
@@ -134,7 +135,7 @@ int policy_install(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	struct policy_sources sources;
-	struct policy_count count = { 0 };
+	struct policy_report report = { .mistakes_only = true }; /* warnings are for `check` */
 	struct policy policy = { 0 };
 	const char *root = "";
 	int c, r;
@@ -143,19 +144,16 @@ int policy_install(int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (c == 'r')
 			root = optarg;
-		r = c == 'p' ? policy_sources_add(&sources, optarg) : c == 'r' ? 0 : EXIT_USAGE_;
+		r = c == 'p' ? policy_sources_add(&sources, optarg) : c == 'r' ? 0 : EXIT_BAD_USAGE;
 		if (r)
 			return r;
 	}
 	if (optind != argc) {
 		cli_error("policy install takes no arguments, only --policy DIR and --root DIR");
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	sources.without_accounts = true; /* prepare rules concern no user, and this is root */
-	/* Warnings are for 'policy check'; mistakes come with the second look. */
-	r = policy_sources_load(&sources, NULL, 0, NULL, &policy);
-	if (r > 0)
-		r = policy_sources_load(&sources, NULL, 0, &count, &policy);
+	r = policy_sources_load(&sources, NULL, 0, &report, &policy);
 	if (r) {
 		if (r < 0)
 			cli_error("the policy cannot be read: %s; nothing was changed",

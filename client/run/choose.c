@@ -51,18 +51,18 @@ static int add_asked(struct gpubroker_claim *claim, const struct run_qemu *asked
 			"--profile '%s' is no profile by its form; 'gpubroker profiles' shows the "
 			"TYPE and NAME of those that there are",
 			profile);
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	default:
 		if (profile && !strncmp(device, "iommu-group:", 12)) {
 			cli_error("--profile is of a device, not of %s; give the device's address",
 				  device);
-			return EXIT_USAGE_;
+			return EXIT_BAD_USAGE;
 		}
 		cli_error(
 			"'%s' is no device: give a PCI address as 0000:01:00.0 or 01:00.0, iommu-group:N, a "
 			"name from the policy, or any; 'gpubroker list' shows the addresses",
 			device);
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 }
 
@@ -336,7 +336,7 @@ static int may_have(struct search *search, const struct fit_candidate *c, int *r
 /* "mbochs-medium of mbochs (16M)" */
 static const char *name_of(const struct fit_candidate *c, char out[160])
 {
-	char size[24];
+	char size[CLI_SIZE_TEXT];
 
 	cli_size_text(c->memory, size);
 	snprintf(out, 160, "%s%s%s (%s)", c->profile, c->profile[0] ? " of " : "", c->device, size);
@@ -347,7 +347,7 @@ static const char *name_of(const struct fit_candidate *c, char out[160])
 static void say(const struct search *search, const struct fit_candidate *c,
 		const struct fit_candidate *busy)
 {
-	char name[160], better[160], size[24], where[96] = "";
+	char name[160], better[160], size[CLI_SIZE_TEXT], where[96] = "";
 	int own = search->node;
 
 	if (!cli_columns(stderr))
@@ -373,7 +373,7 @@ static int say_none(struct search *search, size_t first, const struct fit_candid
 {
 	const char *device = search->fit->asked->devices[search->at];
 	const struct fit_candidate *largest = NULL;
-	char name[160], other[160], size[24];
+	char name[160], other[160], size[CLI_SIZE_TEXT];
 	int r = 0, status = 0;
 
 	cli_size_text(search->fit->asked->memories[search->at], size);

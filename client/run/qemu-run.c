@@ -64,7 +64,7 @@ int run_qemu_options(struct run_qemu *qemu)
 	if (!qemu->wanted && (qemu->rom || qemu->options.primary)) {
 		cli_error("%s is a part of --qemu, which adds QEMU's arguments",
 			  qemu->rom ? "--rom" : "--primary");
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	if (!qemu->rom)
 		return 0;
@@ -73,12 +73,12 @@ int run_qemu_options(struct run_qemu *qemu)
 	if (!qemu->options.rom || stat(qemu->options.rom, &st) || access(qemu->options.rom, R_OK)) {
 		cli_error("--rom %s: cannot be read: %s; nothing was claimed", qemu->rom,
 			  strerror(errno));
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	if (!S_ISREG(st.st_mode) || !st.st_size) {
 		cli_error("--rom %s: is %s; nothing was claimed", qemu->rom,
 			  S_ISREG(st.st_mode) ? "empty" : "no regular file");
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	return 0;
 }
@@ -93,7 +93,7 @@ static int make(struct run_qemu *qemu, const struct lent *lent, const struct pci
 		cli_error("%s; %s", qemu->command.why, end);
 	else if (r)
 		cli_error("cannot make QEMU's arguments: %s; %s", strerror(-r), end);
-	return r == -EINVAL ? EXIT_USAGE_ : r ? EXIT_SOFTWARE : 0;
+	return r == -EINVAL ? EXIT_BAD_USAGE : r ? EXIT_SOFTWARE : 0;
 }
 
 /*

@@ -265,7 +265,7 @@ static int note_device(struct run_qemu *qemu, const char *device)
 {
 	if (qemu->n_devices == RUN_DEVICES_MAX) {
 		cli_error("more than %d devices in one claim", RUN_DEVICES_MAX);
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	qemu->devices[qemu->n_devices++] = device;
 	return 0;
@@ -279,7 +279,7 @@ static int note_profile(struct run_qemu *qemu, const char *profile)
 	if (qemu->profiles[qemu->n_devices - 1]) {
 		cli_error("--profile stands twice behind --gpu %s; each has its own --gpu",
 			  qemu->devices[qemu->n_devices - 1]);
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	qemu->profiles[qemu->n_devices - 1] = profile;
 	return 0;
@@ -296,14 +296,14 @@ static int note_memory(struct run_qemu *qemu, const char *text)
 	if (qemu->memories[i]) {
 		cli_error("--memory stands twice behind --gpu %s; each has its own --gpu",
 			  qemu->devices[i]);
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	if (!cli_parse_size(text, &qemu->memories[i])) {
 		cli_error(
 			"--memory '%s' is no size: give a number of bytes above 0, or with K, M, G or "
 			"T, as 8G",
 			text);
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	return 0;
 }
@@ -323,14 +323,14 @@ static int check_asked(struct run_fit *fit)
 			cli_error(
 				"--memory chooses a profile by itself, so it does not go with --profile %s",
 				asked->profiles[i]);
-			return EXIT_USAGE_;
+			return EXIT_BAD_USAGE;
 		}
 		if (!strncmp(asked->devices[i], "iommu-group:", 12)) {
 			cli_error(
 				"--memory is of a device, not of %s; give an address, a name from the "
 				"policy, or any",
 				asked->devices[i]);
-			return EXIT_USAGE_;
+			return EXIT_BAD_USAGE;
 		}
 	}
 	/* As if nobody asked for memory, then it is all looked at. */
@@ -388,7 +388,7 @@ static int parse(int argc, char **argv, struct run_fit *fit, uint64_t *ret_wait)
 					"--memlock '%s' is no size: give a number of bytes above 0, or with K, "
 					"M, G or T, as 8G",
 					optarg);
-				return EXIT_USAGE_;
+				return EXIT_BAD_USAGE;
 			}
 			break;
 		case 'q':
@@ -410,17 +410,17 @@ static int parse(int argc, char **argv, struct run_fit *fit, uint64_t *ret_wait)
 				cli_error(
 					"--wait=%s: that is no time; give it as 30s, 10m or 1h30m",
 					optarg);
-				return EXIT_USAGE_;
+				return EXIT_BAD_USAGE;
 			}
 			break;
 		default:
-			return EXIT_USAGE_;
+			return EXIT_BAD_USAGE;
 		}
 	}
 	if (optind == argc) {
 		cli_error(
 			"run needs a COMMAND, as in: gpubroker run --gpu 01:00.0 -- qemu-system-x86_64 ...");
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	if (!qemu->n_devices)
 		note_device(qemu, "any");
