@@ -6,12 +6,13 @@
  */
 #include "config.h"
 
+#include "policy/policy.h"
+
 #include <inttypes.h>
 #include <string.h>
 
 #include "client/common/util.h"
 #include "policy/match.h"
-#include "policy/policy.h"
 
 /* One attribute of a match as it is written. */
 static void print_attribute(const struct policy *policy, const struct policy_match *match,

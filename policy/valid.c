@@ -6,11 +6,12 @@
  */
 #include "config.h"
 
+#include "policy/policy.h"
+
 #include <string.h>
 
 #include "client/common/util.h"
 #include "policy/match.h"
-#include "policy/policy.h"
 #include "policy/values.h"
 
 bool policy_text_valid(const struct policy_text *text)

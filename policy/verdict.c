@@ -6,9 +6,10 @@
  */
 #include "config.h"
 
+#include "policy/policy.h"
+
 #include "client/common/util.h"
 #include "policy/match.h"
-#include "policy/policy.h"
 
 /* Adds what one more allow rule grants to a verdict. */
 static void grant(const struct policy *policy, size_t index, struct policy_verdict *verdict)

@@ -5,8 +5,8 @@
  */
 #include "config.h"
 
-#include "client/common/address.h"
 #include "client/library/migration.h"
+#include "client/common/address.h"
 #include "client/common/util.h"
 
 #include <errno.h>

@@ -4,8 +4,8 @@
  */
 #include "config.h"
 
-#include "client/host/directory.h"
 #include "client/run/fit.h"
+#include "client/host/directory.h"
 #include "client/host/sysfs.h"
 #include "client/common/util.h"
 

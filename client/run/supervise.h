@@ -10,16 +10,7 @@
 
 #include <stddef.h>
 
-struct supervise_file {
-	const char *path; /* the exact path that the program opens, as "/dev/vfio/17" */
-	int fd;		  /* what it gets; stays the caller's */
-	const char *what; /* for messages: "0000:01:00.0 (IOMMU group 17)" */
-	/*
-	 * Not 0: of which lease. Of a lease's group and its devices' own nodes the program gets the kind that it
-	 * opens first; the supervisor closes the others then, without which the kernel would bind no device.
-	 */
-	unsigned lease;
-};
+#include "client/run/supervisor.h"
 
 /*
  * Starts the supervisor and puts the calling process, and all that it will exec and fork, under the

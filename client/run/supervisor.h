@@ -1,15 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The forked half of `gpubroker run`: the process that answers the command's opens. Only
- * supervise.c, the half that stays with the command, includes this.
+ * The forked half of `gpubroker run`: the process that answers the command's opens. supervise.c, the
+ * half that stays with the command, starts it.
  */
 #pragma once
-
-#include "client/run/supervise.h"
 
 #include <linux/seccomp.h>
 #include <stdbool.h>
 #include <sys/types.h>
+
+struct supervise_file {
+	const char *path; /* the exact path that the program opens, as "/dev/vfio/17" */
+	int fd;		  /* what it gets; stays the caller's */
+	const char *what; /* for messages: "0000:01:00.0 (IOMMU group 17)" */
+	/*
+	 * Not 0: of which lease. Of a lease's group and its devices' own nodes the program gets the kind that it
+	 * opens first; the supervisor closes the others then, without which the kernel would bind no device.
+	 */
+	unsigned lease;
+};
 
 struct lent {
 	struct supervise_file file;
