@@ -23,8 +23,8 @@
 #include "policy/words.h"
 
 /*
- * Searches for a near device name, and how many names each looks at: else a long file of typing
- * mistakes would cost the square of its length.
+ * The most searches for a near device name, and the names that each looks at: otherwise a long file
+ * of typing mistakes would cost the square of its length.
  */
 #define HINTS_MAX 1000
 #define HINT_NAMES_MAX 1000
@@ -90,7 +90,7 @@ static struct source *source_new(const char *path, const char *text, size_t len)
 	return source;
 }
 
-/* A mistake of the file as a whole. Returns what policy_parser_file() returns. */
+/* Reports a mistake of the file as a whole. Returns what policy_parser_file() returns. */
 static int refuse_file(struct policy_parser *parser, const char *path, const char *why)
 {
 	struct source *source = source_new(path, "", 0);
@@ -152,7 +152,7 @@ int policy_parser_file(struct policy_parser *parser, const char *path, const cha
 
 /* ---- the end ---- */
 
-/* A defined name that is near this one, or a word that may have been meant; NULL if none is. */
+/* A defined name that is near this one, or a word of the language that is; NULL: none is. */
 static const char *near_name(struct policy_parser *parser, const char *text)
 {
 	const struct name *name = parser->names.lists[NAME_DEVICE].first;

@@ -20,7 +20,7 @@ struct source {
 	char text[];
 };
 
-/* Where a rule uses a device name; whether it is defined is known only at the end. */
+/* A rule's use of a device name, whose definition may come later. */
 struct use {
 	struct name *name;
 	struct place place;
@@ -39,7 +39,7 @@ struct policy_parser {
 	bool too_many_rules, too_many_names, too_many_texts;
 	int error; /* sticky -ENOMEM */
 
-	/* The line at hand. */
+	/* The current line. */
 	struct source *source;
 	struct lexer lexer;
 	struct token token;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The grammar: one statement, read word by word from left to right up to its first mistake.
+ * The grammar: parses one statement word by word, up to its first mistake.
  *
- * It must never take a statement in part: a rule whose restriction was not understood would grant
- * more than was written. Users and groups are asked for through the parser's caller.
+ * It must never accept a statement in part: a rule without a restriction that was not understood
+ * would grant more than was written. Users and groups are looked up through the parser's caller.
  */
 #include "config.h"
 
@@ -25,13 +25,16 @@ static void next(struct policy_parser *parser)
 	lexer_next_word(&parser->lexer, &parser->token);
 }
 
-/* The word at hand, where it is one of these kinds; else NULL. */
+/* The current word if it is of one of these kinds, else NULL. */
 static const struct word *here(const struct policy_parser *parser, unsigned int kinds)
 {
 	return parser->token.kind == TOKEN_WORD ? words_find(kinds, parser->token.text) : NULL;
 }
 
-/* WORD, and VALUE where it takes one; `seen` are the bits of what came before in this statement. */
+/*
+ * Parses WORD, and VALUE if it takes one; `seen` has the bits of the words before in this
+ * statement.
+ */
 static bool parse_value(struct policy_parser *parser, const struct word *word, uint32_t *seen,
 			struct policy_rule *rule)
 {
@@ -73,7 +76,7 @@ static bool parse_value(struct policy_parser *parser, const struct word *word, u
 
 /* ---- the parts of a statement ---- */
 
-/* Fills in who and id from the name at hand, by number or by asking. */
+/* Fills in who and id from the current word, a number or a name to look up. */
 static bool parse_account(struct policy_parser *parser, bool group, struct policy_rule *rule)
 {
 	enum name_kind kind = group ? NAME_GROUP : NAME_USER;
@@ -157,7 +160,7 @@ static bool parse_who(struct policy_parser *parser, struct policy_rule *rule)
 	return true;
 }
 
-/* A number that is only one within a vendor, and nothing else that would pin it down. */
+/* Warns of an id that is unique only within a vendor, with nothing else to pin it down. */
 static void warn_wide(struct policy_parser *parser, const struct policy_rule *rule,
 		      const struct place *device, const struct place *subsystem)
 {
@@ -205,7 +208,7 @@ static bool parse_use(struct policy_parser *parser, struct policy_rule *rule)
 	return true;
 }
 
-/* May the current word be the name of a device that the rule is about? */
+/* Returns true if the current word can be the name of a device that the rule is about. */
 static bool is_use(const struct policy_parser *parser, const struct policy_rule *rule)
 {
 	return rule->verb != POLICY_DEVICE && rule->name == POLICY_NO_NAME &&
@@ -261,7 +264,7 @@ static bool parse_what(struct policy_parser *parser, struct policy_rule *rule,
 	return true;
 }
 
-/* Limits, then the end of the line. `kinds` are those that might have stood here instead. */
+/* Parses limits, then the end of the line. `kinds` are those that could have been here instead. */
 static bool parse_rest(struct policy_parser *parser, unsigned int kinds, struct policy_rule *rule)
 {
 	unsigned int own = rule->verb == POLICY_ALLOW	  ? WORD_LIMIT
@@ -318,7 +321,7 @@ static bool parse_device(struct policy_parser *parser, struct policy_rule *rule)
 	name = keep_device_name(parser);
 	if (!name)
 		return false;
-	/* Defined also where the rest is a mistake: that one is enough, without one for every use. */
+	/* Defined even if the rest is a mistake: that one is enough, without one for every use. */
 	if (!name->defined)
 		name->place = finding_place(parser);
 	name->defined = true;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Numbers, sizes and times as people write them, for the policy and the command line. A reader takes
- * a text whole or not at all, and never a value that does not fit.
+ * Numbers, sizes and times as people write them, for the policy and the command line. A reader
+ * takes a text whole or not at all, and never a value that does not fit.
  */
 #include "config.h"
 

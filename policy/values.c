@@ -83,7 +83,7 @@ bool value_class(const char *text, struct policy_rule *rule)
 		rule->match.class_mask = word->mask;
 		return true;
 	}
-	/* Base class, base and subclass, or all three bytes: what is left out does not count. */
+	/* Base class, base and subclass, or all three bytes: the missing ones do not count. */
 	if (!read_hex(text, 6, &value, &digits) || digits % 2)
 		return false;
 	rule->match.class_code = value << (24 - 4 * digits);
@@ -194,7 +194,10 @@ bool value_driver(const char *text, char out[POLICY_TEXT_MAX])
 	return true;
 }
 
-/* All in the kernel are called so; a lease on any other driver would end in the host's hands. */
+/*
+ * All VFIO drivers of the kernel have such names; on any other driver a leased device would be the
+ * host's.
+ */
 bool value_vfio_driver(const char *text, char out[POLICY_TEXT_MAX])
 {
 	return (strstr(text, "vfio-pci") || strstr(text, "vfio_pci")) && value_driver(text, out);
@@ -211,7 +214,7 @@ bool value_serial(const char *text, char out[POLICY_TEXT_MAX])
 	return true;
 }
 
-/* "DD.F" of hex digits at *text, which then is past it. */
+/* Reads "DD.F" of hex digits, and moves *text past it. */
 static bool read_hop(const char **text, uint8_t *ret_device, uint8_t *ret_function)
 {
 	const char *t = *text;
@@ -225,7 +228,7 @@ static bool read_hop(const char **text, uint8_t *ret_device, uint8_t *ret_functi
 	return true;
 }
 
-/* "pciDDDD:BB/" at *text, which then is past it, in the kernel's spelling. */
+/* Reads "pciDDDD:BB/", writes it in the kernel's spelling, and moves *text past it. */
 static bool read_bridge(const char **text, char out[POLICY_TEXT_MAX])
 {
 	char address[PCI_ADDRESS_TEXT];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The vocabulary: every word of the language in one table. To add an attribute or a limit is to add
- * a line here and its reader in values.c. A word that is not here must stay a mistake, since a
+ * The vocabulary: every word of the language in one table. To add an attribute or a limit, add a
+ * line here and its reader in values.c. A word that is not here must stay a mistake, since a
  * restriction that is accepted and ignored is a hole.
  */
 #include "config.h"
@@ -164,7 +164,7 @@ static unsigned int min3(unsigned int a, unsigned int b, unsigned int c)
 	return least < c ? least : c;
 }
 
-/* Edits from a to b, a swap of neighbours being one; both at most NEAR_MAX long. */
+/* The number of edits from a to b, a swap of neighbours being one; both at most NEAR_MAX long. */
 static unsigned int distance(const char *a, size_t a_len, const char *b, size_t b_len)
 {
 	unsigned int rows[3][NEAR_MAX + 1];
@@ -193,7 +193,7 @@ static unsigned int distance(const char *a, size_t a_len, const char *b, size_t 
 	return above[b_len];
 }
 
-/* 0 is the same but for case; UINT32_MAX is not near. Short words must differ in less. */
+/* 0: the same but for case; UINT32_MAX: not near. Short words must differ in less. */
 static unsigned int nearness(const char *a, const char *b)
 {
 	size_t a_len = strlen(a), b_len = strlen(b);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Finds who has /dev/vfio/N open, or the own node of a device that the kernel is taking off VFIO, by reading
- * /proc/PID/fd. For the eyes of an administrator only:
- * nothing is decided by it, since a descriptor may be on its way between two processes. Reads, and
- * stops at nothing that it may not read.
+ * Finds the processes that have /dev/vfio/N open, or the node of a device that the kernel is taking
+ * off VFIO, by reading /proc/PID/fd. It only informs an administrator: nothing is decided by it,
+ * since a descriptor may be on its way between two processes. It skips what it may not read.
  */
 #include "config.h"
 
@@ -28,9 +27,10 @@ struct holder {
 #define HOLDERS_MAX 8 /* more are not printed */
 
 /*
- * The group's node, or a device's own that is gone from /dev since the kernel waits to take the device off VFIO: whose
- * it was nothing tells any more, and there is seldom more than one such device. Of a descriptor that came from
- * a broker that has ended since, and its mounts with it, /proc shows only the end of the path.
+ * Returns true for the group's node, or for a device node that is deleted, since the kernel waits
+ * to take its device off VFIO: nothing tells which device that was, but there is seldom more than
+ * one. /proc shows only the end of the path if a broker that has ended since, with its mounts,
+ * opened the node.
  */
 static bool is_held_node(const char *target, const char *group)
 {

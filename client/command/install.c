@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker policy install: the prepare rules of the policy become a file of udev rules, so that
- * they hold from the next boot on, before the daemon runs. It must never leave half a file, nor
- * change anything for a policy with a mistake in it.
+ * gpubroker policy install: turns the prepare rules of the policy into a file of udev rules, so
+ * that they hold from the next boot on, before the daemon runs. It must never leave half a file,
+ * nor change anything for a policy with a mistake.
  */
 #include "config.h"
 
@@ -58,7 +58,10 @@ static int make_parents(char *path)
 	return 0;
 }
 
-/* udevd reads what ends in .rules, whenever it likes: so a file is there whole or not at all. */
+/*
+ * udevd reads any file whose name ends in .rules, at any time: so the file is there whole or not at
+ * all.
+ */
 static int replace(char *path, const char *text)
 {
 	const size_t n = strlen(text);
@@ -80,7 +83,7 @@ static int replace(char *path, const char *text)
 		else if (errno != EINTR)
 			r = errno;
 	}
-	/* The loader compares with it, as another user. */
+	/* The loader, which is another user, compares with it. */
 	if (!r && (fchmod(fd, 0644) || fsync(fd)))
 		r = errno;
 	if (close(fd) && !r)
@@ -101,7 +104,7 @@ static int install(const struct policy *policy, const char *root)
 	char path[PATH_MAX];
 	int r;
 
-	/* Before what else may be closed to others: this is what they can do something about. */
+	/* First, since other things may be closed to this user too, but this message helps. */
 	if (!*root && geteuid() && access("/etc/udev/rules.d", W_OK) && errno == EACCES)
 		return cannot("write", UDEVRULES_FILE, EACCES);
 	r = udevrules_for_host(policy, &text);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker leases: what is lent to whom since when, as a table or JSON. Reads only; prints each
- * lease as it is told.
+ * gpubroker leases: who has which device since when, as a table or JSON. Reads only; prints each
+ * lease as it arrives.
  */
 #include "config.h"
 
@@ -20,7 +20,7 @@ struct output {
 };
 
 /*
- * How long ago, in the largest unit that says it: "12s", "5m", "3h", "2d". The exact time is in
+ * How long ago, rounded down to the largest unit: "12s", "5m", "3h", "2d". The exact time is in
  * --json.
  */
 static void held_text(uint64_t since, char out[24])

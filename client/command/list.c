@@ -21,10 +21,10 @@ struct row {
 	char vendor[64];
 	char model[96];
 	char group[24];
-	char address[24]; /* a VF's is indented below its PF */
+	char address[24]; /* that of a VF is indented below its PF */
 	char status[48];
-	uint32_t vfs_free; /* of a PF's */
-	bool shown;	   /* to be */
+	uint32_t vfs_free; /* of a PF */
+	bool shown;	   /* is printed */
 };
 
 struct listing {
@@ -76,7 +76,7 @@ static bool is_free(const struct gpubroker_device *device)
 static int compare_rows(const void *a, const void *b)
 {
 	const struct row *x = a, *y = b;
-	/* A VF stands behind its PF, whatever its own address. */
+	/* A VF comes after its PF, whatever its own address. */
 	const char *px = x->device.physfn[0] ? x->device.physfn : x->device.address;
 	const char *py = y->device.physfn[0] ? y->device.physfn : y->device.address;
 	struct pci_address ax, ay;
@@ -94,7 +94,7 @@ static int compare_rows(const void *a, const void *b)
 	return pci_address_compare(&ax, &ay);
 }
 
-/* Once all are known: what is counted, shown, and in which order. */
+/* Once all rows are known: counts VFs, and keeps the rows that are shown. */
 static void complete(struct listing *listing)
 {
 	size_t n = 0;
@@ -105,7 +105,7 @@ static void complete(struct listing *listing)
 
 		if (pf)
 			pf->vfs_free += is_free(d);
-		/* A VF of a GPU has the class of its PF, but may be shown where that is not. */
+		/* A VF of a GPU has the class of its PF, but may be shown where its PF is not. */
 		snprintf(listing->rows[i].address, sizeof(listing->rows[i].address), "%s%s",
 			 pf && pf->shown ? "  " : "", d->address);
 	}
@@ -130,9 +130,8 @@ static void complete(struct listing *listing)
 }
 
 /*
- * What the broker does not keep, since it changes without an event or no listing needs it, is read
- * from sysfs here: with it, `policy explain` on another machine can say all that it could say on
- * this one.
+ * Adds what the broker does not keep, since it changes without an event or no listing needs it.
+ * With it, `policy explain` on another machine can explain all that it could explain on this one.
  */
 static void add_local(struct json_object *object, int sys, const char *address)
 {
@@ -147,7 +146,7 @@ static void add_local(struct json_object *object, int sys, const char *address)
 	json_object_object_add(object, "serial", json_out_text(f.serial));
 }
 
-/* NULL, which is null, of what has no SR-IOV. */
+/* The VFs of a PF; NULL, which becomes null, for a function without SR-IOV. */
 static struct json_object *vfs_object(const struct row *row)
 {
 	struct json_object *vfs;

@@ -28,7 +28,7 @@ int policy_sources_add(struct policy_sources *sources, const char *directory)
 	return 0;
 }
 
-/* The line, with its control characters out of the way, and a caret below the column. */
+/* Prints the line, with its control characters replaced, and a caret below the column. */
 static void print_source(const struct policy_finding *f)
 {
 	const size_t width = 72;
@@ -36,7 +36,7 @@ static void print_source(const struct policy_finding *f)
 
 	if (!f->source || !f->line)
 		return;
-	/* Of a long line, the part around the column. */
+	/* For a long line, only the part around the column. */
 	if (column > width - 8)
 		from = column - (width - 8);
 	n = f->source_len > from ? f->source_len - from : 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker policy check: what is wrong with policy files, every mistake with its line and a caret,
- * before they are in force. Runs as anybody, asks no daemon, changes nothing.
+ * gpubroker policy check: prints every mistake of policy files, with its line and a caret, before
+ * they are in force. Runs as anybody, asks no daemon, changes nothing.
  */
 #include "config.h"
 
@@ -16,7 +16,7 @@
 
 /*
  * Warns of statements that no device of this host can match. A draft for another host has many of
- * those: --devices names that host's list. Without any list there is nothing to warn of.
+ * those, so --devices names that host's list. Without any list there is nothing to warn of.
  */
 static int lint(const struct policy *policy, const char *devices, struct policy_report *report)
 {
@@ -34,7 +34,7 @@ static int lint(const struct policy *policy, const char *devices, struct policy_
 	facts = calloc(inventory.n + 1, sizeof(*facts));
 	for (size_t i = 0; facts && i < inventory.n; i++) {
 		facts[i] = function_facts(&inventory.functions[i]);
-		facts[i].profile = NULL; /* of which it may have any: drivers are not asked */
+		facts[i].profile = NULL; /* it may have any profile: drivers are not asked */
 	}
 	if (facts && inventory.n)
 		policy_lint(policy, facts, inventory.n, policy_sources_print, report);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The commands below `gpubroker policy`. Each takes the arguments of a main(), and returns the exit status. */
+/*
+ * The commands below `gpubroker policy`: each takes the arguments of a main() and returns the exit
+ * status.
+ */
 #pragma once
 
 int policy_explain(int argc, char **argv);

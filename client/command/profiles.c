@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * gpubroker profiles: the parts of devices that drivers offer to make, as a table or JSON. Reads
- * sysfs, as any user may; what the policy allows is not looked at. A broker is asked only which mdevs are its
- * own, and need not be there.
+ * sysfs, as any user may, and not the policy. A broker, if there is one, is only asked which mdevs
+ * are its own.
  */
 #include "config.h"
 
@@ -38,7 +38,7 @@ static const struct table_column columns[N_COLUMNS] = {
 
 /* The broker's own mdevs. */
 struct ours {
-	bool is_known; /* a broker told */
+	bool is_known; /* a broker has answered */
 	char (*uuids)[40];
 	size_t n;
 };
@@ -69,7 +69,7 @@ static struct ours ask_for_ours(const struct cli *cli)
 	return ours;
 }
 
-/* How many of those that exist are not ours. */
+/* How many of the existing ones are not the broker's. */
 static uint64_t others_of(int sys, const struct ours *ours, const struct profile *p)
 {
 	cleanup_fd int fd = -1;
@@ -219,7 +219,7 @@ static void print_json(const struct profiles *profiles)
 	json_out_print(array);
 }
 
-/* A PCI address in the kernel's spelling, or a name as mdev_bus may have it. */
+/* Parses a PCI address, which becomes the kernel's spelling, or a name as in mdev_bus. */
 static bool parse_device(const char *text, char out[PROFILE_NAME_MAX])
 {
 	struct pci_address address;

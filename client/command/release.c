@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker release, revoke and restore: a lease ended before its holder lets go, and a device
- * given back to its host driver. Asks the broker, then looks until it can say what came of it:
- * given back, or who still holds it. It decides nothing.
+ * gpubroker release, revoke and restore: ends a lease before its holder lets go, or gives a device
+ * back to its host driver. Asks the broker, then looks until it can print the result: given back,
+ * or who still holds it. It decides nothing.
  */
 #include "config.h"
 
@@ -39,7 +39,7 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	if (!is)
 		return 0;
 	look->found = true;
-	look->id = lease->id; /* the next holder's is another one */
+	look->id = lease->id; /* the next holder has another one */
 	look->state = lease->state;
 	look->lease = lease->id;
 	look->group = lease->iommu_group;
@@ -48,7 +48,7 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	return 0;
 }
 
-/* Until the lease is gone or stuck. 0, or what gpubroker_leases() said. */
+/* Looks until the lease is gone or stuck. 0, or the result of gpubroker_leases(). */
 static int look_until(struct gpubroker *handle, struct look *look)
 {
 	const struct timespec pause = { .tv_nsec = 200000000 };
@@ -69,7 +69,7 @@ static void print_holder(const char *text)
 	cli_error("it is %s", text);
 }
 
-/* Says what came of it. The exit status. */
+/* Prints the result. Returns the exit status. */
 static int outcome(const struct cli *cli, struct gpubroker *handle, struct look *look,
 		   const char *what)
 {
@@ -100,7 +100,7 @@ static int print_end(struct look *look, struct gpubroker *handle)
 	struct tm tm;
 	time_t end;
 
-	/* No end: it was stuck, or not granted yet, and has been asked for at once. */
+	/* No end: it was stuck, or not granted yet, and ends at once. */
 	if (gpubroker_leases(handle, on_lease, look) || !look->found || !look->ends)
 		return cli_finish_output();
 	end = (time_t)look->ends;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker vfs: root has a physical function make virtual ones, or remove them. Asks the broker,
- * which answers when that is done. It decides nothing.
+ * gpubroker vfs: root creates virtual functions of a physical one, or removes them. Asks the
+ * broker, which answers when that is done. It decides nothing.
  */
 #include "config.h"
 

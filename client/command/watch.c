@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker watch: what becomes of leases, a line each as it happens, for people or (--json, an
- * object a line) for programs. Reads only.
+ * gpubroker watch: prints each change of a lease as it happens, a line each, or with --json an
+ * object a line for programs. Reads only.
  */
 #include "config.h"
 

@@ -2,8 +2,8 @@
 /*
  * PCI addresses, as the kernel writes them: domain:bus:device.function.
  *
- * The one type that the wire, the policy and the daemon share. Pure: text in, numbers out. Only
- * ASCII hex digits are taken, so that what was parsed here is safe to be made part of a path.
+ * The wire, the policy and the daemon share this type. Pure: text in, numbers out. Only ASCII hex
+ * digits are accepted, so an address that was parsed here is safe as a part of a path.
  */
 #pragma once
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads mdevs from sysfs, see mdev.h. It must never write, and never read an attribute for which a driver is
- * asked (available_instances, description): a driver may take its time. The name of a type is no such
- * one: from Linux 6.1 on the kernel has it itself.
+ * Reads mdevs from sysfs, see mdev.h. It must never write, and never read an attribute for which
+ * the kernel asks a driver (available_instances, description), since a driver may take its time.
+ * The name of a type is no such attribute: since Linux 6.1 the kernel has it itself.
  */
 #include "config.h"
 

@@ -36,7 +36,7 @@ static bool net_is_up(int sys, const char *name)
 
 	if (sysfs_read_text(sysfs_open(sys, O_RDONLY, "class/net/%s/flags", name), text,
 			    sizeof(text)))
-		return true; /* not to be known: rather refuse than cut off the host */
+		return true; /* not known: refuse rather than cut off the host */
 	return strtoul(text, NULL, 16) & IFF_UP;
 }
 
@@ -48,9 +48,9 @@ static bool always(int sys, const char *name)
 }
 
 /*
- * Looks in a /sys/class directory for a device below this function, be it behind a USB controller
- * or an NVMe namespace: its link's target then has the function's address as a component. 1 with
- * its name, 0, -errno.
+ * Looks in a /sys/class directory for a device below this function, also behind a USB controller or
+ * an NVMe namespace: the target of its link then has the function's address as a component. Returns
+ * 1 with its name, 0, or -errno.
  */
 static int find_below(int sys, const char *class, const char *component,
 		      bool (*counts)(int sys, const char *name), char *out, size_t size)
@@ -66,7 +66,9 @@ static int find_below(int sys, const char *class, const char *component,
 		char target[1024];
 		ssize_t n = readlinkat(fd, entry, target, sizeof(target) - 1);
 
-		/* No link, or gone meanwhile. Another error hides what may be the host's disk. */
+		/*
+		 * EINVAL: no link; ENOENT: gone meanwhile. Another error may hide the host's disk.
+		 */
 		if (n < 0 && errno != EINVAL && errno != ENOENT)
 			result = -errno;
 		if (n <= 0)
@@ -91,7 +93,7 @@ int sysfs_has_vfio(int sys, const struct pci_address *address)
 	return directory_next(&dir) ? 1 : dir.error;
 }
 
-/* What the host would lose. Disks count whether mounted or not: mounts are not sysfs' to tell. */
+/* Reads what the host would lose. Disks count whether mounted or not, which sysfs does not show. */
 static int read_in_use(int sys, const struct pci_address *address, const char *driver, char *out,
 		       size_t size)
 {
@@ -119,7 +121,7 @@ static int read_in_use(int sys, const struct pci_address *address, const char *d
 		strcpy(out, "it has virtual functions");
 	if (r != -ENOENT)
 		return r;
-	/* Its driver would wait for whoever has one of them. */
+	/* Its driver would wait for the holder of one of them. */
 	r = mdev_has_any(sys, address);
 	if (r > 0)
 		strcpy(out, "it has mediated devices");
@@ -171,7 +173,7 @@ int sysfs_driver_read(int sys, const struct pci_address *address,
 	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
 	int r;
 
-	/* Only what is not there is no device: whoever asks forgets it then. */
+	/* -ENODEV only for a function that does not exist, since callers forget it then. */
 	if (dir == -ENOENT)
 		return -ENODEV;
 	r = dir < 0 ? dir : driver_of(dir, ret_driver, FUNCTION_NAME_MAX);
@@ -179,8 +181,8 @@ int sysfs_driver_read(int sys, const struct pci_address *address,
 }
 
 /*
- * The way from the root bus: "../../../devices/pci0000:00/0000:00:10.0/0000:01:00.0" becomes
- * "pci0000:00/10.0/00.0". Bus numbers are left out, since they change when a card is added.
+ * Reads the path from the root bus: "../../../devices/pci0000:00/0000:00:10.0/0000:01:00.0" becomes
+ * "pci0000:00/10.0/00.0", without bus numbers, since they change when a card is added.
  */
 static void read_path(int sys, const struct pci_address *address, char *out, size_t size)
 {
@@ -200,13 +202,13 @@ static void read_path(int sys, const struct pci_address *address, char *out, siz
 		int added = 0;
 
 		if (!strncmp(part, "pci", 3)) {
-			used = 0; /* of nested host bridges (VMD), the nearest */
+			used = 0; /* with nested host bridges (VMD), the nearest */
 			added = snprintf(out, size, "%s", part);
 		} else if (used && !pci_address_parse(part, &step))
 			added = snprintf(out + used, size - used, "/%02x.%x", step.device,
 					 step.function);
 		if (added < 0 || (size_t)added >= size - used) {
-			out[0] = '\0'; /* cut, it would name something else */
+			out[0] = '\0'; /* a truncated path would name something else */
 			return;
 		}
 		used += (size_t)added;
@@ -214,9 +216,9 @@ static void read_path(int sys, const struct pci_address *address, char *out, siz
 }
 
 /*
- * The Device Serial Number, in the attribute that Linux has from 6.18 on, for root. From
- * configuration space it would take CAP_SYS_ADMIN; and vital product data is not read here, since
- * that is slow in hardware and hangs on some.
+ * Reads the Device Serial Number, from the attribute that Linux has from 6.18 on, for root. To read
+ * it from configuration space would take CAP_SYS_ADMIN. Vital product data is not read, since that
+ * is slow in hardware and hangs on some.
  */
 static void read_serial(int sys, const struct pci_address *address, struct function *f)
 {
@@ -225,10 +227,7 @@ static void read_serial(int sys, const struct pci_address *address, struct funct
 
 	if (r) {
 		f->serial[0] = '\0';
-		/*
-		 * No file: an older kernel, or a function without a number. It cannot be told
-		 * which.
-		 */
+		/* No file: an older kernel, or a function without a number; nothing tells which. */
 		f->serial_unknown = true;
 		return;
 	}
@@ -262,7 +261,7 @@ int sysfs_vfs_read(int sys, const struct pci_address *physfn, struct pci_address
 	return dir.error ? dir.error : n;
 }
 
-/* What it has to do with SR-IOV: whose VF it is, or how many it has and can have. */
+/* Reads its part in SR-IOV: its PF if it is a VF, or how many VFs it has and can have. */
 static int read_sriov(int sys, int dir, struct function *f)
 {
 	char name[32];
@@ -305,7 +304,7 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 	f.device = (uint16_t)device;
 	f.subsystem_vendor = (uint16_t)subsystem_vendor;
 	f.subsystem_device = (uint16_t)subsystem_device;
-	/* Only display controllers have the attribute. Not to be known is not no. */
+	/* Only display controllers have the attribute. Any other error is not a no. */
 	r = sysfs_read_number(sys, address, "boot_vga", 10, &boot_vga);
 	if (r && r != -ENOENT)
 		return r;
@@ -322,8 +321,8 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 }
 
 /*
- * Puts a function in its place by address. Not qsort(), which for more than a kilobyte asks glibc's
- * sysinfo() how much memory there is, and so would need a row in the core's filter.
+ * Inserts a function in the order of addresses. Not qsort(), which for more than a kilobyte asks
+ * glibc's sysinfo() how much memory there is, and so would need a row in the core's filter.
  */
 static void insert(struct group_view *view, const struct function *function)
 {
@@ -377,15 +376,12 @@ int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
 		return fd == -ENOENT ? -ENODEV : fd;
 	memset(ret_view, 0, sizeof(*ret_view));
 	ret_view->group = group;
-	/*
-	 * enable_unsafe_noiommu_mode makes groups that isolate nothing; they are told by this name
-	 * alone.
-	 */
+	/* enable_unsafe_noiommu_mode makes groups that isolate nothing; only this name shows it. */
 	r = sysfs_read_text(sysfs_open(sys, O_RDONLY, "kernel/iommu_groups/%u/name", group), name,
 			    sizeof(name));
 	if (!r && !strcmp(name, "vfio-noiommu"))
 		strcpy(ret_view->not_viable, "is a no-IOMMU group, which isolates nothing");
-	if (r == -ENOENT || r == -E2BIG) /* it has none, or another */
+	if (r == -ENOENT || r == -E2BIG) /* no name, or another one */
 		r = 0;
 	while (!r && (entry = directory_next(&dir)))
 		r = add_member(sys, entry, ret_view);

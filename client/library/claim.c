@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A claim of libgpubroker: what is asked for, and what was granted. Owns the descriptors of the
- * grant. It must never take a grant that was not asked for, or whose descriptors do not fit it.
+ * A claim of libgpubroker: the request, and the grant. Owns the descriptors of the grant. It must
+ * never accept a grant that was not requested, or whose descriptors do not fit it.
  */
 #include "config.h"
 
@@ -21,7 +21,7 @@ struct gpubroker_claim {
 	struct gpubroker_grant grants[PROTOCOL_SELECTORS_MAX];
 	int fds[PROTOCOL_SELECTORS_MAX];
 	size_t n_groups;
-	int iommufd; /* only where there are cdevs */
+	int iommufd; /* only if there are cdevs */
 	struct gpubroker_cdev cdevs[PROTOCOL_CDEVS_MAX];
 	int cdev_fds[PROTOCOL_CDEVS_MAX];
 	size_t n_cdevs;
@@ -74,7 +74,7 @@ struct gpubroker_claim *gpubroker_claim_free(struct gpubroker_claim *claim)
 	return NULL;
 }
 
-/* A policy's device name, see gpubroker.policy(5). */
+/* Returns true for a device name of a policy, see gpubroker.policy(5). */
 static bool is_name(const char *text)
 {
 	size_t n =
@@ -186,7 +186,7 @@ int gpubroker_claim_start(struct gpubroker *handle, const struct gpubroker_claim
 	return connection_send(handle, &claim->request, sizeof(claim->request));
 }
 
-/* Is it what was asked for, and are its descriptors as many as it says? */
+/* Returns true if the claim requested what is granted, and the number of descriptors is right. */
 static bool valid_grant(const struct gpubroker_claim *claim, const struct message_grant *m,
 			size_t n_fds)
 {

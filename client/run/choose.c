@@ -200,8 +200,8 @@ static int find_candidates(struct fit_search *search)
 /* ---- what the broker allows ---- */
 
 /*
- * Asks whether the candidate could be claimed together with those chosen so far. 0, or the refusal; a
- * fault is an exit status in *ret_status.
+ * Asks whether the candidate could be claimed together with those chosen so far. 0, or the refusal;
+ * a fault is an exit status in *ret_status.
  */
 static int may_have(struct fit_search *search, const struct fit_candidate *c, int *ret_status)
 {

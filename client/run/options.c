@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Parses the options of `gpubroker run`, see options.h. It prints what is wrong, and asks nobody. */
+/*
+ * Parses the options of `gpubroker run`, see options.h. It prints what is wrong, and asks nobody.
+ */
 #include "config.h"
 
 #include "client/run/options.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * QEMU's arguments for what a claim asks for or was granted, see qemu-run.h. Which functions a group
- * has is read from sysfs, as every user may: of a grant the broker names only the group and the
- * function that was asked for. It must never change an argument that the user wrote.
+ * QEMU's arguments for what a claim asks for or was granted, see qemu-run.h. Which functions a
+ * group has is read from sysfs, as every user may: of a grant the broker names only the group and
+ * the function that was asked for. It must never change an argument that the user wrote.
  */
 #include "config.h"
 

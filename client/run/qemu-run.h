@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `gpubroker run --qemu` and `--iommufd`: QEMU's arguments, made by qemu.h, for what is claimed. All
- * return 0, or an exit status after the reason was printed, and do nothing without their option.
+ * `gpubroker run --qemu` and `--iommufd`: QEMU's arguments, made by qemu.h, for what is claimed.
+ * All return 0, or an exit status after the reason was printed, and do nothing without their
+ * option.
  */
 #pragma once
 
@@ -27,8 +28,8 @@ struct qemu_run {
 int qemu_run_foresee(struct qemu_run *qemu, const struct request *request, char **argv);
 
 /*
- * After the claim, with --iommufd: lets the command inherit the descriptors of /dev/iommu and of the
- * devices, and puts their numbers into the environment.
+ * After the claim, with --iommufd: lets the command inherit the descriptors of /dev/iommu and of
+ * the devices, and puts their numbers into the environment.
  */
 int qemu_run_inherit(struct qemu_run *qemu, struct gpubroker_claim *claim);
 

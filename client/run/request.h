@@ -31,7 +31,10 @@ struct request {
 /* Returns true if a device is to be chosen by --memory. */
 bool request_has_memory(const struct request *request);
 
-/* Checks the form of all that the user asked for. 0, or an exit status after the reason was printed. */
+/*
+ * Checks the form of all that the user asked for. 0, or an exit status after the reason was
+ * printed.
+ */
 int request_check(const struct request *request);
 
 /*

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker run: claims devices, then becomes COMMAND, with the lent descriptors put under its own
- * opens.
+ * gpubroker run: claims devices, then becomes COMMAND, whose own opens get the leased descriptors.
  *
- * The claim is made by the very process that is going to be COMMAND, since a raised memory-lock
- * limit belongs to the claimer and because COMMAND then is what was started: its pid, its parent,
- * its terminal, its exit status. Nothing of ours stands between it and its signals. After
+ * The process that claims is the one that becomes COMMAND, since a raised memory-lock limit belongs
+ * to the claimer, and since COMMAND then is the process that was started: its pid, its parent, its
+ * terminal, its exit status. Nothing of ours stands between it and its signals. After
  * supervise_start() this file does nothing but exec.
  */
 #include "config.h"
@@ -28,7 +27,7 @@
 
 #define CHOICES_MAX 3 /* so often, where another client claims the choice first */
 
-/* How to say a place: "1st". */
+/* The ending of an ordinal number: "1st". */
 static const char *ordinal(uint32_t n)
 {
 	if (n % 100 / 10 == 1)
@@ -85,8 +84,8 @@ static void on_progress(void *userdata, const struct gpubroker_progress *p)
 }
 
 /*
- * Where COMMAND would be found, so that a typing mistake does not take a GPU from the host first.
- * Follows execvp(): 0, EXIT_NOT_FOUND or EXIT_CANNOT_EXEC.
+ * Checks that COMMAND can be found, so that a typing mistake does not take a GPU from the host
+ * first. Follows execvp(): 0, EXIT_NOT_FOUND or EXIT_CANNOT_EXEC.
  */
 static int check_command(const char *command)
 {
@@ -121,8 +120,8 @@ static int check_command(const char *command)
 }
 
 /*
- * A VM's memory is locked while a device is attached: say so before the VMM fails with a bare
- * "-12".
+ * Warns if a VM's memory, which is locked while a device is attached, may not fit, before the VMM
+ * fails with a bare "-12".
  */
 static void warn_memlock(const struct gpubroker_claim *claim)
 {
@@ -146,7 +145,7 @@ static void warn_memlock(const struct gpubroker_claim *claim)
 		grant->parent[0] ? "PROFILE" : grant->address);
 }
 
-/* All that `of` says something of, in the order of their --gpu. */
+/* Puts what `of` returns for each grant into an environment variable, in the order of --gpu. */
 static int tell(const struct gpubroker_claim *claim, const char *variable,
 		const char *(*of)(const struct gpubroker_grant *grant))
 {
@@ -168,15 +167,15 @@ static const char *mdev_of(const struct gpubroker_grant *grant)
 	return grant->uuid;
 }
 
-/* Of a vGPU the virtual function. */
+/* The virtual function of a vGPU. */
 static const char *vgpu_of(const struct gpubroker_grant *grant)
 {
 	return grant->parent[0] && !grant->uuid[0] ? grant->address : "";
 }
 
 /*
- * The parts that were made, since a VMM is told which one it is by its directory or its address, and nobody can
- * know that before.
+ * Puts the parts that were made into the environment, since a VMM needs the directory or address of
+ * each, which are not known before.
  */
 static int tell_parts(const struct gpubroker_claim *claim)
 {
@@ -186,8 +185,8 @@ static int tell_parts(const struct gpubroker_claim *claim)
 }
 
 /*
- * Whether each of the groups can be migrated, for a VMM's command line and for the listing. That one cannot be
- * asked is no reason to fail.
+ * Puts into the environment whether each group can be migrated, and has the broker list it. A
+ * device that cannot be asked is no reason to fail.
  */
 static int tell_migration(struct gpubroker *handle, const struct gpubroker_claim *claim)
 {
@@ -253,7 +252,7 @@ static int lend_and_exec(struct gpubroker_claim *claim, const struct qemu_run *q
 			  failed ? failed : "start the supervisor", strerror(-r));
 		return EXIT_SOFTWARE;
 	}
-	if (!qemu->iommufd) /* else those are the command's own, and exec closes the rest */
+	if (!qemu->iommufd) /* with --iommufd the command uses them, and exec closes the others */
 		gpubroker_claim_free(claim);
 	execvp(argv[0], argv);
 	r = errno;
@@ -261,10 +260,10 @@ static int lend_and_exec(struct gpubroker_claim *claim, const struct qemu_run *q
 	return r == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_EXEC;
 }
 
-/* gpubroker_claim_run(), for at most so many seconds; 0: without an end. -ETIMEDOUT. */
+/* As gpubroker_claim_run(), but for at most so many seconds; 0: without an end. -ETIMEDOUT. */
 static int claim_within(struct gpubroker *handle, struct gpubroker_claim *claim, uint64_t seconds)
 {
-	bool begun = false; /* it is its turn: the rest takes as long as it takes */
+	bool begun = false; /* its turn has come: there is no limit for the rest */
 	struct pollfd p = { .fd = gpubroker_fd(handle), .events = POLLIN };
 	struct timespec now, end;
 	int r;
@@ -296,7 +295,10 @@ static int claim_within(struct gpubroker *handle, struct gpubroker_claim *claim,
 	return r;
 }
 
-/* Was what fits taken by somebody else, between the choice and the claim? */
+/*
+ * Returns true if another client may have claimed what was chosen, between the choice and the
+ * claim.
+ */
 static bool came_late(const struct request *request, int r)
 {
 	return request_has_memory(request) && !request->wait &&
@@ -375,7 +377,10 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	r = qemu_run_inherit(&qemu, claim);
 	if (!r)
 		r = qemu_run_command(&qemu, claim, &argv);
-	/* On success this does not return; after it, the process is filtered and only exits. */
+	/*
+	 * On success this does not return; after a failure, the process is under the filter and
+	 * only exits.
+	 */
 	if (!r)
 		return lend_and_exec(claim, &qemu, argv);
 out:

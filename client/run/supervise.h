@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Puts lent descriptors under a program's own open() of /dev/vfio/N, /dev/vfio/devices/vfioN and /dev/iommu.
+ * Puts leased descriptors under a program's own open() of /dev/vfio/N, /dev/vfio/devices/vfioN and
+ * /dev/iommu.
  *
- * The caller goes on and execs its command; a small supervisor, forked off and out of the way (not
- * the command's child, not in its process group or session), answers the opens. How and why, see
- * supervise.c.
+ * The caller goes on and execs its command; a small supervisor answers the opens. It is forked off
+ * and out of the way (not the command's child, not in its process group or session). supervise.c
+ * explains how and why.
  */
 #pragma once
 

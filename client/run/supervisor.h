@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The forked half of `gpubroker run`: the process that answers the command's opens. supervise.c, the
- * half that stays with the command, starts it.
+ * The forked half of `gpubroker run`: the process that answers the command's opens. supervise.c,
+ * the half that stays with the command, starts it.
  */
 #pragma once
 
@@ -14,8 +14,9 @@ struct supervise_file {
 	int fd;		  /* what it gets; stays the caller's */
 	const char *what; /* for messages: "0000:01:00.0 (IOMMU group 17)" */
 	/*
-	 * Not 0: of which lease. Of a lease's group and its devices' own nodes the program gets the kind that it
-	 * opens first; the supervisor closes the others then, without which the kernel would bind no device.
+	 * The lease's number, or 0. For each lease the program gets either groups or device nodes,
+	 * whichever it opens first; the supervisor then closes the others, without which the kernel
+	 * would bind no device.
 	 */
 	unsigned lease;
 };
@@ -23,9 +24,9 @@ struct supervise_file {
 struct lent {
 	struct supervise_file file;
 	bool is_group;	 /* a legacy group node, /dev/vfio/N */
-	bool is_cdev;	 /* a device's own node, /dev/vfio/devices/vfioN */
-	bool handed_out; /* at least once */
-	bool given_up;	 /* the other kind was opened: it is closed */
+	bool is_cdev;	 /* a device node, /dev/vfio/devices/vfioN */
+	bool handed_out; /* the program got it at least once */
+	bool given_up;	 /* the program opened the other kind: it is closed */
 };
 
 struct supervisor {
