@@ -4,17 +4,17 @@
  *
  * A handle is one connection. The broker knows the caller by what the kernel said when the handle
  * was opened, so open it in the process that the lease and a raised memory-lock limit are meant
- * for. A handle may be used by one thread at a time. The lease does not hang on the handle: it
- * lasts until the last copy of the group's descriptor is closed, in whatever process.
+ * for. Only one thread at a time may use a handle. A lease does not depend on the handle: it lasts
+ * until the last copy of the group's descriptor is closed, in whatever process.
  *
- * Errors. Functions that return int give 0 for success, a negative errno for a fault (of the
- * kernel, or of the connection), and a positive enum gpubroker_refusal where the broker says no;
- * then gpubroker_reason() has the sentence. -ECONNREFUSED and -ENOENT from gpubroker_open() mean
- * that no broker is there; -EPROTO that the other side does not speak this protocol; -ECONNRESET
- * that the connection ended.
+ * Errors. Functions that return int return 0 for success, a negative errno for a fault (of the
+ * kernel, or of the connection), and a positive enum gpubroker_refusal where the broker refuses;
+ * then gpubroker_reason() returns the sentence. -ECONNREFUSED and -ENOENT from gpubroker_open()
+ * mean that there is no broker, -EPROTO that the other side does not speak this protocol,
+ * -ECONNRESET that the connection ended.
  *
- * Structs handed out are only ever made larger at their end: read them through the pointer that you
- * were given, never copy or allocate them.
+ * The library's structs only ever grow at their end: read them through the pointer that you were
+ * given, never copy or allocate them.
  */
 #pragma once
 
@@ -29,7 +29,7 @@ extern "C" {
 struct gpubroker;
 
 /*
- * Why the broker said no: the constant's name and number, the broker's word for it in its log, the
+ * Why the broker refused: the constant's name and number, the broker's word for it in its log, the
  * exit status of gpubroker(1) as <sysexits.h> calls it. The numbers are stable; new ones are added
  * at the end.
  */
@@ -67,12 +67,12 @@ enum gpubroker_refusal {
 
 enum gpubroker_status {
 	GPUBROKER_AVAILABLE = 1, /* on its host driver, or on none */
-	GPUBROKER_VFIO_READY,	 /* on a VFIO driver, not lent */
+	GPUBROKER_VFIO_READY,	 /* on a VFIO driver, not leased */
 	GPUBROKER_BOOT_VGA,
 	GPUBROKER_LEASED,
 	GPUBROKER_RELEASING, /* on its way back to the host */
 	GPUBROKER_STUCK,
-	GPUBROKER_NOT_VIABLE, /* never lent as it is: its group spoils it, or it has virtual functions */
+	GPUBROKER_NOT_VIABLE, /* never lent as it is: because of its group, or it has VFs */
 };
 
 enum gpubroker_lease_state {
@@ -85,19 +85,18 @@ enum gpubroker_lease_state {
 	GPUBROKER_LEASE_HOST, /* over: the host has everything back */
 };
 
-/* Can a device be migrated with its virtual machine? Its driver says so, to who holds it. */
+/* Whether a device can be migrated with its virtual machine. Its driver tells only the holder. */
 enum gpubroker_migration {
-	GPUBROKER_MIGRATION_UNKNOWN, /* nobody has asked it */
+	GPUBROKER_MIGRATION_UNKNOWN, /* nobody has asked the driver */
 	GPUBROKER_MIGRATION_YES,
 	GPUBROKER_MIGRATION_NO,
 };
 
 enum gpubroker_event_kind {
-	GPUBROKER_EVENT_STATE =
-		1,		/* a lease came to another state; its end is GPUBROKER_LEASE_HOST */
-	GPUBROKER_EVENT_ENDING, /* a lease will be taken back at `ends` */
-	GPUBROKER_EVENT_ARRIVED, /* a function came into a lent group; it is kept from host drivers */
-	GPUBROKER_EVENT_VANISHED, /* a function of a lent group is gone; the lease ends */
+	GPUBROKER_EVENT_STATE = 1, /* a lease has another state; its last is GPUBROKER_LEASE_HOST */
+	GPUBROKER_EVENT_ENDING,	   /* a lease will be taken back at `ends` */
+	GPUBROKER_EVENT_ARRIVED, /* a function appeared in a leased group; no host driver gets it */
+	GPUBROKER_EVENT_VANISHED, /* a function of a leased group is gone; the lease ends */
 };
 
 enum gpubroker_step {
@@ -109,7 +108,8 @@ enum gpubroker_step {
 };
 
 /*
- * The name that gpubroker(1) prints, as "vfio-ready" or "restoring". Static; "unknown" for others.
+ * The name that gpubroker(1) prints, as "vfio-ready" or "restoring". Static; "unknown" for other
+ * numbers.
  */
 const char *gpubroker_status_name(enum gpubroker_status status);
 const char *gpubroker_lease_state_name(enum gpubroker_lease_state state);
@@ -117,8 +117,9 @@ const char *gpubroker_lease_state_name(enum gpubroker_lease_state state);
 /*
  * Connects to the broker's socket (NULL: /run/gpubroker/socket) and agrees on the protocol's
  * version. Blocks until the broker has answered. On success *ret_handle is the caller's, to be
- * given to gpubroker_close(). Its descriptor is close-on-exec. On a refusal (too many connections,
- * another version) *ret_handle is set too, only for gpubroker_reason() and gpubroker_close().
+ * closed with gpubroker_close(). Its descriptor is close-on-exec. On a refusal (too many
+ * connections, another version) *ret_handle is set too, only for gpubroker_reason() and
+ * gpubroker_close().
  */
 int gpubroker_open(const char *socket_path, struct gpubroker **ret_handle);
 
@@ -128,7 +129,7 @@ int gpubroker_open(const char *socket_path, struct gpubroker **ret_handle);
 struct gpubroker *gpubroker_close(struct gpubroker *handle);
 
 /*
- * The descriptor to poll for POLLIN while gpubroker_claim_continue() says -EAGAIN. Stays the
+ * The descriptor to poll for POLLIN while gpubroker_claim_continue() returns -EAGAIN. It stays the
  * handle's.
  */
 int gpubroker_fd(const struct gpubroker *handle);
@@ -148,48 +149,51 @@ struct gpubroker_device {
 	int64_t iommu_group; /* -1: none */
 	enum gpubroker_status status;
 	bool allowed;	      /* the policy allows the caller to claim it */
-	uint64_t lease;	      /* 0: not lent */
-	uint32_t holder_uid;  /* where lent */
-	char driver[32];      /* "" where no driver has it */
-	char vendor_name[64]; /* from the hardware database, "" where it has none */
+	uint64_t lease;	      /* 0: not leased */
+	uint32_t holder_uid;  /* where leased */
+	char driver[32];      /* "": no driver has it */
+	char vendor_name[64]; /* from the hardware database, "": not in there */
 	char model[96];
 	char physfn[20];    /* of a virtual function, else "" */
-	uint32_t vfs_total; /* how many virtual functions it can have; 0: it has no SR-IOV */
+	uint32_t vfs_total; /* how many virtual functions it can have; 0: no SR-IOV */
 	uint32_t vfs;	    /* how many it has */
 };
 
 struct gpubroker_lease {
 	uint64_t id;
-	uint32_t iommu_group; /* UINT32_MAX: of an mdev that is not made yet */
+	uint32_t iommu_group; /* UINT32_MAX: an mdev that is not made yet */
 	uint32_t uid;	      /* who claimed */
-	uint32_t pid;	      /* the process that claimed; it may be gone and the lease live on */
+	uint32_t pid;	      /* the process that claimed; it may have ended */
 	uint64_t since;	      /* seconds since the epoch */
 	enum gpubroker_lease_state state;
 	size_t n_devices;
 	char (*devices)[20];  /* PCI addresses */
 	char reason[128];     /* why it is stuck, else "" */
 	uint64_t stuck_since; /* seconds since the epoch, 0: it is not stuck */
-	bool allowed;	      /* the policy in force would grant it; a lease goes on where not */
+	bool allowed;	      /* the policy in force would grant it; if not, it goes on */
 	uint64_t expires;     /* seconds since the epoch, 0: never */
-	char rule[288];	      /* which granted it, as file:line */
-	/* Of a part of a device, an mdev or a vGPU of a virtual function; then n_devices is 0. Else "". */
+	char rule[288];	      /* the rule that granted it, as file:line */
+	/*
+	 * For a part of a device, an mdev or a vGPU of a virtual function: n_devices is 0 then.
+	 * Else "".
+	 */
 	char parent[32];  /* what made it: a PCI address, or a name as "mtty" */
 	char profile[64]; /* its type */
-	char uuid[40]; /* it is /sys/bus/mdev/devices/UUID; "" before it is made, and of a vGPU */
-	enum gpubroker_migration migration; /* as the holder's library has found it */
+	char uuid[40];	  /* /sys/bus/mdev/devices/UUID; "" before it is made, and for a vGPU */
+	enum gpubroker_migration migration; /* as the holder's library has found out */
 };
 
 /*
- * Called once per device (lease). A value other than 0 ends the calls and is what the listing
- * function returns; the rest of the answer is read and dropped.
+ * Called once for each device (lease). A value other than 0 ends the calls, and the listing
+ * function returns it; the rest of the answer is read and dropped.
  */
 typedef int (*gpubroker_device_func)(void *userdata, const struct gpubroker_device *device);
 typedef int (*gpubroker_lease_func)(void *userdata, const struct gpubroker_lease *lease);
 
-/* All PCI functions, in the order of their addresses. Blocks until all have been told. */
+/* Lists all PCI functions, in the order of their addresses. Blocks until the last one. */
 int gpubroker_list(struct gpubroker *handle, gpubroker_device_func func, void *userdata);
 
-/* All leases. Blocks likewise. */
+/* Lists all leases. Blocks until the last one. */
 int gpubroker_leases(struct gpubroker *handle, gpubroker_lease_func func, void *userdata);
 
 struct gpubroker_event {
@@ -199,46 +203,46 @@ struct gpubroker_event {
 	enum gpubroker_lease_state state;
 	uint32_t uid, pid; /* who claimed */
 	uint32_t iommu_group;
-	char address[20]; /* the function that was claimed, or that came or went */
+	char address[20]; /* the function that was claimed, appeared or vanished */
 	uint64_t ends;	  /* seconds since the epoch, 0: never */
 	char reason[128]; /* why it is stuck, else "" */
 	uint32_t lost;	  /* events before this one that were not read in time */
-	char parent[32]; /* of an mdev, what makes it; then `address` is "" where that is no PCI function */
+	char parent[32];  /* of an mdev, its parent; `address` is "" if that is no PCI function */
 };
 typedef int (*gpubroker_event_func)(void *userdata, const struct gpubroker_event *event);
 
 /*
- * What becomes of leases from now on, as it happens. Blocks for good: it returns the first value
- * other than 0 that func returns, or a negative errno when the connection ends. The handle is then
- * only to be closed.
+ * Calls func for each change of a lease from now on, as it happens. Blocks for good: it returns the
+ * first value other than 0 that func returns, or a negative errno when the connection ends. After
+ * that the handle can only be closed.
  */
 int gpubroker_watch(struct gpubroker *handle, gpubroker_event_func func, void *userdata);
 
 /* ---- ending leases ---- */
 
 /*
- * Ends a lease that the caller (or, for root, anybody) has, before its holder lets go: the kernel
- * asks the holder's VMM for the device, and waits for it. 0 means that this has begun;
- * gpubroker_leases() shows what comes of it.
+ * Ends a lease of the caller (for root, of anybody) before its holder lets go: the kernel asks the
+ * holder's VMM for the device, and waits for it. 0 means that this has begun; gpubroker_leases()
+ * shows how it goes on.
  */
 int gpubroker_release(struct gpubroker *handle, uint64_t lease);
 /*
- * The same for root, of anybody's lease, after so many seconds, at most INT32_MAX (else -EINVAL);
- * its holder is warned before.
+ * The same for root, for anybody's lease, after so many seconds, at most INT32_MAX (else -EINVAL);
+ * the broker warns its holder before.
  */
 int gpubroker_revoke(struct gpubroker *handle, uint64_t lease, uint64_t after);
 /*
- * For root: gives a function, with its IOMMU group, to its host driver: one that no lease has, or
- * one whose lease is stuck. -EINVAL: `device` is no PCI address. On success its whole address is in
- * ret_address.
+ * For root: gives a function, with its IOMMU group, to its host driver; it must not be leased, or
+ * its lease be stuck. -EINVAL: `device` is no PCI address. On success ret_address is its full
+ * address.
  */
 int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_address[20]);
 
 /*
  * For root: gives a physical function so many virtual ones (SR-IOV), each on its VFIO driver, and
- * blocks until that is so. Where their number changes, all that there are go first: refused while
- * one is lent. -EINVAL: `device` is no PCI address, or more than 65535. On success its whole
- * address is in ret_address.
+ * blocks until that is done. To change their number, all that exist are removed first, so it is
+ * refused while one of them is leased. -EINVAL: `device` is no PCI address, or more than 65535. On
+ * success ret_address is its full address.
  */
 int gpubroker_vfs(struct gpubroker *handle, const char *device, uint32_t vfs, char ret_address[20]);
 
@@ -252,53 +256,56 @@ struct gpubroker_claim *gpubroker_claim_free(struct gpubroker_claim *claim);
 
 /*
  * Adds a DEVICE: a PCI address (the domain may be left out), "iommu-group:N", a device name of the
- * policy, or "any". -EINVAL: it is none of these by its form. -E2BIG: more than 16.
+ * policy, or "any". -EINVAL: it has none of these forms. -E2BIG: more than 16.
  */
 int gpubroker_claim_add(struct gpubroker_claim *claim, const char *device);
 
 /*
- * The same for a part of the device, an mdev or a vGPU, that its driver makes for the lease: `profile` is its type
- * or what the driver calls it (gpubroker-profiles shows both). The DEVICE may be a name as "mtty" too, of
- * what makes mdevs and is no PCI function; it is not "iommu-group:N" (-EINVAL). -EDOM: `profile` is none by its form.
+ * The same for a part of the device, an mdev or a vGPU, that its driver makes for the lease:
+ * `profile` is its type, or what the driver calls that (gpubroker profiles shows both). The DEVICE
+ * may also be the name of an mdev parent that is no PCI function, as "mtty", but not
+ * "iommu-group:N" (-EINVAL). -EDOM: `profile` has not the form of one.
  */
 int gpubroker_claim_add_profile(struct gpubroker_claim *claim, const char *device,
 				const char *profile);
 
 /*
- * Adds the function at a PCI address, or a part of it (`profile` may be NULL), where the policy's device name
- * means it; else the claim is refused (GPUBROKER_REFUSED_NO_DEVICE, _NO_PROFILE). For who has chosen among
- * what a name may mean. -EINVAL: `name` is no device name, or `address` no address, by its form.
+ * Adds the function at a PCI address, or a part of it (`profile` may be NULL), on condition that
+ * the policy's device name means it: otherwise the claim is refused (GPUBROKER_REFUSED_NO_DEVICE,
+ * _NO_PROFILE). For callers that have chosen among the devices that a name may mean. -EINVAL:
+ * `name` or `address` has not the form of one.
  */
 int gpubroker_claim_add_of(struct gpubroker_claim *claim, const char *name, const char *address,
 			   const char *profile);
 
-/* Asks for the boot VGA too, where the policy has boot-vga. */
+/* Asks for the boot VGA too, if the policy has boot-vga. */
 void gpubroker_claim_set_force(struct gpubroker_claim *claim, bool force);
 
 /*
- * Where a rule grants locked memory, the broker raises the caller's RLIMIT_MEMLOCK to what it
- * grants, or to `bytes` if that is less. More than it grants is refused. 0 (the default): what the
- * rule grants.
+ * Asks for less locked memory than the rule grants: the broker raises the caller's RLIMIT_MEMLOCK
+ * to `bytes` instead. More is refused. 0 (the default): what the rule grants.
  */
 void gpubroker_claim_set_memlock(struct gpubroker_claim *claim, uint64_t bytes);
 
 /*
- * Rather waits than is refused as busy, in a queue in the order of arrival: nobody who came later
- * gets what this claim could have. It waits for as long as the connection lasts.
+ * If `wait` is set, a claim that would be refused as busy is queued instead, first come, first
+ * served: no later claim gets what this one could have. It waits for as long as the connection
+ * lasts.
  */
 void gpubroker_claim_set_wait(struct gpubroker_claim *claim, bool wait);
 
 /*
- * Asks for iommufd's way to the devices too: an open /dev/iommu, fresh and this claim's own, and of each
- * function of the groups its own node, /dev/vfio/devices/vfioN. Where the kernel has none, or where the claim
- * has more than 28 functions, it is lent by its groups alone. See gpubroker_claim_cdevs().
+ * Asks for iommufd too: an open /dev/iommu of the claim's own, and the device node of each
+ * function, /dev/vfio/devices/vfioN. If the kernel has none, or the claim has more than 28
+ * functions, the grant has groups only. See gpubroker_claim_cdevs().
  */
 void gpubroker_claim_set_iommufd(struct gpubroker_claim *claim, bool iommufd);
 
 /*
- * Would the claim be begun now? 0, or the refusal that it would get; nothing is claimed, and the broker's log
- * has nothing of it. What only a driver knows is not asked: how many of a profile are left. With
- * gpubroker_claim_set_wait(), GPUBROKER_REFUSED_BUSY means that it would wait. Blocks until answered.
+ * Checks whether the claim would be begun now: 0, or the refusal that it would get. Nothing is
+ * claimed or logged. The broker does not ask drivers how many of a profile are left. With
+ * gpubroker_claim_set_wait(), GPUBROKER_REFUSED_BUSY means that it would wait. Blocks until
+ * answered.
  */
 int gpubroker_claim_ask(struct gpubroker *handle, const struct gpubroker_claim *claim);
 
@@ -308,26 +315,30 @@ struct gpubroker_progress {
 	uint32_t iommu_group;
 	uint32_t index; /* from 1; GPUBROKER_STEP_WAIT: the place in the queue */
 	uint32_t total;
-	/* GPUBROKER_STEP_WAIT only: a lease in the way, and when it is this claim's turn at the latest */
+	/*
+	 * Only for GPUBROKER_STEP_WAIT: a lease in the way, and when this claim's turn is at the
+	 * latest.
+	 */
 	uint64_t lease;
 	uint32_t holder_uid, holder_pid;
-	uint64_t ends;	 /* seconds since the epoch, 0: nobody knows */
+	uint64_t ends;	 /* seconds since the epoch, 0: not known */
 	char parent[32]; /* of an mdev, as in struct gpubroker_lease; else "" */
 };
 typedef void (*gpubroker_progress_func)(void *userdata, const struct gpubroker_progress *progress);
 
 /*
- * Claims all devices or none and blocks until that is decided, which takes as long as host drivers
+ * Claims all devices or none and blocks until that is decided. This takes as long as host drivers
  * take to let go, usually well under a second. progress may be NULL. On success the claim holds the
- * group descriptors, see below. On a refusal or fault nothing is lent and the host is as before.
+ * group descriptors, see below. After a refusal or fault nothing is leased, and the host has
+ * everything as before.
  */
 int gpubroker_claim_run(struct gpubroker *handle, struct gpubroker_claim *claim,
 			gpubroker_progress_func progress, void *userdata);
 
 /*
- * The same for callers with a loop of their own: start sends the request; then call continue
- * whenever gpubroker_fd() is readable, until it returns something other than -EAGAIN. Neither
- * blocks.
+ * The same for callers with an event loop: gpubroker_claim_start() sends the request; then call
+ * gpubroker_claim_continue() whenever gpubroker_fd() is readable, until it returns something other
+ * than -EAGAIN. Neither blocks.
  */
 int gpubroker_claim_start(struct gpubroker *handle, const struct gpubroker_claim *claim);
 int gpubroker_claim_continue(struct gpubroker *handle, struct gpubroker_claim *claim,
@@ -339,7 +350,7 @@ size_t gpubroker_claim_groups(const struct gpubroker_claim *claim);
 struct gpubroker_grant {
 	uint64_t lease;
 	uint32_t iommu_group;
-	char address[20]; /* the function that was asked for; "" where there is none: see `parent` */
+	char address[20]; /* the function that was asked for; "": none, see `parent` */
 	char parent[32];  /* of an mdev, as in struct gpubroker_lease; else "" */
 	char uuid[40];
 };
@@ -353,47 +364,51 @@ const struct gpubroker_grant *gpubroker_claim_grant(const struct gpubroker_claim
 int gpubroker_claim_fd(const struct gpubroker_claim *claim, size_t i);
 
 /*
- * Asks the driver of the i-th group's device whether it can be migrated, by way of the descriptor, which must
- * not be in use yet and is as before afterwards, and tells the broker, whose listing says it from then on.
- * A function on vfio-pci itself is not asked: it cannot be. The handle is the claim's, or another one.
- * -EINVAL: there is no i-th group.
+ * Asks the driver of the i-th group's device whether it can be migrated, through the descriptor,
+ * which must not be in use yet and is unchanged afterwards. The broker then shows the answer in its
+ * listing. A function on vfio-pci itself cannot be migrated, so its driver is not asked. The handle
+ * is the claim's, or another one. -EINVAL: there is no i-th group.
  */
 int gpubroker_claim_migration(struct gpubroker *handle, const struct gpubroker_claim *claim,
 			      size_t i, enum gpubroker_migration *ret_migration);
 
 /*
- * How many devices' own nodes the claim got, of all groups; 0 where it has not asked for any, or got none. Groups and
- * nodes are two ways to the same devices, of which the kernel lets one be used: it binds no node to an iommufd
- * (VFIO_DEVICE_BIND_IOMMUFD says EBUSY) while any copy of its group's descriptor is open. So close
- * the way that you do not take, by one of the next two. The lease lasts until the last copy of either is closed.
+ * How many device nodes the claim got, of all groups; 0 if it did not ask for any, or got none.
+ * Groups and device nodes are two ways to the same devices, and the kernel permits one of them: it
+ * binds no node to an iommufd (VFIO_DEVICE_BIND_IOMMUFD fails with EBUSY) while any copy of its
+ * group's descriptor is open. So close those that you do not use, with one of the next two
+ * functions. The lease lasts until the last copy of either is closed.
  */
 size_t gpubroker_claim_cdevs(const struct gpubroker_claim *claim);
-/* Closes all group descriptors; gpubroker_claim_fd() is -1 then. */
+/* Closes all group descriptors; gpubroker_claim_fd() returns -1 from then on. */
 void gpubroker_claim_drop_groups(struct gpubroker_claim *claim);
-/* Closes the /dev/iommu and all nodes; gpubroker_claim_cdevs() is 0 then. */
+/* Closes /dev/iommu and all nodes; gpubroker_claim_cdevs() returns 0 from then on. */
 void gpubroker_claim_drop_cdevs(struct gpubroker_claim *claim);
 
 struct gpubroker_cdev {
-	size_t group;	  /* whose it is: that of gpubroker_claim_grant() */
-	char address[20]; /* of the function; "" of an mdev */
+	size_t group;	  /* its group: the index for gpubroker_claim_grant() */
+	char address[20]; /* the function; "" for an mdev */
 	char node[48];	  /* "/dev/vfio/devices/vfio3" */
 };
-/* The i-th of them; the claim's. The functions of a group come in the order of their addresses. */
+/*
+ * The i-th node, which stays the claim's. The functions of a group are in the order of their
+ * addresses.
+ */
 const struct gpubroker_cdev *gpubroker_claim_cdev(const struct gpubroker_claim *claim, size_t i);
 
 /*
- * Its descriptor, for VFIO_DEVICE_BIND_IOMMUFD (linux/vfio.h), close-on-exec. It is bound once: a VMM that
- * was ended leaves it useless to the next one. It stays the claim's and is closed with it.
+ * Its descriptor, for VFIO_DEVICE_BIND_IOMMUFD (linux/vfio.h), close-on-exec. A node can be bound
+ * once: after a VMM has used it, no other can. It stays the claim's and is closed with it.
  */
 int gpubroker_claim_cdev_fd(const struct gpubroker_claim *claim, size_t i);
 
 /*
- * The open /dev/iommu (linux/iommufd.h), close-on-exec, the claim's likewise; -1 where there are no nodes.
- * Where a rule grants locked memory it counts what it locks by process, else by user.
+ * The open /dev/iommu (linux/iommufd.h), close-on-exec, which stays the claim's; -1 if there are no
+ * nodes. If a rule grants locked memory, the kernel counts what it locks by process, else by user.
  */
 int gpubroker_claim_iommufd(const struct gpubroker_claim *claim);
 
-/* What RLIMIT_MEMLOCK was raised to, in bytes, or 0 where no rule grants locked memory. */
+/* What RLIMIT_MEMLOCK was raised to, in bytes, or 0 if no rule grants locked memory. */
 uint64_t gpubroker_claim_memlock(const struct gpubroker_claim *claim);
 
 #ifdef __cplusplus

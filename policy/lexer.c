@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Cuts a policy file into lines and words. It owns no memory and reports nothing: what is wrong
- * becomes a token of its own, and the parser says so with a place. It must never read past the
- * text, which is not NUL-terminated and may hold any byte, and never hand on a word with a byte
- * that is not printable ASCII: words end up in messages on terminals and in calls to NSS.
+ * Cuts a policy file into lines and words. It owns no memory and reports nothing: a wrong byte
+ * becomes a token of its own, and the parser reports it with a place. It must never read past the
+ * text, which is not NUL-terminated and may hold any byte, and never return a word with a byte that
+ * is not printable ASCII: words end up in messages on terminals and in calls to NSS.
  */
 #include "config.h"
 
@@ -69,7 +69,7 @@ void lexer_next_word(struct lexer *lexer, struct token *ret_token)
 		ret_token->byte = (unsigned char)*p;
 		ret_token->column = (uint32_t)(p - lexer->line) + 1;
 		ret_token->text[0] = '\0';
-		lexer->cursor = p; /* stays: the line cannot be read past such a byte */
+		lexer->cursor = p; /* stays there: the line cannot be read past such a byte */
 		return;
 	}
 

@@ -24,7 +24,7 @@ struct token {
 struct lexer {
 	const char *end;  /* of the file */
 	const char *next; /* where the next line starts */
-	const char *line; /* the line at hand, without its line end */
+	const char *line; /* the current line, without its line end */
 	const char *line_end;
 	const char *cursor; /* in that line */
 	uint32_t number;    /* of that line, from 1; 0 before the first */
@@ -36,7 +36,7 @@ void lexer_init(struct lexer *lexer, const char *text, size_t len);
 /* Goes to the next line. False at the end of the file. */
 bool lexer_next_line(struct lexer *lexer);
 
-/* Is the line at hand longer than POLICY_LINE_MAX? Then it has no words. */
+/* Returns true if the current line is longer than POLICY_LINE_MAX, and so has no words. */
 bool lexer_line_too_long(const struct lexer *lexer);
 
 /* Reads the next word of the line. At the end of the line it gives TOKEN_END again and again. */

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Looks a policy over against the devices that are there: which statements can concern none of
- * them. For gpubroker(1); it decides nothing. What it says must be true of the devices it was
- * given, so an unknown serial number counts as any, and so do profiles where they were not looked for.
+ * Checks a policy against the devices that exist: finds statements that can concern none of them.
+ * For gpubroker(1); it decides nothing. A warning must be true of the given devices, so an unknown
+ * serial number matches any, and so does a profile if profiles were not looked for.
  */
 #include "config.h"
+
+#include "policy/policy.h"
 
 #include <inttypes.h>
 #include <string.h>
 
 #include "client/common/util.h"
 #include "policy/match.h"
-#include "policy/policy.h"
 
 /* One attribute of a match as it is written. */
 static void print_attribute(const struct policy *policy, const struct policy_match *match,
@@ -37,7 +38,7 @@ static void print_attribute(const struct policy *policy, const struct policy_mat
 		else if (match->class_mask == 0xffff00)
 			snprintf(out, size, "class %04" PRIx32, match->class_code >> 8);
 		else
-			snprintf(out, size, "class audio"); /* the only one with another mask */
+			snprintf(out, size, "class audio"); /* the only class with another mask */
 		break;
 	case POLICY_IOMMU_GROUP:
 		snprintf(out, size, "iommu-group %" PRIu32, match->iommu_group);
@@ -72,7 +73,7 @@ static bool any_matches(const struct policy *policy, const struct policy_match *
 	return false;
 }
 
-/* Why no device matches: one attribute alone, or else all of it together. */
+/* Writes why no device matches: one attribute alone, or else all of it together. */
 static void explain(const struct policy *policy, const struct policy_rule *rule,
 		    const struct policy_facts *devices, size_t n_devices, char *out, size_t size)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Matching: does this rule mean this function, and this subject? Runs in the root core on numbers
- * that another process made out of text, so it must never allocate, loop without a bound or read
- * outside what it was given, whatever a rule says; and what could not be found out of a device must
- * never make an allow match or a deny not match.
+ * Matches rules with functions and subjects. Runs in the root core on numbers that another process
+ * made from text, so it must never allocate, loop without a bound or read outside what it was
+ * given, whatever a rule says. An unknown fact about a device must never make an allow match, nor a
+ * deny not match.
  */
 #include "config.h"
 
@@ -40,7 +40,7 @@ static bool same_text(const char *text, const char *fact)
 	return strncmp(text, fact, POLICY_TEXT_MAX) == 0;
 }
 
-/* A serial number is hex in one place and plain text in another, and in either case. */
+/* A serial number may be hex or plain text, in either case. */
 static bool same_serial(const char *text, const char *fact)
 {
 	for (size_t i = 0; i < POLICY_TEXT_MAX; i++) {
@@ -74,7 +74,7 @@ static bool match_text(const struct policy *policy, uint32_t index, const char *
 	return *fact && same(text, fact);
 }
 
-/* A policy's words have no spaces: for one in a driver's name '_' stands. */
+/* A policy's words have no spaces: '_' in a rule matches one in a driver's name. */
 static bool same_name(const char *text, const char *fact)
 {
 	for (size_t i = 0; i < POLICY_TEXT_MAX; i++) {
@@ -86,7 +86,7 @@ static bool same_name(const char *text, const char *fact)
 	return false;
 }
 
-/* By its type, or by what its driver calls it. What is unknown is as everywhere. */
+/* By its type, or by what its driver calls that. Unknown as elsewhere. */
 static bool match_profile(const struct policy *policy, uint32_t index,
 			  const struct policy_facts *facts, enum match_unknown unknown)
 {
@@ -213,7 +213,7 @@ bool match_is_part(const struct policy_facts *facts)
 	return facts->profile && *facts->profile;
 }
 
-/* The rule matches, so a name of its is within bounds. */
+/* The rule matches, so its name is within bounds. */
 bool match_grants_part(const struct policy_rule *rule, const struct name_set *parts)
 {
 	return rule->match.attributes & POLICY_PROFILE ||

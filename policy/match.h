@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a rule says of a function and of a subject. Private to policy/. */
+/* Whether a rule matches a function and a subject. Private to policy/. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,7 +8,7 @@
 
 #include "policy/policy.h"
 
-#define MATCH_ATTRIBUTES ((1U << 11) - 1) /* all that are known to this version */
+#define MATCH_ATTRIBUTES ((1U << 11) - 1) /* all attributes that this version knows */
 
 /* What an unknown fact does: nothing for an allow, everything for a deny. */
 enum match_unknown { MATCH_SURE, MATCH_MAYBE };
@@ -26,21 +26,21 @@ bool match_facts(const struct policy *policy, const struct policy_match *match,
 void match_names(const struct policy *policy, const struct policy_facts *facts,
 		 enum match_unknown unknown, struct name_set *ret_set);
 
-/* Name and attributes; the set must have been made with the same facts and `unknown`. */
+/* Name and attributes; the set must be made with the same facts and `unknown`. */
 bool match_rule(const struct policy *policy, const struct policy_rule *rule,
 		const struct policy_facts *facts, const struct name_set *set,
 		enum match_unknown unknown);
 
 /*
- * The names that mean a part of a device by a line with `profile`. An allow rule grants a part only where
- * it says `profile` itself or by such a name.
+ * The names that mean a part of a device by a line with `profile`. An allow rule grants a part only
+ * if it has `profile` itself, or such a name.
  */
 void match_part_names(const struct policy *policy, const struct policy_facts *facts,
 		      struct name_set *ret_set);
 
-/* Are these the facts of a part, and not of a device whole? */
+/* Returns true if these are the facts of a part, and not of a whole device. */
 bool match_is_part(const struct policy_facts *facts);
-/* Of an allow rule that matches a part: does it grant one? */
+/* Returns true if an allow rule that matches a part grants it. */
 bool match_grants_part(const struct policy_rule *rule, const struct name_set *parts);
 
 bool match_subject(const struct policy_rule *rule, const struct policy_subject *subject);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Names by text, for the parser: device names with where they were defined, users and groups with
- * what NSS said, so that a million lines for one user ask once, and the texts of a policy's table.
- * Owns its copies of the texts. It must stay logarithmic: a look-up is done for every line of a
- * policy.
+ * Names by text, for the parser: device names with the place of their definition, users and groups
+ * with NSS's answer, so that a million lines for one user ask once, and the texts of a policy's
+ * table. Owns its copies of the texts. It must stay logarithmic, since every line of a policy looks
+ * a name up.
  */
 #include "config.h"
 

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 enum name_kind { NAME_DEVICE, NAME_TEXT, NAME_USER, NAME_GROUP };
-#define NAME_LISTS 2 /* of the first two, which have an index, in its order */
+#define NAME_LISTS 2 /* for the first two kinds, which have an index, in its order */
 
 struct source;
 
@@ -32,7 +32,7 @@ struct name {
 	bool defined;
 	struct place place; /* of the first definition */
 
-	/* NAME_USER, NAME_GROUP: what was answered */
+	/* NAME_USER, NAME_GROUP: NSS's answer */
 	int answer;
 	uint32_t id;
 };

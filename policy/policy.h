@@ -16,7 +16,7 @@
 
 #include "client/common/address.h"
 
-/* Limits of the language. What goes past them is a mistake with a place, never a truncation. */
+/* Limits of the language. Beyond them is a mistake with a place, never a truncation. */
 #define POLICY_NAME_MAX 32   /* a device name with its NUL */
 #define POLICY_LINE_MAX 4096 /* bytes in a line, without its newline */
 #define POLICY_RULES_MAX 1000000
@@ -34,11 +34,11 @@ enum policy_verb {
 	POLICY_DEVICE = 1, /* gives a device name its meaning; several lines of a name are ORed */
 	POLICY_ALLOW,
 	POLICY_DENY,
-	POLICY_PREPARE, /* on its VFIO driver from boot on; concerns no user */
+	POLICY_PREPARE, /* on a VFIO driver from boot on; concerns no user */
 };
 
 enum policy_who {
-	POLICY_WHO_NONE = 0, /* a device or prepare line, or there is no such account: nobody */
+	POLICY_WHO_NONE = 0, /* a device or prepare line; or the account does not exist: nobody */
 	POLICY_WHO_USER,
 	POLICY_WHO_GROUP,
 	POLICY_WHO_ANY,
@@ -57,13 +57,13 @@ enum policy_attribute {
 	POLICY_SERIAL = 1 << 8,
 	POLICY_PATH = 1 << 9,
 	/*
-	 * A part of the device that its driver makes. An allow without it means the device whole and
-	 * no part; a deny without it means both.
+	 * A part of the device, made by its driver. An allow without it grants the whole device and
+	 * no part; a deny without it forbids both.
 	 */
 	POLICY_PROFILE = 1 << 10,
 };
 
-/* After `profile`, in place of one: every part. */
+/* The word after `profile` that stands for every part. */
 #define POLICY_ANY_PROFILE "any"
 
 struct policy_match {
@@ -88,22 +88,25 @@ struct policy_rule {
 	uint32_t verb; /* enum policy_verb */
 	uint32_t who;  /* enum policy_who */
 	uint32_t id;   /* uid or gid, by `who` */
-	uint32_t name; /* POLICY_DEVICE: the name that it defines; else a name that must match too,
-			  or POLICY_NO_NAME. An index into struct policy's names. */
+	/*
+	 * An index into struct policy's names: for POLICY_DEVICE the name that it defines, else a
+	 * name that must match too, or POLICY_NO_NAME.
+	 */
+	uint32_t name;
 	struct policy_match match;
-	/* What follows is of POLICY_ALLOW, and vfio_driver of POLICY_PREPARE too. */
+	/* The rest is for POLICY_ALLOW, and vfio_driver for POLICY_PREPARE too. */
 	uint64_t memlock;	/* bytes, below 2^63; 0 grants none */
 	uint32_t limit;		/* leases at once, for each user by this rule; 0: no limit */
 	uint32_t boot_vga;	/* 0 or 1 */
 	uint32_t lifetime;	/* seconds that a lease may last; 0: no end */
 	uint32_t vfio_driver;	/* index into struct policy's texts, or POLICY_NO_TEXT */
 	uint32_t require_reset; /* 0 or 1 */
-	uint32_t vfs; /* of POLICY_PREPARE alone: virtual functions of what matches; 0: none */
-	/* With vfs alone: what each of them may have of the card, as the kernel's xe takes it; 0: as it is. */
+	uint32_t vfs;		/* POLICY_PREPARE only: create so many virtual functions; 0: none */
+	/* Only with vfs: the quotas of each VF, as the kernel's xe takes them; 0: unchanged. */
 	uint32_t vf_exec_quantum_ms;
 	uint32_t vf_preempt_timeout_us;
 	uint32_t reserved; /* 0 */
-	/* Where it stands; all before it is what it says. */
+	/* The rule's place; all fields before this are its contents. */
 	uint32_t file; /* index into struct policy's files */
 	uint32_t line; /* from 1 */
 	uint32_t column;
@@ -113,7 +116,10 @@ struct policy_name {
 	char text[POLICY_NAME_MAX];
 };
 
-/* The driver, serial, path or profile of some rules; a table, since a million rules shall stay small. */
+/*
+ * The driver, serial, path or profile of some rules; in a table, since a million rules should stay
+ * small.
+ */
 struct policy_text {
 	char text[POLICY_TEXT_MAX];
 };
@@ -137,27 +143,28 @@ struct policy {
 /* Frees what a policy holds and leaves it empty. An empty policy (all zero) is valid. */
 void policy_done(struct policy *policy);
 
-/* The text of an index, or NULL where it is out of range (POLICY_NO_TEXT is). The policy's own. */
+/* The text of an index, or NULL if it is out of range (POLICY_NO_TEXT is). It is the policy's. */
 const char *policy_text(const struct policy *policy, uint32_t text);
 
 /* ---- parsing: the loader and gpubroker(1), never the core ---- */
 
 enum policy_severity { POLICY_MISTAKE, POLICY_WARNING };
 
-/* What a finding is about, so that its receiver can leave some out. */
+/* The kind of a finding, so that its receiver can leave some out. */
 enum policy_kind {
 	POLICY_KIND_MISTAKE = 0, /* the only kind of that severity */
-	POLICY_KIND_ACCOUNT,	 /* there is no such user or group, or it could not be asked */
+	POLICY_KIND_ACCOUNT,	 /* the user or group does not exist, or could not be looked up */
 	POLICY_KIND_WIDE,	 /* matches more than may have been meant */
 	POLICY_KIND_UNUSED,	 /* no rule uses this device name; `run --gpu NAME` still may */
-	POLICY_KIND_DUPLICATE,	 /* a rule that was there before */
+	POLICY_KIND_DUPLICATE,	 /* the same rule once more */
 	POLICY_KIND_SHADOWED,	 /* an allow that a deny beats wherever it matches */
 	POLICY_KIND_ABSENT,	 /* no present device matches; only from policy_lint() */
 };
 
 /*
  * One finding. `text` is a sentence without a final stop: what was found and what was expected. It
- * is printable ASCII whatever the file holds; `source` is the file's own bytes, controls and all.
+ * is printable ASCII whatever the file holds; `source` is the file's own bytes, control characters
+ * included.
  */
 struct policy_finding {
 	enum policy_severity severity;
@@ -171,17 +178,15 @@ struct policy_finding {
 };
 
 /*
- * How the parser asks and tells. `user` and `group` turn a name into a number: 0 with the number,
- * or 1 when there is no such name (a warning; the rule then matches nobody), or -errno when it
- * could not be asked: a warning in an allow rule, which then matches nobody, but a mistake in a
- * deny rule, since a deny that falls away while a directory server is down would let somebody in.
- * Each name is asked for once in a parser's life; all-digit names are numbers already and not
- * asked.
+ * The parser's callbacks. `user` and `group` turn a name into a number: 0 with the number; 1 if
+ * there is no such name (a warning, and the rule matches nobody); or -errno if it could not be
+ * looked up: a warning in an allow rule, which then matches nobody, but a mistake in a deny rule,
+ * since a deny that is lost while a directory server is down would let somebody in. Each name is
+ * looked up once in a parser's life; all-digit names are numbers, and not looked up.
  *
- * `found` is called once per finding, in the order of the text; what can be known only at
- * the end (names never defined, then names never used, then rules that are there twice or shadowed)
- * comes from policy_parser_finish(). What it is handed lives only for the call. All three must be
- * set.
+ * `found` is called once per finding, in the order of the text. Findings that only the end of the
+ * text can show (names never defined, then names never used, then duplicate or shadowed rules) come
+ * from policy_parser_finish(). The finding is valid only during the call. All three must be set.
  */
 struct policy_parser_ops {
 	int (*user)(void *userdata, const char *name, uid_t *ret_uid);
@@ -197,24 +202,24 @@ struct policy_parser *policy_parser_free(struct policy_parser *parser);
 
 /*
  * Parses one whole file, given as bytes (NUL bytes and all; not NUL-terminated), and keeps no
- * pointer into them. Every mistake in it is reported, not only the first. Returns 0 also where
- * there were mistakes; -ENOMEM otherwise.
+ * pointer into them. Reports every mistake, not only the first. Returns 0 even if there are
+ * mistakes, or -ENOMEM.
  */
 int policy_parser_file(struct policy_parser *parser, const char *path, const char *text,
 		       size_t len);
 
 /*
  * To be called once after the last file: reports names that are used and never defined (mistakes)
- * or defined and never used (warnings), where there is no mistake also duplicates and shadowed
- * rules (warnings; none but certain ones), and hands the policy over. Returns the number of
- * mistakes in all files (then *ret_policy is untouched: a policy with a mistake is not taken at
- * all), or 0 with *ret_policy owned by the caller, or -errno.
+ * or defined and never used (warnings), and if there is no mistake also duplicate and shadowed
+ * rules (warnings, only where it is certain); then hands the policy over. Returns the number of
+ * mistakes in all files (*ret_policy is untouched then: a policy with a mistake is never used), or
+ * 0 with *ret_policy owned by the caller, or -errno.
  */
 int policy_parser_finish(struct policy_parser *parser, struct policy *ret_policy);
 
 /* ---- deciding: pure, no allocation, cost linear in the number of rules ---- */
 
-/* Who asks, as the kernel says. */
+/* The user who asks, as the kernel reports it. */
 struct policy_subject {
 	uid_t uid;
 	gid_t gid;
@@ -223,37 +228,43 @@ struct policy_subject {
 };
 
 /*
- * What one PCI function is, as sysfs says. Of the strings, NULL means that it could not be found
- * out, and "" that there is none. What asks for an unknown one matches in a deny rule, also by way
- * of a device name, and nowhere else: a serial number that cannot be read must let nobody in.
+ * One PCI function, as sysfs shows it. A string is NULL if it could not be found out, and "" if
+ * there is none. An unknown string matches in a deny rule, also through a device name, and nowhere
+ * else: a serial number that cannot be read must let nobody in.
  */
 struct policy_facts {
 	struct pci_address address;
 	uint16_t vendor;
 	uint16_t device;
-	uint16_t subsystem_vendor; /* 0, like the next, where it has none */
+	uint16_t subsystem_vendor; /* 0, like the next, if there is none */
 	uint16_t subsystem_device;
 	uint32_t class_code;
 	uint32_t iommu_group; /* UINT32_MAX: none */
-	const char *driver;   /* of the host, as its directory is called */
+	const char *driver;   /* of the host, the name of its directory */
 	const char *serial;   /* upper or lower case hex digits */
 	/*
-	 * "pci0000:00/10.0/00.0": the host bridge as its directory is called, the first one where
-	 * they are nested (VMD; the others are left out), then device.function of every bridge and
-	 * of the function itself. One that is too long to be kept is unknown, not "".
+	 * "pci0000:00/10.0/00.0": the host bridge's directory (the first one if they are nested, as
+	 * VMD does), then device.function of every bridge and of the function itself. A path that
+	 * is too long to be kept is unknown, not "".
 	 */
 	const char *path;
 	/*
-	 * Of a part of the device that its driver makes, an mdev, its type, and what its driver calls
-	 * that ("" or NULL: nothing); "": the device whole.
+	 * For a part of the device, an mdev or vGPU, its type, and what its driver calls that (""
+	 * or NULL: nothing); "": the whole device.
 	 */
 	const char *profile;
 	const char *profile_name;
-	/* What makes the parts is no PCI function: nothing above is anything, and `profile` alone means it. */
+	/*
+	 * The parent of the part is no PCI function: no field above is set, and only `profile`
+	 * matches it.
+	 */
 	bool no_pci;
 };
 
-/* How many leases the subject holds that count against this rule (an index). Never of no limit. */
+/*
+ * How many leases of the subject count against this rule (an index). Not called for a rule without
+ * limit.
+ */
 struct policy_usage {
 	uint32_t (*leases)(void *userdata, size_t rule);
 	void *userdata;
@@ -268,11 +279,11 @@ enum policy_outcome {
 
 struct policy_verdict {
 	enum policy_outcome outcome;
-	size_t function; /* the one that decided a refusal; if allowed, the asked one */
+	size_t function; /* the function that decided a refusal; if allowed, the asked one */
 	/*
-	 * The one that decided, or SIZE_MAX with POLICY_NO_RULE. If allowed, the one that the lease
-	 * counts against: the first without a limit, or else the first that is not used up. With
-	 * POLICY_LIMIT, the first that matches.
+	 * The rule that decided, or SIZE_MAX with POLICY_NO_RULE. If allowed, the rule that the
+	 * lease counts against: the first without a limit, or else the first that is not used up.
+	 * With POLICY_LIMIT, the first that matches.
 	 */
 	size_t rule;
 	/*
@@ -282,9 +293,9 @@ struct policy_verdict {
 	uint64_t memlock;
 	bool boot_vga;
 	/*
-	 * Every function of the group must be one that the kernel can reset, and is reset before
-	 * anybody else has it. Not the most that is granted but the most that is asked: true if any
-	 * of these rules says so, for that is what who wrote it relies on.
+	 * The kernel must be able to reset every function of the group, and does so before anybody
+	 * else has it. True if any of these rules requires it: not the most that is granted, but
+	 * the most that is required, since the author of that rule relies on it.
 	 */
 	bool require_reset;
 	uint32_t lifetime; /* seconds; 0: no end, which is the most */
@@ -296,56 +307,62 @@ struct policy_verdict {
 };
 
 /*
- * May this subject have functions[asked], with all the others of its IOMMU group, which come along?
- * functions[] are the members of the one group that can be lent. Functions of the asked one's slot
- * (same domain, bus and device) come along without a rule; one of another slot needs an allow rule
- * of its own, whose limit is not counted. A deny rule that matches any of them refuses the whole.
- * `usage` is asked about the rules that match functions[asked]; NULL: the subject holds nothing.
- * What time does not mend is said first: POLICY_DENIED, then POLICY_NO_RULE, then POLICY_LIMIT.
+ * Decides whether this subject may have functions[asked], with all the others of its IOMMU group,
+ * which come along. functions[] are the members of the group that can be lent. Functions in the
+ * slot of the asked one (same domain, bus and device) come along without a rule; one in another
+ * slot needs an allow rule of its own, whose limit does not count. A deny rule that matches any of
+ * them refuses the whole. `usage` is asked about the rules that match functions[asked]; NULL: the
+ * subject holds nothing. The reason that lasts longest is returned: POLICY_DENIED, then
+ * POLICY_NO_RULE, then POLICY_LIMIT.
  *
  * Never reads outside what it was given, whatever the rules contain (a rule whose `name` or text is
  * out of range matches nothing); an `asked` out of range is POLICY_NO_RULE. Takes 24 KiB of stack.
- * A rule with an attribute that this version does not know matches nothing, a deny too: so let
- * policy_rule_valid() see every rule before it gets here.
+ * A rule with an attribute that this version does not know matches nothing, even a deny: so check
+ * every rule with policy_rule_valid() before.
  */
 void policy_decide(const struct policy *policy, const struct policy_subject *subject,
 		   const struct policy_facts *functions, size_t n_functions, size_t asked,
 		   const struct policy_usage *usage, struct policy_verdict *ret_verdict);
 
 /*
- * Is there a part of this function, whichever, that a rule may allow this subject? Where not, what parts there
- * are need not be asked. Denies are not looked at.
+ * Returns true if some rule may allow this subject some part of this function. If not, the driver
+ * need not be asked for its parts. Deny rules do not count.
  */
 bool policy_may_grant_part(const struct policy *policy, const struct policy_subject *subject,
 			   const struct policy_facts *facts);
 
 /*
- * Shall this function be on a VFIO driver from boot on? By a prepare rule (without vfs) that
- * matches it, or else one that matches another function of its slot: functions[] are the others
- * (also itself, and ones of other slots, which do not count). *ret_rule is the rule; where several
- * match the function, the first that names a vfio_driver. That is for what the rule itself matches
- * and not for companions: ask with n_functions 0 to tell them apart.
+ * Returns true if this function should be on a VFIO driver from boot on: by a prepare rule (without
+ * vfs) that matches it, or else one that matches another function of its slot. functions[] are the
+ * others (also itself, and ones of other slots, which do not count). *ret_rule is the rule; if
+ * several match the function, the first that names a vfio_driver. That driver is only for what the
+ * rule itself matches, not for the slot's other functions: ask with n_functions 0 to tell them
+ * apart.
  */
 bool policy_prepares(const struct policy *policy, const struct policy_facts *facts,
 		     const struct policy_facts *functions, size_t n_functions, size_t *ret_rule);
 
 /*
- * How many virtual functions this physical function shall have: the most that a prepare rule with
- * vfs says which matches it itself, *ret_rule; 0: none does. What such a rule matches stays on its
- * host driver, which makes them, so policy_prepares() says no of it whatever other rules say.
+ * Returns how many virtual functions this physical function should have: the most of all prepare
+ * rules with vfs that match it itself, *ret_rule; 0: none does. A device that such a rule matches
+ * stays on its host driver, which makes them, so policy_prepares() returns false for it whatever
+ * other rules say.
  */
 uint32_t policy_vfs(const struct policy *policy, const struct policy_facts *facts,
 		    size_t *ret_rule);
 
-/* Does the named device (index into names) match these facts? Not by what is unknown. */
+/*
+ * Returns true if the named device (index into names) matches these facts. Unknown facts do not
+ * match.
+ */
 bool policy_name_matches(const struct policy *policy, uint32_t name,
 			 const struct policy_facts *facts);
 
-/* The same by a line with `profile`: who asks for the name alone means this part. */
+/* The same, but only by a line with `profile`: a claim for the name alone then means this part. */
 bool policy_name_means_part(const struct policy *policy, uint32_t name,
 			    const struct policy_facts *facts);
 
-/* Finds a name's index, in time linear in their number. -ENOENT where there is no such name. */
+/* Finds a name's index, in time linear in their number. -ENOENT: there is no such name. */
 int policy_name_find(const struct policy *policy, const char *text, uint32_t *ret_name);
 
 /*
@@ -361,9 +378,8 @@ bool policy_text_valid(const struct policy_text *text);
 
 /*
  * Reports every statement that no given device can match, as a warning of POLICY_KIND_ABSENT
- * without `source`, and says which attribute it is where it is one alone. What is unknown of a
- * device may be anything. `found` is called as the parser's is. Cost: rules times devices. 0 or
- * -ENOMEM.
+ * without `source`, and names the attribute if one alone is the reason. An unknown fact matches
+ * anything. `found` is called as the parser's is. Cost: rules times devices. 0 or -ENOMEM.
  */
 int policy_lint(const struct policy *policy, const struct policy_facts *devices, size_t n_devices,
 		void (*found)(void *userdata, const struct policy_finding *finding),

@@ -1,25 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Looks a policy over that has no mistakes: which rules are there twice, and which allow rules can
- * decide nothing because a deny beats them wherever they match. Only what is certain is said: a
- * warning that is wrong teaches to read none. It must stay near linear, so it sorts, and compares a
+ * Reviews a policy without mistakes: finds duplicate rules, and allow rules that decide nothing
+ * because a deny beats them wherever they match. It warns only where it is certain, since users
+ * stop reading warnings that may be wrong. It must stay near linear, so it sorts, and compares a
  * rule only with a few of the widest denies.
  */
 #include "config.h"
 
+#include "policy/review.h"
+
 #include <string.h>
 
 #include "client/common/util.h"
-#include "policy/parser.h"
+#include "policy/findings.h"
 
-#define DENIES_MAX 100 /* that a rule is compared with: of everybody, and as many of the same who */
+/* rules that a rule is compared with: for everybody, and as many for its own account */
+#define DENIES_MAX 100
 #define NONE UINT32_MAX /* there are at most POLICY_RULES_MAX rules */
 
 struct review {
 	const struct policy *policy;
 	const struct policy_rule **order; /* room for all rules */
 	size_t n_order;
-	struct policy_match *names; /* what all lines of a device name have in common */
+	struct policy_match *names; /* what all lines of a device name share */
 	struct remark {
 		uint32_t duplicate_of, shadowed_by;
 	} * remarks; /* by rule */
@@ -77,7 +80,7 @@ static void find_duplicates(struct review *review)
 
 /* ---- shadows ---- */
 
-/* Does whatever matches `inner` match `outer` too? */
+/* Returns true if everything that matches `inner` matches `outer` too. */
 static bool is_within(const struct policy_match *inner, const struct policy_match *outer)
 {
 	uint32_t attributes = outer->attributes;
@@ -142,7 +145,7 @@ static bool shadows(const struct review *review, const struct policy_rule *deny,
 
 	if (deny->name != POLICY_NO_NAME && deny->name != allow->name)
 		return false;
-	/* What the name ensures need not be said by the rule itself. */
+	/* An attribute that the name ensures need not be in the rule itself. */
 	if (allow->name != POLICY_NO_NAME) {
 		const struct policy_match *name = &review->names[allow->name];
 
@@ -169,7 +172,7 @@ static int narrowness(const struct policy_rule *rule)
 	return __builtin_popcount(rule->match.attributes) + (rule->name != POLICY_NO_NAME);
 }
 
-/* By who, and then the widest first. */
+/* By account, then the widest first. */
 static int by_who(const void *a, const void *b)
 {
 	const struct policy_rule *x = *(const struct policy_rule *const *)a;
@@ -181,7 +184,7 @@ static int by_who(const void *a, const void *b)
 	return order ? order : in_order(x, y);
 }
 
-/* The first of order[] that is for this who, or behind where it would be. */
+/* The first of order[] for this account, or where it would be. */
 static size_t first_of(const struct review *review, const struct policy_rule *who)
 {
 	size_t low = 0, high = review->n_order;
@@ -197,7 +200,7 @@ static size_t first_of(const struct review *review, const struct policy_rule *wh
 	return low;
 }
 
-/* The deny rule for just this who that shadows the rule, or NULL. */
+/* The deny rule for just this account that shadows the rule, or NULL. */
 static const struct policy_rule *find_shadow(const struct review *review,
 					     const struct policy_rule *who,
 					     const struct policy_rule *allow)
@@ -260,7 +263,7 @@ static struct place place_of(struct cursor *cursor, const struct policy_rule *ru
 	};
 }
 
-/* "line 3", and of which file where it is not the same. */
+/* "line 3", and its file if it is another one. */
 static const char *reference(const struct policy *policy, const struct policy_rule *from,
 			     uint32_t to, char *out, size_t size)
 {
@@ -290,19 +293,19 @@ static void tell(struct policy_parser *parser, const struct review *review)
 			continue;
 		place = place_of(&cursor, rule);
 		if (remark->duplicate_of != NONE)
-			parser_report(
+			finding_report(
 				parser, POLICY_KIND_DUPLICATE, &place, "this is the same as %s%s",
 				reference(policy, rule, remark->duplicate_of, where, sizeof(where)),
 				rule->limit ? ", and each has its limit to itself" : "");
 		if (remark->shadowed_by != NONE)
-			parser_report(parser, POLICY_KIND_SHADOWED, &place,
-				      "this allow decides nothing, since the deny in %s beats it",
-				      reference(policy, rule, remark->shadowed_by, where,
-						sizeof(where)));
+			finding_report(parser, POLICY_KIND_SHADOWED, &place,
+				       "this allow decides nothing, since the deny in %s beats it",
+				       reference(policy, rule, remark->shadowed_by, where,
+						 sizeof(where)));
 	}
 }
 
-int parser_review(struct policy_parser *parser)
+int policy_review(struct policy_parser *parser)
 {
 	const struct policy *policy = &parser->policy;
 	struct review review = { .policy = policy };

@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The grammar: one statement, read word by word from left to right up to its first mistake.
+ * The grammar: parses one statement word by word, up to its first mistake.
  *
- * It must never take a statement in part: a rule whose restriction was not understood would grant
- * more than was written. Users and groups are asked for through the parser's caller.
+ * It must never accept a statement in part: a rule without a restriction that was not understood
+ * would grant more than was written. Users and groups are looked up through the parser's caller.
  */
 #include "config.h"
+
+#include "policy/statement.h"
 
 #include <string.h>
 
 #include "client/common/util.h"
-#include "policy/parser.h"
+#include "policy/findings.h"
+#include "policy/keep.h"
+#include "policy/units.h"
 #include "policy/words.h"
 
 #define NAME_RULE                                                                                  \
@@ -21,13 +25,16 @@ static void next(struct policy_parser *parser)
 	lexer_next_word(&parser->lexer, &parser->token);
 }
 
-/* The word at hand, where it is one of these kinds; else NULL. */
+/* The current word if it is of one of these kinds, else NULL. */
 static const struct word *here(const struct policy_parser *parser, unsigned int kinds)
 {
 	return parser->token.kind == TOKEN_WORD ? words_find(kinds, parser->token.text) : NULL;
 }
 
-/* WORD, and VALUE where it takes one; `seen` are the bits of what came before in this statement. */
+/*
+ * Parses WORD, and VALUE if it takes one; `seen` has the bits of the words before in this
+ * statement.
+ */
 static bool parse_value(struct policy_parser *parser, const struct word *word, uint32_t *seen,
 			struct policy_rule *rule)
 {
@@ -35,10 +42,10 @@ static bool parse_value(struct policy_parser *parser, const struct word *word, u
 	bool taken;
 
 	if (*seen & word->value) {
-		struct place place = parser_place(parser);
+		struct place place = finding_place(parser);
 
-		parser_report(parser, POLICY_KIND_MISTAKE, &place,
-			      "expected %s at most once in a statement", word->text);
+		finding_report(parser, POLICY_KIND_MISTAKE, &place,
+			       "expected %s at most once in a statement", word->text);
 		return false;
 	}
 	*seen |= word->value;
@@ -54,12 +61,12 @@ static bool parse_value(struct policy_parser *parser, const struct word *word, u
 			     : word->read(parser->token.text, rule));
 	if (!taken) {
 		snprintf(what, sizeof(what), "after \"%s\" %s", word->text, word->expected);
-		return parser_expected(parser, what, word->value == POLICY_CLASS ? WORD_CLASS : 0);
+		return finding_expected(parser, what, word->value == POLICY_CLASS ? WORD_CLASS : 0);
 	}
 	if (word->spell) {
 		uint32_t index;
 
-		if (!parser_add_text(parser, text, &index))
+		if (!keep_text(parser, text, &index))
 			return false;
 		memcpy((char *)rule + word->field, &index, sizeof(index));
 	}
@@ -69,21 +76,21 @@ static bool parse_value(struct policy_parser *parser, const struct word *word, u
 
 /* ---- the parts of a statement ---- */
 
-/* Fills in who and id from the name at hand, by number or by asking. */
+/* Fills in who and id from the current word, a number or a name to look up. */
 static bool parse_account(struct policy_parser *parser, bool group, struct policy_rule *rule)
 {
 	enum name_kind kind = group ? NAME_GROUP : NAME_USER;
 	const char *what = group ? "group" : "user", *text = parser->token.text;
-	struct place place = parser_place(parser);
+	struct place place = finding_place(parser);
 	struct name *name;
 	uint64_t number;
 
 	if (strspn(text, "0123456789") == strlen(text)) {
 		/* (uid_t)-1 is nobody's: the kernel takes it for "leave as it is". */
-		if (!value_number(text, UINT32_MAX - 1, &number)) {
-			parser_report(
+		if (!units_parse_number(text, UINT32_MAX - 1, &number)) {
+			finding_report(
 				parser, POLICY_KIND_MISTAKE, &place,
-				"expected a number of at most 4294967294 for a %s, found " PARSER_WORD,
+				"expected a number of at most 4294967294 for a %s, found " FINDING_WORD,
 				what, text);
 			return false;
 		}
@@ -113,20 +120,20 @@ static bool parse_account(struct policy_parser *parser, bool group, struct polic
 	}
 	rule->who = POLICY_WHO_NONE;
 	if (name->answer > 0)
-		parser_report(parser, POLICY_KIND_ACCOUNT, &place,
-			      "there is no %s " PARSER_WORD ", so this rule matches nobody", what,
-			      text);
+		finding_report(parser, POLICY_KIND_ACCOUNT, &place,
+			       "there is no %s " FINDING_WORD ", so this rule matches nobody", what,
+			       text);
 	else if (rule->verb == POLICY_ALLOW)
-		parser_report(parser, POLICY_KIND_ACCOUNT, &place,
-			      "%s " PARSER_WORD
-			      " could not be looked up (%s), so this rule matches nobody",
-			      what, text, strerror(-name->answer));
+		finding_report(parser, POLICY_KIND_ACCOUNT, &place,
+			       "%s " FINDING_WORD
+			       " could not be looked up (%s), so this rule matches nobody",
+			       what, text, strerror(-name->answer));
 	else
-		parser_report(parser, POLICY_KIND_MISTAKE, &place,
-			      "%s " PARSER_WORD
-			      " could not be looked up (%s), and a deny must not be lost; "
-			      "expected a name that can be looked up, or a number",
-			      what, text, strerror(-name->answer));
+		finding_report(parser, POLICY_KIND_MISTAKE, &place,
+			       "%s " FINDING_WORD
+			       " could not be looked up (%s), and a deny must not be lost; "
+			       "expected a name that can be looked up, or a number",
+			       what, text, strerror(-name->answer));
 	return name->answer > 0 || rule->verb == POLICY_ALLOW;
 }
 
@@ -137,7 +144,7 @@ static bool parse_who(struct policy_parser *parser, struct policy_rule *rule)
 	bool group;
 
 	if (!word)
-		return parser_expected(parser, "user, group or any", WORD_WHO);
+		return finding_expected(parser, "user, group or any", WORD_WHO);
 	rule->who = word->value;
 	next(parser);
 	if (rule->who == POLICY_WHO_ANY)
@@ -145,15 +152,15 @@ static bool parse_who(struct policy_parser *parser, struct policy_rule *rule)
 
 	group = rule->who == POLICY_WHO_GROUP;
 	if (parser->token.kind != TOKEN_WORD)
-		return parser_expected(parser,
-				       group ? "a group's name or gid" : "a user's name or uid", 0);
+		return finding_expected(
+			parser, group ? "a group's name or gid" : "a user's name or uid", 0);
 	if (!parse_account(parser, group, rule))
 		return false;
 	next(parser);
 	return true;
 }
 
-/* A number that is only one within a vendor, and nothing else that would pin it down. */
+/* Warns of an id that is unique only within a vendor, with nothing else to pin it down. */
 static void warn_wide(struct policy_parser *parser, const struct policy_rule *rule,
 		      const struct place *device, const struct place *subsystem)
 {
@@ -164,76 +171,92 @@ static void warn_wide(struct policy_parser *parser, const struct policy_rule *ru
 	if ((seen & pinned) || (rule->verb != POLICY_DEVICE && rule->name != POLICY_NO_NAME))
 		return;
 	if ((seen & POLICY_DEVICE_ID) && !(seen & POLICY_VENDOR))
-		parser_report(parser, POLICY_KIND_WIDE, device,
-			      "\"device\" without \"vendor\" matches this id of every vendor");
+		finding_report(parser, POLICY_KIND_WIDE, device,
+			       "\"device\" without \"vendor\" matches this id of every vendor");
 	if ((seen & POLICY_SUBSYSTEM_DEVICE) && !(seen & POLICY_SUBSYSTEM_VENDOR) &&
 	    (seen & model) != model)
-		parser_report(parser, POLICY_KIND_WIDE, subsystem,
-			      "\"subsystem-device\" without \"subsystem-vendor\" matches this id "
-			      "of every vendor");
+		finding_report(parser, POLICY_KIND_WIDE, subsystem,
+			       "\"subsystem-device\" without \"subsystem-vendor\" matches this id "
+			       "of every vendor");
+}
+
+/* `any`, which stands for all devices. */
+static void parse_any(struct policy_parser *parser, const struct policy_rule *rule)
+{
+	const struct place place = finding_place(parser);
+	const struct word *word;
+
+	next(parser);
+	word = here(parser, WORD_OPTION);
+	if (rule->verb == POLICY_PREPARE && !(word && word->value == WORD_VFS))
+		finding_report(parser, POLICY_KIND_WIDE, &place,
+			       "\"prepare any\" takes every device from the host at boot, "
+			       "its disks and network too");
+}
+
+/* A device name in place of attributes, or among them. */
+static bool parse_use(struct policy_parser *parser, struct policy_rule *rule)
+{
+	const struct place place = finding_place(parser);
+	struct name *name = keep_device_name(parser);
+
+	if (!name || !keep_use(parser, name, &place))
+		return false;
+	name->used = true;
+	rule->name = name->index;
+	next(parser);
+	return true;
+}
+
+/* Returns true if the current word can be the name of a device that the rule is about. */
+static bool is_use(const struct policy_parser *parser, const struct policy_rule *rule)
+{
+	return rule->verb != POLICY_DEVICE && rule->name == POLICY_NO_NAME &&
+	       parser->token.kind == TOKEN_WORD && words_is_name(parser->token.text);
 }
 
 /*
- * any, or attributes, with a device name among them but where one is defined. Stops at the first
- * word that is none of these; `ret_kinds` are the kinds that might have followed.
+ * `any`, or attributes, and among these a device name unless the statement defines one. Stops at
+ * the first other word; *ret_kinds are the kinds that could have followed.
  */
 static bool parse_what(struct policy_parser *parser, struct policy_rule *rule,
 		       unsigned int *ret_kinds)
 {
-	bool may_name = rule->verb != POLICY_DEVICE, named = false;
-	struct place device = { 0 }, subsystem = { 0 }, place = parser_place(parser);
+	struct place device = { 0 }, subsystem = { 0 };
+	const struct word *word;
 	uint32_t seen = 0;
 
+	*ret_kinds = 0;
 	if (here(parser, WORD_ANY)) {
-		const struct word *word;
-
-		next(parser);
-		word = here(parser, WORD_OPTION);
-		if (rule->verb == POLICY_PREPARE && !(word && word->value == WORD_VFS))
-			parser_report(parser, POLICY_KIND_WIDE, &place,
-				      "\"prepare any\" takes every device from the host at boot, "
-				      "its disks and network too");
-		*ret_kinds = 0;
+		parse_any(parser, rule);
 		return true;
 	}
-	for (;; place = parser_place(parser)) {
-		const struct word *word = here(parser, WORD_ATTRIBUTE);
-
-		if (word) {
-			/* What a driver makes parts of must be left to that driver. */
-			if (word->value == POLICY_PROFILE && rule->verb == POLICY_PREPARE)
-				return parser_expected(parser,
-						       "an attribute of the device whole, since no "
-						       "part of it can be prepared",
-						       0);
-			if (word->value == POLICY_DEVICE_ID)
-				device = place;
-			if (word->value == POLICY_SUBSYSTEM_DEVICE)
-				subsystem = place;
-			if (!parse_value(parser, word, &seen, rule))
+	while ((word = here(parser, WORD_ATTRIBUTE)) || is_use(parser, rule)) {
+		if (!word) {
+			if (!parse_use(parser, rule))
 				return false;
-		} else if (may_name && !named && parser->token.kind == TOKEN_WORD &&
-			   words_is_name(parser->token.text)) {
-			struct name *name = parser_device_name(parser);
-
-			if (!name || !parser_add_use(parser, name, &place))
-				return false;
-			name->used = true;
-			rule->name = name->index;
-			named = true;
-			next(parser);
-		} else {
-			break;
+			continue;
 		}
+		/* Only a device that keeps its host driver has parts, so none can be prepared. */
+		if (word->value == POLICY_PROFILE && rule->verb == POLICY_PREPARE)
+			return finding_expected(parser,
+						"an attribute of the device whole, since no part "
+						"of it can be prepared",
+						0);
+		if (word->value == POLICY_DEVICE_ID)
+			device = finding_place(parser);
+		if (word->value == POLICY_SUBSYSTEM_DEVICE)
+			subsystem = finding_place(parser);
+		if (!parse_value(parser, word, &seen, rule))
+			return false;
 	}
-
-	if (!seen && !named) {
+	if (!seen && (rule->verb == POLICY_DEVICE || rule->name == POLICY_NO_NAME)) {
 		char list[128], what[256];
 
 		words_list(WORD_ATTRIBUTE, list, sizeof(list));
 		snprintf(what, sizeof(what), "%sattributes (%s) or any",
-			 may_name ? "a device name, " : "", list);
-		return parser_expected(parser, what, WORD_ATTRIBUTE | WORD_ANY);
+			 rule->verb == POLICY_DEVICE ? "" : "a device name, ", list);
+		return finding_expected(parser, what, WORD_ATTRIBUTE | WORD_ANY);
 	}
 	rule->match.attributes = seen;
 	warn_wide(parser, rule, &device, &subsystem);
@@ -241,7 +264,7 @@ static bool parse_what(struct policy_parser *parser, struct policy_rule *rule,
 	return true;
 }
 
-/* Limits, then the end of the line. `kinds` are those that might have stood here instead. */
+/* Parses limits, then the end of the line. `kinds` are those that could have been here instead. */
 static bool parse_rest(struct policy_parser *parser, unsigned int kinds, struct policy_rule *rule)
 {
 	unsigned int own = rule->verb == POLICY_ALLOW	  ? WORD_LIMIT
@@ -258,10 +281,10 @@ static bool parse_rest(struct policy_parser *parser, unsigned int kinds, struct 
 	}
 	if (parser->token.kind == TOKEN_END && !rule->vfs &&
 	    (rule->vf_exec_quantum_ms || rule->vf_preempt_timeout_us))
-		return parser_expected(parser,
-				       "vfs and a number: without it there are no virtual "
-				       "functions that could have a quota",
-				       WORD_OPTION);
+		return finding_expected(parser,
+					"vfs and a number: without it there are no virtual "
+					"functions that could have a quota",
+					WORD_OPTION);
 	if (parser->token.kind == TOKEN_END)
 		return true;
 	if (here(parser, WORD_LIMIT)) {
@@ -270,7 +293,7 @@ static bool parse_rest(struct policy_parser *parser, unsigned int kinds, struct 
 				 ? "an option (vfs, vf-exec-quantum-ms, vf-preempt-timeout-us or "
 				   "vfio-driver) or "
 				 : "");
-		return parser_expected(parser, what, 0);
+		return finding_expected(parser, what, 0);
 	}
 
 	words_list(WORD_ATTRIBUTE, attributes, sizeof(attributes));
@@ -281,7 +304,7 @@ static bool parse_rest(struct policy_parser *parser, unsigned int kinds, struct 
 		 : own == WORD_OPTION ? "an option ("
 				      : "",
 		 limits, own ? ") or " : "");
-	return parser_expected(parser, what, kinds | own);
+	return finding_expected(parser, what, kinds | own);
 }
 
 /* device NAME ATTRIBUTES */
@@ -290,17 +313,17 @@ static bool parse_device(struct policy_parser *parser, struct policy_rule *rule)
 	struct name *name;
 
 	if (parser->token.kind == TOKEN_WORD && words_find(WORD_RESERVED, parser->token.text))
-		return parser_expected(parser, "a device name that is not a word of the language",
-				       0);
+		return finding_expected(parser, "a device name that is not a word of the language",
+					0);
 	if (parser->token.kind != TOKEN_WORD || !words_is_name(parser->token.text))
-		return parser_expected(parser, NAME_RULE, 0);
+		return finding_expected(parser, NAME_RULE, 0);
 
-	name = parser_device_name(parser);
+	name = keep_device_name(parser);
 	if (!name)
 		return false;
-	/* Defined also where the rest is a mistake: that one is enough, without one for every use. */
+	/* Defined even if the rest is a mistake: that one is enough, without one for every use. */
 	if (!name->defined)
-		name->place = parser_place(parser);
+		name->place = finding_place(parser);
 	name->defined = true;
 	rule->name = name->index;
 	next(parser);
@@ -313,15 +336,15 @@ static bool parse_grant(struct policy_parser *parser, struct policy_rule *rule)
 	if (!parse_who(parser, rule))
 		return false;
 	if (!here(parser, WORD_CLAIM))
-		return parser_expected(parser, "claim", WORD_CLAIM);
+		return finding_expected(parser, "claim", WORD_CLAIM);
 	next(parser);
 	return true;
 }
 
-bool parser_statement(struct policy_parser *parser)
+bool statement_parse(struct policy_parser *parser)
 {
 	const struct word *word = here(parser, WORD_STATEMENT);
-	struct place place = parser_place(parser);
+	struct place place = finding_place(parser);
 	struct policy_rule rule = {
 		.name = POLICY_NO_NAME,
 		.match = { .driver = POLICY_NO_TEXT,
@@ -338,7 +361,7 @@ bool parser_statement(struct policy_parser *parser)
 
 	if (!word) {
 		words_list(WORD_STATEMENT, list, sizeof(list));
-		return parser_expected(parser, list, WORD_STATEMENT);
+		return finding_expected(parser, list, WORD_STATEMENT);
 	}
 	rule.verb = word->value;
 	next(parser);
@@ -348,5 +371,5 @@ bool parser_statement(struct policy_parser *parser)
 	if ((rule.verb == POLICY_ALLOW || rule.verb == POLICY_DENY) && !parse_grant(parser, &rule))
 		return false;
 	return parse_what(parser, &rule, &kinds) && parse_rest(parser, kinds, &rule) &&
-	       parser_add_rule(parser, &rule, &place);
+	       keep_rule(parser, &rule, &place);
 }

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Is this a rule that the parser could have made? The core asks so about each that the loader
- * sends, so it must never take a field on trust: what is out of range, or set where it means
- * nothing, is refused.
+ * Checks that a rule is one that the parser could have made. The core checks each rule that the
+ * loader sends, so no field is trusted: a value out of range, or in a field that must be unused, is
+ * refused.
  */
 #include "config.h"
+
+#include "policy/policy.h"
 
 #include <string.h>
 
 #include "client/common/util.h"
 #include "policy/match.h"
-#include "policy/policy.h"
 #include "policy/values.h"
 
 bool policy_text_valid(const struct policy_text *text)
@@ -25,7 +26,7 @@ bool policy_text_valid(const struct policy_text *text)
 	return true;
 }
 
-/* An index where there must be one, of a text that its reader would have left as it is. */
+/* An index, if there must be one, of a text that its reader would leave as it is. */
 static bool index_valid(uint32_t index, bool needed, value_speller spell,
 			const struct policy_text *texts, size_t n_texts)
 {

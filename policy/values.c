@@ -11,20 +11,10 @@
 #include <string.h>
 
 #include "client/common/util.h"
-#include "policy/words.h"
+#include "policy/classes.h"
+#include "policy/units.h"
 
 #define DRIVER_MAX 31
-
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
 
 /* Hex digits, with 0x before them or without (sysfs has it, lspci does not). */
 static bool read_hex(const char *text, size_t max_digits, uint32_t *ret_value, size_t *ret_digits)
@@ -35,9 +25,9 @@ static bool read_hex(const char *text, size_t max_digits, uint32_t *ret_value, s
 	if (text[0] == '0' && (text[1] == 'x' || text[1] == 'X'))
 		text += 2;
 	for (digits = 0; text[digits]; digits++) {
-		if (digits == max_digits || hex_digit(text[digits]) < 0)
+		if (digits == max_digits || pci_hex_digit(text[digits]) < 0)
 			return false;
-		value = value << 4 | (uint32_t)hex_digit(text[digits]);
+		value = value << 4 | (uint32_t)pci_hex_digit(text[digits]);
 	}
 	if (digits == 0)
 		return false;
@@ -54,25 +44,6 @@ static bool read_id(const char *text, uint16_t *ret_id)
 	if (!read_hex(text, 4, &value, &digits))
 		return false;
 	*ret_id = (uint16_t)value;
-	return true;
-}
-
-bool value_number(const char *text, uint64_t max, uint64_t *ret_value)
-{
-	uint64_t value = 0;
-
-	if (!*text)
-		return false;
-	for (; *text; text++) {
-		uint64_t digit = (uint64_t)(*text - '0');
-
-		if (*text < '0' || *text > '9')
-			return false;
-		if (value > max / 10 || value * 10 > max - digit)
-			return false;
-		value = value * 10 + digit;
-	}
-	*ret_value = value;
 	return true;
 }
 
@@ -103,16 +74,16 @@ bool value_subsystem_device(const char *text, struct policy_rule *rule)
 
 bool value_class(const char *text, struct policy_rule *rule)
 {
-	const struct word *word = words_find(WORD_CLASS, text);
+	const struct class_word *word = classes_find(text);
 	uint32_t value;
 	size_t digits;
 
 	if (word) {
-		rule->match.class_code = word->value;
+		rule->match.class_code = word->code;
 		rule->match.class_mask = word->mask;
 		return true;
 	}
-	/* Base class, base and subclass, or all three bytes: what is left out does not count. */
+	/* Base class, base and subclass, or all three bytes: the missing ones do not count. */
 	if (!read_hex(text, 6, &value, &digits) || digits % 2)
 		return false;
 	rule->match.class_code = value << (24 - 4 * digits);
@@ -124,7 +95,8 @@ bool value_iommu_group(const char *text, struct policy_rule *rule)
 {
 	uint64_t value;
 
-	if (!value_number(text, UINT32_MAX - 1, &value)) /* UINT32_MAX means none in the facts */
+	if (!units_parse_number(text, UINT32_MAX - 1,
+				&value)) /* UINT32_MAX means none in the facts */
 		return false;
 	rule->match.iommu_group = (uint32_t)value;
 	return true;
@@ -134,7 +106,7 @@ bool value_limit(const char *text, struct policy_rule *rule)
 {
 	uint64_t value;
 
-	if (!value_number(text, POLICY_LIMIT_MAX, &value) || value == 0)
+	if (!units_parse_number(text, POLICY_LIMIT_MAX, &value) || value == 0)
 		return false;
 	rule->limit = (uint32_t)value;
 	return true;
@@ -144,7 +116,7 @@ bool value_vfs(const char *text, struct policy_rule *rule)
 {
 	uint64_t value;
 
-	if (!value_number(text, POLICY_VFS_MAX, &value) || value == 0)
+	if (!units_parse_number(text, POLICY_VFS_MAX, &value) || value == 0)
 		return false;
 	rule->vfs = (uint32_t)value;
 	return true;
@@ -154,7 +126,7 @@ static bool quota(const char *text, uint32_t *ret_value)
 {
 	uint64_t value;
 
-	if (!value_number(text, UINT32_MAX, &value) || value == 0)
+	if (!units_parse_number(text, UINT32_MAX, &value) || value == 0)
 		return false;
 	*ret_value = (uint32_t)value;
 	return true;
@@ -172,27 +144,8 @@ bool value_vf_preempt_timeout(const char *text, struct policy_rule *rule)
 
 bool value_memlock(const char *text, struct policy_rule *rule)
 {
-	static const char suffixes[] = "KMGT";
-	char digits[24];
-	const char *suffix;
-	unsigned int shift = 0;
-	size_t len = strlen(text);
-	uint64_t value;
-
-	if (len == 0 || len >= sizeof(digits))
-		return false;
-	suffix = strchr(suffixes, text[len - 1]);
-	if (suffix) {
-		shift = 10 * (unsigned int)(suffix - suffixes + 1);
-		len--;
-	}
-	memcpy(digits, text, len);
-	digits[len] = '\0';
 	/* Below 2^63, so that nobody can come by RLIM_INFINITY by way of a sum. */
-	if (!value_number(digits, INT64_MAX >> shift, &value) || value == 0)
-		return false;
-	rule->memlock = value << shift;
-	return true;
+	return units_parse_size(text, INT64_MAX, &rule->memlock);
 }
 
 bool value_boot_vga(const char *text, struct policy_rule *rule)
@@ -209,38 +162,13 @@ bool value_require_reset(const char *text, struct policy_rule *rule)
 	return true;
 }
 
-/* 30s, 10m, 8h, 7d, or several of them with the larger unit first, as 1h30m. */
 bool value_lifetime(const char *text, struct policy_rule *rule)
 {
-	static const struct {
-		char name;
-		uint32_t seconds;
-	} units[] = { { 'd', 86400 }, { 'h', 3600 }, { 'm', 60 }, { 's', 1 } };
-	uint64_t total = 0;
-	size_t next = 0;
+	uint64_t seconds;
 
-	while (*text) {
-		size_t digits = strspn(text, "0123456789");
-		uint64_t value = 0;
-
-		if (!digits)
-			return false;
-		for (size_t i = 0; i < digits; i++) {
-			value = value * 10 + (uint64_t)(text[i] - '0');
-			if (value > UINT32_MAX)
-				return false;
-		}
-		text += digits;
-		while (next < ARRAY_SIZE(units) && units[next].name != *text)
-			next++;
-		if (next == ARRAY_SIZE(units))
-			return false;
-		total += value * units[next++].seconds;
-		text++;
-	}
-	if (total == 0 || total > UINT32_MAX)
+	if (!units_parse_time(text, UINT32_MAX, &seconds))
 		return false;
-	rule->lifetime = (uint32_t)total;
+	rule->lifetime = (uint32_t)seconds;
 	return true;
 }
 
@@ -266,7 +194,10 @@ bool value_driver(const char *text, char out[POLICY_TEXT_MAX])
 	return true;
 }
 
-/* All in the kernel are called so; a lease on any other driver would end in the host's hands. */
+/*
+ * All VFIO drivers of the kernel have such names; on any other driver a leased device would be the
+ * host's.
+ */
 bool value_vfio_driver(const char *text, char out[POLICY_TEXT_MAX])
 {
 	return (strstr(text, "vfio-pci") || strstr(text, "vfio_pci")) && value_driver(text, out);
@@ -283,11 +214,11 @@ bool value_serial(const char *text, char out[POLICY_TEXT_MAX])
 	return true;
 }
 
-/* "DD.F" of hex digits at *text, which then is past it. */
+/* Reads "DD.F" of hex digits, and moves *text past it. */
 static bool read_hop(const char **text, uint8_t *ret_device, uint8_t *ret_function)
 {
 	const char *t = *text;
-	int high = hex_digit(t[0]), low = high < 0 ? -1 : hex_digit(t[1]);
+	int high = pci_hex_digit(t[0]), low = high < 0 ? -1 : pci_hex_digit(t[1]);
 
 	if (high < 0 || high > 1 || low < 0 || t[2] != '.' || t[3] < '0' || t[3] > '7')
 		return false;
@@ -297,7 +228,7 @@ static bool read_hop(const char **text, uint8_t *ret_device, uint8_t *ret_functi
 	return true;
 }
 
-/* "pciDDDD:BB/" at *text, which then is past it, in the kernel's spelling. */
+/* Reads "pciDDDD:BB/", writes it in the kernel's spelling, and moves *text past it. */
 static bool read_bridge(const char **text, char out[POLICY_TEXT_MAX])
 {
 	char address[PCI_ADDRESS_TEXT];

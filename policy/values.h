@@ -7,7 +7,10 @@
 
 #include "policy/policy.h"
 
-/* Read a value into its field of the rule. False where it is not right; the rule is then lost. */
+/*
+ * Each reads a value into its field of the rule, or returns false if it is wrong; the rule is then
+ * lost.
+ */
 bool value_address(const char *text, struct policy_rule *rule);
 bool value_vendor(const char *text, struct policy_rule *rule);
 bool value_device(const char *text, struct policy_rule *rule);
@@ -25,8 +28,8 @@ bool value_require_reset(const char *text, struct policy_rule *rule); /* text: N
 bool value_lifetime(const char *text, struct policy_rule *rule);
 
 /*
- * Spell a value as it is kept in the table of texts, where what means the same is the same. False
- * where it is not right. What is spelled already stays as it is.
+ * Each spells a value as the table of texts has it, so that texts with the same meaning are the
+ * same; false if it is wrong. A text in that spelling does not change.
  */
 typedef bool (*value_speller)(const char *text, char out[POLICY_TEXT_MAX]);
 bool value_driver(const char *text, char out[POLICY_TEXT_MAX]);
@@ -34,6 +37,3 @@ bool value_vfio_driver(const char *text, char out[POLICY_TEXT_MAX]);
 bool value_serial(const char *text, char out[POLICY_TEXT_MAX]);
 bool value_path(const char *text, char out[POLICY_TEXT_MAX]);
 bool value_profile(const char *text, char out[POLICY_TEXT_MAX]);
-
-/* A decimal number up to max, digits only. */
-bool value_number(const char *text, uint64_t max, uint64_t *ret_value);

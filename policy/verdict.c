@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The verdict: may this subject have this device, by these rules, and which devices are prepared.
- * Runs in the root core and keeps to what match.c says of itself; and it must never let an allow
- * win over a deny, nor let the order of rules change what is granted.
+ * The verdict: whether this subject may have this device, by these rules, and which devices are
+ * prepared. Runs in the root core under the rules at the top of match.c; and it must never let an
+ * allow win over a deny, nor let the order of rules change what is granted.
  */
 #include "config.h"
 
+#include "policy/policy.h"
+
 #include "client/common/util.h"
 #include "policy/match.h"
-#include "policy/policy.h"
 
 /* Adds what one more allow rule grants to a verdict. */
 static void grant(const struct policy *policy, size_t index, struct policy_verdict *verdict)
@@ -26,7 +27,7 @@ static void grant(const struct policy *policy, size_t index, struct policy_verdi
 	if (first)
 		verdict->lifetime = rule->lifetime;
 	else if (!verdict->lifetime || !rule->lifetime)
-		verdict->lifetime = 0; /* no end is the longest */
+		verdict->lifetime = 0; /* 0, no end, is the longest */
 	else if (rule->lifetime > verdict->lifetime)
 		verdict->lifetime = rule->lifetime;
 
@@ -40,7 +41,7 @@ static void grant(const struct policy *policy, size_t index, struct policy_verdi
 	}
 }
 
-/* What the rules say of one function by itself; `function` is left for the caller. */
+/* The verdict of the rules about one function by itself; `function` is left to the caller. */
 static void judge(const struct policy *policy, const struct policy_subject *subject,
 		  const struct policy_facts *facts, const struct policy_usage *usage,
 		  struct policy_verdict *ret_verdict)
@@ -98,7 +99,7 @@ void policy_decide(const struct policy *policy, const struct policy_subject *sub
 		judge(policy, subject, &functions[asked], usage, &verdict);
 	verdict.function = asked;
 
-	/* A deny is looked for to the end, also where some function already lacks an allow. */
+	/* Denies are looked for to the end, even if a function already lacks an allow. */
 	for (size_t i = 0; i < n_functions && verdict.outcome != POLICY_DENIED; i++) {
 		struct policy_verdict other;
 		bool lacks;
@@ -115,7 +116,7 @@ void policy_decide(const struct policy *policy, const struct policy_subject *sub
 	*ret_verdict = verdict;
 }
 
-/* But for its profile, which is not known yet. */
+/* All but the profile, which is not known yet. */
 static bool may_mean_part(const struct policy *policy, const struct policy_match *match,
 			  const struct policy_facts *facts)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The vocabulary: every word of the language in one table. To add an attribute or a limit is to add
- * a line here and its reader in values.c. A word that is not here must stay a mistake, since a
+ * The vocabulary: every word of the language in one table. To add an attribute or a limit, add a
+ * line here and its reader in values.c. A word that is not here must stay a mistake, since a
  * restriction that is accepted and ignored is a hole.
  */
 #include "config.h"
@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "client/common/util.h"
+#include "policy/classes.h"
 #include "policy/values.h"
 
 #define NEAR_MAX 31 /* longer words are near nothing */
@@ -140,15 +141,6 @@ static const struct word words[] = {
 	  .spell = value_vfio_driver,
 	  .field = offsetof(struct policy_rule, vfio_driver),
 	  .expected = VFIO_DRIVER },
-
-	/* PCI Code and ID Assignment Specification, chapter 1. */
-	{ .text = "display", .kind = WORD_CLASS, .value = 0x030000, .mask = 0xff0000 },
-	/* 0401 (audio device) and 0403 (HD audio), which differ in one bit; 0400 is video. */
-	{ .text = "audio", .kind = WORD_CLASS, .value = 0x040100, .mask = 0xfffd00 },
-	{ .text = "usb", .kind = WORD_CLASS, .value = 0x0c0300, .mask = 0xffff00 },
-	{ .text = "network", .kind = WORD_CLASS, .value = 0x020000, .mask = 0xff0000 },
-	{ .text = "storage", .kind = WORD_CLASS, .value = 0x010000, .mask = 0xff0000 },
-	{ .text = "accelerator", .kind = WORD_CLASS, .value = 0x120000, .mask = 0xff0000 },
 };
 
 const struct word *words_find(unsigned int kinds, const char *text)
@@ -172,7 +164,7 @@ static unsigned int min3(unsigned int a, unsigned int b, unsigned int c)
 	return least < c ? least : c;
 }
 
-/* Edits from a to b, a swap of neighbours being one; both at most NEAR_MAX long. */
+/* The number of edits from a to b, a swap of neighbours being one; both at most NEAR_MAX long. */
 static unsigned int distance(const char *a, size_t a_len, const char *b, size_t b_len)
 {
 	unsigned int rows[3][NEAR_MAX + 1];
@@ -201,7 +193,7 @@ static unsigned int distance(const char *a, size_t a_len, const char *b, size_t 
 	return above[b_len];
 }
 
-/* 0 is the same but for case; UINT32_MAX is not near. Short words must differ in less. */
+/* 0: the same but for case; UINT32_MAX: not near. Short words must differ in less. */
 static unsigned int nearness(const char *a, const char *b)
 {
 	size_t a_len = strlen(a), b_len = strlen(b);
@@ -219,22 +211,27 @@ bool words_are_near(const char *a, const char *b)
 	return nearness(a, b) != UINT32_MAX;
 }
 
-const struct word *words_near(unsigned int kinds, const char *text)
+/* The nearer of the two to text, where *near is as near as *least. */
+static void take_nearer(const char *text, const char *word, const char **near, unsigned int *least)
 {
-	const struct word *near = NULL;
+	unsigned int edits = nearness(text, word);
+
+	if (edits < *least) {
+		*least = edits;
+		*near = word;
+	}
+}
+
+const char *words_near(unsigned int kinds, const char *text)
+{
+	const char *near = NULL, *word;
 	unsigned int least = UINT32_MAX;
 
-	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
-		unsigned int edits;
-
-		if (!(words[i].kind & kinds))
-			continue;
-		edits = nearness(text, words[i].text);
-		if (edits < least) {
-			least = edits;
-			near = &words[i];
-		}
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (words[i].kind & kinds)
+			take_nearer(text, words[i].text, &near, &least);
+	for (size_t i = 0; kinds & WORD_CLASS && (word = classes_text(i)); i++)
+		take_nearer(text, word, &near, &least);
 	return near;
 }
 

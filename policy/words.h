@@ -18,13 +18,13 @@ enum word_kind {
 	WORD_ATTRIBUTE = 1 << 4,
 	WORD_LIMIT = 1 << 5,  /* of allow */
 	WORD_OPTION = 1 << 6, /* of prepare */
-	WORD_CLASS = 1 << 7,  /* a value after `class`: not reserved, a device may have this name */
+	WORD_CLASS = 1 << 7,  /* a word of classes.h, only for words_near() */
 
 	WORD_RESERVED = WORD_STATEMENT | WORD_WHO | WORD_CLAIM | WORD_ANY | WORD_ATTRIBUTE |
 			WORD_LIMIT | WORD_OPTION,
 };
 
-/* Limits have no bit in struct policy_match; these are beside those of enum policy_attribute. */
+/* Limits have no bit in struct policy_match; these come after those of enum policy_attribute. */
 #define WORD_MEMLOCK (1U << 16)
 #define WORD_BOOT_VGA (1U << 17)
 #define WORD_LEASES (1U << 18)
@@ -38,14 +38,15 @@ enum word_kind {
 struct word {
 	const char *text;
 	enum word_kind kind;
-	uint32_t value; /* statement: its verb; who: enum policy_who; class: the code; attribute and
-			   limit: its bit, by which it is found to be given twice */
-	uint32_t mask;	/* class only */
-	const char *expected; /* what must follow, for the message; NULL: nothing follows */
-	/* Reads what follows (NULL where nothing does) into the rule. False where it is not right. */
+	uint32_t value; /* statement: its verb; who: enum policy_who; attribute and limit: its bit,
+			   which shows that a word is there twice */
+	const char *expected; /* what must follow, for the message; NULL: nothing does */
+	/* Reads the following word (NULL if there is none) into the rule; false if it is wrong. */
 	bool (*read)(const char *text, struct policy_rule *rule);
-	/* Or, for one that goes into the table of texts: how it is kept, and where in the rule its
-	   index goes. */
+	/*
+	 * Or, for a word of the table of texts: its spelling, and the field of the rule for its
+	 * index.
+	 */
 	value_speller spell;
 	size_t field;
 };
@@ -54,13 +55,13 @@ struct word {
 const struct word *words_find(unsigned int kinds, const char *text);
 
 /* The nearest word of these kinds, or NULL where none is near. */
-const struct word *words_near(unsigned int kinds, const char *text);
+const char *words_near(unsigned int kinds, const char *text);
 
-/* Is b what a may have been meant to be? Case does not count; so ALLOW is near allow. */
+/* Returns true if a may be a misspelled b. Case does not count; so ALLOW is near allow. */
 bool words_are_near(const char *a, const char *b);
 
 /* Writes "one, two or three", all the words of these kinds. Returns out. */
 char *words_list(unsigned int kinds, char *out, size_t size);
 
-/* May a device be called so? Reserved words may not. */
+/* Returns true if a device may have this name. Reserved words may not. */
 bool words_is_name(const char *text);

@@ -1,45 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker(1): finds the command, and what all commands share: connecting, exit statuses, and
- * messages. Uses the broker only through the public gpubroker.h, like any outsider.
+ * What the commands of gpubroker(1) share: connecting, exit statuses, messages, and values of
+ * options. Uses the broker only through the public gpubroker.h, like any outsider.
  */
 #include "config.h"
 
 #include "client/command/cli.h"
 #include "client/common/util.h"
+#include "policy/units.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sysexits.h>
 
-static const char usage[] =
-	"usage: gpubroker [--socket PATH] COMMAND [...]\n"
-	"\n"
-	"  list [--all] [--json]        the GPUs (--all: every PCI function) and their status\n"
-	"  run [--gpu DEVICE [--profile PROFILE | --memory SIZE]]... [--wait[=TIME]] [--force]\n"
-	"      [--memlock SIZE] [--qemu [--rom FILE] [--primary]] -- COMMAND [ARG...]\n"
-	"                               claim DEVICE and run COMMAND, a VMM, with it; --qemu: add\n"
-	"                               the arguments that give it to QEMU\n"
-	"  profiles [DEVICE] [--json]   parts of devices that drivers offer to make\n"
-	"  leases [--json]              what is lent to whom\n"
-	"  release LEASE                end a lease of your own\n"
-	"  watch [--json]               what becomes of leases, as it happens\n"
-	"  policy check [FILE...]       every mistake in the policy, before it is in force\n"
-	"  policy explain --user USER DEVICE [--profile PROFILE]\n"
-	"                               may USER have DEVICE, by which rule, with what limits\n"
-	"  policy install               what prepare rules need at boot (root)\n"
-	"  revoke LEASE [--after TIME]  end anybody's lease (root)\n"
-	"  restore DEVICE               give a device back to its host driver (root)\n"
-	"  vfs DEVICE N                 give a physical function N virtual ones, to be lent (root)\n"
-	"  help, --version\n"
-	"\n"
-	"DEVICE is a PCI address, iommu-group:N, a name from the policy, or any.\n";
-
-/* One line, whatever is in an argument that it names: it may go to a journal, or a terminal. */
 void cli_error(const char *format, ...)
 {
 	cleanup_free char *text = NULL;
@@ -144,128 +121,51 @@ int cli_columns(FILE *file)
 
 bool cli_parse_time(const char *text, uint64_t *ret_seconds)
 {
-	static const struct {
-		char name;
-		uint64_t seconds;
-	} units[] = { { 'd', 86400 }, { 'h', 3600 }, { 'm', 60 }, { 's', 1 } };
-	uint64_t total = 0;
-	size_t next = 0;
-
-	while (*text) {
-		size_t digits = strspn(text, "0123456789");
-		uint64_t value = 0;
-
-		for (size_t i = 0; i < digits; i++) {
-			value = value * 10 + (uint64_t)(text[i] - '0');
-			if (value > UINT32_MAX)
-				return false;
-		}
-		text += digits;
-		while (next < ARRAY_SIZE(units) && units[next].name != *text)
-			next++;
-		if (!digits || next == ARRAY_SIZE(units))
-			return false;
-		total += value * units[next++].seconds;
-		text++;
-	}
-	if (!total || total > INT32_MAX)
-		return false;
-	*ret_seconds = total;
-	return true;
+	return units_parse_time(text, INT32_MAX, ret_seconds);
 }
 
 bool cli_parse_size(const char *text, uint64_t *ret_bytes)
 {
-	static const char suffixes[] = "KMGT";
-	uint64_t value = 0;
-	const char *p = text, *suffix;
-	unsigned shift = 0;
+	char upper[24];
+	size_t n = strlen(text);
 
-	for (; *p >= '0' && *p <= '9'; p++)
-		if (__builtin_mul_overflow(value, 10, &value) ||
-		    __builtin_add_overflow(value, (uint64_t)(*p - '0'), &value))
-			return false;
-	if (p == text)
+	if (!n || n >= sizeof(upper))
 		return false;
-	if (*p) {
-		suffix = strchr(suffixes, *p & ~0x20);
-		if (!suffix || !*suffix || p[1])
-			return false;
-		shift = 10 * ((unsigned)(suffix - suffixes) + 1);
-	}
-	if (!value || value > UINT64_MAX >> shift)
-		return false;
-	*ret_bytes = value << shift;
-	return true;
+	strcpy(upper, text);
+	upper[n - 1] = (char)toupper((unsigned char)upper[n - 1]);
+	return units_parse_size(upper, UINT64_MAX, ret_bytes);
 }
 
-void cli_size_text(uint64_t bytes, char out[24])
+char *cli_size_text(uint64_t bytes, char out[CLI_SIZE_TEXT])
 {
-	static const char units[] = "KMGT";
-	size_t unit = 0;
-
-	if (!bytes) {
-		strcpy(out, "-");
-		return;
-	}
-	for (bytes >>= 10; unit < strlen(units) - 1 && !(bytes & 1023); bytes >>= 10)
-		unit++;
-	snprintf(out, 24, "%" PRIu64 "%c", bytes, units[unit]);
+	return units_size(bytes, out);
 }
 
-static const struct {
-	const char *name;
-	int (*run)(const struct cli *cli, int argc, char **argv);
-} commands[] = {
-	{ "list", cli_list },	    { "run", cli_run },		{ "leases", cli_leases },
-	{ "policy", cli_policy },   { "release", cli_release }, { "revoke", cli_revoke },
-	{ "restore", cli_restore }, { "watch", cli_watch },	{ "profiles", cli_profiles },
-	{ "vfs", cli_vfs },
-};
-
-int main(int argc, char **argv)
+int cli_parse_json(int argc, char **argv, const char *shown, bool *ret_json)
 {
 	static const struct option options[] = {
-		{ "socket", required_argument, NULL, 's' },
-		{ "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'V' },
+		{ "json", no_argument, NULL, 'j' },
 		{ NULL, 0, NULL, 0 },
 	};
-	struct cli cli = { 0 };
 	int c;
 
-	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
-		switch (c) {
-		case 's':
-			cli.socket = optarg;
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			return cli_finish_output();
-		case 'V':
-			puts("gpubroker " PACKAGE_VERSION);
-			return cli_finish_output();
-		default:
-			fputs(usage, stderr);
-			return EXIT_USAGE_;
-		}
+	*ret_json = false;
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c != 'j')
+			return EXIT_BAD_USAGE;
+		*ret_json = true;
 	}
-	argc -= optind;
-	argv += optind;
-	if (!argc) {
-		fputs(usage, stderr);
-		return EXIT_USAGE_;
-	}
-	if (!strcmp(argv[0], "help")) {
-		fputs(usage, stdout);
-		return cli_finish_output();
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-		if (!strcmp(argv[0], commands[i].name)) {
-			optind = 0; /* glibc: scan anew, from argv[1] */
-			return commands[i].run(&cli, argc, argv);
-		}
-	}
-	cli_error("there is no command '%s'; see 'gpubroker help'", argv[0]);
-	return EXIT_USAGE_;
+	if (optind == argc)
+		return 0;
+	cli_error("%s takes no argument '%s'; it shows all %s", argv[0], argv[optind], shown);
+	return EXIT_BAD_USAGE;
+}
+
+int cli_failed_for(const struct cli *cli, const struct gpubroker *handle, int r,
+		   const char *address)
+{
+	if (r != -EINVAL)
+		return cli_failed(cli, handle, r);
+	cli_error("'%s' is no PCI address; 'gpubroker list --all' shows them", address);
+	return EXIT_BAD_USAGE;
 }

@@ -6,31 +6,35 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <sysexits.h>
 
 #include "client/gpubroker.h"
 
 /*
- * Exit statuses beside sysexits.h's, for `run`: 127 and 126 as shells have them. The rest, one for
- * each kind of "no", see gpubroker(1).
+ * Exit statuses, one for each kind of failure, see gpubroker(1): those of sysexits.h, and for `run`
+ * 126 and 127 as shells have them.
  */
 enum cli_exit {
-	EXIT_USAGE_ = 64,
-	EXIT_BAD_POLICY = 65,
-	EXIT_NO_DEVICE = 66,
-	EXIT_NO_NAME = 67,
-	EXIT_NO_BROKER = 69,
-	EXIT_SOFTWARE = 70,
-	EXIT_KERNEL = 71,
-	EXIT_NO_GROUP = 72,
-	EXIT_CANNOT_CREATE = 73,
-	EXIT_BUSY = 75,
-	EXIT_PROTOCOL = 76,
-	EXIT_POLICY = 77,
-	EXIT_IN_USE = 78,
+	EXIT_BAD_USAGE = EX_USAGE,
+	EXIT_BAD_POLICY = EX_DATAERR,
+	EXIT_NO_DEVICE = EX_NOINPUT,
+	EXIT_NO_NAME = EX_NOUSER,
+	EXIT_NO_BROKER = EX_UNAVAILABLE,
+	EXIT_SOFTWARE = EX_SOFTWARE,
+	EXIT_KERNEL = EX_OSERR,
+	EXIT_NO_GROUP = EX_OSFILE,
+	EXIT_CANNOT_CREATE = EX_CANTCREAT,
+	EXIT_BUSY = EX_TEMPFAIL,
+	EXIT_PROTOCOL = EX_PROTOCOL,
+	EXIT_POLICY = EX_NOPERM,
+	EXIT_IN_USE = EX_CONFIG,
 	EXIT_CANNOT_EXEC = 126,
 	EXIT_NOT_FOUND = 127,
 };
+
+#define CLI_SIZE_TEXT 32 /* room for any size as text */
 
 struct cli {
 	const char *socket; /* NULL: the default */
@@ -53,27 +57,41 @@ int cli_open(const struct cli *cli, struct gpubroker **ret_handle);
 /* "90s", "10m", "1h30m", "7d": seconds, above 0, as `for TIME` in the policy. */
 bool cli_parse_time(const char *text, uint64_t *ret_seconds);
 
-/* "4096", "512M", "64G": bytes, in powers of 1024, above 0. */
+/* "4096", "512M", "64g": bytes, in powers of 1024, above 0. */
 bool cli_parse_size(const char *text, uint64_t *ret_bytes);
-/* The same back, in the largest unit that says it exactly; "-" for less than 1K. */
-void cli_size_text(uint64_t bytes, char out[24]);
+/* Writes bytes in the largest unit that says them exactly. Returns out. */
+char *cli_size_text(uint64_t bytes, char out[CLI_SIZE_TEXT]);
+
+/*
+ * Parses the arguments of a command that takes only --json; `shown` is what it shows, for the
+ * message. 0 or an exit status.
+ */
+int cli_parse_json(int argc, char **argv, const char *shown, bool *ret_json);
 
 /* Prints why r (negative errno or refusal) happened and returns the exit status for it. */
 int cli_failed(const struct cli *cli, const struct gpubroker *handle, int r);
 
-/* That status, of a refusal alone. */
+/* The same for a request about an address, which r may say is none (-EINVAL). */
+int cli_failed_for(const struct cli *cli, const struct gpubroker *handle, int r,
+		   const char *address);
+
+/* The exit status for a refusal. */
 int cli_refusal_status(int refusal);
 
-/* "gpubroker: ..." to standard error, a line. */
+/* Prints "gpubroker: ..." to standard error, as one line whatever the arguments hold. */
 void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*
- * Flushes standard output and says so where that failed (a full disk, a closed pipe). Exit status.
+ * Flushes standard output, and prints why where that fails (a full disk, a closed pipe). Returns
+ * the exit status.
  */
 int cli_finish_output(void);
 
-/* Writes text with control characters replaced: names come from devices and files. */
+/*
+ * Writes text with control characters replaced, since names come from devices and files: `width`
+ * columns of it, filled up with blanks; -1: just the text.
+ */
 void cli_print_text(FILE *file, const char *text, int width);
 
-/* The terminal's columns where `file` is one, else 0. */
+/* How many columns the terminal has if `file` is one, else 0. */
 int cli_columns(FILE *file);

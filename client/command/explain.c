@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker policy explain: may this user have this device, by which rule, with which limits, what
- * comes along, and would the host's own use forbid it now. Decided by the very functions that the
- * daemon decides with; the same of a profile. Needs no daemon, and on another host's device list no such host.
- * Changes nothing.
+ * gpubroker policy explain: whether a user may have a device or a profile of it, by which rule,
+ * with which limits, which functions come along, and whether the host's use of it forbids it now.
+ * It decides with the functions with which the daemon decides. It needs no daemon, nor for a saved
+ * list of devices the host that it is about, and changes nothing.
  */
 #include "config.h"
 
+#include "client/command/policy.h"
 #include "client/command/cli.h"
 #include "client/command/inventory.h"
-#include "client/command/policy.h"
+#include "client/command/policy-sources.h"
 #include "client/host/profile.h"
 #include "client/common/util.h"
+#include "policy/units.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,7 +52,7 @@ static int take_user(struct question *q, const char *name)
 
 		if (!*end && uid < UINT32_MAX) {
 			entry = getpwuid((uid_t)uid);
-			if (!entry) { /* a uid without a name has its rules all the same */
+			if (!entry) { /* a uid without a name can have rules */
 				q->user.uid = q->user.gid = (uid_t)uid;
 				return 0;
 			}
@@ -82,36 +84,11 @@ static void print_rule(const struct question *q, size_t rule)
 	printf("%s:%u", q->policy.files[r->file].path, (unsigned)r->line);
 }
 
-static void print_size(uint64_t bytes)
-{
-	static const char units[] = "BKMGT";
-	size_t unit = 0;
-
-	while (unit < 4 && bytes && !(bytes & 1023)) {
-		bytes >>= 10;
-		unit++;
-	}
-	printf("%" PRIu64 "%c", bytes, units[unit]);
-}
-
-static void print_time(uint32_t seconds)
-{
-	static const struct {
-		uint32_t seconds;
-		char name;
-	} units[] = { { 86400, 'd' }, { 3600, 'h' }, { 60, 'm' }, { 1, 's' } };
-
-	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
-		if (seconds >= units[i].seconds)
-			printf("%u%c", (unsigned)(seconds / units[i].seconds), units[i].name);
-		seconds %= units[i].seconds;
-	}
-}
-
 static void print_limits(const struct question *q, const struct policy_verdict *v, bool is_part)
 {
 	const struct policy_rule *r = &q->policy.rules[v->rule];
 	const char *driver = policy_text(&q->policy, v->vfio_driver);
+	char text[UNITS_TEXT];
 
 	fputs("  rule      ", stdout);
 	print_rule(q, v->rule);
@@ -123,20 +100,10 @@ static void print_limits(const struct question *q, const struct policy_verdict *
 	else
 		puts("none");
 	fputs("  for       ", stdout);
-	if (v->lifetime) {
-		print_time(v->lifetime);
-		putchar('\n');
-	} else {
-		puts("as long as it is held");
-	}
+	puts(v->lifetime ? units_time(v->lifetime, text) : "as long as it is held");
 	fputs("  memlock   ", stdout);
-	if (v->memlock) {
-		print_size(v->memlock);
-		putchar('\n');
-	} else {
-		puts("none: the user's own limit stays");
-	}
-	if (is_part) /* it is made for the lease, by a driver that has its own for VFIO */
+	puts(v->memlock ? units_size(v->memlock, text) : "none: the user's own limit stays");
+	if (is_part) /* its driver makes it for the lease, and has its own way to VFIO */
 		return;
 	printf("  reset     %s\n", v->require_reset
 					   ? "required of each function, before the next has it"
@@ -145,7 +112,7 @@ static void print_limits(const struct question *q, const struct policy_verdict *
 	       driver ? driver : "vfio-pci, or the variant that the kernel names");
 }
 
-/* By what each of the group's functions comes along: its slot, or a rule of its own. */
+/* Prints for each function of the group why it comes along: its slot, or a rule of its own. */
 static void print_group(const struct question *q, const struct group_view *view, size_t asked)
 {
 	const struct pci_address *slot = &view->functions[asked].address;
@@ -179,7 +146,10 @@ static void print_group(const struct question *q, const struct group_view *view,
 	}
 }
 
-/* Has the kernel a way to reset it? Of this host's functions: a saved list does not tell. */
+/*
+ * Returns true if the kernel can reset the function. Only for this host: a saved list does not
+ * tell.
+ */
 static bool can_reset(const struct function *f)
 {
 	char path[64], text[PCI_ADDRESS_TEXT];
@@ -189,7 +159,7 @@ static bool can_reset(const struct function *f)
 	return !access(path, F_OK);
 }
 
-/* Whether the guards would let it go now; the exit status. */
+/* Prints whether the guards permit it now. Returns the exit status. */
 static int print_now(const struct question *q, const struct group_view *view,
 		     const struct policy_verdict *v)
 {
@@ -284,7 +254,7 @@ static void explain(struct question *q, const struct function *function)
 	free(view);
 }
 
-/* Of one part. */
+/* Explains one part of a device. */
 static void explain_part(struct question *q, const struct profile *p,
 			 const struct policy_facts *facts)
 {
@@ -324,7 +294,10 @@ static void explain_part(struct question *q, const struct profile *p,
 
 /* ---- which ---- */
 
-/* What the policy looks at of a part. False: its device is not in the list, unplugged just now. */
+/*
+ * Fills in the facts of a part for the policy. False: its device is not in the list, since it was
+ * unplugged just now.
+ */
 static bool part_facts(const struct question *q, const struct profile *p,
 		       struct policy_facts *ret_facts)
 {
@@ -348,7 +321,10 @@ static bool part_facts(const struct question *q, const struct profile *p,
 	return true;
 }
 
-/* Is the part meant, by the device with --profile, or by a name of the policy alone? */
+/*
+ * Returns true if the part is meant: by its device with --profile, or by a name of the policy
+ * alone.
+ */
 static bool part_is_meant(const struct question *q, const struct profile *p, const char *device,
 			  uint32_t name, const struct policy_facts *facts)
 {
@@ -366,7 +342,7 @@ static bool part_is_meant(const struct question *q, const struct profile *p, con
 	return !strcmp(device, "any") || !strcmp(device, p->parent);
 }
 
-/* A file that cannot be read makes no part; `profiles` tells of it. */
+/* A file that cannot be read makes no part; `gpubroker profiles` prints why. */
 static void on_problem(void *userdata, const char *path, int error)
 {
 	(void)userdata;
@@ -374,7 +350,7 @@ static void on_problem(void *userdata, const char *path, int error)
 	(void)error;
 }
 
-/* Explains each part that is meant, of this host. */
+/* Explains each part of this host's devices that is meant. */
 static void explain_parts(struct question *q, const char *device)
 {
 	cleanup_fd int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -465,15 +441,13 @@ static int read_devices(struct question *q, const char *file)
 static int answer(struct question *q, const struct policy_sources *sources, const char *user,
 		  const char *devices, const char *device)
 {
-	struct policy_count count = { 0 };
+	struct policy_report report = { .mistakes_only = true };
 	int r = take_user(q, user);
 
 	if (r)
 		return r;
-	r = policy_sources_load(sources, NULL, 0, NULL, &q->policy);
+	r = policy_sources_load(sources, NULL, 0, &report, &q->policy);
 	if (r) {
-		/* Once more, for the reasons. */
-		r = policy_sources_load(sources, NULL, 0, &count, &q->policy);
 		cli_error("the policy cannot be explained before its mistakes are mended");
 		return EXIT_BAD_POLICY;
 	}
@@ -514,19 +488,19 @@ int policy_explain(int argc, char **argv)
 			q.profile = optarg;
 			break;
 		default:
-			return EXIT_USAGE_;
+			return EXIT_BAD_USAGE;
 		}
 	}
 	if (!user || optind + 1 != argc) {
 		cli_error(
 			"explain takes --user USER and one DEVICE, as in: gpubroker policy explain --user "
 			"alice 01:00.0");
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	if (q.profile && devices) {
 		cli_error(
 			"--profile does not go with --devices: a list of devices has no profiles");
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	r = answer(&q, &sources, user, devices, argv[optind]);
 	policy_done(&q.policy);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Finds who has /dev/vfio/N open, or the own node of a device that the kernel is taking off VFIO, by reading
- * /proc/PID/fd. For the eyes of an administrator only:
- * nothing is decided by it, since a descriptor may be on its way between two processes. Reads, and
- * stops at nothing that it may not read.
+ * Finds the processes that have /dev/vfio/N open, or the node of a device that the kernel is taking
+ * off VFIO, by reading /proc/PID/fd. It only informs an administrator: nothing is decided by it,
+ * since a descriptor may be on its way between two processes. It skips what it may not read.
  */
 #include "config.h"
 
@@ -19,10 +18,19 @@
 #include <string.h>
 #include <sys/stat.h>
 
+struct holder {
+	int pid;
+	char command[64]; /* printable */
+	char user[64];
+};
+
+#define HOLDERS_MAX 8 /* more are not printed */
+
 /*
- * The group's node, or a device's own that is gone from /dev since the kernel waits to take the device off VFIO: whose
- * it was nothing tells any more, and there is seldom more than one such device. Of a descriptor that came from
- * a broker that has ended since, and its mounts with it, /proc shows only the end of the path.
+ * Returns true for the group's node, or for a device node that is deleted, since the kernel waits
+ * to take its device off VFIO: nothing tells which device that was, but there is seldom more than
+ * one. /proc shows only the end of the path if a broker that has ended since, with its mounts,
+ * opened the node.
  */
 static bool is_held_node(const char *target, const char *group)
 {
@@ -95,32 +103,33 @@ static void describe(int proc, const char *pid, struct holder *holder)
 		snprintf(holder->user, sizeof(holder->user), "%s", user->pw_name);
 }
 
-size_t holders_find(uint32_t group, struct holder *ret_holders, size_t max)
+void holders_print(uint32_t group, void (*print)(const char *text))
 {
 	struct dirent *entry;
-	char path[32];
+	char path[32], text[160];
 	size_t n = 0;
 	DIR *dir;
 	int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (proc < 0)
-		return 0;
+		return;
 	dir = fdopendir(proc);
 	if (!dir) {
 		fd_close(proc);
-		return 0;
+		return;
 	}
 	snprintf(path, sizeof(path), "/dev/vfio/%" PRIu32, group);
-	while ((entry = readdir(dir))) {
+	while (n < HOLDERS_MAX && (entry = readdir(dir))) {
+		struct holder holder = { 0 };
+
 		if (entry->d_name[0] < '1' || entry->d_name[0] > '9' ||
 		    !has_open(proc, entry->d_name, path))
 			continue;
-		if (n < max) {
-			ret_holders[n] = (struct holder){ 0 };
-			describe(proc, entry->d_name, &ret_holders[n]);
-		}
+		describe(proc, entry->d_name, &holder);
+		snprintf(text, sizeof(text), "held by pid %d (%s) of %s", holder.pid,
+			 holder.command, holder.user);
+		print(text);
 		n++;
 	}
 	closedir(dir);
-	return n;
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker policy install: the prepare rules of the policy become a file of udev rules, so that
- * they hold from the next boot on, before the daemon runs. It must never leave half a file, nor
- * change anything for a policy with a mistake in it.
+ * gpubroker policy install: turns the prepare rules of the policy into a file of udev rules, so
+ * that they hold from the next boot on, before the daemon runs. It must never leave half a file,
+ * nor change anything for a policy with a mistake.
  */
 #include "config.h"
 
-#include "client/command/cli.h"
 #include "client/command/policy.h"
+#include "client/command/cli.h"
+#include "client/command/policy-sources.h"
 #include "client/host/udevrules.h"
 #include "client/common/util.h"
 
@@ -57,7 +58,10 @@ static int make_parents(char *path)
 	return 0;
 }
 
-/* udevd reads what ends in .rules, whenever it likes: so a file is there whole or not at all. */
+/*
+ * udevd reads any file whose name ends in .rules, at any time: so the file is there whole or not at
+ * all.
+ */
 static int replace(char *path, const char *text)
 {
 	const size_t n = strlen(text);
@@ -79,7 +83,7 @@ static int replace(char *path, const char *text)
 		else if (errno != EINTR)
 			r = errno;
 	}
-	/* The loader compares with it, as another user. */
+	/* The loader, which is another user, compares with it. */
 	if (!r && (fchmod(fd, 0644) || fsync(fd)))
 		r = errno;
 	if (close(fd) && !r)
@@ -100,7 +104,7 @@ static int install(const struct policy *policy, const char *root)
 	char path[PATH_MAX];
 	int r;
 
-	/* Before what else may be closed to others: this is what they can do something about. */
+	/* First, since other things may be closed to this user too, but this message helps. */
 	if (!*root && geteuid() && access("/etc/udev/rules.d", W_OK) && errno == EACCES)
 		return cannot("write", UDEVRULES_FILE, EACCES);
 	r = udevrules_for_host(policy, &text);
@@ -134,7 +138,7 @@ int policy_install(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	struct policy_sources sources;
-	struct policy_count count = { 0 };
+	struct policy_report report = { .mistakes_only = true }; /* warnings are for `check` */
 	struct policy policy = { 0 };
 	const char *root = "";
 	int c, r;
@@ -143,19 +147,16 @@ int policy_install(int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (c == 'r')
 			root = optarg;
-		r = c == 'p' ? policy_sources_add(&sources, optarg) : c == 'r' ? 0 : EXIT_USAGE_;
+		r = c == 'p' ? policy_sources_add(&sources, optarg) : c == 'r' ? 0 : EXIT_BAD_USAGE;
 		if (r)
 			return r;
 	}
 	if (optind != argc) {
 		cli_error("policy install takes no arguments, only --policy DIR and --root DIR");
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	sources.without_accounts = true; /* prepare rules concern no user, and this is root */
-	/* Warnings are for 'policy check'; mistakes come with the second look. */
-	r = policy_sources_load(&sources, NULL, 0, NULL, &policy);
-	if (r > 0)
-		r = policy_sources_load(&sources, NULL, 0, &count, &policy);
+	r = policy_sources_load(&sources, NULL, 0, &report, &policy);
 	if (r) {
 		if (r < 0)
 			cli_error("the policy cannot be read: %s; nothing was changed",

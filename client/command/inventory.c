@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A host's functions, see inventory.h. Reads sysfs or JSON into an array and owns it. Nothing that
- * a file contains may make it read past that, or believe a number that does not fit.
+ * A host's functions, see inventory.h. Reads sysfs or JSON into an array and owns it. It must never
+ * read beyond what a file contains, nor accept a number that does not fit.
  */
 #include "config.h"
 
 #include "client/command/inventory.h"
-#include "client/host/sysfs.h"
+#include "client/host/pci.h"
 #include "client/common/util.h"
 
 #include <dirent.h>
@@ -86,7 +86,7 @@ int inventory_read_local(struct inventory *ret_inventory)
 
 /* ---- JSON ---- */
 
-/* A member's text, "" for null; NULL where it is missing or no text. */
+/* The text of a member, "" for null; NULL if it is missing or no text. */
 static const char *text_of(struct json_object *object, const char *key)
 {
 	struct json_object *value;

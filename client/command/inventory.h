@@ -30,7 +30,7 @@ const struct function *inventory_find(const struct inventory *inventory,
 				      const struct pci_address *address);
 
 /*
- * The view of a function's group, as sysfs.c would make it; a function without one gets a group of
+ * The view of a function's group, as pci.c would make it; a function without one gets a group of
  * itself.
  */
 void inventory_group(const struct inventory *inventory, const struct function *function,

@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker leases: what is lent to whom since when, as a table or JSON. Reads only; prints each
- * lease as it is told.
+ * gpubroker leases: who has which device since when, as a table or JSON. Reads only; prints each
+ * lease as it arrives.
  */
 #include "config.h"
 
 #include "client/command/cli.h"
 #include "client/command/holders.h"
-#include "client/common/util.h"
+#include "client/command/json-out.h"
 
-#include <getopt.h>
 #include <inttypes.h>
-#include <json.h>
 #include <pwd.h>
 #include <string.h>
 #include <time.h>
@@ -22,7 +20,7 @@ struct output {
 };
 
 /*
- * How long ago, in the largest unit that says it: "12s", "5m", "3h", "2d". The exact time is in
+ * How long ago, rounded down to the largest unit: "12s", "5m", "3h", "2d". The exact time is in
  * --json.
  */
 static void held_text(uint64_t since, char out[24])
@@ -50,15 +48,9 @@ static void print_end(uint64_t expires)
 		printf("       %s at %s\n", expires > now ? "ends" : "was to end", text);
 }
 
-/* Who keeps a stuck one, as far as the caller may see that. */
-static void print_holders(uint32_t group)
+static void print_holder(const char *text)
 {
-	struct holder holders[4];
-	size_t n = holders_find(group, holders, ARRAY_SIZE(holders));
-
-	for (size_t i = 0; i < n && i < ARRAY_SIZE(holders); i++)
-		printf("       held by pid %d (%s) of %s\n", holders[i].pid, holders[i].command,
-		       holders[i].user);
+	printf("       %s\n", text);
 }
 
 static void add_json(struct json_object *array, const struct gpubroker_lease *lease)
@@ -78,23 +70,14 @@ static void add_json(struct json_object *array, const struct gpubroker_lease *le
 	json_object_object_add(o, "state",
 			       json_object_new_string(gpubroker_lease_state_name(lease->state)));
 	json_object_object_add(o, "since", json_object_new_int64((int64_t)lease->since));
-	json_object_object_add(o, "reason",
-			       lease->reason[0] ? json_object_new_string(lease->reason) : NULL);
-	json_object_object_add(
-		o, "stuck_since",
-		lease->stuck_since ? json_object_new_int64((int64_t)lease->stuck_since) : NULL);
-	json_object_object_add(o, "rule",
-			       lease->rule[0] ? json_object_new_string(lease->rule) : NULL);
+	json_object_object_add(o, "reason", json_out_text(lease->reason));
+	json_object_object_add(o, "stuck_since", json_out_number(lease->stuck_since));
+	json_object_object_add(o, "rule", json_out_text(lease->rule));
 	json_object_object_add(o, "allowed", json_object_new_boolean(lease->allowed));
-	json_object_object_add(o, "expires",
-			       lease->expires ? json_object_new_int64((int64_t)lease->expires)
-					      : NULL);
-	json_object_object_add(o, "parent",
-			       lease->parent[0] ? json_object_new_string(lease->parent) : NULL);
-	json_object_object_add(o, "profile",
-			       lease->profile[0] ? json_object_new_string(lease->profile) : NULL);
-	json_object_object_add(o, "mdev",
-			       lease->uuid[0] ? json_object_new_string(lease->uuid) : NULL);
+	json_object_object_add(o, "expires", json_out_number(lease->expires));
+	json_object_object_add(o, "parent", json_out_text(lease->parent));
+	json_object_object_add(o, "profile", json_out_text(lease->profile));
+	json_object_object_add(o, "mdev", json_out_text(lease->uuid));
 	json_object_object_add(o, "can_migrate",
 			       lease->migration == GPUBROKER_MIGRATION_UNKNOWN
 				       ? NULL
@@ -144,33 +127,20 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 		printf("       stuck for %s: ", held);
 		cli_print_text(stdout, lease->reason, -1);
 		putchar('\n');
-		print_holders(lease->iommu_group);
+		holders_print(lease->iommu_group, print_holder);
 	}
 	return 0;
 }
 
 int cli_leases(const struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ NULL, 0, NULL, 0 },
-	};
 	struct output output = { 0 };
 	struct gpubroker *handle;
-	bool json = false;
-	int c, r;
+	bool json;
+	int r = cli_parse_json(argc, argv, "leases", &json);
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c != 'j')
-			return EXIT_USAGE_;
-		json = true;
-	}
-	if (optind < argc) {
-		cli_error("leases takes no argument '%s'; it shows all leases", argv[optind]);
-		return EXIT_USAGE_;
-	}
-
-	r = cli_open(cli, &handle);
+	if (!r)
+		r = cli_open(cli, &handle);
 	if (r)
 		return r;
 	if (json)
@@ -178,16 +148,14 @@ int cli_leases(const struct cli *cli, int argc, char **argv)
 	r = gpubroker_leases(handle, on_lease, &output);
 	if (r) {
 		r = cli_failed(cli, handle, r);
+		json_object_put(output.array);
 	} else {
 		if (json)
-			puts(json_object_to_json_string_ext(
-				output.array,
-				JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+			json_out_print(output.array);
 		else if (!output.n && cli_columns(stdout))
-			puts("Nothing is lent.");
+			puts("Nothing is leased.");
 		r = cli_finish_output();
 	}
-	json_object_put(output.array);
 	gpubroker_close(handle);
 	return r;
 }

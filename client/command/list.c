@@ -6,13 +6,14 @@
 #include "config.h"
 
 #include "client/command/cli.h"
+#include "client/command/json-out.h"
+#include "client/command/table.h"
 #include "client/host/function.h"
-#include "client/host/sysfs.h"
+#include "client/host/pci.h"
 #include "client/common/util.h"
 
 #include <fcntl.h>
 #include <getopt.h>
-#include <json.h>
 #include <string.h>
 
 struct row {
@@ -20,13 +21,13 @@ struct row {
 	char vendor[64];
 	char model[96];
 	char group[24];
-	char address[24]; /* a VF's is indented below its PF */
+	char address[24]; /* that of a VF is indented below its PF */
 	char status[48];
-	uint32_t vfs_free; /* of a PF's */
-	bool shown;	   /* to be */
+	uint32_t vfs_free; /* of a PF */
+	bool shown;	   /* is printed */
 };
 
-struct table {
+struct listing {
 	struct row *rows;
 	size_t n_rows;
 	bool all;
@@ -34,16 +35,16 @@ struct table {
 
 static int add_row(void *userdata, const struct gpubroker_device *device)
 {
-	struct table *table = userdata;
+	struct listing *listing = userdata;
 	struct row *rows, *row;
 
-	rows = reallocarray(table->rows, table->n_rows + 1, sizeof(*rows));
+	rows = reallocarray(listing->rows, listing->n_rows + 1, sizeof(*rows));
 	if (!rows)
 		return -ENOMEM;
-	table->rows = rows;
-	row = &rows[table->n_rows++];
+	listing->rows = rows;
+	row = &rows[listing->n_rows++];
 	*row = (struct row){ .device = *device,
-			     .shown = table->all || class_is_gpu(device->class_code) };
+			     .shown = listing->all || class_is_gpu(device->class_code) };
 	if (device->vendor_name[0])
 		snprintf(row->vendor, sizeof(row->vendor), "%s", device->vendor_name);
 	else
@@ -59,11 +60,11 @@ static int add_row(void *userdata, const struct gpubroker_device *device)
 	return 0;
 }
 
-static struct row *row_of(const struct table *table, const char *address)
+static struct row *row_of(const struct listing *listing, const char *address)
 {
-	for (size_t i = 0; i < table->n_rows; i++)
-		if (!strcmp(table->rows[i].device.address, address))
-			return &table->rows[i];
+	for (size_t i = 0; i < listing->n_rows; i++)
+		if (!strcmp(listing->rows[i].device.address, address))
+			return &listing->rows[i];
 	return NULL;
 }
 
@@ -75,7 +76,7 @@ static bool is_free(const struct gpubroker_device *device)
 static int compare_rows(const void *a, const void *b)
 {
 	const struct row *x = a, *y = b;
-	/* A VF stands behind its PF, whatever its own address. */
+	/* A VF comes after its PF, whatever its own address. */
 	const char *px = x->device.physfn[0] ? x->device.physfn : x->device.address;
 	const char *py = y->device.physfn[0] ? y->device.physfn : y->device.address;
 	struct pci_address ax, ay;
@@ -93,23 +94,23 @@ static int compare_rows(const void *a, const void *b)
 	return pci_address_compare(&ax, &ay);
 }
 
-/* Once all are known: what is counted, shown, and in which order. */
-static void complete(struct table *table)
+/* Once all rows are known: counts VFs, and keeps the rows that are shown. */
+static void complete(struct listing *listing)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < table->n_rows; i++) {
-		const struct gpubroker_device *d = &table->rows[i].device;
-		struct row *pf = d->physfn[0] ? row_of(table, d->physfn) : NULL;
+	for (size_t i = 0; i < listing->n_rows; i++) {
+		const struct gpubroker_device *d = &listing->rows[i].device;
+		struct row *pf = d->physfn[0] ? row_of(listing, d->physfn) : NULL;
 
 		if (pf)
 			pf->vfs_free += is_free(d);
-		/* A VF of a GPU has the class of its PF, but may be shown where that is not. */
-		snprintf(table->rows[i].address, sizeof(table->rows[i].address), "%s%s",
+		/* A VF of a GPU has the class of its PF, but may be shown where its PF is not. */
+		snprintf(listing->rows[i].address, sizeof(listing->rows[i].address), "%s%s",
 			 pf && pf->shown ? "  " : "", d->address);
 	}
-	for (size_t i = 0; i < table->n_rows; i++) {
-		struct row *row = &table->rows[i];
+	for (size_t i = 0; i < listing->n_rows; i++) {
+		struct row *row = &listing->rows[i];
 		const struct gpubroker_device *d = &row->device;
 
 		if (d->vfs)
@@ -123,20 +124,14 @@ static void complete(struct table *table)
 			snprintf(row->status, sizeof(row->status), "%s",
 				 gpubroker_status_name(d->status));
 		if (row->shown)
-			table->rows[n++] = *row;
+			listing->rows[n++] = *row;
 	}
-	table->n_rows = n;
-}
-
-static void add_text(struct json_object *object, const char *key, const char *text)
-{
-	json_object_object_add(object, key, *text ? json_object_new_string(text) : NULL);
+	listing->n_rows = n;
 }
 
 /*
- * What the broker does not keep, since it changes without an event or no listing needs it, is read
- * from sysfs here: with it, `policy explain` on another machine can say all that it could say on
- * this one.
+ * Adds what the broker does not keep, since it changes without an event or no listing needs it.
+ * With it, `policy explain` on another machine can explain all that it could explain on this one.
  */
 static void add_local(struct json_object *object, int sys, const char *address)
 {
@@ -146,12 +141,12 @@ static void add_local(struct json_object *object, int sys, const char *address)
 	if (!pci_address_parse(address, &parsed))
 		sysfs_function_read(sys, &parsed, &f);
 	json_object_object_add(object, "boot_vga", json_object_new_boolean(f.boot_vga));
-	add_text(object, "in_use", f.in_use);
-	add_text(object, "path", f.path);
-	add_text(object, "serial", f.serial);
+	json_object_object_add(object, "in_use", json_out_text(f.in_use));
+	json_object_object_add(object, "path", json_out_text(f.path));
+	json_object_object_add(object, "serial", json_out_text(f.serial));
 }
 
-/* NULL, which is null, of what has no SR-IOV. */
+/* The VFs of a PF; NULL, which becomes null, for a function without SR-IOV. */
 static struct json_object *vfs_object(const struct row *row)
 {
 	struct json_object *vfs;
@@ -165,13 +160,13 @@ static struct json_object *vfs_object(const struct row *row)
 	return vfs;
 }
 
-static void print_json(const struct table *table)
+static void print_json(const struct listing *listing)
 {
 	cleanup_fd int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	struct json_object *array = json_object_new_array();
 
-	for (size_t i = 0; i < table->n_rows; i++) {
-		const struct gpubroker_device *d = &table->rows[i].device;
+	for (size_t i = 0; i < listing->n_rows; i++) {
+		const struct gpubroker_device *d = &listing->rows[i].device;
 		struct json_object *o = json_object_new_object();
 		char hex[8];
 
@@ -184,41 +179,39 @@ static void print_json(const struct table *table)
 		json_object_object_add(o, "subsystem_vendor", json_object_new_string(hex));
 		snprintf(hex, sizeof(hex), "%04x", d->subsystem_device);
 		json_object_object_add(o, "subsystem_device", json_object_new_string(hex));
-		json_object_object_add(o, "vendor_name",
-				       d->vendor_name[0] ? json_object_new_string(d->vendor_name)
-							 : NULL);
-		json_object_object_add(o, "model",
-				       d->model[0] ? json_object_new_string(d->model) : NULL);
+		json_object_object_add(o, "vendor_name", json_out_text(d->vendor_name));
+		json_object_object_add(o, "model", json_out_text(d->model));
 		snprintf(hex, sizeof(hex), "%06x", d->class_code & 0xffffff);
 		json_object_object_add(o, "class", json_object_new_string(hex));
-		json_object_object_add(o, "driver",
-				       d->driver[0] ? json_object_new_string(d->driver) : NULL);
+		json_object_object_add(o, "driver", json_out_text(d->driver));
 		json_object_object_add(o, "iommu_group",
 				       d->iommu_group < 0 ? NULL
 							  : json_object_new_int64(d->iommu_group));
 		json_object_object_add(o, "status",
 				       json_object_new_string(gpubroker_status_name(d->status)));
 		json_object_object_add(o, "allowed", json_object_new_boolean(d->allowed));
-		json_object_object_add(o, "lease",
-				       d->lease ? json_object_new_int64((int64_t)d->lease) : NULL);
+		json_object_object_add(o, "lease", json_out_number(d->lease));
 		json_object_object_add(o, "holder_uid",
 				       d->lease ? json_object_new_int64(d->holder_uid) : NULL);
-		add_text(o, "physfn", d->physfn);
-		json_object_object_add(o, "vfs", vfs_object(&table->rows[i]));
+		json_object_object_add(o, "physfn", json_out_text(d->physfn));
+		json_object_object_add(o, "vfs", vfs_object(&listing->rows[i]));
 		add_local(o, sys, d->address);
 		json_object_array_add(array, o);
 	}
-	puts(json_object_to_json_string_ext(array, JSON_C_TO_STRING_PRETTY |
-							   JSON_C_TO_STRING_NOSLASHESCAPE));
-	json_object_put(array);
+	json_out_print(array);
 }
 
 enum { ADDRESS, VENDOR, MODEL, DRIVER, IOMMU, STATUS, N_COLUMNS };
-static const char *const headings[N_COLUMNS] = { "PCI ADDRESS", "VENDOR", "MODEL",
-						 "DRIVER",	"IOMMU",  "STATUS" };
+static const struct table_column columns[N_COLUMNS] = {
+	{ .heading = "PCI ADDRESS" }, { .heading = "VENDOR" }, { .heading = "MODEL" },
+	{ .heading = "DRIVER" },      { .heading = "IOMMU" },  { .heading = "STATUS" },
+};
 
-static const char *cell(const struct row *row, int column)
+static const char *device_cell(const void *rows, size_t i, int column, char scratch[TABLE_SCRATCH])
 {
+	const struct row *row = (const struct row *)rows + i;
+
+	(void)scratch;
 	switch (column) {
 	case ADDRESS:
 		return row->address;
@@ -235,43 +228,25 @@ static const char *cell(const struct row *row, int column)
 	}
 }
 
-/*
- * Takes columns from the two that hold prose until the line fits, down to what still says
- * something.
- */
-static void fit(int widths[N_COLUMNS], int columns)
+/* The two columns that hold prose become narrower, down to what still says something. */
+static void fit_devices(int *widths, int room)
 {
-	int total = 2 * (N_COLUMNS - 1);
-
-	for (int c = 0; c < N_COLUMNS; c++)
-		total += widths[c];
-	while (total > columns && (widths[VENDOR] > 6 || widths[MODEL] > 6)) {
+	while (table_width(widths, N_COLUMNS) > room && (widths[VENDOR] > 6 || widths[MODEL] > 6))
 		widths[widths[VENDOR] > widths[MODEL] ? VENDOR : MODEL]--;
-		total--;
-	}
 }
 
-static void print_table(const struct table *table)
+static void print_devices(const struct listing *listing)
 {
-	int widths[N_COLUMNS], columns = cli_columns(stdout);
+	const struct table table = {
+		.columns = columns,
+		.n_columns = N_COLUMNS,
+		.n_rows = listing->n_rows,
+		.rows = listing->rows,
+		.cell = device_cell,
+		.fit = fit_devices,
+	};
 
-	for (int c = 0; c < N_COLUMNS; c++) {
-		widths[c] = (int)strlen(headings[c]);
-		for (size_t i = 0; i < table->n_rows; i++) {
-			int n = (int)strlen(cell(&table->rows[i], c));
-
-			widths[c] = n > widths[c] ? n : widths[c];
-		}
-	}
-	if (columns)
-		fit(widths, columns);
-	for (size_t i = 0; i <= table->n_rows; i++) {
-		for (int c = 0; c < N_COLUMNS; c++) {
-			cli_print_text(stdout, i ? cell(&table->rows[i - 1], c) : headings[c],
-				       c == N_COLUMNS - 1 ? -1 : widths[c]);
-			fputs(c == N_COLUMNS - 1 ? "\n" : "  ", stdout);
-		}
-	}
+	table_print(&table, -1);
 }
 
 int cli_list(const struct cli *cli, int argc, char **argv)
@@ -282,45 +257,45 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	struct gpubroker *handle;
-	struct table table = { 0 };
+	struct listing listing = { 0 };
 	bool json = false;
 	int c, r;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (c == 'a')
-			table.all = true;
+			listing.all = true;
 		else if (c == 'j')
 			json = true;
 		else
-			return EXIT_USAGE_;
+			return EXIT_BAD_USAGE;
 	}
 	if (optind < argc) {
 		cli_error(
 			"list takes no argument '%s'; it shows all GPUs, with --all all PCI functions",
 			argv[optind]);
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 
 	r = cli_open(cli, &handle);
 	if (r)
 		return r;
-	r = gpubroker_list(handle, add_row, &table);
+	r = gpubroker_list(handle, add_row, &listing);
 	if (r) {
 		r = cli_failed(cli, handle, r);
 	} else {
-		complete(&table);
-		if (!json && table.n_rows)
-			qsort(table.rows, table.n_rows, sizeof(*table.rows), compare_rows);
+		complete(&listing);
+		if (!json && listing.n_rows)
+			qsort(listing.rows, listing.n_rows, sizeof(*listing.rows), compare_rows);
 		if (json)
-			print_json(&table);
-		else if (table.n_rows)
-			print_table(&table);
+			print_json(&listing);
+		else if (listing.n_rows)
+			print_devices(&listing);
 		else
 			cli_error(
 				"there is no GPU on this host; 'gpubroker list --all' shows every PCI function");
 		r = cli_finish_output();
 	}
-	free(table.rows);
+	free(listing.rows);
 	gpubroker_close(handle);
 	return r;
 }

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * gpubroker profiles: the parts of devices that drivers offer to make, as a table or JSON. Reads
- * sysfs, as any user may; what the policy allows is not looked at. A broker is asked only which mdevs are its
- * own, and need not be there.
+ * sysfs, as any user may, and not the policy. A broker, if there is one, is only asked which mdevs
+ * are its own.
  */
 #include "config.h"
 
-#include "client/common/address.h"
 #include "client/command/cli.h"
+#include "client/command/json-out.h"
+#include "client/command/table.h"
+#include "client/common/address.h"
 #include "client/host/directory.h"
 #include "client/host/profile.h"
 #include "client/host/sysfs.h"
@@ -16,24 +18,27 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <json.h>
 #include <string.h>
 
-#define SEPARATOR 2	   /* blanks between columns */
-#define DESCRIPTION_MIN 20 /* less than that says nothing */
+#define DESCRIPTION_MIN 20 /* columns; less than that says nothing */
+#define NAME_MIN 8
 
 enum { PARENT, TYPE, NAME, MEMORY, FREE, TOTAL, OTHERS, API, DESCRIPTION, N_COLUMNS };
-static const char *const headings[N_COLUMNS] = { "DEVICE", "TYPE",	"NAME",
-						 "MEMORY", "AVAILABLE", "TOTAL",
-						 "OTHERS", "API",	"DESCRIPTION" };
-/* Numbers stand below each other's last digit. */
-static const bool to_the_right[N_COLUMNS] = {
-	[MEMORY] = true, [FREE] = true, [TOTAL] = true, [OTHERS] = true
+static const struct table_column columns[N_COLUMNS] = {
+	[PARENT] = { .heading = "DEVICE" },
+	[TYPE] = { .heading = "TYPE" },
+	[NAME] = { .heading = "NAME" },
+	[MEMORY] = { .heading = "MEMORY", .to_the_right = true },
+	[FREE] = { .heading = "AVAILABLE", .to_the_right = true },
+	[TOTAL] = { .heading = "TOTAL", .to_the_right = true },
+	[OTHERS] = { .heading = "OTHERS", .to_the_right = true },
+	[API] = { .heading = "API" },
+	[DESCRIPTION] = { .heading = "DESCRIPTION" },
 };
 
 /* The broker's own mdevs. */
 struct ours {
-	bool is_known; /* a broker told */
+	bool is_known; /* a broker has answered */
 	char (*uuids)[40];
 	size_t n;
 };
@@ -64,7 +69,7 @@ static struct ours ask_for_ours(const struct cli *cli)
 	return ours;
 }
 
-/* How many of those that exist are not ours. */
+/* How many of the existing ones are not the broker's. */
 static uint64_t others_of(int sys, const struct ours *ours, const struct profile *p)
 {
 	cleanup_fd int fd = -1;
@@ -110,22 +115,25 @@ static uint64_t total(const struct profile *p)
 		       : p->available + p->instances;
 }
 
-/* What is meant by a DEVICE: itself, and of a physical function all its virtual ones. */
+/* Returns true if DEVICE means it: its device, or the physical function of that. */
 static bool is_meant(const struct profile *p, const char *device)
 {
 	return !device || !strcmp(p->parent, device) || !strcmp(p->physfn, device);
 }
 
-static void number_text(uint64_t number, char out[24])
+static const char *number_text(uint64_t number, char out[TABLE_SCRATCH])
 {
 	if (number == PROFILE_UNKNOWN)
-		strcpy(out, "-");
-	else
-		snprintf(out, 24, "%" PRIu64, number);
+		return "-";
+	snprintf(out, TABLE_SCRATCH, "%" PRIu64, number);
+	return out;
 }
 
-static const char *cell(const struct profile *p, int column, char scratch[24])
+static const char *profile_cell(const void *rows, size_t row, int column,
+				char scratch[TABLE_SCRATCH])
 {
+	const struct profile *p = (const struct profile *)rows + row;
+
 	switch (column) {
 	case PARENT:
 		return p->parent;
@@ -134,17 +142,13 @@ static const char *cell(const struct profile *p, int column, char scratch[24])
 	case NAME:
 		return p->name[0] ? p->name : "-";
 	case MEMORY:
-		cli_size_text(p->memory, scratch);
-		return scratch;
+		return p->memory ? cli_size_text(p->memory, scratch) : "-";
 	case FREE:
-		number_text(p->available, scratch);
-		return scratch;
+		return number_text(p->available, scratch);
 	case TOTAL:
-		number_text(total(p), scratch);
-		return scratch;
+		return number_text(total(p), scratch);
 	case OTHERS:
-		number_text(p->others, scratch);
-		return scratch;
+		return number_text(p->others, scratch);
 	case API:
 		return p->device_api[0] ? p->device_api : "-";
 	default:
@@ -153,79 +157,34 @@ static const char *cell(const struct profile *p, int column, char scratch[24])
 }
 
 /*
- * What is to be copied stays whole. The description gives way first, and wholly where only a few
- * letters of it would be left; then the name.
+ * Users copy types and devices, so these stay whole. The description becomes narrower first, or is
+ * left out where only a few letters would be left; then the name.
  */
-static int fit(int widths[N_COLUMNS], int columns)
+static void fit_profiles(int *widths, int room)
 {
-	int used = SEPARATOR * (N_COLUMNS - 1), n = N_COLUMNS;
+	int left = widths[DESCRIPTION] - (table_width(widths, N_COLUMNS) - room);
 
-	for (int c = 0; c < N_COLUMNS; c++)
-		used += widths[c];
-	if (used > columns) {
-		int left = widths[DESCRIPTION] - (used - columns);
-
-		used -= widths[DESCRIPTION];
-		if (left >= DESCRIPTION_MIN) {
-			widths[DESCRIPTION] = left;
-			return n;
-		}
-		used -= SEPARATOR;
-		n--;
-	}
-	for (; used > columns && widths[NAME] > 8; used--)
+	widths[DESCRIPTION] = left >= DESCRIPTION_MIN ? left : 0;
+	while (table_width(widths, N_COLUMNS) > room && widths[NAME] > NAME_MIN)
 		widths[NAME]--;
-	return n;
 }
 
-static void print_cell(const char *text, int column, int width, bool is_last)
+static void print_profiles(const struct profiles *profiles)
 {
-	int length = (int)strlen(text);
-
-	if (to_the_right[column] && length < width)
-		printf("%*s", width - length, "");
-	if (!is_last)
-		cli_print_text(stdout, text, to_the_right[column] ? length : width);
-	else /* no blanks at the end of a line */
-		cli_print_text(stdout, text, length < width ? length : width);
-}
-
-static void print_table(const struct profiles *profiles, const char *device)
-{
-	int widths[N_COLUMNS], columns = cli_columns(stdout), n = N_COLUMNS;
+	const struct table table = {
+		.columns = columns,
+		.n_columns = N_COLUMNS,
+		.n_rows = profiles->n,
+		.rows = profiles->list,
+		.cell = profile_cell,
+		.fit = fit_profiles,
+	};
 	bool any_others = false;
-	char scratch[24];
 
 	for (size_t i = 0; i < profiles->n; i++)
-		any_others |= is_meant(&profiles->list[i], device) && profiles->list[i].others &&
+		any_others |= profiles->list[i].others &&
 			      profiles->list[i].others != PROFILE_UNKNOWN;
-	for (int c = 0; c < N_COLUMNS; c++) {
-		widths[c] = (int)strlen(headings[c]);
-		for (size_t i = 0; i < profiles->n; i++) {
-			int length = (int)strlen(cell(&profiles->list[i], c, scratch));
-
-			if (is_meant(&profiles->list[i], device) && length > widths[c])
-				widths[c] = length;
-		}
-	}
-	if (columns) /* what is left out takes no room */
-		n = fit(widths, columns + (any_others ? 0 : widths[OTHERS] + SEPARATOR));
-	for (size_t i = 0; i <= profiles->n; i++) {
-		if (i && !is_meant(&profiles->list[i - 1], device))
-			continue;
-		for (int c = 0; c < n; c++) {
-			if (c == OTHERS && !any_others)
-				continue;
-			print_cell(i ? cell(&profiles->list[i - 1], c, scratch) : headings[c], c,
-				   widths[c], c == n - 1);
-			fputs(c == n - 1 ? "\n" : "  ", stdout);
-		}
-	}
-}
-
-static struct json_object *json_text(const char *text)
-{
-	return *text ? json_object_new_string(text) : NULL;
+	table_print(&table, any_others ? -1 : OTHERS);
 }
 
 static struct json_object *json_count(uint64_t count)
@@ -233,40 +192,34 @@ static struct json_object *json_count(uint64_t count)
 	return count == PROFILE_UNKNOWN ? NULL : json_object_new_int64((int64_t)count);
 }
 
-static void print_json(const struct profiles *profiles, const char *device)
+static void print_json(const struct profiles *profiles)
 {
 	struct json_object *array = json_object_new_array();
 
 	for (size_t i = 0; i < profiles->n; i++) {
 		const struct profile *p = &profiles->list[i];
-		struct json_object *o;
+		struct json_object *o = json_object_new_object();
 
-		if (!is_meant(p, device))
-			continue;
-		o = json_object_new_object();
-		json_object_object_add(o, "device", json_text(p->parent));
-		json_object_object_add(o, "physical_function", json_text(p->physfn));
+		json_object_object_add(o, "device", json_out_text(p->parent));
+		json_object_object_add(o, "physical_function", json_out_text(p->physfn));
 		json_object_object_add(o, "mechanism",
-				       json_text(p->mechanism == PROFILE_MDEV ? "mdev"
-									      : "vendor-vfio"));
-		json_object_object_add(o, "type", json_text(p->type));
-		json_object_object_add(o, "name", json_text(p->name));
-		json_object_object_add(o, "description", json_text(p->description));
-		json_object_object_add(
-			o, "memory", p->memory ? json_object_new_int64((int64_t)p->memory) : NULL);
+				       json_out_text(p->mechanism == PROFILE_MDEV ? "mdev"
+										  : "vendor-vfio"));
+		json_object_object_add(o, "type", json_out_text(p->type));
+		json_object_object_add(o, "name", json_out_text(p->name));
+		json_object_object_add(o, "description", json_out_text(p->description));
+		json_object_object_add(o, "memory", json_out_number(p->memory));
 		json_object_object_add(o, "available", json_count(p->available));
 		json_object_object_add(o, "instances", json_count(p->instances));
 		json_object_object_add(o, "total", json_count(total(p)));
 		json_object_object_add(o, "others", json_count(p->others));
-		json_object_object_add(o, "device_api", json_text(p->device_api));
+		json_object_object_add(o, "device_api", json_out_text(p->device_api));
 		json_object_array_add(array, o);
 	}
-	puts(json_object_to_json_string_ext(array, JSON_C_TO_STRING_PRETTY |
-							   JSON_C_TO_STRING_NOSLASHESCAPE));
-	json_object_put(array);
+	json_out_print(array);
 }
 
-/* A PCI address in the kernel's spelling, or a name as mdev_bus may have it. */
+/* Parses a PCI address, which becomes the kernel's spelling, or a name as in mdev_bus. */
 static bool parse_device(const char *text, char out[PROFILE_NAME_MAX])
 {
 	struct pci_address address;
@@ -302,23 +255,25 @@ static int show(const struct cli *cli, int sys, const char *device, bool json)
 {
 	struct ours ours = ask_for_ours(cli);
 	struct profiles profiles;
-	bool any = false;
+	size_t n = 0;
 	int r = profiles_read(sys, on_problem, NULL, &profiles);
 
-	for (size_t i = 0; i < profiles.n; i++) {
-		any |= is_meant(&profiles.list[i], device);
+	for (size_t i = 0; i < profiles.n; i++)
+		if (is_meant(&profiles.list[i], device))
+			profiles.list[n++] = profiles.list[i];
+	profiles.n = n;
+	for (size_t i = 0; i < n; i++)
 		profiles.list[i].others = others_of(sys, &ours, &profiles.list[i]);
-	}
 	if (r) {
 		cli_error("cannot read /sys: %s", strerror(-r));
 		r = EXIT_KERNEL;
-	} else if (device && !any) {
+	} else if (device && !n) {
 		r = say_nothing_for(sys, device);
 	} else {
 		if (json)
-			print_json(&profiles, device);
-		else if (any)
-			print_table(&profiles, device);
+			print_json(&profiles);
+		else if (n)
+			print_profiles(&profiles);
 		else
 			cli_error(
 				"no device of this host offers profiles; they come with the vendor's driver "
@@ -344,19 +299,19 @@ int cli_profiles(const struct cli *cli, int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (c != 'j')
-			return EXIT_USAGE_;
+			return EXIT_BAD_USAGE;
 		json = true;
 	}
 	if (argc - optind > 1) {
 		cli_error("profiles takes one DEVICE at most, and there is '%s'", argv[optind + 1]);
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	if (optind < argc && !parse_device(argv[optind], device)) {
 		cli_error(
 			"'%s' is no device: give a PCI address as 0000:01:00.0 or 01:00.0, or a name "
 			"of /sys/class/mdev_bus",
 			argv[optind]);
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (sys < 0) {

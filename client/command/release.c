@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker release, revoke and restore: a lease ended before its holder lets go, and a device
- * given back to its host driver. Asks the broker, then looks until it can say what came of it:
- * given back, or who still holds it. It decides nothing.
+ * gpubroker release, revoke and restore: ends a lease before its holder lets go, or gives a device
+ * back to its host driver. Asks the broker, then looks until it can print the result: given back,
+ * or who still holds it. It decides nothing.
  */
 #include "config.h"
 
@@ -39,7 +39,7 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	if (!is)
 		return 0;
 	look->found = true;
-	look->id = lease->id; /* the next holder's is another one */
+	look->id = lease->id; /* the next holder has another one */
 	look->state = lease->state;
 	look->lease = lease->id;
 	look->group = lease->iommu_group;
@@ -48,7 +48,7 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	return 0;
 }
 
-/* Until the lease is gone or stuck. 0, or what gpubroker_leases() said. */
+/* Looks until the lease is gone or stuck. 0, or the result of gpubroker_leases(). */
 static int look_until(struct gpubroker *handle, struct look *look)
 {
 	const struct timespec pause = { .tv_nsec = 200000000 };
@@ -64,18 +64,12 @@ static int look_until(struct gpubroker *handle, struct look *look)
 	return 0;
 }
 
-/* Who has the group open, as far as the caller may see that. */
-static void print_holders(uint32_t group)
+static void print_holder(const char *text)
 {
-	struct holder holders[8];
-	size_t n = holders_find(group, holders, ARRAY_SIZE(holders));
-
-	for (size_t i = 0; i < n && i < ARRAY_SIZE(holders); i++)
-		cli_error("it is held by pid %d (%s) of %s", holders[i].pid, holders[i].command,
-			  holders[i].user);
+	cli_error("it is %s", text);
 }
 
-/* Says what came of it. The exit status. */
+/* Prints the result. Returns the exit status. */
 static int outcome(const struct cli *cli, struct gpubroker *handle, struct look *look,
 		   const char *what)
 {
@@ -96,7 +90,7 @@ static int outcome(const struct cli *cli, struct gpubroker *handle, struct look 
 		cli_error("%s was asked for, and is on its way back; 'gpubroker leases' shows "
 			  "where it stands",
 			  what);
-	print_holders(look->group);
+	holders_print(look->group, print_holder);
 	return EXIT_BUSY;
 }
 
@@ -106,7 +100,7 @@ static int print_end(struct look *look, struct gpubroker *handle)
 	struct tm tm;
 	time_t end;
 
-	/* No end: it was stuck, or not granted yet, and has been asked for at once. */
+	/* No end: it was stuck, or not granted yet, and ends at once. */
 	if (gpubroker_leases(handle, on_lease, look) || !look->found || !look->ends)
 		return cli_finish_output();
 	end = (time_t)look->ends;
@@ -124,7 +118,7 @@ static int parse_lease(const char *text, uint64_t *ret_id)
 	id = strtoull(text, &end, 10);
 	if (errno || *end || *text < '0' || *text > '9' || !id) {
 		cli_error("'%s' is no lease: give its number from 'gpubroker leases'", text);
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	*ret_id = id;
 	return 0;
@@ -158,11 +152,11 @@ int cli_release(const struct cli *cli, int argc, char **argv)
 	static const struct option options[] = { { NULL, 0, NULL, 0 } };
 
 	if (getopt_long(argc, argv, "", options, NULL) != -1)
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	if (argc - optind != 1) {
 		cli_error("release needs one LEASE, as in: gpubroker release 3; 'gpubroker leases' "
 			  "shows them");
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	return end_lease(cli, argv[optind], false, 0);
 }
@@ -178,16 +172,16 @@ int cli_revoke(const struct cli *cli, int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (c != 'a')
-			return EXIT_USAGE_;
+			return EXIT_BAD_USAGE;
 		if (!cli_parse_time(optarg, &after)) {
 			cli_error("--after '%s' is no time: give it as 30s, 10m or 1h30m", optarg);
-			return EXIT_USAGE_;
+			return EXIT_BAD_USAGE;
 		}
 	}
 	if (argc - optind != 1) {
 		cli_error("revoke needs one LEASE, as in: gpubroker revoke 3 --after 10m; "
 			  "'gpubroker leases' shows them");
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	return end_lease(cli, argv[optind], true, after);
 }
@@ -201,22 +195,18 @@ int cli_restore(const struct cli *cli, int argc, char **argv)
 	int r;
 
 	if (getopt_long(argc, argv, "", options, NULL) != -1)
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	if (argc - optind != 1) {
 		cli_error("restore needs one DEVICE, a PCI address, as in: gpubroker restore "
 			  "01:00.0");
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	r = cli_open(cli, &handle);
 	if (r)
 		return r;
 	r = gpubroker_restore(handle, argv[optind], address);
-	if (r == -EINVAL) {
-		cli_error("'%s' is no PCI address; 'gpubroker list --all' shows them",
-			  argv[optind]);
-		r = EXIT_USAGE_;
-	} else if (r) {
-		r = cli_failed(cli, handle, r);
+	if (r) {
+		r = cli_failed_for(cli, handle, r, argv[optind]);
 	} else {
 		look.address = address;
 		r = outcome(cli, handle, &look, address);

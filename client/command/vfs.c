@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker vfs: root has a physical function make virtual ones, or remove them. Asks the broker,
- * which answers when that is done. It decides nothing.
+ * gpubroker vfs: root creates virtual functions of a physical one, or removes them. Asks the
+ * broker, which answers when that is done. It decides nothing.
  */
 #include "config.h"
 
@@ -35,27 +35,23 @@ int cli_vfs(const struct cli *cli, int argc, char **argv)
 	int r;
 
 	if (getopt_long(argc, argv, "", options, NULL) != -1)
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	if (argc - optind != 2) {
 		cli_error("vfs needs one DEVICE, a PCI address, and a number, as in: gpubroker vfs "
 			  "3b:00.0 4");
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	if (!parse_number(argv[optind + 1], &number)) {
 		cli_error("'%s' is no number of virtual functions: give one from 0 to 65535",
 			  argv[optind + 1]);
-		return EXIT_USAGE_;
+		return EXIT_BAD_USAGE;
 	}
 	r = cli_open(cli, &handle);
 	if (r)
 		return r;
 	r = gpubroker_vfs(handle, argv[optind], number, address);
-	if (r == -EINVAL) {
-		cli_error("'%s' is no PCI address; 'gpubroker list --all' shows them",
-			  argv[optind]);
-		r = EXIT_USAGE_;
-	} else if (r) {
-		r = cli_failed(cli, handle, r);
+	if (r) {
+		r = cli_failed_for(cli, handle, r, argv[optind]);
 	} else {
 		if (cli_columns(stdout))
 			printf("%s has %u virtual function%s.\n", address, (unsigned)number,

@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker watch: what becomes of leases, a line each as it happens, for people or (--json, an
- * object a line) for programs. Reads only.
+ * gpubroker watch: prints each change of a lease as it happens, a line each, or with --json an
+ * object a line for programs. Reads only.
  */
 #include "config.h"
 
 #include "client/command/cli.h"
-#include "client/common/util.h"
+#include "client/command/json-out.h"
 
-#include <getopt.h>
 #include <inttypes.h>
-#include <json.h>
 #include <pwd.h>
 #include <string.h>
 #include <time.h>
@@ -45,14 +43,10 @@ static void print_json(const struct gpubroker_event *event)
 	json_object_object_add(o, "device",
 			       json_object_new_string(event->address[0] ? event->address
 									: event->parent));
-	json_object_object_add(o, "ends",
-			       event->ends ? json_object_new_int64((int64_t)event->ends) : NULL);
-	json_object_object_add(o, "reason",
-			       event->reason[0] ? json_object_new_string(event->reason) : NULL);
+	json_object_object_add(o, "ends", json_out_number(event->ends));
+	json_object_object_add(o, "reason", json_out_text(event->reason));
 	json_object_object_add(o, "lost", json_object_new_int64(event->lost));
-	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
-						       JSON_C_TO_STRING_NOSLASHESCAPE));
-	json_object_put(o);
+	json_out_line(o);
 }
 
 static void print_text(const struct gpubroker_event *event)
@@ -106,24 +100,12 @@ static int on_event(void *userdata, const struct gpubroker_event *event)
 
 int cli_watch(const struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ NULL, 0, NULL, 0 },
-	};
 	struct gpubroker *handle;
-	bool json = false;
-	int c, r;
+	bool json;
+	int r = cli_parse_json(argc, argv, "events", &json);
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c != 'j')
-			return EXIT_USAGE_;
-		json = true;
-	}
-	if (optind < argc) {
-		cli_error("watch takes no argument '%s'; it shows all events", argv[optind]);
-		return EXIT_USAGE_;
-	}
-	r = cli_open(cli, &handle);
+	if (!r)
+		r = cli_open(cli, &handle);
 	if (r)
 		return r;
 	r = gpubroker_watch(handle, on_event, &json);

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static int hex_digit(char c)
+int pci_hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
@@ -31,10 +31,10 @@ static bool read_hex(const char **text, int min, int max, char terminator, uint3
 	uint32_t value = 0;
 	int digits = 0;
 
-	for (; hex_digit(*p) >= 0; p++, digits++) {
+	for (; pci_hex_digit(*p) >= 0; p++, digits++) {
 		if (digits == max)
 			return false;
-		value = value << 4 | (uint32_t)hex_digit(*p);
+		value = value << 4 | (uint32_t)pci_hex_digit(*p);
 	}
 	if (digits < min || *p != terminator)
 		return false;

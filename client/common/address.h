@@ -2,8 +2,8 @@
 /*
  * PCI addresses, as the kernel writes them: domain:bus:device.function.
  *
- * The one type that the wire, the policy and the daemon share. Pure: text in, numbers out. Only
- * ASCII hex digits are taken, so that what was parsed here is safe to be made part of a path.
+ * The wire, the policy and the daemon share this type. Pure: text in, numbers out. Only ASCII hex
+ * digits are accepted, so an address that was parsed here is safe as a part of a path.
  */
 #pragma once
 
@@ -24,6 +24,9 @@ int pci_address_parse(const char *text, struct pci_address *ret_address);
 
 /* Writes the kernel's own spelling, at least four digits of domain, into out. Returns out. */
 char *pci_address_format(const struct pci_address *address, char out[PCI_ADDRESS_TEXT]);
+
+/* The value of a hex digit, or -1. */
+int pci_hex_digit(char c);
 
 /* Orders as the kernel lists them: <0, 0, >0. */
 int pci_address_compare(const struct pci_address *a, const struct pci_address *b);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which names are taken, see mdevname.h. Daemon and library ask the same function, so that what one sends
- * the other takes. It must never say yes to what leads out of a directory.
+ * Checks names, see name.h. Daemon and library call the same function, so the daemon accepts what
+ * the library sends. It must never accept a name that leads out of a directory.
  */
 #include "config.h"
 

@@ -34,7 +34,7 @@
 		taken;                                                                             \
 	})
 
-/* Closes fd where it is one, keeps errno, returns -1 so that `fd = fd_close(fd)` reads well. */
+/* Closes fd if it is one, keeps errno, and returns -1, so that `fd = fd_close(fd)` reads well. */
 static inline int fd_close(int fd)
 {
 	if (fd >= 0) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The vfio_pci: aliases in a kernel's modules.alias, which say for what functions it has a variant
- * driver: one way to choose, for the daemon and for what udev does at boot.
+ * The vfio_pci: aliases in a kernel's modules.alias, which tell for which functions it has a
+ * variant driver. The daemon and udev at boot choose in the same way.
  */
 #pragma once
 
@@ -11,23 +11,23 @@
 #include "client/host/function.h"
 
 struct alias {
-	char pattern[128]; /* as in "pci:%s" against a modalias: "v000015B3d0000101Esv*sd*bc*sc*i*" */
+	char pattern[128]; /* "pci:%s" matches a modalias: "v000015B3d0000101Esv*sd*bc*sc*i*" */
 	char module[FUNCTION_NAME_MAX];
 };
 
 /*
- * All zero: none. In the order in which they count: of those that match, the one with the fewest
- * wildcards says most about a device. None is there twice.
+ * All zero: none. In order of precedence: of those that match, the one with the fewest wildcards
+ * says most about a device. None is there twice.
  */
 struct aliases {
 	struct alias *list;
 	size_t n;
 };
 
-/* Adds what a modules.alias has. Lines of another form are no concern of ours. 0 or -errno. */
+/* Adds the aliases of a modules.alias, and ignores other lines. 0 or -errno. */
 int aliases_add(struct aliases *aliases, FILE *file);
 
-/* Adds what the running kernel has, or every kernel that is installed. 0 or -errno. */
+/* Adds those of the running kernel, or of every kernel that is installed. 0 or -errno. */
 int aliases_add_running(struct aliases *aliases);
 int aliases_add_installed(struct aliases *aliases);
 

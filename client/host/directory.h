@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Opening beneath a directory, and what is in one. With few system calls, since each is a row in
- * the filter of a process that may do little: readdir() would take four more than getdents64().
+ * Opening beneath a directory, and reading its entries. With few system calls, since each is a row
+ * in the filter of a confined process: readdir() would take four more than getdents64().
  */
 #pragma once
 
@@ -15,10 +15,10 @@
  */
 int open_beneath(int directory, const char *path, uint64_t flags, mode_t mode, uint64_t resolve);
 
-/* Where in a directory one is. The descriptor is the caller's, open for reading, at its beginning. */
+/* A position in a directory. The descriptor is the caller's, open for reading, at its start. */
 struct directory {
 	int fd;
-	int error; /* 0, or -errno: what was not read is not known */
+	int error; /* 0, or -errno: entries may be missing */
 	size_t at, used;
 	_Alignas(uint64_t) char entries[2048];
 };
@@ -29,7 +29,7 @@ struct directory {
 	}
 
 /*
- * The next name, "." and ".." left out, good until the next call. NULL: there is none, or `error`
- * tells why.
+ * Returns the next name other than "." and "..", valid until the next call. NULL: there is none, or
+ * `error` is set.
  */
 const char *directory_next(struct directory *directory);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Functions, groups and the guards, see function.h. No I/O, no state: what is decided here is
- * decided on what it was handed.
+ * Functions, groups and the guards, see function.h. No I/O, no state: it decides on what it gets.
  */
 #include "config.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * PCI functions and IOMMU groups as sysfs shows them at one moment, and the guards that hold
- * whatever a policy says. Pure; client/host/sysfs.h reads them. The daemon and gpubroker(1) share both,
- * so that what the one explains is what the other does.
+ * whatever a policy says. Pure; pci.h reads them. The daemon and gpubroker(1) share both, so that
+ * gpubroker(1) explains what the daemon does.
  */
 #pragma once
 
@@ -26,8 +26,9 @@ struct function {
 	uint32_t iommu_group;		/* NO_GROUP: none */
 	char driver[FUNCTION_NAME_MAX]; /* "": none */
 	bool boot_vga;
-	char in_use[96];	      /* by what the host is using it, "": it is not */
-	char path[FUNCTION_PATH_MAX]; /* "pci0000:00/10.0/00.0": root bus, bridges, itself; "": too deep */
+	char in_use[96]; /* how the host uses it, "": it does not */
+	/* root bus, bridges, itself: "pci0000:00/10.0/00.0"; "": too deep */
+	char path[FUNCTION_PATH_MAX];
 	char serial[FUNCTION_SERIAL_MAX]; /* lower case; "": it has none, or see serial_unknown */
 	bool serial_unknown;		  /* could not be read: an older kernel, or not as root */
 	bool is_vf;
@@ -38,14 +39,14 @@ struct function {
 
 struct group_view {
 	uint32_t group;
-	size_t n_functions; /* of those that go along with a lease; bridges do not */
+	size_t n_functions; /* functions that go along with a lease; bridges do not */
 	struct function functions[FUNCTIONS_MAX];
 	char not_viable[96]; /* why the group can never be lent, "": it can */
 	bool has_blocker;
 	struct pci_address blocker; /* the function that spoils it */
 };
 
-/* What a policy looks at. Points into the function, so it lives as long as that does. */
+/* The facts for a policy. They point into the function, so they live as long as that does. */
 struct policy_facts function_facts(const struct function *function);
 
 /* True for vfio-pci and the variant drivers, none of which needs to be unbound before lending. */
@@ -73,7 +74,7 @@ enum guard {
 
 /*
  * What forbids lending the group now, whatever the policy says; *ret_which is the function in the
- * way, or SIZE_MAX where it is the group as a whole. boot_vga_too: a rule has boot-vga and the user
- * says --force.
+ * way, or SIZE_MAX if it is the group as a whole. boot_vga_too: a rule has boot-vga and the user
+ * gives --force.
  */
 enum guard group_guard(const struct group_view *view, bool boot_vga_too, size_t *ret_which);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads mdevs from sysfs, see mdev.h. It must never write, and never read an attribute for which a driver is
- * asked (available_instances, description): a driver may take its time. The name of a type is no such
- * one: from Linux 6.1 on the kernel has it itself.
+ * Reads mdevs from sysfs, see mdev.h. It must never write, and never read an attribute for which
+ * the kernel asks a driver (available_instances, description), since a driver may take its time.
+ * The name of a type is no such attribute: since Linux 6.1 the kernel has it itself.
  */
 #include "config.h"
 
-#include "client/host/directory.h"
 #include "client/host/mdev.h"
+#include "client/host/directory.h"
 #include "client/common/name.h"
 #include "client/host/sysfs.h"
 #include "client/common/util.h"
@@ -88,14 +88,14 @@ int mdev_count(int sys, const char *parent, const char *type)
 	return count(sys, path);
 }
 
-struct search {
+struct type_search {
 	int sys;
 	const char *parent;
 };
 
 static int has_some(void *userdata, const char *type)
 {
-	const struct search *search = userdata;
+	const struct type_search *search = userdata;
 	int n = mdev_count(search->sys, search->parent, type);
 
 	return n == -ENOENT ? 0 : n < 0 ? n : n > 0;
@@ -104,7 +104,7 @@ static int has_some(void *userdata, const char *type)
 int mdev_has_any(int sys, const struct pci_address *address)
 {
 	char parent[PCI_ADDRESS_TEXT];
-	struct search search = { sys, pci_address_format(address, parent) };
+	struct type_search search = { sys, pci_address_format(address, parent) };
 	int r = mdev_each_type(sys, parent, has_some, &search);
 
 	return r == -ENODEV ? 0 : r;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Mediated devices (mdevs) in sysfs, as far as the daemon has to know them: what makes them, which types it
- * offers, and which there are. Linux, Documentation/ABI/testing/sysfs-bus-vfio-mdev. All return 0 or what
- * is said, or -errno. What `profiles` shows is read by profile.c.
+ * Mediated devices (mdevs) in sysfs, as far as the daemon needs them: their parents, the types that
+ * these offer, and which mdevs exist. Linux, Documentation/ABI/testing/sysfs-bus-vfio-mdev. All
+ * return 0 or what is said, or -errno. profile.c reads what `gpubroker profiles` shows.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 
 #include "client/common/address.h"
 
-#define MDEV_PARENT_MAX 32 /* names with their NUL; what is longer is no name */
+#define MDEV_PARENT_MAX 32 /* names with their NUL; longer ones are ignored */
 #define MDEV_TYPE_MAX 64
 #define MDEV_UUID_MAX 40
 
@@ -22,11 +22,11 @@ typedef int (*mdev_func)(void *userdata, const char *name);
 int mdev_each_parent(int sys, mdev_func func, void *userdata);
 /* Calls func for each type of a parent. -ENODEV: it is no parent. */
 int mdev_each_type(int sys, const char *parent, mdev_func func, void *userdata);
-/* What its driver calls a type; "": nothing, or what is no name. The driver is not asked. */
+/* What its driver calls a type; "": nothing, or no valid name. The driver is not asked. */
 void mdev_type_name(int sys, const char *parent, const char *type, char ret_name[MDEV_TYPE_MAX]);
-/* How many of a type there are, whoever made them. */
+/* How many mdevs of a type exist, whoever made them. */
 int mdev_count(int sys, const char *parent, const char *type);
-/* Has the function made one? */
+/* Returns 1 if the function has an mdev, else 0. */
 int mdev_has_any(int sys, const struct pci_address *address);
 /* The IOMMU group of an mdev, NO_GROUP where it has none yet. -ENODEV: there is no such mdev. */
 int mdev_group_of(int sys, const char *uuid, uint32_t *ret_group);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads policy files, see policyfiles.h. NSS is asked here and nowhere else. It must never take a
+ * Reads policy files, see policyfiles.h. NSS is asked here and nowhere else. It must never accept a
  * file that somebody other than root could have written, nor half of a file that is being replaced.
  */
 #include "config.h"
@@ -22,7 +22,7 @@
 
 #define POLICY_SIZE_MAX (64 << 20)
 
-/* How long a file must have been left alone, in ms, and how often that is waited for. */
+/* How long a file must not have changed, in ms, and how often that is waited for. */
 #define REST 20
 #define TRIES 25
 
@@ -36,10 +36,10 @@ struct loading {
 	struct policy_parser *parser;
 	struct source *sources;
 	size_t n_sources;
-	int mistakes; /* in files as such; the parser counts those in the text */
+	int mistakes; /* of files as a whole; the parser counts those in the text */
 };
 
-/* A mistake of a file as a whole: it has a path and no line. */
+/* Reports a mistake of a file as a whole, with a path and no line. */
 static void file_mistake(struct loading *loading, const char *path, const char *text)
 {
 	const struct policy_finding finding = {
@@ -108,7 +108,7 @@ static bool is_masked(const struct loading *loading, const char *name)
 	return false;
 }
 
-/* Adds a directory's *.policy files but those whose namesake is in an earlier one. */
+/* Adds a directory's *.policy files, except those whose name a file of an earlier one has. */
 static int add_directory(struct loading *loading, const char *path)
 {
 	DIR *dir = opendir(path);
@@ -155,7 +155,7 @@ static int add_directory(struct loading *loading, const char *path)
 	return r;
 }
 
-/* Why a file may not be taken, or NULL. */
+/* Why a file must not be used, or NULL. */
 static const char *unfit(const struct stat *st, bool trusted)
 {
 	if (!S_ISREG(st->st_mode))
@@ -206,9 +206,9 @@ static int read_file(int fd, char **ret_text, size_t *ret_len)
 }
 
 /*
- * Was it changed a moment before `now`? Then a change that comes next may leave all of its times as
- * they are, since the kernel's clock for them goes by ticks: nobody would notice. And a writer may
- * be in the middle. A time in the future is another matter: the clock was put back.
+ * Returns true if it was changed a moment before `now`: a next change may then leave all its times
+ * as they are, since the kernel's clock for them has ticks, and nobody would notice. Also, a writer
+ * may be in the middle. A time in the future means that the clock was put back, and does not count.
  */
 static bool is_fresh(const struct stat *st, const struct timespec *now)
 {
@@ -226,10 +226,10 @@ static bool is_unchanged(const struct stat *a, const struct stat *b)
 }
 
 /*
- * Checks and reads it, and does so again if it was changed meanwhile, so that no half of a version
- * and no mix of two is taken. What was replaced by another of its name is still whole here. 0; or 1
- * and why it may not be taken; or -errno. Writers that stop half-way for longer than REST cannot be
- * told from those that have finished: hence "rename".
+ * Checks and reads it, again if it was changed meanwhile, so that neither half of a version nor a
+ * mix of two is used. A file that was replaced by another of its name can still be read whole here.
+ * 0; or 1 and why it must not be used; or -errno. A writer that stops half-way for longer than REST
+ * cannot be told from one that has finished: hence "rename".
  */
 static int read_steadily(int fd, bool trusted, const char **ret_why, char **ret_text,
 			 size_t *ret_len)
@@ -242,7 +242,7 @@ static int read_steadily(int fd, bool trusted, const char **ret_why, char **ret_
 		size_t len = 0;
 		int r;
 
-		/* The clock of file times itself: a tick that is late does not matter then. */
+		/* The clock of file times, so that a late tick does not matter. */
 		if (clock_gettime(CLOCK_REALTIME_COARSE, &now) || fstat(fd, &st))
 			return -errno;
 		why = unfit(&st, trusted);
@@ -251,7 +251,7 @@ static int read_steadily(int fd, bool trusted, const char **ret_why, char **ret_
 			return 1;
 		}
 		if (is_fresh(&st, &now)) {
-			/* Not a sleep: that would be one more system call for the loader. */
+			/* Not nanosleep(), which would be one more system call for the loader. */
 			poll(NULL, 0, REST);
 			continue;
 		}
@@ -273,7 +273,7 @@ static int read_steadily(int fd, bool trusted, const char **ret_why, char **ret_
 	return 1;
 }
 
-/* A link to /dev/null is how a file of the package is masked. */
+/* A link to /dev/null masks a file of the package. */
 static bool is_mask(const char *path)
 {
 	char target[16] = "";

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Policy files: which are read, whose they must be, and who is meant by a name. For the loader
- * (never the core) and for gpubroker(1), so that what the one checks is what the other takes.
+ * Policy files: which are read, who must own them, and which accounts their names mean. For the
+ * loader (never the core) and for gpubroker(1), so that gpubroker(1) checks what the loader uses.
  */
 #pragma once
 
@@ -18,20 +18,20 @@ struct policyfiles {
 	const char *const *files;
 	size_t n_files;
 	/*
-	 * Asks NSS for nobody: users and groups may be anyone's. For a root process that wants what
-	 * concerns no user, since NSS modules have no business in one.
+	 * Does not ask NSS: users and groups get any id. For a root process that needs only rules
+	 * that concern no user, since NSS modules have no business in one.
 	 */
 	bool without_accounts;
 	/*
-	 * Called for each mistake and warning; those about a file as a whole have line 0. What it
-	 * is handed lives only for the call. May be NULL.
+	 * Called for each mistake and warning; those about a file as a whole have line 0. The
+	 * finding is valid only during the call. May be NULL.
 	 */
 	void (*found)(void *userdata, const struct policy_finding *finding);
 	void *userdata;
 };
 
 /*
- * Reads all of them. 0 with the policy, which is the caller's; or the number of mistakes, and there
- * is no policy; or -errno. May take as long as NSS does.
+ * Reads all files. 0 with the policy, which is the caller's; or the number of mistakes, and no
+ * policy; or -errno. May take as long as NSS does.
  */
 int policyfiles_load(const struct policyfiles *request, struct policy *ret_policy);

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads what drivers offer, see profile.h. Only reads, and takes no driver's word for more than
- * text: what is too long, or no number where one should be, is told and left out. Text comes out as
- * printable ASCII on one line, but for file names, which are kept as they are since a path is made
- * of them.
+ * Reads what drivers offer, see profile.h. Only reads, and takes everything that a driver writes as
+ * text: what is too long, or should be a number and is none, is reported and left out. Text becomes
+ * printable ASCII on one line, except file names, which stay as they are since a path is made of
+ * them.
  *
  * Reading available_instances asks the driver, which may take its time. So only processes that may
- * wait read here: the command, and of the daemon its workers, which parse what a VF offers by
+ * wait read here: the command, and the daemon's workers, which parse what a VF offers with
  * profile_parse_creatable().
  */
 #include "config.h"
 
+#include "client/host/profile.h"
 #include "client/common/address.h"
 #include "client/host/directory.h"
-#include "client/host/profile.h"
 #include "client/host/sysfs.h"
 #include "client/common/util.h"
 
@@ -35,7 +35,7 @@ static void tell(const struct reader *reader, const char *path, int r)
 	reader->problem(reader->userdata, path, -r);
 }
 
-/* What `must` be there is told where it is not. */
+/* Reads a file whole. Reports an error, but a missing file only if it `must` be there. */
 static int read_file(const struct reader *reader, const char *path, bool must,
 		     char text[ATTRIBUTE_MAX])
 {
@@ -65,7 +65,7 @@ static int read_file(const struct reader *reader, const char *path, bool must,
 	return 0;
 }
 
-/* The same of a file in a directory: the whole attribute, without what ends its last line. */
+/* The same for a file in a directory: the whole attribute, without the end of its last line. */
 static int read_attribute(const struct reader *reader, const char *directory, const char *file,
 			  bool must, char text[ATTRIBUTE_MAX])
 {
@@ -78,7 +78,7 @@ static int read_attribute(const struct reader *reader, const char *directory, co
 	return read_file(reader, path, must, text);
 }
 
-/* Lines become parts of one. What is longer than `size` is cut: it is prose. */
+/* Joins lines to one. Text longer than `size` is cut, since it is prose. */
 static void one_line(const char *text, char *out, size_t size)
 {
 	size_t used = 0;
@@ -94,7 +94,7 @@ static void one_line(const char *text, char *out, size_t size)
 	out[used] = '\0';
 }
 
-/* "8192M", "128MB", "8 GiB": with a unit, since without one it is not stated. 0: it is no size. */
+/* Parses "8192M", "128MB", "8 GiB"; without a unit it is no size, and 0. */
 static uint64_t parse_memory(const char *text)
 {
 	static const char units[] = "KMGT";
@@ -172,7 +172,7 @@ bool profile_parse_creatable(const char *line, char ret_type[16], char ret_name[
 	return ret_name[0];
 }
 
-/* A count, or PROFILE_UNKNOWN after that was told. No driver has as many as do not fit in 32 bits. */
+/* Reads a count, or PROFILE_UNKNOWN after reporting why. Each fits in 32 bits. */
 static uint64_t read_count(const struct reader *reader, const char *directory, const char *file)
 {
 	char text[ATTRIBUTE_MAX], path[PATH_MAX], *end;
@@ -202,7 +202,7 @@ static struct profile *add(const struct reader *reader)
 	return added;
 }
 
-/* A file's name into a field; sysfs has none that does not fit. */
+/* Copies a file name into a field; sysfs has none that does not fit. */
 static void copy_name(char out[PROFILE_NAME_MAX], const char *name)
 {
 	snprintf(out, PROFILE_NAME_MAX, "%s", name);
@@ -238,7 +238,7 @@ static uint64_t count_entries(const struct reader *reader, const char *directory
 	return PROFILE_UNKNOWN;
 }
 
-/* One of a parent's mdev types; `path` is its directory. */
+/* Adds one of a parent's mdev types; `path` is its directory. */
 static int read_type(const struct reader *reader, const char *parent, const char *type,
 		     const char *path)
 {
@@ -263,7 +263,7 @@ static int read_type(const struct reader *reader, const char *parent, const char
 	return 0;
 }
 
-/* Calls func for each entry of a directory. -ENOENT where there is none. */
+/* Calls func for each entry of a directory. -ENOENT: there is no such directory. */
 static int each(const struct reader *reader, const char *path,
 		int (*func)(const struct reader *reader, const char *path, const char *name))
 {
@@ -319,8 +319,8 @@ static int on_parent(const struct reader *reader, const char *path, const char *
 }
 
 /*
- * The types that a virtual function can be made, and the one that it is. One holds one: while it is
- * of a type, none is to be had of it.
+ * Adds the vGPU types that a virtual function can get, and the one that it has. A VF holds one
+ * vGPU: while it has a type, none is available.
  */
 static int add_creatable(const struct reader *reader, const char *address, const char *path,
 			 char *text, uint64_t current)
@@ -353,7 +353,7 @@ static int add_creatable(const struct reader *reader, const char *address, const
 	}
 	if (seen || current == PROFILE_UNKNOWN)
 		return 0;
-	/* It need not be among those that could be made now. */
+	/* Its type need not be among those that could be made now. */
 	p = add(reader);
 	if (!p)
 		return -ENOMEM;
@@ -377,7 +377,7 @@ static int on_function(const struct reader *reader, const char *path, const char
 		return 0;
 	snprintf(directory, sizeof(directory), "%s/%.32s", path, name);
 	snprintf(file, sizeof(file), "%s/nvidia/creatable_vgpu_types", directory);
-	if (read_file(reader, file, false, text)) /* nearly none has it */
+	if (read_file(reader, file, false, text)) /* few drivers have it */
 		return 0;
 	r = add_creatable(reader, name, file, text,
 			  read_count(reader, directory, "nvidia/current_vgpu_type"));

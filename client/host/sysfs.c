@@ -1,24 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Eyes in /sys: reads the few facts that decide a lending, for the core before it acts and for
- * gpubroker(1) when it explains. It must never write, never follow a path out of /sys (openat2 with
- * RESOLVE_BENEATH and without mounts and magic links), and what it reads is copied into fixed sizes
- * or refused. It must never wait: no attribute is read here for which the kernel takes the device's
- * lock (driver_override, sriov_numvfs, and in some versions uevent), since a driver that hangs in
- * its probe or remove holds that.
+ * Opens and reads what is in /sys. It must never write, and never follow a path out of /sys
+ * (openat2 with RESOLVE_BENEATH and without mounts and magic links).
  */
 #include "config.h"
 
-#include "client/host/directory.h"
-#include "client/host/mdev.h"
 #include "client/host/sysfs.h"
+#include "client/host/directory.h"
+#include "client/host/function.h"
 #include "client/common/util.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/openat2.h>
-#include <net/if.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -58,8 +52,7 @@ int sysfs_function_open(int sys, const struct pci_address *address, uint64_t fla
 			  *file ? "/" : "", file);
 }
 
-/* A whole small attribute without its final newline. -E2BIG where it does not fit. */
-static int read_text(int fd, char *out, size_t size)
+int sysfs_read_text(int fd, char *out, size_t size)
 {
 	cleanup_fd int owned = fd;
 	ssize_t n;
@@ -79,11 +72,12 @@ static int read_text(int fd, char *out, size_t size)
 	return 0;
 }
 
-static int read_number(int sys, const struct pci_address *address, const char *file, int base,
-		       uint32_t *ret_value)
+int sysfs_read_number(int sys, const struct pci_address *address, const char *file, int base,
+		      uint32_t *ret_value)
 {
 	char text[32], *end;
-	int r = read_text(sysfs_function_open(sys, address, O_RDONLY, file), text, sizeof(text));
+	int r = sysfs_read_text(sysfs_function_open(sys, address, O_RDONLY, file), text,
+				sizeof(text));
 	unsigned long value;
 
 	if (r)
@@ -96,8 +90,7 @@ static int read_number(int sys, const struct pci_address *address, const char *f
 	return 0;
 }
 
-/* The last component of a link's target below a directory. -ENOENT: no link. */
-static int link_name(int dir, const char *link, char *out, size_t size)
+int sysfs_read_link(int dir, const char *link, char *out, size_t size)
 {
 	char target[1024];
 	const char *name;
@@ -119,411 +112,19 @@ static int link_name(int dir, const char *link, char *out, size_t size)
 int sysfs_group_below(int dir, uint32_t *ret_group)
 {
 	char text[16], *end;
-	int r = link_name(dir, "iommu_group", text, sizeof(text));
+	int r = sysfs_read_link(dir, "iommu_group", text, sizeof(text));
 	unsigned long value;
 
 	if (r == -ENOENT) {
-		*ret_group = UINT32_MAX;
+		*ret_group = NO_GROUP;
 		return 0;
 	}
 	if (r)
 		return r;
 	errno = 0;
 	value = strtoul(text, &end, 10);
-	if (errno || *end || end == text || value >= UINT32_MAX)
+	if (errno || *end || end == text || value >= NO_GROUP)
 		return -EINVAL;
 	*ret_group = (uint32_t)value;
 	return 0;
-}
-
-int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_group)
-{
-	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
-
-	if (dir < 0)
-		return dir == -ENOENT ? -ENODEV : dir;
-	return sysfs_group_below(dir, ret_group);
-}
-
-static bool net_is_up(int sys, const char *name)
-{
-	char text[32];
-
-	if (read_text(sysfs_open(sys, O_RDONLY, "class/net/%s/flags", name), text, sizeof(text)))
-		return true; /* not to be known: rather refuse than cut off the host */
-	return strtoul(text, NULL, 16) & IFF_UP;
-}
-
-static bool always(int sys, const char *name)
-{
-	(void)sys;
-	(void)name;
-	return true;
-}
-
-/*
- * Looks in a /sys/class directory for a device below this function, be it behind a USB controller
- * or an NVMe namespace: its link's target then has the function's address as a component. 1 with
- * its name, 0, -errno.
- */
-static int find_below(int sys, const char *class, const char *component,
-		      bool (*counts)(int sys, const char *name), char *out, size_t size)
-{
-	cleanup_fd int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "class/%s", class);
-	struct directory dir = DIRECTORY(fd);
-	const char *entry;
-	int result = 0;
-
-	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
-	while (!result && (entry = directory_next(&dir))) {
-		char target[1024];
-		ssize_t n = readlinkat(fd, entry, target, sizeof(target) - 1);
-
-		/* No link, or gone meanwhile. Another error hides what may be the host's disk. */
-		if (n < 0 && errno != EINVAL && errno != ENOENT)
-			result = -errno;
-		if (n <= 0)
-			continue;
-		target[n] = '\0';
-		if (strstr(target, component) && counts(sys, entry)) {
-			snprintf(out, size, "%.*s", (int)size - 1, entry);
-			result = 1;
-		}
-	}
-	return result ? result : dir.error;
-}
-
-/* Linux, Documentation/ABI/testing/sysfs-devices-vfio-dev: from 6.1 on. */
-int sysfs_has_vfio(int sys, const struct pci_address *address)
-{
-	cleanup_fd int fd = sysfs_function_open(sys, address, O_RDONLY | O_DIRECTORY, "vfio-dev");
-	struct directory dir = DIRECTORY(fd);
-
-	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
-	return directory_next(&dir) ? 1 : dir.error;
-}
-
-/* What the host would lose. Disks count whether mounted or not: mounts are not sysfs' to tell. */
-static int read_in_use(int sys, const struct pci_address *address, const char *driver, char *out,
-		       size_t size)
-{
-	char text[PCI_ADDRESS_TEXT], component[PCI_ADDRESS_TEXT + 2], name[64];
-	cleanup_fd int dir = -1;
-	int r;
-
-	snprintf(component, sizeof(component), "/%s/", pci_address_format(address, text));
-	r = find_below(sys, "net", component, net_is_up, name, sizeof(name));
-	if (r > 0)
-		snprintf(out, size, "network interface %s is up", name);
-	if (r)
-		return r < 0 ? r : 0;
-	r = find_below(sys, "block", component, always, name, sizeof(name));
-	if (r > 0)
-		snprintf(out, size, "disk %s is on it", name);
-	if (r)
-		return r < 0 ? r : 0;
-	/* Not sriov_numvfs: reading it takes the device's lock. */
-	dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
-	if (dir < 0)
-		return dir;
-	r = link_name(dir, "virtfn0", name, sizeof(name));
-	if (!r)
-		strcpy(out, "it has virtual functions");
-	if (r != -ENOENT)
-		return r;
-	/* Its driver would wait for whoever has one of them. */
-	r = mdev_has_any(sys, address);
-	if (r > 0)
-		strcpy(out, "it has mediated devices");
-	if (r || !*driver || driver_is_vfio(driver))
-		return r < 0 ? r : 0;
-	r = sysfs_has_vfio(sys, address);
-	if (r > 0)
-		strcpy(out, "its driver has made a vGPU of it");
-	return r < 0 ? r : 0;
-}
-
-int sysfs_cdev_of(int sys, const char *device, uint32_t *ret_number)
-{
-	cleanup_fd int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "%s/vfio-dev", device);
-	struct directory dir = DIRECTORY(fd);
-	const char *name;
-
-	if (fd < 0)
-		return fd;
-	while ((name = directory_next(&dir))) {
-		unsigned long number;
-		char *end;
-
-		if (strncmp(name, "vfio", 4) != 0 || name[4] < '0' || name[4] > '9')
-			continue;
-		number = strtoul(name + 4, &end, 10);
-		if (*end || number > UINT32_MAX)
-			continue;
-		*ret_number = (uint32_t)number;
-		return 0;
-	}
-	return dir.error ? dir.error : -ENOENT;
-}
-
-static int driver_of(int dir, char *out, size_t size)
-{
-	int r = link_name(dir, "driver", out, size);
-
-	if (r == -ENOENT) {
-		out[0] = '\0';
-		return 0;
-	}
-	return r;
-}
-
-int sysfs_driver_read(int sys, const struct pci_address *address,
-		      char ret_driver[FUNCTION_NAME_MAX])
-{
-	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
-	int r;
-
-	/* Only what is not there is no device: whoever asks forgets it then. */
-	if (dir == -ENOENT)
-		return -ENODEV;
-	r = dir < 0 ? dir : driver_of(dir, ret_driver, FUNCTION_NAME_MAX);
-	return r == -ENODEV ? -EIO : r;
-}
-
-/*
- * The way from the root bus: "../../../devices/pci0000:00/0000:00:10.0/0000:01:00.0" becomes
- * "pci0000:00/10.0/00.0". Bus numbers are left out, since they change when a card is added.
- */
-static void read_path(int sys, const struct pci_address *address, char *out, size_t size)
-{
-	char link[64], target[1024], text[PCI_ADDRESS_TEXT];
-	char *part, *state = NULL;
-	size_t used = 0;
-	ssize_t n;
-
-	out[0] = '\0';
-	snprintf(link, sizeof(link), "bus/pci/devices/%s", pci_address_format(address, text));
-	n = readlinkat(sys, link, target, sizeof(target) - 1);
-	if (n <= 0)
-		return;
-	target[n] = '\0';
-	for (part = strtok_r(target, "/", &state); part; part = strtok_r(NULL, "/", &state)) {
-		struct pci_address step;
-		int added = 0;
-
-		if (!strncmp(part, "pci", 3)) {
-			used = 0; /* of nested host bridges (VMD), the nearest */
-			added = snprintf(out, size, "%s", part);
-		} else if (used && !pci_address_parse(part, &step))
-			added = snprintf(out + used, size - used, "/%02x.%x", step.device,
-					 step.function);
-		if (added < 0 || (size_t)added >= size - used) {
-			out[0] = '\0'; /* cut, it would name something else */
-			return;
-		}
-		used += (size_t)added;
-	}
-}
-
-/*
- * The Device Serial Number, in the attribute that Linux has from 6.18 on, for root. From
- * configuration space it would take CAP_SYS_ADMIN; and vital product data is not read here, since
- * that is slow in hardware and hangs on some.
- */
-static void read_serial(int sys, const struct pci_address *address, struct function *f)
-{
-	int fd = sysfs_function_open(sys, address, O_RDONLY, "serial_number");
-	int r = read_text(fd, f->serial, sizeof(f->serial));
-
-	if (r) {
-		f->serial[0] = '\0';
-		/*
-		 * No file: an older kernel, or a function without a number. It cannot be told
-		 * which.
-		 */
-		f->serial_unknown = true;
-		return;
-	}
-	for (char *p = f->serial; *p; p++)
-		if (*p >= 'A' && *p <= 'F')
-			*p = (char)(*p - 'A' + 'a');
-}
-
-/* By its links, since reading sriov_numvfs takes the device's lock. */
-int sysfs_vfs_read(int sys, const struct pci_address *physfn, struct pci_address *ret_vfs,
-		   size_t max)
-{
-	cleanup_fd int fd = sysfs_function_open(sys, physfn, O_RDONLY | O_DIRECTORY, "");
-	struct directory dir = DIRECTORY(fd);
-	const char *entry;
-	char name[32];
-	int n = 0;
-
-	if (fd < 0)
-		return fd == -ENOENT ? -ENODEV : fd;
-	while (n < INT_MAX && (entry = directory_next(&dir))) {
-		struct pci_address vf;
-
-		if (strncmp(entry, "virtfn", 6) != 0 || link_name(fd, entry, name, sizeof(name)) ||
-		    pci_address_parse(name, &vf))
-			continue;
-		if ((size_t)n < max)
-			ret_vfs[n] = vf;
-		n++;
-	}
-	return dir.error ? dir.error : n;
-}
-
-/* What it has to do with SR-IOV: whose VF it is, or how many it has and can have. */
-static int read_sriov(int sys, int dir, struct function *f)
-{
-	char name[32];
-	int r = link_name(dir, "physfn", name, sizeof(name)), n;
-
-	if (!r) {
-		f->is_vf = true;
-		return pci_address_parse(name, &f->physfn);
-	}
-	if (r != -ENOENT)
-		return r;
-	r = read_number(sys, &f->address, "sriov_totalvfs", 10, &f->vfs_total);
-	if (r || !f->vfs_total)
-		return r == -ENOENT ? 0 : r;
-	n = sysfs_vfs_read(sys, &f->address, NULL, 0);
-	if (n < 0)
-		return n;
-	f->vfs = (uint32_t)n;
-	return 0;
-}
-
-int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function)
-{
-	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
-	struct function f = { .address = *address };
-	uint32_t vendor, device, subsystem_vendor, subsystem_device, boot_vga;
-	int r;
-
-	if (dir < 0)
-		return dir == -ENOENT ? -ENODEV : dir;
-	if ((r = read_number(sys, address, "vendor", 16, &vendor)) ||
-	    (r = read_number(sys, address, "device", 16, &device)) ||
-	    (r = read_number(sys, address, "subsystem_vendor", 16, &subsystem_vendor)) ||
-	    (r = read_number(sys, address, "subsystem_device", 16, &subsystem_device)) ||
-	    (r = read_number(sys, address, "class", 16, &f.class_code)) ||
-	    (r = sysfs_group_below(dir, &f.iommu_group)) ||
-	    (r = driver_of(dir, f.driver, sizeof(f.driver))))
-		return r;
-	f.vendor = (uint16_t)vendor;
-	f.device = (uint16_t)device;
-	f.subsystem_vendor = (uint16_t)subsystem_vendor;
-	f.subsystem_device = (uint16_t)subsystem_device;
-	/* Only display controllers have the attribute. Not to be known is not no. */
-	r = read_number(sys, address, "boot_vga", 10, &boot_vga);
-	if (r && r != -ENOENT)
-		return r;
-	f.boot_vga = !r && boot_vga;
-	read_path(sys, address, f.path, sizeof(f.path));
-	read_serial(sys, address, &f);
-	r = read_sriov(sys, dir, &f);
-	if (!r)
-		r = read_in_use(sys, address, f.driver, f.in_use, sizeof(f.in_use));
-	if (r)
-		return r;
-	*ret_function = f;
-	return 0;
-}
-
-/*
- * Puts a function in its place by address. Not qsort(), which for more than a kilobyte asks glibc's
- * sysinfo() how much memory there is, and so would need a row in the core's filter.
- */
-static void insert(struct group_view *view, const struct function *function)
-{
-	size_t i = view->n_functions++;
-
-	for (; i && pci_address_compare(&view->functions[i - 1].address, &function->address) > 0;
-	     i--)
-		view->functions[i] = view->functions[i - 1];
-	view->functions[i] = *function;
-}
-
-static int add_member(int sys, const char *name, struct group_view *view)
-{
-	struct pci_address address;
-	struct function f;
-	int r;
-
-	if (pci_address_parse(name, &address)) {
-		snprintf(view->not_viable, sizeof(view->not_viable),
-			 "has %.40s, which is no PCI function", name);
-		return 0;
-	}
-	r = sysfs_function_read(sys, &address, &f);
-	if (r)
-		return r;
-	if (class_is_bridge(f.class_code)) {
-		if (bridge_spoils_group(f.driver)) {
-			snprintf(view->not_viable, sizeof(view->not_viable),
-				 ", a bridge that the host runs with %s", f.driver);
-			view->blocker = address;
-			view->has_blocker = true;
-		}
-		return 0;
-	}
-	if (view->n_functions == FUNCTIONS_MAX)
-		return -E2BIG;
-	insert(view, &f);
-	return 0;
-}
-
-int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
-{
-	cleanup_fd int fd =
-		sysfs_open(sys, O_RDONLY | O_DIRECTORY, "kernel/iommu_groups/%u/devices", group);
-	struct directory dir = DIRECTORY(fd);
-	const char *entry;
-	char name[32];
-	int r;
-
-	if (fd < 0)
-		return fd == -ENOENT ? -ENODEV : fd;
-	memset(ret_view, 0, sizeof(*ret_view));
-	ret_view->group = group;
-	/*
-	 * enable_unsafe_noiommu_mode makes groups that isolate nothing; they are told by this name
-	 * alone.
-	 */
-	r = read_text(sysfs_open(sys, O_RDONLY, "kernel/iommu_groups/%u/name", group), name,
-		      sizeof(name));
-	if (!r && !strcmp(name, "vfio-noiommu"))
-		strcpy(ret_view->not_viable, "is a no-IOMMU group, which isolates nothing");
-	if (r == -ENOENT || r == -E2BIG) /* it has none, or another */
-		r = 0;
-	while (!r && (entry = directory_next(&dir)))
-		r = add_member(sys, entry, ret_view);
-	return r ? r : dir.error;
-}
-
-int sysfs_groups(int sys, uint32_t *ret_groups, size_t max)
-{
-	cleanup_fd int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "kernel/iommu_groups");
-	struct directory dir = DIRECTORY(fd);
-	const char *entry;
-	int n = 0;
-
-	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
-	while (n < INT_MAX && (entry = directory_next(&dir))) {
-		char *end;
-		unsigned long group = strtoul(entry, &end, 10);
-
-		if (*end || end == entry || group >= NO_GROUP)
-			continue;
-		if ((size_t)n < max)
-			ret_groups[n] = (uint32_t)group;
-		n++;
-	}
-	return dir.error ? dir.error : n;
 }

@@ -26,7 +26,7 @@
 
 #define NO_RULE UINT32_MAX
 
-/* What is written here. Another attribute that were left out would make a rule mean more. */
+/* The attributes that are written here. To leave another one out would make a rule match more. */
 #define WRITTEN                                                                                    \
 	(POLICY_ADDRESS | POLICY_VENDOR | POLICY_DEVICE_ID | POLICY_CLASS | POLICY_IOMMU_GROUP |   \
 	 POLICY_SUBSYSTEM_VENDOR | POLICY_SUBSYSTEM_DEVICE | POLICY_SERIAL | POLICY_PATH)
@@ -45,7 +45,7 @@ static const char header[] =
 	"ATTR{boot_vga}==\"1\", GOTO=\"gpubroker_end\"\n"
 	"TEST!=\"iommu_group\", GOTO=\"gpubroker_end\"\n";
 
-/* udev looks for TEST before it does IMPORT, wherever they stand in a line: so each has its own. */
+/* udev checks TEST before it does IMPORT, wherever they are in a line: so each has its own. */
 static const char after_named[] =
 	"\n# A driver that a rule names, where it is there.\n"
 	"ENV{.GPUBROKER_DRIVER}!=\"\", IMPORT{builtin}=\"kmod load $env{.GPUBROKER_DRIVER}\"\n"
@@ -64,16 +64,13 @@ static const char footer[] =
 	"ATTR{[subsystem/pci]drivers_probe}=\"$kernel\"\n"
 	"\nLABEL=\"gpubroker_end\"\n";
 
-/*
- * What one or two policy_matches, ANDed, say. The numbers are sets: a bit for each value that a hex
- * digit may have.
- */
+/* One or two policy_matches, ANDed. The numbers are sets: a bit for each value of a hex digit. */
 struct pattern {
 	uint16_t vendor[4], device[4], subsystem_vendor[4], subsystem_device[4], class_code[6];
 	uint16_t function;
 	const struct policy_match *parts[2];
 	size_t n_parts;
-	bool by_daemon; /* has something that udev cannot, or must not, be told */
+	bool by_daemon; /* has something that udev cannot match, or must not get */
 };
 
 static void narrow(uint16_t *digits, size_t n, uint32_t value, uint32_t mask)
@@ -87,7 +84,7 @@ static void narrow(uint16_t *digits, size_t n, uint32_t value, uint32_t mask)
 	}
 }
 
-/* Of a serial number or a driver: what means nothing to udev or fnmatch(3). */
+/* A serial number or driver of characters that are literal to udev and fnmatch(3). */
 static bool is_plain(const char *text)
 {
 	return text && *text &&
@@ -127,7 +124,7 @@ static void add_match(struct pattern *p, const struct policy *policy,
 		else
 			p->by_daemon = true;
 	}
-	/* POLICY_DRIVER: what is to be prepared has no driver of the host when it appears. */
+	/* POLICY_DRIVER: a device that is to be prepared has no host driver when it appears. */
 	if (set & ~(uint32_t)WRITTEN)
 		p->by_daemon = true;
 	if ((set & POLICY_SERIAL) && !is_plain(policy_text(policy, match->serial)))
@@ -205,7 +202,7 @@ static void put_modalias(FILE *out, const struct pattern *p)
 	put_digits(out, p->class_code + 4, 2);
 }
 
-/* The device's place in /sys/devices: "10.0/00.0" below a bridge, whatever its bus numbers. */
+/* Writes the device's place in /sys/devices: "10.0/00.0" below a bridge, with any bus numbers. */
 static void put_hops(FILE *out, const char *bridge, int bridge_len, const char *domain,
 		     int domain_len, const char *hops, bool own)
 {
@@ -214,7 +211,7 @@ static void put_hops(FILE *out, const char *bridge, int bridge_len, const char *
 		size_t n = strcspn(hops, "/");
 		bool last = !hops[n];
 
-		/* The function's own number is in the last digit; others of the slot differ there. */
+		/* The last digit is the function's; other functions of the slot differ there. */
 		fprintf(out, "/%.*s:??:%.*s%s", domain_len, domain, (int)(last && !own ? n - 1 : n),
 			hops, last && !own ? "?" : "");
 		hops += last ? n : n + 1;
@@ -249,7 +246,7 @@ static void put_serial(FILE *out, const char *serial)
 	fputc('"', out);
 }
 
-/* The parts that are about the place. `function`: of the slot's, the one that is meant. */
+/* Writes the parts about the place. `function` is the one of the slot that is meant. */
 static void put_places(FILE *out, const struct policy *policy, const struct pattern *p, bool own,
 		       unsigned function)
 {
@@ -285,13 +282,13 @@ static bool has_group(const struct pattern *p)
 	return false;
 }
 
-/* Of a function that gets vfio-pci, unless there is a variant driver. */
+/* Conditions: a function that gets vfio-pci unless there is a variant driver. */
 #define UNDECIDED_VARIANT "ENV{.GPUBROKER_DRIVER}==\"vfio-pci\", ENV{MODALIAS}==\"pci:%s\", "
 #define UNDECIDED "ENV{.GPUBROKER_DRIVER}==\"\""
 
 /*
- * What the rule itself matches, for the driver that it names; or NULL, to be left alone, since a
- * host driver is to make virtual functions of it.
+ * Writes rules for what the policy's rule itself matches, for the driver that it names; NULL: to
+ * leave it alone, since a host driver is to make virtual functions of it.
  */
 static void put_own(FILE *out, const struct policy *policy, const struct pattern *p,
 		    const char *driver)
@@ -314,10 +311,10 @@ static void put_own(FILE *out, const struct policy *policy, const struct pattern
 	}
 }
 
-/* What the rule matches, or another function of whose slot it matches. */
+/* Writes rules for what the policy's rule matches, and the other functions of its slot. */
 static void put_slot(FILE *out, const struct policy *policy, const struct pattern *p)
 {
-	/* A group is asked for a function by name, so by one after the other. */
+	/* udev can check a group only for one function after the other, by its name. */
 	bool each = has_group(p);
 
 	for (unsigned f = 0; f < (each ? 8 : 1); f++) {
@@ -375,7 +372,7 @@ static void put_functions(FILE *out)
 	fputs("IMPORT{file}=\"/sys$devpath/uevent\"\n\n", out);
 }
 
-/* "# 10-lab.policy:3". A backslash at its end would take the next line into the comment. */
+/* Writes "# 10-lab.policy:3". A backslash at its end would take the next line into the comment. */
 static void put_origin(FILE *out, const struct policy *policy, const struct policy_rule *rule,
 		       const char *note)
 {
@@ -388,7 +385,7 @@ static void put_origin(FILE *out, const struct policy *policy, const struct poli
 	fprintf(out, ":%u%s\n", (unsigned)rule->line, note);
 }
 
-/* The device lines of each name, as chains: rules times rules would be too slow. */
+/* The device lines of each name, as linked lists: rules times rules would be too slow. */
 struct chains {
 	uint32_t *first; /* by name */
 	uint32_t *next;	 /* by rule */
@@ -413,9 +410,9 @@ static int chains_make(struct chains *c, const struct policy *policy)
 	return 0;
 }
 
-/* What is written in three rounds over the rules, in this order. */
+/* The three passes over the rules, in this order. */
 enum pass {
-	PASS_VFS, /* what is to have virtual functions is left alone, whatever other rules say */
+	PASS_VFS, /* devices that get virtual functions are left alone, whatever other rules say */
 	PASS_NAMED,
 	PASS_UNNAMED,
 };
@@ -465,8 +462,8 @@ static int put_rules(FILE *out, const struct policy *policy, const struct chains
 }
 
 /*
- * The variant driver of a function for which no rule names one, the most specific first. Which of
- * them a kernel has is seen when udev asks for it: a driver may spell its own name with '-' where
+ * Writes the variant driver for a function for which no rule names one, the most specific first.
+ * udev checks which of them the running kernel has: a driver may spell its own name with '-' where
  * the module has '_'.
  */
 static void put_variants(FILE *out, const struct aliases *aliases)
@@ -474,7 +471,7 @@ static void put_variants(FILE *out, const struct aliases *aliases)
 	size_t n = aliases->n;
 
 	while (n && !strcmp(aliases->list[n - 1].module, "vfio_pci"))
-		n--; /* as without */
+		n--; /* the same as no alias */
 	if (n)
 		fputs("\n# What else the kernels say is for it, the most specific first.\n", out);
 	for (size_t i = 0; i < n; i++) {
@@ -499,7 +496,7 @@ static void put_variants(FILE *out, const struct aliases *aliases)
 	}
 }
 
-/* Virtual functions are the daemon's: they need nothing at boot. */
+/* Virtual functions need nothing at boot: the daemon makes them. */
 static bool prepares(const struct policy *policy)
 {
 	for (size_t i = 0; i < policy->n_rules; i++)
@@ -522,7 +519,7 @@ int udevrules_text(const struct policy *policy, const struct aliases *aliases, c
 		put_functions(out);
 		if (!r)
 			r = put_rules(out, policy, &chains, PASS_VFS);
-		/* A driver that is named counts for what the rule itself matches, and goes first. */
+		/* A named driver is only for what the rule itself matches, and goes first. */
 		if (!r)
 			r = put_rules(out, policy, &chains, PASS_NAMED);
 		fputs(after_named, out);

@@ -13,15 +13,14 @@
 
 /* Before 80-drivers.rules, whose kmod would bring the host's driver. */
 #define UDEVRULES_FILE "/etc/udev/rules.d/69-gpubroker-prepare.rules"
-/* What the initramfs of this boot applied, by the hooks in udev-rules/, where it had any. */
+/* The file that the hooks in udev-rules/ made in the initramfs of this boot, if it has them. */
 #define UDEVRULES_INITRAMFS_FILE "/run/gpubroker-initramfs.rules"
 #define UDEVRULES_SIZE_MAX (8 << 20)
 
 /*
- * *ret_text is the caller's, NUL-terminated, and "" where the policy prepares nothing. -E2BIG: it
- * would be larger than UDEVRULES_SIZE_MAX; -ENOMEM. The same policy and aliases always give the
- * same text. The aliases are of all kernels that are installed: so the text does not depend on
- * which runs.
+ * Makes the text, "" if the policy prepares nothing; it is the caller's. -E2BIG: it would be larger
+ * than UDEVRULES_SIZE_MAX; -ENOMEM. The same policy and aliases always give the same text. The
+ * aliases are those of all installed kernels, so the text does not depend on which one runs.
  */
 int udevrules_text(const struct policy *policy, const struct aliases *aliases, char **ret_text);
 

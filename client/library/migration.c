@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Asks a device's driver whether it migrates, see migration.h, by VFIO_DEVICE_FEATURE_MIGRATION
- * (linux/vfio.h, since Linux 5.18). It must never leave the group attached: it is about to be the VMM's.
+ * Asks a device's driver whether it migrates, see migration.h, with VFIO_DEVICE_FEATURE_MIGRATION
+ * (linux/vfio.h, since Linux 5.18). It must never leave the group attached, since a VMM uses it
+ * next.
  */
 #include "config.h"
 
-#include "client/common/address.h"
 #include "client/library/migration.h"
+#include "client/common/address.h"
 #include "client/common/util.h"
 
 #include <errno.h>
@@ -17,7 +18,7 @@
 
 #define VFIO_PCI "vfio-pci"
 
-/* Is it a PCI function on the driver that can do it for none? */
+/* Returns true for a PCI function on vfio-pci itself, which can migrate none. */
 static bool is_plain(const char *device)
 {
 	struct pci_address address;
@@ -36,7 +37,7 @@ static bool is_plain(const char *device)
 	return !driver || !strcmp(driver + 1, VFIO_PCI);
 }
 
-/* Of an attached group. */
+/* Asks for a device of an attached group: 1 or 0, or -errno. */
 static int ask(int group, const char *device)
 {
 	struct vfio_device_feature feature = {

@@ -432,7 +432,9 @@ void refusal_format(const struct message_refusal *r, const struct refusal_names 
 	else
 		say(&s, "%s was refused for a reason that this version does not know (%" PRIu32 ")",
 		    s.subject.text, r->reason);
-	/* Names come from files, devices and the peer: none may start a line or steer a terminal. */
+	/*
+	 * Names come from files, devices and the peer: none may start a line or steer a terminal.
+	 */
 	for (char *p = out; *p; p++)
 		if ((unsigned char)*p < ' ' || *p == 0x7f)
 			*p = '?';

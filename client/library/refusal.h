@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The sentences for what the broker refuses. The daemon sends numbers; here they become text that
- * names the device, the reason, and what would help.
+ * The sentences for refusals. The daemon sends numbers; here they become text that names the
+ * device, the reason, and what would help.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 
 /* What the caller knows beyond the message: names for uids, or NULL to write numbers. */
 struct refusal_names {
-	/* Writes the user's name into out (size bytes), or leaves it alone where it has none. */
+	/* Writes the user's name into out (size bytes), or nothing if there is none. */
 	void (*user)(uint32_t uid, char *out, size_t size);
 };
 

@@ -1,184 +1,87 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See runfit.h. What there is comes from the broker's list and from sysfs; whether a candidate may be had the
- * broker is asked, in the order in which they fit, until it says yes. It must never claim anything: between
- * the answer and the claim somebody else may be faster, and then run.c chooses anew.
+ * Chooses devices for --memory, see choose.h. The candidates come from the broker's list and from
+ * sysfs; the broker is asked for them one after the other, the best first, until it says that the
+ * user may have one. It must never claim anything: between that answer and the claim another client
+ * may be faster, and then run.c chooses again.
  */
 #include "config.h"
 
+#include "client/run/choose.h"
 #include "client/host/function.h"
 #include "client/common/name.h"
 #include "client/host/profile.h"
-#include "client/run/choose.h"
-#include "client/host/sysfs.h"
+#include "client/host/pci.h"
 #include "client/common/util.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 
-struct search {
+struct fit_search {
 	const struct cli *cli;
 	struct gpubroker *handle;
-	struct run_fit *fit;
+	struct request *request;
 	int sys, node;
-	size_t at; /* which of the --gpu */
+	size_t at; /* which of the request's devices */
 	struct fit_candidate *list;
 	size_t n;
-	/* What was asked of it: an address, or a name, or neither, which is any. */
+	/* What --gpu gives: an address, or a name, or neither, which is any. */
 	bool is_address, is_name;
 	char address[PCI_ADDRESS_TEXT];
-	bool no_name;	 /* the policy has not the name */
-	bool is_allowed; /* something of it is, whatever else is against it */
-	bool is_chosen;	 /* what fits is asked for by this command already */
-	/* The nearest refusal that is about a candidate and not about who may have it. */
+	bool no_name;	 /* the policy does not have the name */
+	bool is_allowed; /* the policy allows some candidate, which may be refused otherwise */
+	bool is_chosen;	 /* this command has a candidate that fits already */
+	/* The first refusal that is about a candidate, and not about the user. */
 	int refusal;
 	char reason[1024];
 };
 
-/* ---- the claim ---- */
-
-static int add_asked(struct gpubroker_claim *claim, const struct run_qemu *asked, size_t i)
+/* The --gpu that is being chosen for. */
+static const struct request_device *asked(const struct fit_search *search)
 {
-	const char *device = asked->devices[i], *profile = asked->profiles[i];
-
-	switch (profile ? gpubroker_claim_add_profile(claim, device, profile)
-			: gpubroker_claim_add(claim, device)) {
-	case 0:
-		return 0;
-	case -EDOM:
-		cli_error(
-			"--profile '%s' is no profile by its form; 'gpubroker profiles' shows the "
-			"TYPE and NAME of those that there are",
-			profile);
-		return EXIT_USAGE_;
-	default:
-		if (profile && !strncmp(device, "iommu-group:", 12)) {
-			cli_error("--profile is of a device, not of %s; give the device's address",
-				  device);
-			return EXIT_USAGE_;
-		}
-		cli_error(
-			"'%s' is no device: give a PCI address as 0000:01:00.0 or 01:00.0, iommu-group:N, a "
-			"name from the policy, or any; 'gpubroker list' shows the addresses",
-			device);
-		return EXIT_USAGE_;
-	}
-}
-
-static bool is_any(const char *device)
-{
-	return !strcmp(device, "any");
-}
-
-static bool is_address(const char *device)
-{
-	struct pci_address address;
-
-	return !pci_address_parse(device, &address);
-}
-
-/* Where a name was asked for, what is added is what it means, too. */
-static int add_candidate(struct gpubroker_claim *claim, const char *asked,
-			 const struct fit_candidate *c)
-{
-	const char *profile = c->profile[0] ? c->profile : NULL;
-
-	if (is_any(asked) || is_address(asked))
-		return profile ? gpubroker_claim_add_profile(claim, c->device, profile)
-			       : gpubroker_claim_add(claim, c->device);
-	if (is_address(c->device))
-		return gpubroker_claim_add_of(claim, asked, c->device, profile);
-	return gpubroker_claim_add_profile(claim, asked, profile);
-}
-
-/* `candidate` is one more, for that --gpu; or NULL. */
-static int make_claim(const struct run_fit *fit, size_t at, const struct fit_candidate *candidate,
-		      struct gpubroker_claim **ret_claim)
-{
-	const struct run_qemu *asked = fit->asked;
-	struct gpubroker_claim *claim;
-	int r = gpubroker_claim_new(&claim);
-
-	for (size_t i = 0; !r && i < asked->n_devices; i++) {
-		if (fit->is_chosen[i])
-			r = add_candidate(claim, asked->devices[i], &fit->chosen[i]);
-		else if (candidate && i == at)
-			r = add_candidate(claim, asked->devices[i], candidate);
-	}
-	if (r) {
-		cli_error("%s", strerror(-r));
-		return EXIT_SOFTWARE;
-	}
-	for (size_t i = 0; !r && i < asked->n_devices; i++)
-		if (!asked->memories[i])
-			r = add_asked(claim, asked, i);
-	if (r) {
-		gpubroker_claim_free(claim);
-		return r;
-	}
-	gpubroker_claim_set_iommufd(claim,
-				    true); /* which way the command takes is seen when it opens */
-	gpubroker_claim_set_force(claim, fit->force);
-	gpubroker_claim_set_wait(claim, fit->wait);
-	gpubroker_claim_set_memlock(claim, fit->memlock);
-	*ret_claim = claim;
-	return 0;
-}
-
-int run_fit_claim(const struct run_fit *fit, struct gpubroker_claim **ret_claim)
-{
-	return make_claim(fit, 0, NULL, ret_claim);
-}
-
-bool run_fit_is_meant(const struct run_fit *fit)
-{
-	for (size_t i = 0; i < fit->asked->n_devices; i++)
-		if (fit->asked->memories[i])
-			return true;
-	return false;
+	return &search->request->devices[search->at];
 }
 
 /* ---- candidates ---- */
 
-/* Is the device's group asked for already, by this command? Then it is no other one. */
-static bool is_taken(const struct search *search, const struct fit_candidate *c)
+/* Returns true if this command asks for the device's group already, so that it is no other one. */
+static bool is_taken(const struct fit_search *search, const struct fit_candidate *c)
 {
-	const struct run_fit *fit = search->fit;
+	const struct request *request = search->request;
 	uint32_t group;
 
 	if (c->group == NO_GROUP)
 		return false;
-	for (size_t i = 0; i < fit->asked->n_devices; i++) {
-		const char *device = fit->asked->devices[i];
+	for (size_t i = 0; i < request->n_devices; i++) {
+		const struct request_device *device = &request->devices[i];
 		struct pci_address address;
 
-		if (fit->is_chosen[i]) {
-			/* Two parts of one device are two; a part and the whole cannot be had. */
-			if (fit->chosen[i].group == c->group &&
-			    (!c->profile[0] || !fit->chosen[i].profile[0]))
+		if (device->is_chosen) {
+			/* A device can have two parts, but not a part and be whole. */
+			if (device->chosen.group == c->group &&
+			    (!c->profile[0] || !device->chosen.profile[0]))
 				return true;
-		} else if (!fit->asked->memories[i] &&
-			   (!fit->asked->profiles[i] || !c->profile[0])) {
-			if (!pci_address_parse(device, &address) &&
+		} else if (!device->memory && (!device->profile || !c->profile[0])) {
+			if (!pci_address_parse(device->name, &address) &&
 			    !sysfs_group_of(search->sys, &address, &group) && group == c->group)
 				return true;
-			if (!strncmp(device, "iommu-group:", 12) &&
-			    strtoul(device + 12, NULL, 10) == c->group)
+			if (!strncmp(device->name, "iommu-group:", 12) &&
+			    strtoul(device->name + 12, NULL, 10) == c->group)
 				return true;
 		}
 	}
 	return false;
 }
 
-static int add(struct search *search, const struct fit_candidate *candidate)
+static int add_candidate(struct fit_search *search, const struct fit_candidate *candidate)
 {
 	struct fit_candidate *list;
 
 	if (!candidate->memory)
 		return 0;
 	if (is_taken(search, candidate)) {
-		search->is_chosen |= candidate->memory >= search->fit->asked->memories[search->at];
+		search->is_chosen |= candidate->memory >= asked(search)->memory;
 		return 0;
 	}
 	list = reallocarray(search->list, search->n + 1, sizeof(*list));
@@ -191,7 +94,7 @@ static int add(struct search *search, const struct fit_candidate *candidate)
 
 static int on_device(void *userdata, const struct gpubroker_device *device)
 {
-	struct search *search = userdata;
+	struct fit_search *search = userdata;
 	struct fit_candidate c = { .node = FIT_NO_NODE, .is_part = device->physfn[0] };
 	struct pci_address address;
 
@@ -207,7 +110,7 @@ static int on_device(void *userdata, const struct gpubroker_device *device)
 	case GPUBROKER_VFIO_READY:
 		break;
 	case GPUBROKER_BOOT_VGA:
-		if (!search->fit->force)
+		if (!search->request->force)
 			return 0;
 		break;
 	case GPUBROKER_LEASED:
@@ -221,10 +124,10 @@ static int on_device(void *userdata, const struct gpubroker_device *device)
 	c.group = device->iommu_group < 0 ? NO_GROUP : (uint32_t)device->iommu_group;
 	c.memory = fit_memory(search->sys, &address);
 	c.node = fit_node(search->sys, &address);
-	return add(search, &c);
+	return add_candidate(search, &c);
 }
 
-/* A file that cannot be read makes no candidate. `gpubroker profiles` tells of it. */
+/* A file that cannot be read makes no candidate; `gpubroker profiles` prints why. */
 static void on_problem(void *userdata, const char *path, int error)
 {
 	(void)userdata;
@@ -232,19 +135,20 @@ static void on_problem(void *userdata, const char *path, int error)
 	(void)error;
 }
 
-/* How many of them this command has chosen already. */
-static uint64_t chosen_of(const struct search *search, const struct profile *p)
+/* How many of the profile this command has chosen already. */
+static uint64_t chosen_of(const struct fit_search *search, const struct profile *p)
 {
-	const struct run_fit *fit = search->fit;
+	const struct request *request = search->request;
 	uint64_t n = 0;
 
-	for (size_t i = 0; i < fit->asked->n_devices; i++)
-		n += fit->is_chosen[i] && !strcmp(fit->chosen[i].device, p->parent) &&
-		     !strcmp(fit->chosen[i].profile, p->type);
+	for (size_t i = 0; i < request->n_devices; i++)
+		n += request->devices[i].is_chosen &&
+		     !strcmp(request->devices[i].chosen.device, p->parent) &&
+		     !strcmp(request->devices[i].chosen.profile, p->type);
 	return n;
 }
 
-static int add_profile(struct search *search, const struct profile *p)
+static int add_profile(struct fit_search *search, const struct profile *p)
 {
 	struct fit_candidate c = {
 		.memory = p->memory,
@@ -267,25 +171,25 @@ static int add_profile(struct search *search, const struct profile *p)
 		if (sysfs_group_of(search->sys, &address, &c.group))
 			c.group = NO_GROUP;
 	}
-	return add(search, &c);
+	return add_candidate(search, &c);
 }
 
-/* All that the --gpu may mean, whether it fits or not. 0, or -errno, or a refusal. */
-static int find(struct search *search)
+/* Lists all that the --gpu may mean, whether it fits or not. 0, or -errno, or a refusal. */
+static int find_candidates(struct fit_search *search)
 {
-	const char *device = search->fit->asked->devices[search->at];
+	const char *device = asked(search)->name;
 	struct pci_address address;
 	struct profiles profiles;
 	int r;
 
 	search->is_address = !pci_address_parse(device, &address);
-	search->is_name = !search->is_address && !is_any(device);
+	search->is_name = !search->is_address && strcmp(device, "any") != 0;
 	if (search->is_address)
 		pci_address_format(&address, search->address);
 	r = gpubroker_list(search->handle, on_device, search);
 	if (r)
 		return r;
-	/* What could not be read of it is missing, no more. */
+	/* A profile that cannot be read is no candidate. */
 	profiles_read(search->sys, on_problem, NULL, &profiles);
 	for (size_t i = 0; !r && i < profiles.n; i++)
 		r = add_profile(search, &profiles.list[i]);
@@ -293,18 +197,22 @@ static int find(struct search *search)
 	return r;
 }
 
-/* ---- the broker's word ---- */
+/* ---- what the broker allows ---- */
 
-/* May it be had, beside what was chosen so far? 0, or the refusal; the status of a fault in *ret_status. */
-static int may_have(struct search *search, const struct fit_candidate *c, int *ret_status)
+/*
+ * Asks whether the candidate could be claimed together with those chosen so far. 0, or the refusal;
+ * a fault is an exit status in *ret_status.
+ */
+static int may_have(struct fit_search *search, const struct fit_candidate *c, int *ret_status)
 {
 	struct gpubroker_claim *claim = NULL;
+	struct pci_address address;
 	int r;
 
-	/* A name that is none of the policy's may still be that of what makes parts. */
-	if (search->no_name && is_address(c->device))
+	/* A name that the policy does not have may still be that of a device that makes parts. */
+	if (search->no_name && !pci_address_parse(c->device, &address))
 		return GPUBROKER_REFUSED_NO_NAME;
-	*ret_status = make_claim(search->fit, search->at, c, &claim);
+	*ret_status = request_claim_with(search->request, search->at, c, &claim);
 	if (*ret_status)
 		return -EINVAL;
 	r = gpubroker_claim_ask(search->handle, claim);
@@ -336,23 +244,23 @@ static int may_have(struct search *search, const struct fit_candidate *c, int *r
 /* "mbochs-medium of mbochs (16M)" */
 static const char *name_of(const struct fit_candidate *c, char out[160])
 {
-	char size[24];
+	char size[CLI_SIZE_TEXT];
 
 	cli_size_text(c->memory, size);
 	snprintf(out, 160, "%s%s%s (%s)", c->profile, c->profile[0] ? " of " : "", c->device, size);
 	return out;
 }
 
-/* Which, and why. `busy`: what would have been better; or NULL. */
-static void say(const struct search *search, const struct fit_candidate *c,
-		const struct fit_candidate *busy)
+/* Prints the choice, and why. `busy` would have been better, or is NULL. */
+static void say_choice(const struct fit_search *search, const struct fit_candidate *c,
+		       const struct fit_candidate *busy)
 {
-	char name[160], better[160], size[24], where[96] = "";
+	char name[160], better[160], size[CLI_SIZE_TEXT], where[96] = "";
 	int own = search->node;
 
 	if (!cli_columns(stderr))
 		return;
-	cli_size_text(search->fit->asked->memories[search->at], size);
+	cli_size_text(asked(search)->memory, size);
 	if (own != FIT_NO_NODE && c->node == own)
 		snprintf(where, sizeof(where), ", on your NUMA node %d", own);
 	else if (own != FIT_NO_NODE && c->node != FIT_NO_NODE)
@@ -368,48 +276,52 @@ static void say(const struct search *search, const struct fit_candidate *c,
 		cli_error("%s is the smallest that has %s%s", name_of(c, name), size, where);
 }
 
-/* There is nothing that fits. What there is instead, the largest first. An exit status. */
-static int say_none(struct search *search, size_t first, const struct fit_candidate *busy)
+/*
+ * Finds the largest free candidate from list[first] on that the user may have; NULL: none. Returns
+ * 0, or an exit status.
+ */
+static int find_largest(struct fit_search *search, size_t first,
+			const struct fit_candidate **ret_largest)
 {
-	const char *device = search->fit->asked->devices[search->at];
-	const struct fit_candidate *largest = NULL;
-	char name[160], other[160], size[24];
-	int r = 0, status = 0;
+	int status = 0;
 
-	cli_size_text(search->fit->asked->memories[search->at], size);
-	for (size_t i = first; !largest && i < search->n; i++) {
+	*ret_largest = NULL;
+	for (size_t i = first; !*ret_largest && i < search->n; i++) {
 		if (search->list[i].is_busy)
 			continue;
-		r = may_have(search, &search->list[i], &status);
+		if (!may_have(search, &search->list[i], &status))
+			*ret_largest = &search->list[i];
 		if (status)
 			return status;
-		if (!r)
-			largest = &search->list[i];
 	}
-	if (busy && largest) {
+	return 0;
+}
+
+/* Prints that all that fits is in use, and what is free instead, if anything is. */
+static int say_busy(const struct fit_search *search, const struct fit_candidate *busy,
+		    const struct fit_candidate *largest)
+{
+	char name[160], other[160], size[CLI_SIZE_TEXT];
+
+	cli_size_text(asked(search)->memory, size);
+	if (largest)
 		cli_error("all that has %s and that you may have is in use, as %s; the largest "
 			  "that is free is %s; --wait waits",
 			  size, name_of(busy, name), name_of(largest, other));
-		return EXIT_BUSY;
-	}
-	if (busy) {
+	else
 		cli_error("all that has %s and that you may have is in use, as %s; try again, or "
 			  "use --wait",
 			  size, name_of(busy, name));
-		return EXIT_BUSY;
-	}
-	if (search->is_chosen) {
-		cli_error(
-			"'%s' has not as many with %s as are asked for: what fits stands in this command "
-			"already",
-			device, size);
-		return EXIT_NO_DEVICE;
-	}
-	/* A rule's limit, a group that cannot be lent: the broker's own words. */
-	if (search->refusal) {
-		cli_error("%s", search->reason);
-		return cli_refusal_status(search->refusal);
-	}
+	return EXIT_BUSY;
+}
+
+/* Prints that nothing fits, or has a size at all, and what is there instead. An exit status. */
+static int say_nothing_fits(const struct fit_search *search, const struct fit_candidate *largest)
+{
+	const char *device = asked(search)->name;
+	char name[160], size[CLI_SIZE_TEXT];
+
+	cli_size_text(asked(search)->memory, size);
 	if (largest) {
 		cli_error("nothing of '%s' that you may have has %s; the largest that is free is "
 			  "%s; ask for no more than that",
@@ -417,43 +329,68 @@ static int say_none(struct search *search, size_t first, const struct fit_candid
 		return EXIT_NO_DEVICE;
 	}
 	if (search->no_name) {
-		cli_error(
-			"the policy has no device \"%s\", and nothing of that name makes parts of "
-			"devices; give a PCI address, a name from the policy, or any",
-			device);
+		cli_error("the policy has no device \"%s\", and nothing of that name makes parts "
+			  "of devices; give a PCI address, a name from the policy, or any",
+			  device);
 		return EXIT_NO_NAME;
 	}
 	if (!search->is_allowed) {
-		cli_error(
-			"no rule allows you anything of '%s' that says how much memory it has; ask the "
-			"administrator for a rule in /etc/gpubroker/policy.d/",
-			device);
+		cli_error("no rule allows you anything of '%s' that says how much memory it has; "
+			  "ask the administrator for a rule in /etc/gpubroker/policy.d/",
+			  device);
 		return EXIT_POLICY;
 	}
-	cli_error(
-		"nothing of '%s' that you may have says how much memory it has; 'gpubroker list' and "
-		"'gpubroker profiles' show what there is, and --gpu with --profile takes it by name",
-		device);
+	cli_error("nothing of '%s' that you may have says how much memory it has; 'gpubroker list' "
+		  "and 'gpubroker profiles' show what there is, and --gpu with --profile takes it "
+		  "by name",
+		  device);
 	return EXIT_NO_DEVICE;
 }
 
-/* Chooses for one --gpu. 0, or an exit status. */
-static int choose(struct search *search)
+/*
+ * Prints why nothing is chosen: nothing from list[0] to list[first - 1], which fit, can be had,
+ * or `busy` could be, but is in use. Returns an exit status.
+ */
+static int say_none(struct fit_search *search, size_t first, const struct fit_candidate *busy)
 {
-	struct run_fit *fit = search->fit;
-	const uint64_t memory = fit->asked->memories[search->at];
+	const struct fit_candidate *largest;
+	char size[CLI_SIZE_TEXT];
+	int status = find_largest(search, first, &largest);
+
+	if (status)
+		return status;
+	if (busy)
+		return say_busy(search, busy, largest);
+	if (search->is_chosen) {
+		cli_error("not enough devices under '%s' with %s: the ones that fit are already "
+			  "used by this command",
+			  asked(search)->name, cli_size_text(asked(search)->memory, size));
+		return EXIT_NO_DEVICE;
+	}
+	/* A rule's limit, or a group that cannot be lent: the broker has said why. */
+	if (search->refusal) {
+		cli_error("%s", search->reason);
+		return cli_refusal_status(search->refusal);
+	}
+	return say_nothing_fits(search, largest);
+}
+
+/* Chooses for one --gpu. 0, or an exit status. */
+static int choose_one(struct fit_search *search)
+{
+	struct request_device *device = &search->request->devices[search->at];
 	const struct fit_candidate *busy = NULL, *found = NULL;
-	int r = find(search), status = 0;
+	int r = find_candidates(search), status = 0;
 	size_t i;
 
 	if (r)
 		return cli_failed(search->cli, search->handle, r);
-	fit_sort(search->list, search->n, memory, search->node);
-	for (i = 0; !found && i < search->n && search->list[i].memory >= memory; i++) {
+	fit_sort(search->list, search->n, device->memory, search->node);
+	for (i = 0; !found && i < search->n && search->list[i].memory >= device->memory; i++) {
 		const struct fit_candidate *c = &search->list[i];
 
 		if (busy && c->is_busy)
-			continue; /* one is enough to be told of, or waited for */
+			continue; /* one is enough to wait for, or to name */
 		r = may_have(search, c, &status);
 		if (status)
 			return status;
@@ -462,50 +399,50 @@ static int choose(struct search *search)
 		else if (!busy && (!r || r == GPUBROKER_REFUSED_BUSY))
 			busy = c;
 	}
-	if (!found && busy && fit->wait) {
-		fit->chosen[search->at] = *busy;
-		fit->chosen[search->at].is_busy = true;
-		say(search, &fit->chosen[search->at], NULL);
+	if (!found && busy && search->request->wait) {
+		device->chosen = *busy;
+		device->chosen.is_busy = true;
+		say_choice(search, &device->chosen, NULL);
 	} else if (!found) {
 		return say_none(search, i, busy);
 	} else {
-		fit->chosen[search->at] = *found;
-		say(search, found, busy);
+		device->chosen = *found;
+		say_choice(search, found, busy);
 	}
-	fit->is_chosen[search->at] = true;
+	device->is_chosen = true;
 	return 0;
 }
 
 /*
- * What is asked for beside: where that cannot be had, no choice helps, and what is said of it is about that. 0, or an
- * exit status.
+ * First asks the broker whether everything without --memory could be claimed: if not, no choice
+ * helps, so that refusal is reported. 0, or an exit status.
  */
-static int check_others(struct search *search)
+static int check_others(struct fit_search *search)
 {
-	const struct run_fit *fit = search->fit;
+	const struct request *request = search->request;
 	struct gpubroker_claim *claim;
 	size_t n = 0;
 	int r, status;
 
-	for (size_t i = 0; i < fit->asked->n_devices; i++)
-		n += !fit->asked->memories[i];
+	for (size_t i = 0; i < request->n_devices; i++)
+		n += !request->devices[i].memory;
 	if (!n)
 		return 0;
-	status = make_claim(fit, 0, NULL, &claim);
+	status = request_claim(request, &claim);
 	if (status)
 		return status;
 	r = gpubroker_claim_ask(search->handle, claim);
 	gpubroker_claim_free(claim);
-	return !r || (r == GPUBROKER_REFUSED_BUSY && fit->wait)
+	return !r || (r == GPUBROKER_REFUSED_BUSY && request->wait)
 		       ? 0
 		       : cli_failed(search->cli, search->handle, r);
 }
 
-int run_fit_choose(const struct cli *cli, struct gpubroker *handle, struct run_fit *fit)
+int choose_devices(const struct cli *cli, struct gpubroker *handle, struct request *request)
 {
-	struct search search = { .cli = cli, .handle = handle, .fit = fit };
+	struct fit_search search = { .cli = cli, .handle = handle, .request = request };
 	cleanup_fd int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int r = 0;
+	int r;
 
 	if (sys < 0) {
 		cli_error("cannot open /sys: %s", strerror(errno));
@@ -513,16 +450,17 @@ int run_fit_choose(const struct cli *cli, struct gpubroker *handle, struct run_f
 	}
 	search.sys = sys;
 	search.node = fit_own_node(sys);
-	memset(fit->is_chosen, 0, sizeof(fit->is_chosen));
+	for (size_t i = 0; i < request->n_devices; i++)
+		request->devices[i].is_chosen = false;
 	r = check_others(&search);
-	for (size_t i = 0; !r && i < fit->asked->n_devices; i++) {
-		if (!fit->asked->memories[i])
+	for (size_t i = 0; !r && i < request->n_devices; i++) {
+		if (!request->devices[i].memory)
 			continue;
 		search.at = i;
 		search.n = 0;
 		search.no_name = search.is_allowed = search.is_chosen = false;
 		search.refusal = 0;
-		r = choose(&search);
+		r = choose_one(&search);
 	}
 	free(search.list);
 	return r;

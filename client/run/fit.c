@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See fit.h. Only reads, and takes no file's word for more than a number.
+ * The order of candidates and their facts, see fit.h. Only reads, and takes nothing but numbers
+ * from a file.
  */
 #include "config.h"
 
-#include "client/host/directory.h"
 #include "client/run/fit.h"
+#include "client/host/directory.h"
 #include "client/host/sysfs.h"
 #include "client/common/util.h"
 
@@ -21,7 +22,7 @@
 /* Linux, include/linux/ioport.h; lspci reads the same. */
 #define RESOURCE_MEM 0x200
 #define RESOURCE_PREFETCH 0x2000
-#define NODES_MAX 1024 /* of the kernel, as it can be built */
+#define NODES_MAX 1024 /* the most that a kernel can be built for */
 
 /* ---- the order ---- */
 
@@ -87,7 +88,7 @@ uint64_t fit_largest_bar(const char *text)
 	return largest;
 }
 
-/* A whole small file as text, "" where there is none. */
+/* Reads a small file whole, "" if there is none. */
 static void read_text(int fd, char *out, size_t size)
 {
 	ssize_t n = fd < 0 ? -1 : read(fd, out, size - 1);
@@ -123,7 +124,7 @@ int fit_node(int sys, const struct pci_address *address)
 	return end != text && node >= 0 && node < NODES_MAX ? (int)node : FIT_NO_NODE;
 }
 
-/* By numactl --membind or --preferred: the VM's memory will be there, wherever it runs. */
+/* Bound by numactl --membind or --preferred: the VM's memory will be there, wherever it runs. */
 static int bound_node(void)
 {
 	unsigned long nodes[NODES_MAX / (CHAR_BIT * sizeof(unsigned long))] = { 0 };
@@ -153,7 +154,7 @@ int fit_own_node(int sys)
 
 	if (node != FIT_NO_NODE || cpu < 0)
 		return node;
-	/* It has a link of this name to its node. */
+	/* The CPU's directory has a link to its node. */
 	fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "devices/system/cpu/cpu%d", cpu);
 	if (fd < 0)
 		return FIT_NO_NODE;

@@ -1,24 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See runqemu.h. Which functions a group has is read from sysfs, which every user may: the broker
- * tells of a grant the group and the function that was asked for. It never changes what the user
- * wrote.
+ * QEMU's arguments for what a claim asks for or was granted, see qemu-run.h. Which functions a
+ * group has is read from sysfs, as every user may: of a grant the broker names only the group and
+ * the function that was asked for. It must never change an argument that the user wrote.
  */
 #include "config.h"
 
-#include "client/command/cli.h"
 #include "client/run/qemu-run.h"
-#include "client/host/sysfs.h"
+#include "client/command/cli.h"
+#include "client/host/pci.h"
 #include "client/common/util.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* The groups of a claim, as they are now. */
 struct lent {
-	struct group_view *views[RUN_DEVICES_MAX];
+	struct group_view *views[REQUEST_DEVICES_MAX];
 	size_t n;
 };
 
@@ -57,34 +56,8 @@ static int open_sys(void)
 	return sys < 0 ? -errno : sys;
 }
 
-int run_qemu_options(struct run_qemu *qemu)
-{
-	struct stat st;
-
-	if (!qemu->wanted && (qemu->rom || qemu->options.primary)) {
-		cli_error("%s is a part of --qemu, which adds QEMU's arguments",
-			  qemu->rom ? "--rom" : "--primary");
-		return EXIT_USAGE_;
-	}
-	if (!qemu->rom)
-		return 0;
-	/* Absolute, since a script may go elsewhere before it starts QEMU. */
-	qemu->options.rom = realpath(qemu->rom, NULL);
-	if (!qemu->options.rom || stat(qemu->options.rom, &st) || access(qemu->options.rom, R_OK)) {
-		cli_error("--rom %s: cannot be read: %s; nothing was claimed", qemu->rom,
-			  strerror(errno));
-		return EXIT_USAGE_;
-	}
-	if (!S_ISREG(st.st_mode) || !st.st_size) {
-		cli_error("--rom %s: is %s; nothing was claimed", qemu->rom,
-			  S_ISREG(st.st_mode) ? "empty" : "no regular file");
-		return EXIT_USAGE_;
-	}
-	return 0;
-}
-
-static int make(struct run_qemu *qemu, const struct lent *lent, const struct pci_address *first,
-		char **argv, const char *end)
+static int make_command(struct qemu_run *qemu, const struct lent *lent,
+			const struct pci_address *first, char **argv, const char *end)
 {
 	int r = qemu_command_make(argv, (const struct group_view *const *)lent->views, lent->n,
 				  first, &qemu->options, &qemu->command);
@@ -93,15 +66,15 @@ static int make(struct run_qemu *qemu, const struct lent *lent, const struct pci
 		cli_error("%s; %s", qemu->command.why, end);
 	else if (r)
 		cli_error("cannot make QEMU's arguments: %s; %s", strerror(-r), end);
-	return r == -EINVAL ? EXIT_USAGE_ : r ? EXIT_SOFTWARE : 0;
+	return r == -EINVAL ? EXIT_BAD_USAGE : r ? EXIT_SOFTWARE : 0;
 }
 
 /*
- * 1 where the device's group is known before the broker is asked: not so for a name. What is wrong
- * with an address the broker says, and better.
+ * Returns true if the group of the device is known before the broker is asked, which that of a name
+ * is not. The broker will say what is wrong with an address.
  */
-static int foresee_device(struct lent *lent, int sys, const char *device,
-			  struct pci_address *ret_address)
+static bool foresee_device(struct lent *lent, int sys, const char *device,
+			   struct pci_address *ret_address)
 {
 	static const char prefix[] = "iommu-group:";
 	uint32_t group;
@@ -111,11 +84,11 @@ static int foresee_device(struct lent *lent, int sys, const char *device,
 		memset(ret_address, 0, sizeof(*ret_address));
 	} else if (pci_address_parse(device, ret_address) ||
 		   sysfs_group_of(sys, ret_address, &group) || group == NO_GROUP)
-		return 0;
+		return false;
 	return !lent_add(lent, sys, group);
 }
 
-int run_qemu_foresee(struct run_qemu *qemu, char **argv)
+int qemu_run_foresee(struct qemu_run *qemu, const struct request *request, char **argv)
 {
 	cleanup_lent struct lent lent = { 0 };
 	struct pci_address address, first = { 0 };
@@ -132,20 +105,22 @@ int run_qemu_foresee(struct run_qemu *qemu, char **argv)
 		return 0;
 	qemu->options.iommufd = qemu->iommufd;
 	sys = open_sys();
-	for (size_t i = 0; i < qemu->n_devices; i++) {
-		if (sys < 0 || qemu->profiles[i] || qemu->memories[i] ||
-		    !foresee_device(&lent, sys, qemu->devices[i], &address))
+	for (size_t i = 0; i < request->n_devices; i++) {
+		const struct request_device *device = &request->devices[i];
+
+		if (sys < 0 || device->profile || device->memory ||
+		    !foresee_device(&lent, sys, device->name, &address))
 			return 0;
 		if (!i)
 			first = address;
 	}
-	r = make(qemu, &lent, &first, argv, "nothing was claimed");
+	r = make_command(qemu, &lent, &first, argv, "nothing was claimed");
 	qemu_command_done(&qemu->command);
 	return r;
 }
 
-/* On a terminal the steps of a claim are shown; this is one of them. */
-static void show(const struct qemu_command *command)
+/* Shows the arguments as a step of the claim, on a terminal. */
+static void show_arguments(const struct qemu_command *command)
 {
 	if (!cli_columns(stderr))
 		return;
@@ -162,16 +137,16 @@ static int let_inherit(int fd)
 	return fcntl(fd, F_SETFD, 0) ? -errno : 0;
 }
 
-int run_qemu_inherit(struct run_qemu *qemu, struct gpubroker_claim *claim)
+int qemu_run_inherit(struct qemu_run *qemu, struct gpubroker_claim *claim)
 {
-	char list[RUN_CDEVS_MAX * 64] = "", number[16];
+	char list[REQUEST_CDEVS_MAX * 64] = "", number[16];
 	size_t n = gpubroker_claim_cdevs(claim), used = 0;
 	int r;
 
 	if (!qemu->iommufd)
 		return unsetenv("GPUBROKER_IOMMUFD") || unsetenv("GPUBROKER_CDEVS") ? EXIT_SOFTWARE
 										    : 0;
-	if (!n || n > RUN_CDEVS_MAX) {
+	if (!n || n > REQUEST_CDEVS_MAX) {
 		cli_error(
 			"--iommufd: the kernel has no device nodes of their own for what was lent, or they are "
 			"too many for one claim; without the option a VMM gets IOMMU groups; the device goes back");
@@ -203,11 +178,11 @@ int run_qemu_inherit(struct run_qemu *qemu, struct gpubroker_claim *claim)
 	return r ? EXIT_SOFTWARE : 0;
 }
 
-int run_qemu_command(struct run_qemu *qemu, const struct gpubroker_claim *claim, char ***argv)
+int qemu_run_command(struct qemu_run *qemu, const struct gpubroker_claim *claim, char ***argv)
 {
 	static const char end[] = "the device goes back";
 	cleanup_lent struct lent lent = { 0 };
-	const char *mdevs[RUN_DEVICES_MAX];
+	const char *mdevs[REQUEST_DEVICES_MAX];
 	char text[PCI_ADDRESS_TEXT];
 	struct pci_address first = { 0 };
 	cleanup_fd int sys = -1;
@@ -233,7 +208,7 @@ int run_qemu_command(struct run_qemu *qemu, const struct gpubroker_claim *claim,
 		cli_error("cannot read from /sys what was lent: %s; %s", strerror(-r), end);
 		return EXIT_SOFTWARE;
 	}
-	r = make(qemu, &lent, &first, *argv, end);
+	r = make_command(qemu, &lent, &first, *argv, end);
 	qemu->options.mdevs = NULL;
 	qemu->options.n_mdevs = 0;
 	if (r)
@@ -242,12 +217,12 @@ int run_qemu_command(struct run_qemu *qemu, const struct gpubroker_claim *claim,
 		cli_error(
 			"%s: the command's own arguments have it already, so --qemu adds nothing for it",
 			pci_address_format(&qemu->command.left[i], text));
-	show(&qemu->command);
+	show_arguments(&qemu->command);
 	*argv = qemu->command.argv;
 	return 0;
 }
 
-void run_qemu_done(struct run_qemu *qemu)
+void qemu_run_done(struct qemu_run *qemu)
 {
 	qemu_command_done(&qemu->command);
 	free((char *)qemu->options.rom);

@@ -1,48 +1,39 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `gpubroker run --qemu`: what client/run/qemu.h makes, of the options and of what was lent. Each
- * function does nothing without --qemu, and says on standard error what is wrong.
+ * `gpubroker run --qemu` and `--iommufd`: QEMU's arguments, made by qemu.h, for what is claimed.
+ * All return 0, or an exit status after the reason was printed, and do nothing without their
+ * option.
  */
 #pragma once
 
 #include <stdbool.h>
-#include <stddef.h>
 
 #include "client/gpubroker.h"
 #include "client/run/qemu.h"
+#include "client/run/request.h"
 
-#define RUN_DEVICES_MAX 16
-#define RUN_CDEVS_MAX 64
-
-struct run_qemu {
-	bool wanted;			       /* --qemu */
-	bool iommufd;			       /* --iommufd, which may stand without it */
-	const char *rom;		       /* --rom, as it was given */
-	const char *devices[RUN_DEVICES_MAX];  /* --gpu */
-	const char *profiles[RUN_DEVICES_MAX]; /* --profile of each, or NULL */
-	uint64_t memories[RUN_DEVICES_MAX];    /* --memory of each, or 0 */
-	size_t n_devices;
+struct qemu_run {
+	bool wanted;		     /* --qemu */
+	bool iommufd;		     /* --iommufd, which may stand without it */
+	const char *rom;	     /* --rom, as it was given */
 	struct qemu_options options; /* .rom is our own, absolute */
-	struct qemu_cdev cdevs[RUN_CDEVS_MAX];
+	struct qemu_cdev cdevs[REQUEST_CDEVS_MAX];
 	struct qemu_command command;
 };
 
-/* Whether the options belong together. 0 or an exit status, as the next two. */
-int run_qemu_options(struct run_qemu *qemu);
+/*
+ * Before the claim: checks that there will be arguments for the devices that are known already, so
+ * that a card is not taken from the host for nothing.
+ */
+int qemu_run_foresee(struct qemu_run *qemu, const struct request *request, char **argv);
 
 /*
- * Before the claim, so that a card is not taken from the host for nothing: where the devices are
- * known already, whether there will be arguments for them.
+ * After the claim, with --iommufd: lets the command inherit the descriptors of /dev/iommu and of
+ * the devices, and puts their numbers into the environment.
  */
-int run_qemu_foresee(struct run_qemu *qemu, char **argv);
+int qemu_run_inherit(struct qemu_run *qemu, struct gpubroker_claim *claim);
 
-/*
- * After the claim: with --iommufd the command inherits the descriptors of /dev/iommu and of the devices, and finds
- * their numbers in its environment. 0, or an exit status.
- */
-int run_qemu_inherit(struct run_qemu *qemu, struct gpubroker_claim *claim);
+/* After that: *argv becomes the command with its arguments, good until qemu_run_done(). */
+int qemu_run_command(struct qemu_run *qemu, const struct gpubroker_claim *claim, char ***argv);
 
-/* Behind that: *argv becomes the command with its arguments, good until run_qemu_done(). */
-int run_qemu_command(struct run_qemu *qemu, const struct gpubroker_claim *claim, char ***argv);
-
-void run_qemu_done(struct run_qemu *qemu);
+void qemu_run_done(struct qemu_run *qemu);

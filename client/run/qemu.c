@@ -29,7 +29,7 @@
 #define PORT_NAME "gpubroker-port"
 #define IOMMUFD_NAME "gpubroker-iommufd"
 
-/* What the given arguments have taken. */
+/* What the given arguments use already. */
 struct taken {
 	bool pcie; /* its root bus is "pcie.0" */
 	bool vga;  /* -vga is there */
@@ -46,10 +46,9 @@ static bool is_option(const char *argument, const char *name)
 }
 
 /*
- * A value of "DRIVER,key=value,key=value" or of the same in JSON; `implied` is the key of a first
- * word without one. Within a value a comma is doubled. As with QEMU, the last one counts. The
- * caller frees;
- * NULL: it is not there.
+ * Finds a key's value in "DRIVER,key=value,key=value" or the same in JSON; `implied` is the key of
+ * a first word without one. A comma within a value is doubled. As with QEMU, the last one counts.
+ * The caller frees it; NULL: it is not there.
  */
 static char *property(const char *text, const char *implied, const char *key)
 {
@@ -92,7 +91,10 @@ static char *property(const char *text, const char *implied, const char *key)
 	return found;
 }
 
-/* As QEMU reads it: no digit needs to be there but one of each number, and the domain may be missing. */
+/*
+ * Parses an address as QEMU does: one digit is enough for each number, and the domain may be
+ * missing.
+ */
 static bool parse_host(const char *text, struct pci_address *ret_address)
 {
 	unsigned long parts[4];
@@ -117,7 +119,7 @@ static bool parse_host(const char *text, struct pci_address *ret_address)
 	return true;
 }
 
-/* Which function of the host a -device lends to the VM. */
+/* The function of the host that a -device gives to the VM. */
 static bool host_of(const char *device, struct pci_address *ret_address)
 {
 	cleanup_free char *driver = property(device, "driver", "driver");
@@ -136,7 +138,7 @@ static bool host_of(const char *device, struct pci_address *ret_address)
 	return parse_host(name ? name + 1 : path, ret_address);
 }
 
-/* The place of a number in use, so that it is not taken again. */
+/* Marks a number as used, so that it is not used again. */
 static void note_number(const char *device, const char *key, int base, bool *taken, size_t n)
 {
 	cleanup_free char *text = property(device, "driver", key);
@@ -207,7 +209,7 @@ static int look(struct qemu_command *command, const struct group_view *const *gr
 	return r;
 }
 
-/* True where a given argument has that word: an id of the user's own. */
+/* Returns true if a given argument has that word, as an id that the user chose. */
 static bool is_mentioned(const struct qemu_command *command, const char *word)
 {
 	size_t n = strlen(word);
@@ -241,7 +243,7 @@ add(struct qemu_command *command, const char *format, ...)
 	return 0;
 }
 
-/* A name that the given arguments have not, for an id of ours. */
+/* Makes a name for an id that the given arguments do not have. */
 static void make_name(const struct qemu_command *command, const char *stem, unsigned *number,
 		      char name[32])
 {
@@ -250,7 +252,7 @@ static void make_name(const struct qemu_command *command, const char *stem, unsi
 	while (is_mentioned(command, name));
 }
 
-/* A root port, or a slot: what a function's bus and slot are, up to its own number. */
+/* Adds a root port, or takes a slot: *place is the bus and slot of a function, up to its number. */
 static int add_place(struct qemu_command *command, struct taken *taken, unsigned *number,
 		     char place[64])
 {
@@ -306,13 +308,13 @@ static bool is_gpu(const struct function *f)
 	return class_is_gpu(f->class_code);
 }
 
-/* What x-vga takes: the legacy ranges are the VGA controllers' alone, not each display's. */
+/* Returns true for what x-vga takes: only VGA controllers have the legacy ranges. */
 static bool is_vga(const struct function *f)
 {
 	return f->class_code >> 8 == 0x0300;
 }
 
-/* The function that is asked for where it is such a one, else the first of them. */
+/* The function that was asked for if it is of that kind, else the first one that is. */
 static const struct function *choose(const struct group_view *const *groups, size_t n_groups,
 				     const struct pci_address *first,
 				     bool (*is_one)(const struct function *))
@@ -351,7 +353,7 @@ static bool same_slot(const struct pci_address *a, const struct pci_address *b)
 	return a->domain == b->domain && a->bus == b->bus && a->device == b->device;
 }
 
-/* Which device it is: "host=0000:01:00.0", or by number. */
+/* Writes which device it is: "host=0000:01:00.0", or its descriptors. */
 static void make_source(const struct qemu_options *options, const char *iommufd,
 			const struct pci_address *address, char source[64])
 {
@@ -368,16 +370,18 @@ static void make_source(const struct qemu_options *options, const char *iommufd,
 	snprintf(source, 64, "fd=%d,iommufd=%s", fd, iommufd);
 }
 
-/* What all functions have in common. */
+/* The options that all functions share. */
 struct all {
 	const struct qemu_options *options;
 	char iommufd[32];	    /* the id of QEMU's object, with options->iommufd */
-	const struct function *rom; /* which one gets it, or NULL */
+	const struct function *rom; /* the function that gets it, or NULL */
 	const char *romfile;
-	const struct function *primary; /* likewise */
+	const struct function *primary; /* the function that gets it, or NULL */
 };
 
-/* The functions of one slot of a group, from `at` on; *ret_next is where the next slot begins. */
+/*
+ * Adds the functions of one slot of a group, from `at` on; *ret_next is where the next slot begins.
+ */
 static int add_slot(struct qemu_command *command, struct taken *taken, unsigned *number,
 		    const struct group_view *group, size_t at, const struct all *all,
 		    size_t *ret_next)
@@ -406,7 +410,7 @@ static int add_slot(struct qemu_command *command, struct taken *taken, unsigned 
 
 		if (is_left(command, &f->address))
 			continue;
-		/* A slot without a function 0 is not looked into. */
+		/* A VM does not look into a slot without a function 0. */
 		if (!done++ && !has_zero)
 			function = 0;
 		make_source(all->options, all->iommufd, &f->address, source);
@@ -442,7 +446,7 @@ static int fill(struct qemu_command *command, const struct group_view *const *gr
 		r = check_target(command, all.primary, "--primary", "VGA controller (class 0300)",
 				 "x-vga=on");
 	}
-	/* Or QEMU would add a display of its own, which is the VM's first. */
+	/* Otherwise QEMU would add a display of its own, as the VM's first. */
 	if (!r && all.primary && !taken.vga) {
 		r = add(command, "-vga");
 		if (!r)
@@ -464,7 +468,9 @@ static int fill(struct qemu_command *command, const struct group_view *const *gr
 		if (!r)
 			r = add(command, "-device");
 		if (!r)
-			/* Not by number: of such a one QEMU would not know that it is an mdev. */
+			/*
+			 * By path, since QEMU would not know from a descriptor that it is an mdev.
+			 */
 			r = add(command, "vfio-pci,sysfsdev=/sys/bus/mdev/devices/%s%s%s,%s.0",
 				options->mdevs[i], options->iommufd ? ",iommufd=" : "", all.iommufd,
 				place);

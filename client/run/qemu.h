@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The arguments that give a QEMU what was lent, for `gpubroker run --qemu`. Pure: QEMU's arguments
- * and groups in, arguments out.
+ * The arguments that give QEMU the leased devices, for `gpubroker run --qemu`. Pure: QEMU's
+ * arguments and groups in, arguments out.
  */
 #pragma once
 
@@ -18,11 +18,11 @@ struct qemu_cdev {
 struct qemu_options {
 	const char *rom;	  /* romfile= of the GPU, NULL: none */
 	bool primary;		  /* x-vga=on on the VGA controller */
-	const char *const *mdevs; /* their numbers; each is a device of its own */
+	const char *const *mdevs; /* their UUIDs; each is a device of its own */
 	size_t n_mdevs;
-	bool iommufd; /* devices by their own nodes: `fd` is /dev/iommu, as the command inherits it */
+	bool iommufd; /* devices by their nodes: `fd` is /dev/iommu, as the command inherits it */
 	int fd;
-	const struct qemu_cdev *cdevs; /* of the groups' functions; what is not there is -1 */
+	const struct qemu_cdev *cdevs; /* of the groups' functions; without one, fd is -1 */
 	size_t n_cdevs;
 };
 
@@ -35,10 +35,10 @@ struct qemu_command {
 };
 
 /*
- * The arguments `given`, ended by NULL, and behind them a device for each function of the groups.
- * `first` is the function that was asked for, of the first group: where there are several GPUs it
- * is meant by the options. 0; -EINVAL with a sentence in ret_command->why; or -errno.
- * qemu_command_done() is for all of them.
+ * Makes the arguments: `given`, ended by NULL, followed by a device for each function of the
+ * groups. `first` is the function that was asked for, of the first group: if there are several
+ * GPUs, the options mean that one. 0; -EINVAL with a sentence in ret_command->why; or -errno. Call
+ * qemu_command_done() in each case.
  */
 int qemu_command_make(char *const *given, const struct group_view *const *groups, size_t n_groups,
 		      const struct pci_address *first, const struct qemu_options *options,

@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker run: claims devices, then becomes COMMAND, with the lent descriptors put under its own
- * opens.
+ * gpubroker run: claims devices, then becomes COMMAND, whose own opens get the leased descriptors.
  *
- * The claim is made by the very process that is going to be COMMAND, since a raised memory-lock
- * limit belongs to the claimer and because COMMAND then is what was started: its pid, its parent,
- * its terminal, its exit status. Nothing of ours stands between it and its signals. After
+ * The process that claims is the one that becomes COMMAND, since a raised memory-lock limit belongs
+ * to the claimer, and since COMMAND then is the process that was started: its pid, its parent, its
+ * terminal, its exit status. Nothing of ours stands between it and its signals. After
  * supervise_start() this file does nothing but exec.
  */
 #include "config.h"
 
 #include "client/command/cli.h"
 #include "client/run/choose.h"
+#include "client/run/options.h"
 #include "client/run/qemu-run.h"
 #include "client/run/supervise.h"
 #include "client/common/util.h"
 
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <pwd.h>
@@ -26,9 +25,9 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#define FIT_TRIES 3 /* to choose anew, where somebody else was faster */
+#define CHOICES_MAX 3 /* so often, where another client claims the choice first */
 
-/* How to say a place: "1st". */
+/* The ending of an ordinal number: "1st". */
 static const char *ordinal(uint32_t n)
 {
 	if (n % 100 / 10 == 1)
@@ -85,8 +84,8 @@ static void on_progress(void *userdata, const struct gpubroker_progress *p)
 }
 
 /*
- * Where COMMAND would be found, so that a typing mistake does not take a GPU from the host first.
- * Follows execvp(): 0, EXIT_NOT_FOUND or EXIT_CANNOT_EXEC.
+ * Checks that COMMAND can be found, so that a typing mistake does not take a GPU from the host
+ * first. Follows execvp(): 0, EXIT_NOT_FOUND or EXIT_CANNOT_EXEC.
  */
 static int check_command(const char *command)
 {
@@ -121,8 +120,8 @@ static int check_command(const char *command)
 }
 
 /*
- * A VM's memory is locked while a device is attached: say so before the VMM fails with a bare
- * "-12".
+ * Warns if a VM's memory, which is locked while a device is attached, may not fit, before the VMM
+ * fails with a bare "-12".
  */
 static void warn_memlock(const struct gpubroker_claim *claim)
 {
@@ -146,11 +145,11 @@ static void warn_memlock(const struct gpubroker_claim *claim)
 		grant->parent[0] ? "PROFILE" : grant->address);
 }
 
-/* All that `of` says something of, in the order of their --gpu. */
+/* Puts what `of` returns for each grant into an environment variable, in the order of --gpu. */
 static int tell(const struct gpubroker_claim *claim, const char *variable,
 		const char *(*of)(const struct gpubroker_grant *grant))
 {
-	char list[RUN_DEVICES_MAX * 40] = "";
+	char list[REQUEST_DEVICES_MAX * 40] = "";
 	size_t used = 0;
 
 	for (size_t i = 0; i < gpubroker_claim_groups(claim); i++) {
@@ -168,15 +167,15 @@ static const char *mdev_of(const struct gpubroker_grant *grant)
 	return grant->uuid;
 }
 
-/* Of a vGPU the virtual function. */
+/* The virtual function of a vGPU. */
 static const char *vgpu_of(const struct gpubroker_grant *grant)
 {
 	return grant->parent[0] && !grant->uuid[0] ? grant->address : "";
 }
 
 /*
- * The parts that were made, since a VMM is told which one it is by its directory or its address, and nobody can
- * know that before.
+ * Puts the parts that were made into the environment, since a VMM needs the directory or address of
+ * each, which are not known before.
  */
 static int tell_parts(const struct gpubroker_claim *claim)
 {
@@ -186,8 +185,8 @@ static int tell_parts(const struct gpubroker_claim *claim)
 }
 
 /*
- * Whether each of the groups can be migrated, for a VMM's command line and for the listing. That one cannot be
- * asked is no reason to fail.
+ * Puts into the environment whether each group can be migrated, and has the broker list it. A
+ * device that cannot be asked is no reason to fail.
  */
 static int tell_migration(struct gpubroker *handle, const struct gpubroker_claim *claim)
 {
@@ -196,7 +195,7 @@ static int tell_migration(struct gpubroker *handle, const struct gpubroker_claim
 		[GPUBROKER_MIGRATION_YES] = "yes",
 		[GPUBROKER_MIGRATION_NO] = "no",
 	};
-	char list[RUN_DEVICES_MAX * 8] = "";
+	char list[REQUEST_DEVICES_MAX * 8] = "";
 	size_t used = 0;
 
 	for (size_t i = 0; i < gpubroker_claim_groups(claim); i++) {
@@ -209,10 +208,10 @@ static int tell_migration(struct gpubroker *handle, const struct gpubroker_claim
 	return setenv("GPUBROKER_MIGRATION", list, 1) ? -errno : 0;
 }
 
-static int lend_and_exec(struct gpubroker_claim *claim, const struct run_qemu *qemu, char **argv)
+static int lend_and_exec(struct gpubroker_claim *claim, const struct qemu_run *qemu, char **argv)
 {
-	struct supervise_file files[RUN_DEVICES_MAX + RUN_CDEVS_MAX + 1];
-	char paths[RUN_DEVICES_MAX][32], whats[RUN_DEVICES_MAX][64];
+	struct supervise_file files[REQUEST_DEVICES_MAX + REQUEST_CDEVS_MAX + 1];
+	char paths[REQUEST_DEVICES_MAX][32], whats[REQUEST_DEVICES_MAX][64];
 	const char *failed = NULL;
 	size_t n = 0;
 	int r;
@@ -231,7 +230,7 @@ static int lend_and_exec(struct gpubroker_claim *claim, const struct run_qemu *q
 				.lease = (unsigned)i + 1,
 			};
 	}
-	for (size_t i = 0; i < gpubroker_claim_cdevs(claim) && i < RUN_CDEVS_MAX; i++) {
+	for (size_t i = 0; i < gpubroker_claim_cdevs(claim) && i < REQUEST_CDEVS_MAX; i++) {
 		const struct gpubroker_cdev *cdev = gpubroker_claim_cdev(claim, i);
 
 		files[n++] = (struct supervise_file){
@@ -253,7 +252,7 @@ static int lend_and_exec(struct gpubroker_claim *claim, const struct run_qemu *q
 			  failed ? failed : "start the supervisor", strerror(-r));
 		return EXIT_SOFTWARE;
 	}
-	if (!qemu->iommufd) /* else those are the command's own, and exec closes the rest */
+	if (!qemu->iommufd) /* with --iommufd the command uses them, and exec closes the others */
 		gpubroker_claim_free(claim);
 	execvp(argv[0], argv);
 	r = errno;
@@ -261,177 +260,10 @@ static int lend_and_exec(struct gpubroker_claim *claim, const struct run_qemu *q
 	return r == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_EXEC;
 }
 
-static int note_device(struct run_qemu *qemu, const char *device)
-{
-	if (qemu->n_devices == RUN_DEVICES_MAX) {
-		cli_error("more than %d devices in one claim", RUN_DEVICES_MAX);
-		return EXIT_USAGE_;
-	}
-	qemu->devices[qemu->n_devices++] = device;
-	return 0;
-}
-
-/* Of the --gpu before it, or where there is none yet of any device. */
-static int note_profile(struct run_qemu *qemu, const char *profile)
-{
-	if (!qemu->n_devices)
-		note_device(qemu, "any");
-	if (qemu->profiles[qemu->n_devices - 1]) {
-		cli_error("--profile stands twice behind --gpu %s; each has its own --gpu",
-			  qemu->devices[qemu->n_devices - 1]);
-		return EXIT_USAGE_;
-	}
-	qemu->profiles[qemu->n_devices - 1] = profile;
-	return 0;
-}
-
-/* Of the --gpu before it, likewise. */
-static int note_memory(struct run_qemu *qemu, const char *text)
-{
-	size_t i;
-
-	if (!qemu->n_devices)
-		note_device(qemu, "any");
-	i = qemu->n_devices - 1;
-	if (qemu->memories[i]) {
-		cli_error("--memory stands twice behind --gpu %s; each has its own --gpu",
-			  qemu->devices[i]);
-		return EXIT_USAGE_;
-	}
-	if (!cli_parse_size(text, &qemu->memories[i])) {
-		cli_error(
-			"--memory '%s' is no size: give a number of bytes above 0, or with K, M, G or "
-			"T, as 8G",
-			text);
-		return EXIT_USAGE_;
-	}
-	return 0;
-}
-
-/* Is all that is asked for of the right form? */
-static int check_asked(struct run_fit *fit)
-{
-	struct run_qemu *asked = fit->asked;
-	uint64_t memories[RUN_DEVICES_MAX];
-	struct gpubroker_claim *claim;
-	int r;
-
-	for (size_t i = 0; i < asked->n_devices; i++) {
-		if (!asked->memories[i])
-			continue;
-		if (asked->profiles[i]) {
-			cli_error(
-				"--memory chooses a profile by itself, so it does not go with --profile %s",
-				asked->profiles[i]);
-			return EXIT_USAGE_;
-		}
-		if (!strncmp(asked->devices[i], "iommu-group:", 12)) {
-			cli_error(
-				"--memory is of a device, not of %s; give an address, a name from the "
-				"policy, or any",
-				asked->devices[i]);
-			return EXIT_USAGE_;
-		}
-	}
-	/* As if nobody asked for memory, then it is all looked at. */
-	memcpy(memories, asked->memories, sizeof(memories));
-	memset(asked->memories, 0, sizeof(asked->memories));
-	r = run_fit_claim(fit, &claim);
-	memcpy(asked->memories, memories, sizeof(memories));
-	if (!r)
-		gpubroker_claim_free(claim);
-	return r;
-}
-
-/* Parses the options. 0 with optind at COMMAND, or an exit status. */
-static int parse(int argc, char **argv, struct run_fit *fit, uint64_t *ret_wait)
-{
-	struct run_qemu *qemu = fit->asked;
-	static const struct option options[] = {
-		{ "gpu", required_argument, NULL, 'g' },
-		{ "profile", required_argument, NULL, 'P' },
-		{ "memory", required_argument, NULL, 'M' },
-		{ "wait", optional_argument, NULL, 'w' },
-		{ "force", no_argument, NULL, 'f' },
-		{ "memlock", required_argument, NULL, 'm' },
-		{ "qemu", no_argument, NULL, 'q' },
-		{ "rom", required_argument, NULL, 'r' },
-		{ "primary", no_argument, NULL, 'p' },
-		{ "iommufd", no_argument, NULL, 'i' },
-		{ NULL, 0, NULL, 0 },
-	};
-	int c, r;
-
-	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
-		switch (c) {
-		case 'g':
-			r = note_device(qemu, optarg);
-			if (r)
-				return r;
-			break;
-		case 'P':
-			r = note_profile(qemu, optarg);
-			if (r)
-				return r;
-			break;
-		case 'M':
-			r = note_memory(qemu, optarg);
-			if (r)
-				return r;
-			break;
-		case 'f':
-			fit->force = true;
-			break;
-		case 'm':
-			if (!cli_parse_size(optarg, &fit->memlock)) {
-				cli_error(
-					"--memlock '%s' is no size: give a number of bytes above 0, or with K, "
-					"M, G or T, as 8G",
-					optarg);
-				return EXIT_USAGE_;
-			}
-			break;
-		case 'q':
-			qemu->wanted = true;
-			break;
-		case 'r':
-			qemu->rom = optarg;
-			break;
-		case 'i':
-			qemu->iommufd = true;
-			break;
-		case 'p':
-			qemu->options.primary = true;
-			break;
-		case 'w':
-			fit->wait = true;
-			*ret_wait = 0;
-			if (optarg && !cli_parse_time(optarg, ret_wait)) {
-				cli_error(
-					"--wait=%s: that is no time; give it as 30s, 10m or 1h30m",
-					optarg);
-				return EXIT_USAGE_;
-			}
-			break;
-		default:
-			return EXIT_USAGE_;
-		}
-	}
-	if (optind == argc) {
-		cli_error(
-			"run needs a COMMAND, as in: gpubroker run --gpu 01:00.0 -- qemu-system-x86_64 ...");
-		return EXIT_USAGE_;
-	}
-	if (!qemu->n_devices)
-		note_device(qemu, "any");
-	r = check_asked(fit);
-	return r ? r : run_qemu_options(qemu);
-}
-
-/* gpubroker_claim_run(), for at most so many seconds; 0: without an end. -ETIMEDOUT. */
+/* As gpubroker_claim_run(), but for at most so many seconds; 0: without an end. -ETIMEDOUT. */
 static int claim_within(struct gpubroker *handle, struct gpubroker_claim *claim, uint64_t seconds)
 {
-	bool begun = false; /* it is its turn: the rest takes as long as it takes */
+	bool begun = false; /* its turn has come: there is no limit for the rest */
 	struct pollfd p = { .fd = gpubroker_fd(handle), .events = POLLIN };
 	struct timespec now, end;
 	int r;
@@ -463,34 +295,37 @@ static int claim_within(struct gpubroker *handle, struct gpubroker_claim *claim,
 	return r;
 }
 
-/* Was what fits taken by somebody else, between the choice and the claim? */
-static bool came_late(const struct run_fit *fit, int r)
+/*
+ * Returns true if another client may have claimed what was chosen, between the choice and the
+ * claim.
+ */
+static bool came_late(const struct request *request, int r)
 {
-	return run_fit_is_meant(fit) && !fit->wait &&
+	return request_has_memory(request) && !request->wait &&
 	       (r == GPUBROKER_REFUSED_BUSY || r == GPUBROKER_REFUSED_NONE_LEFT ||
 		r == GPUBROKER_REFUSED_NO_DEVICE);
 }
 
 /* Claims all that is asked for. 0 with the claim, or an exit status. */
-static int claim_asked(const struct cli *cli, struct gpubroker *handle, struct run_fit *fit,
-		       uint64_t wait, struct gpubroker_claim **ret_claim)
+static int claim_asked(const struct cli *cli, struct gpubroker *handle, struct request *request,
+		       struct gpubroker_claim **ret_claim)
 {
 	struct gpubroker_claim *claim = NULL;
 	int r, status;
 
 	for (int tries = 1;; tries++) {
-		status = run_fit_is_meant(fit) ? run_fit_choose(cli, handle, fit) : 0;
+		status = request_has_memory(request) ? choose_devices(cli, handle, request) : 0;
 		if (!status)
-			status = run_fit_claim(fit, &claim);
+			status = request_claim(request, &claim);
 		if (status)
 			return status;
-		r = claim_within(handle, claim, wait);
+		r = claim_within(handle, claim, request->wait_seconds);
 		if (!r) {
 			*ret_claim = claim;
 			return 0;
 		}
 		claim = gpubroker_claim_free(claim);
-		if (tries == FIT_TRIES || !came_late(fit, r))
+		if (tries == CHOICES_MAX || !came_late(request, r))
 			break;
 	}
 	if (r != -ETIMEDOUT)
@@ -504,12 +339,11 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 {
 	struct gpubroker_claim *claim = NULL;
 	struct gpubroker *handle = NULL;
-	struct run_qemu qemu = { 0 };
-	struct run_fit fit = { .asked = &qemu };
-	uint64_t wait = 0; /* seconds, 0: for ever */
+	struct qemu_run qemu = { 0 };
+	struct request request = { 0 };
 	int r;
 
-	r = parse(argc, argv, &fit, &wait);
+	r = options_parse(argc, argv, &request, &qemu);
 	if (r)
 		goto out;
 	argv += optind;
@@ -520,13 +354,13 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 					      : "cannot be executed; nothing was claimed");
 		goto out;
 	}
-	r = run_qemu_foresee(&qemu, argv);
+	r = qemu_run_foresee(&qemu, &request, argv);
 	if (r)
 		goto out;
 	r = cli_open(cli, &handle);
 	if (r)
 		goto out;
-	r = claim_asked(cli, handle, &fit, wait, &claim);
+	r = claim_asked(cli, handle, &request, &claim);
 	if (r)
 		goto out;
 	r = tell_migration(handle, claim);
@@ -540,14 +374,17 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 		r = EXIT_SOFTWARE;
 		goto out;
 	}
-	r = run_qemu_inherit(&qemu, claim);
+	r = qemu_run_inherit(&qemu, claim);
 	if (!r)
-		r = run_qemu_command(&qemu, claim, &argv);
-	/* On success this does not return; after it, the process is filtered and only exits. */
+		r = qemu_run_command(&qemu, claim, &argv);
+	/*
+	 * On success this does not return; after a failure, the process is under the filter and
+	 * only exits.
+	 */
 	if (!r)
 		return lend_and_exec(claim, &qemu, argv);
 out:
-	run_qemu_done(&qemu);
+	qemu_run_done(&qemu);
 	gpubroker_close(handle);
 	gpubroker_claim_free(claim);
 	return r;

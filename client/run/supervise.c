@@ -46,7 +46,7 @@
 #error "say here what the kernel calls this architecture, if it is little endian (see LOAD)"
 #endif
 
-/* The low 32 bits of what is wider: all flags are there. */
+/* The low 32 bits of a wider field, which have all flags. */
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (__u32)offsetof(struct seccomp_data, field))
 #define AND(value) BPF_STMT(BPF_ALU | BPF_AND | BPF_K, (__u32)(value))
 #define SKIP(n) BPF_STMT(BPF_JMP | BPF_JA, n)
@@ -54,15 +54,15 @@
 #define RETURN(value) BPF_STMT(BPF_RET | BPF_K, value)
 
 /*
- * O_RDWR opens only: a VFIO node is good for nothing else, and a command makes few of them. Flags
- * that no open of a VFIO node has keep still more away: O_PATH opens nothing, O_DIRECTORY (part of
- * O_TMPFILE) cannot succeed, O_EXCL is for making temporary files.
+ * Only opens with O_RDWR: a VFIO node is useless otherwise, and a command makes few of them. Flags
+ * that no open of a VFIO node has exclude more: O_PATH opens nothing, O_DIRECTORY (part of
+ * O_TMPFILE) cannot succeed, O_EXCL is for temporary files.
  */
 #define FLAGS_THAT_TELL (O_ACCMODE | O_PATH | O_DIRECTORY | O_EXCL)
 
 /*
- * What is not caught goes on as ever: the 32-bit and x32 calls (another arch, or other numbers) and
- * openat2, whose flags are behind a pointer that no filter can follow; no VMM opens VFIO nodes by
+ * Other calls are not caught: the 32-bit and x32 calls (another arch, or other numbers) and
+ * openat2, whose flags are behind a pointer that no filter can follow; no VMM opens VFIO nodes with
  * it.
  */
 static int install_filter(void)
@@ -89,9 +89,8 @@ static int install_filter(void)
 	long fd;
 
 	/*
-	 * WAIT_KILLABLE_RECV (5.19): a caller that we have begun to answer is not interrupted by
-	 * signals any more; else a program with a fast timer could be interrupted and start again
-	 * for ever.
+	 * WAIT_KILLABLE_RECV (5.19): once we have received a call, signals no longer interrupt it.
+	 * Otherwise a program with a fast timer could be interrupted and start again for ever.
 	 */
 	fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
 		     SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
@@ -117,8 +116,8 @@ union control {
 };
 
 /*
- * The two halves' own packets, with a descriptor where fd is not -1. No peer but ourselves is at
- * the other end, so there is less to check than in passfd.c, which is the library's and not for the
+ * The packets between the two halves, with a descriptor if fd is not -1. The other end is
+ * ourselves, so there is less to check than in passfd.c, which is the library's and not for the
  * command.
  */
 static int send_packet(int socket, const void *packet, size_t size, int fd)
@@ -177,7 +176,7 @@ _Noreturn static void supervisor_main(struct supervisor *s, int socket, pid_t co
 		_exit(1);
 	if (receive_packet(socket, &byte, sizeof(byte), &listener) < 0)
 		_exit(1);			      /* no filter */
-	send_packet(socket, &byte, sizeof(byte), -1); /* if nobody hears: see POLLHUP */
+	send_packet(socket, &byte, sizeof(byte), -1); /* if the other half has ended: see POLLHUP */
 	fd_close(socket);
 	supervisor_serve(s, listener);
 	_exit(0);
@@ -259,10 +258,10 @@ static int start(struct supervisor *s, const char **ret_what)
 		return listener;
 
 	/*
-	 * Under kernel.yama.ptrace_scope=1 only ancestors may read a process's memory, and whom it
-	 * names. The name sticks to the task: exec keeps it, fork does not pass it on. EINVAL where
-	 * Yama is not. Not before the filter is in: inside another run it would take the name from
-	 * that one.
+	 * Under kernel.yama.ptrace_scope=1 only ancestors may read a process's memory, and the
+	 * process that it names here. The name stays with the task: exec keeps it, fork does not
+	 * pass it on. EINVAL if there is no Yama. Not before the filter is installed: inside
+	 * another run it would take the name from that one.
 	 */
 	prctl(PR_SET_PTRACER, (unsigned long)hello.pid, 0, 0, 0);
 
@@ -270,7 +269,7 @@ static int start(struct supervisor *s, const char **ret_what)
 	r = send_packet(ours, &byte, sizeof(byte), listener);
 	if (r < 0)
 		return r;
-	listener = fd_close(listener); /* from now on the supervisor's end would be seen */
+	listener = fd_close(listener); /* from now on we would see the supervisor end */
 	return receive_packet(ours, &byte, sizeof(byte), NULL);
 }
 

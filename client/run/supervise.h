@@ -1,25 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Puts lent descriptors under a program's own open() of /dev/vfio/N, /dev/vfio/devices/vfioN and /dev/iommu.
+ * Puts leased descriptors under a program's own open() of /dev/vfio/N, /dev/vfio/devices/vfioN and
+ * /dev/iommu.
  *
- * The caller goes on and execs its command; a small supervisor, forked off and out of the way (not
- * the command's child, not in its process group or session), answers the opens. How and why, see
- * supervise.c.
+ * The caller goes on and execs its command; a small supervisor answers the opens. It is forked off
+ * and out of the way (not the command's child, not in its process group or session). supervise.c
+ * explains how and why.
  */
 #pragma once
 
 #include <stddef.h>
 
-struct supervise_file {
-	const char *path; /* the exact path that the program opens, as "/dev/vfio/17" */
-	int fd;		  /* what it gets; stays the caller's */
-	const char *what; /* for messages: "0000:01:00.0 (IOMMU group 17)" */
-	/*
-	 * Not 0: of which lease. Of a lease's group and its devices' own nodes the program gets the kind that it
-	 * opens first; the supervisor closes the others then, without which the kernel would bind no device.
-	 */
-	unsigned lease;
-};
+#include "client/run/supervisor.h"
 
 /*
  * Starts the supervisor and puts the calling process, and all that it will exec and fork, under the

@@ -33,7 +33,10 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-/* "/dev/vfio/17" is one; "/dev/vfio/vfio", "/dev/vfio/devices/vfio3" and "/dev/iommu" are none. */
+/*
+ * Returns true for "/dev/vfio/17"; false for "/dev/vfio/vfio", "/dev/vfio/devices/vfio3" and
+ * "/dev/iommu".
+ */
 static bool is_group_path(const char *path)
 {
 	static const char dir[] = "/dev/vfio/";
@@ -134,7 +137,7 @@ static void ignore_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Makes room where stdin, stdout and stderr belong, should fd be there. */
+/* Moves fd away if it is where stdin, stdout or stderr belong. */
 static int move_up(int *fd)
 {
 	int moved;
@@ -190,7 +193,7 @@ int supervisor_seclude(struct supervisor *s, int *socket, pid_t command, const c
 		if (fd == STDERR_FILENO && s->has_stderr)
 			break;
 		/*
-		 * Not O_RDWR, which a filter that is in force already would take to its supervisor.
+		 * Not O_RDWR, which a filter that is in force already would hand to its supervisor.
 		 */
 		null = open("/dev/null", (fd ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
 		if (null < 0 || (null != fd && dup2(null, fd) < 0))
@@ -261,7 +264,10 @@ static void read_word(const char *path, char *text, size_t size)
 			*c = '?';
 }
 
-/* Once: a command that opens a hundred files that we cannot see would say it a hundred times. */
+/*
+ * Only once: a command that opens a hundred files that we cannot see would print it a hundred
+ * times.
+ */
 static void warn_unreadable(struct supervisor *s, __u32 pid)
 {
 	char name[32], scope[8], path[64];
@@ -292,7 +298,7 @@ static void warn_unreadable(struct supervisor *s, __u32 pid)
 }
 
 /*
- * For kernels without CONFIG_CROSS_MEMORY_ATTACH, as small ones are. The same is asked of us here.
+ * For kernels without CONFIG_CROSS_MEMORY_ATTACH, as small ones are. It needs the same permission.
  */
 static ssize_t read_by_proc(const struct supervisor *s, __u64 address)
 {
@@ -304,7 +310,7 @@ static ssize_t read_by_proc(const struct supervisor *s, __u64 address)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return errno == EACCES ? -EPERM : -errno;
-	n = pread(fd, s->path, s->path_size, (off_t)address); /* stops short where memory does */
+	n = pread(fd, s->path, s->path_size, (off_t)address); /* stops where the memory ends */
 	return n < 0 ? -errno : n;
 }
 
@@ -343,9 +349,7 @@ static struct lent *find_lent(const struct supervisor *s, size_t n)
 	return NULL;
 }
 
-/*
- * The caller may be gone by now (ENOENT): then there is nobody to answer, and nothing to be done.
- */
+/* The caller may be gone by now (ENOENT): then there is nothing to do. */
 static void respond(struct supervisor *s, int error, __u32 flags)
 {
 	memset(s->response, 0, s->response_size);
@@ -362,8 +366,8 @@ static void pass(struct supervisor *s)
 }
 
 /*
- * While we have the group open, the kernel binds none of its devices' own nodes; and one lease is never used
- * in both ways. So what is opened first decides, and we let the other go for good.
+ * While we have the group open, the kernel binds none of its device nodes, and nobody uses one
+ * lease in both ways. So the first open decides, and we close the other kind for good.
  */
 static void give_up_other_kind(struct supervisor *s, const struct lent *chosen)
 {
@@ -378,7 +382,7 @@ static void give_up_other_kind(struct supervisor *s, const struct lent *chosen)
 	}
 }
 
-/* Bound once it serves one VMM: a device that is bound tells what it is, one that is not does not. */
+/* A node that is bound has served a VMM: a bound device answers, one that is not does not. */
 static bool is_used_up(const struct lent *lent)
 {
 	struct vfio_device_info info = { .argsz = sizeof(info) };
@@ -386,7 +390,7 @@ static bool is_used_up(const struct lent *lent)
 	return lent->is_cdev && !ioctl(lent->file.fd, VFIO_DEVICE_GET_INFO, &info);
 }
 
-/* True: it cannot be had, and the caller was told. */
+/* Returns true if it cannot be had, after answering the caller. */
 static bool refuse_to_hand_out(struct supervisor *s, const struct lent *lent)
 {
 	const char *why =
@@ -434,7 +438,10 @@ static void hand_out(struct supervisor *s, struct lent *lent, __u64 flags)
 		lent->handed_out = true;
 		return;
 	}
-	/* Gone, or interrupted by a signal: then the call is started again, and comes again. */
+	/*
+	 * The caller is gone, or was interrupted by a signal: the call is then started again, and
+	 * reported again.
+	 */
 	if (errno == ENOENT || errno == ESRCH)
 		return;
 	if (errno != EMFILE && !s->warned_refused)
@@ -458,13 +465,16 @@ static void answer_one(struct supervisor *s)
 		 * lowers, and we are the only reader, so after POLLIN the count cannot be zero.
 		 */
 		if (errno != ENOENT && errno != EINTR)
-			poll(NULL, 0, 10); /* unheard of; whatever it is, don't spin */
+			poll(NULL, 0, 10); /* unexpected; do not spin */
 		return;
 	}
 
 	is_openat = data->nr == SYS_openat;
 	n = read_path(s, data->args[is_openat]);
-	/* From here on: was that the caller's memory, or that of somebody who got its pid since? */
+	/*
+	 * Checks from here on whether that was the caller's memory, or that of a process that has
+	 * its pid since.
+	 */
 	if (ioctl(s->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &s->request->id) < 0)
 		return;
 	if (n == -EPERM)
@@ -493,8 +503,9 @@ void supervisor_serve(struct supervisor *s, int listener)
 			continue;
 		}
 		/*
-		 * Who started the command may wait for the end of its stderr, as in `x=$(gpubroker
-		 * run … -daemonize 2>&1)`: that is when the command ends, not when the daemon does.
+		 * The process that started the command may wait for the end of its stderr, as in
+		 * `x=$(gpubroker run … -daemonize 2>&1)`: that is when the command ends, not when
+		 * the daemon does.
 		 */
 		if (p[1].revents) {
 			dup2(STDOUT_FILENO, STDERR_FILENO);

@@ -1,22 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The forked half of `gpubroker run`: the process that answers the command's opens. Only
- * supervise.c, the half that stays with the command, includes this.
+ * The forked half of `gpubroker run`: the process that answers the command's opens. supervise.c,
+ * the half that stays with the command, starts it.
  */
 #pragma once
-
-#include "client/run/supervise.h"
 
 #include <linux/seccomp.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
+struct supervise_file {
+	const char *path; /* the exact path that the program opens, as "/dev/vfio/17" */
+	int fd;		  /* what it gets; stays the caller's */
+	const char *what; /* for messages: "0000:01:00.0 (IOMMU group 17)" */
+	/*
+	 * The lease's number, or 0. For each lease the program gets either groups or device nodes,
+	 * whichever it opens first; the supervisor then closes the others, without which the kernel
+	 * would bind no device.
+	 */
+	unsigned lease;
+};
+
 struct lent {
 	struct supervise_file file;
 	bool is_group;	 /* a legacy group node, /dev/vfio/N */
-	bool is_cdev;	 /* a device's own node, /dev/vfio/devices/vfioN */
-	bool handed_out; /* at least once */
-	bool given_up;	 /* the other kind was opened: it is closed */
+	bool is_cdev;	 /* a device node, /dev/vfio/devices/vfioN */
+	bool handed_out; /* the program got it at least once */
+	bool given_up;	 /* the program opened the other kind: it is closed */
 };
 
 struct supervisor {

@@ -50,9 +50,9 @@ ssize_t passfd_receive(int socket, void *packet, size_t size, int *fds, size_t m
 		       size_t *ret_n_fds)
 {
 	/*
-	 * Room for one more than anybody may send: a surplus then shows as a number, not as a cut.
-	 * The kernel fills the padding too, so there may come one more than was reckoned for: count
-	 * what fits, not what was meant.
+	 * Room for one descriptor more than anybody may send: a surplus is then seen as a number,
+	 * not as a truncated message. The kernel fills the padding too, so one more may arrive than
+	 * was calculated: count what fits, not what was meant.
 	 */
 	union {
 		struct cmsghdr header;

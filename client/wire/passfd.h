@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One packet and its descriptors, over a SOCK_SEQPACKET socket, with someone who is not trusted.
+ * Sends and receives one packet with its descriptors over a SOCK_SEQPACKET socket. The other side
+ * is not trusted.
  */
 #pragma once
 

@@ -5,8 +5,8 @@
  * A Unix socket of type SOCK_SEQPACKET: one message is one packet, with its descriptors. Every
  * message is one of the fixed-size structs below, in the machine's own byte order, sent with its
  * exact size; anything else (another size, an unknown type, descriptors where none belong, a
- * request while another is being answered) ends the connection. The line of those who connect is
- * short: connect() waits its turn in it, and of a socket that must not wait says EAGAIN.
+ * request while another is being answered) ends the connection. The backlog of the socket is short:
+ * connect() waits until there is room, and fails with EAGAIN on a non-blocking socket.
  *
  *   client                                daemon
  *   hello (version)                   ->
@@ -17,10 +17,10 @@
  *                                     <-  lease ... lease, end
  *   claim                             ->
  *                                     <-  queued ... (if it may wait), step ..., then grant with
- *                                         a descriptor per group (and, where asked for, per
+ *                                         a descriptor per group (with CLAIM_CDEVS also per
  *                                         device), or refusal; queued and step are dropped
- *                                         when nobody reads them; to CLAIM_ASK end, or
- *                                         refusal
+ *                                         when the client does not read; to CLAIM_ASK end,
+ *                                         or refusal
  *   release, restore                  ->
  *                                     <-  end: it is begun; or refusal
  *   vfs                               ->
@@ -28,10 +28,10 @@
  *   migration (of a lease of one's own) ->
  *                                     <-  end: it is noted; or refusal
  *   watch                             ->
- *                                     <-  event ..., until the client goes; what is not read in
- *                                         time is counted in the next one
+ *                                     <-  event ..., until the client goes; those that it does
+ *                                         not read in time are counted in the next one
  *
- * No uid, pid or path is in a request: who asks is what the kernel said when the socket was
+ * No request contains a uid, pid or path: the kernel tells the daemon who the client was when it
  * connected (SO_PEERCRED, SO_PEERGROUPS). Only the daemon sends descriptors.
  */
 #pragma once
@@ -95,19 +95,21 @@ struct selector {
 	uint32_t kind;
 	uint32_t group;
 	struct pci_address address;
-	/* NUL-terminated. With an address too: that one, where the policy's name means it. */
+	/* NUL-terminated. With an address: only if the policy's name means that function. */
 	char name[PROTOCOL_NAME_MAX];
 	/*
-	 * Likewise. A part of the device, by its type or by what its driver calls it; "": the device whole, or
-	 * the part that the policy's name means. With one a name that the policy has not is that of what
-	 * makes the parts, "mtty", where that is no PCI function. Not with a group.
+	 * NUL-terminated. A part of the device, by its type or by what its driver calls that; "":
+	 * the whole device, or the part that the policy's name means. With a profile, a name that
+	 * the policy does not have is that of an mdev parent that is no PCI function, as "mtty".
+	 * Not with a group.
 	 */
 	char profile[PROTOCOL_PROFILE_MAX];
 };
 
 /*
- * Where a message is about an mdev: what makes it, as sysfs calls it ("0000:00:02.0", then the address beside
- * it is that, else 0; or "mtty"), the type, and its own number. "" where it is about functions.
+ * Where a message is about an mdev: its parent as sysfs calls it ("0000:00:02.0", which is also in
+ * the address beside it, or "mtty", and the address is 0), its type, and its UUID. "" in a message
+ * about functions.
  */
 struct mdev_name {
 	char parent[PROTOCOL_NAME_MAX];
@@ -116,46 +118,46 @@ struct mdev_name {
 };
 
 enum claim_flags {
-	CLAIM_FORCE = 1 << 0, /* the boot VGA too, where a rule has boot-vga */
-	CLAIM_WAIT = 1 << 1,  /* rather wait in the queue than be refused as busy */
+	CLAIM_FORCE = 1 << 0, /* the boot VGA too, if a rule has boot-vga */
+	CLAIM_WAIT = 1 << 1,  /* wait in the queue instead of being refused as busy */
 	CLAIM_CDEVS =
-		1 << 2, /* /dev/iommu and the functions' own nodes too, where the kernel has them */
-	CLAIM_ASK = 1 << 3, /* claims nothing: end, where it would be begun, or the refusal */
+		1 << 2, /* /dev/iommu and the functions' device nodes too, if the kernel has them */
+	CLAIM_ASK = 1 << 3, /* claims nothing: `end` if it would be begun, or the refusal */
 };
 
 struct message_claim {
 	uint32_t type;
 	uint32_t flags;
-	uint64_t memlock; /* bytes asked for; 0: what the rule grants */
+	uint64_t memlock; /* bytes that the client wants; 0: what the rule grants */
 	uint32_t n_selectors;
 	uint32_t reserved;
 	struct selector selectors[PROTOCOL_SELECTORS_MAX];
 };
 
 enum release_flags {
-	RELEASE_REVOKE = 1 << 0, /* root's: whoever has it */
+	RELEASE_REVOKE = 1 << 0, /* by root: anybody's lease */
 };
 
-struct message_release { /* the lease's end, before its holder lets go */
+struct message_release { /* ends a lease before its holder lets go */
 	uint32_t type;
 	uint32_t flags;
 	uint64_t lease;
-	uint64_t after; /* seconds from now, only to revoke */
+	uint64_t after; /* seconds from now, only for RELEASE_REVOKE */
 };
 
-struct message_restore { /* root's: a function, with its group, goes to its host driver */
+struct message_restore { /* by root: gives a function, with its group, to its host driver */
 	uint32_t type;
 	uint32_t reserved;
 	struct pci_address address;
 };
 
-struct message_vfs { /* root's: a physical function gets so many virtual ones, on VFIO drivers */
+struct message_vfs { /* by root: gives a physical function so many virtual ones, on VFIO drivers */
 	uint32_t type;
 	uint32_t vfs;
 	struct pci_address address;
 };
 
-/* What its holder has found out of the lent device; the broker only tells it on. */
+/* What the holder has found out about the leased device; the broker only passes it on. */
 struct message_migration {
 	uint32_t type;
 	uint32_t migration; /* enum gpubroker_migration, not GPUBROKER_MIGRATION_UNKNOWN */
@@ -177,7 +179,7 @@ struct message_device {
 	char model[96];
 	uint32_t is_vf;
 	struct pci_address physfn; /* of a VF */
-	uint32_t vfs_total;	   /* how many VFs it can have; 0: it has no SR-IOV */
+	uint32_t vfs_total;	   /* how many VFs it can have; 0: no SR-IOV */
 	uint32_t vfs;		   /* how many it has */
 };
 
@@ -188,16 +190,16 @@ struct message_lease {
 	uint64_t since; /* seconds since the epoch */
 	uint32_t group;
 	uint32_t uid;
-	uint32_t pid; /* who claimed; the descriptor may have travelled since */
+	uint32_t pid; /* the process that claimed; another may hold the descriptor now */
 	uint32_t n_functions;
 	struct pci_address functions[PROTOCOL_FUNCTIONS_MAX];
-	char reason[128];     /* why it is stuck, else empty */
+	char reason[128];     /* why it is stuck, else "" */
 	uint64_t expires;     /* seconds since the epoch, 0: never */
-	uint32_t allowed;     /* by the policy now in force */
+	uint32_t allowed;     /* the policy in force would grant it */
 	uint32_t migration;   /* enum gpubroker_migration */
 	uint64_t stuck_since; /* seconds since the epoch, 0: it is not stuck */
 	char rule[288];
-	struct mdev_name mdev; /* then n_functions is 0 */
+	struct mdev_name mdev; /* n_functions is 0 then */
 };
 
 struct message_step {
@@ -220,24 +222,27 @@ struct granted_group {
 	char uuid[PROTOCOL_UUID];
 };
 
-struct granted_cdev {		    /* a device's own node */
-	struct pci_address address; /* of an mdev its parent's */
+struct granted_cdev {		    /* a device node */
+	struct pci_address address; /* for an mdev its parent's */
 	uint32_t group;		    /* which of the grant's groups it is in, from 0 */
 	uint32_t number;	    /* of /dev/vfio/devices/vfioN */
 };
 
-/* With n_groups descriptors, in order; then, where there are cdevs, that of /dev/iommu, and theirs. */
+/*
+ * With n_groups descriptors, in their order; if there are cdevs, also that of /dev/iommu and those
+ * of the cdevs.
+ */
 struct message_grant {
 	uint32_t type;
 	uint32_t n_groups;
-	uint64_t memlock; /* what RLIMIT_MEMLOCK was raised to, 0: not raised, no rule grants any */
+	uint64_t memlock; /* what RLIMIT_MEMLOCK was raised to; 0: not raised, no rule grants any */
 	struct granted_group groups[PROTOCOL_SELECTORS_MAX];
-	uint32_t n_cdevs; /* 0: not asked for, the kernel has none, or they are more than a grant holds */
+	uint32_t n_cdevs; /* 0: not asked for, the kernel has none, or too many for a grant */
 	uint32_t reserved;
 	struct granted_cdev cdevs[PROTOCOL_CDEVS_MAX];
 };
 
-/* What kind of its reason a refusal is, where one reason has several sentences. */
+/* Tells refusals of one reason apart where they have different sentences. */
 enum refusal_detail {
 	REFUSAL_PLAIN,
 	REFUSAL_PREPARING, /* busy: the policy's prepare is moving it to a VFIO driver */
@@ -274,17 +279,17 @@ struct message_refusal {
 	char driver[PROTOCOL_NAME_MAX];	    /* the driver in the way */
 	char text[96];			    /* "drivers_probe", "network interface enp3s0 is up" */
 	char rule[288];			    /* "/etc/gpubroker/policy.d/10-lab.policy:7" */
-	char parent[PROTOCOL_NAME_MAX];	    /* what would make the mdev, where it is known */
-	char profile[PROTOCOL_PROFILE_MAX]; /* that was asked for */
+	char parent[PROTOCOL_NAME_MAX];	    /* the parent of the mdev, where it is known */
+	char profile[PROTOCOL_PROFILE_MAX]; /* the profile asked for */
 };
 
 struct message_queued {
 	uint32_t type;
-	uint32_t place;	     /* from 1, among those who wait for the same */
-	uint32_t holder_uid; /* of one of the leases in the way */
+	uint32_t place;	     /* from 1, among the claims that wait for the same */
+	uint32_t holder_uid; /* the holder of a lease in the way */
 	uint32_t holder_pid;
 	uint64_t lease;
-	uint64_t ends; /* when it is this one's turn at the latest, 0: nobody knows */
+	uint64_t ends; /* when its turn is at the latest, 0: not known */
 	struct pci_address address;
 	char parent[PROTOCOL_NAME_MAX];
 };
@@ -292,9 +297,9 @@ struct message_queued {
 struct message_event {
 	uint32_t type;
 	uint32_t event; /* enum gpubroker_event_kind */
-	uint64_t lease; /* 0: of no lease */
+	uint64_t lease; /* 0: no lease */
 	uint64_t time;	/* seconds since the epoch */
-	uint64_t ends;	/* likewise, 0: never */
+	uint64_t ends;	/* seconds since the epoch, 0: never */
 	uint32_t group;
 	uint32_t uid, pid; /* who claimed */
 	uint32_t state;	   /* enum gpubroker_lease_state */

@@ -4,7 +4,7 @@
  * packets of right and wrong sizes, with and without descriptors. Whatever comes, every call returns, what a caller is
  * handed is whole, and no descriptor is left that the caller does not own.
  *
- * About: client/library/connection.c client/wire/passfd.c client/library/refusal.c
+ * About: client/library/connection.c client/library/listing.c client/library/claim.c client/library/answer.c client/wire/passfd.c client/library/refusal.c
  */
 #include "config.h"
 

@@ -70,7 +70,7 @@ fi
 
 said bob --gpu pair --memory 8M --gpu pair --memory 8M
 like "$stdout" "\"devices\":\[\"$gpu\".*\"devices\":\[\"$gpu2\"" 'of two that are asked for each is another one'
-refused bob 66 "'pair' has not as many with 8M as are asked for" 'of three there are not as many' \
+refused bob 66 "not enough devices under 'pair' with 8M" 'of three there are not as many' \
 	--gpu pair --memory 8M --gpu pair --memory 8M --gpu pair --memory 8M
 refused bob 66 "nothing of 'any' that you may have has 17M; the largest that is free is $gpu \(16M\)" \
 	'more than there is' --gpu any --memory 17M

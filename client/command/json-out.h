@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* JSON as the commands write it: NULL where a value is not known, which becomes null. */
+#pragma once
+
+#include <json.h>
+#include <stdint.h>
+
+/* A string, null for "". */
+struct json_object *json_out_text(const char *text);
+
+/* A number, null for 0. */
+struct json_object *json_out_number(uint64_t number);
+
+/* Prints the object in many lines, or as one line, and frees it. */
+void json_out_print(struct json_object *object);
+void json_out_line(struct json_object *object);

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Loads the policy for the `gpubroker policy` commands, and prints what is wrong with it, each
+ * finding with its line and a caret.
+ */
+#include "config.h"
+
+#include "client/command/policy-sources.h"
+#include "client/command/cli.h"
+#include "client/common/util.h"
+
+#include <stdio.h>
+
+static const char *default_directories[] = { GPUBROKER_POLICY_DIR, GPUBROKER_VENDOR_POLICY_DIR };
+
+void policy_sources_init(struct policy_sources *sources)
+{
+	*sources = (struct policy_sources){ 0 };
+}
+
+int policy_sources_add(struct policy_sources *sources, const char *directory)
+{
+	if (sources->n_given == ARRAY_SIZE(sources->given)) {
+		cli_error("more than %zu policy directories", ARRAY_SIZE(sources->given));
+		return EXIT_BAD_USAGE;
+	}
+	sources->given[sources->n_given++] = directory;
+	return 0;
+}
+
+/* Prints the line, with its control characters replaced, and a caret below the column. */
+static void print_source(const struct policy_finding *f)
+{
+	const size_t width = 72;
+	size_t column = f->column ? f->column - 1 : 0, from = 0, n;
+
+	if (!f->source || !f->line)
+		return;
+	/* For a long line, only the part around the column. */
+	if (column > width - 8)
+		from = column - (width - 8);
+	n = f->source_len > from ? f->source_len - from : 0;
+	if (n > width)
+		n = width;
+	fputs("    ", stdout);
+	for (size_t i = 0; i < n; i++) {
+		unsigned char c = (unsigned char)f->source[from + i];
+
+		putchar(c < ' ' || c >= 0x7f ? (c == '\t' ? ' ' : '?') : c);
+	}
+	printf("\n    %*s^\n", (int)(column - from), "");
+}
+
+void policy_sources_print(void *userdata, const struct policy_finding *f)
+{
+	struct policy_report *report = userdata;
+
+	if (f->severity == POLICY_MISTAKE)
+		report->mistakes++;
+	else if (report->mistakes_only)
+		return;
+	else
+		report->warnings++;
+	cli_print_text(stdout, f->path, -1);
+	if (f->line)
+		printf(":%u:%u", (unsigned)f->line, (unsigned)f->column);
+	fputs(f->severity == POLICY_MISTAKE ? ": error: " : ": warning: ", stdout);
+	cli_print_text(stdout, f->text, -1);
+	putchar('\n');
+	print_source(f);
+}
+
+int policy_sources_load(const struct policy_sources *sources, const char *const *files,
+			size_t n_files, struct policy_report *report, struct policy *ret_policy)
+{
+	struct policyfiles request = {
+		.files = files,
+		.n_files = n_files,
+		.without_accounts = sources->without_accounts,
+		.found = policy_sources_print,
+		.userdata = report,
+	};
+
+	if (!n_files) {
+		request.directories = sources->n_given ? sources->given : default_directories;
+		request.n_directories = sources->n_given ? sources->n_given
+							 : ARRAY_SIZE(default_directories);
+	}
+	return policyfiles_load(&request, ret_policy);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* Where the `gpubroker policy` commands read the policy from. */
+#pragma once
+
+#include "client/host/policyfiles.h"
+
+struct policy_sources {
+	const char *given[16]; /* --policy DIR; none: the installed ones */
+	size_t n_given;
+	bool without_accounts; /* see policyfiles.h */
+};
+
+struct policy_report {
+	bool mistakes_only;	     /* warnings are left out */
+	unsigned mistakes, warnings; /* so many were printed */
+};
+
+void policy_sources_init(struct policy_sources *sources);
+
+/* Adds a directory. 0, or an exit status after the reason was printed. */
+int policy_sources_add(struct policy_sources *sources, const char *directory);
+
+/* As policyfiles_load(), of these files or else of the directories; prints each finding. */
+int policy_sources_load(const struct policy_sources *sources, const char *const *files,
+			size_t n_files, struct policy_report *report, struct policy *ret_policy);
+
+/* Prints one finding and counts it in the struct policy_report that is userdata. */
+void policy_sources_print(void *userdata, const struct policy_finding *f);

@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reads PCI functions and IOMMU groups from sysfs, see pci.h: for the core before it acts and for
+ * gpubroker(1) when it explains. What it reads is copied into fixed sizes or refused.
+ *
+ * It must never wait: it reads no attribute for which the kernel takes the device's lock
+ * (driver_override, sriov_numvfs, and in some versions uevent), since a driver that hangs in its
+ * probe or remove holds that lock.
+ */
+#include "config.h"
+
+#include "client/host/pci.h"
+#include "client/host/directory.h"
+#include "client/host/mdev.h"
+#include "client/host/sysfs.h"
+#include "client/common/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <net/if.h>
+#include <string.h>
+
+int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_group)
+{
+	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
+
+	if (dir < 0)
+		return dir == -ENOENT ? -ENODEV : dir;
+	return sysfs_group_below(dir, ret_group);
+}
+
+static bool net_is_up(int sys, const char *name)
+{
+	char text[32];
+
+	if (sysfs_read_text(sysfs_open(sys, O_RDONLY, "class/net/%s/flags", name), text,
+			    sizeof(text)))
+		return true; /* not known: refuse rather than cut off the host */
+	return strtoul(text, NULL, 16) & IFF_UP;
+}
+
+static bool always(int sys, const char *name)
+{
+	(void)sys;
+	(void)name;
+	return true;
+}
+
+/*
+ * Looks in a /sys/class directory for a device below this function, also behind a USB controller or
+ * an NVMe namespace: the target of its link then has the function's address as a component. Returns
+ * 1 with its name, 0, or -errno.
+ */
+static int find_below(int sys, const char *class, const char *component,
+		      bool (*counts)(int sys, const char *name), char *out, size_t size)
+{
+	cleanup_fd int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "class/%s", class);
+	struct directory dir = DIRECTORY(fd);
+	const char *entry;
+	int result = 0;
+
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	while (!result && (entry = directory_next(&dir))) {
+		char target[1024];
+		ssize_t n = readlinkat(fd, entry, target, sizeof(target) - 1);
+
+		/*
+		 * EINVAL: no link; ENOENT: gone meanwhile. Another error may hide the host's disk.
+		 */
+		if (n < 0 && errno != EINVAL && errno != ENOENT)
+			result = -errno;
+		if (n <= 0)
+			continue;
+		target[n] = '\0';
+		if (strstr(target, component) && counts(sys, entry)) {
+			snprintf(out, size, "%.*s", (int)size - 1, entry);
+			result = 1;
+		}
+	}
+	return result ? result : dir.error;
+}
+
+/* Linux, Documentation/ABI/testing/sysfs-devices-vfio-dev: from 6.1 on. */
+int sysfs_has_vfio(int sys, const struct pci_address *address)
+{
+	cleanup_fd int fd = sysfs_function_open(sys, address, O_RDONLY | O_DIRECTORY, "vfio-dev");
+	struct directory dir = DIRECTORY(fd);
+
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	return directory_next(&dir) ? 1 : dir.error;
+}
+
+/* Reads what the host would lose. Disks count whether mounted or not, which sysfs does not show. */
+static int read_in_use(int sys, const struct pci_address *address, const char *driver, char *out,
+		       size_t size)
+{
+	char text[PCI_ADDRESS_TEXT], component[PCI_ADDRESS_TEXT + 2], name[64];
+	cleanup_fd int dir = -1;
+	int r;
+
+	snprintf(component, sizeof(component), "/%s/", pci_address_format(address, text));
+	r = find_below(sys, "net", component, net_is_up, name, sizeof(name));
+	if (r > 0)
+		snprintf(out, size, "network interface %s is up", name);
+	if (r)
+		return r < 0 ? r : 0;
+	r = find_below(sys, "block", component, always, name, sizeof(name));
+	if (r > 0)
+		snprintf(out, size, "disk %s is on it", name);
+	if (r)
+		return r < 0 ? r : 0;
+	/* Not sriov_numvfs: reading it takes the device's lock. */
+	dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
+	if (dir < 0)
+		return dir;
+	r = sysfs_read_link(dir, "virtfn0", name, sizeof(name));
+	if (!r)
+		strcpy(out, "it has virtual functions");
+	if (r != -ENOENT)
+		return r;
+	/* Its driver would wait for the holder of one of them. */
+	r = mdev_has_any(sys, address);
+	if (r > 0)
+		strcpy(out, "it has mediated devices");
+	if (r || !*driver || driver_is_vfio(driver))
+		return r < 0 ? r : 0;
+	r = sysfs_has_vfio(sys, address);
+	if (r > 0)
+		strcpy(out, "its driver has made a vGPU of it");
+	return r < 0 ? r : 0;
+}
+
+int sysfs_cdev_of(int sys, const char *device, uint32_t *ret_number)
+{
+	cleanup_fd int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "%s/vfio-dev", device);
+	struct directory dir = DIRECTORY(fd);
+	const char *name;
+
+	if (fd < 0)
+		return fd;
+	while ((name = directory_next(&dir))) {
+		unsigned long number;
+		char *end;
+
+		if (strncmp(name, "vfio", 4) != 0 || name[4] < '0' || name[4] > '9')
+			continue;
+		number = strtoul(name + 4, &end, 10);
+		if (*end || number > UINT32_MAX)
+			continue;
+		*ret_number = (uint32_t)number;
+		return 0;
+	}
+	return dir.error ? dir.error : -ENOENT;
+}
+
+static int driver_of(int dir, char *out, size_t size)
+{
+	int r = sysfs_read_link(dir, "driver", out, size);
+
+	if (r == -ENOENT) {
+		out[0] = '\0';
+		return 0;
+	}
+	return r;
+}
+
+int sysfs_driver_read(int sys, const struct pci_address *address,
+		      char ret_driver[FUNCTION_NAME_MAX])
+{
+	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
+	int r;
+
+	/* -ENODEV only for a function that does not exist, since callers forget it then. */
+	if (dir == -ENOENT)
+		return -ENODEV;
+	r = dir < 0 ? dir : driver_of(dir, ret_driver, FUNCTION_NAME_MAX);
+	return r == -ENODEV ? -EIO : r;
+}
+
+/*
+ * Reads the path from the root bus: "../../../devices/pci0000:00/0000:00:10.0/0000:01:00.0" becomes
+ * "pci0000:00/10.0/00.0", without bus numbers, since they change when a card is added.
+ */
+static void read_path(int sys, const struct pci_address *address, char *out, size_t size)
+{
+	char link[64], target[1024], text[PCI_ADDRESS_TEXT];
+	char *part, *state = NULL;
+	size_t used = 0;
+	ssize_t n;
+
+	out[0] = '\0';
+	snprintf(link, sizeof(link), "bus/pci/devices/%s", pci_address_format(address, text));
+	n = readlinkat(sys, link, target, sizeof(target) - 1);
+	if (n <= 0)
+		return;
+	target[n] = '\0';
+	for (part = strtok_r(target, "/", &state); part; part = strtok_r(NULL, "/", &state)) {
+		struct pci_address step;
+		int added = 0;
+
+		if (!strncmp(part, "pci", 3)) {
+			used = 0; /* with nested host bridges (VMD), the nearest */
+			added = snprintf(out, size, "%s", part);
+		} else if (used && !pci_address_parse(part, &step))
+			added = snprintf(out + used, size - used, "/%02x.%x", step.device,
+					 step.function);
+		if (added < 0 || (size_t)added >= size - used) {
+			out[0] = '\0'; /* a truncated path would name something else */
+			return;
+		}
+		used += (size_t)added;
+	}
+}
+
+/*
+ * Reads the Device Serial Number, from the attribute that Linux has from 6.18 on, for root. To read
+ * it from configuration space would take CAP_SYS_ADMIN. Vital product data is not read, since that
+ * is slow in hardware and hangs on some.
+ */
+static void read_serial(int sys, const struct pci_address *address, struct function *f)
+{
+	int fd = sysfs_function_open(sys, address, O_RDONLY, "serial_number");
+	int r = sysfs_read_text(fd, f->serial, sizeof(f->serial));
+
+	if (r) {
+		f->serial[0] = '\0';
+		/* No file: an older kernel, or a function without a number; nothing tells which. */
+		f->serial_unknown = true;
+		return;
+	}
+	for (char *p = f->serial; *p; p++)
+		if (*p >= 'A' && *p <= 'F')
+			*p = (char)(*p - 'A' + 'a');
+}
+
+/* By its links, since reading sriov_numvfs takes the device's lock. */
+int sysfs_vfs_read(int sys, const struct pci_address *physfn, struct pci_address *ret_vfs,
+		   size_t max)
+{
+	cleanup_fd int fd = sysfs_function_open(sys, physfn, O_RDONLY | O_DIRECTORY, "");
+	struct directory dir = DIRECTORY(fd);
+	const char *entry;
+	char name[32];
+	int n = 0;
+
+	if (fd < 0)
+		return fd == -ENOENT ? -ENODEV : fd;
+	while (n < INT_MAX && (entry = directory_next(&dir))) {
+		struct pci_address vf;
+
+		if (strncmp(entry, "virtfn", 6) != 0 ||
+		    sysfs_read_link(fd, entry, name, sizeof(name)) || pci_address_parse(name, &vf))
+			continue;
+		if ((size_t)n < max)
+			ret_vfs[n] = vf;
+		n++;
+	}
+	return dir.error ? dir.error : n;
+}
+
+/* Reads its part in SR-IOV: its PF if it is a VF, or how many VFs it has and can have. */
+static int read_sriov(int sys, int dir, struct function *f)
+{
+	char name[32];
+	int r = sysfs_read_link(dir, "physfn", name, sizeof(name)), n;
+
+	if (!r) {
+		f->is_vf = true;
+		return pci_address_parse(name, &f->physfn);
+	}
+	if (r != -ENOENT)
+		return r;
+	r = sysfs_read_number(sys, &f->address, "sriov_totalvfs", 10, &f->vfs_total);
+	if (r || !f->vfs_total)
+		return r == -ENOENT ? 0 : r;
+	n = sysfs_vfs_read(sys, &f->address, NULL, 0);
+	if (n < 0)
+		return n;
+	f->vfs = (uint32_t)n;
+	return 0;
+}
+
+int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function)
+{
+	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
+	struct function f = { .address = *address };
+	uint32_t vendor, device, subsystem_vendor, subsystem_device, boot_vga;
+	int r;
+
+	if (dir < 0)
+		return dir == -ENOENT ? -ENODEV : dir;
+	if ((r = sysfs_read_number(sys, address, "vendor", 16, &vendor)) ||
+	    (r = sysfs_read_number(sys, address, "device", 16, &device)) ||
+	    (r = sysfs_read_number(sys, address, "subsystem_vendor", 16, &subsystem_vendor)) ||
+	    (r = sysfs_read_number(sys, address, "subsystem_device", 16, &subsystem_device)) ||
+	    (r = sysfs_read_number(sys, address, "class", 16, &f.class_code)) ||
+	    (r = sysfs_group_below(dir, &f.iommu_group)) ||
+	    (r = driver_of(dir, f.driver, sizeof(f.driver))))
+		return r;
+	f.vendor = (uint16_t)vendor;
+	f.device = (uint16_t)device;
+	f.subsystem_vendor = (uint16_t)subsystem_vendor;
+	f.subsystem_device = (uint16_t)subsystem_device;
+	/* Only display controllers have the attribute. Any other error is not a no. */
+	r = sysfs_read_number(sys, address, "boot_vga", 10, &boot_vga);
+	if (r && r != -ENOENT)
+		return r;
+	f.boot_vga = !r && boot_vga;
+	read_path(sys, address, f.path, sizeof(f.path));
+	read_serial(sys, address, &f);
+	r = read_sriov(sys, dir, &f);
+	if (!r)
+		r = read_in_use(sys, address, f.driver, f.in_use, sizeof(f.in_use));
+	if (r)
+		return r;
+	*ret_function = f;
+	return 0;
+}
+
+/*
+ * Inserts a function in the order of addresses. Not qsort(), which for more than a kilobyte asks
+ * glibc's sysinfo() how much memory there is, and so would need a row in the core's filter.
+ */
+static void insert(struct group_view *view, const struct function *function)
+{
+	size_t i = view->n_functions++;
+
+	for (; i && pci_address_compare(&view->functions[i - 1].address, &function->address) > 0;
+	     i--)
+		view->functions[i] = view->functions[i - 1];
+	view->functions[i] = *function;
+}
+
+static int add_member(int sys, const char *name, struct group_view *view)
+{
+	struct pci_address address;
+	struct function f;
+	int r;
+
+	if (pci_address_parse(name, &address)) {
+		snprintf(view->not_viable, sizeof(view->not_viable),
+			 "has %.40s, which is no PCI function", name);
+		return 0;
+	}
+	r = sysfs_function_read(sys, &address, &f);
+	if (r)
+		return r;
+	if (class_is_bridge(f.class_code)) {
+		if (bridge_spoils_group(f.driver)) {
+			snprintf(view->not_viable, sizeof(view->not_viable),
+				 ", a bridge that the host runs with %s", f.driver);
+			view->blocker = address;
+			view->has_blocker = true;
+		}
+		return 0;
+	}
+	if (view->n_functions == FUNCTIONS_MAX)
+		return -E2BIG;
+	insert(view, &f);
+	return 0;
+}
+
+int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
+{
+	cleanup_fd int fd =
+		sysfs_open(sys, O_RDONLY | O_DIRECTORY, "kernel/iommu_groups/%u/devices", group);
+	struct directory dir = DIRECTORY(fd);
+	const char *entry;
+	char name[32];
+	int r;
+
+	if (fd < 0)
+		return fd == -ENOENT ? -ENODEV : fd;
+	memset(ret_view, 0, sizeof(*ret_view));
+	ret_view->group = group;
+	/* enable_unsafe_noiommu_mode makes groups that isolate nothing; only this name shows it. */
+	r = sysfs_read_text(sysfs_open(sys, O_RDONLY, "kernel/iommu_groups/%u/name", group), name,
+			    sizeof(name));
+	if (!r && !strcmp(name, "vfio-noiommu"))
+		strcpy(ret_view->not_viable, "is a no-IOMMU group, which isolates nothing");
+	if (r == -ENOENT || r == -E2BIG) /* no name, or another one */
+		r = 0;
+	while (!r && (entry = directory_next(&dir)))
+		r = add_member(sys, entry, ret_view);
+	return r ? r : dir.error;
+}
+
+int sysfs_groups(int sys, uint32_t *ret_groups, size_t max)
+{
+	cleanup_fd int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "kernel/iommu_groups");
+	struct directory dir = DIRECTORY(fd);
+	const char *entry;
+	int n = 0;
+
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	while (n < INT_MAX && (entry = directory_next(&dir))) {
+		char *end;
+		unsigned long group = strtoul(entry, &end, 10);
+
+		if (*end || end == entry || group >= NO_GROUP)
+			continue;
+		if ((size_t)n < max)
+			ret_groups[n] = (uint32_t)group;
+		n++;
+	}
+	return dir.error ? dir.error : n;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * PCI functions and IOMMU groups as sysfs shows them now, whatever helpers said before. `sys` is a
+ * descriptor of /sys (O_PATH is enough). All return 0, or what is said, or -errno.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "client/host/function.h"
+
+/* Reads one function. -ENODEV: no such function. */
+int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function);
+
+/* Its driver alone, "" where it has none. -ENODEV: no such function. */
+int sysfs_driver_read(int sys, const struct pci_address *address,
+		      char ret_driver[FUNCTION_NAME_MAX]);
+
+/* Returns 1 if it has a VFIO device, whichever driver made it, else 0. */
+int sysfs_has_vfio(int sys, const struct pci_address *address);
+
+/*
+ * The number N of the device node /dev/vfio/devices/vfioN of a device, by its directory below /sys.
+ * -ENOENT: it is on no VFIO driver, or the kernel makes no such nodes.
+ */
+int sysfs_cdev_of(int sys, const char *device, uint32_t *ret_number);
+
+/*
+ * Reads the VFs of a function, in any order, at most `max`; returns how many there are. -ENODEV: no
+ * such function.
+ */
+int sysfs_vfs_read(int sys, const struct pci_address *physfn, struct pci_address *ret_vfs,
+		   size_t max);
+
+/* The IOMMU group of a function, NO_GROUP where it has none. -ENODEV: no such function. */
+int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_group);
+/* Reads a group whole. -ENODEV: no such group. */
+int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view);
+/* Reads which groups there are, in any order, at most `max`; returns how many there are. */
+int sysfs_groups(int sys, uint32_t *ret_groups, size_t max);

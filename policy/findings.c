@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reports of the parser: each finding with its place, and with what may have been meant where a
+ * word was not expected. It keeps nothing; what it says is printable ASCII whatever the file holds.
+ */
+#include "config.h"
+
+#include "policy/findings.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "policy/classes.h"
+#include "policy/words.h"
+
+#define FOUND_MAX 512
+
+struct place finding_place(const struct policy_parser *parser)
+{
+	size_t len = (size_t)(parser->lexer.line_end - parser->lexer.line);
+
+	return (struct place){
+		.source = parser->source,
+		.line = parser->lexer.line,
+		.line_len = (uint32_t)(len < POLICY_LINE_MAX ? len : POLICY_LINE_MAX),
+		.number = parser->lexer.number,
+		.column = parser->token.column,
+	};
+}
+
+void finding_report(struct policy_parser *parser, enum policy_kind kind, const struct place *place,
+		    const char *format, ...)
+{
+	char text[FOUND_MAX];
+	struct policy_finding finding = {
+		.severity = kind == POLICY_KIND_MISTAKE ? POLICY_MISTAKE : POLICY_WARNING,
+		.kind = kind,
+		.path = place->source->path,
+		.line = place->number,
+		.column = place->column,
+		.text = text,
+		.source = place->line,
+		.source_len = place->line_len,
+	};
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (kind == POLICY_KIND_MISTAKE)
+		parser->mistakes++;
+	parser->ops.found(parser->ops.userdata, &finding);
+}
+
+bool finding_expected(struct policy_parser *parser, const char *what, unsigned int kinds)
+{
+	const char *text = parser->token.text, *near = NULL, *before = "";
+	struct place place = finding_place(parser);
+	struct pci_address address;
+
+	switch (parser->token.kind) {
+	case TOKEN_END:
+		finding_report(parser, POLICY_KIND_MISTAKE, &place,
+			       "expected %s, found the end of the line", what);
+		return false;
+	case TOKEN_BYTE:
+		finding_report(parser, POLICY_KIND_MISTAKE, &place,
+			       "expected %s, found byte 0x%02x, which may stand only in a comment",
+			       what, parser->token.byte);
+		return false;
+	case TOKEN_WORD:
+		break;
+	}
+
+	near = words_near(kinds, text);
+	if (!near && (kinds & WORD_ATTRIBUTE)) {
+		if (!pci_address_parse(text, &address))
+			before = "address ";
+		else if (classes_find(text))
+			before = "class ";
+		near = *before ? text : NULL;
+	}
+	if (near)
+		finding_report(parser, POLICY_KIND_MISTAKE, &place,
+			       "expected %s, found " FINDING_WORD "; did you mean \"%s%s\"?", what,
+			       text, before, near);
+	else
+		finding_report(parser, POLICY_KIND_MISTAKE, &place,
+			       "expected %s, found " FINDING_WORD, what, text);
+	return false;
+}
