@@ -76,8 +76,8 @@ static void on_availability_read(void *userdata, const struct work_result *resul
 		lease_fail(lease, NULL, result->what, result->error);
 	else
 		r = choose_candidate(lease);
-	if (r)
-		lease_fail(lease, NULL, result->what, -r);
+	if (r) /* virtual functions could not be asked */
+		lease_fail(lease, NULL, step_available, -r);
 	lease_report_settled(lease);
 }
 

@@ -498,7 +498,9 @@ int selection_decide(const struct claims *claims, const struct claimant *claiman
 		return r;
 	both = whole_and_part(ret_selection);
 	if (both) {
-		refuse_address(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, both);
+		refuse_selector(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, &request->selectors[0]);
+		ret_refusal->address = *both;
+		ret_refusal->has_address = 1;
 		ret_refusal->detail = REFUSAL_WHOLE_AND_PART;
 		return GPUBROKER_REFUSED_NOT_VIABLE;
 	}

@@ -382,8 +382,9 @@ static size_t keep_named_groups(struct leases *leases, const char *name, const c
  */
 static void keep_all_groups(struct leases *leases, const char *name)
 {
-	cleanup_free uint32_t *groups = calloc(GROUPS_LOOKED_AT, sizeof(*groups));
-	int n = groups ? sysfs_groups(leases->kernel->sys, groups, GROUPS_LOOKED_AT) : 0;
+	/* Not the heap's: without memory for it, a damaged record would protect nothing. */
+	static uint32_t groups[GROUPS_LOOKED_AT];
+	int n = sysfs_groups(leases->kernel->sys, groups, GROUPS_LOOKED_AT);
 
 	for (int i = 0; i < n && i < GROUPS_LOOKED_AT; i++)
 		keep_from_lending(leases, groups[i], name, false);

@@ -112,11 +112,30 @@ static void finish_restore(struct lease *lease, const struct lease_end *end)
 
 static void restore_again(struct lease *lease);
 
+/* The pause counts as work, as the worker before it and the one behind it do. */
+static void restore_after_pause(struct lease *lease)
+{
+	struct workers *workers = leases_of(lease)->workers;
+
+	restore_again(lease);
+	workers_leave(workers);
+}
+
+/* Has the restore go on in a moment. False: that was done often enough. */
+static bool pause_restore(struct lease *lease)
+{
+	if (lease->state == GPUBROKER_LEASE_STUCK) /* the daemon's end does not wait for it */
+		return lease_look_soon(lease, restore_again);
+	if (!lease_look_soon(lease, restore_after_pause))
+		return false;
+	workers_enter(leases_of(lease)->workers);
+	return true;
+}
+
 static void take_result(struct lease *lease, enum lease_end_result result,
 			const struct lease_end *end)
 {
-	if ((result == END_NOT_OURS || result == END_TRY_AGAIN) &&
-	    lease_look_soon(lease, restore_again))
+	if ((result == END_NOT_OURS || result == END_TRY_AGAIN) && pause_restore(lease))
 		return;
 	finish_restore(lease, result == END_OVER || result == END_NOT_OURS ? NULL : end);
 }

@@ -192,6 +192,7 @@ int release_device(struct peer *peer, const struct message_restore *request,
 		   struct message_refusal *ret_refusal)
 {
 	const struct peers *peers = peer->peers;
+	const struct hold *hold;
 	struct lease *lease;
 	uint32_t group;
 	int r;
@@ -212,6 +213,9 @@ int release_device(struct peer *peer, const struct message_restore *request,
 	}
 	if (lease)
 		return refuse_held_for_root(ret_refusal, lease, &request->address);
+	hold = holds_find_group(peers->holds, group);
+	if (hold)
+		return refuse_preparing(ret_refusal, hold, &request->address);
 	return restore_group(peer, group, &request->address, ret_refusal);
 }
 

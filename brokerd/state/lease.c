@@ -260,7 +260,8 @@ void lease_fail(struct lease *lease, const struct pci_address *address, const ch
 {
 	if (lease->failure.what)
 		return;
-	lease->failure = (struct lease_failure){ .what = what, .error = error };
+	/* A failure without a name would pass for none. */
+	lease->failure = (struct lease_failure){ .what = what ? what : "a step", .error = error };
 	if (address) {
 		lease->failure.address = *address;
 		lease->failure.has_address = true;
