@@ -389,8 +389,7 @@ static int refuse_search(struct part_search *search, int r, struct message_refus
 		*ret_refusal = search->nearest;
 		return (int)ret_refusal->reason;
 	}
-	if (search->selector->kind !=
-	    SELECT_ADDRESS) { /* it names none of the parents that were searched */
+	if (search->selector->kind != SELECT_ADDRESS) { /* it names no parent */
 		search->parent = NULL;
 		search->is_pci = false;
 	}

@@ -14,9 +14,8 @@ struct part_search {
 	const struct policy_subject *subject;
 	const struct selector *selector;
 	const struct policy_usage *usage;
-	const struct lease
-		*own;  /* the lease that the search is for, which does not count as held; or NULL */
-	uint32_t name; /* a name of the policy, or POLICY_NO_NAME */
+	const struct lease *own; /* the searching lease, which does not count as held; or NULL */
+	uint32_t name;		 /* a name of the policy, or POLICY_NO_NAME */
 	struct part_choice *choice;
 	struct wanted *wanted;
 	struct message_refusal nearest; /* the nearest miss; reason 0: none */

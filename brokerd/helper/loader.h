@@ -7,8 +7,8 @@
 struct confine_filter;
 
 struct loader_options {
-	const char *const
-		*directories; /* in order of precedence: a file hides later ones of its name */
+	/* in order of precedence: a file hides later ones of the same name */
+	const char *const *directories;
 	size_t n_directories;
 };
 
