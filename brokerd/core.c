@@ -117,7 +117,7 @@ static void on_policy_loaded(void *userdata, struct policy *policy)
 	}
 	if (policy) {
 		if (core->policy.known)
-			log_notice("the policy is loaded anew: %zu rules", policy->n_rules);
+			log_notice("the policy was loaded again: %zu rules", policy->n_rules);
 		policy_done(&core->policy.policy);
 		core->policy.policy = *policy;
 	} else {

@@ -93,7 +93,7 @@ static bool on_serving(void *userdata)
 	if (!r)
 		return true;
 	/* systemd would wait for ever; a restart may help */
-	log_error("cannot tell systemd that it is ready: %s; ending, to be started again",
+	log_error("cannot notify systemd of the start: %s; ending, to be started again",
 		  strerror(-r));
 	quit_now(process, EX_OSERR);
 	return false;
@@ -120,10 +120,9 @@ static void fit_capability(struct process *process)
 
 	if (needed && process->memlock_dropped && process->notify_fd < 0) {
 		log_warning(
-			"the policy now grants memlock, for which the daemon must be started again");
+			"the policy now grants memlock: restart the daemon to regain the capability");
 	} else if (needed && process->memlock_dropped) {
-		log_notice(
-			"the policy now grants memlock: starting again, with the capability that takes");
+		log_notice("the policy now grants memlock: restarting, to regain the capability");
 		quit_gently(process);
 	} else if (!needed && !process->memlock_dropped) {
 		r = confine_drop_sys_resource();
@@ -176,7 +175,7 @@ static void on_start_limit(evutil_socket_t fd, short what, void *userdata)
 	(void)fd;
 	(void)what;
 	if (!helpers_log_missing(&process->core.helpers))
-		log_warning("the %s has not answered yet; serving without what it knows",
+		log_warning("the %s has not answered yet; serving without its records",
 			    process->core.policy.known ? "watcher" : "loader");
 	core_serve(&process->core);
 }
@@ -279,9 +278,8 @@ static int check_descriptors(void)
 			return -errno;
 	}
 	if (limit.rlim_cur < want)
-		log_warning(
-			"only %llu descriptors may be open, so many peers at once may be made to wait",
-			(unsigned long long)limit.rlim_cur);
+		log_warning("only %llu descriptors may be open, so with many peers some must wait",
+			    (unsigned long long)limit.rlim_cur);
 	return 0;
 }
 
@@ -367,7 +365,7 @@ static int confine(const struct core *core)
 	log_info(
 		core->kernel.cdevs
 			? "this kernel has iommufd: claims may be lent by devices' own nodes too"
-			: "this kernel has no iommufd, or not yet: claims are lent by IOMMU groups");
+			: "this kernel has no iommufd, or it is not loaded: claims are lent by IOMMU groups");
 	return 0;
 }
 

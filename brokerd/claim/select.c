@@ -418,7 +418,7 @@ static int look_up_subject(struct selecting *s, struct message_refusal *ret_refu
 	int r = s->claimant->ops->subject(s->claimant, &s->subject);
 
 	if (r) {
-		log_error("cannot tell the groups of uid %" PRIu32 ": %s", s->claimant->uid,
+		log_error("cannot read the groups of uid %" PRIu32 ": %s", s->claimant->uid,
 			  strerror(-r));
 		return refuse_selector(ret_refusal, GPUBROKER_REFUSED_POLICY,
 				       &s->request->selectors[0]);

@@ -105,7 +105,7 @@ int listener_open(const char *path, int *ret_helpers)
 		int *fd = has_name(names, i, LISTEN_HELPERS) ? &theirs : &ours;
 
 		if (*fd >= 0) {
-			log_error("more sockets were passed than one of each; see gpubroker.socket "
+			log_error("more than one socket of a kind was passed; see gpubroker.socket "
 				  "and gpubroker-helpers.socket");
 			return -EINVAL;
 		}

@@ -14,7 +14,7 @@ reload() {
 	sleep 1.1
 	systemctl reload gpubroker
 	ok "$1" wait_for 10 sh -c "journalctl -q --no-pager -o cat -u gpubroker --since '$since' |
-		grep -qE 'loaded anew|policy in force stays'"
+		grep -qE 'loaded again|policy in force stays'"
 }
 core=$(systemctl show -P MainPID gpubroker)
 
@@ -30,7 +30,7 @@ cat >$dir/10-lab.policy <<-END
 END
 reload 'a new policy is taken by a reload'
 is "$(systemctl show -P MainPID gpubroker)" "$core" '... by the same process'
-like "$(journal)" 'loaded anew: 8 rules' '... and the journal counts its rules'
+like "$(journal)" 'loaded again: 8 rules' '... and the journal counts its rules'
 
 # Paths tell the cards apart; limits count by user and rule.
 run_as alice gpubroker run --gpu right -- sleep 300 &

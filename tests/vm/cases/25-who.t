@@ -17,7 +17,7 @@ rules() {
 	systemctl reload gpubroker
 	wait_for 20 loaded
 }
-loaded() { [ "$(said 'loaded anew')" -ge 1 ]; }
+loaded() { [ "$(said 'loaded again')" -ge 1 ]; }
 main_pid() { systemctl show -P MainPID gpubroker; }
 
 core=$(main_pid)
