@@ -82,7 +82,7 @@ static void quit_gently(struct process *process)
 	quit_if_idle(process);
 }
 
-/* ---- what the core reports ---- */
+/* ---- reports of the core ---- */
 
 static bool on_serving(void *userdata)
 {

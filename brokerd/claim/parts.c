@@ -343,8 +343,8 @@ static int on_other(void *userdata, const char *type)
 }
 
 /*
- * Fills in a placeholder candidate (the first VF, and the name asked for) until a worker has asked
- * the driver.
+ * Fills in a placeholder candidate (the first VF, with the name that the client gave) until a
+ * worker has asked the driver.
  */
 static void fill_placeholder(struct part_choice *choice, const struct selector *selector)
 {

@@ -21,7 +21,7 @@
 
 #define LISTEN_FD 3		 /* sd_listen_fds(3): the first passed descriptor */
 #define LISTEN_HELPERS "helpers" /* FileDescriptorName= of gpubroker-helpers.socket */
-#define BACKLOG 8		 /* as in gpubroker.socket, with the reason */
+#define BACKLOG 8		 /* as in gpubroker.socket, which gives the reason */
 /* Connections a turn, so that others' claims need not wait for a client that connects in a loop. */
 #define ACCEPT_BURST 4
 
