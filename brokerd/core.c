@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The parts and how they are connected, see core.h. The one file that knows all of them. It decides
- * nothing: each callback here calls those parts that have to know, in an order that is part of the
- * contract.
+ * Connects the core's parts, see core.h. The only file that knows all of them. It decides nothing:
+ * each callback calls the parts that are concerned, in an order that is part of the contract.
  */
 #include "config.h"
 
@@ -24,14 +23,14 @@
 #include <string.h>
 #include <sysexits.h>
 
-/* ---- leases report ---- */
+/* ---- reports of leases ---- */
 
 static void on_lease_state(void *userdata, const struct lease *lease)
 {
 	struct core *core = userdata;
 
 	watching_state(&core->peers, lease);
-	/* Claims that wait for a stuck lease are refused, as new ones are. */
+	/* Claims that wait for this lease are now refused, as new ones are. */
 	if (lease->state == GPUBROKER_LEASE_STUCK)
 		queue_mark(&core->claims.queue, lease->group);
 }
@@ -72,12 +71,11 @@ static const struct lease_events lease_events = {
 	.resumed = on_lease_resumed,
 };
 
-/* ---- helpers report ---- */
+/* ---- reports of helpers ---- */
 
 /*
- * Before the device table has the record, the parts see what has changed: a function that is gone
- * is still in the table. The queue comes last, since it is for claims that may have the function
- * now.
+ * The parts get a record before the device table does, while a function that has gone is still in
+ * the table. The queue is last: claims that wait may get the function now.
  */
 static void on_device_record(void *userdata, const struct watcher_record *record)
 {
@@ -93,7 +91,7 @@ static void on_device_record(void *userdata, const struct watcher_record *record
 	if (r)
 		log_error("a function cannot be listed: %s", strerror(-r));
 	else if (came)
-		queue_mark_all(&core->claims.queue); /* perhaps a claim waits for it */
+		queue_mark_all(&core->claims.queue); /* a claim may wait for it */
 }
 
 static void serve_when_ready(struct core *core)
@@ -107,7 +105,7 @@ static void on_devices_read(void *userdata)
 	serve_when_ready(userdata);
 }
 
-/* Takes over a policy that was loaded; NULL: there is none without mistakes. */
+/* Takes over a policy that was loaded; NULL: the policy on disk has mistakes. */
 static void on_policy_loaded(void *userdata, struct policy *policy)
 {
 	struct core *core = userdata;
@@ -119,7 +117,7 @@ static void on_policy_loaded(void *userdata, struct policy *policy)
 	}
 	if (policy) {
 		if (core->policy.known)
-			log_notice("the policy is loaded anew: %zu rules", policy->n_rules);
+			log_notice("the policy was loaded again: %zu rules", policy->n_rules);
 		policy_done(&core->policy.policy);
 		core->policy.policy = *policy;
 	} else {
@@ -132,7 +130,7 @@ static void on_policy_loaded(void *userdata, struct policy *policy)
 		prepare_look_at_all(&core->prepare);
 		sriov_policy_look_at_all(&core->sriov);
 	}
-	queue_mark_all(&core->claims.queue); /* claims that wait may be allowed more now, or less */
+	queue_mark_all(&core->claims.queue); /* the policy may allow waiting claims more or less */
 	serve_when_ready(core);
 }
 
@@ -150,7 +148,7 @@ static const struct helpers_ops helpers_ops = {
 	.failed = on_helpers_failed,
 };
 
-/* ---- others report ---- */
+/* ---- other reports ---- */
 
 static void on_freed(void *userdata)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The core's parts, and what each tells the others. Only core.c and daemon.c know struct core:
- * every part gets pointers to the few others that it uses, and what it has to report upwards goes
- * through callbacks that core.c fills in.
+ * The core's parts, and how they are connected. Only core.c and daemon.c know struct core: every
+ * part gets pointers to the few others that it uses, and reports through callbacks that core.c
+ * fills in.
  */
 #pragma once
 
@@ -22,16 +22,16 @@
 #include "brokerd/state/holds.h"
 #include "brokerd/state/verdict.h"
 
-/* What the core tells the daemon. */
+/* Events that the daemon handles. */
 struct core_ops {
-	/* The core serves from now on. False: the daemon is ending instead. */
+	/* The core begins to serve. Returns false if the daemon ends instead. */
 	bool (*serving)(void *userdata);
 	/*
-	 * The policy has been loaded, or has not: core->policy says. `kept`: the one in force stays
+	 * A policy was loaded, or had mistakes: see core->policy. `kept`: the earlier policy stays
 	 * in force.
 	 */
 	void (*policy)(void *userdata, bool kept);
-	/* No worker is at work, and nothing else that must not be interrupted. */
+	/* No worker is running, and no other work that must not be interrupted. */
 	void (*idle)(void *userdata);
 	/* The core must end with that exit status, to be started again. */
 	void (*failed)(void *userdata, int status);
@@ -46,7 +46,7 @@ struct core {
 	struct workers workers;
 	struct store store;
 	struct audit audit;
-	struct event *on_suppressed; /* the audit's, or NULL */
+	struct event *on_suppressed; /* the timer of audit.later(), or NULL */
 	struct devices devices;
 	struct holds holds;
 	struct policy_state policy;
@@ -68,16 +68,23 @@ struct core {
 	}
 
 /*
- * Connects the parts. core->base and what is opened before confinement must be set. 0, or -ENOMEM.
+ * Connects the parts. core->base must be set, and the files that need privilege must be open.
+ * Returns 0, or -ENOMEM.
  */
 int core_init(struct core *core);
-/* Begins to read from the kernel and the helpers. 0, or -errno. */
+/* Begins to read from inotify and from the helpers. Returns 0, or -errno. */
 int core_start(struct core *core);
-/* Takes up what an earlier run has left on record. After confinement. 0, or -errno. */
+/*
+ * Takes up the leases and SR-IOV changes that an earlier run has recorded. To be called after
+ * confinement. Returns 0, or -errno.
+ */
 int core_recover(struct core *core);
-/* Serves, if it does not yet: accepts peers, prepares what the policy wants. */
+/* Begins to serve, if it does not yet: accepts peers, and prepares devices as the policy wants. */
 void core_serve(struct core *core);
-/* No new peers, claims under way are undone, leases stay with their holders. */
+/*
+ * Stops serving: accepts no peers, and undoes claims that have begun. Leases stay with their
+ * holders.
+ */
 void core_close(struct core *core);
-/* Frees what the loop has used, and closes what is open. */
+/* Frees the parts and closes their files. To be called after the loop. */
 void core_done(struct core *core);

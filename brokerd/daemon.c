@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The daemon from start to end: opens what needs privilege, gets its helpers, confines itself,
- * takes up old leases, and serves. Owns the order of these, which is the daemon's security: nothing
- * that a peer, a helper or a record says is read before confine_core().
+ * The daemon from start to end: opens the files that need privilege, gets its helpers, confines
+ * itself, takes up old leases, and serves. The order of these steps is the daemon's security:
+ * nothing from a peer, a helper or a record is read before confine_core().
  */
 #include "config.h"
 
@@ -31,10 +31,10 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#define QUIT_LIMIT 3	     /* seconds in which workers should be done when the daemon is to end */
-#define DESCRIPTORS_KEPT 512 /* for workers, groups and files, beside the peers' */
+#define QUIT_LIMIT 3	     /* seconds that a daemon that is ending waits for workers */
+#define DESCRIPTORS_KEPT 512 /* for workers, groups and files, in addition to the peers' */
 
-/* The process: what is about its start and its end, and nothing else. */
+/* The process: only what its start and its end need. */
 struct process {
 	struct core core;
 	int notify_fd, signal_fd;
@@ -82,7 +82,7 @@ static void quit_gently(struct process *process)
 	quit_if_idle(process);
 }
 
-/* ---- what the core reports ---- */
+/* ---- reports of the core ---- */
 
 static bool on_serving(void *userdata)
 {
@@ -92,8 +92,8 @@ static bool on_serving(void *userdata)
 	event_del(process->on_start_limit);
 	if (!r)
 		return true;
-	/* systemd would never know; started again, it may go better */
-	log_error("cannot tell systemd that it is ready: %s; ending, to be started again",
+	/* systemd would wait for ever; a restart may help */
+	log_error("cannot notify systemd of the start: %s; ending, to be started again",
 		  strerror(-r));
 	quit_now(process, EX_OSERR);
 	return false;
@@ -108,9 +108,9 @@ static bool grants_memlock(const struct policy *policy)
 }
 
 /*
- * CAP_SYS_RESOURCE is kept only while a rule needs it, and cannot be regained once dropped:
- * where a new policy grants memlock and the old one did not, the daemon ends, to be started again
- * with it. Leases do not notice.
+ * CAP_SYS_RESOURCE is kept only while a rule needs it, and cannot be regained once dropped. If a
+ * new policy grants memlock and the old one did not, the daemon ends, and systemd starts it again
+ * with the capability. Leases are not affected.
  */
 static void fit_capability(struct process *process)
 {
@@ -120,10 +120,9 @@ static void fit_capability(struct process *process)
 
 	if (needed && process->memlock_dropped && process->notify_fd < 0) {
 		log_warning(
-			"the policy now grants memlock, for which the daemon must be started again");
+			"the policy now grants memlock: restart the daemon to regain the capability");
 	} else if (needed && process->memlock_dropped) {
-		log_notice(
-			"the policy now grants memlock: starting again, with the capability that takes");
+		log_notice("the policy now grants memlock: restarting, to regain the capability");
 		quit_gently(process);
 	} else if (!needed && !process->memlock_dropped) {
 		r = confine_drop_sys_resource();
@@ -176,15 +175,12 @@ static void on_start_limit(evutil_socket_t fd, short what, void *userdata)
 	(void)fd;
 	(void)what;
 	if (!helpers_log_missing(&process->core.helpers))
-		log_warning("the %s has not answered yet; serving without what it knows",
+		log_warning("the %s has not answered yet; serving without its records",
 			    process->core.policy.known ? "watcher" : "loader");
 	core_serve(&process->core);
 }
 
-/*
- * SIGTERM, SIGINT: the end. SIGHUP: the loader reads the files again, and sends what it finds as at
- * the start.
- */
+/* SIGTERM and SIGINT end the daemon. SIGHUP makes the loader read the policy files again. */
 static void on_signal(evutil_socket_t fd, short what, void *userdata)
 {
 	struct process *process = userdata;
@@ -208,7 +204,10 @@ static void on_watchdog(evutil_socket_t fd, short what, void *userdata)
 	notify_send(process->notify_fd, "WATCHDOG=1");
 }
 
-/* Twice in the time in which systemd wants a sign of life, if it does. */
+/*
+ * Starts the timer for systemd's watchdog, if the unit has one: two messages in each watchdog
+ * period.
+ */
 static int start_watchdog(struct process *process)
 {
 	const char *text = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
@@ -245,14 +244,14 @@ static int start_events(struct process *process)
 
 static int open_state(const char *path)
 {
-	/* The parent is RuntimeDirectory=; for a daemon started by hand it is made here. */
+	/* The parent is RuntimeDirectory=; a daemon that was started by hand makes it here. */
 	char parent[256];
 	int fd;
 
 	if (snprintf(parent, sizeof(parent), "%s", path) < (int)sizeof(parent) &&
 	    strrchr(parent, '/') > parent) {
 		*strrchr(parent, '/') = '\0';
-		/* The socket is in it, too. */
+		/* It also contains the socket, so all users must be able to enter it. */
 		if (mkdir(parent, 0755) ? errno != EEXIST : chmod(parent, 0755))
 			log_error("%s: %s", parent, strerror(errno));
 	}
@@ -263,8 +262,8 @@ static int open_state(const char *path)
 }
 
 /*
- * A peer takes a descriptor, and before 6.5 a second one (see peer.c). So the soft limit is raised
- * to what that needs, as far as the hard limit lets it.
+ * Raises the soft limit of descriptors as far as needed and as the hard limit allows. A peer takes
+ * one descriptor, and before Linux 6.5 a second one (see peer.c).
  */
 static int check_descriptors(void)
 {
@@ -279,20 +278,21 @@ static int check_descriptors(void)
 			return -errno;
 	}
 	if (limit.rlim_cur < want)
-		log_warning(
-			"only %llu descriptors may be open, so many peers at once may be made to wait",
-			(unsigned long long)limit.rlim_cur);
+		log_warning("only %llu descriptors may be open, so with many peers some must wait",
+			    (unsigned long long)limit.rlim_cur);
 	return 0;
 }
 
-/* As a descriptor, since a handler would need a row to return. */
+/*
+ * Makes a signalfd, since a signal handler needs rt_sigreturn(), for which the filter has no row.
+ */
 static int take_signals(void)
 {
 	sigset_t signals;
 	int fd;
 
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGCHLD, SIG_IGN); /* nobody waits for a worker: its pidfd says that it has ended */
+	signal(SIGCHLD, SIG_IGN); /* workers are not reaped: a pidfd reports their end */
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
@@ -303,19 +303,18 @@ static int take_signals(void)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Everything that needs privilege or makes a descriptor that confinement would refuse. */
+/* Opens everything that needs privilege, or that confinement would not allow. */
 static int open_privileged(struct process *process, const struct daemon_options *options)
 {
 	struct core *core = &process->core;
 	int r;
 
 	/*
-	 * All memory is the heap's, by one call: rows of their own for great blocks would buy
-	 * nothing.
+	 * All memory comes from the heap, by brk(): separate mappings of large blocks would need
+	 * rows of their own.
 	 */
 	mallopt(M_MMAP_MAX, 0);
-	umask(077); /* records are for nobody else; a file that is for others gets its mode
-		       explicitly */
+	umask(077); /* records are private; files for others get their mode explicitly */
 	process->signal_fd = take_signals();
 	if (process->signal_fd < 0)
 		return process->signal_fd;
@@ -350,7 +349,7 @@ static int confine(const struct core *core)
 {
 	const int landlock = landlock_version();
 	/*
-	 * CAP_SYS_RESOURCE is kept until the policy says whether it is needed: see
+	 * CAP_SYS_RESOURCE is kept until the policy shows whether it is needed: see
 	 * fit_capability().
 	 */
 	int r = confine_core(true, core->kernel.cdevs, core->store.directory);
@@ -366,7 +365,7 @@ static int confine(const struct core *core)
 	log_info(
 		core->kernel.cdevs
 			? "this kernel has iommufd: claims may be lent by devices' own nodes too"
-			: "this kernel has no iommufd, or not yet: claims are lent by IOMMU groups");
+			: "this kernel has no iommufd, or it is not loaded: claims are lent by IOMMU groups");
 	return 0;
 }
 
@@ -423,7 +422,9 @@ int daemon_run(const struct daemon_options *options)
 		process.status = EX_OSERR;
 	else if (event_base_dispatch(process.core.base) < 0)
 		process.status = EX_SOFTWARE;
-	/* Leases, workers and claims are not undone: they are the records', for the next start. */
+	/*
+	 * Leases, workers and claims are not undone: the next start takes them up from the records.
+	 */
 	stop(&process);
 	return process.status;
 }

@@ -10,5 +10,5 @@ struct daemon_options {
 	const char *state;
 };
 
-/* Runs the daemon until it is told to end. Returns the exit status. */
+/* Runs the daemon until it ends. Returns the exit status. */
 int daemon_run(const struct daemon_options *options);

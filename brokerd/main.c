@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * gpubrokerd: the command line. All else is in libbrokerd, so that tests can link it.
- */
+/* gpubrokerd: the command line. Everything else is in libbrokerd, so that tests can link it. */
 #include "config.h"
 
 #include "brokerd/daemon.h"

@@ -253,7 +253,7 @@ const struct lease_follower_ops claim_follower_ops = {
 	.over = on_over,
 };
 
-/* ---- the end from outside ---- */
+/* ---- release and disconnection ---- */
 
 void claim_release(struct claim *claim, struct lease *lease)
 {

@@ -343,8 +343,8 @@ static int on_other(void *userdata, const char *type)
 }
 
 /*
- * Fills in a placeholder candidate (the first VF, and the name asked for) until a worker has asked
- * the driver.
+ * Fills in a placeholder candidate (the first VF, with the name that the client gave) until a
+ * worker has asked the driver.
  */
 static void fill_placeholder(struct part_choice *choice, const struct selector *selector)
 {
@@ -389,8 +389,7 @@ static int refuse_search(struct part_search *search, int r, struct message_refus
 		*ret_refusal = search->nearest;
 		return (int)ret_refusal->reason;
 	}
-	if (search->selector->kind !=
-	    SELECT_ADDRESS) { /* it names none of the parents that were searched */
+	if (search->selector->kind != SELECT_ADDRESS) { /* it names no parent */
 		search->parent = NULL;
 		search->is_pci = false;
 	}

@@ -14,7 +14,7 @@ struct part_search {
 	const struct policy_subject *subject;
 	const struct selector *selector;
 	const struct policy_usage *usage;
-	const struct lease *own; /* the search is for it, so it does not count as held; or NULL */
+	const struct lease *own; /* the searching lease, which does not count as held; or NULL */
 	uint32_t name;		 /* a name of the policy, or POLICY_NO_NAME */
 	struct part_choice *choice;
 	struct wanted *wanted;

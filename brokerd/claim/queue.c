@@ -174,7 +174,7 @@ void queue_tell_place(struct waiting *waiting)
 		waiting->told = now;
 }
 
-/* ---- coming and going ---- */
+/* ---- adding and removing ---- */
 
 static size_t count_of_user(const struct queue *queue, uint32_t uid)
 {

@@ -38,7 +38,7 @@ static int refuse_selector(struct message_refusal *ret_refusal, uint32_t reason,
 	return (int)reason;
 }
 
-/* The same for a fault of ours or of the kernel's, -error. */
+/* The same for a fault, -error, of this process or of the kernel. */
 static int refuse_error(struct message_refusal *ret_refusal, const struct selector *selector,
 			const char *what, int error)
 {
@@ -196,7 +196,7 @@ static int take_allowed(struct selecting *s, struct group_view *view, size_t ask
 
 	do {
 		r = take_group(s, view, asked, ret_refusal);
-		/* A refusal by the policy is the answer only where it refuses every function. */
+		/* A refusal by the policy is returned only if the policy refuses every function. */
 		if (!first_reason || !is_policy(r)) {
 			first_reason = r;
 			first = *ret_refusal;
@@ -418,7 +418,7 @@ static int look_up_subject(struct selecting *s, struct message_refusal *ret_refu
 	int r = s->claimant->ops->subject(s->claimant, &s->subject);
 
 	if (r) {
-		log_error("cannot tell the groups of uid %" PRIu32 ": %s", s->claimant->uid,
+		log_error("cannot read the groups of uid %" PRIu32 ": %s", s->claimant->uid,
 			  strerror(-r));
 		return refuse_selector(ret_refusal, GPUBROKER_REFUSED_POLICY,
 				       &s->request->selectors[0]);

@@ -73,7 +73,7 @@ static void take_end(struct helpers *helpers, enum helper_role role)
 	drop_helper(helpers, role);
 	if (helpers->closed)
 		return;
-	log_notice("the %s has ended; what it has sent holds until the next one comes",
+	log_notice("the %s has ended; its records stay valid until the next one connects",
 		   helper_role_name(role));
 	evtimer_add(helpers->on_missing, &limit);
 }
@@ -89,7 +89,7 @@ static bool is_record(struct helpers *helpers, enum helper_role role, ssize_t n,
 	if (!n || n == -ECONNRESET)
 		take_end(helpers, role);
 	else
-		reject_nonsense(helpers, role, "something else than a record");
+		reject_nonsense(helpers, role, "a packet that is not a record");
 	return false;
 }
 
@@ -108,7 +108,7 @@ static void on_watcher(evutil_socket_t fd, short what, void *userdata)
 		if (!is_record(helpers, HELPER_WATCHER, n, sizeof(record)))
 			return;
 		if (!devices_believe(&record)) {
-			reject_nonsense(helpers, HELPER_WATCHER, "a record that makes no sense");
+			reject_nonsense(helpers, HELPER_WATCHER, "an invalid record");
 			return;
 		}
 		helpers->ops->device(helpers->userdata, &record);
@@ -142,7 +142,7 @@ static void on_loader(evutil_socket_t fd, short what, void *userdata)
 			break;
 		case INTAKE_NONSENSE:
 		case INTAKE_NO_MEMORY:
-			reject_nonsense(helpers, HELPER_LOADER, "a record that makes no sense");
+			reject_nonsense(helpers, HELPER_LOADER, "an invalid record");
 			return;
 		}
 	}
@@ -293,7 +293,7 @@ bool helpers_log_missing(struct helpers *helpers)
 	for (enum helper_role role = 0; role < HELPER_ROLES; role++) {
 		if (helper_of(helpers, role)->fd >= 0)
 			continue;
-		log_error("no %s has come in %d s: see 'systemctl status gpubroker-%s'",
+		log_error("no %s has connected in %d s: see 'systemctl status gpubroker-%s'",
 			  helper_role_name(role), HELPERS_LIMIT,
 			  role == HELPER_WATCHER ? "watch" : "load");
 		missing = true;
@@ -357,7 +357,7 @@ void helpers_reload(struct helpers *helpers)
 	if (helpers->loader.fd >= 0)
 		ask_to_load(helpers);
 	else
-		log_notice("the policy is loaded as soon as the loader comes");
+		log_notice("the policy is loaded when the loader connects");
 }
 
 void helpers_done(struct helpers *helpers)

@@ -88,16 +88,14 @@ static void compare_installed(const struct policy *policy)
 	int r = udevrules_for_host(policy, &text);
 
 	if (r) {
-		log_warning("loader: cannot tell what udev is to prepare at boot: %s",
-			    strerror(-r));
+		log_warning("loader: cannot make the udev rules to compare: %s", strerror(-r));
 		return;
 	}
 	if (file_differs(UDEVRULES_FILE, text, *text))
 		log_warning(UDEVRULES_FILE " is stale; 'gpubroker policy install' renews it");
 	if (file_differs(UDEVRULES_INITRAMFS_FILE, text, false))
-		log_warning(
-			"the initramfs of this boot prepared by a stale copy of the udev rules; "
-			"'update-initramfs -u' or 'dracut -f' renews it");
+		log_warning("the initramfs of this boot used a stale copy of the udev rules; "
+			    "'update-initramfs -u' or 'dracut -f' renews it");
 }
 
 static int send_policy(int socket, const struct policy *policy)
@@ -145,7 +143,7 @@ static int load_and_send(int socket, const struct loader_options *options)
 		log_error("loader: cannot load the policy: %s", strerror(-r));
 		invalid.counts[0] = 1;
 	} else if (r) {
-		log_error("the policy has %d mistake%s and is not taken", r, r == 1 ? "" : "s");
+		log_error("the policy has %d mistake%s and is not loaded", r, r == 1 ? "" : "s");
 		invalid.counts[0] = (uint64_t)r;
 	}
 	if (r)

@@ -7,7 +7,7 @@
 struct confine_filter;
 
 struct loader_options {
-	/* in order of precedence: a file hides later ones of its name */
+	/* in order of precedence: a file hides later ones of the same name */
 	const char *const *directories;
 	size_t n_directories;
 };

@@ -156,7 +156,7 @@ int helper_run(enum helper_role role, const char *path, const void *argument)
 	if (!r)
 		r = confine_own(roles[role].part, &settled);
 	if (r) {
-		log_error("%s: cannot be confined: %s; it is for its unit to start it, with no "
+		log_error("%s: cannot be confined: %s; only its unit may start it, without "
 			  "privilege",
 			  roles[role].name, strerror(-r));
 		return EX_OSERR;

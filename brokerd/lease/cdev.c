@@ -43,7 +43,7 @@ static const struct pci_address *address_of(const struct lease *lease, size_t i)
 	return lease->n_functions ? &lease->functions[i].address : &lease->asked;
 }
 
-/* Reads the number of the i-th device's node. 0, or -errno. */
+/* Reads the number of the i-th device's node. Returns 0, or -errno. */
 static int number_of(const struct lease *lease, size_t i, uint32_t *ret_number)
 {
 	char path[96], address[PCI_ADDRESS_TEXT];

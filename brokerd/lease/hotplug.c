@@ -45,8 +45,8 @@ static void on_kept(void *userdata, const struct work_result *result)
 	}
 	lease->work = NULL;
 	if (result->error)
-		log_error("lease %" PRIu64 ": a function that came to its group: %s: %s", lease->id,
-			  result->what, strerror(result->error));
+		log_error("lease %" PRIu64 ": a new function of its group cannot be bound: %s: %s",
+			  lease->id, result->what, strerror(result->error));
 	if (lease->state == GPUBROKER_LEASE_RELEASING)
 		lease_probe_holder(lease);
 	else

@@ -67,7 +67,7 @@ void lease_mark_stuck(struct lease *lease, const struct pci_address *address, co
 	/* Recorded, so that a restart takes the lease up as stuck. */
 	r = lease->recorded ? lease_record(lease) : 0;
 	if (r)
-		log_error("lease %" PRIu64 ": that it is stuck cannot be recorded: %s", lease->id,
+		log_error("lease %" PRIu64 ": cannot record that it is stuck: %s", lease->id,
 			  strerror(-r));
 	if (table->events)
 		table->events->state(table->userdata, lease);

@@ -416,8 +416,7 @@ static void take_damaged(void *userdata, const char *name, const char *text, siz
 	TAILQ_FOREACH(lease, &leases->table.list, link)
 		any = any || !strcmp(lease->damaged, name);
 	if (!any && !store_settle(leases->store, name))
-		log_notice("lease record %s: settled, no device is as a lease would leave it",
-			   name);
+		log_notice("lease record %s: settled, the host has its devices", name);
 }
 
 int recover_damaged(struct leases *leases)

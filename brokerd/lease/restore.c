@@ -53,7 +53,7 @@ static void settle_damaged(const struct lease *lease)
 	if (r)
 		log_error("lease record %s: cannot be renamed: %s", lease->damaged, strerror(-r));
 	else
-		log_notice("lease record %s: settled, its devices are the host's", lease->damaged);
+		log_notice("lease record %s: settled, the host has its devices", lease->damaged);
 }
 
 /* Forgets a lease that is over: the host has everything back, and the record is gone. */

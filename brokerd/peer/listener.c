@@ -21,7 +21,7 @@
 
 #define LISTEN_FD 3		 /* sd_listen_fds(3): the first passed descriptor */
 #define LISTEN_HELPERS "helpers" /* FileDescriptorName= of gpubroker-helpers.socket */
-#define BACKLOG 8		 /* as in gpubroker.socket, with the reason */
+#define BACKLOG 8		 /* as in gpubroker.socket, which gives the reason */
 /* Connections a turn, so that others' claims need not wait for a client that connects in a loop. */
 #define ACCEPT_BURST 4
 
@@ -105,7 +105,7 @@ int listener_open(const char *path, int *ret_helpers)
 		int *fd = has_name(names, i, LISTEN_HELPERS) ? &theirs : &ours;
 
 		if (*fd >= 0) {
-			log_error("more sockets were passed than one of each; see gpubroker.socket "
+			log_error("more than one socket of a kind was passed; see gpubroker.socket "
 				  "and gpubroker-helpers.socket");
 			return -EINVAL;
 		}

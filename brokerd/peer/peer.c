@@ -317,7 +317,7 @@ static void log_unknown(struct peers *peers, int error)
 		.reason = reason,
 	};
 
-	snprintf(reason, sizeof(reason), "its user cannot be told: %s", strerror(-error));
+	snprintf(reason, sizeof(reason), "its user is unknown: %s", strerror(-error));
 	audit_asked(peers->audit, UINT32_MAX, &line);
 }
 

@@ -120,7 +120,7 @@ int release_lease(struct peer *peer, const struct message_release *request,
 		return set_end(lease, request->after, ret_refusal);
 	/* Recorded, so that a restart in between does not forget the release. */
 	if (lease->state == GPUBROKER_LEASE_LEASED && set_end(lease, 0, ret_refusal))
-		log_error("lease %" PRIu64 ": that it is to end cannot be recorded: %s", lease->id,
+		log_error("lease %" PRIu64 ": cannot record that it is to end: %s", lease->id,
 			  strerror(ret_refusal->error));
 	lease_recall(lease, revoke ? "revoked" : "released");
 	return 0;

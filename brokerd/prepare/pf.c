@@ -39,15 +39,15 @@ struct pf *pf_make(struct sriov *sriov, const struct pci_address *address)
 		return pf;
 	if (sriov->n == SRIOV_PFS_MAX) {
 		if (!sriov->full)
-			log_error("more than %d functions that can have virtual ones: the others "
-				  "are not looked after",
+			log_error("more than %d functions with SR-IOV: the others "
+				  "are ignored",
 				  SRIOV_PFS_MAX);
 		sriov->full = true;
 		return NULL;
 	}
 	pf = calloc(1, sizeof(*pf));
 	if (!pf) {
-		log_error("no memory to look after virtual functions");
+		log_error("no memory to manage virtual functions");
 		return NULL;
 	}
 	sriov->n++;
@@ -163,7 +163,7 @@ void pf_look_soon(struct pf *pf, bool soon)
 		return;
 	sriov->soon = soon;
 	if (evtimer_add(sriov->timer, soon ? &settle : &retry))
-		log_error("no memory for a timer: virtual functions are not looked after");
+		log_error("no memory for a timer: virtual functions are not managed");
 }
 
 /* ---- the record ---- */
@@ -189,7 +189,7 @@ void pf_unrecord(struct pf *pf)
 	vf_record_name(&pf->address, name);
 	r = store_drop(pf->sriov->store, name);
 	if (r)
-		log_error("record %s: cannot be removed: %s; the next start goes by it", name,
+		log_error("record %s: cannot be removed: %s; the next start will use it", name,
 			  strerror(-r));
 	pf->recorded = false;
 }

@@ -340,7 +340,7 @@ static void look_soon(struct prepare *prepare, uint32_t group)
 		if (prepare->pending[i] == group)
 			return;
 	if (!make_pending_room(prepare)) {
-		log_error("group %" PRIu32 ": too much at once to prepare it", group);
+		log_error("group %" PRIu32 ": too many groups at once to prepare it", group);
 		return;
 	}
 	prepare->pending[prepare->n_pending++] = group;

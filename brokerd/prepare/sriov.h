@@ -32,7 +32,7 @@ struct sriov {
 	size_t n;  /* at most SRIOV_PFS_MAX, since the watcher reports them */
 	bool full; /* and that was logged */
 	struct event *timer;
-	bool soon;   /* the timer is for an event, not for another try */
+	bool soon;   /* the timer is for an event, not for another attempt */
 	bool wanted; /* the policy has a rule with vfs */
 	bool open;   /* the daemon serves and is not ending */
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The stages in which each process gives up privilege: capabilities, no_new_privs, Landlock and its
- * filter. The only file that knows libcap-ng. Nothing here is optional and nothing fails open.
+ * filter. The only file that uses libcap-ng. Nothing here is optional, and every failure is
+ * reported.
  */
 #include "config.h"
 
@@ -17,14 +18,14 @@
 #include <unistd.h>
 
 /*
- * Confines a process that runs as the helpers' account already. The filter for after its start is
- * made here, while the process may still do what that takes.
+ * Confines a process that already runs as the helpers' account. Also makes the filter for after its
+ * start, while the process may still make the calls that this takes.
  */
 static int confine_unprivileged(enum confine_part part, struct confine_filter **ret_settled)
 {
 	int r;
 
-	/* The helpers share an account: one must not be able to look into the other. */
+	/* The helpers share an account, and must not be able to read each other's memory. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 		return -errno;
 	r = landlock_helper();
@@ -50,7 +51,7 @@ int confine_helper(enum confine_part part, uid_t uid, gid_t gid,
 }
 
 /*
- * Returns true if the sets, as capng_get_caps_process() read them, hold nothing but `allowed`; -1:
+ * Returns true if the sets that capng_get_caps_process() has read contain at most `allowed`; -1:
  * nothing.
  */
 static bool has_only(const capng_type_t *sets, size_t n_sets, int allowed)
@@ -101,16 +102,16 @@ int confine_core(bool keep_sys_resource, bool cdevs, int state_dir)
 		return -EINVAL;
 	have = capng_have_capability(CAPNG_PERMITTED, CAP_SYS_RESOURCE);
 	/*
-	 * To empty the bounding set takes a capability, which the unit does not give: its set is
-	 * small from the start, and means nothing to a process that can execute no program.
+	 * Emptying the bounding set takes CAP_SETPCAP, which the unit does not grant. There the set
+	 * is small from the start, and has no effect on a process that may not execute a program.
 	 */
 	can_empty = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);
 	if (!can_empty && !has_only(&bounding_set, 1, CAP_SYS_RESOURCE))
 		return -EPERM;
 	capng_clear(can_empty ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS);
 	/*
-	 * CAP_SYS_RESOURCE: prlimit() on the claimer, above its hard limit; kept only while a rule
-	 * grants memlock.
+	 * CAP_SYS_RESOURCE: prlimit() on the claimer, above its hard limit. It is kept only while a
+	 * rule grants memlock.
 	 */
 	if (have && keep_sys_resource &&
 	    capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SYS_RESOURCE))
@@ -121,7 +122,10 @@ int confine_core(bool keep_sys_resource, bool cdevs, int state_dir)
 	return r ? r : filter_load_core(cdevs);
 }
 
-/* As a call of its own, since libcap-ng asks for what there is, by calls that have no row. */
+/*
+ * A direct system call, since libcap-ng first reads the present capabilities, for which the filter
+ * has no row.
+ */
 int confine_drop_sys_resource(void)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The system calls that each process may make, each with its reason, as seccomp filters. The only
- * file that knows libseccomp. A filter kills by default, so a missing row shows at once and a
- * forgotten check lets nobody in. Nothing here is optional and nothing fails open.
+ * file that uses libseccomp. A filter kills by default, so a missing row is noticed at once, and a
+ * forgotten check allows nothing. Nothing here is optional, and every failure is reported.
  */
 #include "config.h"
 
@@ -35,7 +35,10 @@
 #define SO_PEERPIDFD 77
 #endif
 
-/* Of several calls that do the same, the one that the C library makes on this architecture. */
+/*
+ * Several system calls do the same; these are the ones that the C library makes on this
+ * architecture.
+ */
 #ifdef __NR_epoll_wait
 #define __SNR_EPOLL_WAIT __NR_epoll_wait
 #else
@@ -47,19 +50,19 @@
 #define __SNR_POLL __NR_ppoll
 #endif
 
-/* How far the arguments of a call are held to what the reason names. */
+/* The limits on the arguments of a call. */
 enum arg_check {
 	ANY_ARGS,
-	NO_EXEC,	/* mmap, mprotect: without PROT_EXEC */
-	NO_MEMORY,	/* not allowed, but answered with ENOMEM */
-	FORK,		/* clone: a child, with a copy of our descriptors or the table itself */
+	NO_EXEC,	/* mmap: without PROT_EXEC */
+	NO_MEMORY,	/* fails with ENOMEM instead of being allowed */
+	FORK,		/* clone: a child, with a copy of the descriptor table or the same table */
 	VFIO_STATUS,	/* ioctl: VFIO_GROUP_GET_STATUS */
-	CDEV_IOCTLS,	/* ioctl: that, and IOMMU_OPTION */
+	CDEV_IOCTLS,	/* ioctl: VFIO_GROUP_GET_STATUS and IOMMU_OPTION */
 	LEASE_LOCK,	/* flock: LOCK_EX or LOCK_SH, LOCK_NB */
 	CLOSED,		/* accept4: SOCK_CLOEXEC | SOCK_NONBLOCK */
 	PIPE,		/* pipe2: O_CLOEXEC | O_NONBLOCK */
 	DUPLICATE,	/* fcntl: F_DUPFD_CLOEXEC */
-	FILES,		/* unlinkat: no directory */
+	FILES,		/* unlinkat: no directories */
 	FILTER,		/* seccomp: SECCOMP_SET_MODE_FILTER, without flags */
 	DEATHSIG,	/* prctl: PR_SET_PDEATHSIG, SIGKILL */
 	BOUNDING_SET,	/* prctl: PR_CAPBSET_READ */
@@ -67,65 +70,60 @@ enum arg_check {
 	PEER,		/* getsockopt: SO_PEERCRED, SO_PEERGROUPS, SO_PEERPIDFD */
 	NETLINK_UEVENT, /* socket: AF_NETLINK, NETLINK_KOBJECT_UEVENT */
 	UNIX_SOCKET,	/* socket: AF_UNIX */
-	TERMINAL	/* ioctl: TCGETS, stdio asking whether it writes to a terminal */
+	TERMINAL	/* ioctl: TCGETS, by which stdio detects a terminal */
 };
 
 struct syscall_rule {
 	int call;
 	enum arg_check check;
-	/* the reason stands beside the row */
+	/* the reason follows each row, as a comment */
 };
 
 static const struct syscall_rule core_rows[] = {
 	{ SCMP_SYS(read), ANY_ARGS },	 /* sysfs attributes, records, inotify, signals, reports */
 	{ SCMP_SYS(write), ANY_ARGS },	 /* records, the log */
-	{ SCMP_SYS(close), ANY_ARGS },	 /* what was opened */
-	{ SCMP_SYS(sendmsg), ANY_ARGS }, /* answers, with the lent descriptors; to systemd */
+	{ SCMP_SYS(close), ANY_ARGS },	 /* everything that was opened */
+	{ SCMP_SYS(sendmsg), ANY_ARGS }, /* answers, lent descriptors; messages to systemd */
 	{ SCMP_SYS(recvmsg), ANY_ARGS }, /* peers and helpers */
 	{ SCMP_SYS(accept4), CLOSED },	 /* peers */
-	{ SCMP_SYS(getsockopt), PEER },	 /* who a peer is */
-	{ SCMP_SYS(epoll_ctl), ANY_ARGS },  /* libevent; does a claimer still live */
+	{ SCMP_SYS(getsockopt), PEER },	 /* the identity of a peer */
+	{ SCMP_SYS(epoll_ctl), ANY_ARGS },  /* libevent; whether a claimer still lives */
 	{ SCMP_SYS(EPOLL_WAIT), ANY_ARGS }, /* the same */
-	{ SCMP_SYS(openat2), ANY_ARGS }, /* sysfs, /dev/vfio, records: always beneath a descriptor
-					  */
+	{ SCMP_SYS(openat2), ANY_ARGS },    /* sysfs, /dev/vfio, records, each below a descriptor */
 	{ SCMP_SYS(readlinkat), ANY_ARGS }, /* a function's driver and group */
 	{ SCMP_SYS(getdents64), ANY_ARGS }, /* a group's members, the records */
-	{ SCMP_SYS(fcntl), DUPLICATE },	    /* a peer's socket goes out of the workers' way */
-	{ SCMP_SYS(renameat2), ANY_ARGS },  /* a record becomes whole, or is set aside */
-	{ SCMP_SYS(unlinkat), FILES },	    /* a lease has ended */
-	{ SCMP_SYS(inotify_add_watch), ANY_ARGS }, /* a lent group's node */
-	{ SCMP_SYS(inotify_rm_watch), ANY_ARGS },  /* one that was not lent after all */
-	{ SCMP_SYS(ioctl), VFIO_STATUS },	   /* is a group viable */
+	{ SCMP_SYS(fcntl), DUPLICATE },	   /* moves peers' sockets where workers do not copy them */
+	{ SCMP_SYS(renameat2), ANY_ARGS }, /* puts a record in place, or sets it aside */
+	{ SCMP_SYS(unlinkat), FILES },	   /* removes a record */
+	{ SCMP_SYS(inotify_add_watch), ANY_ARGS }, /* watches a lent node */
+	{ SCMP_SYS(inotify_rm_watch), ANY_ARGS },  /* a node that is not lent any more */
+	{ SCMP_SYS(ioctl), VFIO_STATUS },	   /* whether a group is viable */
 	{ SCMP_SYS(prlimit64), MEMLOCK },	   /* the claimer's limit */
 	{ SCMP_SYS(clone), FORK },		   /* workers */
 	{ SCMP_SYS(pipe2), PIPE },		   /* a worker's reports */
-	{ SCMP_SYS(prctl), DEATHSIG }, /* a worker must not outlive us; in it, before its filter */
-	{ SCMP_SYS(close_range), ANY_ARGS },   /* likewise: it has what it is handed */
-	{ SCMP_SYS(seccomp), FILTER },	       /* likewise: its filter, which can only narrow */
-	{ SCMP_SYS(capset), ANY_ARGS },	       /* dropping CAP_SYS_RESOURCE; it can only drop */
-	{ SCMP_SYS(mmap), NO_MEMORY },	       /* malloc, where brk has no more */
-	{ SCMP_SYS(brk), ANY_ARGS },	       /* malloc */
+	{ SCMP_SYS(prctl), DEATHSIG },		   /* in a worker: it must not outlive the core */
+	{ SCMP_SYS(close_range), ANY_ARGS }, /* in a worker: closes all but its steps' files */
+	{ SCMP_SYS(seccomp), FILTER },	/* in a worker: its filter, which can only forbid more */
+	{ SCMP_SYS(capset), ANY_ARGS }, /* drops CAP_SYS_RESOURCE; it can only drop */
+	{ SCMP_SYS(mmap), NO_MEMORY },	/* malloc, if brk fails */
+	{ SCMP_SYS(brk), ANY_ARGS },	/* malloc */
 	{ SCMP_SYS(clock_gettime), ANY_ARGS }, /* libevent, where the vDSO has no clock: hpet */
 	{ SCMP_SYS(gettimeofday), ANY_ARGS },  /* the same */
 	{ SCMP_SYS(exit_group), ANY_ARGS },    /* its end */
 };
 
-/* Before SO_PEERPIDFD, Linux 6.5: who a peer is, held from when it connects. */
+/* Before Linux 6.5, which has SO_PEERPIDFD: the identity of a peer, held from its connection on. */
 static const struct syscall_rule core_old_kernel_rows[] = {
 	{ SCMP_SYS(pidfd_open), ANY_ARGS },
 };
 
-/*
- * Where there is /dev/iommu, so devices may have nodes of their own (Linux 6.6, where it is built
- * so).
- */
+/* If there is /dev/iommu, devices may have nodes of their own (Linux 6.6, if configured). */
 static const struct syscall_rule core_cdev_rows[] = {
-	{ SCMP_SYS(flock), LEASE_LOCK },  /* a lent device node: whether it is gone shows by that */
-	{ SCMP_SYS(ioctl), CDEV_IOCTLS }, /* is a group viable; whose limit iommufd counts against
-					   */
+	{ SCMP_SYS(flock), LEASE_LOCK },  /* locks a lent device node, and tests the lock */
+	{ SCMP_SYS(ioctl), CDEV_IOCTLS }, /* whether a group is viable; iommufd's accounting */
 };
 
-/* Until it has looked at everything once: then filter_apply(). */
+/* Until the watcher has finished its first scan; then filter_apply() of watcher_rows. */
 static const struct syscall_rule watcher_start_rows[] = {
 	{ SCMP_SYS(socket), NETLINK_UEVENT },	/* uevents */
 	{ SCMP_SYS(bind), ANY_ARGS },		/* uevents */
@@ -133,7 +131,7 @@ static const struct syscall_rule watcher_start_rows[] = {
 	{ SCMP_SYS(getsockname), ANY_ARGS },	/* libnl: its port */
 	{ SCMP_SYS(fcntl), ANY_ARGS },		/* libnl: non-blocking */
 	{ SCMP_SYS(openat), ANY_ARGS },		/* /sys, the hardware database, modules.alias */
-	{ SCMP_SYS(uname), ANY_ARGS },		/* whose modules.alias */
+	{ SCMP_SYS(uname), ANY_ARGS },		/* the release, for the path of modules.alias */
 	{ SCMP_SYS(newfstatat), ANY_ARGS },	/* fstat(), before glibc 2.39: libudev, stdio */
 	{ SCMP_SYS(fstat), ANY_ARGS },		/* the same, since glibc 2.39 */
 	{ SCMP_SYS(rt_sigprocmask), ANY_ARGS }, /* after libudev 252: the hardware database */
@@ -142,29 +140,29 @@ static const struct syscall_rule watcher_start_rows[] = {
 	{ SCMP_SYS(brk), ANY_ARGS },		/* malloc */
 	{ SCMP_SYS(getpid), ANY_ARGS },		/* libnl's port */
 	{ SCMP_SYS(getrandom), ANY_ARGS },	/* libudev's hash tables */
-	{ SCMP_SYS(seccomp), FILTER },		/* what is left of this */
+	{ SCMP_SYS(seccomp), FILTER },		/* the filter for after the start */
 };
 
 static const struct syscall_rule watcher_rows[] = {
 	{ SCMP_SYS(read), ANY_ARGS },		 /* sysfs */
 	{ SCMP_SYS(write), ANY_ARGS },		 /* the log */
-	{ SCMP_SYS(close), ANY_ARGS },		 /* what it has read */
+	{ SCMP_SYS(close), ANY_ARGS },		 /* files that it has read */
 	{ SCMP_SYS(sendmsg), ANY_ARGS },	 /* records to the core */
 	{ SCMP_SYS(recvmsg), ANY_ARGS },	 /* uevents */
-	{ SCMP_SYS(POLL), ANY_ARGS },		 /* for either */
+	{ SCMP_SYS(POLL), ANY_ARGS },		 /* waits for both sockets */
 	{ SCMP_SYS(openat2), ANY_ARGS },	 /* sysfs */
 	{ SCMP_SYS(readlinkat), ANY_ARGS },	 /* a function's driver and group */
-	{ SCMP_SYS(getdents64), ANY_ARGS },	 /* which functions there are */
-	{ SCMP_SYS(mmap), NO_MEMORY },		 /* malloc: it has what it needs */
-	{ SCMP_SYS(munmap), ANY_ARGS },		 /* stdio: its buffers of the start */
+	{ SCMP_SYS(getdents64), ANY_ARGS },	 /* the list of functions */
+	{ SCMP_SYS(mmap), NO_MEMORY },		 /* malloc: the heap has what it needs */
+	{ SCMP_SYS(munmap), ANY_ARGS },		 /* stdio: buffers of the start */
 	{ SCMP_SYS(brk), NO_MEMORY },		 /* the same */
 	{ SCMP_SYS(restart_syscall), ANY_ARGS }, /* poll() after a stop, and after a suspend */
 	{ SCMP_SYS(exit_group), ANY_ARGS },	 /* its end */
 };
 
 /*
- * The longest, for whatever the name service's modules call, which are others' code: nscd's, sssd's
- * and systemd's clients were looked at. It is always as wide: each reload asks them again.
+ * The longest table, since the name service's modules are others' code: those of nscd, sssd and
+ * systemd were examined. It is never narrowed: each reload calls them again.
  */
 static const struct syscall_rule loader_rows[] = {
 	{ SCMP_SYS(epoll_pwait2), ANY_ARGS },	 /* NSS: systemd */
@@ -182,7 +180,7 @@ static const struct syscall_rule loader_rows[] = {
 	{ SCMP_SYS(recvmsg), ANY_ARGS },  /* NSS */
 	{ SCMP_SYS(sendto), ANY_ARGS },	  /* NSS: nscd, sssd, systemd */
 	{ SCMP_SYS(recvfrom), ANY_ARGS }, /* NSS */
-	{ SCMP_SYS(poll), ANY_ARGS },	  /* NSS, and the end of the core */
+	{ SCMP_SYS(poll), ANY_ARGS },	  /* NSS, and requests and the end of the core */
 	{ SCMP_SYS(ppoll), ANY_ARGS },
 	{ SCMP_SYS(socket), UNIX_SOCKET },   /* NSS: nscd, sssd, systemd */
 	{ SCMP_SYS(connect), ANY_ARGS },     /* NSS */
@@ -195,8 +193,8 @@ static const struct syscall_rule loader_rows[] = {
 	{ SCMP_SYS(openat), ANY_ARGS },	     /* policy files, NSS */
 	{ SCMP_SYS(readlinkat), ANY_ARGS },  /* NSS */
 	{ SCMP_SYS(readlink), ANY_ARGS },    /* NSS */
-	{ SCMP_SYS(getdents64), ANY_ARGS },  /* policy directories */
-	{ SCMP_SYS(newfstatat), ANY_ARGS },  /* whose files are they */
+	{ SCMP_SYS(getdents64), ANY_ARGS },  /* the list of policy files */
+	{ SCMP_SYS(newfstatat), ANY_ARGS },  /* the owners of policy files */
 	{ SCMP_SYS(fstat), ANY_ARGS },
 	{ SCMP_SYS(fstatfs), ANY_ARGS },    /* NSS */
 	{ SCMP_SYS(statx), ANY_ARGS },	    /* NSS */
@@ -232,19 +230,19 @@ static const struct syscall_rule loader_rows[] = {
 };
 
 static const struct syscall_rule worker_rows[] = {
-	{ SCMP_SYS(write), ANY_ARGS },	    /* the files it was handed, its reports */
-	{ SCMP_SYS(read), ANY_ARGS },	    /* likewise: attributes that take the device's lock */
+	{ SCMP_SYS(write), ANY_ARGS },	    /* its steps' files, its reports */
+	{ SCMP_SYS(read), ANY_ARGS },	    /* its steps' files, some under the device's lock */
 	{ SCMP_SYS(exit_group), ANY_ARGS }, /* its end */
 };
 
 #define NO_ARG UINT_MAX
 
-/* What the arguments of a call must be: those of any one row of its check. */
+/* The values that the arguments of a call must have: those of any one row of its check. */
 static const struct arg_rule {
 	enum arg_check check;
 	unsigned arg;
 	scmp_datum_t value;
-	unsigned second_arg; /* NO_ARG: only the first counts */
+	unsigned second_arg; /* NO_ARG: only the first argument is checked */
 	scmp_datum_t second_value;
 } arg_rules[] = {
 	{ FORK, 0, CLONE_PIDFD | SIGCHLD, NO_ARG, 0 },
@@ -294,7 +292,7 @@ static int allow_args(scmp_filter_ctx context, int call, enum arg_check check)
 		n++;
 		r = seccomp_rule_add_array(context, SCMP_ACT_ALLOW, call, two ? 2 : 1, args);
 	}
-	return r ? r : n ? 0 : -EINVAL; /* a check without a rule would allow nothing, in silence */
+	return r ? r : n ? 0 : -EINVAL; /* a check without a rule would silently allow nothing */
 }
 
 static int add_rule(scmp_filter_ctx context, const struct syscall_rule *row)
@@ -305,7 +303,7 @@ static int add_rule(scmp_filter_ctx context, const struct syscall_rule *row)
 					      .datum_a = PROT_EXEC };
 	int r = 0;
 
-	if (row->call < 0) /* not on this architecture */
+	if (row->call < 0) /* this architecture lacks the call */
 		return 0;
 	if (row->check == ANY_ARGS)
 		return seccomp_rule_add(context, SCMP_ACT_ALLOW, row->call, 0);
@@ -314,8 +312,8 @@ static int add_rule(scmp_filter_ctx context, const struct syscall_rule *row)
 	if (row->check == NO_EXEC)
 		return seccomp_rule_add_array(context, SCMP_ACT_ALLOW, row->call, 1, &no_exec);
 	/*
-	 * Other families are answered, not killed: an NSS module may try the network and do
-	 * without.
+	 * Other families fail instead of killing the process: an NSS module may try the network and
+	 * go on without it.
 	 */
 	if (row->check == UNIX_SOCKET)
 		r = seccomp_rule_add_array(context, SCMP_ACT_ERRNO(EAFNOSUPPORT), row->call, 1,
@@ -331,11 +329,14 @@ static bool has_call(const struct syscall_rule *rows, size_t n_rows, int call)
 	return false;
 }
 
-/* Two tables, the second perhaps empty; of a call in both the second says how far. */
+/*
+ * Builds a filter from two tables, the second of which may be empty. If both have a call, the
+ * second table's row counts.
+ */
 static int build(const struct syscall_rule *rows, size_t n_rows, const struct syscall_rule *more,
 		 size_t n_more, scmp_filter_ctx *ret_context)
 {
-	/* Other architectures' calls are killed: libseccomp's default for what no filter names. */
+	/* Calls of other architectures are killed. */
 	scmp_filter_ctx context = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int r;
 
@@ -354,7 +355,10 @@ static int build(const struct syscall_rule *rows, size_t n_rows, const struct sy
 	return 0;
 }
 
-/* Has it no SO_PEERPIDFD? Whatever else goes wrong with the question is no reason to allow less. */
+/*
+ * Returns true if the kernel has no SO_PEERPIDFD. Returns true on any other failure too, since an
+ * extra row does no harm.
+ */
 static bool kernel_is_old(void)
 {
 	int ends[2], pidfd = -1, error = 0;
@@ -380,7 +384,7 @@ struct table {
 		rows, ARRAY_SIZE(rows)                                                             \
 	}
 
-/* What a part may do from when on it has settled, and what until then only. */
+/* The calls of a part after its start, and those that only its start needs. */
 static const struct table tables[] = {
 	[CONFINE_WATCHER] = TABLE(watcher_rows),
 	[CONFINE_LOADER] = TABLE(loader_rows),
@@ -400,7 +404,7 @@ static int load_tables(const struct syscall_rule *rows, size_t n_rows,
 
 	if (r)
 		return r;
-	r = seccomp_load(context); /* sets no_new_privs first */
+	r = seccomp_load(context); /* also sets no_new_privs */
 	seccomp_release(context);
 	return r;
 }

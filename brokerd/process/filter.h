@@ -7,30 +7,31 @@
 
 #include <stdbool.h>
 
-/* The processes that are confined by a filter of this file; the core's is filter_load_core(). */
+/* The processes with a filter of their own; the core's is filter_load_core(). */
 enum confine_part { CONFINE_WATCHER, CONFINE_LOADER, CONFINE_WORKER };
 
-/* A filter as bytes, made ahead of time: a child after fork must not allocate. */
+/* A compiled filter, made ahead of time: a child after fork must not allocate. */
 struct confine_filter;
 
 /*
- * Loads the core's filter, with the rows that lending device nodes (`cdevs`) takes. Sets
- * no_new_privs first. 0, or -errno.
+ * Loads the core's filter, with the rows for lending device nodes if `cdevs` is set. Sets
+ * no_new_privs first. Returns 0, or -errno.
  */
 int filter_load_core(bool cdevs);
 
-/* Loads a part's filter, with the rows that it needs only until it has started. 0, or -errno. */
+/* Loads a part's filter, including the rows that only its start needs. Returns 0, or -errno. */
 int filter_load(enum confine_part part);
 
 /*
- * Makes a part's filter, without the rows that only its start needs. 0 with *ret_filter, or -errno.
+ * Makes a part's filter, without the rows that only its start needs. Returns 0 with *ret_filter, or
+ * -errno.
  */
 int filter_new(enum confine_part part, struct confine_filter **ret_filter);
-/* Returns NULL; takes NULL. */
+/* Frees a filter. Returns NULL; takes NULL. */
 struct confine_filter *filter_free(struct confine_filter *filter);
 
 /*
- * Puts the calling process under the filter; allocates nothing. no_new_privs must be set. 0, or
- * -errno.
+ * Applies the filter to the calling process; allocates nothing. no_new_privs must be set. Returns
+ * 0, or -errno.
  */
 int filter_apply(const struct confine_filter *filter);

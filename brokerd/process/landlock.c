@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See landlock.h. Owns the rules, each with its reason, and knows the kernel's numbers, since older
- * headers lack the newer ones. A rule names a directory that is there from the boot on, never one
- * device's file: what is plugged in later is below one of them.
+ * Landlock rules, see landlock.h, each with its reason. The kernel's constants are defined here,
+ * since older headers lack the newer ones. A rule names a directory that exists from the boot on,
+ * never one device's file: what is plugged in later is below one of them.
  *
  * Kernel ABI: landlock(7), linux/landlock.h.
  */
@@ -62,7 +62,7 @@ int landlock_version(void)
 	return version < 0 ? 0 : (int)version;
 }
 
-/* All that a version can forbid. */
+/* Returns all rights that a Landlock version can forbid. */
 static struct ruleset all_of(int version)
 {
 	struct ruleset all = { .files = MAKE_SYM * 2 - 1 };
@@ -80,7 +80,10 @@ static struct ruleset all_of(int version)
 	return all;
 }
 
-/* A ruleset that forbids all of that, for rules to allow some. */
+/*
+ * Makes a ruleset that forbids all of these rights; rules then allow some. Returns a descriptor, or
+ * -errno.
+ */
 static int new_ruleset(int version, const struct ruleset *all)
 {
 	size_t size = version >= 6 ? sizeof(*all) : version >= 4 ? 16 : 8;
@@ -96,7 +99,7 @@ static int allow_below(int ruleset, const struct ruleset *all, int directory, ui
 	return syscall(SYS_landlock_add_rule, ruleset, RULE_PATH_BENEATH, &rule, 0) ? -errno : 0;
 }
 
-/* What is not there needs no rule. */
+/* Adds a rule for a path; a path that does not exist needs none. Returns 0, or -errno. */
 static int allow(int ruleset, const struct ruleset *all, const char *path, uint64_t what)
 {
 	cleanup_fd int fd = open(path, O_PATH | O_CLOEXEC);
@@ -114,9 +117,9 @@ static int restrict_self(int ruleset)
 /* ---- the core ---- */
 
 /*
- * The directory below /sys/devices of the host bridge that a function is behind, "pci0000:00": of
- * its link's target the part up to there. On a PC that is a handful in /sys/devices itself,
- * elsewhere they are deeper.
+ * Cuts the target of a function's link after its host bridge, "pci0000:00", so that it names the
+ * bridge's directory below /sys/devices. On a PC there are only a few, in /sys/devices itself; on
+ * other machines they are deeper. Returns false if the target has no host bridge.
  */
 static bool host_bridge(char *target)
 {
@@ -132,7 +135,8 @@ static bool host_bridge(char *target)
 }
 
 /*
- * Below the host bridges are the functions' files, and those of the mdevs that they are parents of.
+ * Allows writes below the host bridges: to the files of functions, and of the mdevs whose parents
+ * are functions.
  */
 static int allow_functions(int ruleset, const struct ruleset *all)
 {
@@ -149,7 +153,7 @@ static int allow_functions(int ruleset, const struct ruleset *all)
 		cleanup_fd int bridge = -1;
 
 		if (n <= 0)
-			continue; /* gone meanwhile */
+			continue; /* it has gone meanwhile */
 		target[n] = '\0';
 		if (!host_bridge(target) || !strcmp(target, last))
 			continue;
@@ -162,8 +166,8 @@ static int allow_functions(int ruleset, const struct ruleset *all)
 }
 
 /*
- * What makes mdevs and is no PCI function, as the kernel's samples, is not below a host bridge. Of
- * those only what is there now can be named.
+ * Allows writes below parents of mdevs that are not PCI functions, as in the kernel's samples: they
+ * are not below a host bridge. Only parents that exist now can be named.
  */
 static int allow_parents(int ruleset, const struct ruleset *all)
 {
@@ -195,11 +199,12 @@ int landlock_core(int state_dir)
 	if (ruleset < 0)
 		return ruleset;
 	/*
-	 * Where no module has made it yet, so that there is something to name; users go through it.
+	 * The rule below needs the directory, which a module may not have made yet. Users open
+	 * nodes in it.
 	 */
 	if (!mkdir("/dev/vfio", 0755) && chmod("/dev/vfio", 0755))
 		return -errno;
-	/* facts about functions and groups; interfaces and disks that the host uses */
+	/* facts about functions and groups; network interfaces and disks that the host uses */
 	if ((r = allow(ruleset, &all, "/sys", READ_FILE | READ_DIR)) ||
 	    /* drivers' bind, drivers_probe */
 	    (r = allow(ruleset, &all, "/sys/bus/pci", WRITE_FILE)) ||
@@ -209,8 +214,8 @@ int landlock_core(int state_dir)
 	    /* mdev_supported_types/TYPE/create, UUID/remove */
 	    (r = allow_parents(ruleset, &all)) ||
 	    /*
-	     * Groups, and devices' own nodes below devices/. A node opened without IOCTL_DEV would
-	     * 	       refuse ioctl to whom it is lent as well.
+	     * Groups, and devices' own nodes below devices/. A node that is opened without
+	     * IOCTL_DEV would refuse ioctl() to the holder as well.
 	     */
 	    (r = allow(ruleset, &all, "/dev/vfio",
 		       READ_FILE | READ_DIR | WRITE_FILE | IOCTL_DEV)) ||
@@ -235,7 +240,7 @@ int landlock_helper(void)
 		return 0;
 	if (ruleset < 0)
 		return ruleset;
-	/* What a name service, udev's databases and the policy are made of is in many places. */
+	/* Name services, udev's databases and the policy read files in many places. */
 	r = allow(ruleset, &all, "/", READ_FILE | READ_DIR);
 	return r ? r : restrict_self(ruleset);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The daemon's log. Owns nothing but one flag. It must never allocate, never use stdio's buffers (a
- * helper or worker is forked between two lines) and never let a byte through that could start a new
- * line.
+ * The daemon's log. Owns only one flag. It must never allocate, never use stdio's buffers (a helper
+ * or a worker may be forked between two lines) and never write a byte of a text that could start a
+ * new line.
  */
 #include "config.h"
 

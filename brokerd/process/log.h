@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lines for the journal: standard error, "<3>" and so on before each as sd-daemon(3) has it.
+ * Writes lines for the journal to standard error, each with a prefix such as "<3>", see
+ * sd-daemon(3).
  */
 #pragma once
 
 enum log_level { LOG_ERROR = 3, LOG_WARNING = 4, LOG_NOTICE = 5, LOG_INFO = 6 };
 
 /*
- * One line, newline added; what is not printable ASCII is written as \xNN, so that no name from a
- * device, a file or a peer can forge a line. Over-long lines are cut. On a terminal the level
- * prefix is left out.
+ * Writes one line and adds the newline. Bytes that are not printable ASCII are written as \xNN, so
+ * that no name of a device, a file or a peer can forge a line. Long lines are cut. On a terminal
+ * the prefix is left out.
  */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -18,5 +19,5 @@ void log_line(enum log_level level, const char *format, ...) __attribute__((form
 #define log_notice(...) log_line(LOG_NOTICE, __VA_ARGS__)
 #define log_info(...) log_line(LOG_INFO, __VA_ARGS__)
 
-/* To be called once at start: looks whether standard error is a terminal. */
+/* Checks whether standard error is a terminal. To be called once at the start. */
 void log_init(void);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Makes the event loop and sets its priorities. It adds no event of its own. */
+/* Makes the event loop and sets its priorities. It adds no events. */
 #include "config.h"
 
 #include "brokerd/process/loop.h"
@@ -7,9 +7,9 @@
 #include <event2/event.h>
 
 /*
- * The loop looks for events of our own, of a worker that has finished, say, after so many that
- * peers asked for. Not after fewer: a peer that may do no more in this turn is still ready, and
- * each look lists all of those again; of 10,000 connections that end at once most are such.
+ * After so many events of peers the loop checks for events of higher priority, such as the end of a
+ * worker. The number is not smaller because a peer whose user is over its limit stays ready, and
+ * each check lists all ready peers again: if 10,000 connections end at once, most are of that kind.
  */
 #define PEERS_BURST 1024
 

@@ -4,11 +4,10 @@
 
 struct event_base;
 
-/* The loop does what peers ask for behind everything else. */
+/* The priority of events of peers, which the loop handles after all others. */
 #define PRIORITY_PEERS 2
 
 /*
- * Makes the loop, in which events of PRIORITY_PEERS come last. NULL where there is no memory for
- * it.
+ * Makes the loop, in which events of PRIORITY_PEERS come last. Returns NULL if there is no memory.
  */
 struct event_base *loop_new(void);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Tells systemd that the daemon is ready. Twenty lines of its own, since libsystemd would bring its
- * code and its system calls into the root process. The socket is connected before confinement,
- * since after it none can be made.
+ * Notifies systemd that the daemon is ready. These few lines replace libsystemd, which would bring
+ * its code and its system calls into the root process. The socket is connected before confinement,
+ * since no socket can be made afterwards.
  */
 #include "config.h"
 

@@ -2,7 +2,10 @@
 /* sd_notify(3)'s protocol, for a Type=notify unit. */
 #pragma once
 
-/* Connects to $NOTIFY_SOCKET, before confinement. -1 where there is none, which is fine. */
+/*
+ * Connects to $NOTIFY_SOCKET; to be called before confinement. Returns a descriptor, or -1 if there
+ * is none, which is no error.
+ */
 int notify_open(void);
-/* Sends "READY=1" and the like; does nothing with -1. 0 or -errno. */
+/* Sends a message such as "READY=1"; does nothing with -1. Returns 0, or -errno. */
 int notify_send(int fd, const char *text);

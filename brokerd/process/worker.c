@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Workers, see worker.h. The parent opens every file beforehand (sysfs checks permission at open);
- * the child closes everything else, goes under a filter of `read`, `write` and `exit_group`, and
- * does its steps. It reports each over a pipe.
+ * Workers, see worker.h. The parent opens every file beforehand, since sysfs checks permission at
+ * open. The child closes everything else, applies a filter of `read`, `write` and `exit_group`,
+ * does its steps, and reports each over a pipe.
  *
- * The child must never touch the heap, libevent or stdio: between fork and the filter it makes five
- * or six system calls, and three more where it is to open a group. The parent must never wait for
- * it: its end comes as a readable pidfd. Nobody waits for it afterwards either: where SIGCHLD is
- * ignored, as the daemon does, nothing of it is left.
+ * The child must never touch the heap, libevent or stdio: between fork and filter it makes five or
+ * six system calls, and three more if it opens a group. The parent must never wait for it: a
+ * readable pidfd reports its end. Nor does the parent reap it: the daemon ignores SIGCHLD, so the
+ * kernel does.
  */
 #include "config.h"
 
@@ -40,14 +40,14 @@ struct step {
 };
 
 /*
- * What the child writes after each step, and for each line of a table; smaller than PIPE_BUF, so
- * whole.
+ * The child writes one after each step, and one for each line of a table. Smaller than PIPE_BUF, so
+ * it arrives whole.
  */
 struct report {
 	uint32_t step;
 	int32_t error;
-	uint32_t is_row;	  /* one of a table, whose step is not done */
-	char text[WORK_TEXT_MAX]; /* that was read, NUL-terminated */
+	uint32_t is_row;	  /* a line of a table, whose step is not done yet */
+	char text[WORK_TEXT_MAX]; /* the text that was read, NUL-terminated */
 };
 
 struct work {
@@ -55,17 +55,17 @@ struct work {
 	void *userdata;
 	struct step steps[WORK_STEPS_MAX];
 	size_t n_steps;
-	size_t n_done; /* reported */
+	size_t n_done; /* steps that were reported */
 	size_t n_reports;
-	size_t failed; /* the first step that failed, if error */
+	size_t failed; /* the first step that failed, if `error` is set */
 	int error;
-	bool over; /* a step failed, and the steps behind it are not done */
+	bool over; /* a step failed, and the later ones are not done */
 	int pipe;
-	int child_end; /* of the pipe, until the child has its own */
+	int child_end; /* of the pipe, until the child has its own copy */
 	int pidfd;
 	struct event *on_report, *on_exit, *on_late;
 	struct workers *workers;
-	bool counted; /* workers->busy has it */
+	bool counted; /* counted in workers->busy */
 };
 
 void workers_enter(struct workers *workers)
@@ -99,7 +99,9 @@ struct work *work_new(const struct work_ops *ops, void *userdata)
 	return work;
 }
 
-/* Closes the parent's copies: the child has its own, or there will be no child. */
+/*
+ * Closes the parent's copies of the descriptors: the child has its own, or there will be no child.
+ */
 static void close_files(struct work *work)
 {
 	for (size_t i = 0; i < work->n_steps; i++)
@@ -200,8 +202,8 @@ size_t work_steps(const struct work *work)
 }
 
 /*
- * Closes every descriptor but the steps' and the pipe. The steps' were opened one after another, so
- * are in order.
+ * In the child: closes every descriptor but the steps' and the pipe, range by range in ascending
+ * order.
  */
 static void keep_only(const struct work *work, int pipe)
 {
@@ -224,10 +226,10 @@ static void keep_only(const struct work *work, int pipe)
 	}
 }
 
-/* In the child: a table, a report for each of its lines. 0, or its errno. */
+/* In the child: reads a table and reports each of its lines. Returns 0, or an errno. */
 static int report_rows(const struct step *step, int pipe, struct report *report)
 {
-	static char table[4097]; /* sysfs gives a page at most */
+	static char table[4097]; /* sysfs returns at most a page */
 	size_t used = 0, n_rows = 0;
 	ssize_t n = 1;
 	int r = 0;
@@ -262,8 +264,8 @@ static int report_rows(const struct step *step, int pipe, struct report *report)
 }
 
 /*
- * In the child: one step. 0, or its errno. What was read is in `text`. `opened` is what opening
- * gave, before the filter.
+ * In the child: does one step. Returns 0, or an errno. Puts a text that was read into `text`.
+ * `opened` is the result of opening the group, which was done before the filter.
  */
 static int do_step(const struct step *step, int opened, char text[WORK_TEXT_MAX])
 {
@@ -286,8 +288,8 @@ static int do_step(const struct step *step, int opened, char text[WORK_TEXT_MAX]
 }
 
 /*
- * Returns true if all that the child needs is below the peers' sockets, which fails with hundreds
- * of workers only.
+ * Returns true if all descriptors of the child are below the peers' sockets; false only with
+ * hundreds of workers.
  */
 static bool is_low(const struct work *work, int pipe)
 {
@@ -298,8 +300,8 @@ static bool is_low(const struct work *work, int pipe)
 }
 
 /*
- * fork(), but where `shared` the child has our very table of descriptors, until it takes a copy of
- * its lower part: see run_child(). As a call of its own, since glibc has none without a stack.
+ * Forks. If `shared`, the child shares our table of descriptors until it takes a copy of its lower
+ * part, see run_child(). A direct system call, since glibc's clone() requires a stack.
  */
 static int fork_child(bool shared, int *ret_pidfd)
 {
@@ -309,7 +311,7 @@ static int fork_child(bool shared, int *ret_pidfd)
 	return pid < 0 ? -errno : (int)pid;
 }
 
-/* Returns true if the steps behind this one are not done when it fails. */
+/* Returns true if the later steps are not done when this one fails. */
 static bool is_fatal(const struct step *step)
 {
 	return step->on_failure == STOP || step->on_failure == IGNORE_ENOTTY;
@@ -321,19 +323,24 @@ run_child(const struct work *work, int pipe, bool shared, const struct confine_f
 	struct report report = { 0 };
 	int opened = -EBADF;
 
-	/* Before anything is closed: it would be closed for the core as well. */
+	/*
+	 * Before anything is closed: in the shared table it would be closed for the core as well.
+	 */
 	if (shared && syscall(SYS_close_range, WORK_DESCRIPTORS, ~0U, CLOSE_RANGE_UNSHARE))
 		_exit(3);
 
 	/*
-	 * A core that is gone starts anew and decides by its records; an old worker must not write
-	 * into that.
+	 * A core that has ended is started again and decides by its records; an old worker must not
+	 * write meanwhile.
 	 */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	keep_only(work, pipe);
 	if (work->n_steps && work->steps[0].does == OPENS) {
 		opened = kernel_group_open_in(work->steps[0].fd, work->steps[0].group);
-		/* Only that it could be opened matters: nothing of it goes under the filter. */
+		/*
+		 * Only whether it could be opened matters; no descriptor of it is kept under the
+		 * filter.
+		 */
 		close(work->steps[0].fd);
 		if (opened >= 0)
 			close(opened);
@@ -341,9 +348,9 @@ run_child(const struct work *work, int pipe, bool shared, const struct confine_f
 	if (filter_apply(filter))
 		_exit(2);
 	/*
-	 * A core that was gone before prctl() has sent no signal. It alone reads the pipe, so with
-	 * it the pipe is broken (SIGPIPE is ignored). To a core that lives this says that what it
-	 * holds for us can be closed.
+	 * A core that had ended before prctl() sends no signal. But only the core reads the pipe,
+	 * so writing to it fails then (SIGPIPE is ignored). In a living core this report means that
+	 * it can close its copies of our descriptors.
 	 */
 	report.step = UINT32_MAX;
 	if (write(pipe, &report, sizeof(report)) != sizeof(report))
@@ -435,7 +442,7 @@ static void on_gone(evutil_socket_t fd, short what, void *userdata)
 	(void)what;
 	read_reports(work);
 	if (!work->error && work->n_done < work->n_steps) {
-		work->error = EINTR; /* killed between two steps */
+		work->error = EINTR; /* it was killed between two steps */
 		work->failed = work->n_done;
 	}
 	if (work->error) {
@@ -445,7 +452,8 @@ static void on_gone(evutil_socket_t fd, short what, void *userdata)
 	}
 	work->ops.done(work->userdata, &result);
 	/*
-	 * Behind done(), which may have started the next worker: the pool is not idle in between.
+	 * After done(), which may have started the next worker, so that idle() is not called in
+	 * between.
 	 */
 	stop_counting(work);
 	work_free(work);
@@ -496,8 +504,8 @@ int workers_start_within(struct workers *workers, struct work *work, unsigned se
 	return 0;
 lost:
 	/*
-	 * A child at work that cannot be watched. No answer from here would be true, so this
-	 * process ends: started again it goes by the records.
+	 * A child is running and cannot be watched, so its result would be unknown. This process
+	 * ends; when it is started again, it goes by the records.
 	 */
 	_exit(EX_SOFTWARE);
 }

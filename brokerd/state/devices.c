@@ -210,7 +210,7 @@ size_t devices_group(const struct devices *devices, const struct device *device,
 
 /*
  * Returns true if a bridge of the group has a host driver that makes the group unusable, see
- * client/host/pci.c.
+ * client/host/function.h.
  */
 static bool group_spoilt(const struct devices *devices, uint32_t group)
 {

@@ -155,9 +155,9 @@ static void test_honest(void)
 	leave(loader);
 	tap_ok(!broker_status && broker.policy.good, "a loader's end leaves the policy in force");
 	tap_ok(helpers_log_missing(&broker.helpers) &&
-		       said("no loader has come in 10 s: see 'systemctl status gpubroker-load'") ==
+		       said("no loader has connected in 10 s: see 'systemctl status gpubroker-load'") ==
 			       1 &&
-		       !said("no watcher has come"),
+		       !said("no watcher has connected"),
 	       "one that does not come is missed, by name and unit");
 	helpers_reload(&broker.helpers);
 	loader = come_as(HELPER_LOADER);
@@ -167,13 +167,13 @@ static void test_honest(void)
 	load(loader, LOADER_END);
 	run(20);
 	tap_ok(broker_status == EX_SOFTWARE &&
-		       said("the loader sent a record that makes no sense") == 1,
+		       said("the loader sent an invalid record") == 1,
 	       "half of what one loader sent is no beginning for the next");
 	broker_status = 0;
 	need(say(watcher, "x", 1));
 	run(20);
 	tap_ok(broker_status == EX_SOFTWARE &&
-		       said("the watcher sent something else than a record") == 1,
+		       said("the watcher sent a packet that is not a record") == 1,
 	       "what is no record ends the core");
 	broker_status = 0;
 	leave(watcher);

@@ -64,7 +64,7 @@ static unsigned said(const char *what)
 
 #define UNKNOWN                                                                                    \
 	"lease=- uid=- pid=- device=- group=- name=- rule=- by=- outcome=dropped "                 \
-	"reason=\"its user cannot be told: "
+	"reason=\"its user is unknown: "
 
 static void test_unknown(void)
 {
@@ -177,7 +177,7 @@ static void test_groups(void)
 	tap_ok(hear(fd, &told) == sizeof(told.refusal) &&
 		       told.refusal.reason == GPUBROKER_REFUSED_POLICY,
 	       "whose groups cannot be told has nothing, though a rule allows all to everybody");
-	tap_ok(said("cannot tell the groups of uid") == 1 &&
+	tap_ok(said("cannot read the groups of uid") == 1 &&
 		       said("outcome=refused reason=\"policy\"") == 1,
 	       "... which is said, and why");
 	say_plain(fd, MESSAGE_LIST);

@@ -23,7 +23,7 @@ cat >$dir/10-lab.policy <<-END
 END
 loaded 'a new policy is taken by a reload'
 is "$(systemctl show -P MainPID gpubroker)" "$core" '... by the same process'
-like "$(said)" 'loaded anew: 8 rules' '... and the journal counts its rules'
+like "$(said)" 'loaded again: 8 rules' '... and the journal counts its rules'
 
 # Paths tell the cards apart; limits count by user and rule.
 run_as alice gpubroker run --gpu right -- sleep 300 &

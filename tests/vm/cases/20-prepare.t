@@ -109,7 +109,7 @@ ok 'a stale file is noticed' wait_for 10 log "$start" 'is stale'
 gpubroker policy install >/dev/null
 start=$(now)
 systemctl kill -s HUP --kill-whom=main gpubroker
-ok 'it is loaded anew' wait_for 10 log "$start" 'loaded anew'
+ok 'it is loaded anew' wait_for 10 log "$start" 'loaded again'
 ok '... and after policy install it is not stale' bash -c "! journalctl -q -ugpubroker{,-load} --since '$start' | grep stale"
 sum=$(md5sum $rules)
 start=$(now)

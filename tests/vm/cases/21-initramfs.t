@@ -43,7 +43,7 @@ is "$(journalctl -q -ugpubroker{,-load} -b -o cat | grep -cE 'outcome=prepared|s
 
 echo '# another' >>/run/gpubroker-initramfs.rules
 systemctl kill -s HUP --kill-whom=main gpubroker
-logged() { journalctl -q -b -ugpubroker{,-load} -o cat | grep -F 'initramfs of this boot prepared by a stale copy'; }
+logged() { journalctl -q -b -ugpubroker{,-load} -o cat | grep -F 'initramfs of this boot used a stale copy'; }
 ok 'the daemon notices a stale copy' wait_for 10 logged
 ok 'no unit has failed' bash -c '! systemctl --failed --no-legend | grep .'
 done_testing

@@ -9,7 +9,7 @@ main_pid() { systemctl show -P MainPID gpubroker; }
 serving() { said_it serving; }
 again() { gpubroker list; }
 loaded_again() {
-	[ "$(said | grep -c 'loaded anew')" = 2 ]
+	[ "$(said | grep -c 'loaded again')" = 2 ]
 }
 # calls NAME FILE: what processes called that in the end have called, sorted. (One is shown with the
 # name that it had at its first call of a kind.)

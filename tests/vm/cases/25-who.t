@@ -15,7 +15,7 @@ rules() {
 	systemctl reload gpubroker
 	wait_for 20 loaded
 }
-loaded() { [ "$(said 'loaded anew|^serving: ')" -ge 1 ]; }
+loaded() { [ "$(said 'loaded again|^serving: ')" -ge 1 ]; }
 main_pid() { systemctl show -P MainPID gpubroker; }
 
 core=$(main_pid)

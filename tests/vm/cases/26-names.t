@@ -35,7 +35,7 @@ is "$status" 65 '... nor by policy check'
 unlike "$(tr -d '\n\t' <<<"$stdout$stderr" | LC_ALL=C tr -d ' -~' | head -c 100)" . '... which says so in printable lines'
 rm $hostile /etc/gpubroker/policy.d/5[12]-*
 systemctl reload gpubroker
-ok 'without them it is' wait_for 30 said 'loaded anew'
+ok 'without them it is' wait_for 30 said 'loaded again'
 
 kill $tracer
 wait $tracer

@@ -10,7 +10,7 @@ ends_itself loader:short loader:type loader:counts loader:many-begin loader:afte
 ends_in_the_middle loader gpubroker-load
 
 begin loader contradicts
-good() { said_it 'the policy is loaded anew: [0-9]{2} rules'; }
+good() { said_it 'the policy was loaded again: [0-9]{2} rules'; }
 ok 'a loader that says good, none, good, none: the core stays, and takes what it says last' wait_for 20 good
 lease_goes_on 'a loader that contradicts itself'
 

@@ -188,7 +188,7 @@ said_it() { said | grep -qE "$1"; }
 reload() {
 	set_mark
 	systemctl reload gpubroker
-	wait_for 20 said_it 'loaded anew|policy in force stays|^serving: '
+	wait_for 20 said_it 'loaded again|policy in force stays|^serving: '
 }
 # killed: what filters have killed since the boot, as systemd says; nothing else tells.
 killed() { journalctl -q --no-pager -b -o cat -ugpubroker{,-load,-watch} | grep -E 'status=31/SYS'; }
