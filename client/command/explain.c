@@ -284,7 +284,8 @@ static void explain_part(struct question *q, const struct profile *p,
 			print_rule(q, v.rule);
 			puts(" denies it");
 		} else {
-			puts("no rule with this profile allows it; one without allows the device whole");
+			puts("no rule with this profile allows it; one without allows the device "
+			     "whole");
 		}
 		status = EXIT_POLICY;
 	}
@@ -382,10 +383,9 @@ static int explain_device(struct question *q, const char *device)
 	if (q->asked)
 		return q->status;
 	if (q->profile) {
-		cli_error(
-			"nothing of '%s' has a profile \"%s\"; 'gpubroker profiles' shows what has "
-			"which",
-			device, q->profile);
+		cli_error("no device under '%s' has a profile \"%s\"; 'gpubroker profiles' shows "
+			  "those that there are",
+			  device, q->profile);
 		return EXIT_NO_DEVICE;
 	}
 	if (!pci_address_parse(device, &address)) {
@@ -398,10 +398,9 @@ static int explain_device(struct question *q, const char *device)
 		return q->status;
 	}
 	if (!any && !group && policy_name_find(&q->policy, device, &name)) {
-		cli_error(
-			"'%s' is neither a PCI address, nor iommu-group:N, nor any, nor a device name of the "
-			"policy",
-			device);
+		cli_error("'%s' is neither a PCI address, nor iommu-group:N, nor any, nor a "
+			  "device name of the policy",
+			  device);
 		return EXIT_NO_NAME;
 	}
 	for (size_t i = 0; i < q->inventory.n; i++) {
@@ -448,7 +447,7 @@ static int answer(struct question *q, const struct policy_sources *sources, cons
 		return r;
 	r = policy_sources_load(sources, NULL, 0, &report, &q->policy);
 	if (r) {
-		cli_error("the policy cannot be explained before its mistakes are mended");
+		cli_error("the policy cannot be explained before its mistakes are corrected");
 		return EXIT_BAD_POLICY;
 	}
 	q->saved = devices;
@@ -492,9 +491,8 @@ int policy_explain(int argc, char **argv)
 		}
 	}
 	if (!user || optind + 1 != argc) {
-		cli_error(
-			"explain takes --user USER and one DEVICE, as in: gpubroker policy explain --user "
-			"alice 01:00.0");
+		cli_error("explain takes --user USER and one DEVICE, as in: gpubroker policy "
+			  "explain --user alice 01:00.0");
 		return EXIT_BAD_USAGE;
 	}
 	if (q.profile && devices) {

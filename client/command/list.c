@@ -270,9 +270,9 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 			return EXIT_BAD_USAGE;
 	}
 	if (optind < argc) {
-		cli_error(
-			"list takes no argument '%s'; it shows all GPUs, with --all all PCI functions",
-			argv[optind]);
+		cli_error("list takes no argument '%s'; it shows all GPUs, with --all all PCI "
+			  "functions",
+			  argv[optind]);
 		return EXIT_BAD_USAGE;
 	}
 
@@ -291,8 +291,8 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 		else if (listing.n_rows)
 			print_devices(&listing);
 		else
-			cli_error(
-				"there is no GPU on this host; 'gpubroker list --all' shows every PCI function");
+			cli_error("there is no GPU on this host; 'gpubroker list --all' shows "
+				  "every PCI function");
 		r = cli_finish_output();
 	}
 	free(listing.rows);

@@ -275,10 +275,9 @@ static int show(const struct cli *cli, int sys, const char *device, bool json)
 		else if (n)
 			print_profiles(&profiles);
 		else
-			cli_error(
-				"no device of this host offers profiles; they come with the vendor's driver "
-				"that makes them (NVIDIA's vGPU manager, i915 with kvmgt), and where a card "
-				"has them on its virtual functions, those must be there first");
+			cli_error("no device of this host offers profiles; the vendor's driver "
+				  "offers them (NVIDIA's vGPU manager, i915 with kvmgt), for some "
+				  "cards on virtual functions, which must be created first");
 		r = cli_finish_output();
 	}
 	profiles_done(&profiles);
@@ -303,14 +302,14 @@ int cli_profiles(const struct cli *cli, int argc, char **argv)
 		json = true;
 	}
 	if (argc - optind > 1) {
-		cli_error("profiles takes one DEVICE at most, and there is '%s'", argv[optind + 1]);
+		cli_error("profiles takes at most one DEVICE, and '%s' is another",
+			  argv[optind + 1]);
 		return EXIT_BAD_USAGE;
 	}
 	if (optind < argc && !parse_device(argv[optind], device)) {
-		cli_error(
-			"'%s' is no device: give a PCI address as 0000:01:00.0 or 01:00.0, or a name "
-			"of /sys/class/mdev_bus",
-			argv[optind]);
+		cli_error("'%s' is no device: give a PCI address as 0000:01:00.0 or 01:00.0, or "
+			  "a name of /sys/class/mdev_bus",
+			  argv[optind]);
 		return EXIT_BAD_USAGE;
 	}
 	sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);

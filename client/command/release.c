@@ -83,12 +83,11 @@ static int outcome(const struct cli *cli, struct gpubroker *handle, struct look 
 		return cli_finish_output();
 	}
 	if (look->state == GPUBROKER_LEASE_STUCK)
-		cli_error("%s was asked for, and has not come back yet (%s); it goes back by "
-			  "itself as soon as the kernel lets go of it",
+		cli_error("%s is not the host's again yet (%s); it goes back by itself as soon "
+			  "as the kernel lets go of it",
 			  what, look->reason);
 	else
-		cli_error("%s was asked for, and is on its way back; 'gpubroker leases' shows "
-			  "where it stands",
+		cli_error("%s is on its way back to the host; 'gpubroker leases' shows its state",
 			  what);
 	holders_print(look->group, print_holder);
 	return EXIT_BUSY;

@@ -127,10 +127,9 @@ static int add_directory(struct loading *loading, const char *path)
 		return 0;
 	}
 	if (fstat(dirfd(dir), &st) || st.st_uid != 0 || st.st_mode & (S_IWGRP | S_IWOTH)) {
-		file_mistake(
-			loading, path,
-			"is not root's alone, so others could put files there; chown root and chmod "
-			"go-w it");
+		file_mistake(loading, path,
+			     "is not root's alone, so others could put files there; chown root and "
+			     "chmod go-w it");
 		closedir(dir);
 		return 0;
 	}
@@ -285,8 +284,8 @@ static const char *why_not_opened(int error)
 {
 	switch (error) {
 	case ELOOP:
-		return "is a symbolic link; a policy file must be a file of its own (or a link to /dev/null, "
-		       "to mask its namesake)";
+		return "is a symbolic link; a policy file must be a file of its own (or a link "
+		       "to /dev/null, to mask its namesake)";
 	case EACCES:
 		return "cannot be read by the loader, which is not root; chmod a+r it";
 	default:

@@ -38,7 +38,7 @@ static const char header[] =
 	"\n"
 	"SUBSYSTEM!=\"pci\", GOTO=\"gpubroker_end\"\n"
 	"ACTION!=\"add|change\", GOTO=\"gpubroker_end\"\n"
-	"# What a driver has already is gpubrokerd's to take over, since it can tell whether it is in use.\n"
+	"# gpubrokerd takes over devices with a driver, since it knows whether they are in use.\n"
 	"DRIVER!=\"\", GOTO=\"gpubroker_end\"\n"
 	"# Bridges, the console's own display and what no IOMMU isolates cannot be lent.\n"
 	"ATTR{class}==\"0x06*\", GOTO=\"gpubroker_end\"\n"
@@ -47,7 +47,7 @@ static const char header[] =
 
 /* udev checks TEST before it does IMPORT, wherever they are in a line: so each has its own. */
 static const char after_named[] =
-	"\n# A driver that a rule names, where it is there.\n"
+	"\n# A driver that a rule names, if the kernel has it.\n"
 	"ENV{.GPUBROKER_DRIVER}!=\"\", IMPORT{builtin}=\"kmod load $env{.GPUBROKER_DRIVER}\"\n"
 	"ENV{.GPUBROKER_DRIVER}!=\"\", TEST==\"/sys/bus/pci/drivers/$env{.GPUBROKER_DRIVER}\", "
 	"GOTO=\"gpubroker_bind\"\n"
@@ -346,7 +346,7 @@ static void put_colon(FILE *out)
 
 static void put_functions(FILE *out)
 {
-	fputs("\n# The slot's name, \"0000:01:00\", out of the function's, \"0000:01:00.1\".\n"
+	fputs("\n# The slot's name, \"0000:01:00\", from the function's, \"0000:01:00.1\".\n"
 	      "ENV{.GPUBROKER_SLOT}=\"\"\n",
 	      out);
 	put_slot_name(out, "*", "????:??:??.?"); /* VMD's domains have five digits */
@@ -360,14 +360,15 @@ static void put_functions(FILE *out)
 	put_colon(out);
 	put_slot_name(out, "*:??:", "?.?");
 	put_slot_name(out, "*:??:?", ".?");
-	fputs("\n# All functions of the slot, by number and modalias; the own modalias comes back.\n"
+	fputs("\n# All functions of the slot by number and modalias, then the own modalias.\n"
 	      "ENV{.GPUBROKER_FUNCTIONS}=\"\"\n"
 	      "ENV{.GPUBROKER_DRIVER}=\"\"\n",
 	      out);
 	for (unsigned f = 0; f < 8; f++)
 		fprintf(out,
 			"IMPORT{file}=\"/sys/bus/pci/devices/$env{.GPUBROKER_SLOT}.%u/uevent\", "
-			"ENV{.GPUBROKER_FUNCTIONS}=\"$env{.GPUBROKER_FUNCTIONS};%u$env{MODALIAS}\"\n",
+			"ENV{.GPUBROKER_FUNCTIONS}="
+			"\"$env{.GPUBROKER_FUNCTIONS};%u$env{MODALIAS}\"\n",
 			f, f);
 	fputs("IMPORT{file}=\"/sys$devpath/uevent\"\n\n", out);
 }
@@ -425,8 +426,7 @@ static void put_pattern(FILE *out, const struct policy *policy, const struct pol
 	if (is_empty(&p))
 		return; /* the name and the rule exclude each other */
 	if (p.by_daemon) {
-		put_origin(out, policy, rule,
-			   ": by gpubrokerd alone, which asks for what udev cannot be asked");
+		put_origin(out, policy, rule, ": only by gpubrokerd, since udev cannot match this");
 		return;
 	}
 	put_origin(out, policy, rule, "");
@@ -473,7 +473,8 @@ static void put_variants(FILE *out, const struct aliases *aliases)
 	while (n && !strcmp(aliases->list[n - 1].module, "vfio_pci"))
 		n--; /* the same as no alias */
 	if (n)
-		fputs("\n# What else the kernels say is for it, the most specific first.\n", out);
+		fputs("\n# Variant drivers of the installed kernels, the most specific first.\n",
+		      out);
 	for (size_t i = 0; i < n; i++) {
 		const struct alias *alias = &aliases->list[i];
 		const char *spelled = alias->module;

@@ -34,7 +34,7 @@ static struct request_device *last_device(struct request *request)
 
 static int twice(const char *option, const struct request_device *device)
 {
-	cli_error("%s stands twice behind --gpu %s; each has its own --gpu", option, device->name);
+	cli_error("%s is given twice for --gpu %s; give each its own --gpu", option, device->name);
 	return EXIT_BAD_USAGE;
 }
 
@@ -114,7 +114,7 @@ static int check_qemu(struct qemu_run *qemu)
 	struct stat st;
 
 	if (!qemu->wanted && (qemu->rom || qemu->options.primary)) {
-		cli_error("%s is a part of --qemu, which adds QEMU's arguments",
+		cli_error("%s needs --qemu, which adds QEMU's arguments",
 			  qemu->rom ? "--rom" : "--primary");
 		return EXIT_BAD_USAGE;
 	}

@@ -344,7 +344,7 @@ static int check_target(struct qemu_command *command, const struct function *f, 
 			 option, pci_address_format(&f->address, text), property_name);
 	else
 		snprintf(command->why, sizeof(command->why),
-			 "%s is for a %s, and there is none among what is asked for", option, kind);
+			 "%s is for a %s, and this command claims none", option, kind);
 	return -EINVAL;
 }
 

@@ -251,9 +251,8 @@ static int start(struct supervisor *s, const char **ret_what)
 	*ret_what = "install the seccomp filter";
 	listener = install_filter();
 	if (listener == -EBUSY)
-		*ret_what =
-			"install the seccomp filter, since one with a supervisor is in force already "
-			"(a gpubroker run inside another, or a container manager's)";
+		*ret_what = "install the seccomp filter, since one with a supervisor is in force "
+			    "already (a gpubroker run inside another, or a container manager's)";
 	if (listener < 0)
 		return listener;
 

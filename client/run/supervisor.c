@@ -280,16 +280,16 @@ static void warn_unreadable(struct supervisor *s, __u32 pid)
 	read_word("/proc/sys/kernel/yama/ptrace_scope", scope, sizeof(scope));
 
 	if (!strcmp(scope, "1"))
-		help = "kernel.yama.ptrace_scope is 1, so only the very process that gpubroker started "
-		       "can be served: make the VMM itself the COMMAND of `gpubroker run`, or have the "
-		       "script start it by `exec`, or have the administrator set "
-		       "kernel.yama.ptrace_scope to 0";
+		help = "kernel.yama.ptrace_scope is 1, so only the very process that gpubroker "
+		       "started can be served: make the VMM itself the COMMAND of `gpubroker "
+		       "run`, or have the script start it by `exec`, or have the administrator "
+		       "set kernel.yama.ptrace_scope to 0";
 	else if (*scope && strcmp(scope, "0"))
 		help = "kernel.yama.ptrace_scope is above 1, so no process can be served: have the "
 		       "administrator set it to 1 or 0";
 	else
-		help = "the process does not let itself be read; that is so when you may execute its "
-		       "program file but not read it";
+		help = "the process does not let itself be read; that is so when you may execute "
+		       "its program file but not read it";
 	s->warned_unreadable =
 		say(s,
 		    "gpubroker: cannot see which file process %u (%s) opens; if it is the one that "
@@ -397,8 +397,8 @@ static bool refuse_to_hand_out(struct supervisor *s, const struct lent *lent)
 		lent->given_up
 			? "it was opened in the other way already (an IOMMU group, or devices by "
 			  "iommufd), and one lease is never used in both"
-		: is_used_up(lent) ? "a VMM has bound it to its iommufd, and the kernel does that "
-				     "once: claim it anew for another VMM"
+		: is_used_up(lent) ? "a VMM has bound it to its iommufd, and the kernel does "
+				     "that once: claim it again for another VMM"
 				   : NULL;
 
 	if (!why)
