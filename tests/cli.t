@@ -90,7 +90,7 @@ for size in '' 0 0G -1 +1 ' 1' '1 ' 1.5G 1e9 0x10 G 12X 1GB 1GiB 1KK 18446744073
 	tap_ok "--memory '$size' is no size: 64" says 64 run --memory "$size" -- true
 done
 tap_ok "--memory with a profile: 64" says_that "does not go with --profile x" 64 run --profile x --memory 8G -- true
-tap_ok "--memory of a group: 64" says_that "not of iommu-group:3" 64 run --gpu iommu-group:3 --memory 8G -- true
+tap_ok "--memory of a group: 64" says_that "not iommu-group:3" 64 run --gpu iommu-group:3 --memory 8G -- true
 tap_ok "--memory twice: 64" says_that "is given twice" 64 run --memory 8G --memory 8G -- true
 tap_ok "--memory of each of two: no broker, 69" says 69 run --gpu a --memory 8G --gpu b --memory 8G -- true
 

@@ -209,7 +209,7 @@ static int print_now(const struct question *q, const struct group_view *view,
 	return 0;
 }
 
-static void explain(struct question *q, const struct function *function)
+static void explain_function(struct question *q, const struct function *function)
 {
 	struct policy_facts facts[FUNCTIONS_MAX];
 	char text[PCI_ADDRESS_TEXT], other[PCI_ADDRESS_TEXT];
@@ -394,7 +394,7 @@ static int explain_device(struct question *q, const char *device)
 			cli_error("there is no PCI function %s in the list of devices", device);
 			return EXIT_NO_DEVICE;
 		}
-		explain(q, found);
+		explain_function(q, found);
 		return q->status;
 	}
 	if (!any && !group && policy_name_find(&q->policy, device, &name)) {
@@ -413,7 +413,7 @@ static int explain_device(struct question *q, const char *device)
 		    : group ? f->iommu_group != NO_GROUP && !strcmp(number, device + 12) &&
 				      !class_is_bridge(f->class_code)
 			    : policy_name_matches(&q->policy, name, &facts))
-			explain(q, f);
+			explain_function(q, f);
 	}
 	if (!q->asked) {
 		cli_error("no function in the list of devices is '%s'", device);
@@ -437,8 +437,8 @@ static int read_devices(struct question *q, const char *file)
 	return EXIT_BAD_POLICY;
 }
 
-static int answer(struct question *q, const struct policy_sources *sources, const char *user,
-		  const char *devices, const char *device)
+static int answer_question(struct question *q, const struct policy_sources *sources,
+			   const char *user, const char *devices, const char *device)
 {
 	struct policy_report report = { .mistakes_only = true };
 	int r = take_user(q, user);
@@ -500,7 +500,7 @@ int policy_explain(int argc, char **argv)
 			"--profile does not go with --devices: a list of devices has no profiles");
 		return EXIT_BAD_USAGE;
 	}
-	r = answer(&q, &sources, user, devices, argv[optind]);
+	r = answer_question(&q, &sources, user, devices, argv[optind]);
 	policy_done(&q.policy);
 	inventory_done(&q.inventory);
 	free(q.groups);

@@ -95,7 +95,7 @@ static int compare_rows(const void *a, const void *b)
 }
 
 /* Once all rows are known: counts VFs, and keeps the rows that are shown. */
-static void complete(struct listing *listing)
+static void complete_rows(struct listing *listing)
 {
 	size_t n = 0;
 
@@ -283,7 +283,7 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 	if (r) {
 		r = cli_failed(cli, handle, r);
 	} else {
-		complete(&listing);
+		complete_rows(&listing);
 		if (!json && listing.n_rows)
 			qsort(listing.rows, listing.n_rows, sizeof(*listing.rows), compare_rows);
 		if (json)

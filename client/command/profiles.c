@@ -108,7 +108,7 @@ static void on_problem(void *userdata, const char *path, int error)
 	}
 }
 
-static uint64_t total(const struct profile *p)
+static uint64_t total_of(const struct profile *p)
 {
 	return p->available == PROFILE_UNKNOWN || p->instances == PROFILE_UNKNOWN
 		       ? PROFILE_UNKNOWN
@@ -146,7 +146,7 @@ static const char *profile_cell(const void *rows, size_t row, int column,
 	case FREE:
 		return number_text(p->available, scratch);
 	case TOTAL:
-		return number_text(total(p), scratch);
+		return number_text(total_of(p), scratch);
 	case OTHERS:
 		return number_text(p->others, scratch);
 	case API:
@@ -211,7 +211,7 @@ static void print_json(const struct profiles *profiles)
 		json_object_object_add(o, "memory", json_out_number(p->memory));
 		json_object_object_add(o, "available", json_count(p->available));
 		json_object_object_add(o, "instances", json_count(p->instances));
-		json_object_object_add(o, "total", json_count(total(p)));
+		json_object_object_add(o, "total", json_count(total_of(p)));
 		json_object_object_add(o, "others", json_count(p->others));
 		json_object_object_add(o, "device_api", json_out_text(p->device_api));
 		json_object_array_add(array, o);
@@ -251,7 +251,7 @@ static int say_nothing_for(int sys, const char *device)
 	return EXIT_NO_DEVICE;
 }
 
-static int show(const struct cli *cli, int sys, const char *device, bool json)
+static int show_profiles(const struct cli *cli, int sys, const char *device, bool json)
 {
 	struct ours ours = ask_for_ours(cli);
 	struct profiles profiles;
@@ -317,5 +317,5 @@ int cli_profiles(const struct cli *cli, int argc, char **argv)
 		cli_error("cannot open /sys: %s", strerror(errno));
 		return EXIT_KERNEL;
 	}
-	return show(cli, sys, optind < argc ? device : NULL, json);
+	return show_profiles(cli, sys, optind < argc ? device : NULL, json);
 }

@@ -70,8 +70,8 @@ static void print_holder(const char *text)
 }
 
 /* Prints the result. Returns the exit status. */
-static int outcome(const struct cli *cli, struct gpubroker *handle, struct look *look,
-		   const char *what)
+static int print_outcome(const struct cli *cli, struct gpubroker *handle, struct look *look,
+			 const char *what)
 {
 	int r = look_until(handle, look);
 
@@ -139,7 +139,7 @@ static int end_lease(const struct cli *cli, const char *text, bool revoke, uint6
 	if (r)
 		r = cli_failed(cli, handle, r);
 	else if (!after)
-		r = outcome(cli, handle, &look, what);
+		r = print_outcome(cli, handle, &look, what);
 	else if (cli_columns(stdout))
 		r = print_end(&look, handle);
 	gpubroker_close(handle);
@@ -208,7 +208,7 @@ int cli_restore(const struct cli *cli, int argc, char **argv)
 		r = cli_failed_for(cli, handle, r, argv[optind]);
 	} else {
 		look.address = address;
-		r = outcome(cli, handle, &look, address);
+		r = print_outcome(cli, handle, &look, address);
 	}
 	gpubroker_close(handle);
 	return r;

@@ -73,7 +73,7 @@ struct pattern {
 	bool by_daemon; /* has something that udev cannot match, or must not get */
 };
 
-static void narrow(uint16_t *digits, size_t n, uint32_t value, uint32_t mask)
+static void narrow_digits(uint16_t *digits, size_t n, uint32_t value, uint32_t mask)
 {
 	for (size_t i = 0; i < n; i++) {
 		unsigned v = value >> 4 * (n - 1 - i) & 15, m = mask >> 4 * (n - 1 - i) & 15;
@@ -105,15 +105,15 @@ static void add_match(struct pattern *p, const struct policy *policy,
 
 	p->parts[p->n_parts++] = match;
 	if (set & POLICY_VENDOR)
-		narrow(p->vendor, 4, match->vendor, 0xffff);
+		narrow_digits(p->vendor, 4, match->vendor, 0xffff);
 	if (set & POLICY_DEVICE_ID)
-		narrow(p->device, 4, match->device, 0xffff);
+		narrow_digits(p->device, 4, match->device, 0xffff);
 	if (set & POLICY_SUBSYSTEM_VENDOR)
-		narrow(p->subsystem_vendor, 4, match->subsystem_vendor, 0xffff);
+		narrow_digits(p->subsystem_vendor, 4, match->subsystem_vendor, 0xffff);
 	if (set & POLICY_SUBSYSTEM_DEVICE)
-		narrow(p->subsystem_device, 4, match->subsystem_device, 0xffff);
+		narrow_digits(p->subsystem_device, 4, match->subsystem_device, 0xffff);
 	if (set & POLICY_CLASS)
-		narrow(p->class_code, 6, match->class_code, match->class_mask);
+		narrow_digits(p->class_code, 6, match->class_code, match->class_mask);
 	if (set & POLICY_ADDRESS)
 		p->function &= (uint16_t)(1U << match->address.function);
 	if (set & POLICY_PATH) {
@@ -498,7 +498,7 @@ static void put_variants(FILE *out, const struct aliases *aliases)
 }
 
 /* Virtual functions need nothing at boot: the daemon makes them. */
-static bool prepares(const struct policy *policy)
+static bool prepares_any(const struct policy *policy)
 {
 	for (size_t i = 0; i < policy->n_rules; i++)
 		if (policy->rules[i].verb == POLICY_PREPARE && !policy->rules[i].vfs)
@@ -514,7 +514,7 @@ int udevrules_text(const struct policy *policy, const struct aliases *aliases, c
 	FILE *out = open_memstream(&text, &size);
 	int r = out ? 0 : -ENOMEM;
 
-	if (!r && prepares(policy)) {
+	if (!r && prepares_any(policy)) {
 		r = chains_make(&chains, policy);
 		fputs(header, out);
 		put_functions(out);
@@ -545,7 +545,7 @@ int udevrules_text(const struct policy *policy, const struct aliases *aliases, c
 int udevrules_for_host(const struct policy *policy, char **ret_text)
 {
 	struct aliases aliases = { 0 };
-	int r = prepares(policy) ? aliases_add_installed(&aliases) : 0;
+	int r = prepares_any(policy) ? aliases_add_installed(&aliases) : 0;
 
 	if (!r)
 		r = udevrules_text(policy, &aliases, ret_text);

@@ -145,8 +145,8 @@ static void warn_memlock(const struct gpubroker_claim *claim)
 }
 
 /* Puts what `of` returns for each grant into an environment variable, in the order of --gpu. */
-static int tell(const struct gpubroker_claim *claim, const char *variable,
-		const char *(*of)(const struct gpubroker_grant *grant))
+static int put_variable(const struct gpubroker_claim *claim, const char *variable,
+			const char *(*of)(const struct gpubroker_grant *grant))
 {
 	char list[REQUEST_DEVICES_MAX * 40] = "";
 	size_t used = 0;
@@ -178,9 +178,9 @@ static const char *vgpu_of(const struct gpubroker_grant *grant)
  */
 static int tell_parts(const struct gpubroker_claim *claim)
 {
-	int r = tell(claim, "GPUBROKER_MDEV", mdev_of);
+	int r = put_variable(claim, "GPUBROKER_MDEV", mdev_of);
 
-	return r ? r : tell(claim, "GPUBROKER_VGPU", vgpu_of);
+	return r ? r : put_variable(claim, "GPUBROKER_VGPU", vgpu_of);
 }
 
 /*
