@@ -74,8 +74,9 @@ static bool any_matches(const struct policy *policy, const struct policy_match *
 }
 
 /* Writes why no device matches: one attribute alone, or else all of it together. */
-static void explain(const struct policy *policy, const struct policy_rule *rule,
-		    const struct policy_facts *devices, size_t n_devices, char *out, size_t size)
+static void explain_absence(const struct policy *policy, const struct policy_rule *rule,
+			    const struct policy_facts *devices, size_t n_devices, char *out,
+			    size_t size)
 {
 	char what[128];
 
@@ -135,7 +136,7 @@ int policy_lint(const struct policy *policy, const struct policy_facts *devices,
 
 		if (present[i] || (rule->name == POLICY_NO_NAME && rule->match.attributes == 0))
 			continue;
-		explain(policy, rule, devices, n_devices, text, sizeof(text));
+		explain_absence(policy, rule, devices, n_devices, text, sizeof(text));
 		found(userdata, &finding);
 	}
 	return 0;

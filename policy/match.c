@@ -30,7 +30,7 @@ const char *policy_text(const struct policy *policy, uint32_t text)
 	return text < policy->n_texts && text < POLICY_TEXTS_MAX ? policy->texts[text].text : NULL;
 }
 
-static char fold(char c)
+static char fold_case(char c)
 {
 	return c >= 'A' && c <= 'F' ? (char)(c - 'A' + 'a') : c;
 }
@@ -44,7 +44,7 @@ static bool same_text(const char *text, const char *fact)
 static bool same_serial(const char *text, const char *fact)
 {
 	for (size_t i = 0; i < POLICY_TEXT_MAX; i++) {
-		if (text[i] != fold(fact[i]))
+		if (text[i] != fold_case(fact[i]))
 			return false;
 		if (!text[i])
 			return true;

@@ -14,7 +14,7 @@
 
 #include "client/common/util.h"
 
-static int compare(const void *a, const void *b)
+static int compare_names(const void *a, const void *b)
 {
 	const struct name *x = a, *y = b;
 
@@ -32,7 +32,7 @@ void names_done(struct names *names)
 struct name *names_find(const struct names *names, enum name_kind kind, const char *text)
 {
 	const struct name key = { .kind = kind, .text = text };
-	void *const *node = tfind(&key, &names->tree, compare);
+	void *const *node = tfind(&key, &names->tree, compare_names);
 
 	return node ? *node : NULL;
 }
@@ -46,7 +46,7 @@ int names_add(struct names *names, enum name_kind kind, const char *text, struct
 		return -ENOMEM;
 	name->kind = kind;
 	name->text = memcpy(name + 1, text, size);
-	if (!tsearch(name, &names->tree, compare)) {
+	if (!tsearch(name, &names->tree, compare_names)) {
 		free(name);
 		return -ENOMEM;
 	}

@@ -106,7 +106,7 @@ static bool is_within(const struct policy_match *inner, const struct policy_matc
 }
 
 /* Leaves in *match only the attributes that are the same in both. */
-static void intersect(struct policy_match *match, const struct policy_match *other)
+static void intersect_match(struct policy_match *match, const struct policy_match *other)
 {
 	uint32_t kept = 0;
 
@@ -134,12 +134,12 @@ static void find_names(struct review *review)
 		if (review->names[rule->name].attributes == NONE)
 			review->names[rule->name] = rule->match;
 		else
-			intersect(&review->names[rule->name], &rule->match);
+			intersect_match(&review->names[rule->name], &rule->match);
 	}
 }
 
-static bool shadows(const struct review *review, const struct policy_rule *deny,
-		    const struct policy_rule *allow)
+static bool deny_shadows(const struct review *review, const struct policy_rule *deny,
+			   const struct policy_rule *allow)
 {
 	struct policy_match rest = deny->match;
 
@@ -208,7 +208,7 @@ static const struct policy_rule *find_shadow(const struct review *review,
 	size_t i = first_of(review, who), end = i + DENIES_MAX;
 
 	for (; i < review->n_order && i < end && compare_who(review->order[i], who) == 0; i++)
-		if (shadows(review, review->order[i], allow))
+		if (deny_shadows(review, review->order[i], allow))
 			return review->order[i];
 	return NULL;
 }
@@ -264,8 +264,8 @@ static struct place place_of(struct cursor *cursor, const struct policy_rule *ru
 }
 
 /* "line 3", and its file if it is another one. */
-static const char *reference(const struct policy *policy, const struct policy_rule *from,
-			     uint32_t to, char *out, size_t size)
+static const char *format_reference(const struct policy *policy, const struct policy_rule *from,
+				    uint32_t to, char *out, size_t size)
 {
 	const struct policy_rule *rule = &policy->rules[to];
 
@@ -275,7 +275,7 @@ static const char *reference(const struct policy *policy, const struct policy_ru
 	return out;
 }
 
-static void tell(struct policy_parser *parser, const struct review *review)
+static void report_remarks(struct policy_parser *parser, const struct review *review)
 {
 	const struct policy *policy = &parser->policy;
 	struct cursor cursor = { .source = parser->first_source };
@@ -293,15 +293,16 @@ static void tell(struct policy_parser *parser, const struct review *review)
 			continue;
 		place = place_of(&cursor, rule);
 		if (remark->duplicate_of != NONE)
-			finding_report(
-				parser, POLICY_KIND_DUPLICATE, &place, "this is the same as %s%s",
-				reference(policy, rule, remark->duplicate_of, where, sizeof(where)),
-				rule->limit ? ", and each has its limit to itself" : "");
+			finding_report(parser, POLICY_KIND_DUPLICATE, &place,
+				       "this is the same as %s%s",
+				       format_reference(policy, rule, remark->duplicate_of, where,
+							sizeof(where)),
+				       rule->limit ? ", and each has its limit to itself" : "");
 		if (remark->shadowed_by != NONE)
 			finding_report(parser, POLICY_KIND_SHADOWED, &place,
 				       "this allow decides nothing, since the deny in %s beats it",
-				       reference(policy, rule, remark->shadowed_by, where,
-						 sizeof(where)));
+				       format_reference(policy, rule, remark->shadowed_by, where,
+							sizeof(where)));
 	}
 }
 
@@ -319,7 +320,7 @@ int policy_review(struct policy_parser *parser)
 		find_duplicates(&review);
 		find_names(&review);
 		find_shadows(&review);
-		tell(parser, &review);
+		report_remarks(parser, &review);
 		r = 0;
 	}
 	free(review.order);

@@ -88,10 +88,10 @@ static bool parse_account(struct policy_parser *parser, bool group, struct polic
 	if (strspn(text, "0123456789") == strlen(text)) {
 		/* (uid_t)-1 is nobody's: the kernel takes it for "leave as it is". */
 		if (!units_parse_number(text, UINT32_MAX - 1, &number)) {
-			finding_report(
-				parser, POLICY_KIND_MISTAKE, &place,
-				"expected a number of at most 4294967294 for a %s, found " FINDING_WORD,
-				what, text);
+			finding_report(parser, POLICY_KIND_MISTAKE, &place,
+				       "expected a number of at most 4294967294 for a %s, "
+				       "found " FINDING_WORD,
+				       what, text);
 			return false;
 		}
 		rule->id = (uint32_t)number;

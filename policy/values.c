@@ -122,7 +122,7 @@ bool value_vfs(const char *text, struct policy_rule *rule)
 	return true;
 }
 
-static bool quota(const char *text, uint32_t *ret_value)
+static bool read_quota(const char *text, uint32_t *ret_value)
 {
 	uint64_t value;
 
@@ -134,12 +134,12 @@ static bool quota(const char *text, uint32_t *ret_value)
 
 bool value_vf_exec_quantum(const char *text, struct policy_rule *rule)
 {
-	return quota(text, &rule->vf_exec_quantum_ms);
+	return read_quota(text, &rule->vf_exec_quantum_ms);
 }
 
 bool value_vf_preempt_timeout(const char *text, struct policy_rule *rule)
 {
-	return quota(text, &rule->vf_preempt_timeout_us);
+	return read_quota(text, &rule->vf_preempt_timeout_us);
 }
 
 bool value_memlock(const char *text, struct policy_rule *rule)

@@ -12,7 +12,7 @@
 #include "policy/match.h"
 
 /* Adds what one more allow rule grants to a verdict. */
-static void grant(const struct policy *policy, size_t index, struct policy_verdict *verdict)
+static void grant_more(const struct policy *policy, size_t index, struct policy_verdict *verdict)
 {
 	const struct policy_rule *rule = &policy->rules[index];
 	bool first = verdict->outcome != POLICY_ALLOWED;
@@ -42,9 +42,9 @@ static void grant(const struct policy *policy, size_t index, struct policy_verdi
 }
 
 /* The verdict of the rules about one function by itself; `function` is left to the caller. */
-static void judge(const struct policy *policy, const struct policy_subject *subject,
-		  const struct policy_facts *facts, const struct policy_usage *usage,
-		  struct policy_verdict *ret_verdict)
+static void judge_one(const struct policy *policy, const struct policy_subject *subject,
+		      const struct policy_facts *facts, const struct policy_usage *usage,
+		      struct policy_verdict *ret_verdict)
 {
 	const struct policy_verdict none = { .outcome = POLICY_NO_RULE,
 					     .rule = SIZE_MAX,
@@ -78,7 +78,7 @@ static void judge(const struct policy *policy, const struct policy_subject *subj
 		    (is_part && !match_grants_part(rule, &parts)) || !match_subject(rule, subject))
 			continue;
 		if (!usage || !rule->limit || usage->leases(usage->userdata, i) < rule->limit) {
-			grant(policy, i, &verdict);
+			grant_more(policy, i, &verdict);
 		} else if (verdict.outcome == POLICY_NO_RULE) {
 			verdict.outcome = POLICY_LIMIT;
 			verdict.rule = i;
@@ -96,7 +96,7 @@ void policy_decide(const struct policy *policy, const struct policy_subject *sub
 					  .vfio_driver = POLICY_NO_TEXT };
 
 	if (asked < n_functions)
-		judge(policy, subject, &functions[asked], usage, &verdict);
+		judge_one(policy, subject, &functions[asked], usage, &verdict);
 	verdict.function = asked;
 
 	/* Denies are looked for to the end, even if a function already lacks an allow. */
@@ -106,7 +106,7 @@ void policy_decide(const struct policy *policy, const struct policy_subject *sub
 
 		if (i == asked || asked >= n_functions)
 			continue;
-		judge(policy, subject, &functions[i], NULL, &other);
+		judge_one(policy, subject, &functions[i], NULL, &other);
 		other.function = i;
 		lacks = other.outcome == POLICY_NO_RULE &&
 			!match_same_slot(&functions[i], &functions[asked]);

@@ -165,7 +165,7 @@ static unsigned int min3(unsigned int a, unsigned int b, unsigned int c)
 }
 
 /* The number of edits from a to b, a swap of neighbours being one; both at most NEAR_MAX long. */
-static unsigned int distance(const char *a, size_t a_len, const char *b, size_t b_len)
+static unsigned int edit_distance(const char *a, size_t a_len, const char *b, size_t b_len)
 {
 	unsigned int rows[3][NEAR_MAX + 1];
 	unsigned int *before = rows[0], *above = rows[1], *row = rows[2];
@@ -202,7 +202,7 @@ static unsigned int nearness(const char *a, const char *b)
 
 	if (longer > NEAR_MAX || longer - shorter > most)
 		return UINT32_MAX;
-	edits = distance(a, a_len, b, b_len);
+	edits = edit_distance(a, a_len, b, b_len);
 	return edits <= most ? edits : UINT32_MAX;
 }
 

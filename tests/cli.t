@@ -128,8 +128,8 @@ for size in '' 0 0G -1 +1 ' 1' '1 ' 1.5G 1e9 0x10 G 12X 1GB 1GiB 1KK 18446744073
 	tap_ok "--memory '$size' is no size: 64" says 64 run --memory "$size" -- true
 done
 tap_ok "--memory with a profile: 64" says_that "does not go with --profile x" 64 run --profile x --memory 8G -- true
-tap_ok "--memory of a group: 64" says_that "not of iommu-group:3" 64 run --gpu iommu-group:3 --memory 8G -- true
-tap_ok "--memory twice: 64" says_that "stands twice" 64 run --memory 8G --memory 8G -- true
+tap_ok "--memory of a group: 64" says_that "not iommu-group:3" 64 run --gpu iommu-group:3 --memory 8G -- true
+tap_ok "--memory twice: 64" says_that "is given twice" 64 run --memory 8G --memory 8G -- true
 tap_ok "--memory of each of two: no broker, 69" says 69 run --gpu a --memory 8G --gpu b --memory 8G -- true
 
 for time in '' ' ' 0 0s 10 s -1s +1s ' 1s' '1s ' 1.5h 1H 1m1h 1h1h 1s1s 1hm 1h30 24856d 2147483648s \
@@ -200,8 +200,8 @@ done
 tap_ok "profiles of an address where nothing is: 66" says_that "fffffffe:ff:1f.7" 66 profiles fffffffe:ff:1f.7
 tap_ok "profiles of a name that nothing has: 66" says_that "no device no-such-parent" 66 profiles no-such-parent
 tap_ok "... and no half JSON" says 66 profiles --json no-such-parent
-tap_ok "--rom without --qemu: 64" says_that "--rom is a part of --qemu" 64 run --rom "$command" -- true
-tap_ok "--primary without --qemu: 64" says_that "--primary is a part of --qemu" 64 run --primary -- true
+tap_ok "--rom without --qemu: 64" says_that "--rom needs --qemu" 64 run --rom "$command" -- true
+tap_ok "--primary without --qemu: 64" says_that "--primary needs --qemu" 64 run --primary -- true
 tap_ok "--rom without a file: 64" exits 64 run --qemu --rom
 tap_ok "--qemu with a value: 64" exits 64 run --qemu=yes -- true
 : >"$dir/empty"

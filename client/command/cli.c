@@ -55,14 +55,13 @@ int cli_failed(const struct cli *cli, const struct gpubroker *handle, int r)
 	switch (r) {
 	case -ENOENT:
 	case -ECONNREFUSED:
-		cli_error(
-			"no broker answers at %s; the administrator can start it with 'systemctl start "
-			"gpubroker.socket'",
-			path);
+		cli_error("no broker answers at %s; the administrator can start it with "
+			  "'systemctl start gpubroker.socket'",
+			  path);
 		return EXIT_NO_BROKER;
 	case -ECONNRESET:
-		cli_error(
-			"the broker ended the connection; 'systemctl status gpubroker' may show why");
+		cli_error("the broker ended the connection; 'systemctl status gpubroker' may "
+			  "show why");
 		return EXIT_NO_BROKER;
 	case -EPROTO:
 	case -EBADMSG:

@@ -209,7 +209,7 @@ static int print_now(const struct question *q, const struct group_view *view,
 	return 0;
 }
 
-static void explain(struct question *q, const struct function *function)
+static void explain_function(struct question *q, const struct function *function)
 {
 	struct policy_facts facts[FUNCTIONS_MAX];
 	char text[PCI_ADDRESS_TEXT], other[PCI_ADDRESS_TEXT];
@@ -284,7 +284,8 @@ static void explain_part(struct question *q, const struct profile *p,
 			print_rule(q, v.rule);
 			puts(" denies it");
 		} else {
-			puts("no rule with this profile allows it; one without allows the device whole");
+			puts("no rule with this profile allows it; one without allows the device "
+			     "whole");
 		}
 		status = EXIT_POLICY;
 	}
@@ -382,10 +383,9 @@ static int explain_device(struct question *q, const char *device)
 	if (q->asked)
 		return q->status;
 	if (q->profile) {
-		cli_error(
-			"nothing of '%s' has a profile \"%s\"; 'gpubroker profiles' shows what has "
-			"which",
-			device, q->profile);
+		cli_error("no device under '%s' has a profile \"%s\"; 'gpubroker profiles' shows "
+			  "those that there are",
+			  device, q->profile);
 		return EXIT_NO_DEVICE;
 	}
 	if (!pci_address_parse(device, &address)) {
@@ -394,14 +394,13 @@ static int explain_device(struct question *q, const char *device)
 			cli_error("there is no PCI function %s in the list of devices", device);
 			return EXIT_NO_DEVICE;
 		}
-		explain(q, found);
+		explain_function(q, found);
 		return q->status;
 	}
 	if (!any && !group && policy_name_find(&q->policy, device, &name)) {
-		cli_error(
-			"'%s' is neither a PCI address, nor iommu-group:N, nor any, nor a device name of the "
-			"policy",
-			device);
+		cli_error("'%s' is neither a PCI address, nor iommu-group:N, nor any, nor a "
+			  "device name of the policy",
+			  device);
 		return EXIT_NO_NAME;
 	}
 	for (size_t i = 0; i < q->inventory.n; i++) {
@@ -414,7 +413,7 @@ static int explain_device(struct question *q, const char *device)
 		    : group ? f->iommu_group != NO_GROUP && !strcmp(number, device + 12) &&
 				      !class_is_bridge(f->class_code)
 			    : policy_name_matches(&q->policy, name, &facts))
-			explain(q, f);
+			explain_function(q, f);
 	}
 	if (!q->asked) {
 		cli_error("no function in the list of devices is '%s'", device);
@@ -438,8 +437,8 @@ static int read_devices(struct question *q, const char *file)
 	return EXIT_BAD_POLICY;
 }
 
-static int answer(struct question *q, const struct policy_sources *sources, const char *user,
-		  const char *devices, const char *device)
+static int answer_question(struct question *q, const struct policy_sources *sources,
+			   const char *user, const char *devices, const char *device)
 {
 	struct policy_report report = { .mistakes_only = true };
 	int r = take_user(q, user);
@@ -448,7 +447,7 @@ static int answer(struct question *q, const struct policy_sources *sources, cons
 		return r;
 	r = policy_sources_load(sources, NULL, 0, &report, &q->policy);
 	if (r) {
-		cli_error("the policy cannot be explained before its mistakes are mended");
+		cli_error("the policy cannot be explained before its mistakes are corrected");
 		return EXIT_BAD_POLICY;
 	}
 	q->saved = devices;
@@ -492,9 +491,8 @@ int policy_explain(int argc, char **argv)
 		}
 	}
 	if (!user || optind + 1 != argc) {
-		cli_error(
-			"explain takes --user USER and one DEVICE, as in: gpubroker policy explain --user "
-			"alice 01:00.0");
+		cli_error("explain takes --user USER and one DEVICE, as in: gpubroker policy "
+			  "explain --user alice 01:00.0");
 		return EXIT_BAD_USAGE;
 	}
 	if (q.profile && devices) {
@@ -502,7 +500,7 @@ int policy_explain(int argc, char **argv)
 			"--profile does not go with --devices: a list of devices has no profiles");
 		return EXIT_BAD_USAGE;
 	}
-	r = answer(&q, &sources, user, devices, argv[optind]);
+	r = answer_question(&q, &sources, user, devices, argv[optind]);
 	policy_done(&q.policy);
 	inventory_done(&q.inventory);
 	free(q.groups);

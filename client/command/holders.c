@@ -73,7 +73,7 @@ static bool has_open(int proc, const char *pid, const char *path)
 	return found;
 }
 
-static void describe(int proc, const char *pid, struct holder *holder)
+static void describe_process(int proc, const char *pid, struct holder *holder)
 {
 	const struct passwd *user = NULL;
 	cleanup_fd int fd = -1;
@@ -125,7 +125,7 @@ void holders_print(uint32_t group, void (*print)(const char *text))
 		if (entry->d_name[0] < '1' || entry->d_name[0] > '9' ||
 		    !has_open(proc, entry->d_name, path))
 			continue;
-		describe(proc, entry->d_name, &holder);
+		describe_process(proc, entry->d_name, &holder);
 		snprintf(text, sizeof(text), "held by pid %d (%s) of %s", holder.pid,
 			 holder.command, holder.user);
 		print(text);

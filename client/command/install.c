@@ -18,7 +18,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static int cannot(const char *what, const char *path, int error)
+static int say_cannot(const char *what, const char *path, int error)
 {
 	cli_error("cannot %s %s: %s%s", what, path, strerror(error),
 		  (error == EACCES || error == EPERM) && geteuid() ? "; this takes root" : "");
@@ -62,19 +62,19 @@ static int make_parents(char *path)
  * udevd reads any file whose name ends in .rules, at any time: so the file is there whole or not at
  * all.
  */
-static int replace(char *path, const char *text)
+static int replace_file(char *path, const char *text)
 {
 	const size_t n = strlen(text);
 	char temporary[PATH_MAX];
 	int fd, r = make_parents(path);
 
 	if (r)
-		return cannot("make the directory of", path, -r);
+		return say_cannot("make the directory of", path, -r);
 	if (snprintf(temporary, sizeof(temporary), "%s.XXXXXX", path) >= (int)sizeof(temporary))
-		return cannot("write", path, ENAMETOOLONG);
+		return say_cannot("write", path, ENAMETOOLONG);
 	fd = mkstemp(temporary);
 	if (fd < 0)
-		return cannot("write", path, errno);
+		return say_cannot("write", path, errno);
 	for (size_t done = 0; done < n && !r;) {
 		ssize_t written = write(fd, text + done, n - done);
 
@@ -92,13 +92,13 @@ static int replace(char *path, const char *text)
 		r = errno;
 	if (r) {
 		unlink(temporary);
-		return cannot("write", path, r);
+		return say_cannot("write", path, r);
 	}
 	printf("%s: written\n", path);
 	return 0;
 }
 
-static int install(const struct policy *policy, const char *root)
+static int install_rules(const struct policy *policy, const char *root)
 {
 	cleanup_free char *text = NULL;
 	char path[PATH_MAX];
@@ -106,7 +106,7 @@ static int install(const struct policy *policy, const char *root)
 
 	/* First, since other things may be closed to this user too, but this message helps. */
 	if (!*root && geteuid() && access("/etc/udev/rules.d", W_OK) && errno == EACCES)
-		return cannot("write", UDEVRULES_FILE, EACCES);
+		return say_cannot("write", UDEVRULES_FILE, EACCES);
 	r = udevrules_for_host(policy, &text);
 	if (r == -E2BIG) {
 		cli_error(
@@ -119,15 +119,15 @@ static int install(const struct policy *policy, const char *root)
 		return EXIT_SOFTWARE;
 	}
 	if (snprintf(path, sizeof(path), "%s%s", root, UDEVRULES_FILE) >= (int)sizeof(path))
-		return cannot("write below", root, ENAMETOOLONG);
+		return say_cannot("write below", root, ENAMETOOLONG);
 	if (!*text) {
 		if (!unlink(path))
 			printf("%s: removed, the policy prepares nothing\n", path);
 		else if (errno != ENOENT && errno != ENOTDIR)
-			return cannot("remove", path, errno);
+			return say_cannot("remove", path, errno);
 		return 0;
 	}
-	return is_same(path, text) ? 0 : replace(path, text);
+	return is_same(path, text) ? 0 : replace_file(path, text);
 }
 
 int policy_install(int argc, char **argv)
@@ -167,7 +167,7 @@ int policy_install(int argc, char **argv)
 		cli_finish_output();
 		return r < 0 ? EXIT_SOFTWARE : EXIT_BAD_POLICY;
 	}
-	r = install(&policy, root);
+	r = install_rules(&policy, root);
 	policy_done(&policy);
 	c = cli_finish_output();
 	return r ? r : c;

@@ -18,13 +18,13 @@
 
 #define FILE_MAX (64 << 20)
 
-static int compare(const void *a, const void *b)
+static int compare_functions(const void *a, const void *b)
 {
 	return pci_address_compare(&((const struct function *)a)->address,
 				   &((const struct function *)b)->address);
 }
 
-static int add(struct inventory *inventory, const struct function *function)
+static int add_function(struct inventory *inventory, const struct function *function)
 {
 	struct function *functions =
 		reallocarray(inventory->functions, inventory->n + 1, sizeof(*functions));
@@ -36,10 +36,11 @@ static int add(struct inventory *inventory, const struct function *function)
 	return 0;
 }
 
-static void sort(struct inventory *inventory)
+static void sort_functions(struct inventory *inventory)
 {
 	if (inventory->n)
-		qsort(inventory->functions, inventory->n, sizeof(*inventory->functions), compare);
+		qsort(inventory->functions, inventory->n, sizeof(*inventory->functions),
+		      compare_functions);
 }
 
 void inventory_done(struct inventory *inventory)
@@ -72,14 +73,14 @@ int inventory_read_local(struct inventory *ret_inventory)
 		if (r == -ENODEV)
 			r = 0; /* unplugged just now */
 		else if (!r)
-			r = add(&inventory, &function);
+			r = add_function(&inventory, &function);
 	}
 	closedir(dir);
 	if (r) {
 		inventory_done(&inventory);
 		return r;
 	}
-	sort(&inventory);
+	sort_functions(&inventory);
 	*ret_inventory = inventory;
 	return 0;
 }
@@ -171,7 +172,7 @@ static const char *take_object(struct json_object *object, struct function *f)
 	return NULL;
 }
 
-static int read_text(FILE *file, char **ret_text, size_t *ret_len)
+static int read_stream(FILE *file, char **ret_text, size_t *ret_len)
 {
 	cleanup_free char *text = NULL;
 	size_t room = 0, len = 0;
@@ -210,7 +211,7 @@ static const char *take_array(struct json_object *array, struct inventory *inven
 		why = take_object(object, &function);
 		if (why)
 			return why;
-		*ret_error = add(inventory, &function);
+		*ret_error = add_function(inventory, &function);
 		if (*ret_error)
 			return "no memory";
 	}
@@ -231,7 +232,7 @@ int inventory_read_json(const char *path, struct inventory *ret_inventory, const
 
 	if (!standard && !opened)
 		return -errno;
-	r = read_text(standard ? stdin : opened, &text, &len);
+	r = read_stream(standard ? stdin : opened, &text, &len);
 	if (r)
 		return r;
 	tokener = json_tokener_new();
@@ -247,7 +248,7 @@ int inventory_read_json(const char *path, struct inventory *ret_inventory, const
 		*ret_why = why;
 		return r ? r : -EBADMSG;
 	}
-	sort(&inventory);
+	sort_functions(&inventory);
 	*ret_inventory = inventory;
 	return 0;
 }
@@ -258,7 +259,7 @@ const struct function *inventory_find(const struct inventory *inventory,
 	const struct function key = { .address = *address };
 
 	return inventory->n ? bsearch(&key, inventory->functions, inventory->n,
-				      sizeof(*inventory->functions), compare)
+				      sizeof(*inventory->functions), compare_functions)
 			    : NULL;
 }
 

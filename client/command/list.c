@@ -95,7 +95,7 @@ static int compare_rows(const void *a, const void *b)
 }
 
 /* Once all rows are known: counts VFs, and keeps the rows that are shown. */
-static void complete(struct listing *listing)
+static void complete_rows(struct listing *listing)
 {
 	size_t n = 0;
 
@@ -270,9 +270,9 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 			return EXIT_BAD_USAGE;
 	}
 	if (optind < argc) {
-		cli_error(
-			"list takes no argument '%s'; it shows all GPUs, with --all all PCI functions",
-			argv[optind]);
+		cli_error("list takes no argument '%s'; it shows all GPUs, with --all all PCI "
+			  "functions",
+			  argv[optind]);
 		return EXIT_BAD_USAGE;
 	}
 
@@ -283,7 +283,7 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 	if (r) {
 		r = cli_failed(cli, handle, r);
 	} else {
-		complete(&listing);
+		complete_rows(&listing);
 		if (!json && listing.n_rows)
 			qsort(listing.rows, listing.n_rows, sizeof(*listing.rows), compare_rows);
 		if (json)
@@ -291,8 +291,8 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 		else if (listing.n_rows)
 			print_devices(&listing);
 		else
-			cli_error(
-				"there is no GPU on this host; 'gpubroker list --all' shows every PCI function");
+			cli_error("there is no GPU on this host; 'gpubroker list --all' shows "
+				  "every PCI function");
 		r = cli_finish_output();
 	}
 	free(listing.rows);

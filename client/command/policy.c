@@ -18,7 +18,8 @@
  * Warns of statements that no device of this host can match. A draft for another host has many of
  * those, so --devices names that host's list. Without any list there is nothing to warn of.
  */
-static int lint(const struct policy *policy, const char *devices, struct policy_report *report)
+static int lint_policy(const struct policy *policy, const char *devices,
+		       struct policy_report *report)
 {
 	struct inventory inventory = { 0 };
 	struct policy_facts *facts;
@@ -43,7 +44,7 @@ static int lint(const struct policy *policy, const char *devices, struct policy_
 	return 0;
 }
 
-static int check(int argc, char **argv)
+static int check_policy(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "policy", required_argument, NULL, 'p' },
@@ -73,7 +74,7 @@ static int check(int argc, char **argv)
 		return EXIT_SOFTWARE;
 	}
 	if (!r) {
-		c = lint(&policy, devices, &report);
+		c = lint_policy(&policy, devices, &report);
 		if (c) {
 			policy_done(&policy);
 			return c;
@@ -100,7 +101,7 @@ int cli_policy(const struct cli *cli, int argc, char **argv)
 {
 	(void)cli;
 	if (argc > 1 && !strcmp(argv[1], "check"))
-		return check(argc - 1, argv + 1);
+		return check_policy(argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "explain"))
 		return policy_explain(argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "install"))

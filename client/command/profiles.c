@@ -108,7 +108,7 @@ static void on_problem(void *userdata, const char *path, int error)
 	}
 }
 
-static uint64_t total(const struct profile *p)
+static uint64_t total_of(const struct profile *p)
 {
 	return p->available == PROFILE_UNKNOWN || p->instances == PROFILE_UNKNOWN
 		       ? PROFILE_UNKNOWN
@@ -146,7 +146,7 @@ static const char *profile_cell(const void *rows, size_t row, int column,
 	case FREE:
 		return number_text(p->available, scratch);
 	case TOTAL:
-		return number_text(total(p), scratch);
+		return number_text(total_of(p), scratch);
 	case OTHERS:
 		return number_text(p->others, scratch);
 	case API:
@@ -211,7 +211,7 @@ static void print_json(const struct profiles *profiles)
 		json_object_object_add(o, "memory", json_out_number(p->memory));
 		json_object_object_add(o, "available", json_count(p->available));
 		json_object_object_add(o, "instances", json_count(p->instances));
-		json_object_object_add(o, "total", json_count(total(p)));
+		json_object_object_add(o, "total", json_count(total_of(p)));
 		json_object_object_add(o, "others", json_count(p->others));
 		json_object_object_add(o, "device_api", json_out_text(p->device_api));
 		json_object_array_add(array, o);
@@ -251,7 +251,7 @@ static int say_nothing_for(int sys, const char *device)
 	return EXIT_NO_DEVICE;
 }
 
-static int show(const struct cli *cli, int sys, const char *device, bool json)
+static int show_profiles(const struct cli *cli, int sys, const char *device, bool json)
 {
 	struct ours ours = ask_for_ours(cli);
 	struct profiles profiles;
@@ -275,10 +275,9 @@ static int show(const struct cli *cli, int sys, const char *device, bool json)
 		else if (n)
 			print_profiles(&profiles);
 		else
-			cli_error(
-				"no device of this host offers profiles; they come with the vendor's driver "
-				"that makes them (NVIDIA's vGPU manager, i915 with kvmgt), and where a card "
-				"has them on its virtual functions, those must be there first");
+			cli_error("no device of this host offers profiles; the vendor's driver "
+				  "offers them (NVIDIA's vGPU manager, i915 with kvmgt), for some "
+				  "cards on virtual functions, which must be created first");
 		r = cli_finish_output();
 	}
 	profiles_done(&profiles);
@@ -303,14 +302,14 @@ int cli_profiles(const struct cli *cli, int argc, char **argv)
 		json = true;
 	}
 	if (argc - optind > 1) {
-		cli_error("profiles takes one DEVICE at most, and there is '%s'", argv[optind + 1]);
+		cli_error("profiles takes at most one DEVICE, and '%s' is another",
+			  argv[optind + 1]);
 		return EXIT_BAD_USAGE;
 	}
 	if (optind < argc && !parse_device(argv[optind], device)) {
-		cli_error(
-			"'%s' is no device: give a PCI address as 0000:01:00.0 or 01:00.0, or a name "
-			"of /sys/class/mdev_bus",
-			argv[optind]);
+		cli_error("'%s' is no device: give a PCI address as 0000:01:00.0 or 01:00.0, or "
+			  "a name of /sys/class/mdev_bus",
+			  argv[optind]);
 		return EXIT_BAD_USAGE;
 	}
 	sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -318,5 +317,5 @@ int cli_profiles(const struct cli *cli, int argc, char **argv)
 		cli_error("cannot open /sys: %s", strerror(errno));
 		return EXIT_KERNEL;
 	}
-	return show(cli, sys, optind < argc ? device : NULL, json);
+	return show_profiles(cli, sys, optind < argc ? device : NULL, json);
 }

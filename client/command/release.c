@@ -70,8 +70,8 @@ static void print_holder(const char *text)
 }
 
 /* Prints the result. Returns the exit status. */
-static int outcome(const struct cli *cli, struct gpubroker *handle, struct look *look,
-		   const char *what)
+static int print_outcome(const struct cli *cli, struct gpubroker *handle, struct look *look,
+			 const char *what)
 {
 	int r = look_until(handle, look);
 
@@ -83,12 +83,11 @@ static int outcome(const struct cli *cli, struct gpubroker *handle, struct look 
 		return cli_finish_output();
 	}
 	if (look->state == GPUBROKER_LEASE_STUCK)
-		cli_error("%s was asked for, and has not come back yet (%s); it goes back by "
-			  "itself as soon as the kernel lets go of it",
+		cli_error("%s is not the host's again yet (%s); it goes back by itself as soon "
+			  "as the kernel lets go of it",
 			  what, look->reason);
 	else
-		cli_error("%s was asked for, and is on its way back; 'gpubroker leases' shows "
-			  "where it stands",
+		cli_error("%s is on its way back to the host; 'gpubroker leases' shows its state",
 			  what);
 	holders_print(look->group, print_holder);
 	return EXIT_BUSY;
@@ -140,7 +139,7 @@ static int end_lease(const struct cli *cli, const char *text, bool revoke, uint6
 	if (r)
 		r = cli_failed(cli, handle, r);
 	else if (!after)
-		r = outcome(cli, handle, &look, what);
+		r = print_outcome(cli, handle, &look, what);
 	else if (cli_columns(stdout))
 		r = print_end(&look, handle);
 	gpubroker_close(handle);
@@ -209,7 +208,7 @@ int cli_restore(const struct cli *cli, int argc, char **argv)
 		r = cli_failed_for(cli, handle, r, argv[optind]);
 	} else {
 		look.address = address;
-		r = outcome(cli, handle, &look, address);
+		r = print_outcome(cli, handle, &look, address);
 	}
 	gpubroker_close(handle);
 	return r;

@@ -70,7 +70,7 @@ static void print_text(const struct gpubroker_event *event)
 		printf("will be taken back at %s", clock);
 		break;
 	case GPUBROKER_EVENT_ARRIVED:
-		fputs("the function has come into the lent group and is kept from host drivers",
+		fputs("the function appeared in the leased group, and no host driver gets it",
 		      stdout);
 		break;
 	case GPUBROKER_EVENT_VANISHED:

@@ -18,7 +18,7 @@
 #define MODULES "/lib/modules"
 #define ALIASES_MAX 4096
 
-static unsigned wildcards(const char *pattern)
+static unsigned count_wildcards(const char *pattern)
 {
 	unsigned n = 0;
 
@@ -27,29 +27,29 @@ static unsigned wildcards(const char *pattern)
 	return n;
 }
 
-static int compare(const void *left, const void *right)
+static int compare_aliases(const void *left, const void *right)
 {
 	const struct alias *a = left, *b = right;
-	unsigned m = wildcards(a->pattern), n = wildcards(b->pattern);
+	unsigned m = count_wildcards(a->pattern), n = count_wildcards(b->pattern);
 	int c = strcmp(a->pattern, b->pattern);
 
 	return m != n ? (m > n) - (m < n) : c ? c : strcmp(a->module, b->module);
 }
 
-static void sort(struct aliases *aliases)
+static void sort_aliases(struct aliases *aliases)
 {
 	size_t n = 0;
 
 	if (!aliases->n)
 		return;
-	qsort(aliases->list, aliases->n, sizeof(*aliases->list), compare);
+	qsort(aliases->list, aliases->n, sizeof(*aliases->list), compare_aliases);
 	for (size_t i = 1; i < aliases->n; i++)
-		if (compare(&aliases->list[n], &aliases->list[i]) != 0)
+		if (compare_aliases(&aliases->list[n], &aliases->list[i]) != 0)
 			aliases->list[++n] = aliases->list[i];
 	aliases->n = n + 1;
 }
 
-static bool only(const char *text, const char *more)
+static bool has_only(const char *text, const char *more)
 {
 	for (; *text; text++)
 		if (!(*text >= '0' && *text <= '9') && !(*text >= 'A' && *text <= 'Z') &&
@@ -69,8 +69,8 @@ int aliases_add(struct aliases *aliases, FILE *file)
 		struct alias *list;
 
 		if (sscanf(line, "alias vfio_pci:%127s %31s", alias.pattern, alias.module) != 2 ||
-		    !driver_is_vfio(alias.module) || !only(alias.pattern, "*?[]") ||
-		    !only(alias.module, "_-"))
+		    !driver_is_vfio(alias.module) || !has_only(alias.pattern, "*?[]") ||
+		    !has_only(alias.module, "_-"))
 			continue;
 		if (aliases->n == ALIASES_MAX) {
 			r = -E2BIG;
@@ -86,7 +86,7 @@ int aliases_add(struct aliases *aliases, FILE *file)
 	}
 	if (!r && ferror(file))
 		r = -EIO;
-	sort(aliases);
+	sort_aliases(aliases);
 	return r;
 }
 

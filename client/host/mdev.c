@@ -17,7 +17,7 @@
 #include <limits.h>
 #include <string.h>
 
-static int each(int sys, const char *path, size_t size, mdev_func func, void *userdata)
+static int each_name(int sys, const char *path, size_t size, mdev_func func, void *userdata)
 {
 	cleanup_fd int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "%s", path);
 	struct directory dir = DIRECTORY(fd);
@@ -34,7 +34,7 @@ static int each(int sys, const char *path, size_t size, mdev_func func, void *us
 
 int mdev_each_parent(int sys, mdev_func func, void *userdata)
 {
-	int r = each(sys, "class/mdev_bus", MDEV_PARENT_MAX, func, userdata);
+	int r = each_name(sys, "class/mdev_bus", MDEV_PARENT_MAX, func, userdata);
 
 	return r == -ENOENT ? 0 : r;
 }
@@ -47,7 +47,7 @@ int mdev_each_type(int sys, const char *parent, mdev_func func, void *userdata)
 	if (!mdev_is_name(parent, MDEV_PARENT_MAX))
 		return -ENODEV;
 	snprintf(path, sizeof(path), "class/mdev_bus/%s/mdev_supported_types", parent);
-	r = each(sys, path, MDEV_TYPE_MAX, func, userdata);
+	r = each_name(sys, path, MDEV_TYPE_MAX, func, userdata);
 	return r == -ENOENT ? -ENODEV : r;
 }
 
@@ -66,7 +66,7 @@ void mdev_type_name(int sys, const char *parent, const char *type, char ret_name
 		strcpy(ret_name, text);
 }
 
-static int count(int sys, const char *path)
+static int count_entries(int sys, const char *path)
 {
 	cleanup_fd int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "%s", path);
 	struct directory dir = DIRECTORY(fd);
@@ -85,7 +85,7 @@ int mdev_count(int sys, const char *parent, const char *type)
 
 	snprintf(path, sizeof(path), "class/mdev_bus/%s/mdev_supported_types/%s/devices", parent,
 		 type);
-	return count(sys, path);
+	return count_entries(sys, path);
 }
 
 struct type_search {

@@ -40,7 +40,7 @@ static bool net_is_up(int sys, const char *name)
 	return strtoul(text, NULL, 16) & IFF_UP;
 }
 
-static bool always(int sys, const char *name)
+static bool counts_always(int sys, const char *name)
 {
 	(void)sys;
 	(void)name;
@@ -107,7 +107,7 @@ static int read_in_use(int sys, const struct pci_address *address, const char *d
 		snprintf(out, size, "network interface %s is up", name);
 	if (r)
 		return r < 0 ? r : 0;
-	r = find_below(sys, "block", component, always, name, sizeof(name));
+	r = find_below(sys, "block", component, counts_always, name, sizeof(name));
 	if (r > 0)
 		snprintf(out, size, "disk %s is on it", name);
 	if (r)
@@ -324,7 +324,7 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
  * Inserts a function in the order of addresses. Not qsort(), which for more than a kilobyte asks
  * glibc's sysinfo() how much memory there is, and so would need a row in the core's filter.
  */
-static void insert(struct group_view *view, const struct function *function)
+static void insert_function(struct group_view *view, const struct function *function)
 {
 	size_t i = view->n_functions++;
 
@@ -359,7 +359,7 @@ static int add_member(int sys, const char *name, struct group_view *view)
 	}
 	if (view->n_functions == FUNCTIONS_MAX)
 		return -E2BIG;
-	insert(view, &f);
+	insert_function(view, &f);
 	return 0;
 }
 

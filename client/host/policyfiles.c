@@ -87,7 +87,7 @@ static int ask_group(void *userdata, const char *name, gid_t *ret_gid)
 	return 0;
 }
 
-static void found(void *userdata, const struct policy_finding *finding)
+static void pass_finding(void *userdata, const struct policy_finding *finding)
 {
 	const struct policyfiles *request = userdata;
 
@@ -127,10 +127,9 @@ static int add_directory(struct loading *loading, const char *path)
 		return 0;
 	}
 	if (fstat(dirfd(dir), &st) || st.st_uid != 0 || st.st_mode & (S_IWGRP | S_IWOTH)) {
-		file_mistake(
-			loading, path,
-			"is not root's alone, so others could put files there; chown root and chmod "
-			"go-w it");
+		file_mistake(loading, path,
+			     "is not root's alone, so others could put files there; chown root and "
+			     "chmod go-w it");
 		closedir(dir);
 		return 0;
 	}
@@ -156,7 +155,7 @@ static int add_directory(struct loading *loading, const char *path)
 }
 
 /* Why a file must not be used, or NULL. */
-static const char *unfit(const struct stat *st, bool trusted)
+static const char *why_unfit(const struct stat *st, bool trusted)
 {
 	if (!S_ISREG(st->st_mode))
 		return "is not a regular file";
@@ -245,7 +244,7 @@ static int read_steadily(int fd, bool trusted, const char **ret_why, char **ret_
 		/* The clock of file times, so that a late tick does not matter. */
 		if (clock_gettime(CLOCK_REALTIME_COARSE, &now) || fstat(fd, &st))
 			return -errno;
-		why = unfit(&st, trusted);
+		why = why_unfit(&st, trusted);
 		if (why) {
 			*ret_why = why;
 			return 1;
@@ -285,8 +284,8 @@ static const char *why_not_opened(int error)
 {
 	switch (error) {
 	case ELOOP:
-		return "is a symbolic link; a policy file must be a file of its own (or a link to /dev/null, "
-		       "to mask its namesake)";
+		return "is a symbolic link; a policy file must be a file of its own (or a link "
+		       "to /dev/null, to mask its namesake)";
 	case EACCES:
 		return "cannot be read by the loader, which is not root; chmod a+r it";
 	default:
@@ -335,7 +334,7 @@ int policyfiles_load(const struct policyfiles *request, struct policy *ret_polic
 	const struct policy_parser_ops ops = {
 		.user = ask_user,
 		.group = ask_group,
-		.found = found,
+		.found = pass_finding,
 		.userdata = (void *)request,
 	};
 	struct loading loading = { .request = request };

@@ -30,7 +30,7 @@ struct reader {
 	struct profiles *profiles;
 };
 
-static void tell(const struct reader *reader, const char *path, int r)
+static void report_problem(const struct reader *reader, const char *path, int r)
 {
 	reader->problem(reader->userdata, path, -r);
 }
@@ -56,7 +56,7 @@ static int read_file(const struct reader *reader, const char *path, bool must,
 		r = -EBADMSG;
 	if (r) {
 		if (must || r != -ENOENT)
-			tell(reader, path, r);
+			report_problem(reader, path, r);
 		return r;
 	}
 	while (used && (text[used - 1] == '\n' || text[used - 1] == ' '))
@@ -185,11 +185,11 @@ static uint64_t read_count(const struct reader *reader, const char *directory, c
 	if (*text >= '0' && *text <= '9' && !errno && !*end && value <= UINT32_MAX)
 		return value;
 	snprintf(path, sizeof(path), "%s/%s", directory, file);
-	tell(reader, path, -EINVAL);
+	report_problem(reader, path, -EINVAL);
 	return PROFILE_UNKNOWN;
 }
 
-static struct profile *add(const struct reader *reader)
+static struct profile *add_profile(const struct reader *reader)
 {
 	struct profiles *profiles = reader->profiles;
 	struct profile *list = reallocarray(profiles->list, profiles->n + 1, sizeof(*list)), *added;
@@ -234,7 +234,7 @@ static uint64_t count_entries(const struct reader *reader, const char *directory
 	if (fd >= 0 && !dir.error)
 		return n;
 	snprintf(path, sizeof(path), "%s/%s", directory, name);
-	tell(reader, path, fd < 0 ? fd : dir.error);
+	report_problem(reader, path, fd < 0 ? fd : dir.error);
 	return PROFILE_UNKNOWN;
 }
 
@@ -242,7 +242,7 @@ static uint64_t count_entries(const struct reader *reader, const char *directory
 static int read_type(const struct reader *reader, const char *parent, const char *type,
 		     const char *path)
 {
-	struct profile *p = add(reader);
+	struct profile *p = add_profile(reader);
 	char text[ATTRIBUTE_MAX];
 
 	if (!p)
@@ -264,8 +264,8 @@ static int read_type(const struct reader *reader, const char *parent, const char
 }
 
 /* Calls func for each entry of a directory. -ENOENT: there is no such directory. */
-static int each(const struct reader *reader, const char *path,
-		int (*func)(const struct reader *reader, const char *path, const char *name))
+static int each_entry(const struct reader *reader, const char *path,
+		      int (*func)(const struct reader *reader, const char *path, const char *name))
 {
 	cleanup_fd int fd = sysfs_open(reader->sys, O_RDONLY | O_DIRECTORY, "%s", path);
 	struct directory dir = DIRECTORY(fd);
@@ -276,7 +276,7 @@ static int each(const struct reader *reader, const char *path,
 		r = func(reader, path, name);
 	r = r ? r : fd < 0 ? fd : dir.error;
 	if (r && r != -ENOENT && r != -ENOMEM)
-		tell(reader, path, r);
+		report_problem(reader, path, r);
 	return r == -ENOMEM ? r : 0;
 }
 
@@ -311,7 +311,7 @@ static int on_parent(const struct reader *reader, const char *path, const char *
 		types = NULL;
 		return -ENOMEM;
 	}
-	r = each(reader, types, on_type);
+	r = each_entry(reader, types, on_type);
 	read_physfn(reader, directory, physfn);
 	for (size_t i = before; i < reader->profiles->n; i++)
 		strcpy(reader->profiles->list[i].physfn, physfn);
@@ -333,13 +333,13 @@ static int add_creatable(const struct reader *reader, const char *address, const
 	for (char *line = strtok_r(text, "\n", &state); line; line = strtok_r(NULL, "\n", &state)) {
 		if (!profile_parse_creatable(line, type, name)) {
 			if (n_lines++) /* the heading */
-				tell(reader, path, -EBADMSG);
+				report_problem(reader, path, -EBADMSG);
 			continue;
 		}
 		n_lines++;
 		is_current = current != PROFILE_UNKNOWN && strtoull(type, NULL, 10) == current;
 		seen |= is_current;
-		p = add(reader);
+		p = add_profile(reader);
 		if (!p)
 			return -ENOMEM;
 		p->mechanism = PROFILE_VENDOR_VFIO;
@@ -354,7 +354,7 @@ static int add_creatable(const struct reader *reader, const char *address, const
 	if (seen || current == PROFILE_UNKNOWN)
 		return 0;
 	/* Its type need not be among those that could be made now. */
-	p = add(reader);
+	p = add_profile(reader);
 	if (!p)
 		return -ENOMEM;
 	p->mechanism = PROFILE_VENDOR_VFIO;
@@ -387,7 +387,7 @@ static int on_function(const struct reader *reader, const char *path, const char
 	return r;
 }
 
-static int compare(const void *a, const void *b)
+static int compare_profiles(const void *a, const void *b)
 {
 	const struct profile *x = a, *y = b;
 	int r = strcmp(x->parent, y->parent);
@@ -407,11 +407,12 @@ int profiles_read(int sys, profile_problem_func problem, void *userdata,
 	int r;
 
 	*ret_profiles = (struct profiles){ 0 };
-	r = each(&reader, "class/mdev_bus", on_parent);
+	r = each_entry(&reader, "class/mdev_bus", on_parent);
 	if (!r)
-		r = each(&reader, "bus/pci/devices", on_function);
+		r = each_entry(&reader, "bus/pci/devices", on_function);
 	if (ret_profiles->n)
-		qsort(ret_profiles->list, ret_profiles->n, sizeof(*ret_profiles->list), compare);
+		qsort(ret_profiles->list, ret_profiles->n, sizeof(*ret_profiles->list),
+		      compare_profiles);
 	return r;
 }
 

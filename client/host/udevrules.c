@@ -38,7 +38,7 @@ static const char header[] =
 	"\n"
 	"SUBSYSTEM!=\"pci\", GOTO=\"gpubroker_end\"\n"
 	"ACTION!=\"add|change\", GOTO=\"gpubroker_end\"\n"
-	"# What a driver has already is gpubrokerd's to take over, since it can tell whether it is in use.\n"
+	"# gpubrokerd takes over devices with a driver, since it knows whether they are in use.\n"
 	"DRIVER!=\"\", GOTO=\"gpubroker_end\"\n"
 	"# Bridges, the console's own display and what no IOMMU isolates cannot be lent.\n"
 	"ATTR{class}==\"0x06*\", GOTO=\"gpubroker_end\"\n"
@@ -47,7 +47,7 @@ static const char header[] =
 
 /* udev checks TEST before it does IMPORT, wherever they are in a line: so each has its own. */
 static const char after_named[] =
-	"\n# A driver that a rule names, where it is there.\n"
+	"\n# A driver that a rule names, if the kernel has it.\n"
 	"ENV{.GPUBROKER_DRIVER}!=\"\", IMPORT{builtin}=\"kmod load $env{.GPUBROKER_DRIVER}\"\n"
 	"ENV{.GPUBROKER_DRIVER}!=\"\", TEST==\"/sys/bus/pci/drivers/$env{.GPUBROKER_DRIVER}\", "
 	"GOTO=\"gpubroker_bind\"\n"
@@ -73,7 +73,7 @@ struct pattern {
 	bool by_daemon; /* has something that udev cannot match, or must not get */
 };
 
-static void narrow(uint16_t *digits, size_t n, uint32_t value, uint32_t mask)
+static void narrow_digits(uint16_t *digits, size_t n, uint32_t value, uint32_t mask)
 {
 	for (size_t i = 0; i < n; i++) {
 		unsigned v = value >> 4 * (n - 1 - i) & 15, m = mask >> 4 * (n - 1 - i) & 15;
@@ -105,15 +105,15 @@ static void add_match(struct pattern *p, const struct policy *policy,
 
 	p->parts[p->n_parts++] = match;
 	if (set & POLICY_VENDOR)
-		narrow(p->vendor, 4, match->vendor, 0xffff);
+		narrow_digits(p->vendor, 4, match->vendor, 0xffff);
 	if (set & POLICY_DEVICE_ID)
-		narrow(p->device, 4, match->device, 0xffff);
+		narrow_digits(p->device, 4, match->device, 0xffff);
 	if (set & POLICY_SUBSYSTEM_VENDOR)
-		narrow(p->subsystem_vendor, 4, match->subsystem_vendor, 0xffff);
+		narrow_digits(p->subsystem_vendor, 4, match->subsystem_vendor, 0xffff);
 	if (set & POLICY_SUBSYSTEM_DEVICE)
-		narrow(p->subsystem_device, 4, match->subsystem_device, 0xffff);
+		narrow_digits(p->subsystem_device, 4, match->subsystem_device, 0xffff);
 	if (set & POLICY_CLASS)
-		narrow(p->class_code, 6, match->class_code, match->class_mask);
+		narrow_digits(p->class_code, 6, match->class_code, match->class_mask);
 	if (set & POLICY_ADDRESS)
 		p->function &= (uint16_t)(1U << match->address.function);
 	if (set & POLICY_PATH) {
@@ -346,7 +346,7 @@ static void put_colon(FILE *out)
 
 static void put_functions(FILE *out)
 {
-	fputs("\n# The slot's name, \"0000:01:00\", out of the function's, \"0000:01:00.1\".\n"
+	fputs("\n# The slot's name, \"0000:01:00\", from the function's, \"0000:01:00.1\".\n"
 	      "ENV{.GPUBROKER_SLOT}=\"\"\n",
 	      out);
 	put_slot_name(out, "*", "????:??:??.?"); /* VMD's domains have five digits */
@@ -360,14 +360,15 @@ static void put_functions(FILE *out)
 	put_colon(out);
 	put_slot_name(out, "*:??:", "?.?");
 	put_slot_name(out, "*:??:?", ".?");
-	fputs("\n# All functions of the slot, by number and modalias; the own modalias comes back.\n"
+	fputs("\n# All functions of the slot by number and modalias, then the own modalias.\n"
 	      "ENV{.GPUBROKER_FUNCTIONS}=\"\"\n"
 	      "ENV{.GPUBROKER_DRIVER}=\"\"\n",
 	      out);
 	for (unsigned f = 0; f < 8; f++)
 		fprintf(out,
 			"IMPORT{file}=\"/sys/bus/pci/devices/$env{.GPUBROKER_SLOT}.%u/uevent\", "
-			"ENV{.GPUBROKER_FUNCTIONS}=\"$env{.GPUBROKER_FUNCTIONS};%u$env{MODALIAS}\"\n",
+			"ENV{.GPUBROKER_FUNCTIONS}="
+			"\"$env{.GPUBROKER_FUNCTIONS};%u$env{MODALIAS}\"\n",
 			f, f);
 	fputs("IMPORT{file}=\"/sys$devpath/uevent\"\n\n", out);
 }
@@ -425,8 +426,7 @@ static void put_pattern(FILE *out, const struct policy *policy, const struct pol
 	if (is_empty(&p))
 		return; /* the name and the rule exclude each other */
 	if (p.by_daemon) {
-		put_origin(out, policy, rule,
-			   ": by gpubrokerd alone, which asks for what udev cannot be asked");
+		put_origin(out, policy, rule, ": only by gpubrokerd, since udev cannot match this");
 		return;
 	}
 	put_origin(out, policy, rule, "");
@@ -473,7 +473,8 @@ static void put_variants(FILE *out, const struct aliases *aliases)
 	while (n && !strcmp(aliases->list[n - 1].module, "vfio_pci"))
 		n--; /* the same as no alias */
 	if (n)
-		fputs("\n# What else the kernels say is for it, the most specific first.\n", out);
+		fputs("\n# Variant drivers of the installed kernels, the most specific first.\n",
+		      out);
 	for (size_t i = 0; i < n; i++) {
 		const struct alias *alias = &aliases->list[i];
 		const char *spelled = alias->module;
@@ -497,7 +498,7 @@ static void put_variants(FILE *out, const struct aliases *aliases)
 }
 
 /* Virtual functions need nothing at boot: the daemon makes them. */
-static bool prepares(const struct policy *policy)
+static bool prepares_any(const struct policy *policy)
 {
 	for (size_t i = 0; i < policy->n_rules; i++)
 		if (policy->rules[i].verb == POLICY_PREPARE && !policy->rules[i].vfs)
@@ -513,7 +514,7 @@ int udevrules_text(const struct policy *policy, const struct aliases *aliases, c
 	FILE *out = open_memstream(&text, &size);
 	int r = out ? 0 : -ENOMEM;
 
-	if (!r && prepares(policy)) {
+	if (!r && prepares_any(policy)) {
 		r = chains_make(&chains, policy);
 		fputs(header, out);
 		put_functions(out);
@@ -544,7 +545,7 @@ int udevrules_text(const struct policy *policy, const struct aliases *aliases, c
 int udevrules_for_host(const struct policy *policy, char **ret_text)
 {
 	struct aliases aliases = { 0 };
-	int r = prepares(policy) ? aliases_add_installed(&aliases) : 0;
+	int r = prepares_any(policy) ? aliases_add_installed(&aliases) : 0;
 
 	if (!r)
 		r = udevrules_text(policy, &aliases, ret_text);

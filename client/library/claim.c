@@ -201,8 +201,7 @@ static bool valid_grant(const struct gpubroker_claim *claim, const struct messag
 	return true;
 }
 
-static void granted_cdevs(struct gpubroker_claim *claim, const struct message_grant *m,
-			  const int *fds)
+static void take_cdevs(struct gpubroker_claim *claim, const struct message_grant *m, const int *fds)
 {
 	claim->iommufd = fds[0];
 	for (size_t i = 0; i < m->n_cdevs; i++) {
@@ -218,7 +217,7 @@ static void granted_cdevs(struct gpubroker_claim *claim, const struct message_gr
 	claim->n_cdevs = m->n_cdevs;
 }
 
-static int granted(struct gpubroker_claim *claim, const struct message_grant *m, const int *fds)
+static int take_grant(struct gpubroker_claim *claim, const struct message_grant *m, const int *fds)
 {
 	drop_grants(claim);
 	for (size_t i = 0; i < m->n_groups; i++) {
@@ -234,7 +233,7 @@ static int granted(struct gpubroker_claim *claim, const struct message_grant *m,
 	}
 	claim->n_groups = m->n_groups;
 	if (m->n_cdevs)
-		granted_cdevs(claim, m, fds + m->n_groups);
+		take_cdevs(claim, m, fds + m->n_groups);
 	claim->memlock = m->memlock;
 	return 0;
 }
@@ -280,7 +279,7 @@ int gpubroker_claim_continue(struct gpubroker *handle, struct gpubroker_claim *c
 
 	while (!(r = connection_receive(handle, &answer, fds, ARRAY_SIZE(fds), &n_fds))) {
 		if (answer.type == MESSAGE_GRANT && valid_grant(claim, &answer.grant, n_fds))
-			return granted(claim, &answer.grant, fds);
+			return take_grant(claim, &answer.grant, fds);
 		while (n_fds)
 			fd_close(fds[--n_fds]);
 		if (answer.type == MESSAGE_REFUSAL)

@@ -10,7 +10,7 @@
 
 #include <errno.h>
 
-static int tell_device(const struct message_device *m, gpubroker_device_func func, void *userdata)
+static int hand_device(const struct message_device *m, gpubroker_device_func func, void *userdata)
 {
 	struct gpubroker_device device = {
 		.vendor = m->vendor,
@@ -36,7 +36,7 @@ static int tell_device(const struct message_device *m, gpubroker_device_func fun
 	return func(userdata, &device);
 }
 
-static int tell_lease(const struct message_lease *m, gpubroker_lease_func func, void *userdata)
+static int hand_lease(const struct message_lease *m, gpubroker_lease_func func, void *userdata)
 {
 	char addresses[PROTOCOL_FUNCTIONS_MAX][PCI_ADDRESS_TEXT];
 	struct gpubroker_lease lease = {
@@ -66,8 +66,8 @@ static int tell_lease(const struct message_lease *m, gpubroker_lease_func func, 
 	return func(userdata, &lease);
 }
 
-static int list(struct gpubroker *handle, enum message_type request_type,
-		gpubroker_device_func on_device, gpubroker_lease_func on_lease, void *userdata)
+static int list_all(struct gpubroker *handle, enum message_type request_type,
+		    gpubroker_device_func on_device, gpubroker_lease_func on_lease, void *userdata)
 {
 	const struct message_plain request = { .type = request_type };
 	int r = connection_send(handle, &request, sizeof(request)), result = 0;
@@ -82,9 +82,9 @@ static int list(struct gpubroker *handle, enum message_type request_type,
 		if (answer.type == MESSAGE_END)
 			return result;
 		if (answer.type == MESSAGE_DEVICE && on_device)
-			result = result ? result : tell_device(&answer.device, on_device, userdata);
+			result = result ? result : hand_device(&answer.device, on_device, userdata);
 		else if (answer.type == MESSAGE_LEASE && on_lease)
-			result = result ? result : tell_lease(&answer.lease, on_lease, userdata);
+			result = result ? result : hand_lease(&answer.lease, on_lease, userdata);
 		else
 			return -EPROTO;
 	}
@@ -93,15 +93,15 @@ static int list(struct gpubroker *handle, enum message_type request_type,
 
 int gpubroker_list(struct gpubroker *handle, gpubroker_device_func func, void *userdata)
 {
-	return list(handle, MESSAGE_LIST, func, NULL, userdata);
+	return list_all(handle, MESSAGE_LIST, func, NULL, userdata);
 }
 
 int gpubroker_leases(struct gpubroker *handle, gpubroker_lease_func func, void *userdata)
 {
-	return list(handle, MESSAGE_LEASES, NULL, func, userdata);
+	return list_all(handle, MESSAGE_LEASES, NULL, func, userdata);
 }
 
-static int tell_event(const struct message_event *m, gpubroker_event_func func, void *userdata)
+static int hand_event(const struct message_event *m, gpubroker_event_func func, void *userdata)
 {
 	struct gpubroker_event event = {
 		.kind = (enum gpubroker_event_kind)m->event,
@@ -135,7 +135,7 @@ int gpubroker_watch(struct gpubroker *handle, gpubroker_event_func func, void *u
 			return connection_refused(handle, &answer.refusal);
 		if (answer.type != MESSAGE_EVENT)
 			return -EPROTO;
-		r = tell_event(&answer.event, func, userdata);
+		r = hand_event(&answer.event, func, userdata);
 	}
 	return r;
 }

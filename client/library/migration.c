@@ -19,7 +19,7 @@
 #define VFIO_PCI "vfio-pci"
 
 /* Returns true for a PCI function on vfio-pci itself, which can migrate none. */
-static bool is_plain(const char *device)
+static bool is_on_vfio_pci(const char *device)
 {
 	struct pci_address address;
 	char path[64], target[256];
@@ -38,7 +38,7 @@ static bool is_plain(const char *device)
 }
 
 /* Asks for a device of an attached group: 1 or 0, or -errno. */
-static int ask(int group, const char *device)
+static int ask_driver(int group, const char *device)
 {
 	struct vfio_device_feature feature = {
 		.argsz = sizeof(feature),
@@ -59,12 +59,13 @@ int migration_probe(int group, const char *device)
 	cleanup_fd int container = -1;
 	int r;
 
-	if (is_plain(device))
+	if (is_on_vfio_pci(device))
 		return 0;
 	container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
 	if (container < 0 || ioctl(group, VFIO_GROUP_SET_CONTAINER, &container))
 		return -errno;
-	r = ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) ? -errno : ask(group, device);
+	r = ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) ? -errno
+								 : ask_driver(group, device);
 	if (ioctl(group, VFIO_GROUP_UNSET_CONTAINER) && r >= 0)
 		r = -errno;
 	return r;

@@ -31,14 +31,14 @@ struct wish {
 	int node;
 };
 
-static int distance(const struct fit_candidate *c, int node)
+static int node_distance(const struct fit_candidate *c, int node)
 {
 	if (node == FIT_NO_NODE || c->node == FIT_NO_NODE)
 		return 1;
 	return c->node == node ? 0 : 2;
 }
 
-static int compare(const void *a, const void *b, void *userdata)
+static int compare_candidates(const void *a, const void *b, void *userdata)
 {
 	const struct fit_candidate *x = a, *y = b;
 	const struct wish *wish = userdata;
@@ -49,7 +49,7 @@ static int compare(const void *a, const void *b, void *userdata)
 		return x_fits ? -1 : 1;
 	if (x->memory != y->memory)
 		return (x->memory < y->memory) == x_fits ? -1 : 1;
-	r = distance(x, wish->node) - distance(y, wish->node);
+	r = node_distance(x, wish->node) - node_distance(y, wish->node);
 	if (r)
 		return r;
 	if (x->is_part != y->is_part)
@@ -65,7 +65,7 @@ void fit_sort(struct fit_candidate *list, size_t n, uint64_t memory, int node)
 	struct wish wish = { memory, node };
 
 	if (n)
-		qsort_r(list, n, sizeof(*list), compare, &wish);
+		qsort_r(list, n, sizeof(*list), compare_candidates, &wish);
 }
 
 /* ---- memory ---- */
@@ -89,7 +89,7 @@ uint64_t fit_largest_bar(const char *text)
 }
 
 /* Reads a small file whole, "" if there is none. */
-static void read_text(int fd, char *out, size_t size)
+static void read_small_file(int fd, char *out, size_t size)
 {
 	ssize_t n = fd < 0 ? -1 : read(fd, out, size - 1);
 
@@ -103,11 +103,11 @@ uint64_t fit_memory(int sys, const struct pci_address *address)
 	char text[4096], *end;
 	unsigned long long bytes;
 
-	read_text(told, text, sizeof(text));
+	read_small_file(told, text, sizeof(text));
 	bytes = strtoull(text, &end, 10);
 	if (*text >= '0' && *text <= '9' && (!*end || *end == '\n') && bytes && bytes != ULLONG_MAX)
 		return bytes;
-	read_text(bars, text, sizeof(text));
+	read_small_file(bars, text, sizeof(text));
 	return fit_largest_bar(text);
 }
 
@@ -119,7 +119,7 @@ int fit_node(int sys, const struct pci_address *address)
 	char text[16], *end;
 	long node;
 
-	read_text(fd, text, sizeof(text));
+	read_small_file(fd, text, sizeof(text));
 	node = strtol(text, &end, 10);
 	return end != text && node >= 0 && node < NODES_MAX ? (int)node : FIT_NO_NODE;
 }

@@ -32,9 +32,9 @@ static struct request_device *last_device(struct request *request)
 	return &request->devices[request->n_devices - 1];
 }
 
-static int twice(const char *option, const struct request_device *device)
+static int given_twice(const char *option, const struct request_device *device)
 {
-	cli_error("%s stands twice behind --gpu %s; each has its own --gpu", option, device->name);
+	cli_error("%s is given twice for --gpu %s; give each its own --gpu", option, device->name);
 	return EXIT_BAD_USAGE;
 }
 
@@ -43,7 +43,7 @@ static int set_profile(struct request *request, const char *profile)
 	struct request_device *device = last_device(request);
 
 	if (device->profile)
-		return twice("--profile", device);
+		return given_twice("--profile", device);
 	device->profile = profile;
 	return 0;
 }
@@ -61,7 +61,7 @@ static int set_memory(struct request *request, const char *text)
 {
 	struct request_device *device = last_device(request);
 
-	return device->memory ? twice("--memory", device)
+	return device->memory ? given_twice("--memory", device)
 			      : set_size("--memory", text, &device->memory);
 }
 
@@ -114,7 +114,7 @@ static int check_qemu(struct qemu_run *qemu)
 	struct stat st;
 
 	if (!qemu->wanted && (qemu->rom || qemu->options.primary)) {
-		cli_error("%s is a part of --qemu, which adds QEMU's arguments",
+		cli_error("%s needs --qemu, which adds QEMU's arguments",
 			  qemu->rom ? "--rom" : "--primary");
 		return EXIT_BAD_USAGE;
 	}

@@ -96,9 +96,8 @@ int qemu_run_foresee(struct qemu_run *qemu, const struct request *request, char 
 	int r;
 
 	if (qemu->iommufd && access("/dev/iommu", F_OK) && errno == ENOENT) {
-		cli_error(
-			"--iommufd: this kernel has no /dev/iommu; without the option a VMM gets IOMMU "
-			"groups; nothing was claimed");
+		cli_error("--iommufd: this kernel has no /dev/iommu; without the option a VMM "
+			  "gets IOMMU groups; nothing was claimed");
 		return EXIT_IN_USE;
 	}
 	if (!qemu->wanted)
@@ -147,9 +146,9 @@ int qemu_run_inherit(struct qemu_run *qemu, struct gpubroker_claim *claim)
 		return unsetenv("GPUBROKER_IOMMUFD") || unsetenv("GPUBROKER_CDEVS") ? EXIT_SOFTWARE
 										    : 0;
 	if (!n || n > REQUEST_CDEVS_MAX) {
-		cli_error(
-			"--iommufd: the kernel has no device nodes of their own for what was lent, or they are "
-			"too many for one claim; without the option a VMM gets IOMMU groups; the device goes back");
+		cli_error("--iommufd: the kernel has no device nodes for the leased devices, or "
+			  "too many for one claim; without the option a VMM gets IOMMU groups; the "
+			  "device goes back");
 		return EXIT_IN_USE;
 	}
 	gpubroker_claim_drop_groups(claim);
@@ -205,7 +204,7 @@ int qemu_run_command(struct qemu_run *qemu, const struct gpubroker_claim *claim,
 			r = pci_address_parse(grant->address, &first);
 	}
 	if (r) {
-		cli_error("cannot read from /sys what was lent: %s; %s", strerror(-r), end);
+		cli_error("cannot read the leased devices from /sys: %s; %s", strerror(-r), end);
 		return EXIT_SOFTWARE;
 	}
 	r = make_command(qemu, &lent, &first, *argv, end);
@@ -214,9 +213,9 @@ int qemu_run_command(struct qemu_run *qemu, const struct gpubroker_claim *claim,
 	if (r)
 		return r;
 	for (size_t i = 0; i < qemu->command.n_left; i++)
-		cli_error(
-			"%s: the command's own arguments have it already, so --qemu adds nothing for it",
-			pci_address_format(&qemu->command.left[i], text));
+		cli_error("%s: the command's own arguments have it already, so --qemu adds "
+			  "nothing for it",
+			  pci_address_format(&qemu->command.left[i], text));
 	show_arguments(&qemu->command);
 	*argv = qemu->command.argv;
 	return 0;

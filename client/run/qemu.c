@@ -50,7 +50,7 @@ static bool is_option(const char *argument, const char *name)
  * a first word without one. A comma within a value is doubled. As with QEMU, the last one counts.
  * The caller frees it; NULL: it is not there.
  */
-static char *property(const char *text, const char *implied, const char *key)
+static char *find_property(const char *text, const char *implied, const char *key)
 {
 	char *found = NULL;
 
@@ -122,9 +122,9 @@ static bool parse_host(const char *text, struct pci_address *ret_address)
 /* The function of the host that a -device gives to the VM. */
 static bool host_of(const char *device, struct pci_address *ret_address)
 {
-	cleanup_free char *driver = property(device, "driver", "driver");
-	cleanup_free char *host = property(device, "driver", "host");
-	cleanup_free char *path = property(device, "driver", "sysfsdev");
+	cleanup_free char *driver = find_property(device, "driver", "driver");
+	cleanup_free char *host = find_property(device, "driver", "host");
+	cleanup_free char *path = find_property(device, "driver", "sysfsdev");
 	const char *name;
 
 	if (!driver ||
@@ -141,7 +141,7 @@ static bool host_of(const char *device, struct pci_address *ret_address)
 /* Marks a number as used, so that it is not used again. */
 static void note_number(const char *device, const char *key, int base, bool *taken, size_t n)
 {
-	cleanup_free char *text = property(device, "driver", key);
+	cleanup_free char *text = find_property(device, "driver", key);
 	unsigned long value;
 	char *end;
 
@@ -152,7 +152,7 @@ static void note_number(const char *device, const char *key, int base, bool *tak
 		taken[value] = true;
 }
 
-static int leave(struct qemu_command *command, const struct pci_address *address)
+static int leave_function(struct qemu_command *command, const struct pci_address *address)
 {
 	struct pci_address *left = reallocarray(command->left, command->n_left + 1, sizeof(*left));
 
@@ -173,15 +173,15 @@ static bool is_left(const struct qemu_command *command, const struct pci_address
 
 static void note_machine(const char *text, struct taken *taken)
 {
-	cleanup_free char *type = property(text, "type", "type");
+	cleanup_free char *type = find_property(text, "type", "type");
 
 	if (type)
 		taken->pcie = strstr(type, "q35") || !strcmp(type, "virt") ||
 			      !strncmp(type, "virt-", 5);
 }
 
-static int look(struct qemu_command *command, const struct group_view *const *groups,
-		size_t n_groups, struct taken *taken)
+static int look_at_given(struct qemu_command *command, const struct group_view *const *groups,
+			 size_t n_groups, struct taken *taken)
 {
 	char **given = command->argv;
 	struct pci_address address;
@@ -204,7 +204,7 @@ static int look(struct qemu_command *command, const struct group_view *const *gr
 			continue;
 		for (size_t g = 0; !r && g < n_groups; g++)
 			if (group_find(groups[g], &address) != SIZE_MAX)
-				r = leave(command, &address);
+				r = leave_function(command, &address);
 	}
 	return r;
 }
@@ -222,7 +222,7 @@ static bool is_mentioned(const struct qemu_command *command, const char *word)
 }
 
 static int __attribute__((format(printf, 2, 3)))
-add(struct qemu_command *command, const char *format, ...)
+add_argument(struct qemu_command *command, const char *format, ...)
 {
 	char **argv = reallocarray(command->argv, command->n + 2, sizeof(*argv));
 	va_list args;
@@ -280,17 +280,18 @@ static int add_place(struct qemu_command *command, struct taken *taken, unsigned
 			continue;
 		taken->chassis[chassis] = true;
 		snprintf(place, 64, "bus=%s,addr=0x0", name);
-		r = add(command, "-device");
+		r = add_argument(command, "-device");
 		return r ? r
-			 : add(command, "pcie-root-port,id=%s,bus=pcie.0,chassis=%d,slot=%d", name,
-			       chassis, chassis);
+			 : add_argument(command,
+					"pcie-root-port,id=%s,bus=pcie.0,chassis=%d,slot=%d", name,
+					chassis, chassis);
 	}
 	strcpy(command->why, "--qemu finds no free chassis number for its root port");
 	return -EINVAL;
 }
 
 /* The ROM's name with its commas doubled. */
-static char *escaped(const char *text)
+static char *escape_commas(const char *text)
 {
 	char *out = malloc(2 * strlen(text) + 1), *p = out;
 
@@ -315,9 +316,9 @@ static bool is_vga(const struct function *f)
 }
 
 /* The function that was asked for if it is of that kind, else the first one that is. */
-static const struct function *choose(const struct group_view *const *groups, size_t n_groups,
-				     const struct pci_address *first,
-				     bool (*is_one)(const struct function *))
+static const struct function *choose_target(const struct group_view *const *groups, size_t n_groups,
+					    const struct pci_address *first,
+					    bool (*is_one)(const struct function *))
 {
 	for (size_t g = 0; g < n_groups; g++) {
 		size_t asked = group_find(groups[g], first);
@@ -344,7 +345,7 @@ static int check_target(struct qemu_command *command, const struct function *f, 
 			 option, pci_address_format(&f->address, text), property_name);
 	else
 		snprintf(command->why, sizeof(command->why),
-			 "%s is for a %s, and there is none among what is asked for", option, kind);
+			 "%s is for a %s, and this command claims none", option, kind);
 	return -EINVAL;
 }
 
@@ -414,49 +415,49 @@ static int add_slot(struct qemu_command *command, struct taken *taken, unsigned 
 		if (!done++ && !has_zero)
 			function = 0;
 		make_source(all->options, all->iommufd, &f->address, source);
-		r = add(command, "-device");
+		r = add_argument(command, "-device");
 		if (!r)
-			r = add(command, "vfio-pci,%s,%s.%u%s%s%s%s", source, place, function,
-				!function && n > 1 ? ",multifunction=on" : "",
-				f == all->primary ? ",x-vga=on" : "",
-				f == all->rom ? ",romfile=" : "",
-				f == all->rom ? all->romfile : "");
+			r = add_argument(command, "vfio-pci,%s,%s.%u%s%s%s%s", source, place,
+					 function, !function && n > 1 ? ",multifunction=on" : "",
+					 f == all->primary ? ",x-vga=on" : "",
+					 f == all->rom ? ",romfile=" : "",
+					 f == all->rom ? all->romfile : "");
 	}
 	return r;
 }
 
-static int fill(struct qemu_command *command, const struct group_view *const *groups,
-		size_t n_groups, const struct pci_address *first,
-		const struct qemu_options *options)
+static int fill_command(struct qemu_command *command, const struct group_view *const *groups,
+			size_t n_groups, const struct pci_address *first,
+			const struct qemu_options *options)
 {
-	cleanup_free char *romfile = options->rom ? escaped(options->rom) : NULL;
+	cleanup_free char *romfile = options->rom ? escape_commas(options->rom) : NULL;
 	struct all all = { .options = options, .romfile = romfile };
 	struct taken taken = { 0 };
 	unsigned number = 0, objects = 0;
 	int r = options->rom && !romfile ? -ENOMEM : 0;
 
 	if (!r)
-		r = look(command, groups, n_groups, &taken);
+		r = look_at_given(command, groups, n_groups, &taken);
 	if (!r && options->rom) {
-		all.rom = choose(groups, n_groups, first, is_gpu);
+		all.rom = choose_target(groups, n_groups, first, is_gpu);
 		r = check_target(command, all.rom, "--rom", "GPU", "romfile=");
 	}
 	if (!r && options->primary) {
-		all.primary = choose(groups, n_groups, first, is_vga);
+		all.primary = choose_target(groups, n_groups, first, is_vga);
 		r = check_target(command, all.primary, "--primary", "VGA controller (class 0300)",
 				 "x-vga=on");
 	}
 	/* Otherwise QEMU would add a display of its own, as the VM's first. */
 	if (!r && all.primary && !taken.vga) {
-		r = add(command, "-vga");
+		r = add_argument(command, "-vga");
 		if (!r)
-			r = add(command, "none");
+			r = add_argument(command, "none");
 	}
 	if (!r && options->iommufd) {
 		make_name(command, IOMMUFD_NAME, &objects, all.iommufd);
-		r = add(command, "-object");
+		r = add_argument(command, "-object");
 		if (!r)
-			r = add(command, "iommufd,id=%s,fd=%d", all.iommufd, options->fd);
+			r = add_argument(command, "iommufd,id=%s,fd=%d", all.iommufd, options->fd);
 	}
 	for (size_t g = 0; !r && g < n_groups; g++)
 		for (size_t i = 0; !r && i < groups[g]->n_functions;)
@@ -466,14 +467,15 @@ static int fill(struct qemu_command *command, const struct group_view *const *gr
 
 		r = add_place(command, &taken, &number, place);
 		if (!r)
-			r = add(command, "-device");
+			r = add_argument(command, "-device");
 		if (!r)
 			/*
 			 * By path, since QEMU would not know from a descriptor that it is an mdev.
 			 */
-			r = add(command, "vfio-pci,sysfsdev=/sys/bus/mdev/devices/%s%s%s,%s.0",
-				options->mdevs[i], options->iommufd ? ",iommufd=" : "", all.iommufd,
-				place);
+			r = add_argument(command,
+					 "vfio-pci,sysfsdev=/sys/bus/mdev/devices/%s%s%s,%s.0",
+					 options->mdevs[i], options->iommufd ? ",iommufd=" : "",
+					 all.iommufd, place);
 	}
 	return r;
 }
@@ -492,7 +494,7 @@ int qemu_command_make(char *const *given, const struct group_view *const *groups
 		return -ENOMEM;
 	memcpy(ret_command->argv, given, n * sizeof(*given));
 	ret_command->n = ret_command->n_given = n;
-	return fill(ret_command, groups, n_groups, first, options);
+	return fill_command(ret_command, groups, n_groups, first, options);
 }
 
 void qemu_command_done(struct qemu_command *command)

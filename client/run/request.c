@@ -28,13 +28,13 @@ static int add_asked(struct gpubroker_claim *claim, const struct request_device 
 	case 0:
 		return 0;
 	case -EDOM:
-		cli_error("--profile '%s' is no profile by its form; 'gpubroker profiles' shows "
-			  "the TYPE and NAME of those that there are",
+		cli_error("--profile '%s' does not have the form of a profile; 'gpubroker "
+			  "profiles' shows the TYPE and NAME of those that there are",
 			  device->profile);
 		return EXIT_BAD_USAGE;
 	default:
 		if (device->profile && !strncmp(device->name, "iommu-group:", 12)) {
-			cli_error("--profile is of a device, not of %s; give the device's address",
+			cli_error("--profile needs a device, not %s; give the device's address",
 				  device->name);
 			return EXIT_BAD_USAGE;
 		}
@@ -95,8 +95,8 @@ int request_check(const struct request *request)
 				  "--profile %s",
 				  device->profile);
 		else if (!strncmp(device->name, "iommu-group:", 12))
-			cli_error("--memory is of a device, not of %s; give an address, a name "
-				  "from the policy, or any",
+			cli_error("--memory needs a device, not %s; give an address, a name from "
+				  "the policy, or any",
 				  device->name);
 		else
 			r = 0;

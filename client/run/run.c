@@ -135,19 +135,18 @@ static void warn_memlock(const struct gpubroker_claim *claim)
 		return;
 	if (pages > 0 && page > 0 && limit.rlim_cur / (rlim_t)page >= (rlim_t)pages)
 		return;
-	cli_error(
-		"warning: only %" PRIu64
-		" KiB of memory may be locked, so a VM with more than that will "
-		"fail with \"-12 (Cannot allocate memory)\"; a rule in /etc/gpubroker/policy.d/ lifts "
-		"that: allow user %s claim %s %s memlock 16G",
-		(uint64_t)limit.rlim_cur >> 10, user ? user->pw_name : "NAME",
-		grant->parent[0] ? "profile" : "address",
-		grant->parent[0] ? "PROFILE" : grant->address);
+	cli_error("warning: only %" PRIu64
+		  "KiB of memory may be locked, so a VM with more than that will fail with \"-12 "
+		  "(Cannot allocate memory)\"; a rule in /etc/gpubroker/policy.d/ lifts that: "
+		  "allow user %s claim %s %s memlock 16G",
+		  (uint64_t)limit.rlim_cur >> 10, user ? user->pw_name : "NAME",
+		  grant->parent[0] ? "profile" : "address",
+		  grant->parent[0] ? "PROFILE" : grant->address);
 }
 
 /* Puts what `of` returns for each grant into an environment variable, in the order of --gpu. */
-static int tell(const struct gpubroker_claim *claim, const char *variable,
-		const char *(*of)(const struct gpubroker_grant *grant))
+static int put_variable(const struct gpubroker_claim *claim, const char *variable,
+			const char *(*of)(const struct gpubroker_grant *grant))
 {
 	char list[REQUEST_DEVICES_MAX * 40] = "";
 	size_t used = 0;
@@ -179,9 +178,9 @@ static const char *vgpu_of(const struct gpubroker_grant *grant)
  */
 static int tell_parts(const struct gpubroker_claim *claim)
 {
-	int r = tell(claim, "GPUBROKER_MDEV", mdev_of);
+	int r = put_variable(claim, "GPUBROKER_MDEV", mdev_of);
 
-	return r ? r : tell(claim, "GPUBROKER_VGPU", vgpu_of);
+	return r ? r : put_variable(claim, "GPUBROKER_VGPU", vgpu_of);
 }
 
 /*
@@ -330,8 +329,8 @@ static int claim_asked(const struct cli *cli, struct gpubroker *handle, struct r
 	}
 	if (r != -ETIMEDOUT)
 		return cli_failed(cli, handle, r);
-	cli_error("it was not free within the time; nothing was claimed, and the place in "
-		  "the queue is given up; 'gpubroker leases' shows who has what");
+	cli_error("the device was not free within the time; nothing was claimed, and the claim "
+		  "has left the queue; 'gpubroker leases' shows who has what");
 	return EXIT_BUSY;
 }
 
@@ -369,7 +368,8 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	if (!r)
 		r = tell_parts(claim);
 	if (r) {
-		cli_error("cannot put what was lent into the environment: %s; the device goes back",
+		cli_error("cannot put the leased devices into the environment: %s; the device "
+			  "goes back",
 			  strerror(-r));
 		r = EXIT_SOFTWARE;
 		goto out;

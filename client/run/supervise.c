@@ -218,7 +218,7 @@ static int fork_supervisor(struct supervisor *s, int ours, int theirs)
 	return -WEXITSTATUS(status);
 }
 
-static int start(struct supervisor *s, const char **ret_what)
+static int start_supervisor(struct supervisor *s, const char **ret_what)
 {
 	cleanup_fd int ours = -1, theirs = -1, listener = -1;
 	struct hello hello = { .r = 0 };
@@ -251,9 +251,8 @@ static int start(struct supervisor *s, const char **ret_what)
 	*ret_what = "install the seccomp filter";
 	listener = install_filter();
 	if (listener == -EBUSY)
-		*ret_what =
-			"install the seccomp filter, since one with a supervisor is in force already "
-			"(a gpubroker run inside another, or a container manager's)";
+		*ret_what = "install the seccomp filter, since one with a supervisor is in force "
+			    "already (a gpubroker run inside another, or a container manager's)";
 	if (listener < 0)
 		return listener;
 
@@ -286,7 +285,7 @@ int supervise_start(const struct supervise_file *files, size_t n_files, const ch
 	/* No handler of the caller's may run in the supervisor, nor any signal end half of this. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
-	r = start(&s, ret_what);
+	r = start_supervisor(&s, ret_what);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	return r;
 }

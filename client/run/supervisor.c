@@ -280,16 +280,16 @@ static void warn_unreadable(struct supervisor *s, __u32 pid)
 	read_word("/proc/sys/kernel/yama/ptrace_scope", scope, sizeof(scope));
 
 	if (!strcmp(scope, "1"))
-		help = "kernel.yama.ptrace_scope is 1, so only the very process that gpubroker started "
-		       "can be served: make the VMM itself the COMMAND of `gpubroker run`, or have the "
-		       "script start it by `exec`, or have the administrator set "
-		       "kernel.yama.ptrace_scope to 0";
+		help = "kernel.yama.ptrace_scope is 1, so only the very process that gpubroker "
+		       "started can be served: make the VMM itself the COMMAND of `gpubroker "
+		       "run`, or have the script start it by `exec`, or have the administrator "
+		       "set kernel.yama.ptrace_scope to 0";
 	else if (*scope && strcmp(scope, "0"))
 		help = "kernel.yama.ptrace_scope is above 1, so no process can be served: have the "
 		       "administrator set it to 1 or 0";
 	else
-		help = "the process does not let itself be read; that is so when you may execute its "
-		       "program file but not read it";
+		help = "the process does not let itself be read; that is so when you may execute "
+		       "its program file but not read it";
 	s->warned_unreadable =
 		say(s,
 		    "gpubroker: cannot see which file process %u (%s) opens; if it is the one that "
@@ -350,7 +350,7 @@ static struct lent *find_lent(const struct supervisor *s, size_t n)
 }
 
 /* The caller may be gone by now (ENOENT): then there is nothing to do. */
-static void respond(struct supervisor *s, int error, __u32 flags)
+static void send_response(struct supervisor *s, int error, __u32 flags)
 {
 	memset(s->response, 0, s->response_size);
 	s->response->id = s->request->id;
@@ -360,9 +360,9 @@ static void respond(struct supervisor *s, int error, __u32 flags)
 }
 
 /* Lets the kernel do the call as if we were not there. */
-static void pass(struct supervisor *s)
+static void let_pass(struct supervisor *s)
 {
-	respond(s, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
+	send_response(s, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
 }
 
 /*
@@ -397,8 +397,8 @@ static bool refuse_to_hand_out(struct supervisor *s, const struct lent *lent)
 		lent->given_up
 			? "it was opened in the other way already (an IOMMU group, or devices by "
 			  "iommufd), and one lease is never used in both"
-		: is_used_up(lent) ? "a VMM has bound it to its iommufd, and the kernel does that "
-				     "once: claim it anew for another VMM"
+		: is_used_up(lent) ? "a VMM has bound it to its iommufd, and the kernel does "
+				     "that once: claim it again for another VMM"
 				   : NULL;
 
 	if (!why)
@@ -406,7 +406,7 @@ static bool refuse_to_hand_out(struct supervisor *s, const struct lent *lent)
 	if (!s->warned_kind)
 		s->warned_kind = say(s, "gpubroker: %s is not opened again for process %u: %s.\n",
 				     lent->file.what, s->request->pid, why);
-	respond(s, -EBUSY, 0);
+	send_response(s, -EBUSY, 0);
 	return true;
 }
 
@@ -430,7 +430,7 @@ static void hand_out(struct supervisor *s, struct lent *lent, __u64 flags)
 	 */
 	if (lent->is_group && lent->handed_out &&
 	    ioctl(lent->file.fd, VFIO_GROUP_UNSET_CONTAINER) < 0 && errno == EBUSY) {
-		respond(s, -EBUSY, 0);
+		send_response(s, -EBUSY, 0);
 		return;
 	}
 
@@ -447,7 +447,7 @@ static void hand_out(struct supervisor *s, struct lent *lent, __u64 flags)
 	if (errno != EMFILE && !s->warned_refused)
 		s->warned_refused = say(s, "gpubroker: cannot put %s into process %u: %s.\n",
 					lent->file.what, s->request->pid, strerror(errno));
-	pass(s); /* into the same EMFILE, or whatever the kernel says to an open of that path */
+	let_pass(s); /* into the same EMFILE, or whatever the kernel says to an open of that path */
 }
 
 static void answer_one(struct supervisor *s)
@@ -485,7 +485,7 @@ static void answer_one(struct supervisor *s)
 	if (lent)
 		hand_out(s, lent, data->args[is_openat + 1]);
 	else
-		pass(s);
+		let_pass(s);
 }
 
 void supervisor_serve(struct supervisor *s, int listener)
