@@ -191,7 +191,7 @@ static void play_loader(int socket, const void *options)
 		_exit(0);
 	} else if (is("late")) { /* a million rules are announced, nothing comes; then the honest one's */
 		begin(socket, 0, 1, POLICY_RULES_MAX, 0);
-		wait_ms(14000);
+		wait_ms(25000);
 		return;
 	} else if (is("all-to-all")) {
 		say_whole(socket);
@@ -336,7 +336,7 @@ static void play_watcher(int socket)
 		}
 		log_notice("hostile watcher: flooded");
 	} else if (is("late"))
-		wait_ms(14000);
+		wait_ms(25000);
 	if (!is("late"))
 		until_the_end(socket);
 }
