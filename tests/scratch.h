@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What several tests need around them: how many descriptors are open, and a directory of their own
- * that goes when they end. Nothing here speaks TAP.
+ * Helpers of several tests: they count open descriptors, and make a directory that goes when the
+ * test ends. Nothing here speaks TAP.
  */
 #pragma once
 
@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* For what a test cannot go on without. 99 is "hard error" for automake. */
+/* Ends the test with a "hard error" of automake, 99, if it cannot go on. */
 #define need(condition)                                                                            \
 	do {                                                                                       \
 		if (!(condition)) {                                                                \
@@ -26,7 +26,7 @@
 		}                                                                                  \
 	} while (0)
 
-/* The descriptors of this process, without the one that it takes to count. */
+/* Counts the descriptors of this process, without the one that counting takes. */
 static inline size_t open_descriptors(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
@@ -47,7 +47,9 @@ static inline int scratch_drop(const char *path, const struct stat *st, int type
 	return remove(path);
 }
 
-/* Of the process that made it: a forked child that exits leaves it alone. */
+/*
+ * The directory belongs to the process that made it: a forked child that exits does not remove it.
+ */
 static char scratch_path[64];
 static pid_t scratch_owner;
 
@@ -57,7 +59,9 @@ static inline void scratch_remove(void)
 		nftw(scratch_path, scratch_drop, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-/* Makes the directory. Its path, of at most 40 characters, so that a socket's fits. */
+/*
+ * Makes the directory and returns its path, of at most 40 characters, so that a socket's path fits.
+ */
 static inline const char *scratch_make(void)
 {
 	const char *tmp = getenv("TMPDIR");

@@ -12,7 +12,7 @@
 static unsigned int tap_count;
 static unsigned int tap_failed;
 
-/* tap_ok(condition, "format", ...): says where it failed, and gives the condition back. */
+/* tap_ok(condition, "format", ...) says where it failed, and returns the condition. */
 #define tap_ok(condition, ...) tap_result((condition), #condition, __FILE__, __LINE__, __VA_ARGS__)
 
 __attribute__((format(printf, 5, 6))) static inline bool
@@ -29,11 +29,11 @@ tap_result(bool ok, const char *condition, const char *file, int line, const cha
 		tap_failed++;
 		printf("# %s:%d: %s\n", file, line, condition);
 	}
-	fflush(stdout); /* what is told before a crash counts */
+	fflush(stdout); /* a crash must not lose it */
 	return ok;
 }
 
-/* The last thing in main(): return tap_done(); */
+/* The last statement of main() is: return tap_done(); */
 static inline int tap_done(void)
 {
 	printf("1..%u\n", tap_count);

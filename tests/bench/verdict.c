@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How long a verdict takes, and how it grows: `make bench`. A figure to look at, not a test: only
- * the ratios within one run mean something on a machine that does other things too.
+ * Measures how long a verdict takes, and how that grows: `make bench`. It is a figure to look at,
+ * not a test: on a machine that does other things too, only the ratios within one run mean
+ * something.
  *
  * The policy is of the kind that gets long: device names for models and serial numbers, a rule for
  * each of many users, some for groups, a few for everybody. The machine has 1,000 functions, two to
@@ -20,7 +21,7 @@
 #define FUNCTIONS 1000
 #define GROUPS 16
 #define MOST 100000
-#define ENOUGH 0.3 /* seconds of measuring, for each line */
+#define ENOUGH 0.3 /* of measuring, in seconds, for each line */
 
 static struct policy_facts functions[FUNCTIONS];
 static char serials[FUNCTIONS][16], paths[FUNCTIONS][32];
@@ -128,7 +129,9 @@ static uint32_t leases(void *userdata, size_t rule)
 	return rule % 2;
 }
 
-/* Seconds for a verdict on a group of two functions, the mean over all groups. */
+/*
+ * Returns the seconds that a verdict on a group of two functions takes, the mean over all groups.
+ */
 static double measure(const struct policy *policy)
 {
 	static gid_t groups[GROUPS];

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a fuzz target is: a name, seeds that it makes itself, and a function that takes bytes. The same object is linked
- * with libFuzzer, AFL++'s driver (tests/fuzz/run) and replay.c (`make check`).
+ * A fuzz target has a name, a function that writes its seeds, and a function that takes bytes. The
+ * same object is linked with libFuzzer, AFL++'s driver (tests/fuzz/run) and replay.c (`make
+ * check`).
  *
- * A target keeps nothing from one input to the next, makes no decision by time or chance, and aborts where what it
- * promises does not hold.
+ * A target keeps nothing from one input to the next, makes no decision by time or chance, and
+ * aborts if what it promises does not hold.
  */
 #pragma once
 
@@ -15,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The target's; its seeds are in seeds/NAME. */
+/* The name of the target; its seeds are in seeds/NAME. */
 extern const char fuzz_name[];
 typedef void (*fuzz_write)(const char *name, const void *data, size_t size);
 /* Calls `write` for each seed. They are in the tree too: see replay.c. */
@@ -48,7 +49,7 @@ static inline uint8_t input_byte(struct input *input)
 	return *input->p++;
 }
 
-/* A length of two bytes, the lower first, and no more than there is. */
+/* Reads a length of two bytes, the lower first, and limits it to the bytes that are left. */
 static inline size_t input_length(struct input *input)
 {
 	size_t n = input_byte(input);
@@ -57,7 +58,9 @@ static inline size_t input_length(struct input *input)
 	return n < input->left ? n : input->left;
 }
 
-/* A length, and so many bytes into `out`; the rest of it is 0, what is longer is cut. */
+/*
+ * Reads a length, and that many bytes into `out`. The rest of `out` becomes 0; longer input is cut.
+ */
 static inline void input_struct(struct input *input, void *out, size_t size)
 {
 	size_t n = input_length(input), kept = n < size ? n : size;
@@ -82,7 +85,7 @@ static inline void seed_byte(struct seed *seed, unsigned byte)
 	seed->data[seed->n++] = (uint8_t)byte;
 }
 
-/* As input_struct() reads it, without the zeros at its end. */
+/* Writes what input_struct() reads, without the zeros at its end. */
 static inline void seed_struct(struct seed *seed, const void *data, size_t size)
 {
 	const uint8_t *bytes = data;

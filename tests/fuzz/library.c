@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Answers of a daemon that lies, as the library reads them. An input says what is asked, and then what is answered:
- * packets of right and wrong sizes, with and without descriptors. Whatever comes, every call returns, what a caller is
- * handed is whole, and no descriptor is left that the caller does not own.
+ * The library reads answers of a daemon that lies. An input holds requests and then answers:
+ * packets of right and wrong sizes, with and without descriptors. Whatever the daemon sends, every
+ * call returns, a result is whole, and every open descriptor belongs to the caller.
  *
  * About: client/library/connection.c client/library/listing.c client/library/claim.c client/library/answer.c client/wire/passfd.c client/library/refusal.c
  */
@@ -25,7 +25,7 @@ const char fuzz_name[] = "library";
 #define FDS_MAX (PASSFD_MAX + 2)
 #define ANSWERS_MAX 64
 
-/* What an answer begins with: a type of the protocol, sent in its size, or a packet as it stands. */
+/* An answer begins with a type of the protocol, sent in its size, or it is any packet. */
 static const struct {
 	uint32_t type;
 	size_t size;
@@ -44,13 +44,13 @@ static const struct {
 #define RAW N_KINDS
 
 enum { ASK_LIST, ASK_LEASES, ASK_WATCH, ASK_RELEASE, ASK_REVOKE, ASK_RESTORE, ASK_CLAIM, N_ASKS };
-#define ASK_UNGREETED 0x80 /* the input's first answer is the one to the hello */
+#define ASK_UNGREETED 0x80 /* the input's first answer answers the hello */
 #define ASK_TWICE 0x40
 
 static struct input answers;
 static bool greets;
 static int devnull = -1;
-static size_t descriptors; /* at the start of this input: those of who calls us are not ours */
+static size_t descriptors; /* at the start of this input; the fuzzer has some of its own */
 static size_t told;
 
 /* ---- the daemon ---- */
@@ -97,7 +97,7 @@ static void answer(int fd)
 	sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/* All that it will ever say is there before it is asked, and then it is gone: so nothing waits. */
+/* Sends all answers before the library asks, and then closes the socket, so no call waits. */
 int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size);
 int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size)
 {
@@ -115,12 +115,12 @@ int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size)
 	for (int i = 0; i < ANSWERS_MAX && answers.left; i++)
 		answer(ends[1]);
 	shutdown(ends[1], SHUT_WR);
-	/* What is asked of it is not read; the library's end lives on alone. */
+	/* Nobody reads the requests; only the library's end of the socket stays open. */
 	close(ends[1]);
 	return 0;
 }
 
-/* Without this machine's accounts: the same everywhere. */
+/* Hides this machine's accounts, so that the result is the same everywhere. */
 int __wrap_getpwuid_r(uid_t uid, struct passwd *entry, char *space, size_t size,
 		      struct passwd **ret);
 int __wrap_getpwuid_r(uid_t uid, struct passwd *entry, char *space, size_t size,
@@ -225,7 +225,7 @@ static int ask(struct gpubroker *broker, unsigned what)
 	}
 }
 
-/* 0, an errno, or a refusal with its sentence. */
+/* Checks a result: 0, an errno, or a refusal with its sentence. */
 static void check(struct gpubroker *broker, int r, bool returns_callbacks)
 {
 	const char *reason = gpubroker_reason(broker);
@@ -344,12 +344,12 @@ void fuzz_seeds(fuzz_write write)
 	write("claim", seed.data, seed.n);
 	seed.n = 0;
 	seed_byte(&seed, ASK_CLAIM);
-	add(&seed, 4, 3, &step, sizeof(step)); /* with descriptors that do not belong there */
+	add(&seed, 4, 3, &step, sizeof(step)); /* descriptors do not belong there */
 	add(&seed, 5, 18, &grant, sizeof(grant));
 	write("too-many", seed.data, seed.n);
 	seed.n = 0;
 	seed_byte(&seed, ASK_CLAIM | ASK_TWICE);
-	add(&seed, 5, 1, &grant, sizeof(grant)); /* of two groups, with one descriptor */
+	add(&seed, 5, 1, &grant, sizeof(grant)); /* two groups, one descriptor */
 	add(&seed, RAW, 2, &grant, 100);
 	write("short", seed.data, seed.n);
 	for (unsigned reason = 1; reason <= GPUBROKER_REFUSED_NONE_LEFT; reason++) {

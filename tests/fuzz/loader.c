@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The loader's records as the core takes them, each behind its length and filled up with zeros; and what the core then
- * does with a policy that came of them: decides, prepares, and says which rule it was.
+ * The core takes the loader's records, each behind its length and filled up with zeros. If they
+ * give a policy, the core decides and prepares by it, and names the rule.
  *
  * About: brokerd/helper/intake.c policy/valid.c policy/verdict.c policy/match.c
  */
@@ -49,7 +49,7 @@ static void check_verdict(const struct policy *policy, const struct policy_verdi
 	must(memchr(origin, '\0', sizeof(origin)) && origin[0]);
 }
 
-/* What the core and its messages rely on, looked at without valid.c. */
+/* Checks what the core and its messages rely on, without valid.c. */
 static void check_rule(const struct policy *policy, const struct policy_rule *r)
 {
 	must(r->verb >= POLICY_DEVICE && r->verb <= POLICY_PREPARE && r->who <= POLICY_WHO_ANY);
@@ -63,13 +63,13 @@ static void check_rule(const struct policy *policy, const struct policy_rule *r)
 	must(!(r->match.attributes & POLICY_SERIAL) == !policy_text(policy, r->match.serial));
 	must(!(r->match.attributes & POLICY_PATH) == !policy_text(policy, r->match.path));
 	must(!(r->match.attributes & POLICY_PROFILE) == !policy_text(policy, r->match.profile));
-	/* It becomes a component of a path. */
+	/* The driver's name becomes a component of a path. */
 	if (policy_text(policy, r->vfio_driver))
 		must(!strchr(policy_text(policy, r->vfio_driver), '/') &&
 		     policy_text(policy, r->vfio_driver)[0] != '.');
 }
 
-/* What a record that was taken says is true of the policy, whoever sent it. */
+/* Uses the policy. A policy of accepted records must be sound, whoever sent them. */
 static void use(const struct policy *policy)
 {
 	const gid_t groups[] = { 44, 100 };
@@ -109,7 +109,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct input input = { data, size };
 	enum intake_result r = INTAKE_MORE;
 
-	/* As core-side.c does: after nonsense the helper is not heard again. */
+	/* As core-side.c does, stops reading from a helper that has sent nonsense. */
 	while (input.left && r != INTAKE_NONSENSE) {
 		struct policy taken = { 0 };
 		struct loader_record record;
@@ -226,7 +226,7 @@ void fuzz_seeds(fuzz_write write)
 	record.counts[2] = 1;
 	add(&seed, LOADER_BEGIN, &record);
 	record = (struct loader_record){ .rule = rule_of(POLICY_ALLOW, POLICY_WHO_ANY) };
-	add(&seed, LOADER_RULE, &record); /* of a file that there is not */
+	add(&seed, LOADER_RULE, &record); /* a file that does not exist */
 	write("no-file", seed.data, seed.n);
 	seed.n = 0;
 	record = (struct loader_record){ .counts = { 0, 1, 1, 0 } };
@@ -234,7 +234,7 @@ void fuzz_seeds(fuzz_write write)
 	record = (struct loader_record){ .file.path = "x" };
 	add(&seed, LOADER_FILE, &record);
 	record = (struct loader_record){ .rule = rule_of(POLICY_ALLOW, POLICY_WHO_ANY) };
-	record.rule.line = 0; /* of no line */
+	record.rule.line = 0; /* no line */
 	add(&seed, LOADER_RULE, &record);
 	record = (struct loader_record){ 0 };
 	add(&seed, LOADER_END, &record);

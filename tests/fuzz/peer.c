@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The wire as the core reads it: up to four connections of several users, who send, read, hang up and let go of what
- * they were lent, in any order, and workers that come back, fail, or come late. The daemon is tests/unit/brokerd/world.h's, with all
- * of the core's own code; what the kernel would do is made here, and a lease's end is a real last reference.
+ * The core reads the wire: up to four connections of several users send, read, hang up and let go
+ * of what they were lent, in any order, and workers come back, fail, or come late. The daemon is
+ * that of tests/unit/brokerd/world.h, with all of the core's own code. This file stands in for the
+ * kernel; a real last reference ends a lease.
  *
- * Whatever they send: every answer has its type's size, descriptors come with a grant alone and only of what the policy
- * gives that user, and when all have gone and every worker has come back, the host has everything, no record is left,
- * and no descriptor.
+ * Whatever clients send: every answer has its type's size, descriptors come only with a grant and
+ * only for devices that the policy gives that user. When all clients have gone and every worker has
+ * come back, the host has every device, and no record and no descriptor is left.
  *
  * About: brokerd/peer/peer.c brokerd/peer/request.c brokerd/peer/listing.c brokerd/peer/release.c
  * brokerd/peer/watching.c brokerd/claim/claim.c brokerd/claim/begin.c brokerd/claim/claims.c brokerd/claim/grant.c
@@ -53,7 +54,7 @@ enum op {
 #define OPS_MAX 64
 #define HELD_MAX 24
 #define TASKS_MAX 32
-#define GROUPS 8 /* 101 ... 107, of one function each, of the bus of that number; the last of two */
+#define GROUPS 8 /* 101 to 107, of one function each, on bus 1 to 7; the last has two */
 #define FIRST_GROUP 100
 #define GROUP_DENIED 3
 #define GROUP_ALICES 4
@@ -75,11 +76,11 @@ static struct client {
 	size_t n_held;
 } clients[CLIENTS];
 
-static int ends_of[GROUPS];   /* readable: nobody has the group open any more; -1: nobody had */
-static int watched[GROUPS];   /* closes that inotify would tell of */
+static int ends_of[GROUPS];   /* readable: the last holder is gone; -1: there was none */
+static int watched[GROUPS];   /* closes that inotify would report */
 static bool gone[GROUPS];     /* its last function is unplugged */
-static bool moved[GROUPS][2]; /* a function is on another driver than at the start */
-static int fail_next;	      /* an errno for the next thing that the kernel is asked, or 0 */
+static bool moved[GROUPS][2]; /* the function has changed its driver since the start */
+static int fail_next;	      /* errno for the next request to the kernel, or 0 */
 static struct parsed policy;
 
 /* ---- what the kernel does ---- */
@@ -119,7 +120,7 @@ static bool is_held(size_t i)
 	return true;
 }
 
-/* A pipe's end is what is lent: the other end tells when the last reference to it is gone. */
+/* Lends one end of a pipe: the other end shows when the last reference to it is gone. */
 int __wrap_kernel_group_open(const struct kernel *kernel, uint32_t group);
 int __wrap_kernel_group_open(const struct kernel *kernel, uint32_t group)
 {
@@ -192,11 +193,11 @@ int __wrap_kernel_memlock_raise(const struct kernel *kernel, int pidfd, int pid,
 /* ---- workers, which come back when the input says so ---- */
 
 static struct {
-	int error;	  /* at each step; 0: all goes well */
-	const char *text; /* that is read; NULL: what was there */
+	int error;	  /* of each step; 0: all succeed */
+	const char *text; /* that a step reads; NULL: the state of this file */
 } comes;
 
-/* The n-th of those at work, in turn. */
+/* Returns the n-th of the workers at work; n wraps around. */
 static struct work *started(size_t n)
 {
 	struct work *work;
@@ -211,7 +212,10 @@ static struct work *started(size_t n)
 	return NULL;
 }
 
-/* The override that a function had before its lease, which is what it has again once it was written. */
+/*
+ * Returns the override that a function had before its lease, and has again once a worker has
+ * restored it.
+ */
 static const char *override_of(const struct pci_address *address)
 {
 	const struct lease *lease;
@@ -223,7 +227,7 @@ static const char *override_of(const struct pci_address *address)
 	return "(null)";
 }
 
-/* Whether it can open a group is the kernel's to say. */
+/* Only the kernel says whether a worker can open a group. */
 static int answer_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 {
 	if (step->does == FAKE_OPENS) {
@@ -238,7 +242,7 @@ static int answer_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 	return comes.error;
 }
 
-/* It has done what it was to do, or fails with that errno. */
+/* Lets a worker run: each step succeeds, or fails with that errno. */
 static void come_back(struct work *work, int error, const char *text)
 {
 	comes.error = error;
@@ -276,7 +280,7 @@ static void check_grant(const struct client *client, const struct message_grant 
 	}
 }
 
-/* Whatever is told has the size of its type, and ends. */
+/* Checks that every answer has the size of its type, and that its strings end. */
 static void check_answer(const struct client *client, const union answer *a, size_t n, size_t n_fds)
 {
 	static const struct {
@@ -369,12 +373,15 @@ static void call(struct client *client, uint8_t how)
 	client->uid = uids[how & 3];
 	last_is_user(client->uid);
 	if (how & 8)
-		return; /* it says hello itself, or not */
+		return; /* the client says hello itself, or does not */
 	say(client->fd, &hello, sizeof(hello));
 	turn(1);
 }
 
-/* Requests of the protocol's sizes, filled up with zeros, or whatever it is; with descriptors now and then. */
+/*
+ * Sends a request of a size of the protocol, filled up with zeros, or any bytes; now and then with
+ * descriptors.
+ */
 static void send_one(struct client *client, struct input *input)
 {
 	static const size_t sizes[] = {
@@ -413,7 +420,7 @@ static void function_name(unsigned bus, unsigned function, char out[16])
 	snprintf(out, 16, "0000:%02x:00.%x", bus, function);
 }
 
-/* The last function of that bus goes, or comes back, and the watcher says so. */
+/* Unplugs the last function of that bus or plugs it in, and sends the watcher's record of it. */
 static void unplug(unsigned bus, bool goes)
 {
 	struct watcher_record record = {
@@ -448,8 +455,8 @@ static void move_to(unsigned bus, unsigned function, const char *driver)
 }
 
 /*
- * AFL++ forks anew after a crash or when an input took too long: what the process before left in the
- * files is not known to this one.
+ * Removes what an earlier process left in the files. AFL++ forks again after a crash or a timeout,
+ * and the new process does not know what the old one changed.
  */
 static void take_over(void)
 {
@@ -474,7 +481,7 @@ static void take_over(void)
 	}
 }
 
-/* As LLVMFuzzerInitialize() left it. */
+/* Puts the files back to the state after LLVMFuzzerInitialize(). */
 static void host_as_it_was(void)
 {
 	static pid_t process;
@@ -504,7 +511,7 @@ static void act(struct input *input)
 		call(client, how);
 		break;
 	case OP_SEND:
-		if (how & 1) /* and two come at once */
+		if (how & 1) /* and two of them at once */
 			send_one(client, input);
 		send_one(client, input);
 		break;
@@ -562,7 +569,10 @@ static void add_host_function(unsigned bus, unsigned function)
 	add_function(address, "0x030000\n", FIRST_GROUP + (int)bus);
 	add_device((uint8_t)bus, (uint8_t)function, 0x030000, FIRST_GROUP + bus);
 	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/driver", scratch_path, address);
-	/* One is on a host driver: to bind it comes to nothing here, and then it must be as before. */
+	/*
+	 * One function is on a host driver. Here, a bind to vfio-pci has no effect on it, and the
+	 * core must restore it.
+	 */
 	need(!symlink(bus == 5 ? "../../drivers/bochs" : "../../drivers/vfio-pci", path));
 	snprintf(path, sizeof(path), "sys/bus/pci/devices/%s/reset", address);
 	if (bus != 2)
@@ -609,7 +619,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	broker.policy.policy = policy.policy;
 	broker.policy.good = broker.policy.known = true;
 	clear_leases();
-	/* The loop's own event, and what the first connection makes. */
+	/* Creates the loop's own event, and what the first connection creates. */
 	call(&clients[0], 0);
 	hang_up_all(&clients[0]);
 	turn(TURNS);
@@ -629,13 +639,13 @@ static void give_to_host(const struct lease_function *f)
 	moved[bus][function] = true;
 }
 
-/* What a lease would wait for comes now. */
+/* Lets everything that a lease waits for happen now. */
 static void hurry(void)
 {
 	struct lease *lease, *next;
 	struct work *work;
 
-	/* Of some it is not known where they were; here the host has a driver for them. */
+	/* Recovery may not know which driver a function had; here the host has one for each. */
 	TAILQ_FOREACH(lease, &broker.leases.table.list, link)
 		for (size_t i = 0; i < lease->n_functions; i++)
 			give_to_host(&lease->functions[i]);
@@ -650,7 +660,7 @@ static void hurry(void)
 			event_active(lease->timer, EV_TIMEOUT, 1);
 		else if (lease->state == GPUBROKER_LEASE_LEASED &&
 			 !is_held(lease->group - FIRST_GROUP))
-			lease_closed(lease); /* its watch could not be had */
+			lease_closed(lease); /* the core could not watch it */
 	}
 	turn(4);
 }
@@ -733,7 +743,7 @@ static void claim(struct seed *seed, unsigned client, uint8_t bus, uint32_t flag
 	claim.flags = flags;
 	claim.selectors[0].address.bus = bus;
 	request(seed, client, MESSAGE_CLAIM, &claim, sizeof(claim));
-	op(seed, client, OP_WORKER, 0); /* its override is read */
+	op(seed, client, OP_WORKER, 0); /* reads its override */
 	op(seed, client, OP_READ, 0);
 }
 
@@ -788,7 +798,7 @@ static void seed_claims(struct seed *seed, fuzz_write write)
 	write("three", seed->data, seed->n);
 	seed->n = 0;
 	op(seed, 0, OP_DIAL, 1);
-	claim(seed, 0, 5, 0); /* of a host driver: it does not bind */
+	claim(seed, 0, 5, 0); /* on a host driver: vfio-pci does not bind */
 	op(seed, 0, OP_WORKER, 0);
 	op(seed, 0, OP_WORKER, 64);
 	claim(seed, 0, 3, CLAIM_FORCE);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Policy text, whole files, byte 0xff between two. Of every input: what is reported is printable and has a place. Of
- * what is taken: each rule is one that the core would take from the loader; written out and read again it is the same;
- * the order of the rules does not matter; and the udev rules made of it are whole lines of printable text.
+ * Policy text: whole files, with byte 0xff between two. Every finding is printable and has a place.
+ * If the parser accepts the text, the core would take each rule from the loader; the policy stays
+ * the same when it is written out and read again; the order of the rules does not matter; and its
+ * udev rules are whole lines of printable text.
  *
  * About: policy/lexer.c policy/lint.c policy/match.c policy/names.c policy/parser.c
  * policy/review.c policy/statement.c policy/valid.c policy/values.c policy/verdict.c
@@ -45,7 +46,10 @@ static void check_finding(void *userdata, const struct policy_finding *finding)
 	mistakes += finding->severity == POLICY_MISTAKE;
 }
 
-/* As the loader asks: made-up accounts, one of them of a directory that cannot be reached. */
+/*
+ * Answers as the loader's look-ups do, with made-up accounts, one of them in a directory that
+ * cannot be reached.
+ */
 static int find_user(void *userdata, const char *name, uid_t *ret_uid)
 {
 	struct parsed none = { 0 };
@@ -212,7 +216,7 @@ static bool same_grant(const struct policy_verdict *a, const struct policy_verdi
 	       a->require_reset == b->require_reset && a->lifetime == b->lifetime;
 }
 
-/* Both give everybody the same, in whatever order their rules are. */
+/* Checks that both policies decide the same for everybody, in whatever order their rules are. */
 static void compare_verdicts(const struct policy *a, const struct policy *b)
 {
 	struct policy_verdict va, vb;
@@ -305,7 +309,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(text, data, n);
 		snprintf(path, sizeof(path), "%u.policy", file);
 		must(!policy_parser_file(parser, path, text, n));
-		free(text); /* nothing of it is kept */
+		free(text); /* the parser must not keep a pointer into it */
 		data += end ? n + 1 : n;
 		size -= end ? n + 1 : n;
 	}

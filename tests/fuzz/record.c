@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A lease record, as the next start finds it: what is taken is byte for byte what would be written, now and after it was
- * taken, and says nothing that a lease cannot hold; what is not taken has a line.
+ * A lease record, as the next start finds it. If the parser accepts it, it is byte for byte what
+ * the broker would write, now and after reading it back, and says nothing that a lease cannot hold.
+ * If not, the parser gives a line.
  *
  * About: brokerd/record/lease-record.c client/common/address.c
  */
@@ -45,7 +46,7 @@ static void check(const struct lease *lease)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	/* Whatever was there before. */
+	/* Static, so that they hold data of the input before. */
 	static struct lease lease, again;
 	static char text[STORE_TEXT_MAX];
 	unsigned line = 0, lines = 1;
@@ -62,7 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	n = lease_record_format(&lease, text, sizeof(text));
 	must(n > 0 && (size_t)n == size && !memcmp(text, data, size));
 	must(!lease_record_parse(text, (size_t)n, &again, &line));
-	/* A buffer that is a byte too small. */
+	/* The buffer is a byte too small. */
 	must(lease_record_format(&lease, text, size) == -E2BIG);
 	return 0;
 }
@@ -102,7 +103,7 @@ static void write_lease(fuzz_write write, const char *name, const struct lease *
 	struct lease back;
 	unsigned line;
 
-	/* One that is no record would be refused at its first mistake, and reach nothing behind that. */
+	/* A seed that is no record would fail at its first mistake and reach nothing behind it. */
 	must(n > cut && !lease_record_parse(text, (size_t)n, &back, &line));
 	write(name, text, (size_t)(n - cut));
 }
@@ -115,7 +116,7 @@ void fuzz_seeds(fuzz_write write)
 
 	write_lease(write, "plain", &lease, 0);
 	write_lease(write, "cut", &lease, 20);
-	/* As long as it should be, and not what would be written. */
+	/* Has the right length, but upper-case digits that the broker would not write. */
 	lease.asked.bus = lease.functions[0].address.bus = 10;
 	n = lease_record_format(&lease, text, sizeof(text));
 	must(n > 0 && strstr(text, ":0a:"));

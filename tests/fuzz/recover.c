@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state directory as a start finds it: files, byte 0xff before each, its name up to a newline, then its text. The
- * real recovery is run over it and over a few files in the shape of sysfs; only what would make a worker is left out.
- * Whatever the records hold: no lease that is taken up differs from its record, no group has two, no record is lost,
- * and what a damaged one may be about is kept from being lent.
+ * The state directory as a start finds it: files, byte 0xff before each, its name up to a newline,
+ * then its text. The real recovery runs over it and over a few files in the shape of sysfs; only
+ * starting workers is left out. Whatever the records hold: no recovered lease differs from its
+ * record, no group has two leases, no record is lost, and a device that a damaged record may be
+ * about is not lent.
  *
  * About: brokerd/record/lease-record.c brokerd/record/store.c brokerd/lease/recover.c
  */
@@ -43,14 +44,14 @@ void __wrap_log_line(enum log_level level, const char *format, ...)
 	va_end(args);
 }
 
-/* Of a group of functions there is one lease; that of an mdev is not recorded. */
+/* A group of functions has one lease. The record of a mediated device does not hold its group. */
 static void must_have_its_group(const struct lease *lease)
 {
 	must(lease_find_group(&broker.leases.table, lease->group) ==
 	     (lease_is_made(lease) ? NULL : lease));
 }
 
-/* Whether somebody holds the group is the kernel's to say, to a worker. */
+/* Stands in for the worker that asks the kernel whether somebody holds the group. */
 void __wrap_lease_probe_holder(struct lease *lease);
 void __wrap_lease_probe_holder(struct lease *lease)
 {
@@ -58,7 +59,7 @@ void __wrap_lease_probe_holder(struct lease *lease)
 	must_have_its_group(lease);
 }
 
-/* One that was stuck is given back by a worker. */
+/* Stands in for the worker that restores a stuck lease. */
 void __wrap_lease_restore(struct lease *lease);
 void __wrap_lease_restore(struct lease *lease)
 {
@@ -158,7 +159,7 @@ static void check_lease(const struct lease *lease)
 	char name[24];
 	int n;
 
-	/* The group of an mdev's is not recorded. */
+	/* The record of a mediated device does not hold its group. */
 	must(lease->id && lease_find_group(&broker.leases.table, lease->group) ==
 				  (lease_is_made(lease) ? NULL : lease));
 	if (lease->damaged[0]) {
@@ -174,7 +175,7 @@ static void check_lease(const struct lease *lease)
 	     !memcmp(text, file, (size_t)n));
 }
 
-/* Every file that is there now, and how many there are of those that were put there. */
+/* Checks every file that is there now, and returns how many files of the input are left. */
 static size_t check_files(void)
 {
 	struct dirent *entry;
@@ -189,7 +190,7 @@ static size_t check_files(void)
 		n++;
 		if (!is_number(entry->d_name))
 			continue;
-		/* What is left under a lease's name is a lease. */
+		/* A file under a lease's name belongs to a lease. */
 		lease = lease_find_from(&broker.leases.table, strtoull(entry->d_name, NULL, 10));
 		must(lease && !lease->damaged[0] && lease->id == strtoull(entry->d_name, NULL, 10));
 	}
@@ -204,7 +205,7 @@ static bool contains(const uint8_t *data, size_t size, const char *text)
 
 /* ---- */
 
-/* Makes a file, unless its name is none that could be there or was there before. */
+/* Makes a file, unless its name cannot be in the state directory or is taken. */
 static bool put(const uint8_t *data, size_t size, bool *ret_temporary, bool *ret_damaged)
 {
 	const uint8_t *end = memchr(data, '\n', size);
@@ -229,7 +230,7 @@ static bool put(const uint8_t *data, size_t size, bool *ret_temporary, bool *ret
 	return true;
 }
 
-/* Is it a whole record under its own name? */
+/* Returns true if the file is a whole record under its own name. */
 static bool is_record(const uint8_t *data, size_t size, uint64_t *ret_id, uint32_t *ret_group)
 {
 	static struct lease lease;
@@ -287,7 +288,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	must(check_files() == files);
 	TAILQ_FOREACH(lease, &broker.leases.table.list, link)
 		check_lease(lease);
-	/* Of two of a group it is not the older one that counts. */
+	/* If two leases name one group, the later one has it. */
 	for (size_t i = 0; i < n_named; i++) {
 		lease = lease_find_group(&broker.leases.table, named[i].group);
 		must(!lease || lease->id >= named[i].id);
@@ -301,7 +302,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			char text[40];
 
 			snprintf(text, sizeof(text), "function 0000:%02x:00.0", bus);
-			/* read_all() reads no more than a record may have */
+			/* read_all() stops at the size limit of a record */
 			if (contains(damaged[i],
 				     damaged_size[i] > STORE_TEXT_MAX ? STORE_TEXT_MAX
 								      : damaged_size[i],
@@ -376,7 +377,7 @@ void fuzz_seeds(fuzz_write write)
 	add_lease(&seed, "3", 3, 1, 0);
 	write("one", seed.data, seed.n);
 	add_lease(&seed, "7", 7, 2, 0);
-	add_lease(&seed, "9", 9, 2, 0); /* of the same group */
+	add_lease(&seed, "9", 9, 2, 0); /* the same group */
 	add_lease(&seed, "10.new", 10, 3, 30);
 	write("two-of-a-group", seed.data, seed.n);
 	seed.n = 0;
@@ -384,26 +385,26 @@ void fuzz_seeds(fuzz_write write)
 	add_lease(&seed, "7", 7, 2, 0);
 	write("the-other-way-round", seed.data, seed.n);
 	seed.n = 0;
-	add_lease(&seed, "4", 4, 1, 4); /* cut: set aside, and then kept */
+	add_lease(&seed, "4", 4, 1, 4); /* cut: recovery sets it aside, and then keeps it */
 	add_lease(&seed, "5.damaged", 5, 2, 30);
 	add(&seed, "6.settled", "function 0000:03:00.0", 21);
 	write("damaged", seed.data, seed.n);
 	seed.n = 0;
-	add(&seed, "1.damaged", "", 0); /* it may be about anything */
+	add(&seed, "1.damaged", "", 0); /* may be about any device */
 	add(&seed, "2.damaged.1", "function 0000:04:00.0 1234", 26);
 	write("unreadable", seed.data, seed.n);
 	seed.n = 0;
-	add_lease(&seed, "8", 3, 1, 0); /* another's number */
+	add_lease(&seed, "8", 3, 1, 0); /* the number of another lease */
 	add(&seed, "lock", "", 0);
-	add_lease(&seed, "11.damaged", 11, 9, 0); /* a function that is not there */
+	add_lease(&seed, "11.damaged", 11, 9, 0); /* no such function */
 	write("strange", seed.data, seed.n);
 	seed.n = 0;
-	/* It ends in an address, of a function that nothing but its name keeps. */
+	/* The text ends in an address; only its name keeps this function from being lent. */
 	add(&seed, "12.damaged", "function 0000:04:00.0", 21);
 	write("cut-in-address", seed.data, seed.n);
 	seed.n = 0;
 	add_mdev(&seed, "13", 13);
-	add_mdev(&seed, "14", 14); /* the same mdev's: both find it gone */
+	add_mdev(&seed, "14", 14); /* the same mediated device: both leases find that it is gone */
 	add_mdev(&seed, "15.damaged", 15);
 	write("mdev", seed.data, seed.n);
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A main() for the fuzz targets in an ordinary build: TAP, an `ok` for each seed and regression in the tree that went
- * through.
+ * A main() for the fuzz targets in an ordinary build. It speaks TAP: `ok` for each seed and regression
+ * of the tree that the target takes.
  *
- *	TARGET			replays the tree's, and looks whether the seeds are still what the target makes
+ *	TARGET			replays those of the tree, and checks that the target still makes these seeds
  *	TARGET --seeds DIR	writes the seeds there
- *	TARGET FILE|DIR...	replays these, and says only how many
+ *	TARGET FILE|DIR...	replays these, and prints only how many
  */
 #include "config.h"
 
@@ -21,7 +21,10 @@
 static char tree[2048]; /* seeds/NAME in the tree */
 static const char *out_dir;
 
-/* Exactly as long as the input, so that ASan sees who reads on. NULL: it cannot be read. */
+/*
+ * Reads a file into memory of exactly its size, so that ASan sees reads past the end. Returns NULL
+ * if it cannot be read.
+ */
 static uint8_t *slurp(const char *path, size_t *ret_size)
 {
 	cleanup_file FILE *file = fopen(path, "re");
@@ -55,7 +58,10 @@ static int is_file(const struct dirent *entry)
 	return entry->d_name[0] != '.';
 }
 
-/* Each file of a directory, in order. How many; -1: there is no such directory. */
+/*
+ * Replays each file of a directory, in order. Returns how many, or -1 if there is no such
+ * directory.
+ */
 static int replay_dir(const char *dir, const char *as)
 {
 	struct dirent **entries;
@@ -66,7 +72,7 @@ static int replay_dir(const char *dir, const char *as)
 
 		snprintf(path, sizeof(path), "%s/%s", dir, entries[i]->d_name);
 		if (as) {
-			/* Before, since after a crash nothing is said. */
+			/* Printed before, since a crash prints nothing. */
 			printf("# %s/%s\n", as, entries[i]->d_name);
 			fflush(stdout);
 			tap_ok(replay(path), "%s takes %s/%s", fuzz_name, as, entries[i]->d_name);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Uevents as the watcher hears them: messages, each behind its length. What is marked is compared with a reading of
- * the messages that is slow and simple.
+ * The watcher reads uevents: messages, each behind its length. Its marks must be the same as those
+ * of a slow and simple reading of the messages.
  *
  * About: brokerd/helper/uevent.c client/common/address.c
  */
@@ -30,7 +30,7 @@ static bool digits(const char *text, size_t n)
 	return true;
 }
 
-/* [DOMAIN:]BB:DD.F, as sysfs calls functions, and nothing else. */
+/* Returns true if the text is [DOMAIN:]BB:DD.F, as sysfs names functions, and nothing else. */
 static bool is_address(const char *text)
 {
 	size_t n = strlen(text);
@@ -45,7 +45,9 @@ static bool is_address(const char *text)
 	       strtoul(bdf + 6, NULL, 16) < 8;
 }
 
-/* The last PCI_SLOT_NAME, if it is an address and the subsystem is named anywhere. */
+/*
+ * Returns the last PCI_SLOT_NAME, if it is an address and the message names the subsystem anywhere.
+ */
 static const char *model(const char *text, size_t size)
 {
 	const char *slot = NULL;
@@ -89,7 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	marks = (struct uevent_marks){ 0 };
 	while (input.left) {
 		size_t n = input_length(&input), before = marks.n;
-		/* Exactly as long as it is, so that ASan sees who reads on. */
+		/* Memory of exactly its size, so that ASan sees reads past the end. */
 		cleanup_free char *text = malloc(n ? n : 1);
 		bool everything = marks.everything;
 		const char *slot;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The watcher's records as the core takes them, each behind its length and filled up with zeros. The table is compared
- * with one that is slow and simple, and everything that lists it is asked.
+ * The core takes the watcher's records, each behind its length and filled up with zeros. The table
+ * must be the same as a slow and simple one, and every function that lists it is called.
  *
  * About: brokerd/state/devices.c client/host/function.c
  */
@@ -122,7 +122,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			 record.physfn.function < 8 && !record.physfn.reserved));
 		r = devices_take(&devices, &record);
 		must(sane ? r == 0 : r == -EBADMSG);
-		if (r) /* the core ends here */
+		if (r) /* the core drops the watcher here */
 			break;
 		model_take(&record);
 	}

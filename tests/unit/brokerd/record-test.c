@@ -839,6 +839,50 @@ static void test_damaged(const struct store *store)
 	       "no directory to look in: the error is passed up");
 }
 
+/* ---- records of an earlier build ---- */
+
+/*
+ * tests/unit/brokerd/records/ holds records as the broker wrote them before its sources were sorted into folders. An
+ * update must take up the leases of the broker before it, so these bytes stay readable and are written again unchanged.
+ */
+static int read_again(const char *name, const char *text, size_t len, char *again, size_t size)
+{
+	struct lease lease = { 0 };
+	struct vf_record vfs = { 0 };
+	unsigned line = 0;
+
+	if (!strncmp(name, "vfs-", 4))
+		return vf_record_parse(text, len, &vfs) ? -1 : vf_record_format(&vfs, again, size);
+	if (parse(text, len, &lease, &line)) {
+		printf("# %s:%u\n", name, line);
+		return -1;
+	}
+	return lease_record_format(&lease, again, size);
+}
+
+static void test_records_of_the_build_before(void)
+{
+	static const char *const names[] = { "3", "4", "5", "6", "vfs-0000:0c:00-0" };
+	const char *top = getenv("top_srcdir");
+	char path[512], text[STORE_TEXT_MAX], again[STORE_TEXT_MAX];
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		size_t len;
+		FILE *file;
+		int n;
+
+		need(snprintf(path, sizeof(path), "%s/tests/unit/brokerd/records/%s",
+			      top ? top : ".", names[i]) < (int)sizeof(path));
+		file = fopen(path, "r");
+		need(file);
+		len = fread(text, 1, sizeof(text), file);
+		need(len && !ferror(file) && !fclose(file));
+		n = read_again(names[i], text, len, again, sizeof(again));
+		tap_ok(n == (int)len && !memcmp(again, text, len),
+		       "a record of the build before is read as it was written: %s", names[i]);
+	}
+}
+
 /* ---- of VFs ---- */
 
 static const char vfs_text[] = "gpubroker vfs 1\n"
@@ -956,6 +1000,7 @@ int main(void)
 	tap_ok(store_each(&no_store, STORE_LEASES, on_found, NULL) == -EBADF,
 	       "no directory to look in: the error is passed up");
 	tap_ok(open_descriptors() == before, "and no descriptor was left open");
+	test_records_of_the_build_before();
 	test_vfs();
 	return tap_done();
 }

@@ -20,10 +20,10 @@
 #define TURNS 12 /* more than any single answer takes */
 
 static struct core broker;
-static int broker_status;   /* core_ops.failed() was called with it; else 0 */
+static int broker_status;    /* core_ops.failed() was called with it; else 0 */
 static unsigned broker_idle; /* how often core_ops.idle() was called */
 static bool broker_kept;     /* core_ops.policy() was last called with it */
-static size_t fds_at_start; /* when nobody is connected */
+static size_t fds_at_start;  /* when nobody is connected */
 
 union answer {
 	uint32_t type;

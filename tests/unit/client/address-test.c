@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * PCI addresses. What the parser takes becomes part of a path below /sys, so the cases are mostly about what it
- * must not take.
+ * PCI addresses. The parser's results become part of a path below /sys, so most cases are texts
+ * that it must refuse.
  */
 #include "config.h"
 
@@ -81,7 +81,7 @@ static const struct {
 	{ "\xff\xff:00.0", "bytes past 0x7f" },
 };
 
-/* In memory of exactly its size, so that a sanitizer sees a read past the NUL. */
+/* Parses a copy in memory of exactly its size, so that a sanitizer sees a read past the NUL. */
 static int parse(const char *text, struct pci_address *address)
 {
 	cleanup_free char *copy = strdup(text);
@@ -134,7 +134,7 @@ static void test_overlong(void)
 	tap_ok(refused, "a megabyte of one character, alone or behind an address, is refused");
 }
 
-/* Whatever one byte becomes: it is refused, or it means what it says. */
+/* Changes each byte: the parser refuses the text, or reads exactly what it says. */
 static void test_mutations(void)
 {
 	static const char *const from[] = { "0000:01:00.0", "0a:1f.7", "deadbeef:10:0c.5" };
@@ -156,7 +156,7 @@ static void test_mutations(void)
 				for (char *p = want; *p; p++)
 					*p = (char)tolower((unsigned char)*p);
 				pci_address_format(&a, out);
-				/* The domain may have been given with more zeros. */
+				/* The input may have more zeros in its domain. */
 				wrong += strcmp(out + strspn(out, "0"), want + strspn(want, "0")) !=
 					 0;
 			}
@@ -214,7 +214,7 @@ static void test_order(void)
 	tap_ok(!wrong, "domain, bus, device, function, in that order, and domains are unsigned");
 }
 
-/* The wire can bring a device and function that no parser made. */
+/* The wire can carry a device and function that the parser never returns. */
 static void test_format_hostile(void)
 {
 	const struct pci_address a = { UINT32_MAX, 255, 255, 255, 255 };

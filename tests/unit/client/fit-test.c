@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What fits best, and what sysfs tells of memory and nodes: from lists and plain files. The claims that come of it
- * are tests/vm/cases/39-fit.t's.
+ * The choice of the device that fits best, and the sizes and nodes that sysfs reports, from lists
+ * and plain files. tests/vm/cases/39-fit.t tests the claims that follow.
  */
 #include "config.h"
 
@@ -17,14 +17,14 @@
 #define MIB (1ULL << 20)
 #define GIB (1ULL << 30)
 
-/* A row by its device's name: its first letter is what the test is about. */
+/* A row, by its device's name. The first letter of the name is what the test checks. */
 #define ROW(name, size, on, part, busy)                                                            \
 	{                                                                                          \
 		.device = (name), .memory = (size), .node = (on), .is_part = (part),               \
 		.is_busy = (busy)                                                                  \
 	}
 
-/* Sorts and says in which order the devices stand. */
+/* Sorts the rows and returns the order of their letters. */
 static const char *order(const struct fit_candidate *list, size_t n, uint64_t memory, int node)
 {
 	static char text[64];
@@ -94,7 +94,10 @@ static void test_order(void)
 
 static void test_bars(void)
 {
-	/* A card with a BAR for all its memory, and a smaller prefetchable one: as lspci -v of such. */
+	/*
+	 * A card with a BAR for all its memory, and a smaller prefetchable one, as `lspci -v` shows
+	 * such a card.
+	 */
 	static const char card[] = "0x0000004000000000 0x00000047ffffffff 0x000000000014220c\n"
 				   "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
 				   "0x0000004800000000 0x0000004801ffffff 0x000000000014220c\n"
@@ -163,7 +166,10 @@ static void test_function(void)
 	}
 }
 
-/* This machine may have one node: so the links are plain files here, of the CPU that the test stays on. */
+/*
+ * This machine may have a single node, so plain files stand in for the links of the CPU that the
+ * test stays on.
+ */
 static void test_own_node(void)
 {
 	const unsigned long first = 1;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The library against a broker that answers what it likes: a forked child with a script, on a socket of its own. The
- * library must come back with the error that gpubroker.h promises, and without a descriptor too many.
+ * The library against a broker that may send anything: a forked child with a script, on a socket of
+ * its own. The library must return the error that gpubroker.h promises, and leave no descriptor
+ * open.
  */
 #include "config.h"
 
@@ -22,13 +23,13 @@
 /* ---- the fake broker ---- */
 
 struct packet {
-	uint32_t type; /* 0: the end of the script */
+	uint32_t type; /* 0 ends the script */
 	int more;      /* bytes more or less than the right size */
 	size_t n_fds;
-	uint32_t n_cdevs; /* of a grant; all in its last group */
+	uint32_t n_cdevs; /* in a grant; all in its last group */
 	uint32_t value;	  /* version, reason, n_functions or n_groups, as the type has it */
 	bool endless;	  /* strings without NUL */
-	bool unread;	  /* sent before the request that it answers was read */
+	bool unread;	  /* sent before the broker reads the request that it answers */
 };
 
 union any {
@@ -97,7 +98,7 @@ static size_t make(const struct packet *p, union any *m)
 		m->queued.lease = 7;
 		m->queued.ends = 8;
 		m->queued.address = (struct pci_address){ .bus = 9 };
-		if (p->value == UINT32_MAX) /* no function's, and its NUL is missing */
+		if (p->value == UINT32_MAX) /* not a function's name, and its NUL is missing */
 			memset(m->queued.parent, 'p', sizeof(m->queued.parent));
 		return sizeof(m->queued);
 	case MESSAGE_EVENT:
@@ -137,8 +138,9 @@ static void send_packet(int fd, const struct packet *p)
 }
 
 /*
- * Holds the client up, wherever it is, until the broker is gone: what the broker does before it goes has then been done.
- * gate[0] the client says that it is held, gate[1] it waits for the end of.
+ * Stops the client, wherever it is, until the broker has ended, so that the broker completes its
+ * last steps first. On gate[0] the client reports that it has stopped; it then waits for the end of
+ * gate[1].
  */
 static int gate[2][2] = { { -1, -1 }, { -1, -1 } };
 
@@ -161,8 +163,8 @@ static void hold_client(void)
 }
 
 /*
- * Answers the hello with the script's first packet, and every further request with all the rest, from the first on that
- * is no answer to the hello; then waits until the client is gone, or closes where `close_after` says so.
+ * Answers the hello with the script's first packet, and every further request with all the other
+ * packets. Then waits until the client hangs up, or hangs up itself if `close_after` is set.
  */
 static void serve(const struct packet *script, bool close_after)
 {
@@ -171,7 +173,7 @@ static void serve(const struct packet *script, bool close_after)
 	bool unread = script->unread;
 
 	if (unread) {
-		wait_for(fd, POLLIN); /* it is there, and stays there */
+		wait_for(fd, POLLIN); /* the request arrives, and nobody reads it */
 		hold_client();
 	} else if (recv(fd, &request, sizeof(request), 0) <= 0) {
 		_exit(0);
@@ -204,7 +206,7 @@ static void start(const struct packet *script, bool close_after)
 	gate[1][1] = fd_close(gate[1][1]);
 }
 
-/* Before this the client must have hung up. */
+/* The client must have hung up before. */
 static void stop(void)
 {
 	int status;
@@ -357,7 +359,7 @@ static void test_open_nobody(void)
 struct told {
 	size_t n;
 	int answer; /* what the function returns from the second call on */
-	bool ended; /* all strings */
+	bool ended; /* all strings have their NUL */
 };
 
 static int on_device(void *userdata, const struct gpubroker_device *device)
@@ -402,7 +404,7 @@ static void test_lists(void)
 	static const struct {
 		const char *name;
 		bool leases, close_after;
-		int answer; /* the function's */
+		int answer; /* what the function returns */
 		struct packet script[6];
 		int result;
 		size_t n; /* calls */
@@ -833,7 +835,7 @@ static void test_claim_again(void)
 	tap_ok(open_descriptors() == before, "no descriptor is left");
 }
 
-/* The broker's side of this is in peer-test.c: what is sent is looked at here. */
+/* peer-test.c tests the broker's side of this; this checks what the library sends. */
 static void test_request(void)
 {
 	static const struct {
@@ -951,7 +953,7 @@ static void test_request(void)
 	stop();
 }
 
-/* To ask whether a claim would be begun. */
+/* A dry run: the client asks whether the broker would begin a claim. */
 static void test_ask(void)
 {
 	static const struct {
@@ -1190,7 +1192,7 @@ static void test_ending(void)
 	}
 }
 
-/* What is sent, as one packet each. */
+/* Checks the requests that the library sends, one packet each. */
 static void test_ending_requests(void)
 {
 	const struct message_hello hello = { .type = MESSAGE_WELCOME, .version = PROTOCOL_VERSION };
@@ -1305,7 +1307,7 @@ static int on_event(void *userdata, const struct gpubroker_event *event)
 	heard->good = event->lease == 3 && event->time == 4 && event->ends == 5 &&
 		      event->iommu_group == 6 && event->uid == 7 && event->pid == 8 &&
 		      event->state == GPUBROKER_LEASE_LEASED && event->lost == 9 &&
-		      /* of what is no PCI function there is no address */
+		      /* an event about no PCI function has no address */
 		      !strcmp(event->address, event->parent[0] ? "" : "0000:0a:00.0");
 	heard->ended = strnlen(event->reason, sizeof(event->reason)) < sizeof(event->reason) &&
 		       strnlen(event->parent, sizeof(event->parent)) < sizeof(event->parent);
@@ -1322,7 +1324,7 @@ static void test_watch(void)
 	static const struct {
 		const char *name;
 		bool close_after;
-		unsigned enough; /* the function has enough then; 0: never */
+		unsigned enough; /* the function stops after so many; 0: never */
 		struct packet script[5];
 		int result;
 		unsigned n;

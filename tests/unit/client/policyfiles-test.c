@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A policy file that is replaced while it is read: a process that keeps on replacing it, and many
- * that read. Every rule of a version has that version's number as its limit, so that half a version,
- * or two of them mixed, can be seen. A test of the running kernel's time stamps too.
+ * A process keeps replacing a policy file while many processes read it. Every rule of a version has
+ * that version's number as its limit, so that the test sees half a version, or two of them mixed.
+ * It also tests the time stamps of the running kernel.
  *
- * A writer that is stopped in the middle of a rewrite for longer than the reader waits leaves what
- * nobody can tell from a file that is finished; so does a kernel whose ticks are late, which dates
- * changes back. So the writer keeps a record of both, and what was read around there is counted
- * apart: on a busy machine that is much.
+ * If the writer stops in the middle of a rewrite for longer than the reader waits, nobody can tell
+ * that file from a finished one. The same is true if a late tick of the kernel dates a change back.
+ * So the writer records both, and the test counts reads at such times apart: on a busy machine
+ * these are many.
  */
 #include "config.h"
 
@@ -23,33 +23,35 @@
 #include <time.h>
 
 #define READERS 32
-#define READS 64 /* of each */
+#define READS 64 /* by each reader */
 #define VERSIONS 60000
 /*
- * Of a rewrite and of the clock of file times, in ns: more than the one takes and than a tick of the
- * other has; both together less than the reader's wait.
+ * Limits in ns for a rewrite and for the clock of file times: larger than a usual rewrite and than
+ * a tick; both together are smaller than the reader's wait.
  */
 #define LATE 5000000
 #define TICK_LATE 12000000
 #define RULES 1500
 #define CHUNK 8192
 
-/* What was read in pieces, by the versions that were written at its beginning and end. */
+/* A read in pieces, with the versions that the writer had reached at its beginning and end. */
 struct torn {
 	unsigned from, to;
 };
 
 struct shared {
 	atomic_bool stop;
-	atomic_uint version; /* that is being written */
+	atomic_uint version; /* the one that is being written */
 	atomic_uint whole, refused, changed, n_torn;
 	struct torn torn[READERS * READS];
-	bool late[VERSIONS]; /* the writer's */
+	bool late[VERSIONS]; /* set by the writer */
 };
 
 static struct shared *shared;
 
-/* Of the last run: reads that gave pieces which should have been noticed; too many are excused. */
+/*
+ * Results of the last run: reads that returned pieces without an excuse; true if too many had one.
+ */
 static unsigned torn;
 static bool busy;
 static char path[128], other[128];
@@ -64,7 +66,7 @@ static uint64_t now(clockid_t clock)
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-/* Before and after each step: how far the date that it gets is behind. */
+/* Called before and after each step: records how far the clock of file times is behind. */
 static void look_at_ticks(unsigned version)
 {
 	uint64_t ticks = now(CLOCK_REALTIME_COARSE);
@@ -111,7 +113,10 @@ static void write_by_rename(unsigned version, const char *text, size_t len)
 	need(!rename(other, path));
 }
 
-/* As an editor, or cp, would: by turns with what was there cut off first and with it overwritten. */
+/*
+ * Writes as an editor or cp does: every other time cuts the file off first, otherwise overwrites
+ * it.
+ */
 static void write_in_place(unsigned version, const char *text, size_t len)
 {
 	uint64_t before = now(CLOCK_MONOTONIC);
@@ -128,7 +133,7 @@ static void write_in_place(unsigned version, const char *text, size_t len)
 		shared->late[version] = true;
 }
 
-/* In bursts, with a rest in which a reader gets its turn; or without a rest. */
+/* Writes in bursts, with a rest in which a reader gets its turn, or without a rest. */
 static void writer(write_version *write_it, bool rests)
 {
 	for (unsigned version = 3; !shared->stop && version < VERSIONS; version++) {
@@ -144,8 +149,8 @@ static void writer(write_version *write_it, bool rests)
 }
 
 struct seen {
-	bool by_file; /* a mistake of the file as such, with what would help */
-	bool by_text; /* any other */
+	bool by_file; /* a finding about the file as a whole, with advice */
+	bool by_text; /* any other finding */
 };
 
 static void found(void *userdata, const struct policy_finding *finding)
@@ -174,7 +179,7 @@ static void read_once(unsigned *last)
 	struct seen seen = { 0 };
 	const char *files[] = { path };
 	const struct policyfiles request = {
-		.files = files, /* given as such: whose they are is not asked */
+		.files = files, /* given explicitly: the reader does not check their owner */
 		.n_files = 1,
 		.found = found,
 		.userdata = &seen,
@@ -195,7 +200,7 @@ static void read_once(unsigned *last)
 
 		pieces->from = from;
 		pieces->to = shared->version;
-		/* While the writer is late, other reads would find the same. */
+		/* While the writer is late, other reads would find the same pieces. */
 		for (int i = 0; i < 500 && shared->version == pieces->to && !shared->stop; i++)
 			usleep(2000);
 	}
@@ -203,7 +208,10 @@ static void read_once(unsigned *last)
 	usleep(2000);
 }
 
-/* Once the writer has ended and has said all. */
+/*
+ * Returns true if the writer was late at a version of this read. Only complete once the writer has
+ * ended.
+ */
 static bool is_excused(const struct torn *pieces)
 {
 	for (unsigned version = pieces->from - 1; version <= pieces->to; version++)
@@ -234,7 +242,7 @@ static void run(write_version *write_it, bool rests, unsigned n_readers, unsigne
 		if (!i)
 			writer(write_it, rests);
 		else
-			need(nice(5) != -1); /* so that the writer is seldom late */
+			need(nice(5) != -1); /* keeps the writer from being late often */
 		for (unsigned n = 0; i && n < reads; n++)
 			read_once(&last);
 		_exit(0);
@@ -255,7 +263,7 @@ static void run(write_version *write_it, bool rests, unsigned n_readers, unsigne
 	       (unsigned)shared->version, (unsigned)shared->whole, (unsigned)shared->changed,
 	       (unsigned)shared->refused, (unsigned)shared->n_torn, excused);
 	torn = shared->n_torn - excused;
-	/* Late so often, it was so unseen as well, between two looks at the clock. */
+	/* A writer that is late so often is also late unseen, between two looks at the clock. */
 	busy = excused > n_readers * reads / 20 || (excused >= 20 && torn * 10 <= excused);
 }
 
@@ -284,7 +292,7 @@ int main(void)
 	}
 
 	run(write_in_place, false, 8, 1);
-	/* On a busy machine the writer is made to rest, and what is there then may be taken. */
+	/* On a busy machine the test rests the writer; the reader may then accept the file. */
 	if (busy || (!torn && !shared->refused))
 		tap_ok(true, "rewritten without a rest # SKIP the writer was late too often");
 	else

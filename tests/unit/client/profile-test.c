@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What drivers offer, parsed from a tree of plain files. tests/vm/cases/34-profiles.t looks at real drivers.
+ * The types that drivers offer, parsed from a tree of plain files. tests/vm/cases/34-profiles.t
+ * reads real drivers.
  */
 #include "config.h"
 
@@ -33,7 +34,7 @@ static void link_to(const char *target, const char *path)
 	need(!symlink(target, full));
 }
 
-/* A type as the kernel makes it; NULL: that file is not there. */
+/* Makes a type as the kernel does; without a file for each argument that is NULL. */
 static void make_type(const char *parent, const char *type, const char *name,
 		      const char *description, const char *available, const char *api,
 		      unsigned instances)
@@ -50,7 +51,7 @@ static void make_type(const char *parent, const char *type, const char *name,
 		if (files[i][1])
 			scratch_write(path, files[i][1]);
 	}
-	/* A directory of links; what they lead to is of no interest here. */
+	/* The kernel has a directory of links here; the parser ignores where they lead. */
 	snprintf(path, sizeof(path), "%s/%s/mdev_supported_types/%s/devices", scratch_path, parent,
 		 type);
 	need(!mkdir(path, 0755));
@@ -99,7 +100,7 @@ static void test_memory(void)
 		{ "framebuffer: 8 GiB", 8 * GIB },
 		{ "framebuffer=512K", 512 * KIB },
 		{ "framebuffer=1T,x", 1024 * GIB },
-		/* Not stated, or no size. */
+		/* The text states no size, or an invalid one. */
 		{ "", 0 },
 		{ "virtual display, 640x480 framebuffer", 0 },
 		{ "framebuffer", 0 },
@@ -168,7 +169,7 @@ static void test_mdev(void)
 		  0);
 	make_type("devices/virtual/mtty/mtty", "mtty-2", "Dual\033[2J \001port\n", NULL, "12",
 		  "vfio-pci", 1);
-	/* One file of each of these is not as it should be. */
+	/* Each of these types has one wrong file. */
 	make_type("devices/virtual/mtty/mtty", "bad-count", "a", NULL, "many\n", "vfio-pci", 0);
 	make_type("devices/virtual/mtty/mtty", "bad-minus", "a", NULL, "-1\n", "vfio-pci", 0);
 	make_type("devices/virtual/mtty/mtty", "bad-huge", "a", NULL, "4294967296\n", "vfio-pci",
@@ -179,11 +180,11 @@ static void test_mdev(void)
 	big[sizeof(big) - 1] = '\0';
 	make_type("devices/virtual/mtty/mtty", "bad-long", big, NULL, "7", "vfio-pci", 0);
 	make_type("devices/virtual/mtty/mtty", "bad-name", NULL, NULL, "7", "vfio-pci", 0);
-	/* Even root cannot read a directory. */
+	/* Even root cannot read a directory as a file. */
 	snprintf(full, sizeof(full),
 		 "%s/devices/virtual/mtty/mtty/mdev_supported_types/bad-name/name", scratch_path);
 	need(!mkdir(full, 0755));
-	/* A link out of the tree is never followed. */
+	/* The parser never follows a link out of the tree. */
 	make_type("devices/virtual/mtty/mtty", "bad-link", "a", NULL, NULL, "vfio-pci", 0);
 	link_to("/proc/sys/kernel/pid_max",
 		"devices/virtual/mtty/mtty/mdev_supported_types/bad-link/available_instances");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What `gpubroker run --qemu` adds to a command. The groups are made up here; tests/vm/cases/33-qemu.t shows
- * what QEMU makes of it.
+ * The arguments that `gpubroker run --qemu` adds to a command. The groups are made up here;
+ * tests/vm/cases/33-qemu.t runs QEMU with such arguments.
  */
 #include "config.h"
 
@@ -31,7 +31,7 @@ static void put(struct group_view *view, const char *address, uint32_t class_cod
 	need(!pci_address_parse(address, &f->address));
 }
 
-/* A card with its audio function, the usual thing. */
+/* A card with its audio function, the usual case. */
 static struct group_view card(void)
 {
 	struct group_view view = group(14);
@@ -41,7 +41,7 @@ static struct group_view card(void)
 	return view;
 }
 
-/* The words of a text, ended by NULL; a word has no space in it. */
+/* Splits a text into words, ended by NULL; a word has no space in it. */
 static char **words(const char *text)
 {
 	static char buffer[1024];
@@ -59,9 +59,9 @@ static char **words(const char *text)
 static char added[4096], left[256], why[256];
 
 static bool iommufd;
-static size_t n_mdevs; /* of those that are lent too */
+static size_t n_mdevs; /* how many of them the lease has */
 
-/* What is added, as one text; the rest is in `left` and `why`. */
+/* Puts the added arguments into one text, and the rest of the result into `left` and `why`. */
 static int make(const char *command, const struct group_view *const *groups, size_t n,
 		const char *first, const char *rom, bool primary)
 {
@@ -206,7 +206,7 @@ static void test_places(void)
 	      "vfio-pci,host=0000:01:00.3,addr=0x1e.3 -device vfio-pci,host=0000:01:00.7,addr=0x1e.7",
 	      "functions keep their numbers, gaps and all");
 
-	/* As a virtual function, or a card whose functions the host can keep apart. */
+	/* The functions of a VF, or of a card whose functions the host can keep apart. */
 	view = group(3);
 	put(&view, "01:10.2", DISPLAY);
 	put(&view, "01:10.3", AUDIO);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The sentences: each reason, with all that a message may or may not hold, gives one line that names the thing, and no
- * string of the message is believed to end.
+ * The sentences of refusals. For each reason, whatever a message holds or lacks, the result is one
+ * line that names the device, and no string of the message needs a NUL at its end.
  */
 #include "config.h"
 
@@ -14,7 +14,7 @@
 
 static const char *const reasons[] = {
 #define WORD_OF(reason, number, word, status) [number] = word,
-	"0", GPUBROKER_REFUSALS(WORD_OF) "unknown", /* and one that does not exist */
+	"0", GPUBROKER_REFUSALS(WORD_OF) "unknown", /* and a reason that does not exist */
 #undef WORD_OF
 };
 
@@ -26,7 +26,7 @@ static void alice(uint32_t uid, char *out, size_t size)
 		snprintf(out, size, "alice");
 }
 
-/* Fills all it gets. */
+/* Fills the whole buffer. */
 static void endless(uint32_t uid, char *out, size_t size)
 {
 	(void)uid;
@@ -43,7 +43,10 @@ static struct message_refusal message(uint32_t reason)
 	};
 }
 
-/* In memory of exactly its size, so that a sanitizer sees a string that is believed to end. */
+/*
+ * Formats a copy in memory of exactly its size, so that a sanitizer sees reads past the end of a
+ * string.
+ */
 static const char *format(const struct message_refusal *message,
 			  void (*user)(uint32_t, char *, size_t))
 {
@@ -68,7 +71,7 @@ static bool is_sentence(const char *text)
 	       !strstr(text, "(null)") && !strstr(text, "()");
 }
 
-/* These are about the connection or the broker, and no device. */
+/* Returns false for reasons that are about the connection or the broker. */
 static bool is_about_device(uint32_t reason)
 {
 	return reason != GPUBROKER_REFUSED_QUOTA && reason != GPUBROKER_REFUSED_NOT_READY &&
@@ -103,7 +106,7 @@ static void test_named(void)
 			    reason == GPUBROKER_REFUSED_NOT_VIABLE ||
 			    reason == GPUBROKER_REFUSED_FAILED)
 				strcpy(m.text,
-				       "disk sda is on it"); /* these always come with one */
+				       "disk sda is on it"); /* these always have a detail */
 			if (reason == GPUBROKER_REFUSED_MEMLOCK ||
 			    reason == GPUBROKER_REFUSED_LIMIT ||
 			    reason == GPUBROKER_REFUSED_NOT_YOURS ||
@@ -134,7 +137,7 @@ static void test_named(void)
 	}
 }
 
-/* Where another function is in the way, it is that which the user has to know. */
+/* If another function is in the way, the sentence must name that one. */
 static void test_other(void)
 {
 	static const uint32_t with_other[] = {
@@ -301,7 +304,7 @@ static void test_unterminated(void)
 			m.has_other = bits & 2;
 			m.group = bits & 4 ? 17 : UINT32_MAX;
 			if (bits & 8 && reason != GPUBROKER_REFUSED_LIMIT &&
-			    reason != GPUBROKER_REFUSED_NO_RESET) /* these always have one */
+			    reason != GPUBROKER_REFUSED_NO_RESET) /* these always have a detail */
 				m.rule[0] = '\0';
 			text = format(&m, endless);
 			if (!is_sentence(text))
@@ -333,7 +336,10 @@ static void test_sizes(void)
 	tap_ok(inside, "whatever room there is, the text ends in it");
 }
 
-/* What a terminal would take for more than a line comes from files, devices and a broker that may have gone bad. */
+/*
+ * Files, devices and a compromised broker can put control characters into a message; a terminal
+ * would act on them.
+ */
 static void test_control(void)
 {
 	unsigned forged = 0;

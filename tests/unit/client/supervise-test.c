@@ -39,7 +39,7 @@
 
 static int lent = -1;
 static struct stat lent_stat;
-static int talk[2]; /* a socket pair: what the test and what a command holds of it */
+static int talk[2]; /* a socket pair: the test's end and the command's end */
 #define TEST talk[0]
 #define COMMAND talk[1]
 
@@ -58,7 +58,9 @@ static bool is_lent(int fd)
 	       st.st_ino == lent_stat.st_ino;
 }
 
-/* Opens and closes again: 0 for the lent file, -1 for another one, or the errno. */
+/*
+ * Opens a file and closes it again. Returns 0 for the lent file, -1 for another one, or the errno.
+ */
 static int try_open(const char *path, int flags)
 {
 	int fd = open(path, flags), r = fd < 0 ? errno : is_lent(fd) ? 0 : -1;
@@ -83,7 +85,9 @@ static int count_fds(pid_t pid)
 	return pid == getpid() ? n - 1 : n;
 }
 
-/* The supervisor closes a few when the command is on its way already. */
+/*
+ * Waits for that number of descriptors: the supervisor closes some after the command has started.
+ */
 static bool has_fds(pid_t pid, int n)
 {
 	for (int i = 0; i < 100 && count_fds(pid) != n; i++)
@@ -91,7 +95,7 @@ static bool has_fds(pid_t pid, int n)
 	return count_fds(pid) == n;
 }
 
-/* How many supervisors are children of the test, and one of them. */
+/* Counts the supervisors that are children of the test, and returns one of them. */
 static int find_supervisor(pid_t parent, pid_t *ret_pid)
 {
 	DIR *dir = opendir("/proc");
@@ -138,7 +142,10 @@ static int ptrace_scope(void)
 	return f && fscanf(f, "%d", &scope) == 1 ? scope : 0;
 }
 
-/* Root (CAP_SYS_PTRACE) may read everybody, another user only what Yama lets it. */
+/*
+ * Returns true if the test may read its descendants: root has CAP_SYS_PTRACE, for others Yama
+ * decides.
+ */
 static bool descendants_readable(void)
 {
 	return !geteuid() || !ptrace_scope();
@@ -158,7 +165,9 @@ static int supervise_here(void)
 	return r;
 }
 
-/* A process that goes under a supervisor and then does fn(arg), whose value it exits with. */
+/*
+ * Starts a process that puts itself under a supervisor, calls fn(arg), and exits with its result.
+ */
 static pid_t run(int (*fn)(void *), void *arg)
 {
 	pid_t pid;
@@ -182,9 +191,7 @@ static int wait_status(pid_t pid)
 	return status;
 }
 
-/*
- * Waits until the test has no child any more, which with a subreaper means: no supervisor either.
- */
+/* Waits until the test has no child. For a subreaper that also means no supervisor. */
 static bool all_gone(void)
 {
 	for (int i = 0; i < 500; i++) {
@@ -197,7 +204,7 @@ static bool all_gone(void)
 	return false;
 }
 
-/* Exit status 0, and nothing left. */
+/* Returns true if the exit status is 0 and no process is left. */
 static bool passes(int (*fn)(void *), void *arg)
 {
 	int status = wait_status(run(fn, arg));
@@ -213,7 +220,7 @@ static int exec_self(char *const argv[])
 	return 119;
 }
 
-/* Says that a line in the command has been reached, or waits for leave to go on. */
+/* Reports that the command has reached a line, or waits for leave to go on. */
 static void tell(int fd)
 {
 	if (write(fd, "", 1) != 1)
@@ -307,8 +314,8 @@ static int opens_similar_names(void *unused)
 }
 
 /*
- * The name at every place around a page's end: in the last bytes before nothing, and across two
- * pages.
+ * Puts the name at every place around the end of a page: in the last bytes before a hole, and
+ * across two pages.
  */
 static int opens_at_page_end(void *unused)
 {
@@ -324,7 +331,7 @@ static int opens_at_page_end(void *unused)
 		char *across = map + page - size + 1;
 		int r;
 
-		/* The end of the name only: no match but the last, which is all of it. */
+		/* Only the end of the name: matches only if it is the whole name. */
 		memcpy(last, &GROUP[sizeof(GROUP) - size], size);
 		r = try_open(last, O_RDWR);
 		if (r != (size == sizeof(GROUP) ? 0 : ENOENT))
@@ -489,7 +496,7 @@ static void on_sigchld(int sig)
 	sigchlds++;
 }
 
-/* Signal mask, dispositions, descriptors, session: all as before supervise_start(). */
+/* Signal mask, dispositions, descriptors and session are as before supervise_start(). */
 static int leaves_caller_alone(void)
 {
 	struct sigaction action = { .sa_handler = on_sigchld }, old;
@@ -525,7 +532,7 @@ static int works_with_sigchld_ignored(void)
 	return supervise_here() < 0 || try_open(GROUP, O_RDWR) || has_no_child(NULL);
 }
 
-/* The lent file where stdin should be, and no stdout and no stderr. */
+/* The lent file takes the place of stdin; stdout and stderr are closed. */
 static int works_without_stdio(void)
 {
 	dup2(lent, STDIN_FILENO);
@@ -572,8 +579,9 @@ static int is_refused_inside(void *unused)
 #define SECOND "/dev/vfio/devices/vfio987655"
 
 /*
- * Under a supervisor with a group and two devices of one lease, and a device of another: opens what it is told, first
- * all of a kind, then of the other. A pipe stands in for the group: its reader hears when nobody has it.
+ * Runs under a supervisor with a group and two devices of one lease, and a device of another lease.
+ * Opens all files of one kind first, then one of the other. A pipe stands in for the group: its
+ * reader sees when nobody has it open.
  */
 static int takes_one_kind(bool cdevs)
 {
@@ -592,14 +600,14 @@ static int takes_one_kind(bool cdevs)
 	if (pipe2(ends, O_CLOEXEC))
 		return 10;
 	files[0].fd = ends[1];
-	for (size_t i = 1; i < ARRAY_SIZE(files); i++) /* it closes them one by one */
+	for (size_t i = 1; i < ARRAY_SIZE(files); i++) /* the supervisor closes them one by one */
 		files[i].fd = fcntl(lent, F_DUPFD_CLOEXEC, 3);
 	if (supervise_start(files, ARRAY_SIZE(files), &what))
 		return 11;
 	close(ends[1]);
 	p = (struct pollfd){ .fd = ends[0] };
 	if (try_open("/dev/nowhere/iommu", O_RDWR) || poll(&p, 1, 0))
-		return 12; /* decides nothing */
+		return 12; /* has no effect on the choice */
 	if (!cdevs)
 		return try_open(GROUP, O_RDWR) != -1 || try_open(OTHER, O_RDWR) != EBUSY ||
 		       try_open(SECOND, O_RDWR) != EBUSY || try_open(GROUP, O_RDWR) != -1 ||
@@ -607,7 +615,7 @@ static int takes_one_kind(bool cdevs)
 	if (try_open(OTHER, O_RDWR))
 		return 13;
 	if (poll(&p, 1, 5000) != 1)
-		return 14; /* the kernel would not bind */
+		return 14; /* the kernel would not bind it */
 	return try_open(SECOND, O_RDWR) || try_open(GROUP, O_RDWR) != EBUSY ||
 	       try_open(OTHER, O_RDWR) || try_open(files[4].path, O_RDWR) ||
 	       try_open("/dev/nowhere/iommu", O_RDWR);
@@ -657,7 +665,7 @@ static void test_command(void)
 		_exit(exec_self(pid_self));
 	}
 	tap_ok(wait_status(pid) == 0 && all_gone(), "the command runs in the caller's own process");
-	/* All but the lent file, which is close-on-exec. */
+	/* The command has all but the lent file, which is close-on-exec. */
 	snprintf(fds_text, sizeof(fds_text), "%d", count_fds(getpid()) - 1);
 	tap_ok(passes(execs_self, fds_self), "no descriptor leaks into the command");
 	tap_ok(passes(has_no_child, NULL), "the supervisor is not the command's child");
@@ -707,7 +715,7 @@ static int leaves_grandchild(void *unused)
 	return 0;
 }
 
-/* After the supervisor was killed. */
+/* Runs after the supervisor's death. */
 static int lives_on_alone(void *unused)
 {
 	int fd = open(GROUP, O_RDWR), null;
@@ -829,7 +837,7 @@ static int waits_for_ever(void *unused)
 		pause();
 }
 
-/* A session with a terminal and a shell-like leader, whose job the command is. */
+/* Runs a session with a terminal and a leader that acts like a shell; the command is its job. */
 static int job_on_terminal(int terminal)
 {
 	pid_t pid;
@@ -876,9 +884,9 @@ static void test_terminal(void)
 	pid = fork();
 	if (!pid)
 		_exit(job_on_terminal(terminal));
-	hear(TEST); /* the leader has made the job */
-	tell(TEST); /* the command may go on */
-	hear(TEST); /* it is under the filter */
+	hear(TEST); /* the leader has started the job */
+	tell(TEST); /* lets the command go on */
+	hear(TEST); /* the command is under the filter */
 	if (write(master, "\032", 1) != 1)
 		tap_ok(false, "^Z can be typed");
 	tap_ok(hear(TEST), "^Z stops the command as a job of its shell");
@@ -895,7 +903,7 @@ static void test_terminal(void)
 
 /* --- what cannot be read --- */
 
-/* As somebody whom the kernel refuses something. The uid's change had made us undumpable. */
+/* Becomes a user whom the kernel may refuse. Changing the uid has made us undumpable. */
 static void drop_root(void)
 {
 	if (!geteuid() && (setgid(NOBODY) < 0 || setuid(NOBODY) < 0))
@@ -938,8 +946,8 @@ static int direct_then_exec(void *unused)
 }
 
 /*
- * Runs with stderr in a pipe, and gives what was said there. `full`: a pipe that takes nothing
- * more.
+ * Runs fn with its stderr in a pipe, and returns the text. With `full`, the pipe takes no more
+ * bytes.
  */
 static int run_and_listen(int (*fn)(void *), bool full, char *text, size_t size)
 {
@@ -1031,7 +1039,7 @@ static void test_messages(void)
 
 int main(int argc, char **argv)
 {
-	/* What the test starts as a command; its own descriptors came with it. */
+	/* The test starts itself as the command; its own descriptors came with it. */
 	lent_stat.st_ino = (ino_t)strtoull(getenv("LENT_INO") ?: "0", NULL, 10);
 	lent_stat.st_dev = (dev_t)strtoull(getenv("LENT_DEV") ?: "0", NULL, 10);
 	if (argc > 1 && !strcmp(argv[1], "open"))

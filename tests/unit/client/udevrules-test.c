@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The prepare rules of a policy as udev rules: each attribute, names, and what must not get through. */
+/*
+ * Turns the prepare rules of a policy into udev rules: each attribute, names, and texts that must
+ * not get through.
+ */
 #include "config.h"
 
 #include "client/host/aliases.h"
@@ -48,7 +51,7 @@ static void gives_none(const char *policy, const char *name)
 	free(text);
 }
 
-/* A policy that no parser makes: the loader is not to be trusted to have. */
+/* The parser never makes such a policy, but a compromised loader can. */
 static void forged(void)
 {
 	static const char *const bad[] = {

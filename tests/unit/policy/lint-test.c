@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a rule or a text from elsewhere may be, and what is said of a policy against the devices
- * that are there.
+ * Limits on rules and texts that come from elsewhere, and findings about a policy and the devices
+ * of this machine.
  */
 #include "config.h"
 

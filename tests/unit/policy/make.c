@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Chance for the random tests, and what it makes: statements, devices, and the text of a policy, in
- * a random spelling. The pools of values are small, so that much matches.
+ * Random numbers for the random tests, and what they choose: statements, devices, and the text of a
+ * policy in a random spelling. The pools of values are small, so that many match.
  */
 #include "config.h"
 
@@ -15,7 +15,7 @@
 
 static uint64_t state;
 
-/* xorshift64*: the same everywhere, unlike rand(). */
+/* xorshift64*: unlike rand(), the same everywhere. */
 uint32_t make_roll(uint32_t below)
 {
 	state ^= state >> 12;
@@ -38,7 +38,7 @@ static const unsigned int class_codes[] = { 0x030000, 0x030200, 0x040000, 0x0401
 static const char *const classes[] = { "display", "audio", "usb",  "network", "03",	 "0x0403",
 				       "040300",  "0C",	   "0c03", "0302",    "0x030000" };
 
-/* Of devices: the first two of the texts are not known, and none. */
+/* Facts about devices. In a pool of texts, NULL is not known and "" is none. */
 static const char *const driver_facts[] = { NULL, "", "nouveau", "vfio-pci", "snd_hda_intel" };
 static const char *const serial_facts[] = { NULL, "", "00-aa-1f", "00-AA-1F", "zz", "ZZ", "z" };
 static const char *const path_facts[] = { NULL,
@@ -53,7 +53,7 @@ static const char *const paths[] = {
 	"01.0/00.0",	    "01.0", "pci0000:00/01.0/00.0", "pci0000:20/01.0/00.0", "1F.7",
 	"pci10000:E0/1f.7", "00.0"
 };
-/* Half of all devices are whole. */
+/* Half of all devices are whole ones, for which this is "". */
 static const char *const profile_facts[] = { "", "", "", NULL, "mtty-1", "mtty-2" };
 static const char *const profile_name_facts[] = { NULL, "", "Dual" };
 static const char *const profiles[] = { "mtty-1", "mtty-2", "Dual", "any", "Any", "mtty" };
@@ -64,7 +64,7 @@ static const char *pick(const char *const *pool, size_t n)
 	return pool[make_roll((uint32_t)n)];
 }
 
-/* One of the pool in one of so many times, else NULL. */
+/* One value of the pool in one of `times` cases, else NULL. */
 #define MAYBE(times, pool) (make_roll(times) ? NULL : pick(pool, ARRAY_SIZE(pool)))
 
 static void make_limits(struct statement *s)
@@ -118,7 +118,7 @@ struct statement make_statement(int i)
 	if (s.verb == 'a')
 		make_limits(&s);
 	if (s.verb == 'p')
-		s.profile = NULL; /* which would be a mistake */
+		s.profile = NULL; /* a prepare takes none */
 	if (s.verb == 'p')
 		s.vfio_driver = MAYBE(2, vfio_drivers);
 	return s;
@@ -172,7 +172,9 @@ static void print_hex(FILE *out, const char *word, int value)
 	fprintf(out, make_roll(2) ? "%s%s %x" : "%s%s 0x%04X", blank(), word, (unsigned int)value);
 }
 
-/* One attribute or the name, by number; false where it is not said. */
+/*
+ * Prints one attribute or the name, by its number. Returns false if the statement does not have it.
+ */
 #define WHATS 11
 static bool print_part(FILE *out, const struct statement *s, uint32_t part)
 {
@@ -207,7 +209,7 @@ static bool print_part(FILE *out, const struct statement *s, uint32_t part)
 	return true;
 }
 
-/* WHAT, in a random order. */
+/* Prints WHAT of the manual's syntax, in a random order. */
 static void print_what(FILE *out, const struct statement *s)
 {
 	bool said = false;

@@ -7,9 +7,9 @@
 
 #include "tests/unit/policy/model.h"
 
-#define MAKE_NAMES 4 /* the first statements define a name each */
+#define MAKE_NAMES 4 /* each of the first statements defines a name */
 
-/* The same numbers everywhere for the same seed. */
+/* The same seed gives the same numbers everywhere. */
 void make_seed(uint64_t number);
 uint32_t make_roll(uint32_t below);
 
@@ -17,5 +17,5 @@ struct statement make_statement(int i);
 void make_functions(struct policy_facts *functions, size_t n);
 void make_shuffle(struct statement *all, int n);
 
-/* The text, in random spelling; the caller's to free. */
+/* Returns the text in a random spelling; the caller frees it. */
 char *make_text(const struct statement *all, int n);

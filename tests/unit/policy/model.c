@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The slow evaluator: every question is asked anew, each in one plain loop. It must stay obvious;
- * where it and policy/ differ, it is the manual that decides which of them is wrong.
+ * The slow evaluator answers each question from the start, in one plain loop. It must stay obvious.
+ * If it and policy/ differ, the manual decides which of them is wrong.
  */
 #include "config.h"
 
@@ -30,7 +30,7 @@ static bool class_is(const char *class, unsigned int code)
 	return strncasecmp(hex, class, strlen(class)) == 0;
 }
 
-/* As written, but that hex digits may be in either case. */
+/* Compares exactly, except that hex digits may be in either case. */
 static bool serial_is(const char *said, const char *is)
 {
 	for (; *said && *is; said++, is++) {
@@ -49,7 +49,7 @@ static bool path_is(const char *said, const char *is)
 	return strcasecmp(said, is) == 0;
 }
 
-/* "any" is any, and a name does as well as a type. */
+/* "any" matches any type; the type's name matches as well as the type. */
 static bool profile_is(const char *said, const struct policy_facts *f)
 {
 	if (strcmp(f->profile, "") == 0)
@@ -81,7 +81,9 @@ static bool says(const struct statement *s, const struct policy_facts *f, bool d
 		return false;
 	if (s->class && !class_is(s->class, f->class_code))
 		return false;
-	/* A driver that is "" is none, and NULL is not known; the others likewise. */
+	/*
+	 * A driver that is "" is none, and NULL is not known. The same is true for the other texts.
+	 */
 	if (s->driver && !(f->driver ? strcmp(s->driver, f->driver) == 0 : denying))
 		return false;
 	if (s->serial && !(f->serial ? *f->serial && serial_is(s->serial, f->serial) : denying))
@@ -130,7 +132,7 @@ bool model_same_slot(const struct policy_facts *a, const struct policy_facts *b)
 	       a->address.device == b->address.device;
 }
 
-/* Is there a rule of this verb for this subject and this function? */
+/* Returns true if there is a rule of this verb for this subject and this function. */
 static bool any_rule(const struct statement *all, int n, char verb,
 		     const struct policy_subject *subject, const struct policy_facts *facts)
 {

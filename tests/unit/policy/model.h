@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * For the random test of the policy: statements as a person thinks of them, and an evaluator that
- * is slow and says what the manual says. It shares nothing with policy/ but the facts.
+ * is slow and follows the manual. It shares only the facts with policy/.
  */
 #pragma once
 
@@ -37,10 +37,10 @@ struct answer {
 	const char *vfio_driver;
 };
 
-/* Does the statement mean this function? `denying`: what is unknown counts as said. */
+/* Returns true if the statement covers this function. With `denying`, an unknown fact matches. */
 bool model_covers(const struct statement *all, int n, const struct statement *s,
 		  const struct policy_facts *facts, bool denying);
-/* Where this is a part of a device: does the allow statement, which covers it, speak of parts? */
+/* Returns true unless this is a mediated device or vGPU and the covering allow has no profile. */
 bool model_grants(const struct statement *all, int n, const struct statement *s,
 		  const struct policy_facts *facts);
 bool model_is_for(const struct statement *s, const struct policy_subject *subject);
@@ -49,6 +49,9 @@ bool model_same_slot(const struct policy_facts *a, const struct policy_facts *b)
 struct answer model_decide(const struct statement *all, int n, const struct policy_subject *subject,
 			   const struct policy_facts *functions, size_t n_functions, size_t asked);
 
-/* Is there a prepare for this one itself? And one that names a driver? */
+/*
+ * Returns true if a prepare covers the function itself; *ret_named tells whether one names a
+ * driver.
+ */
 bool model_prepares(const struct statement *all, int n, const struct policy_facts *facts,
 		    bool *ret_named);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * For tests of the policy: parses text with made-up users and groups, and keeps what was found as
+ * For tests of the policy: parses text with made-up users and groups, and keeps the findings as
  * lines "basename:line:column: text", warnings with "warning: " before their text.
  */
 #pragma once
@@ -16,10 +16,10 @@ struct parsed {
 	char *findings;
 	size_t findings_len;
 	size_t n_findings;
-	unsigned int kinds; /* that were found, a bit each */
-	char source[64];    /* the line of the last, cut */
-	int result;	    /* of policy_parser_finish() */
-	unsigned int asked; /* how often a name was looked up */
+	unsigned int kinds; /* kinds of findings, a bit each */
+	char source[64];    /* the line of the last finding, cut */
+	int result;	    /* returned by policy_parser_finish() */
+	unsigned int asked; /* how often the parser looked up a name */
 
 	struct policy_parser *parser;
 	FILE *out;
@@ -64,7 +64,7 @@ static inline void parse_found(void *userdata, const struct policy_finding *find
 	if (finding->source)
 		snprintf(parsed->source, sizeof(parsed->source), "%.*s", (int)finding->source_len,
 			 finding->source);
-	if (parsed->n_findings > 1000) /* enough to look at */
+	if (parsed->n_findings > 1000) /* no test reads more */
 		return;
 	fprintf(parsed->out, "%s:%u:%u: %s%s\n", slash ? slash + 1 : finding->path, finding->line,
 		finding->column, finding->severity == POLICY_WARNING ? "warning: " : "",
@@ -112,7 +112,7 @@ static inline void parse_text(const char *text, struct parsed *ret_parsed)
 	parse_bytes("test.policy", text, strlen(text), ret_parsed);
 }
 
-/* A policy which is there to be right. */
+/* Parses a policy that must be right. */
 static inline void parse_right(const char *text, struct parsed *ret_parsed)
 {
 	parse_text(text, ret_parsed);

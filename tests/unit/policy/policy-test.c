@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The policy language, case by case; its verdicts are policy-verdict-test.c's. The corpora are tests/policy/good, where
- * nothing may be found but what a .expect file beside the policy says, tests/policy/bad, where the
- * .expect file has all that must be found, and policy/examples, which must be clean.
+ * The policy language, case by case; verdict-test.c tests its verdicts. There are three corpora. A
+ * policy of tests/policy/good has only the findings that the .expect file beside it lists; one of
+ * tests/policy/bad has exactly those of its .expect file; and policy/examples has none.
  */
 #include "config.h"
 
@@ -13,7 +13,7 @@
 #include "tests/unit/policy/parse.h"
 #include "tests/tap.h"
 
-/* The whole file, NUL-terminated; NULL where it cannot be read. */
+/* Reads a whole file and adds a NUL. Returns NULL if it cannot be read. */
 static char *slurp(const char *path, size_t *ret_len)
 {
 	cleanup_file FILE *file = fopen(path, "rb");
@@ -47,7 +47,7 @@ static void show(const char *title, const char *text)
 		putchar('\n');
 }
 
-/* One file of a corpus. */
+/* Checks one file of a corpus. */
 static void check_file(const char *path, bool good, bool may_expect)
 {
 	cleanup_free char *text = NULL, *expect = NULL, *expect_path = NULL;
@@ -187,7 +187,7 @@ static void check_texts(void)
 	parse_done(&parsed);
 }
 
-/* Duplicates and shadows across files, with the line that a finding is about. */
+/* Duplicates and shadows across files, with the line of each finding. */
 static void check_review(void)
 {
 	static const char first[] = "\ndeny any claim class storage\nallow any claim any\n";
@@ -281,7 +281,7 @@ static double seconds(void)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* `count` lines of the format, with the number in it for the first %u. */
+/* Makes `count` lines of the format, with the line's number for the first %u. */
 static char *repeat(const char *before, const char *format, unsigned int count, size_t *ret_len)
 {
 	char *text = NULL;
@@ -358,7 +358,10 @@ static void check_size(void)
 	parse_done(&parsed);
 	free(text);
 
-	/* The worst for the search for duplicates and shadows: all differ, with many denies. */
+	/*
+	 * The worst case of the search for duplicates and shadows: all rules differ, and many are
+	 * denies.
+	 */
 	text = repeat("",
 		      "allow user %u claim address 01:00.0\ndeny user 7 claim address 01:00.1\n",
 		      POLICY_RULES_MAX / 2, &len);

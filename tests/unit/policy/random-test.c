@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Random policies, each written out as text in a random spelling and order, parsed, and decided for
- * some users; compared with an evaluator that is slow and says what the manual says. Then the same
- * functions on rules and texts that make no sense. The seed of what fails is printed; give it as
- * the argument to run that case alone.
+ * Writes random policies as text in a random spelling and order, parses them, and decides for some
+ * users. A slow evaluator that follows the manual must agree. Then the same functions get rules and
+ * texts that make no sense. A failure prints its seed; give that as the argument to run the case
+ * alone.
  */
 #include "config.h"
 
@@ -19,7 +19,7 @@
 #define RULES_MAX 24
 #define FUNCTIONS_MAX 5
 
-/* What was met, so that the test can show that it tried. */
+/* Counts the outcomes, so that the test can show that it reached them. */
 enum { MET_ALLOWED, MET_NO_RULE, MET_DENIED, MET_LIMIT, MET_LIFETIME, MET_DRIVER, MET_PREPARED };
 static const char *const met_names[] = { "allowed",  "no rule", "denied",  "limit",
 					 "lifetime", "driver",	"prepared" };
@@ -41,14 +41,13 @@ static uint32_t leases(void *userdata, size_t rule)
 	return q->all[rule].held;
 }
 
-/* Does a refusal blame the right function and rule? */
+/* Returns true if the refusal names the right function and rule. */
 static bool blames(const struct question *q, const struct policy_verdict *verdict)
 {
 	const struct policy_facts *function = &q->functions[verdict->function];
 
 	if (verdict->function >= q->n_functions || verdict->memlock || verdict->boot_vga ||
-	    verdict->require_reset ||
-	    verdict->lifetime || verdict->vfio_driver != POLICY_NO_TEXT)
+	    verdict->require_reset || verdict->lifetime || verdict->vfio_driver != POLICY_NO_TEXT)
 		return false;
 	if (verdict->outcome == POLICY_DENIED)
 		return verdict->rule < (size_t)q->n && q->all[verdict->rule].verb == 'n' &&
@@ -89,12 +88,11 @@ static bool same_verdict(const struct question *q, const struct policy *policy,
 	       (answer.vfio_driver ? driver && strcmp(driver, answer.vfio_driver) == 0 : !driver);
 }
 
-/* The same for every order of the lines, for the same usage. */
+/* For the same usage, every order of the lines must give the same grant. */
 static bool same_grant(const struct policy_verdict *a, const struct policy_verdict *b)
 {
 	return a->outcome == b->outcome && a->memlock == b->memlock && a->boot_vga == b->boot_vga &&
-	       a->require_reset == b->require_reset &&
-	       a->lifetime == b->lifetime;
+	       a->require_reset == b->require_reset && a->lifetime == b->lifetime;
 }
 
 static bool same_prepared(const struct question *q, const struct policy *policy, size_t function)
@@ -135,7 +133,10 @@ static void make_subject(struct question *q)
 		q->groups[i] = 100 + make_roll(5);
 }
 
-/* The question with its lines as they are. Keeps the verdict, or compares with the one kept. */
+/*
+ * Decides the question with its lines in their present order. Keeps the verdict, or compares it
+ * with the one kept.
+ */
 static bool decide(struct question *q, bool first, struct policy_verdict *kept, char **ret_text)
 {
 	struct policy_usage usage = { .leases = leases, .userdata = q };
@@ -210,7 +211,7 @@ static uint32_t some_leases(void *userdata, size_t rule)
 	return (uint32_t)rule;
 }
 
-/* Rules of random bytes, in blocks of exact size, so that a sanitizer sees a read outside. */
+/* Rules of random bytes, in blocks of exact size, so that a sanitizer sees reads outside them. */
 static bool nonsense_rules(uint64_t number)
 {
 	struct policy policy = { 0 };
@@ -225,7 +226,7 @@ static bool nonsense_rules(uint64_t number)
 
 	make_seed(number);
 	policy.n_rules = 1 + make_roll(20);
-	policy.n_names = make_roll(3) ? make_roll(6) : 70000; /* more than the language has, too */
+	policy.n_names = make_roll(3) ? make_roll(6) : 70000; /* also more than the language has */
 	policy.n_texts = make_roll(5);
 	policy.rules = malloc(policy.n_rules * sizeof(*policy.rules));
 	policy.names = malloc(policy.n_names * sizeof(*policy.names) + 1);
@@ -262,7 +263,7 @@ static bool nonsense_rules(uint64_t number)
 	return policy.rules == NULL;
 }
 
-/* A policy that somebody's cat walked over. */
+/* Parses a policy text in which some bytes were replaced by others. */
 static bool nonsense_text(uint64_t number)
 {
 	static const char bytes[] = " \t\n\r#0xa:.-\0\x7f\x80\xff\"%s";
@@ -303,7 +304,7 @@ int main(int argc, char **argv)
 	for (uint64_t i = first; i <= last && verdicts; i++)
 		verdicts = one_case(i);
 	tap_ok(verdicts, "verdicts are those of the slow evaluator, in any order of lines");
-	/* A test that met nothing but refusals would say little. */
+	/* A test that met only refusals would show little. */
 	if (argc == 1)
 		for (size_t i = 0; i < ARRAY_SIZE(met); i++)
 			tap_ok(met[i] > CASES / 10, "%s: %u times", met_names[i], met[i]);

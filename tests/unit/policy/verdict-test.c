@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Verdicts, and what is prepared, case by case.
+ * Verdicts and prepared functions, case by case.
  */
 #include "config.h"
 
@@ -19,10 +19,13 @@ static uint32_t leases(void *userdata, size_t rule)
 
 static const struct policy_usage usage = { .leases = leases };
 
-/* Of the last verdict, whose policy is gone. */
+/* The driver of the last verdict, whose policy is freed. */
 static char driver[POLICY_TEXT_MAX];
 
-/* alice, of groups 1000, 100 (render) and 103 (ops), asks for the first of n functions. */
+/*
+ * Asks for the first of n functions as alice, who is in the groups 1000, 100 (render) and 103
+ * (ops).
+ */
 static struct policy_verdict ask_about(const char *text, const struct policy_facts *functions,
 				       size_t n_functions, const struct policy_usage *in_use)
 {
@@ -45,7 +48,10 @@ static struct policy_verdict ask(const char *text, size_t n_functions)
 	return ask_about(text, card, n_functions, NULL);
 }
 
-/* The same about a part that the card's driver makes, or some other driver. */
+/*
+ * Asks the same about a mediated device or vGPU of the card, or of a parent that is no PCI
+ * function.
+ */
 static enum policy_outcome ask_part(const char *text, const char *profile, const char *name,
 				    bool no_pci)
 {
@@ -61,7 +67,7 @@ static enum policy_outcome ask_part(const char *text, const char *profile, const
 	return ask_about(text, &part, 1, NULL).outcome;
 }
 
-/* May some part of the card be alice's? */
+/* Returns true if alice may have some mediated device or vGPU of the card. */
 static bool may_grant(const char *text)
 {
 	static const gid_t groups[] = { 100, 103 };
@@ -75,7 +81,7 @@ static bool may_grant(const char *text)
 	return may;
 }
 
-/* What is said before it is known which parts there are: never no where one would be allowed. */
+/* Before the types are known, the verdict is never no if a rule could allow one of them. */
 static void check_may_grant(void)
 {
 	tap_ok(may_grant("allow user alice claim profile t-1") &&
@@ -362,7 +368,7 @@ static void check_lifetime_and_driver(void)
 	tap_ok(!driver[0], "not one for a function that comes along");
 }
 
-/* The line of the rule by which card[function] is prepared, 0 for none. */
+/* Returns the line of the rule that prepares card[function], 0 for none. */
 static size_t prepared(const char *text, size_t function, size_t n_functions)
 {
 	struct parsed parsed;
@@ -395,7 +401,10 @@ static void check_prepare(void)
 	       "a deny is about users");
 }
 
-/* How many VFs card[function] shall have, times 1000, and the line of the rule that says so. */
+/*
+ * Returns the VFs that card[function] shall have, times 1000, plus the line of the rule that says
+ * so.
+ */
 static size_t vfs_of(const char *text, size_t function)
 {
 	struct parsed parsed;
