@@ -76,7 +76,7 @@ synopsis() {
 }
 
 run_in_synopsis() {
-	synopsis run | all_in client/run/run.c '-'
+	synopsis run | all_in client/run/options.c '-'
 }
 
 explain_in_synopsis() {
