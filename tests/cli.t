@@ -1,6 +1,6 @@
 #!/bin/sh
-# gpubroker(1) without a broker: what it says and which status it exits with before it asks anything of anybody. With a
-# mistake in the command line, 64 and not 69 shows that no broker was looked for.
+# gpubroker(1) without a broker: its messages, and its exit status before it connects. If the command line has a
+# mistake, 64 and not 69 shows that the command did not look for a broker.
 # shellcheck disable=SC2317,SC2154,SC2016 # functions are called by name, through tap_ok, which sets top_builddir
 
 # shellcheck source=tests/tap.sh
@@ -9,12 +9,12 @@ command=$top_builddir/client/gpubroker
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
 
-# gpubroker ARG...: with a socket that is not there. Leaves $dir/out, $dir/err.
+# gpubroker ARG...: runs the command with a socket that does not exist. Leaves $dir/out, $dir/err.
 gpubroker() {
 	"$command" --socket "$dir/socket" "$@" >"$dir/out" 2>"$dir/err" </dev/null
 }
 
-# exits STATUS ARG...: with that status; something on standard error and nothing else.
+# exits STATUS ARG...: the command exits with that status, and writes to standard error alone.
 exits() {
 	want=$1
 	shift
@@ -28,7 +28,7 @@ exits() {
 	[ ! -s "$dir/out" ] && [ -s "$dir/err" ]
 }
 
-# says STATUS ARG...: the same, in one line that begins with the command's name.
+# says STATUS ARG...: the same, and writes one line that begins with the command's name.
 says() {
 	exits "$@" && [ "$(wc -l <"$dir/err")" = 1 ] && grep -q '^gpubroker: ' "$dir/err"
 }
@@ -53,12 +53,12 @@ full() {
 	[ $? = 70 ] && grep -q 'standard output' "$dir/err"
 }
 
-# options FILE: the long options that a file of the command takes.
+# options FILE: prints the long options that a source of the command accepts.
 options() {
 	sed -nE 's/^\t\t\{ "([a-z-]+)", (no|required|optional)_argument,.*/\1/p' "$top_srcdir/$1"
 }
 
-# all_in FILE: each option of client/FILE is named by standard input, where `--` is written as $2.
+# all_in FILE: standard input names each option of client/FILE, with $2 for `--`.
 all_in() {
 	cat >"$dir/text"
 	[ -n "$(options "$1")" ] && for option in $(options "$1"); do
@@ -69,14 +69,14 @@ all_in() {
 	done
 }
 
-# synopsis COMMAND: what the manual's SYNOPSIS has of it.
+# synopsis COMMAND: prints its lines of the manual's SYNOPSIS.
 synopsis() {
 	sed -n '/^\.Sh SYNOPSIS/,/^\.Sh DESCRIPTION/p' "$top_srcdir/client/gpubroker.1" |
 		awk -v "cm=.Cm $1" '/^\.Nm/ { in_it = 0 } $0 == cm { in_it = 1 } in_it'
 }
 
 run_in_synopsis() {
-	synopsis run | all_in client/run/run.c '-'
+	synopsis run | all_in client/run/options.c '-'
 }
 
 explain_in_synopsis() {
@@ -105,7 +105,7 @@ tap_ok "list with an unknown option: 64" exits 64 list --gpus
 tap_ok "list --json with a value: 64" exits 64 list --json=yes
 tap_ok "leases with an argument: 64" says 64 leases 3
 tap_ok "leases with an unknown option: 64" exits 64 leases --all
-# A line of its own in a journal, or a terminal that is cleared.
+# Control characters could begin a line in a journal, or clear a terminal.
 tap_ok "an argument with control characters: one line, without them" \
 	says_that "'??<0>panic?[2J?' is no device" 64 run --gpu "$(printf '\r\n<0>panic\033[2J\177')" -- true
 tap_ok "run without a command: 64" says_that COMMAND 64 run
@@ -191,7 +191,7 @@ done
 for size in 1 4096 8K 512m 64G 1t 16777215T 18446744073709551615; do
 	tap_ok "--memlock $size is a size: 69" says 69 run --memlock "$size" -- true
 done
-# profiles asks no broker. What this machine has is not known here: 34-profiles.t looks at that.
+# profiles asks no broker. The test does not know this machine's devices: 34-profiles.t reads real ones.
 tap_ok "profiles with an unknown option: 64" exits 64 profiles --all
 tap_ok "profiles of two devices: 64" says_that "'02:00.0'" 64 profiles 01:00.0 02:00.0
 for device in '' . .. a/b ../mtty /sys/class/mdev_bus/mtty; do

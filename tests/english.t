@@ -3,11 +3,11 @@
 # "What", "Whom" or "Of". Such a sentence hides its actor: "Who waits stands in a queue" is "A claim that waits
 # stands in a queue". HACKING.md has the house style.
 #
-#	english.t             the test; each such sentence is shown, with its file and line
-#	english.t --figures   how many there are, of any checkout: top_srcdir=CHECKOUT tests/english.t --figures
+#	english.t             the test; it shows each such sentence, with its file and line
+#	english.t --figures   their number in any checkout: top_srcdir=CHECKOUT tests/english.t --figures
 #	english.t --exceptions   today's numbers, as tests/layers.exceptions has them
 #
-# A question may begin so in a document; in a comment it is a sentence that should be a statement.
+# In a document a question may begin so; in a comment it should be a statement.
 # shellcheck disable=SC2317,SC2046,SC2086 # functions are called by name, through tap_ok; names have no spaces
 
 # shellcheck source=tests/tap.sh
@@ -22,7 +22,7 @@ trap 'rm -rf "$dir"' EXIT
 
 most_in_a_thousand=2
 
-# What is counted, each for itself: a few thousand comments would hide a bad page.
+# Each part is counted for itself: a few thousand comments would hide a bad page.
 parts='comments comments_of_tests documents'
 # A tarball has no tests/vm.
 [ ! -d tests/vm ] || parts="$parts comments_of_tests_vm"
@@ -40,7 +40,7 @@ sentences() {
 	awk -f "$house/sentences.awk" "$@"
 }
 
-# headless PART: of the sentences of standard input.
+# headless PART: prints those sentences of standard input that begin with such a word.
 headless() {
 	if [ "$1" = documents ]; then grep -v '?$'; else cat; fi |
 		grep -E '^[^ ]*: [("]*(Who|What|Whom|Of)[ ,]' | grep -vE '^[^ ]*: [("]*Of course'
@@ -53,7 +53,8 @@ read_all() {
 			echo "$part: hardly a sentence"
 			return 1
 		}
-		headless $part <"$dir/$part" >"$dir/$part.headless"
+		# grep's status is 1 if there is none.
+		headless $part <"$dir/$part" >"$dir/$part.headless" || [ $? -eq 1 ] || return 1
 	done
 }
 
@@ -67,7 +68,7 @@ figures() {
 	done
 }
 
-# few PART: fails where it has more than it may, or not the number that the list of exceptions has.
+# few PART: fails if it has more than the limit and the list of exceptions does not have that number.
 few() {
 	n=$(wc -l <"$dir/$1.headless" | tr -d ' ')
 	limit=$(($(wc -l <"$dir/$1") * most_in_a_thousand / 1000))
@@ -95,9 +96,9 @@ case ${1-} in
 	;;
 esac
 
-# ---- The counter itself, on files that are written here ----
+# ---- The counter itself, on files made here ----
 
-# tells FILE: of the file on standard input it tells just the sentences after the line `----`.
+# tells FILE: sentences.awk finds exactly the sentences that standard input has after the line `----`.
 tells() {
 	cat >"$dir/both"
 	sed '/^----$/,$d' "$dir/both" >"$dir/$1"
@@ -188,7 +189,7 @@ finds_headless() {
 	[ "$(headless comments <"$dir/some" | wc -l)" -eq 5 ] && [ "$(headless documents <"$dir/some" | wc -l)" -eq 4 ]
 }
 
-# One sentence too many fails, and is shown; in a thousand, two may be.
+# One sentence too many fails, and the test shows it; two in a thousand pass.
 can_fail() (
 	exceptions=$dir/no-list
 	awk 'BEGIN { for (i = 1; i <= 1000; i++) print "a.c:" i ": A sentence." }' >"$dir/made"

@@ -1,20 +1,20 @@
 # shellcheck shell=sh disable=SC2154 # $dir is the test's
-# Sourced by layers.t and english.t, after tap.sh: what is wrong today and known, in tests/layers.exceptions.
+# layers.t and english.t source this after tap.sh. tests/layers.exceptions lists today's known faults.
 # A line is `RULE: WHERE -> WHAT`. A fault without its line fails the test, and so does a line without its
-# fault: the list only gets shorter. To write it anew, and see in the diff that it has:
+# fault, so the list only gets shorter. This writes it again, and the diff shows that it is shorter:
 #
 #	(tests/layers.t --exceptions; tests/english.t --exceptions) | LC_ALL=C sort >tests/layers.exceptions
 #
-# An empty list may be removed.
+# Without a fault, the list need not exist.
 
 exceptions=${exceptions:-$top_srcdir/tests/layers.exceptions}
 
-# excepted RULE: its lines in the list, without the rule's name.
+# excepted RULE: prints its lines of the list, without the rule's name.
 excepted() {
 	[ ! -e "$exceptions" ] || sed -n "s/^$1: //p" "$exceptions" | sort -u
 }
 
-# judged RULE: fails where the faults of standard input are not those of the list, and shows the difference.
+# judged RULE: fails if the faults of standard input differ from those of the list, and shows the difference.
 judged() {
 	sort -u >"$dir/found"
 	excepted "$1" >"$dir/excepted"
@@ -24,7 +24,7 @@ judged() {
 	[ ! -s "$dir/difference" ]
 }
 
-# counted RULE WHERE LIMIT COUNT: a number instead of faults. Above the limit it has to be in the list as it is.
+# counted RULE WHERE LIMIT COUNT: checks a number of faults. Above the limit, the list must have that very number.
 counted() {
 	if [ "$4" -gt "$3" ]; then
 		echo "$2 -> $4" | judged "$1"

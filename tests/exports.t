@@ -1,5 +1,5 @@
 #!/bin/sh
-# libgpubroker.so exports what gpubroker.h declares, and nothing else.
+# libgpubroker.so exports exactly the functions that gpubroker.h declares.
 # shellcheck disable=SC2317,SC2086 # functions are called by name, through tap_ok
 
 # shellcheck source=tests/tap.sh

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The hooks for an initramfs, beside stand-ins of initramfs-tools, of dracut and of the command: what
-# they do when nobody has asked for them, and what they say of rules that are stale or not there.
+# The hooks for an initramfs, beside stand-ins for initramfs-tools, for dracut and for the command. They do
+# nothing unless the administrator wants them, and they report rules that are stale or missing.
 # shellcheck disable=SC2317 # functions are called by name, through tap_ok
 
 # shellcheck source=tests/tap.sh
@@ -28,7 +28,7 @@ cat >"$dir/bin/modinfo" <<'END'
 #!/bin/sh
 [ "$1 $2" = '-k 6.0' ] && case $3 in vfio-pci) [ ! -e "$dir/without" ] ;; mlx5_vfio_pci) : ;; *) false ;; esac
 END
-# $dir/policy: what the policy's rules would be; where it is not there, the policy has a mistake.
+# $dir/policy holds the udev rules of the policy; without that file, the policy has a mistake.
 cat >"$dir/bin/gpubroker" <<'END'
 #!/bin/sh
 [ "$*" = "policy install --root $4" ] || exit 64
@@ -36,7 +36,7 @@ cat >"$dir/bin/gpubroker" <<'END'
 [ -s "$dir/policy" ] || exit 0
 mkdir -p "$4/etc/udev/rules.d" && cp "$dir/policy" "$4/etc/udev/rules.d/69-gpubroker-prepare.rules"
 END
-# dracut's shell sets these, and calls the module's functions.
+# The shell of dracut defines these, and calls the module's functions.
 cat >"$dir/dracut" <<'END'
 dwarn() { echo "$*" >&2; }
 instmods() {
@@ -61,7 +61,7 @@ sed -e "s,^gpubroker_rules=/etc,gpubroker_rules=$dir/etc," \
 	-e 's,\$tmp\$gpubroker_rules,$tmp${gpubroker_rules#"$dir"},g' \
 	"$dracut/module-setup.sh" >"$dir/module-setup.sh"
 
-# state INSTALLED POLICY: `no` for none, for INSTALLED, or for a mistake, for POLICY.
+# state INSTALLED POLICY: installs these rules (`no`: none) beside this policy (`no`: one with a mistake).
 state() {
 	rm -rf "$dir/etc" "$dir/policy" "$dir/without"
 	mkdir -p "$dir/etc/udev/rules.d" "$dir/etc/gpubroker"
@@ -74,7 +74,7 @@ state() {
 	esac
 }
 
-# The hook's status is its own; what it says is in $dir/said.
+# run_tools: runs the hook and returns its status; its messages are in $dir/said.
 run_tools() {
 	rm -rf "$dir/image"
 	mkdir "$dir/image"
@@ -99,7 +99,7 @@ asks_by_name() {
 	bash -c '. "$1"; check; [ $? = 255 ]' sh "$dir/module-setup.sh"
 }
 all_well() { state "$text" "$text" && run "$1" && quiet && copied; }
-# Another's name would put it behind udev's script.
+# A prerequisite could make the script run after udev's.
 boot_script() { sh -n "$boot" && [ -x "$boot" ] && [ -z "$(sh "$boot" prereqs)" ]; }
 boot_nothing() { sed "s,=/etc,=$dir/nowhere," "$boot" >"$dir/boot" && ! sh -x "$dir/boot" 2>&1 | grep udevadm; }
 modules_tools() { [ "$(sort "$dir/image/modules" | uniq | xargs)" = 'mlx5_vfio_pci vfio-pci' ]; }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What `make install` installs: programs that an attacker finds hardened, that need no library but those which are meant,
-# and no file with more permission than it should have. INSTALLED=DIR looks at what is installed below there.
+# The files that `make install` installs: programs are hardened and need only the libraries that are listed here, and
+# no file has more permission than it should. INSTALLED=DIR checks the files below DIR.
 # shellcheck disable=SC2317,SC2086 # functions are called by name, through tap_ok; lists
 
 # shellcheck source=tests/tap.sh
@@ -27,7 +27,7 @@ if [ -z "${INSTALLED:-}" ]; then
 	}
 fi
 
-# The libraries that each may need, with the reason.
+# Lists the libraries that each program may need, with the reason.
 needed_by() {
 	case $1 in
 	gpubrokerd) echo '
@@ -68,15 +68,15 @@ stack_is_data() {
 }
 nothing_both() { ! segments | grep -E '^ +LOAD.* (RWE|WE) '; }
 no_text_relocation() { ! dynamic | grep TEXTREL; }
-# But for where the library itself is, which libtool writes down where ld.so does not look by itself.
+# Allows the directory of the library itself, which libtool records if ld.so does not search it by default.
 no_search_path() {
 	! dynamic | grep -E 'RPATH|RUNPATH' | grep -vF "[$libdir]"
 }
 uses() { readelf -W --dyn-syms "$file" | grep -E " UND $1(@|\$)"; }
 stack_protector() { uses __stack_chk_fail; }
 fortified() { uses '__(snprintf|memcpy|vsnprintf|strcpy|read)_chk'; }
-# Each function that may be called by a pointer starts so. The property of the whole file is up to the C library's own
-# objects, which Debian's do not have.
+# Each function that a pointer may call starts with endbr64. The property of the whole file also depends on the C
+# library's objects, and Debian's do not have it.
 branch_targets() { [ "$(objdump -d "$file" | grep -c endbr64)" -gt 20 ]; }
 no_libraries_but() {
 	allowed=$(needed_by "${file##*/}" | awk 'NF { print $1 }')
@@ -87,7 +87,7 @@ no_libraries_but() {
 	# On some machines the dynamic loader is one of them, for the stack protector's canary.
 	dynamic | sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p' | grep -v '^ld-linux' >"$dir/needed"
 	grep -q . "$dir/needed" || return 1
-	# Each as the list has it, up to its version.
+	# Each library must be on the list, up to its version.
 	for l in $(cat "$dir/needed"); do
 		found=
 		for a in $allowed; do
@@ -95,7 +95,7 @@ no_libraries_but() {
 		done
 		[ -n "$found" ] || { echo "needs $l"; return 1; }
 	done
-	# And each that is on the list is needed.
+	# Each library on the list must be needed.
 	[ "$(grep -c . "$dir/needed")" = "$(echo "$allowed" | wc -l)" ] || {
 		echo "the list has more than it needs:" $(cat "$dir/needed")
 		return 1
@@ -140,7 +140,7 @@ tap_ok 'all can be read by all: there are no secrets' none ! -type l ! -perm -44
 no_capability() { ! command -v getcap >/dev/null || ! getcap -r "$INSTALLED" | grep .; }
 tap_ok 'no file has capabilities' no_capability
 tap_ok 'no device, socket or pipe' none ! -type f ! -type d ! -type l
-# A directory of the build in a file would be one that somebody else may make on another machine.
+# If a file named a directory of the build, anybody might make that directory on another machine.
 no_build_path() { ! grep -rlF -e "$top_builddir/" -e "$top_srcdir/" "$INSTALLED"; }
 tap_ok 'no file names the directory that it was built in' no_build_path
 tap_done

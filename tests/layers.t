@@ -1,16 +1,16 @@
 #!/bin/sh
-# The house is as its plan says: which folder may know which, in what the sources include and in what the built
-# objects call; a header's name is that of its source; what is kept in one place is only there; nothing is long.
+# The sources keep to the floor plan: folders include and call only the folders that the plan allows; a header has
+# its source's name; a name with one owner occurs only there; no file, function or line is too long.
 #
 #	layers.t                the test; CC, NM, top_srcdir and top_builddir as `make check` sets them
 #	layers.t --figures      how far it is from the plan, in numbers
 #	layers.t --exceptions   today's faults, as tests/layers.exceptions has them
 #
-# The last two look at any checkout with brokerd/, client/ and policy/, and at its build:
+# The last two read any checkout with brokerd/, client/ and policy/, and at its build:
 #
 #	top_srcdir=CHECKOUT top_builddir=BUILD tests/layers.t --figures
 #
-# (What is there about the floor plan means nothing where all of brokerd/ is in one folder.)
+# (The figures about the floor plan mean nothing if all of brokerd/ is in one folder.)
 #
 # How it works: facts.awk reads all sources and nm all objects, into one list of facts, a line each. A rule is a
 # function that reads the list and prints each fault as `WHERE -> WHAT`. Each rule is tried twice: on this tree,
@@ -36,11 +36,11 @@ most_private_names=14	# static names that several files have
 
 # ---- The floor plan ----
 
-# A room, and the rooms that it may use; itself it always may. A room is a folder, or a file at the top of
+# A room, and the rooms that it may use besides itself. A room is a folder, or a file at the top of
 # brokerd/ or client/ with its header, without an ending. A single header may stand for its room. HACKING.md has
 # the picture.
 floor_plan() {
-	# All of the daemon may use these: what it shares with the command, and the policy.
+	# All of the daemon may use the code that it shares with the command, and the policy.
 	shared="client/common client/wire client/host policy"
 	state="brokerd/state"
 	kernel="brokerd/kernel"
@@ -80,7 +80,7 @@ floor_plan() {
 
 # ---- What is listed by name ----
 
-# Sources without a header of their name, and the header that declares what they define.
+# Sources without a header of their name, and the header that declares their functions.
 sources_without_header() {
 	cat <<-LIST
 		brokerd/main.c			-
@@ -143,7 +143,7 @@ owners_of_libraries() {
 	LIST
 }
 
-# What the folders that only compute may call beside the project's own: memory, text, and what sorts or searches.
+# The functions of the C library that the folders which only compute may call: memory, text, sorting and searching.
 pure_folders='brokerd/state policy'
 pure_functions='
 	calloc free malloc realloc reallocarray
@@ -223,7 +223,7 @@ rule_include_circle() {
 	include_arrows | awk -f "$house/circles.awk" | as_faults
 }
 
-# The library's functions belong to its public header: whoever may include that may call them.
+# The library's functions belong to its public header: a room that may include that may call them.
 rule_call() {
 	awk '$1 == "calls" {
 		print $2, ($4 ~ /^gpubroker_/ && $3 ~ /^client\/library\// ? "client/gpubroker.h" : $3)
@@ -276,7 +276,7 @@ rule_no_source() {
 		}' - "$facts"
 }
 
-# What a header declares is defined by the source of its name, or in the folders that are listed for it.
+# The source of its name, or the folders that are listed for it, define all that a header declares.
 rule_declared() {
 	headers_of_many | awk '
 		function folder(path) { sub(/\/[^\/]*$/, "", path); return path }
@@ -370,7 +370,7 @@ rule_wide() {
 	awk -v most="$most_columns" '$1 == "wide" { print $2 " -> more than " most " columns" }' "$facts" | sort -u
 }
 
-# Every source is in the build that is looked at, and its braces match.
+# Every source is in the build, and its braces match.
 rule_unread() {
 	awk '$1 == "object" && $3 == "-" { print $2 " -> not built" } $1 == "broken" { print $2 " -> braces" }' "$facts"
 }
@@ -385,7 +385,7 @@ private_names() {
 		END { for (name in n) if (n[name] > 1) print name ":" files[name] }' "$facts" | sort
 }
 
-# The plan and the lists are true: what they name is there, and no listed source has a header after all.
+# The plan and the lists are true: all that they name exists, and no listed source has a header of its name.
 rule_listed() {
 	{
 		floor_plan | awk '$0 !~ /^#/ && NF > 0 { print "room", $1 }'
@@ -423,7 +423,7 @@ gather() {
 	with_calls "$dir/facts.sources" "$dir/facts.objects" >"$dir/facts"
 }
 
-# of TEXT COMMAND: the number of lines that the command prints.
+# of TEXT COMMAND: prints the number of lines that the command prints.
 of() {
 	echo "$(eval "$2" | wc -l | tr -d ' ')" "$1"
 }
@@ -477,7 +477,7 @@ esac
 # shellcheck source=tests/house/plant.sh
 . "$house/plant.sh"
 
-# finds RULE: it reports what was planted for it, and not what only looks like it.
+# finds RULE: the rule reports each fault planted for it, and nothing that only looks like one.
 finds() (
 	facts=$dir/planted
 	rule_$1 | sort -u >"$dir/reported"
@@ -503,17 +503,17 @@ finds_private_names() (
 		! counted planted_names all 0 1
 )
 
-# ---- What was here before the plan: single facts ----
+# ---- Single facts, older than the plan ----
 
-# only PATTERN...: fails where standard input has a line that matches none of the patterns, and shows it.
-# No line at all is a fault of this test.
+# only PATTERN...: fails if standard input has a line that matches none of the patterns, and shows it. Also fails
+# without any line, which would be a fault of this test.
 only() {
 	pattern=$(printf '|%s' "$@")
 	lines=$(cat)
 	[ -n "$lines" ] && ! printf '%s\n' "$lines" | grep -vE "${pattern#|}"
 }
 
-# includes FILE...: what the files include, as `FILE: <name>` or `FILE: "name"`.
+# includes FILE...: prints the headers that the files include, as `FILE: <name>` or `FILE: "name"`.
 includes() {
 	grep -HE '^[[:space:]]*#[[:space:]]*include' "$@" |
 		sed -E 's/^([^:]*):[^<"]*([<"][^>"]*[>"]).*/\1: \2/'
@@ -547,7 +547,7 @@ header_alone() {
 	includes client/gpubroker.h | only ': <std[a-z]+\.h>'
 }
 
-# What is never seen would always pass.
+# A kind of fact that facts.awk or nm never gives would let its rules pass.
 sees() {
 	for kind in include declares private function lines object defines needs calls; do
 		[ "$(grep -c "^$kind " "$facts")" -ge 50 ] || {
@@ -557,7 +557,7 @@ sees() {
 	done
 }
 
-# Each line is of a rule that there is; the english_ ones are english.t's.
+# Each line belongs to an existing rule; those of english_ belong to english.t.
 list_is_true() {
 	[ ! -e "$exceptions" ] || {
 		names=$(echo $rules private_names | tr ' ' '|')
@@ -574,7 +574,7 @@ plan_has_no_circle() {
 	}
 }
 
-# The list itself can fail a test, in both ways.
+# A line too many in the list fails, and so does one too few.
 list_can_fail() (
 	exceptions=$dir/list
 	echo 'planted: a -> b' >"$exceptions"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The SELinux module builds and the AppArmor profile parses, with what this distribution has for it. What
-# they do is the emulated host's to show: tests/vm/run --selinux, --apparmor.
+# The SELinux module builds and the AppArmor profile parses, with the tools of this distribution. The emulated
+# host shows that they work: tests/vm/run --selinux, --apparmor.
 # shellcheck disable=SC2317 # functions are called by name, through tap_ok
 
 # shellcheck source=tests/tap.sh
@@ -15,7 +15,7 @@ module() {
 		"$MAKE" -C "$dir/$1" -f "$SELINUX_DEVEL" NAME= gpubroker.pp && [ -s "$dir/$1/gpubroker.pp" ]
 }
 as_it_is() { module whole </dev/null; }
-# A domain of somebody else's, by each interface.
+# A module of another project, which uses each interface.
 interfaces() {
 	module used <<-END
 		type mine_t;
@@ -30,7 +30,7 @@ interfaces() {
 		gpubroker_admin(mine_t, mine_r)
 	END
 }
-# The compiler would let a second open pass: `open` is the daemon's alone.
+# The compiler would accept `open` in this interface, but only the daemon may open the files.
 not_open() {
 	sed -n '/^interface(`gpubroker_use_vfio_fds/,/^.)/p' "$top_srcdir/selinux/gpubroker.if" >"$dir/interface" &&
 		grep -q 'vfio_device_t:chr_file {.*ioctl map' "$dir/interface" &&

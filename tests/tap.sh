@@ -1,12 +1,12 @@
 # shellcheck shell=sh
-# Sourced by the shell tests: TAP, as tap.h is for C. What a failed command wrote is shown.
+# TAP for the shell tests, which source this, as tap.h is for C. It shows the output of a command that fails.
 
 : "${top_srcdir:=$(cd "$(dirname "$0")/.." && pwd)}" "${top_builddir:=$top_srcdir}"
 export LC_ALL=C
 tap_n=0
 tap_bad=0
 
-# tap_ok NAME COMMAND [ARG...]: passes where the command succeeds.
+# tap_ok NAME COMMAND [ARG...]: passes if the command succeeds.
 tap_ok() {
 	tap_name=$1
 	shift
@@ -20,7 +20,7 @@ tap_ok() {
 	fi
 }
 
-# tap_skip NAME REASON
+# tap_skip NAME REASON: reports that a test was skipped, and why.
 tap_skip() {
 	tap_n=$((tap_n + 1))
 	echo "ok $tap_n - $1 # SKIP $2"

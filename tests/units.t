@@ -1,5 +1,5 @@
 #!/bin/sh
-# systemd finds nothing to say about the units, sysusers.d and modules-load.d, and little that the units may do.
+# systemd accepts the units, sysusers.d and modules-load.d without a message, and finds the units well confined.
 # shellcheck disable=SC2317,SC2046 # functions are called by name, through tap_ok
 
 # shellcheck source=tests/tap.sh
@@ -20,7 +20,7 @@ all_units() {
 	done
 }
 
-# The daemon is not installed yet, and its account is not there: verify would miss both.
+# The daemon is not installed and its account does not exist, which `verify` would report.
 verify() {
 	mkdir "$dir/verify"
 	for unit in $made $kept; do
@@ -35,13 +35,13 @@ verify() {
 	return "$status"
 }
 
-# score UNIT MOST: systemd's own measure of what a unit may do, in tenths.
+# score UNIT MOST: fails if systemd's measure of the unit's exposure is above MOST, in tenths.
 score() {
 	out=$(systemd-analyze security --no-pager --offline=yes --threshold="$2" "$dir/$1" 2>&1) && return
 	printf '%s\n' "$out" | grep -v '^✓'
 	return 1
 }
-# One that would always pass shows nothing.
+# A unit without a sandbox must fail.
 score_can_fail() {
 	printf '[Service]\nExecStart=/bin/true\n' >"$dir/open.service"
 	! score open.service 13 >/dev/null
@@ -55,8 +55,8 @@ substituted() {
 		grep -q '^ExecStart=/.*/gpubrokerd --helper loader$' "$dir/gpubroker-load.service"
 }
 
-# Each setting that `systemd-analyze security` counts against a unit is named in a comment of its, or is there with one
-# above it.
+# For each setting that `systemd-analyze security` counts against a unit, the unit names it in a comment, or has it
+# below a comment.
 explained() {
 	for unit in $made; do
 		systemd-analyze security --no-pager --offline=yes --json=short "$dir/$unit" | tr '}' '\n' |
@@ -97,7 +97,7 @@ if command -v systemd-analyze >/dev/null; then
 else
 	tap_skip "systemd-analyze verify" "no systemd-analyze"
 fi
-# From systemd 250 on it looks at files.
+# From systemd 250 on, `security` reads files.
 if systemd-analyze security --offline=yes "$dir/gpubroker.service" >/dev/null 2>&1; then
 	tap_ok "systemd-analyze security tells a unit without a sandbox" score_can_fail
 	for unit in $made; do

@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 		}                                                                                  \
 	} while (0)
 
-/* ---- reading an input; what is not there is 0 ---- */
+/* ---- reading an input; bytes behind its end are 0 ---- */
 
 struct input {
 	const uint8_t *p;
@@ -72,7 +72,7 @@ static inline void input_struct(struct input *input, void *out, size_t size)
 	input->left -= n;
 }
 
-/* ---- making one ---- */
+/* ---- making an input ---- */
 
 struct seed {
 	size_t n;

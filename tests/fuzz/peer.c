@@ -83,7 +83,7 @@ static bool moved[GROUPS][2]; /* the function has changed its driver since the s
 static int fail_next;	      /* errno for the next request to the kernel, or 0 */
 static struct parsed policy;
 
-/* ---- what the kernel does ---- */
+/* ---- in place of the kernel ---- */
 
 void __wrap_log_line(enum log_level level, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));

@@ -29,7 +29,7 @@ const char fuzz_name[] = "recover";
 #define FILES_MAX 8
 #define ON_VFIO 3 /* functions of bus 1 to 3, group 101 to 103; that of bus 4 has no driver */
 
-/* ---- what is left out ---- */
+/* ---- in place of workers ---- */
 
 void __wrap_log_line(enum log_level level, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
@@ -136,7 +136,7 @@ static void empty(void)
 	closedir(dir);
 }
 
-/* ---- what must be true ---- */
+/* ---- checks ---- */
 
 static bool is_number(const char *name)
 {

@@ -46,7 +46,7 @@ planted_faults() {
 	LIST
 }
 
-# What is right and looks almost like a fault.
+# These lines are right, but look almost like a fault.
 planted_rights() {
 	cat <<-'LIST'
 		long_function: brokerd/state/planted.c -> planted_not_long

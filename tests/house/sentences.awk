@@ -1,5 +1,5 @@
 # Prints the sentences of C comments (*.c, *.h), of man pages in mdoc (*.1 to *.8) and of Markdown (*.md), one a
-# line, as `FILE:LINE: SENTENCE`. What is no sentence is left out: code, literal displays, headings, the tags of
+# line, as `FILE:LINE: SENTENCE`. It leaves out all that is no sentence: code, literal displays, headings, the tags of
 # lists, the rulers between parts of a file, and whatever has fewer than two words in small letters.
 
 # ---- Paragraphs and sentences ----

@@ -1,6 +1,6 @@
 # Reads `SOURCE OBJECT` lines, then what `nm -A` says of the objects, and prints `defines SOURCE SYMBOL` and
-# `needs SOURCE SYMBOL`. Local symbols are nobody else's concern. What fortified headers, new C libraries and
-# instrumented builds make of a function is printed as the function: __snprintf_chk as snprintf.
+# `needs SOURCE SYMBOL`. Local symbols are nobody else's concern. If fortified headers, new C libraries
+# or instrumented builds rename a function, it prints the usual name: snprintf for __snprintf_chk.
 
 FNR == NR {
 	source[$2] = $1

@@ -1,5 +1,5 @@
 # Makes a Promela include of brokerd/state/lease.h's events and brokerd/state/lease.c's table of states, the files
-# in this order. What it does not understand ends it with status 1: nothing is left out in silence.
+# in this order. A line that it does not understand ends it with status 1, so nothing is left out silently.
 
 function fail(why)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Decisions in the journal: the same keys in the same order whatever the values are, no value that
- * passes for another key or another line, and no more lines than a user's share.
+ * Decisions in the journal. Whatever the values are, the keys and their order stay the same, no
+ * value passes for another key or another line, and no user gets more lines than a share.
  */
 #include "config.h"
 
@@ -24,7 +24,7 @@ static void listen_in(void)
 	need(dup2(journal_fd, STDERR_FILENO) == STDERR_FILENO);
 }
 
-/* What was written since; the number of lines. */
+/* Reads what the broker has written since the last call. Returns the number of lines. */
 static size_t listened(void)
 {
 	ssize_t n;
@@ -107,7 +107,7 @@ static void test_format(void)
 	tap_ok(spaces == 8, "and hold no space");
 }
 
-/* How many of n lines of uid's are written. */
+/* Writes n lines of uid. Returns how many reach the journal. */
 static size_t written(uint32_t uid, size_t n)
 {
 	struct audit_line line = nothing("refused");
@@ -171,7 +171,7 @@ static void test_many_users(void)
 	audit_write_suppressed(&broker.audit);
 }
 
-/* Through a real connection: what a peer is refused. */
+/* The broker refuses a peer on a real connection. */
 static void test_refused(void)
 {
 	struct message_refusal refusal = { .type = MESSAGE_REFUSAL,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Leases by devices' own nodes: what a claim is lent, and when it is over. Files stand in for the nodes, with
- * locks as the kernel keeps them of any file; workers only count how often the group would have been
- * opened, and inotify says what the test says.
+ * Leases by the device nodes of functions (cdevs): the descriptors that a claim gets, and the end
+ * of the lease. Files stand in for the nodes, with locks as the kernel keeps them for any file.
+ * Workers only count how often they would open the group, and the test makes up the events of
+ * inotify.
  */
 #include "config.h"
 
@@ -16,9 +17,9 @@
 #include "tests/tap.h"
 
 #define GROUP_WATCH 1000
-#define CDEV_WATCH 2000 /* and the node's number */
+#define CDEV_WATCH 2000 /* plus the node's number */
 
-static unsigned looks; /* at the group, by a worker */
+static unsigned looks; /* times that a worker would have opened the group */
 static int spoken = -EAGAIN;
 
 int __wrap_kernel_cdev_watch(const struct kernel *kernel, uint32_t number);
@@ -102,7 +103,7 @@ static void test_open(void)
 	int fds[PASSFD_MAX], again[PASSFD_MAX], passed;
 	size_t n = 0, m = 0, which = 9, before = open_descriptors();
 
-	fds[0] = fds[1] = -1; /* the groups' */
+	fds[0] = fds[1] = -1; /* those of the groups */
 	n = 2;
 	tap_ok(!cdevs_open(&broker.kernel, leases, 2, &grant, fds, &n, &which) && n == 6 &&
 		       grant.n_cdevs == 3 && open_descriptors() == before + 4,
@@ -123,7 +124,9 @@ static void test_open(void)
 		       !which && !grant.n_cdevs && open_descriptors() == before + 4,
 	       "nobody else gets any of it, and nothing stays open");
 
-	/* As a descriptor that was passed on: the open file counts, not who has it. */
+	/*
+	 * Stands for a descriptor passed to another process: the open file counts, not its holder.
+	 */
 	passed = fcntl(fds[4], F_DUPFD_CLOEXEC, 3);
 	while (n > 2)
 		close(fds[--n]);
@@ -152,7 +155,7 @@ static void test_open(void)
 	end(leases[1]);
 }
 
-/* inotify: a descriptor of this watch was closed for good. */
+/* Stands in for inotify: the last descriptor of a file with this watch was closed. */
 static void hear_close(int watch)
 {
 	spoken = watch;
@@ -209,7 +212,7 @@ static void test_end(void)
 	close(fds[0]);
 	end(lease);
 
-	/* The word comes a moment before the lock is gone. */
+	/* The event arrives a moment before the kernel releases the lock. */
 	lease = lent(fds, &n);
 	hear_close(GROUP_WATCH);
 	hear_close(CDEV_WATCH + 30);
@@ -224,7 +227,7 @@ static void test_end(void)
 	end(lease);
 }
 
-/* After a restart: what was lent and what of it is open is not known. */
+/* After a restart the broker knows neither which nodes it lent nor which are open. */
 static void test_take_up(void)
 {
 	int fds[PASSFD_MAX];

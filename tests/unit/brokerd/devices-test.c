@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The device table, fed with what a watcher that has gone bad might send, and the status that it gives a function.
+ * The device table, fed with records that a compromised watcher might send, and the status that it
+ * gives a function.
  */
 #include "config.h"
 
@@ -128,7 +129,7 @@ static void test_table(void)
 	from = (struct pci_address){ 0 };
 	for (const struct device *d; (d = devices_from(&devices, &from)) && n < 100; n++) {
 		from = d->record.address;
-		from.bus++; /* 255 comes round to 0: the last one */
+		from.bus++; /* 255 wraps to 0: that was the last one */
 		if (!from.bus)
 			from.domain++;
 	}
@@ -221,7 +222,7 @@ static void test_max(void)
 	devices_done(&devices);
 }
 
-/* A watcher that was taken over. */
+/* A compromised watcher sends more functions than the table may hold. */
 static void test_flood(void)
 {
 	struct devices devices = { 0 };
@@ -389,7 +390,7 @@ static void test_status(void)
 	}
 }
 
-/* The watcher is told nothing of a PF when its VFs go. */
+/* The kernel sends no event about a PF when its VFs go. */
 static void test_vfs(void)
 {
 	struct watcher_record pf = at(1, 0, 0), vf = at(1, 0, 1), other = at(2, 0, 0);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Workers that fork nothing. For a test that is linked with $(fake_worker) of tests.am: then the functions of
- * brokerd/process/worker.h that make and start a worker are those below. What was started stays in fake.at_work until the
- * test lets it run; then the test's fake.answer() says what becomes of each step, and all else is as in worker.c: the
- * order of the steps, what follows when one fails, what is reported, what counts as busy, and which descriptors are
- * open. So a step can fail at any place, and the daemon die before it.
+ * Workers that fork nothing, for tests that are linked with $(fake_worker) of tests.am. The
+ * functions below replace those of brokerd/process/worker.h that make and start a worker. A started
+ * worker stays in fake.at_work until the test lets it run. Then the test's fake.answer() decides
+ * the result of each step; everything else is as in worker.c: the order of the steps, what follows
+ * a failure, what a worker reports, which workers count as busy, and which descriptors are open. So
+ * any step can fail, and the daemon can die before it.
  */
 #pragma once
 
@@ -14,15 +15,15 @@
 
 #include <sys/queue.h>
 
-#define FAKE_TEXT_MAX 4096 /* of a table; other texts are shorter */
+#define FAKE_TEXT_MAX 4096 /* for a table; other texts are shorter */
 
 struct fake_step {
 	int fd;
 	enum { FAKE_WRITES, FAKE_READS, FAKE_EXPECTS, FAKE_LISTS, FAKE_OPENS } does;
-	char text[WORK_TEXT_MAX]; /* that it writes, or expects */
-	char path[300];		  /* of its file, whole */
+	char text[WORK_TEXT_MAX]; /* the text that it writes or expects */
+	char path[300];		  /* the whole path of its file */
 	work_row_func row;
-	uint32_t group; /* that it opens */
+	uint32_t group; /* the group that it opens */
 	enum on_failure on_failure;
 	bool shown;
 	const char *what;
@@ -30,7 +31,7 @@ struct fake_step {
 };
 
 struct work {
-	TAILQ_ENTRY(work) link; /* once it is started */
+	TAILQ_ENTRY(work) link; /* in fake.at_work, once it is started */
 	struct work_ops ops;
 	void *userdata;
 	struct fake_step *steps;
@@ -40,18 +41,24 @@ struct work {
 };
 
 static struct {
-	/* The test's: does a step as the kernel would, with what it reads in `text`. Its errno, or 0. */
+	/*
+	 * Set by the test: does a step as the kernel would, and puts what it reads into `text`.
+	 * Returns 0 or an errno.
+	 */
 	int (*answer)(const struct fake_step *step, char text[FAKE_TEXT_MAX]);
-	/* The test's: 0, or the -errno with which a worker cannot be started. NULL: each can. */
+	/*
+	 * Set by the test: returns 0, or the -errno with which a worker cannot be started. NULL:
+	 * all can.
+	 */
 	int (*start)(void);
 	TAILQ_HEAD(, work) at_work; /* in the order in which they were started */
-	size_t n;		    /* that are made and not freed */
-	unsigned n_steps;	    /* done, of all workers */
-	unsigned dies_at, fails_at; /* before that step, of that step; 0: none */
+	size_t n;		    /* workers that are made and not freed */
+	unsigned n_steps;	    /* steps done, by all workers */
+	unsigned dies_at, fails_at; /* the daemon dies before this step; this step fails; 0: none */
 	bool died;
 } fake = { .at_work = TAILQ_HEAD_INITIALIZER(fake.at_work) };
 
-/* ---- what replaces worker.c ---- */
+/* ---- in place of worker.c ---- */
 
 struct work *__wrap_work_new(const struct work_ops *ops, void *userdata);
 struct work *__wrap_work_new(const struct work_ops *ops, void *userdata)
@@ -208,9 +215,9 @@ int __wrap_workers_start(struct workers *workers, struct work *work)
 	return __wrap_workers_start_within(workers, work, WORKER_SECONDS);
 }
 
-/* ---- what the test does with those that were started ---- */
+/* ---- the test's control of started workers ---- */
 
-/* Returns the one that was started first, or NULL. */
+/* Returns the worker that was started first, or NULL. */
 static inline struct work *fake_first(void)
 {
 	return TAILQ_FIRST(&fake.at_work);
@@ -223,7 +230,7 @@ static inline void fake_stop_counting(struct work *work)
 	work->counted = false;
 }
 
-/* Does the next step. Its errno, as the worker would report it. */
+/* Does the next step. Returns its errno, as the worker would report it. */
 static inline int fake_do(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 {
 	int error;
@@ -238,7 +245,7 @@ static inline int fake_do(const struct fake_step *step, char text[FAKE_TEXT_MAX]
 	return error;
 }
 
-/* A table is told line by line, as its function makes them. */
+/* Reports what a step read; for a table, line by line, as its function makes the lines. */
 static inline void fake_tell(const struct work *work, const struct fake_step *step, char *text)
 {
 	char row[WORK_TEXT_MAX], *line;
@@ -285,14 +292,14 @@ static inline void fake_run(struct work *work)
 	__wrap_work_free(work);
 }
 
-/* The same for all, and for those that these start. */
+/* Lets all workers run, and those that they cause to start. */
 static inline void fake_run_all(void)
 {
 	while (!fake.died && fake_first())
 		fake_run(fake_first());
 }
 
-/* It has not come back in time; it still may. */
+/* Marks a worker as late. It may still come back. */
 static inline void fake_be_late(struct work *work)
 {
 	const struct fake_step *step =
@@ -306,7 +313,7 @@ static inline void fake_be_late(struct work *work)
 	fake_stop_counting(work);
 }
 
-/* The daemon's death takes them with it; another begins, at which nothing fails. */
+/* Drops all workers, which die with the daemon. The next daemon starts without failures. */
 static inline void fake_forget(void)
 {
 	struct work *work;

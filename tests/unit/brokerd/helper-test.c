@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What comes from somebody who is not trusted: the loader's records, and packets with descriptors. After every packet
- * the descriptors of this process are counted.
+ * Input of senders that the core does not trust: the loader's records, and packets with
+ * descriptors. After every packet the test counts the descriptors of this process.
  */
 #include "config.h"
 
@@ -86,7 +86,7 @@ static enum intake_result end(struct policy_intake *intake)
 	return take(intake, (struct loader_record){ .type = LOADER_END });
 }
 
-/* A whole policy of one of each but for its end. */
+/* Sends a whole policy with one of each record, without its end. */
 static bool one_of_each(struct policy_intake *intake)
 {
 	return !take(intake, begin(1, 1, 1, 1)) && !take(intake, name("a100")) &&
@@ -149,7 +149,7 @@ static void test_intake_order(void)
 	for (size_t left_out = 0; left_out < ARRAY_SIZE(what); left_out++) {
 		struct loader_record records[] = { name("a"), text("a"), file("/a"), rule() };
 
-		records[3].rule.match.attributes = 0; /* it does without the text */
+		records[3].rule.match.attributes = 0; /* the rule no longer needs the text */
 		records[3].rule.match.driver = POLICY_NO_TEXT;
 		take(&intake, begin(1, 1, 1, 1));
 		for (size_t i = 0; i < ARRAY_SIZE(what); i++)
@@ -310,7 +310,7 @@ static void test_intake_rules(void)
 /* ---- packets with descriptors ---- */
 
 static int pair[2];
-static int spare; /* to be passed, as often as wanted */
+static int spare; /* the descriptor that tests pass, as often as they want */
 
 static void open_pair(void)
 {
@@ -323,7 +323,7 @@ static void close_pair(void)
 	pair[1] = fd_close(pair[1]);
 }
 
-/* Sends without passfd_send(), which would refuse: up to the 253 descriptors that the kernel takes. */
+/* Sends up to 253 descriptors, the kernel's limit; passfd_send() would refuse so many. */
 static bool send_raw(const void *packet, size_t size, size_t n_fds)
 {
 	union {
@@ -465,7 +465,10 @@ static void test_cut(void)
 	close(pair[1]);
 }
 
-/* Where the process is out of descriptors, the kernel cuts: what it could install must go. */
+/*
+ * If the process is out of descriptors, the kernel truncates the list; the receiver must close
+ * those that it got.
+ */
 static void test_no_room(void)
 {
 	char in[8], out[8] = "packet";
@@ -480,7 +483,7 @@ static void test_no_room(void)
 	lowest = dup(spare);
 	need(lowest >= 0 && !close(lowest) && !getrlimit(RLIMIT_NOFILE, &limit));
 	low = limit;
-	low.rlim_cur = (rlim_t)lowest + 3; /* room for three at most */
+	low.rlim_cur = (rlim_t)lowest + 3; /* room for at most three */
 	need(!setrlimit(RLIMIT_NOFILE, &low));
 	r = passfd_receive(pair[1], in, sizeof(in), fds, PASSFD_MAX, &n_fds);
 	need(!setrlimit(RLIMIT_NOFILE, &limit));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The socket of the helpers: who may come in as one, what the core makes of one that ends and another that comes, and
- * what it costs it that somebody connects and says nothing.
+ * The socket of the helpers: who may connect as one, what the core does when a helper ends and
+ * another connects, and what a silent connection costs the core.
  */
 #include "config.h"
 
@@ -20,7 +20,7 @@
 static struct sockaddr_un address = { .sun_family = AF_UNIX };
 static char text[65536];
 static int log_fd;
-static size_t fds_without; /* connections */
+static size_t fds_without; /* open descriptors without connections */
 
 static unsigned said(const char *what)
 {
@@ -34,7 +34,7 @@ static unsigned said(const char *what)
 	return times;
 }
 
-/* Lets the core run: longer than its pause after one has come. */
+/* Lets the core run longer than its pause after a helper has connected. */
 static void run(unsigned ms)
 {
 	const struct timespec step = { .tv_nsec = 10 * 1000000 };
@@ -79,7 +79,7 @@ static bool is_in(int fd)
 	return recv(fd, &byte, 1, MSG_PEEK) > 0 || errno == EAGAIN;
 }
 
-/* How often it has been since it was asked for last. */
+/* Returns how often the core has asked the helper to load since the last call. */
 static unsigned asked_to_load(int fd)
 {
 	unsigned times = 0;
@@ -257,7 +257,7 @@ static void test_silent(void)
 	leave(fd);
 }
 
-/* ---- what systemd passes ---- */
+/* ---- sockets of systemd ---- */
 
 static int made(const char *name)
 {
@@ -270,7 +270,10 @@ static int made(const char *name)
 	return fd;
 }
 
-/* Which the daemon takes for its own and which for its helpers', as two digits; 1: it refuses. */
+/*
+ * Returns the descriptors that the daemon takes for its own socket and for its helpers', as two
+ * digits; 1 if it refuses.
+ */
 static int sorted(int n, const char *names)
 {
 	pid_t child = fork();

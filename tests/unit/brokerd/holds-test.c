@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Holds: which rows concern a group, and what is said to a claimer about them. A row that is missed lends a device in
- * the middle of a change; one that matches too much keeps devices from everybody.
+ * Holds: which rows concern a group, and what a claimer gets to read about them. If a row is
+ * missed, the broker lends a device in the middle of a change; if a row matches too much, nobody
+ * gets the devices.
  */
 #include "config.h"
 
@@ -12,7 +13,7 @@
 
 #include <string.h>
 
-/* A card 01:00.0, and its virtual functions 01:00.4 and 01:00.5. */
+/* A card 01:00.0 and its virtual functions 01:00.4 and 01:00.5. */
 static const struct pci_address card = { .bus = 1 }, vf = { .bus = 1, .function = 4 },
 				vf2 = { .bus = 1, .function = 5 }, elsewhere = { .bus = 2 };
 

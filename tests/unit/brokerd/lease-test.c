@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The lease table: its states against a list written out here, its order, its numbers, its cursors. The list says
- * what should be, not what the code has: who changes one changes the other, and looks twice.
+ * The lease table: its states against a list written out here, its order, its numbers and its
+ * cursors. The list says what should be, not what the code has: a change of one needs a change of
+ * the other, and so a second thought.
  */
 #include "config.h"
 
@@ -16,7 +17,10 @@ static const char *const states[] = { "(0)",	   "preparing", "ready", "leased",
 
 static const struct {
 	const char *name;
-	/* From each state; NO: the event is a late hint there, and nothing changes. */
+	/*
+	 * The state that follows each state. NO: the event is a late hint there, and nothing
+	 * changes.
+	 */
 	int from_preparing, from_ready, from_leased, from_releasing, from_restoring, from_stuck,
 		from_host;
 } expected[LEASE_N_EVENTS] = {
@@ -32,7 +36,7 @@ static const struct {
 	[LEASE_LATE] = { "late", STUCK, NO, NO, NO, STUCK, NO, NO },
 };
 
-/* The latest call of events->state(), and how many there were. */
+/* The last call of events->state(), and the number of calls. */
 static unsigned n_reports;
 static const struct lease *reported;
 static enum gpubroker_lease_state reported_state;
@@ -85,7 +89,10 @@ static void test_states(void)
 	}
 }
 
-/* events->state() comes once for each move to another state, after the move; lease_mark_stuck() reports STUCK. */
+/*
+ * lease.c calls events->state() once for each move to another state, after the move;
+ * lease_mark_stuck() reports STUCK.
+ */
 static void test_reports(void)
 {
 	struct lease_table silent = { 0 };
@@ -138,7 +145,7 @@ static void test_states_hostile(void)
 	tap_ok(still, "an event that is none does nothing");
 }
 
-/* The one property that the table is for. */
+/* Checks the one property that the table exists for. */
 static void test_no_way_around(void)
 {
 	bool around = false;
@@ -171,7 +178,7 @@ static void test_leaving(void)
 	}
 }
 
-/* Is the list in order, without a number twice, and as long as the table says? */
+/* Returns true if the list is in order, has no number twice, and is as long as the table says. */
 static bool sound(const struct lease_table *table)
 {
 	const struct lease *lease, *last = NULL;
@@ -247,7 +254,10 @@ static void test_cursor(void)
 	lease_table_init(&table, NULL, NULL);
 	for (uint32_t i = 1; i <= 100; i++)
 		lease_new(&table, 0, i);
-	/* After each one that is told, it and the next go, and one comes at the end. */
+	/*
+	 * After each lease that the cursor returns, that one and the next go, and one comes at the
+	 * end.
+	 */
 	while ((lease = lease_find_from(&table, cursor)) && told < 1000) {
 		struct lease *next = TAILQ_NEXT(lease, link);
 
@@ -266,7 +276,7 @@ static void test_cursor(void)
 	empty(&table);
 }
 
-/* A record may hold the largest number there is but one: see lease_record_parse(). */
+/* A record may hold the largest number but one, see lease_record_parse(). */
 static void test_numbers_end(void)
 {
 	struct lease_table table;
@@ -277,7 +287,10 @@ static void test_numbers_end(void)
 	lease_new(&table, UINT64_MAX - 1, 1);
 	for (uint32_t i = 0; i < 3; i++) {
 		lease = lease_new(&table, 0, 2 + i);
-		/* No number left: none is better than 0, which means "not lent", or one that is taken. */
+		/*
+		 * If no number is left, no lease is better than 0, which means "not lent", or a
+		 * number in use.
+		 */
 		good = good && (!lease || lease->id);
 	}
 	tap_ok(good && sound(&table), "numbers never come round to 0 or to one that is taken");

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Leases of mdevs and vGPUs beside a kernel of files: what brokerd/lease/mdev.c asks of it is done here, in the order in which it
- * asks, so that the daemon can die, or a step fail, at any of them. What a real kernel makes of it is for
- * tests/vm/cases/35-mdev.t and 36-vendor.t.
+ * Leases of mediated devices and vGPUs, beside a kernel of files. It does the steps of
+ * brokerd/lease/mdev.c and brokerd/lease/vgpu.c here, in their order, so that the daemon can die,
+ * or a step fail, at any of them. tests/vm/cases/35-mdev.t and 36-vendor.t run the same on a real
+ * kernel.
  */
 #include "config.h"
 
@@ -21,8 +22,8 @@
 #include <poll.h>
 #include <stdarg.h>
 
-#define OTHER "83b8f4f2-509f-382f-3c1e-e6bfe0fa1034" /* somebody else's */
-#define GPU "0000:01:00.0"			     /* makes some too */
+#define OTHER "83b8f4f2-509f-382f-3c1e-e6bfe0fa1034" /* an mdev of somebody else */
+#define GPU "0000:01:00.0"			     /* makes mdevs too */
 #define MDEVS_MAX 8
 #define PF "0000:03:00.0" /* has two VFs, in groups 30 and 31, and room for two units */
 #define VFS 2
@@ -44,7 +45,7 @@ void __wrap_log_line(enum log_level level, const char *format, ...)
 /* ---- the kernel ---- */
 
 static struct {
-	unsigned left; /* of card-1; a card-2 is two of them */
+	unsigned left; /* instances of card-1; a card-2 takes two */
 	struct {
 		char uuid[PROTOCOL_UUID];
 		uint32_t group;
@@ -58,9 +59,9 @@ static struct {
 		bool held;
 	} vfs[VFS];
 	int vgpu_error;
-	unsigned becomes; /* what somebody makes the first VF when it was asked; 0: nothing */
-	bool unrecorded;  /* one was made that no record speaks of */
-	bool half;	  /* the next one is made without what belongs to it */
+	unsigned becomes; /* type that somebody else gives the first VF; 0: none */
+	bool unrecorded;  /* an mdev without a record was created */
+	bool half;	  /* creates the next mdev without its group and its remove file */
 } sim;
 
 static void path_of(char out[200], const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -99,7 +100,7 @@ static int find(const char *uuid)
 	return -1;
 }
 
-/* All that is there once it is made. */
+/* Makes the files of a complete mdev. */
 static void complete(int i)
 {
 	char path[200], text[64];
@@ -111,7 +112,7 @@ static void complete(int i)
 	need(!symlink(text, path));
 }
 
-/* Its errno. `type` is a directory, with the parent's before it. */
+/* Returns an errno or 0. `type` is the directory of a type below its parent's. */
 static int sim_create(const char *type, const char *uuid)
 {
 	const unsigned size = strstr(type, "-2") ? 2 : 1;
@@ -178,7 +179,7 @@ static unsigned units_left(void)
 	return left;
 }
 
-/* As whoever may write to it. */
+/* Writes as any writer to the file would. Returns an errno or 0. */
 static int vf_write(int vf, unsigned type)
 {
 	char path[200];
@@ -318,7 +319,7 @@ static bool record_has(const char *uuid)
 	return has;
 }
 
-/* What a VF can become. */
+/* Prints the types that a VF can get. */
 static void print_table(int vf, char text[FAKE_TEXT_MAX])
 {
 	static const char *const lines[] = { "ID    : vGPU Name", "557   : NVIDIA X-1Q",
@@ -354,7 +355,7 @@ static int do_vf_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 	return vf_write(vf, (unsigned)atoi(step->text));
 }
 
-/* One step, as the kernel does it. Its errno. */
+/* Does one step, as the kernel would. Returns its errno. */
 static int do_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 {
 	char path[300], *name;
@@ -381,7 +382,7 @@ static int do_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 	return 0;
 }
 
-/* Until no worker is at work, or the daemon dies. */
+/* Runs until no worker is at work, or the daemon dies. */
 static void work_on(void)
 {
 	fake_run_all();
@@ -391,7 +392,7 @@ static void work_on(void)
 /* ---- the daemon ---- */
 
 static struct parsed parsed;
-static struct event *wake; /* of the queue, which has none: see try_queue() */
+static struct event *wake; /* the queue's event, deleted from its loop: see try_queue() */
 
 static void allow(const char *text)
 {
@@ -427,7 +428,7 @@ static void make_host(void)
 	sim.left = 4;
 	sim.next_group = 50;
 	path_of(path, "sys/class/mdev_bus/card/mdev_supported_types/card-1");
-	need(!sim_create(path, OTHER)); /* 3 are left */
+	need(!sim_create(path, OTHER)); /* leaves 3 */
 }
 
 static bool no_records(void)
@@ -445,7 +446,9 @@ static bool no_records(void)
 	return n == 2;
 }
 
-/* All is as it was: nothing of ours, and what somebody else made. */
+/*
+ * Returns true if everything is as before the test: nothing of ours, and the mdev of somebody else.
+ */
 static bool as_before(void)
 {
 	bool right = no_records() && !broker.leases.table.n && sim.left == 3 && find(OTHER) >= 0 &&
@@ -461,7 +464,7 @@ static bool as_before(void)
 	return right;
 }
 
-/* Sends a claim, whose workers are left to fake_run(fake_first()). */
+/* Sends a claim. Its workers wait for fake_run(fake_first()). */
 static void send_claim(int fd, enum selector_kind kind, const char *device, const char *profile,
 		       const char *second)
 {
@@ -493,7 +496,7 @@ static void ask(int fd, enum selector_kind kind, const char *device, const char 
 	ask_two(fd, kind, device, profile, NULL);
 }
 
-/* The answer behind all steps. `buffer` is larger than any. Descriptors are closed. */
+/* The answer after all steps. It has room for every message; hear_answer() closes descriptors. */
 static union {
 	uint32_t type;
 	struct message_refusal refusal;
@@ -518,7 +521,7 @@ static bool hear_answer(int fd)
 	return n > 0;
 }
 
-/* The same behind all that it is told while it waits. */
+/* Reads the answer after all messages of the queue. */
 static bool hear_end(int fd)
 {
 	bool heard;
@@ -538,7 +541,7 @@ static bool refused(int fd, uint32_t reason)
 	return right;
 }
 
-/* Granted, and from now on held. */
+/* Returns true if the claim was granted, and then holds what it got. */
 static bool granted(int fd, uint32_t n)
 {
 	if (!hear_end(fd) || answer.type != MESSAGE_GRANT || answer.grant.n_groups != n) {
@@ -562,7 +565,7 @@ static bool granted(int fd, uint32_t n)
 	return true;
 }
 
-/* Whoever has it lets go. */
+/* The holder of an mdev lets go. */
 static void let_go(const char *uuid)
 {
 	int i = find(uuid);
@@ -598,7 +601,9 @@ static void all_let_go(void)
 			let_go(sim.mdevs[i].uuid);
 }
 
-/* Forgets all, as a death does: only the kernel's state and the records are left. */
+/*
+ * Forgets everything, as the daemon's death does: only the kernel's state and the records are left.
+ */
 static void die(int *fd)
 {
 	while (!TAILQ_EMPTY(&broker.claims.list))
@@ -620,7 +625,7 @@ static void die(int *fd)
 	need(!mdev_seed(&broker.leases));
 }
 
-/* So long as a start looks for what may come yet. */
+/* Waits while a start still looks for mdevs that may appear. */
 static void settle(void)
 {
 	for (int n = 0; n < 400; n++) {
@@ -722,7 +727,7 @@ static void test_refusals(int fd)
 	       "another fault is told as one");
 	sim.create_error = 0;
 
-	sim.left = 4; /* two fit in by what is told, and then do not */
+	sim.left = 4; /* the driver reports room for two, and then refuses the second */
 	ask_two(fd, SELECT_NAME, "card", "card-2", "card-2");
 	tap_ok(granted(fd, 2), "two of two");
 	all_let_go();
@@ -750,7 +755,7 @@ static void test_refusals(int fd)
 	all_let_go();
 }
 
-/* Its number is taken: so that mdev is another's, and stays. */
+/* The UUID is in use, so that mdev belongs to somebody else, and stays. */
 static void test_taken_number(int fd)
 {
 	struct lease lease = { .table = &broker.leases.table };
@@ -770,7 +775,10 @@ static void test_taken_number(int fd)
 	tap_ok(as_before(), "... and nothing else is left");
 }
 
-/* A card that makes mdevs is not lent whole meanwhile, nor the other way round. */
+/*
+ * While a card has mdevs the broker does not lend it whole; while it is lent whole, it gets no
+ * mdevs.
+ */
 static void test_whole(int fd)
 {
 	struct message_claim whole = claim_by(SELECT_ADDRESS);
@@ -784,7 +792,7 @@ static void test_whole(int fd)
 		       !strcmp(answer.refusal.text, "it has mediated devices"),
 	       "a card of which a part is lent is not lent whole");
 	all_let_go();
-	fake.dies_at = 2; /* asked, and not made */
+	fake.dies_at = 2; /* after the driver was asked, before the mdev is created */
 	ask(fd, SELECT_ADDRESS, GPU, "gpu-1");
 	{
 		int other = dial_in(0);
@@ -825,13 +833,13 @@ static void ask_wait(int fd, const char *device, const char *profile)
 	work_on();
 }
 
-/* What the loop would do once something may be free. Here it is done when a test says so. */
+/* Does what the loop does once something may be free, but only when a test calls it. */
 static void try_queue(void)
 {
 	event_get_callback(wake)(-1, EV_TIMEOUT, event_get_callback_arg(wake));
 }
 
-/* As often as it takes, and once more. */
+/* Runs the queue as often as needed, and once more. */
 static void run_queue(void)
 {
 	for (int i = 0; i < 8; i++) {
@@ -840,7 +848,7 @@ static void run_queue(void)
 	}
 }
 
-/* The last that it was told, if it waits; place 0: it was told nothing. */
+/* Returns the last message of the queue; its place is 0 if there was none. */
 static struct message_queued waits(int fd)
 {
 	struct message_queued last = { 0 };
@@ -895,9 +903,9 @@ static void test_wait(void)
 	need(waits(late).place == 1);
 	left = sim.left;
 	queue_mark_all(&broker.claims.queue);
-	try_queue(); /* it is asked for again */
+	try_queue(); /* asks the driver again */
 	queue_mark_all(&broker.claims.queue);
-	try_queue(); /* something ended while it was */
+	try_queue(); /* as if something ended meanwhile */
 	work_on();
 	sim.left = 2;
 	run_queue();
@@ -909,7 +917,10 @@ static void test_wait(void)
 	run_queue();
 	tap_ok(as_before(), "and nothing is left of all that");
 
-	/* What made one and failed is no reason to try again at once, or it would go on so for ever. */
+	/*
+	 * A claim that creates an mdev and fails must not cause another try at once, or tries would
+	 * never end.
+	 */
 	sim.create_error = ENOSPC;
 	ask_wait(large, "card", "card-1");
 	fake.n_steps = 0;
@@ -984,7 +995,7 @@ static void test_deaths(int *fd)
 	tap_ok(as_before(), "... and removed when it is let go");
 
 	wrong = 0;
-	for (unsigned i = 1; i <= 2; i++) { /* looks, removes */
+	for (unsigned i = 1; i <= 2; i++) { /* probes, removes */
 		ask(*fd, SELECT_NAME, "card", "card-2");
 		need(granted(*fd, 1));
 		strcpy(uuid, answer.grant.groups[0].uuid);
@@ -1008,7 +1019,7 @@ static void test_deaths(int *fd)
 	tap_ok(as_before(), "one that somebody removed meanwhile is forgotten");
 }
 
-/* The worker of a daemon that was killed is in the kernel, which goes on. */
+/* The killed daemon's worker is still in the kernel, and goes on. */
 static void test_late(int *fd)
 {
 	char path[200], uuid[PROTOCOL_UUID];
@@ -1020,7 +1031,7 @@ static void test_late(int *fd)
 	die(fd);
 	tap_ok(as_before(), "killed while asking, nothing is begun");
 
-	fake.dies_at = 4; /* three are asked for; this makes it */
+	fake.dies_at = 4; /* three steps ask the driver; this one creates the mdev */
 	ask(*fd, SELECT_NAME, "card", "card-1");
 	need(fake.died && TAILQ_FIRST(&broker.leases.table.list));
 	strcpy(uuid, TAILQ_FIRST(&broker.leases.table.list)->mdev.uuid);
@@ -1167,7 +1178,10 @@ static void test_vgpus(int fd)
 	       "a limit counts within a claim");
 }
 
-/* Claims, and hangs up: at once, or when the claim is bound. The line is in last_log. */
+/*
+ * Sends a claim and hangs up, at once or when the claim is bound. The journal's line is in
+ * last_log.
+ */
 static void abandon(enum selector_kind kind, const char *device, const char *profile, bool bound)
 {
 	int fd = dial_in(0);
@@ -1238,7 +1252,7 @@ static void test_vgpu_deaths(int *fd)
 	       "one that is held is taken up as it was");
 	let_go_vf(0);
 	tap_ok(as_before(), "... and cleared when it is let go");
-	for (unsigned i = 1; i <= 3; i++) { /* looks, looks what it is, clears */
+	for (unsigned i = 1; i <= 3; i++) { /* probes, reads the type, clears it */
 		ask(*fd, SELECT_ADDRESS, PF, "557");
 		need(granted(*fd, 1));
 		fake.n_steps = 0;
@@ -1250,7 +1264,7 @@ static void test_vgpu_deaths(int *fd)
 		wrong += !as_before();
 	}
 	tap_ok(!wrong, "killed at its end, the next start clears it");
-	fake.dies_at = 4; /* recorded, and not made */
+	fake.dies_at = 4; /* after the record, before the vGPU is created */
 	ask(*fd, SELECT_ADDRESS, PF, "557");
 	need(fake.died);
 	die(fd);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The wire, from the outside: real sockets, a real loop, and a daemon made by hand that has a device table, a policy and a
- * few files in the shape of sysfs, from which claims are refused. That a claim binds is the emulated host's to show.
+ * The wire, seen from the outside: real sockets, a real loop, and a daemon made by hand with a
+ * device table, a policy and a few files in the shape of sysfs, on which claims are refused. The
+ * emulated host (tests/vm) shows that claims bind.
  *
- * Nothing here waits: whatever a peer does, a few turns of the loop later the daemon has dealt with it.
+ * Nothing here waits: whatever a peer does, the daemon has dealt with it a few turns of the loop
+ * later.
  */
 #include "config.h"
 
@@ -17,7 +19,7 @@
 
 #define DEVICES 500
 
-/* ---- who connects ---- */
+/* ---- connecting ---- */
 
 static void test_hello(void)
 {
@@ -70,7 +72,7 @@ static void test_hello(void)
 	tap_ok(quiet(), "what is no socket is closed");
 }
 
-/* A kernel before 6.5, which has no SO_PEERPIDFD. */
+/* Stands in for a kernel before 6.5, which has no SO_PEERPIDFD. */
 static bool knows_no_process(void)
 {
 	int ends[2], pidfd = -1;
@@ -90,7 +92,7 @@ static void test_users(void)
 	struct users counts = { 0 };
 	bool all = true;
 
-	/* All of them in four buckets. */
+	/* All these uids fall into four buckets. */
 	for (uint32_t uid = 0; uid < 4000; uid++)
 		for (unsigned i = 0; i < 3; i++)
 			all = all && !users_take(&counts, uid * 64, 3);
@@ -163,9 +165,9 @@ static void test_quota(void)
 	tap_ok(quiet(), "and when all go, nothing is left");
 }
 
-/* ---- what is no request ---- */
+/* ---- packets that are no request ---- */
 
-/* A packet of any size that is as good as it can be: if it is dropped, then for its size. */
+/* Makes a packet that is right but for its size, so that the daemon can drop it only for that. */
 static void make_packet(char packet[PROTOCOL_MESSAGE_MAX * 2], uint32_t type)
 {
 	const struct message_hello hello = { .type = MESSAGE_HELLO, .version = PROTOCOL_VERSION };
@@ -420,7 +422,7 @@ static void test_descriptors(void)
 		tap_ok(dropped, "%zu descriptors that nobody asked for drop the peer", counts[i]);
 		if (!tap_ok(quiet(), "and are closed (%zd left open)",
 			    (ssize_t)(open_descriptors() - fds_at_start)))
-			fds_at_start = open_descriptors(); /* said once */
+			fds_at_start = open_descriptors(); /* reports a leak only once */
 	}
 }
 
@@ -446,8 +448,8 @@ static void fill_devices(size_t n)
 }
 
 /*
- * Reads what there is of a listing of devices. How many came; *ordered becomes false where one is not after the last;
- * *ended true at the end.
+ * Reads the packets of a listing of devices that have arrived, and returns their number. Sets
+ * *ordered to false if a device does not come after the one before, *ended to true at the end.
  */
 static size_t read_listing(int fd, size_t at_most, struct pci_address *last, bool *ordered,
 			   bool *ended)
@@ -470,7 +472,7 @@ static size_t read_listing(int fd, size_t at_most, struct pci_address *last, boo
 			break;
 		}
 		*last = answer.device.address;
-		last->reserved = 1; /* there is a last one */
+		last->reserved = 1; /* marks that `last` is set */
 		n++;
 	}
 	return n;
@@ -517,7 +519,7 @@ static void test_listing_changes(void)
 	for (uint32_t k = 0; k < 10 * DEVICES && !ended; k++) {
 		turn(1);
 		n += read_listing(fd, 1, &last, &ordered, &ended);
-		/* Below and above the place: one comes and one goes. */
+		/* One device comes and one goes, below and above the place of the listing. */
 		record.address = (struct pci_address){ 0, (uint8_t)(k % 60), 31, 0, 0 };
 		record.type = k & 1 ? WATCHER_DEVICE : WATCHER_GONE;
 		devices_take(&broker.devices, &record);
@@ -566,7 +568,7 @@ static void test_leases(void)
 		need(lease);
 		lease->n_functions = PROTOCOL_FUNCTIONS_MAX;
 		lease->uid = i;
-		memset(lease->reason, 'r', sizeof(lease->reason)); /* without end */
+		memset(lease->reason, 'r', sizeof(lease->reason)); /* without a NUL */
 	}
 	say_plain(fd, MESSAGE_LEASES);
 	for (int k = 0; k < 1000; k++) {
@@ -590,7 +592,7 @@ static void test_leases(void)
 	while (!TAILQ_EMPTY(&broker.leases.table.list))
 		lease_free(TAILQ_FIRST(&broker.leases.table.list));
 
-	/* The largest number that a lease can have. */
+	/* A lease has the largest number that is possible. */
 	need(lease_new(&broker.leases.table, UINT64_MAX - 1, 1));
 	fd = dial_in(0);
 	say_plain(fd, MESSAGE_LEASES);
@@ -666,7 +668,10 @@ static void test_never_reads(void)
 		close(silent[i]);
 	tap_ok(quiet(), "and when it goes, nothing is left");
 
-	/* One who asks and asks and reads nothing: answers fill the socket, requests too, and that is all. */
+	/*
+	 * A peer asks again and again and reads nothing: it fills the socket with answers, then
+	 * with requests, and no more.
+	 */
 	fd = dial_in(0);
 	before = 0;
 	for (i = 0; i < 100000; i++) {
@@ -681,7 +686,7 @@ static void test_never_reads(void)
 	tap_ok(quiet(), "and nothing is left");
 }
 
-/* A user with many connections has no larger share of a turn than with one. */
+/* A user with many connections gets no larger share of a turn than a user with one. */
 static void test_share(void)
 {
 	const struct message_plain list = { .type = MESSAGE_LIST };
@@ -697,7 +702,9 @@ static void test_share(void)
 	for (int turns = 0; turns < 20000 && ends < ARRAY_SIZE(fds); turns++) {
 		size_t n = 0;
 
-		/* Once round: without ONCE it goes on for as long as there is something to do. */
+		/*
+		 * Makes one turn: without ONCE the loop goes on for as long as any event is active.
+		 */
 		event_base_loop(broker.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 		for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 			while (hear(fds[i], &answer) > 0) {
@@ -736,11 +743,11 @@ static void on_our_event(evutil_socket_t fd, short what, void *userdata)
 	strcat(order, "!");
 }
 
-/* The loop that the daemon has: between two peers it does what has come of its own. */
+/* In the daemon's loop, the daemon's own events come between those of two peers. */
 static void test_loop(void)
 {
 	struct event_base *base = loop_new();
-	char names[2048][2]; /* more than are done in one go */
+	char names[2048][2]; /* more than the loop handles in one go */
 	struct event *peers[ARRAY_SIZE(names)], *ours;
 	const char *at;
 
@@ -787,7 +794,9 @@ static void test_gone(void)
 	tap_ok(quiet(), "and nothing is left");
 }
 
-/* A descriptor's number is used again at once: here, by the next connection, in the same turn of the loop. */
+/*
+ * The next connection, in the same turn of the loop, gets the descriptor number of the one before.
+ */
 static void test_number_again(void)
 {
 	const struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
@@ -796,9 +805,8 @@ static void test_number_again(void)
 
 	number = peer->fd;
 	close(gone);
-	peer_refuse(
-		peer,
-		&refusal); /* as a claim ends: the peer is found gone, and is to go in the next turn */
+	/* As at the end of a claim: the daemon finds the peer gone and frees it in the next turn. */
+	peer_refuse(peer, &refusal);
 	need(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
 	if (ends[0] != number && ends[1] != number)
 		printf("# the number %d was not used again, but %d and %d\n", number, ends[0],
@@ -821,8 +829,8 @@ static void test_number_again(void)
 /* ---- claims that are refused ---- */
 
 /*
- * Anybody may claim the name "lab", 0000:01:00.0; the audio function of 0000:05:00; and all of bus
- * 3, 6 and 7.
+ * Anybody may claim 0000:01:00.0 by the name "lab", the audio function of 0000:05:00, and every
+ * function of bus 3, 6 and 7.
  */
 static struct policy_name names[] = { { "lab" }, { "none" } };
 static struct policy_file files[] = { { "/etc/gpubroker/policy.d/10-lab.policy" } };
@@ -878,11 +886,11 @@ static void make_host(void)
 	add_function("0000:01:00.0", "0x030000\n", 11);
 	add_function("0000:02:00.0", "0x040300\n", 11);
 	add_function("0000:03:00.0", "0x030000\n", -1);
-	add_function("0000:04:00.0", "0x030000\n", 14); /* no rule */
-	/* of this slot, a rule allows only the second function */
+	add_function("0000:04:00.0", "0x030000\n", 14); /* no rule allows it */
+	/* A rule allows only the second function of this slot. */
 	add_function("0000:05:00.0", "0x030000\n", 15);
 	add_function("0000:05:00.1", "0x040300\n", 15);
-	add_function("0000:06:00.0", "0x030000\n", 16); /* allowed, and lent to somebody */
+	add_function("0000:06:00.0", "0x030000\n", 16); /* allowed, and lent to somebody else */
 	add_function("0000:07:00.0", "0x060400\n", 17); /* a bridge */
 	scratch_write("sys/kernel/iommu_groups/18/devices/.none", "");
 	devices_done(&broker.devices);
@@ -907,7 +915,7 @@ static struct message_refusal refused(const struct message_claim *claim)
 	say_plain(fd, MESSAGE_LEASES);
 	turn(TURNS);
 	if (answer.refusal.reason && broker.peers.n != 1)
-		answer.refusal.reason = 0; /* who is refused may ask again */
+		answer.refusal.reason = 0; /* a refused peer may ask again */
 	hang_up(fd);
 	return answer.refusal;
 }
@@ -1053,7 +1061,7 @@ static void test_claims(void)
 	       "no refused claim leaves a lease or a descriptor");
 }
 
-/* To ask only whether it would be begun; and of an address by a name that may not mean it. */
+/* Dry runs, and claims of an address through a name that may not cover it. */
 static void test_ask(void)
 {
 	struct message_claim claim = claim_by(SELECT_ADDRESS);
@@ -1104,7 +1112,9 @@ static void test_list_allowed(void)
 		if (answer.device.allowed)
 			allowed |= 1U << answer.device.address.bus * 2
 				      << answer.device.address.function;
-	/* 03:00.0, 05:00.1 with its slot, 06:00.0; not 01:00.0, whose companion is not */
+	/*
+	 * 03:00.0, 05:00.1 with its slot, and 06:00.0; not 01:00.0, whose companion is not allowed
+	 */
 	tap_ok(n == 7 && allowed == ((1U << 6) | (1U << 11) | (1U << 12)),
 	       "a listing says of each device whether a claim would be allowed");
 	hang_up(fd);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The queue: who waits, for what, in which place, and what each is told. The groups are lent by hand, to holders that
- * there are not; a claim whose turn has come reads the override of its function, which is a FIFO here, so that it stands
- * still until it is let go on, and then fails for want of a state directory.
+ * The queue: which claims wait, what for and in which place, and what the broker sends to each. The
+ * test lends the groups by hand, to holders that do not exist. A claim whose turn has come reads
+ * the override of its function; that is a FIFO here, so the claim stands still until the test lets
+ * it go on, and then fails because there is no state directory.
  */
 #include "config.h"
 
@@ -40,7 +41,7 @@ static void make_host(void)
 	}
 }
 
-/* The i-th group is lent to a user 5000 + i. */
+/* Lends the i-th group to a user 5000 + i. */
 static struct lease *lend(size_t i, uint64_t ends)
 {
 	struct lease *lease = lease_new(&broker.leases.table, 0, FIRST_GROUP + (uint32_t)i);
@@ -103,7 +104,10 @@ static int join(const struct message_claim *claim)
 	return fd;
 }
 
-/* The last place that the peer was told of, and how many there were; place 0: none. */
+/*
+ * Returns the last message of the queue that the peer got, and their number; the place is 0 if
+ * there was none.
+ */
 static struct message_queued told(int fd, unsigned *ret_n)
 {
 	struct message_queued last = { 0 };
@@ -140,7 +144,7 @@ static uint32_t refusal_of(int fd)
 		       : 0;
 }
 
-/* Lets the claim that reads the i-th group's override go on, to its failure. */
+/* Lets the claim that reads the i-th group's override go on until it fails. */
 static void let_fail(size_t i)
 {
 	const struct lease *lease =
@@ -197,7 +201,7 @@ static void test_order(void)
 	       "who would not wait is refused: it is lent");
 	let_go(0);
 	say(d, &no_wait, sizeof(no_wait));
-	event_del(broker.claims.queue.wake); /* its turn has not come yet */
+	event_del(broker.claims.queue.wake); /* its turn must not come yet */
 	turn(TURNS);
 	tap_ok(hear(d, &answer) == sizeof(answer.refusal) &&
 		       answer.refusal.reason == GPUBROKER_REFUSED_BUSY &&
@@ -246,7 +250,7 @@ static void test_places(void)
 
 	for (size_t i = 0; i < 4; i++)
 		lend(i, 0);
-	/* "any" is of those that it could have: here the first four. */
+	/* A claim of "any" counts devices that it could get: here the first four. */
 	broker.devices.n = 4;
 	for (size_t i = 0; i < ARRAY_SIZE(claims); i++) {
 		fds[i] = join(&claims[i]);
@@ -368,7 +372,7 @@ static void test_holds(void)
 	tap_ok(!broker.leases.table.n && nobody(), "both gone, nothing is left");
 }
 
-/* ---- what is not worth waiting for ---- */
+/* ---- refusals without waiting ---- */
 
 static void test_no_use(void)
 {
@@ -420,8 +424,8 @@ static void test_no_use(void)
 }
 
 /*
- * A group that is being prepared is no lease's. The preparation stands still at drivers_probe, a FIFO that is full, and
- * then fails, since nothing here takes the function.
+ * A group in preparation has no lease. The preparation stands still at drivers_probe, a FIFO that
+ * is full, and then fails, since no driver here binds the function.
  */
 static void test_prepared(void)
 {
@@ -448,7 +452,7 @@ static void test_prepared(void)
 	while (write(probe, block, sizeof(block)) > 0)
 		;
 	for (size_t i = 1; i < GROUPS; i++)
-		lend(i, 0); /* so that only the first is prepared */
+		lend(i, 0); /* so that only the first group is prepared */
 	broker.prepare.open = true;
 	prepare_look_at_all(&broker.prepare);
 	for (int n = 0; n < 3000 && !holds_find_group(&broker.holds, FIRST_GROUP); n++) {
@@ -469,7 +473,7 @@ static void test_prepared(void)
 	       "and is not given back meanwhile: root is told to try again");
 	close(root);
 	turn(TURNS);
-	/* What the preparation has written first, so that the claim's worker finds none. */
+	/* Reads what the preparation wrote first, so that the claim's worker does not find it. */
 	poll(&written, 1, 5000);
 	need(read(overrides[0], block, sizeof(block)) > 0);
 	while (read(probe, block, sizeof(block)) > 0)
@@ -494,7 +498,7 @@ static void test_prepared(void)
 	tap_ok(nobody(), "and nothing is left");
 }
 
-/* ---- too much of it ---- */
+/* ---- too many claims ---- */
 
 static void test_many_groups(void)
 {
@@ -526,7 +530,7 @@ static void test_many_groups(void)
 	tap_ok(nobody(), "and nothing is left");
 }
 
-/* A device that comes is for those who wait for what it may be, before any who comes after it. */
+/* A new device goes to the claims that wait and may want it, before any later claim. */
 static void test_plugged(void)
 {
 	const struct message_claim any = claim_of_any(), first = claim_of_bus(0);
@@ -543,7 +547,7 @@ static void test_plugged(void)
 	tap_ok(!holds(NULL, FIRST_GROUP + GROUPS - 1), "what is not there is held for nobody");
 	broker.devices.n = GROUPS;
 	queue_mark_all(&broker.claims.queue);
-	event_del(broker.claims.queue.wake); /* its turn has not come yet */
+	event_del(broker.claims.queue.wake); /* its turn must not come yet */
 	tap_ok(holds(NULL, FIRST_GROUP + GROUPS - 1),
 	       "what comes is held for who waits for any, before it was looked at");
 	tap_ok(!holds(TAILQ_FIRST(&broker.claims.queue.list), FIRST_GROUP + GROUPS - 1) &&
@@ -647,7 +651,7 @@ static void test_many(void)
 	tap_ok(nobody(), "all go, and nothing is left");
 }
 
-/* ---- who waits and does something else ---- */
+/* ---- requests of peers that wait ---- */
 
 static void test_another_request(void)
 {
@@ -683,7 +687,7 @@ static void test_another_request(void)
 	fd = join(&claim);
 	close(other);
 	close(fd);
-	let_go(0); /* in the turn in which they are found gone */
+	let_go(0); /* in the turn in which the daemon finds them gone */
 	turn(TURNS);
 	if (broker.leases.table.n)
 		let_fail(0);

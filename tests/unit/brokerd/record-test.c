@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lease records: the text, which must come back exactly or be refused, and the files, among which there may be anything.
+ * Lease records. The text must come back exactly or be refused; among the files there may be
+ * anything.
  */
 #include "config.h"
 
@@ -58,7 +59,10 @@ static const struct lease sample = {
 	},
 };
 
-/* In memory of exactly its size and without a NUL, so that a sanitizer sees a read past the end. */
+/*
+ * Parses a copy in memory of exactly its size and without a NUL, so that a sanitizer sees a read
+ * past the end.
+ */
 static int parse(const char *text, size_t len, struct lease *lease, unsigned *line)
 {
 	cleanup_free char *copy = malloc(len ? len : 1);
@@ -76,7 +80,7 @@ static bool refused(const char *text, size_t len)
 	return parse(text, len, &lease, &line) == -EBADMSG && line >= 1;
 }
 
-/* Every recorded field, not the struct: its strings may differ behind their NUL. */
+/* Compares every recorded field, not the struct: strings may differ behind their NUL. */
 static bool same(const struct lease *a, const struct lease *b)
 {
 	if (a->id != b->id || a->group != b->group || a->uid != b->uid || a->pid != b->pid ||
@@ -189,8 +193,8 @@ static void test_format_room(void)
 }
 
 /*
- * What is written can be read: a lease whose record cannot would be forgotten at the next start. A
- * rule's file is what the loader called it, a driver what the kernel did.
+ * The parser accepts every record that the formatter writes; otherwise the next start would forget
+ * a lease. The loader chose the name of a rule's file and the kernel that of a driver.
  */
 static void test_format_hostile(void)
 {
@@ -221,7 +225,10 @@ static void test_format_hostile(void)
 	}
 }
 
-/* May a byte at this place be another one? In the value of a line, but the first. */
+/*
+ * Returns true if the byte at this place may be another one: in the value of a line, but not its
+ * first byte.
+ */
 static bool is_value(size_t at)
 {
 	const char *line = sample_text + at;
@@ -294,7 +301,7 @@ static void test_cuts(void)
 	tap_ok(refused(text, 2 * len), "two records in one are refused");
 }
 
-/* Line n of the sample: where it starts, and its length with the newline. */
+/* Returns the start of line n of the sample, and its length with the newline. */
 static const char *line_at(size_t n, size_t *ret_len)
 {
 	const char *p = sample_text;
@@ -305,7 +312,7 @@ static const char *line_at(size_t n, size_t *ret_len)
 	return p;
 }
 
-/* There may be any number of these, in any order. */
+/* A record may have any number of these lines, in any order. */
 static bool may_vary(const char *line)
 {
 	return !strncmp(line, "group-id ", 9);
@@ -451,7 +458,7 @@ static void test_replacements(void)
 	}
 }
 
-/* Of an mdev, there is no function. */
+/* The record of a mediated device has no functions. */
 static void test_mdev(void)
 {
 	static const struct {
@@ -466,7 +473,7 @@ static void test_mdev(void)
 		{ "parent mtty", "parent .." },
 		{ "parent mtty", "parent a/b" },
 		{ "parent mtty", "parent 01234567890123456789012345678901" },
-		{ "parent mtty", "parent 0000:01:00.0" }, /* another was asked for */
+		{ "parent mtty", "parent 0000:01:00.0" }, /* not the device that was asked for */
 		{ "asked 0000:00:00.0", "asked 0000:01:00.0" },
 		{ "group 4294967295", "group 50" },
 		{ "type mtty-2", "type a/b" },
@@ -515,7 +522,7 @@ static void test_mdev(void)
 	       "none is written that is two lines");
 }
 
-/* Of a vendor's vGPU. */
+/* The record of a vendor's vGPU has its type's number. */
 static void test_vgpu(void)
 {
 	static const struct {
@@ -628,7 +635,7 @@ static struct found look(const struct store *store)
 	return found;
 }
 
-/* The index of a name, or SIZE_MAX. */
+/* Returns the index of a name, or SIZE_MAX. */
 static size_t named(const struct found *found, const char *name)
 {
 	for (size_t i = 0; i < found->n; i++)
@@ -784,7 +791,7 @@ static void test_aside(const struct store *store)
 	       "a second damaged record of a number does not lose the first");
 }
 
-/* Those that were set aside, and no others; and how they are settled. */
+/* The store lists exactly the records that were set aside, and settles them. */
 static void test_damaged(const struct store *store)
 {
 	static const char *const aside[] = { "40.damaged", "41.damaged.1", "42.damaged.999" };
@@ -883,7 +890,7 @@ static void test_records_of_the_build_before(void)
 	}
 }
 
-/* ---- of VFs ---- */
+/* ---- records of VFs ---- */
 
 static const char vfs_text[] = "gpubroker vfs 1\n"
 			       "function 0000:0c:00.0 1b36 0010\n"
@@ -937,7 +944,7 @@ static void test_vfs(void)
 	n = vf_record_format(&r, again, sizeof(again));
 	tap_ok(!vf_record_parse(again, (size_t)n, &r) && !r.driver[0],
 	       "vfs: no driver is one that none is named");
-	/* Half a record, or one that a byte of is another, is none. */
+	/* Half a record, or a record with one changed byte, is refused. */
 	for (size_t i = 0; i < len; i++)
 		taken += !vf_record_parse(vfs_text, i, &r);
 	tap_ok(!taken, "vfs: half a record is none");

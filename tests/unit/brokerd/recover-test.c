@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Records that cannot be read: what they may be about is kept from being lent, until the kernel shows that the host has
- * it or root gives it back; and nothing else is. On files in the shape of sysfs, which workers read.
+ * Records that cannot be read. The broker does not lend what such a record may be about, until the
+ * kernel shows that the host has it or root gives it back; it holds nothing else. Workers read
+ * files in the shape of sysfs.
  */
 #include "config.h"
 
@@ -19,7 +20,7 @@
 
 static struct policy_rule rule;
 
-/* A function of that bus, group 100 + bus, with a driver and an override, "" for none. */
+/* Adds a function on that bus, in group 100 + bus, with a driver and an override; "" for none. */
 static void add(uint8_t bus, const char *driver, const char *override)
 {
 	char address[16], path[160], text[64];
@@ -40,12 +41,12 @@ static void make_host(void)
 {
 	char path[128];
 
-	add(1, "bochs-drm", "");	 /* the host's */
+	add(1, "bochs-drm", "");	 /* belongs to the host */
 	add(2, "vfio-pci", "vfio-pci");	 /* as a lease leaves it */
 	add(3, "", "");			 /* as a crash may leave it */
-	add(4, "bochs-drm", "vfio-pci"); /* likewise */
-	add(5, "bochs-drm", "(null)");	 /* the host's */
-	add(6, "vfio-pci", "");		 /* somebody's, or prepared */
+	add(4, "bochs-drm", "vfio-pci"); /* as a crash may leave it */
+	add(5, "bochs-drm", "(null)");	 /* belongs to the host */
+	add(6, "vfio-pci", "");		 /* bound by somebody else, or prepared */
 	add_function("10000:07:00.0", "0x030000\n", 107);
 	snprintf(path, sizeof(path), "%s/state", scratch_path);
 	need(!mkdir(path, 0700));
@@ -84,7 +85,7 @@ static void wait_for_workers(void)
 	}
 }
 
-/* What was recovered, with its workers done. */
+/* Recovers damaged records, and waits for the workers. */
 static void recover(void)
 {
 	recover_damaged(&broker.leases);
@@ -98,7 +99,7 @@ static const struct lease *kept(uint32_t group)
 	return lease && lease->state == GPUBROKER_LEASE_STUCK && lease->damaged[0] ? lease : NULL;
 }
 
-/* Forgets all, as a restart does. */
+/* Forgets everything, as a restart does. */
 static void restart(void)
 {
 	while (!TAILQ_EMPTY(&broker.leases.table.list)) {
@@ -228,7 +229,7 @@ static void test_unnamed(void)
 	tap_ok(quiet(), "and nothing is left");
 }
 
-/* Damaged here and now: set aside first, then kept. */
+/* A record that gets damaged now: recovery sets it aside first, then keeps it. */
 static void test_both(void)
 {
 	struct lease *lease = lease_new(&broker.leases.table, 0, 102);
@@ -254,7 +255,7 @@ static void test_both(void)
 	tap_ok(kept(102) && broker.leases.table.n == 1, "and what it names is kept");
 	restart();
 
-	/* A good one of the group, later. */
+	/* A later, readable record of the same group. */
 	lease = lease_new(&broker.leases.table, 9, 102);
 	need(lease);
 	recover();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Leases ended before their holders let go, and those who watch: the requests, who may make them, and what is told of
- * it. The leases are made by hand; what a group's open says is said here, in the place of the kernel.
+ * Leases that end before their holders let go, and peers that watch: the requests, who may make
+ * them, and the messages about them. The test makes the leases by hand, and answers for the kernel
+ * when the broker opens a group.
  */
 #include "config.h"
 
@@ -22,11 +23,11 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-#define OTHER 4242 /* a user's number */
+#define OTHER 4242 /* the uid of another user */
 
 static struct policy_rule rule;
-static int override = -1; /* of 0000:05:00.0, a FIFO */
-static int group_says;	  /* what opening a group gives, in a worker: 0 or -errno */
+static int override = -1; /* the override of 0000:05:00.0, a FIFO */
+static int group_says;	  /* result of opening a group in a worker: 0 or -errno */
 
 int __wrap_kernel_group_open_in(int directory, uint32_t group);
 int __wrap_kernel_group_open_in(int directory, uint32_t group)
@@ -50,7 +51,7 @@ static void make_host(void)
 
 	add_function("0000:01:00.0", "0x030000\n", 11);
 	add_override("0000:01:00.0", "\n");
-	add_function("0000:02:00.0", "0x030000\n", 12); /* does not come off VFIO */
+	add_function("0000:02:00.0", "0x030000\n", 12); /* vfio-pci does not let it go */
 	add_override("0000:02:00.0", "\n");
 	scratch_write("sys/bus/pci/devices/0000:02:00.0/drivers/vfio-pci/unbind", "");
 	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/0000:02:00.0/driver", scratch_path);
@@ -111,7 +112,7 @@ static bool is_recorded(uint64_t id)
 	return !faccessat(broker.store.directory, name, F_OK, 0);
 }
 
-/* Until no worker is at work, for at most 5 seconds. */
+/* Waits until no worker is at work, for at most 5 seconds. */
 static void wait_for_workers(void)
 {
 	for (int n = 0; n < 5000; n++) {
@@ -127,7 +128,10 @@ static void wait_for_workers(void)
 	}
 }
 
-/* Asks as a user. The reason of the refusal, 0 at the end, -1 where it was dropped, -2 where nothing came. */
+/*
+ * Asks as a user. Returns the refusal's reason; 0 for the end; -1 if the peer was dropped; -2 for
+ * no answer.
+ */
 static int ask_as(uint32_t uid, const void *request, size_t size,
 		  struct message_refusal *ret_refusal)
 {
@@ -190,7 +194,7 @@ static bool sentence_has(const struct message_refusal *refusal, const char *text
 	return strstr(sentence, text);
 }
 
-/* ---- what is no request ---- */
+/* ---- packets that are no request ---- */
 
 static void test_bad(void)
 {
@@ -287,7 +291,7 @@ static void test_release_states(void)
 	tap_ok(quiet(), "and nothing is left");
 }
 
-/* What its holder says of the device. */
+/* The holder reports whether the device can migrate. */
 static void test_migration(void)
 {
 	struct lease *lease = lend(11, OTHER);
@@ -322,7 +326,7 @@ static void test_migration(void)
 	tap_ok(!release_as(OTHER, id, NULL) && quiet(), "and nothing is left");
 }
 
-/* Released by its own user, while it is being claimed. */
+/* A user releases a lease while its claim is under way. */
 static void test_release_claim(void)
 {
 	struct message_claim claim = claim_by(SELECT_ADDRESS);
@@ -477,9 +481,9 @@ static void test_restore(void)
 	tap_ok(quiet(), "and nothing is left");
 }
 
-/* ---- what waits for a worker ---- */
+/* ---- waiting for a worker ---- */
 
-/* A lease that an earlier run left, whose time is up: it is looked at first whether somebody has it. */
+/* A lease of an earlier run has expired: the broker first probes whether somebody holds it. */
 static void test_expired_while_away(void)
 {
 	struct lease *lease = lend(11, OTHER);
@@ -666,7 +670,7 @@ static void test_watch_claim(void)
 	bool good = true;
 	union answer answer;
 
-	broker.store.directory = -1; /* the claim fails there */
+	broker.store.directory = -1; /* makes the claim fail */
 	claim.selectors[0].address.bus = 5;
 	say(fd, &claim, sizeof(claim));
 	turn(TURNS);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How virtual functions are made, beside a kernel of files: what brokerd/prepare/sriov-change.c asks of it is
- * done here, in the order in which it asks, so that the daemon can die, or a step fail, at any of
- * them. What a real kernel makes of it is for tests/vm/cases/29-vfs.t, 29-vfs-policy.t and
- * tests/vm/torture.d/12-vfs.t.
+ * Changing the number of virtual functions, beside a kernel of files. It does the steps of
+ * brokerd/prepare/sriov-change.c here, in their order, so that the daemon can die, or a step fail,
+ * at any of them. tests/vm/cases/29-vfs.t, 29-vfs-policy.t and tests/vm/torture.d/12-vfs.t run the
+ * same on a real kernel.
  */
 #include "config.h"
 
@@ -30,13 +30,13 @@
 static struct {
 	unsigned vfs, autoprobe;
 	char driver[TOTAL][32], override[TOTAL][32];
-	bool seen[TOTAL];		/* a driver of the host has had it */
-	bool no_vfio;			/* nothing binds to it */
-	bool no_driver;			/* that could make any */
-	unsigned most;			/* more than that cannot be made */
-	unsigned to_others;		/* writes of a number while there are some */
-	unsigned long quantum, timeout; /* sriov_admin's */
-	bool no_timeout;		/* it does not take that one */
+	bool seen[TOTAL];		/* a host driver has bound it */
+	bool no_vfio;			/* no VFIO driver binds */
+	bool no_driver;			/* no driver that could create VFs */
+	unsigned most;			/* creating more fails */
+	unsigned to_others;		/* writes of a number while there are VFs */
+	unsigned long quantum, timeout; /* in sriov_admin */
+	bool no_timeout;		/* the driver refuses the timeout */
 } sim;
 
 static char last_log[512];
@@ -144,7 +144,7 @@ static int vf_at(const struct pci_address *address)
 
 /* ---- its workers ---- */
 
-/* One step, as the kernel does it. Its errno. */
+/* Does one step, as the kernel would. Returns its errno. */
 static int do_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 {
 	unsigned long value = strtoul(step->text, NULL, 10);
@@ -201,7 +201,7 @@ static int do_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 	return 0;
 }
 
-/* There is one PF, so one worker. */
+/* There is one PF, so there is at most one worker. */
 static int may_start(void)
 {
 	need(!fake_first());
@@ -210,7 +210,7 @@ static int may_start(void)
 
 /* ---- the daemon ---- */
 
-/* As root, and as one who has just come. */
+/* Connects anew, as root. */
 static void dial_root(int *fd)
 {
 	if (*fd >= 0)
@@ -219,7 +219,7 @@ static void dial_root(int *fd)
 	last_is_user(0);
 }
 
-/* What a death takes with it, and what a start makes. */
+/* Drops what a death takes with it, and makes what a start makes. */
 static void forget(void)
 {
 	sriov_done(&broker.sriov);
@@ -230,7 +230,7 @@ static void forget(void)
 	need(!prepare_init(&broker.prepare) && !sriov_init(&broker.sriov));
 }
 
-/* As if killed and started again: only the kernel's state and the records are left. */
+/* Dies and starts again: only the kernel's state and the records are left. */
 static void die_and_start(int *fd)
 {
 	dial_root(fd);
@@ -254,7 +254,10 @@ static bool no_records(void)
 	return n == 2;
 }
 
-/* So many, all on VFIO by their overrides and seen by no other driver, and nothing else changed. */
+/*
+ * Returns true if there are n VFs, all on VFIO by their overrides and never on another driver, and
+ * nothing else has changed.
+ */
 static bool are(unsigned n)
 {
 	bool right = sim.vfs == n && sim.autoprobe == 1 && no_records() && !sim.to_others &&
@@ -405,7 +408,7 @@ static void test_claims(int fd)
 	need(told_done(fd) && are(2));
 }
 
-/* Whatever step fails, there is afterwards what was before, or what was asked for. */
+/* Whatever step fails, the VFs are afterwards as before or as requested. */
 static void test_failures(int fd)
 {
 	unsigned steps, wrong = 0, unnamed = 0;
@@ -423,7 +426,10 @@ static void test_failures(int fd)
 		if (answer.type == MESSAGE_REFUSAL &&
 		    (!answer.refusal.text[0] || !answer.refusal.error))
 			unnamed++;
-		/* What is wrong with putting autoprobe back is said, and cannot be helped. */
+		/*
+		 * The broker reports that it could not put autoprobe back; nothing else can be
+		 * done.
+		 */
 		if (answer.type == MESSAGE_REFUSAL && answer.refusal.detail == REFUSAL_NOT_RESTORED)
 			sim.autoprobe = 1;
 		if (!are(answer.type == MESSAGE_END ? 4 : sim.vfs) ||
@@ -470,7 +476,7 @@ static void test_failures(int fd)
 	need(to(fd, 0));
 }
 
-/* Whenever the daemon dies, the next one makes of it what was asked for. */
+/* Whenever the daemon dies, the next one finishes the request. */
 static void test_deaths(int *ret_fd)
 {
 	unsigned steps, wrong = 0, before = 0, twice = 0;
@@ -515,7 +521,7 @@ static void test_deaths(int *ret_fd)
 	need(to(*ret_fd, 0));
 }
 
-/* It dies when they are made and none is bound, and then none can be. */
+/* The daemon dies when the VFs are created and none is bound, and then none can be bound. */
 static void test_death_and_failure(int *fd)
 {
 	bool died = false;
@@ -564,7 +570,7 @@ static void test_records(int *fd)
 	need(lease);
 	lease_set_kind(lease);
 	lease->state = GPUBROKER_LEASE_LEASED;
-	sim.autoprobe = 0; /* as whoever wrote the record left it */
+	sim.autoprobe = 0; /* as the writer of the record left it */
 	scratch_write("leases/vfs-0000:0b:00-0", lent);
 	die_and_start(fd);
 	tap_ok(are(2), "what is lent stays, whatever a record wants; autoprobe is put back");
@@ -584,7 +590,7 @@ static void wait_and_work(void)
 	}
 }
 
-/* What each of them may have of the card; three are there, as the rule says. */
+/* Quotas of each VF; there are three, as the rule says. */
 static void test_quotas(int fd, struct policy_rule *rule)
 {
 	static const char admin[] = "sys/bus/pci/devices/" PF "/sriov_admin";
@@ -712,7 +718,10 @@ static void test_policy(int fd)
 	tap_ok(are(3), "a rule that goes takes nothing away");
 }
 
-/* What a watcher that was taken over can make the core keep, where the policy wants virtual functions. */
+/*
+ * A compromised watcher can make the core keep only so much, where the policy wants virtual
+ * functions.
+ */
 static void test_watcher(void)
 {
 	struct watcher_record vf = record_of("0000:0b:00.1", WATCHER_DEVICE), pf;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The verdict on a group: the policy speaks first, so that who may not have a device learns nothing else of it; then
- * the guards that hold whatever the policy says.
+ * The verdict on a group. The policy decides first, so that a user whom it refuses learns nothing
+ * else about the device; then come the guards that hold whatever the policy says.
  */
 #include "config.h"
 
@@ -54,7 +54,7 @@ static struct policy policy_of(struct policy_rule *rules, size_t n)
 	};
 }
 
-/* 01:00.0, 01:00.1 and, of another slot, 02:00.0. */
+/* 01:00.0, 01:00.1 and, in another slot, 02:00.0. */
 static struct group_view view_of(size_t n)
 {
 	static const struct pci_address addresses[] = { { .bus = 1 },
@@ -115,7 +115,7 @@ static void test_allowed(void)
 	       "--force where nothing needs it is no fault");
 }
 
-/* Everything is wrong with it, so that whatever comes before the policy shows. */
+/* Everything is wrong with this group, so that a check before the policy would show. */
 static struct group_view spoilt(void)
 {
 	struct group_view view = view_of(3);
@@ -358,7 +358,7 @@ static void test_origin(void)
 	rule_origin(&policy, SIZE_MAX, out);
 	tap_ok(!out[0], "no rule: nothing");
 
-	/* It goes into lease records, line by line, and to terminals. */
+	/* The text goes into lease records, line by line, and to terminals. */
 	memset(hostile, 0, sizeof(hostile));
 	strcpy(hostile[0].path, "/etc/a\n\033\177\r\tb.policy");
 	policy.files = hostile;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who a peer is, where the kernel does not say so: getsockopt() fails, or answers what cannot be. Whoever cannot be told has
- * nothing, and that is said once in the log.
+ * The identity of a peer if the kernel does not give it: getsockopt() fails, or answers nonsense.
+ * Such a peer gets nothing, and the broker logs that once.
  */
 #include "config.h"
 
@@ -16,12 +16,12 @@
 #define SO_PEERPIDFD 77
 #endif
 
-/* ---- the kernel, as this test has it ---- */
+/* ---- in place of the kernel ---- */
 
 int __real_getsockopt(int fd, int level, int option, void *value, socklen_t *size);
 int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *size);
 
-static int failing, error; /* this option, with this errno */
+static int failing, error; /* the option that fails, and its errno */
 static struct ucred *answer;
 static socklen_t answer_size;
 
@@ -49,7 +49,7 @@ static void listen_in(void)
 	need(!ftruncate(log_fd, 0) && !lseek(log_fd, 0, SEEK_SET));
 }
 
-/* How often it was said since. */
+/* Returns how often the text was logged since listen_in(). */
 static unsigned said(const char *what)
 {
 	ssize_t n = pread(log_fd, text, sizeof(text) - 1, 0);
@@ -108,7 +108,7 @@ static void test_unknown(void)
 	tap_ok(quiet(), "none of them leaves anything");
 }
 
-/* Each uid is the one that it is, up to the last. */
+/* The broker takes each uid for itself, up to the last. */
 static void test_uids(void)
 {
 	static const uid_t uids[] = { 0, 1, 65534, 0x7fffffff, 0x80000000, 0xfffffffe };
@@ -122,7 +122,7 @@ static void test_uids(void)
 		union answer told;
 		int fd;
 
-		/* Allowed is the one next to it, and one of the same lower bits. */
+		/* The rule allows the next uid, or one that differs in a single high bit. */
 		for (unsigned n = 0; n < 3; n++) {
 			broker.policy.policy.rules[0].who = POLICY_WHO_USER;
 			broker.policy.policy.rules[0].id = n == 0   ? uids[i] + 1
@@ -147,7 +147,7 @@ static void test_uids(void)
 			       (unsigned)uids[i], (unsigned)broker.policy.policy.rules[0].id);
 			hang_up(fd);
 		}
-		/* By the listing, since a claim would go on to bind. */
+		/* Uses the listing, since a claim would go on to bind. */
 		broker.policy.policy.rules[0].id = uids[i];
 		answer = &cred;
 		fd = dial_in(0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Workers, without root: their filter needs only no_new_privs. The steps' files are files, pipes and FIFOs here, and a
- * step that is to stand still writes to a pipe that is full, or reads from an empty one.
+ * Workers, without root: their filter needs only no_new_privs. Steps use files, pipes and FIFOs
+ * here. A step that is to stand still writes to a pipe that is full, or reads from an empty one.
  */
 #include "config.h"
 
@@ -26,7 +26,7 @@ static size_t fds_at_start;
 
 static struct seen {
 	unsigned n_begun, n_told, n_done, n_late;
-	uint32_t index[8], total[8]; /* as begun() was told */
+	uint32_t index[8], total[8]; /* the arguments of begun() */
 	uint8_t begun_bus[8];
 	char told[8][WORK_TEXT_MAX];
 	uint8_t told_bus[8];
@@ -34,7 +34,7 @@ static struct seen {
 	const char *late_what;
 	uint8_t late_bus;
 	bool late_before_done;
-	uint64_t late_at; /* milliseconds */
+	uint64_t late_at; /* in milliseconds */
 } seen;
 
 static uint64_t now(void)
@@ -117,7 +117,7 @@ static void turn(void)
 	event_base_loop(base, EVLOOP_NONBLOCK);
 }
 
-/* Until it is done, for at most so long. */
+/* Waits until the work is done, at most that long. Returns whether it is. */
 static bool is_done_in(int milliseconds)
 {
 	for (int n = 0; n < milliseconds && !seen.n_done; n++) {
@@ -133,7 +133,7 @@ static bool do_it(struct work *work)
 	return is_done_in(5000) && !seen.n_late;
 }
 
-/* Nothing is open that was not at the start, and no child is left. */
+/* Returns true if all descriptors but those of the start are closed, and no child is left. */
 static bool nothing_left(void)
 {
 	return open_descriptors() == fds_at_start && waitpid(-1, NULL, WNOHANG) < 0 &&
@@ -162,7 +162,10 @@ static bool holds(const char *name, const char *text)
 	return !strcmp(is, text);
 }
 
-/* One end of a pipe on which a step stands still: a write to it, as it is full. ret_other is to be drained. */
+/*
+ * Returns one end of a pipe on which a step stands still: the pipe is full. The test drains
+ * *ret_other.
+ */
 static int full_pipe(int *ret_other)
 {
 	static const char block[4096];
@@ -184,7 +187,7 @@ static void drain(int fd)
 		;
 }
 
-/* The one child of ours, or -1. */
+/* Returns the one child of this process, or -1. */
 static pid_t worker(void)
 {
 	char path[64];
@@ -200,7 +203,7 @@ static pid_t worker(void)
 	return pid;
 }
 
-/* How many descriptors a process has open; the highest in *ret_highest. */
+/* Returns the number of open descriptors of a process, and the highest in *ret_highest. */
 static size_t descriptors_of(pid_t pid, int *ret_highest)
 {
 	char path[64];
@@ -223,7 +226,7 @@ static size_t descriptors_of(pid_t pid, int *ret_highest)
 	return n;
 }
 
-/* Is the process under a filter by now, and at work? */
+/* Waits until the process is under a filter and asleep. Returns whether it is. */
 static bool comes_under_filter(pid_t pid)
 {
 	for (int n = 0; n < 2000; n++) {
@@ -322,7 +325,7 @@ static void test_failures(void)
 	tap_ok(nothing_left(), "no descriptor is left, and no process");
 }
 
-/* A regular file of at most so many bytes: a write past that is cut. */
+/* Limits a regular file to that many bytes: the kernel cuts a longer write. */
 static void test_short_write(void)
 {
 	struct rlimit limit, small;
@@ -384,7 +387,7 @@ static void test_too_long(void)
 	       "a work that is dropped before it begins closes its files");
 }
 
-/* In the worker: what has an '=' in it is a line of the table. */
+/* Runs in the worker: a line with an '=' in it is a row of the table. */
 static bool row(const char *line, char text[WORK_TEXT_MAX])
 {
 	if (!strchr(line, '=') || strlen(line) >= WORK_TEXT_MAX)
@@ -437,7 +440,7 @@ static void test_table(void)
 	tap_ok(do_it(work) && seen.result.error == E2BIG, "more than a page is a failure");
 }
 
-/* In a worker that was taken over: of all that it has, only the pipe can be written to. */
+/* Runs in a compromised worker: of all its descriptors, it can write only to the pipe. */
 static bool flood(const char *line, char text[WORK_TEXT_MAX])
 {
 	char report[3 * sizeof(uint32_t) + WORK_TEXT_MAX];
@@ -567,7 +570,7 @@ static void test_late(void)
 		turn();
 		poll(NULL, 0, 10);
 	}
-	/* libevent's clock is a coarse one. */
+	/* The clock of libevent is coarse. */
 	tap_ok(seen.late_at >= began + 980, "before its time it is not late (%u ms)",
 	       (unsigned)(seen.late_at - began));
 	tap_ok(seen.n_late == 1 && seen.late_before_done && !strcmp(seen.late_what, "slow") &&
@@ -611,9 +614,11 @@ static void test_killed(void)
 	tap_ok(nothing_left(), "no descriptor is left, and no process");
 }
 
-/* ---- what it has, and what it may ---- */
+/* ---- a worker's descriptors and rights ---- */
 
-/* Its own files and its pipe, whatever else is open here, and at whatever number. */
+/*
+ * A worker has only its own files and its pipe, whatever else is open here and at whatever number.
+ */
 static void test_keeps(int number)
 {
 	struct work *work = make();
@@ -670,7 +675,7 @@ static void test_many(void)
 	       good);
 }
 
-/* No room for a pipe: nothing was begun, and the work is still ours. */
+/* Without room for a pipe no worker starts, and the caller keeps the work. */
 static void test_no_room(void)
 {
 	struct rlimit limit, none;
@@ -701,7 +706,7 @@ static void on_idle(void *userdata)
 	late_when_idle = seen.n_late;
 }
 
-/* Counts anew. */
+/* Starts the counts again. */
 static void watch_idle(void)
 {
 	workers.idle = on_idle;
@@ -857,7 +862,10 @@ int main(void)
 	test_open();
 	test_late();
 	test_killed();
-	/* Below and above the number from which on descriptors are peers': see worker.h. */
+	/*
+	 * Descriptors from WORK_DESCRIPTORS on belong to peers, see worker.h: numbers below and
+	 * above.
+	 */
 	test_keeps(0);
 	test_keeps(100);
 	test_keeps(WORK_DESCRIPTORS);

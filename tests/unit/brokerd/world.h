@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The world of all daemon tests: `broker`, a core connected by core_init(), with real sockets and a real loop, a device
- * table and a few files in the shape of sysfs below the scratch directory. Nothing here waits: whatever a
- * peer does, a few turns of the loop later the core has dealt with it.
+ * The world of all daemon tests: `broker`, a core connected by core_init(), with real sockets and a
+ * real loop, a device table, and a few files in the shape of sysfs below the scratch directory.
+ * Nothing here waits: whatever a peer does, the core has dealt with it a few turns of the loop
+ * later.
  */
 #pragma once
 
@@ -17,13 +18,13 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#define TURNS 12 /* more than any single answer takes */
+#define TURNS 12 /* more than any single answer needs */
 
 static struct core broker;
-static int broker_status;    /* core_ops.failed() was called with it; else 0 */
-static unsigned broker_idle; /* how often core_ops.idle() was called */
-static bool broker_kept;     /* core_ops.policy() was last called with it */
-static size_t fds_at_start;  /* when nobody is connected */
+static int broker_status;    /* the argument of core_ops.failed(), else 0 */
+static unsigned broker_idle; /* calls of core_ops.idle() */
+static bool broker_kept;     /* the last argument of core_ops.policy() */
+static size_t fds_at_start;  /* while nobody is connected */
 
 union answer {
 	uint32_t type;
@@ -44,7 +45,10 @@ static inline void turn(int n)
 		event_base_loop(broker.base, EVLOOP_NONBLOCK);
 }
 
-/* A connection: the client's end, blocking for nobody. `room` is the daemon's send buffer, 0: the usual. */
+/*
+ * Makes a connection and returns the client's end, which never blocks. `room` is the daemon's send
+ * buffer, 0 the default.
+ */
 static inline int dial(int room)
 {
 	int ends[2];
@@ -68,7 +72,10 @@ static inline void say_plain(int fd, enum message_type type)
 	say(fd, &plain, sizeof(plain));
 }
 
-/* The next answer's size; 0: the end; -1: there is none yet. As the library does, looks past a reset. */
+/*
+ * Returns the size of the next answer, 0 at the end, or -1 if there is none yet. Looks past a
+ * reset, as the library does.
+ */
 static inline ssize_t hear(int fd, union answer *answer)
 {
 	ssize_t n = recv(fd, answer, sizeof(*answer), 0);
@@ -115,7 +122,7 @@ static inline void hang_up(int fd)
 	turn(TURNS);
 }
 
-/* No user has a connection that counts. */
+/* Returns true if no user's connection is counted. */
 static inline bool counts_nobody(const struct users *counts)
 {
 	for (size_t i = 0; i < USERS_BUCKETS; i++)
@@ -124,7 +131,7 @@ static inline bool counts_nobody(const struct users *counts)
 	return true;
 }
 
-/* Nobody is connected, and no descriptor is open that was not at the start. */
+/* Returns true if nobody is connected and all descriptors but those of the start are closed. */
 static inline bool quiet(void)
 {
 	turn(TURNS);
@@ -209,7 +216,7 @@ static inline void broker_on_failed(void *userdata, int status)
 	broker_status = status;
 }
 
-/* The broker, with nothing in it, and its loop. */
+/* Makes an empty broker and its loop. */
 static inline void broker_make(void)
 {
 	char sys[80];
@@ -223,7 +230,7 @@ static inline void broker_make(void)
 
 	broker = (struct core)CORE_INIT;
 	broker.ops = &ops;
-	/* Not loop_new(): of that a turn has no end that could be counted. */
+	/* Not loop_new(): nobody could count the end of its turns. */
 	broker.base = event_base_new();
 	need(broker.base && !event_base_priority_init(broker.base, PRIORITY_PEERS + 1));
 	snprintf(sys, sizeof(sys), "%s/sys", scratch_make());
@@ -234,7 +241,7 @@ static inline void broker_make(void)
 	fds_at_start = open_descriptors();
 }
 
-/* Lets anybody claim what has the vendor that add_function() gives. */
+/* Lets anybody claim the devices that have add_function()'s vendor. */
 static inline void broker_allow_all(struct policy_rule *rule)
 {
 	static struct policy_file file = { "/etc/gpubroker/policy.d/10-all.policy" };
@@ -261,7 +268,7 @@ static inline void broker_allow_all(struct policy_rule *rule)
 	broker.policy.good = true;
 }
 
-/* From now on the latest connection is of another user, and counted as that user's. */
+/* Gives the latest connection to another user, and counts it as that user's. */
 static inline void last_is_user(uint32_t uid)
 {
 	struct peer *peer = TAILQ_LAST(&broker.peers.list, peer_list);
@@ -273,7 +280,7 @@ static inline void last_is_user(uint32_t uid)
 
 static inline void broker_drop(void)
 {
-	/* The policy is the test's, not the heap's. */
+	/* The test owns the policy; it is not on the heap. */
 	broker.policy.policy = (struct policy){ 0 };
 	core_done(&broker);
 	event_base_free(broker.base);

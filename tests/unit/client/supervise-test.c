@@ -423,7 +423,7 @@ static void test_opens(void)
 	       "opens under a storm of signals all succeed and leave no descriptor behind");
 }
 
-/* --- the command is what it was --- */
+/* --- the command's process is unchanged --- */
 
 static int execs_self(void *arg)
 {
@@ -901,7 +901,7 @@ static void test_terminal(void)
 	fd_close(terminal);
 }
 
-/* --- what cannot be read --- */
+/* --- memory that the supervisor cannot read --- */
 
 /* Becomes a user whom the kernel may refuse. Changing the uid has made us undumpable. */
 static void drop_root(void)

@@ -196,7 +196,7 @@ static bool one_case(uint64_t number)
 	return right;
 }
 
-/* ---- what makes no sense ---- */
+/* ---- rules and texts that make no sense ---- */
 
 static void fill(void *bytes, size_t len)
 {

@@ -48,7 +48,7 @@
 #define PROCESSES_MAX 256
 #define STALL_SECONDS 60
 
-/* What all processes write to; one that is killed leaves it as good as it was. */
+/* All processes write to this; a killed process cannot damage it. */
 struct shared {
 	atomic_ulong granted, busy, refused, faults, unreachable;
 	atomic_ulong connects, rubbish, claims, held, listings; /* misbehave */

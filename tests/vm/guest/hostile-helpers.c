@@ -281,7 +281,7 @@ static void tell_lies(int socket)
 	memset(record.vendor_name, '\n', sizeof(record.vendor_name));
 	memset(record.model, 0x1b, sizeof(record.model));
 	say(socket, &record, sizeof(record));
-	/* What the host has lent has gone, and something new has come to its group. */
+	/* The lent functions have gone, and new ones have come to their group. */
 	record = plain(WATCHER_GONE);
 	record.address.bus = 1;
 	say(socket, &record, sizeof(record));

@@ -658,7 +658,7 @@ int __wrap_helper_run(enum helper_role role, const char *path, const void *argum
 		pid = fork();
 		if (!pid)
 			_exit(__real_helper_run(role, path, NULL));
-		/* What it would say to us waits there. */
+		/* The helper's packets wait in the connection. */
 		connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
 		wait_for(pid);
 		close(connection);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What alice boots: a kernel of one file. It lists the PCI functions that its machine has on the serial
+ * The kernel that alice boots, in one file. It lists the PCI functions that its machine has on the serial
  * port, reads a register of each bochs display through its memory, and turns the machine off,
  * unless its command line ends in "stay", or in "yield": then it lets go of each device that the machine
  * asks it for, as an operating system does. Linux would take minutes for that in an emulated machine inside

@@ -9,10 +9,10 @@
  *	nvidia/vgpu_params		a line that is kept
  *
  * A physical function has room for four units among its VFs, and what no longer fits is no longer in their
- * tables. What is not creatable is EINVAL. A VF that is something must first be cleared, and cannot be
- * while somebody has its device open: both EPERM, as the vendor's driver has been seen to say of the latter.
+ * tables. Writing a type that is not in the table gives EINVAL. A VF that is something must first be cleared,
+ * and cannot be while somebody has its device open: both EPERM, as the vendor's driver has been seen to say of the latter.
  *
- * What a VM gets is a function with a configuration space and nothing else, whose device id is the type. It must
+ * A VM gets a function with only a configuration space, whose device id is the type. It must
  * never be part of what is installed: tests/vm alone loads it.
  */
 #include <linux/delay.h>
@@ -143,7 +143,7 @@ static ssize_t vgpu_read(struct vfio_device *vdev, char __user *out, size_t coun
 	return count;
 }
 
-/* Of what is written only the command and the interrupt line stay. */
+/* Only writes to the command and the interrupt line have an effect. */
 static ssize_t vgpu_write(struct vfio_device *vdev, const char __user *in, size_t count,
 			  loff_t *at)
 {
