@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * PCI addresses. What the parser takes becomes part of a path below /sys, so the cases are mostly about what it
- * must not take.
+ * PCI addresses. An address that the parser accepts becomes part of a path below /sys, so the cases
+ * are mostly about what it must refuse.
  */
 #include "config.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What fits best, and what sysfs tells of memory and nodes: from lists and plain files. The claims that come of it
- * are tests/vm/cases/39-fit.t's.
+ * The order of candidates, and their memory and nodes, from lists and plain files. The claims that
+ * follow are tested by tests/vm/cases/39-fit.t.
  */
 #include "config.h"
 
@@ -94,7 +94,10 @@ static void test_order(void)
 
 static void test_bars(void)
 {
-	/* A card with a BAR for all its memory, and a smaller prefetchable one: as lspci -v of such. */
+	/*
+	 * A card with a BAR for all its memory, and a smaller prefetchable one: as lspci -v of
+	 * such.
+	 */
 	static const char card[] = "0x0000004000000000 0x00000047ffffffff 0x000000000014220c\n"
 				   "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
 				   "0x0000004800000000 0x0000004801ffffff 0x000000000014220c\n"
@@ -163,7 +166,10 @@ static void test_function(void)
 	}
 }
 
-/* This machine may have one node: so the links are plain files here, of the CPU that the test stays on. */
+/*
+ * This machine may have one node: so the links are plain files here, of the CPU that the test stays
+ * on.
+ */
 static void test_own_node(void)
 {
 	const unsigned long first = 1;

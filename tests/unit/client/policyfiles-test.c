@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A policy file that is replaced while it is read: a process that keeps on replacing it, and many
- * that read. Every rule of a version has that version's number as its limit, so that half a version,
- * or two of them mixed, can be seen. A test of the running kernel's time stamps too.
+ * that read. Every rule of a version has that version's number as its limit, so that half a
+ * version, or two of them mixed, can be seen. A test of the running kernel's time stamps too.
  *
  * A writer that is stopped in the middle of a rewrite for longer than the reader waits leaves what
  * nobody can tell from a file that is finished; so does a kernel whose ticks are late, which dates
@@ -26,15 +26,15 @@
 #define READS 64 /* of each */
 #define VERSIONS 60000
 /*
- * Of a rewrite and of the clock of file times, in ns: more than the one takes and than a tick of the
- * other has; both together less than the reader's wait.
+ * The time of a rewrite and a tick of the clock of file times, in ns: more than each takes; both
+ * together less than the reader's wait.
  */
 #define LATE 5000000
 #define TICK_LATE 12000000
 #define RULES 1500
 #define CHUNK 8192
 
-/* What was read in pieces, by the versions that were written at its beginning and end. */
+/* Reads in pieces, by the versions that were written at their beginning and end. */
 struct torn {
 	unsigned from, to;
 };
@@ -49,7 +49,7 @@ struct shared {
 
 static struct shared *shared;
 
-/* Of the last run: reads that gave pieces which should have been noticed; too many are excused. */
+/* Reads of the last run that gave pieces and should have been noticed; too many are excused. */
 static unsigned torn;
 static bool busy;
 static char path[128], other[128];
@@ -111,7 +111,9 @@ static void write_by_rename(unsigned version, const char *text, size_t len)
 	need(!rename(other, path));
 }
 
-/* As an editor, or cp, would: by turns with what was there cut off first and with it overwritten. */
+/*
+ * As an editor, or cp, would: by turns with what was there cut off first and with it overwritten.
+ */
 static void write_in_place(unsigned version, const char *text, size_t len)
 {
 	uint64_t before = now(CLOCK_MONOTONIC);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What `gpubroker run --qemu` adds to a command. The groups are made up here; tests/vm/cases/33-qemu.t shows
- * what QEMU makes of it.
+ * The arguments that `gpubroker run --qemu` adds to a command. The groups are made up here;
+ * tests/vm/cases/33-qemu.t runs QEMU with them.
  */
 #include "config.h"
 
@@ -61,7 +61,7 @@ static char added[4096], left[256], why[256];
 static bool iommufd;
 static size_t n_mdevs; /* of those that are lent too */
 
-/* What is added, as one text; the rest is in `left` and `why`. */
+/* The added arguments, as one text; the rest is in `left` and `why`. */
 static int make(const char *command, const struct group_view *const *groups, size_t n,
 		const char *first, const char *rom, bool primary)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The prepare rules of a policy as udev rules: each attribute, names, and what must not get through. */
+/*
+ * The prepare rules of a policy as udev rules: each attribute, names, and what must not get
+ * through.
+ */
 #include "config.h"
 
 #include "client/host/aliases.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a rule or a text from elsewhere may be, and what is said of a policy against the devices
- * that are there.
+ * Rules and texts from elsewhere that are valid or not, and the warnings about a policy on given
+ * devices.
  */
 #include "config.h"
 

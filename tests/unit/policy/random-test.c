@@ -19,7 +19,7 @@
 #define RULES_MAX 24
 #define FUNCTIONS_MAX 5
 
-/* What was met, so that the test can show that it tried. */
+/* Cases that the test met, to show that it tried. */
 enum { MET_ALLOWED, MET_NO_RULE, MET_DENIED, MET_LIMIT, MET_LIFETIME, MET_DRIVER, MET_PREPARED };
 static const char *const met_names[] = { "allowed",  "no rule", "denied",  "limit",
 					 "lifetime", "driver",	"prepared" };
@@ -47,8 +47,7 @@ static bool blames(const struct question *q, const struct policy_verdict *verdic
 	const struct policy_facts *function = &q->functions[verdict->function];
 
 	if (verdict->function >= q->n_functions || verdict->memlock || verdict->boot_vga ||
-	    verdict->require_reset ||
-	    verdict->lifetime || verdict->vfio_driver != POLICY_NO_TEXT)
+	    verdict->require_reset || verdict->lifetime || verdict->vfio_driver != POLICY_NO_TEXT)
 		return false;
 	if (verdict->outcome == POLICY_DENIED)
 		return verdict->rule < (size_t)q->n && q->all[verdict->rule].verb == 'n' &&
@@ -93,8 +92,7 @@ static bool same_verdict(const struct question *q, const struct policy *policy,
 static bool same_grant(const struct policy_verdict *a, const struct policy_verdict *b)
 {
 	return a->outcome == b->outcome && a->memlock == b->memlock && a->boot_vga == b->boot_vga &&
-	       a->require_reset == b->require_reset &&
-	       a->lifetime == b->lifetime;
+	       a->require_reset == b->require_reset && a->lifetime == b->lifetime;
 }
 
 static bool same_prepared(const struct question *q, const struct policy *policy, size_t function)

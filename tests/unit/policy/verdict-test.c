@@ -19,7 +19,7 @@ static uint32_t leases(void *userdata, size_t rule)
 
 static const struct policy_usage usage = { .leases = leases };
 
-/* Of the last verdict, whose policy is gone. */
+/* From the last verdict, whose policy is gone. */
 static char driver[POLICY_TEXT_MAX];
 
 /* alice, of groups 1000, 100 (render) and 103 (ops), asks for the first of n functions. */
@@ -75,7 +75,7 @@ static bool may_grant(const char *text)
 	return may;
 }
 
-/* What is said before it is known which parts there are: never no where one would be allowed. */
+/* The answer before the parts are known: never no where a part would be allowed. */
 static void check_may_grant(void)
 {
 	tap_ok(may_grant("allow user alice claim profile t-1") &&
