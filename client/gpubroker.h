@@ -408,7 +408,10 @@ int gpubroker_claim_cdev_fd(const struct gpubroker_claim *claim, size_t i);
  */
 int gpubroker_claim_iommufd(const struct gpubroker_claim *claim);
 
-/* What RLIMIT_MEMLOCK was raised to, in bytes, or 0 if no rule grants locked memory. */
+/*
+ * The value to which the broker raised RLIMIT_MEMLOCK, in bytes, or 0 if no rule grants locked
+ * memory.
+ */
 uint64_t gpubroker_claim_memlock(const struct gpubroker_claim *claim);
 
 #ifdef __cplusplus

@@ -10,7 +10,7 @@
 
 #define MATCH_ATTRIBUTES ((1U << 11) - 1) /* all attributes that this version knows */
 
-/* What an unknown fact does: nothing for an allow, everything for a deny. */
+/* The effect of an unknown fact: nothing for an allow, everything for a deny. */
 enum match_unknown { MATCH_SURE, MATCH_MAYBE };
 
 /* The device names that match a function, a bit each. */

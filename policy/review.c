@@ -139,7 +139,7 @@ static void find_names(struct review *review)
 }
 
 static bool deny_shadows(const struct review *review, const struct policy_rule *deny,
-			   const struct policy_rule *allow)
+			 const struct policy_rule *allow)
 {
 	struct policy_match rest = deny->match;
 

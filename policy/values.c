@@ -179,7 +179,7 @@ static bool is_letter_or_digit(char c)
 	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-/* A driver's directory in sysfs. What the core makes part of a path must be just a name. */
+/* A driver's directory in sysfs. The core makes it part of a path, so it must be just a name. */
 bool value_driver(const char *text, char out[POLICY_TEXT_MAX])
 {
 	size_t len;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the commands of gpubroker(1) share: connecting, exit statuses, messages, and values of
+ * Shared by the commands of gpubroker(1): connecting, exit statuses, messages, and values of
  * options. Uses the broker only through the public gpubroker.h, like any outsider.
  */
 #include "config.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What gpubroker(1)'s commands share. Each command is a function with the arguments of a main():
- * argv[0] is the command's name; it returns the exit status.
+ * Shared by the commands of gpubroker(1), and the commands themselves. Each is a function with the
+ * arguments of a main(): argv[0] is the command's name; it returns the exit status.
  */
 #pragma once
 

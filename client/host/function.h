@@ -73,8 +73,8 @@ enum guard {
 };
 
 /*
- * What forbids lending the group now, whatever the policy says; *ret_which is the function in the
- * way, or SIZE_MAX if it is the group as a whole. boot_vga_too: a rule has boot-vga and the user
- * gives --force.
+ * Returns what forbids lending the group now, whatever the policy says; *ret_which is the function
+ * in the way, or SIZE_MAX if it is the group as a whole. boot_vga_too: a rule has boot-vga and the
+ * user gives --force.
  */
 enum guard group_guard(const struct group_view *view, bool boot_vga_too, size_t *ret_which);

@@ -22,7 +22,7 @@ typedef int (*mdev_func)(void *userdata, const char *name);
 int mdev_each_parent(int sys, mdev_func func, void *userdata);
 /* Calls func for each type of a parent. -ENODEV: it is no parent. */
 int mdev_each_type(int sys, const char *parent, mdev_func func, void *userdata);
-/* What its driver calls a type; "": nothing, or no valid name. The driver is not asked. */
+/* The driver's name for a type; "": it has none, or no valid one. The driver is not asked. */
 void mdev_type_name(int sys, const char *parent, const char *type, char ret_name[MDEV_TYPE_MAX]);
 /* How many mdevs of a type exist, whoever made them. */
 int mdev_count(int sys, const char *parent, const char *type);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Reads PCI functions and IOMMU groups from sysfs, see pci.h: for the core before it acts and for
- * gpubroker(1) when it explains. What it reads is copied into fixed sizes or refused.
+ * gpubroker(1) when it explains. It copies everything into fixed sizes, or refuses.
  *
  * It must never wait: it reads no attribute for which the kernel takes the device's lock
  * (driver_override, sriov_numvfs, and in some versions uevent), since a driver that hangs in its

@@ -66,6 +66,15 @@ static int hand_lease(const struct message_lease *m, gpubroker_lease_func func, 
 	return func(userdata, &lease);
 }
 
+/* Receives the next answer. True: it ended with a refusal or a fault, which is in *ret_r. */
+static bool is_over(struct gpubroker *handle, union answer *answer, int *ret_r)
+{
+	*ret_r = connection_receive_wait(handle, answer);
+	if (!*ret_r && answer->type == MESSAGE_REFUSAL)
+		*ret_r = connection_refused(handle, &answer->refusal);
+	return *ret_r != 0;
+}
+
 static int list_all(struct gpubroker *handle, enum message_type request_type,
 		    gpubroker_device_func on_device, gpubroker_lease_func on_lease, void *userdata)
 {
@@ -73,12 +82,7 @@ static int list_all(struct gpubroker *handle, enum message_type request_type,
 	int r = connection_send(handle, &request, sizeof(request)), result = 0;
 	union answer answer;
 
-	while (!r) {
-		r = connection_receive_wait(handle, &answer);
-		if (r)
-			return r;
-		if (answer.type == MESSAGE_REFUSAL)
-			return connection_refused(handle, &answer.refusal);
+	while (!r && !is_over(handle, &answer, &r)) {
 		if (answer.type == MESSAGE_END)
 			return result;
 		if (answer.type == MESSAGE_DEVICE && on_device)
@@ -86,7 +90,7 @@ static int list_all(struct gpubroker *handle, enum message_type request_type,
 		else if (answer.type == MESSAGE_LEASE && on_lease)
 			result = result ? result : hand_lease(&answer.lease, on_lease, userdata);
 		else
-			return -EPROTO;
+			r = -EPROTO;
 	}
 	return r;
 }
@@ -127,15 +131,8 @@ int gpubroker_watch(struct gpubroker *handle, gpubroker_event_func func, void *u
 	int r = connection_send(handle, &request, sizeof(request));
 	union answer answer;
 
-	while (!r) {
-		r = connection_receive_wait(handle, &answer);
-		if (r)
-			return r;
-		if (answer.type == MESSAGE_REFUSAL)
-			return connection_refused(handle, &answer.refusal);
-		if (answer.type != MESSAGE_EVENT)
-			return -EPROTO;
-		r = hand_event(&answer.event, func, userdata);
-	}
+	while (!r && !is_over(handle, &answer, &r))
+		r = answer.type == MESSAGE_EVENT ? hand_event(&answer.event, func, userdata)
+						 : -EPROTO;
 	return r;
 }

@@ -9,7 +9,7 @@
 
 #include "client/wire/protocol.h"
 
-/* What the caller knows beyond the message: names for uids, or NULL to write numbers. */
+/* The caller's knowledge beyond the message: names for uids, or NULL to write numbers. */
 struct refusal_names {
 	/* Writes the user's name into out (size bytes), or nothing if there is none. */
 	void (*user)(uint32_t uid, char *out, size_t size);

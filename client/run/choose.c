@@ -26,7 +26,7 @@ struct fit_search {
 	size_t at; /* which of the request's devices */
 	struct fit_candidate *list;
 	size_t n;
-	/* What --gpu gives: an address, or a name, or neither, which is any. */
+	/* --gpu is an address, or a name, or neither, which is any. */
 	bool is_address, is_name;
 	char address[PCI_ADDRESS_TEXT];
 	bool no_name;	 /* the policy does not have the name */

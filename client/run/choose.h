@@ -11,6 +11,6 @@
 
 /*
  * Chooses for each --memory a device that can be had now; with --wait and where there is none, one
- * to wait for. What was chosen before does not count. 0, or an exit status.
+ * to wait for. Earlier choices do not count. 0, or an exit status.
  */
 int choose_devices(const struct cli *cli, struct gpubroker *handle, struct request *request);

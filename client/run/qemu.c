@@ -29,7 +29,7 @@
 #define PORT_NAME "gpubroker-port"
 #define IOMMUFD_NAME "gpubroker-iommufd"
 
-/* What the given arguments use already. */
+/* Slots and numbers that the given arguments use already. */
 struct taken {
 	bool pcie; /* its root bus is "pcie.0" */
 	bool vga;  /* -vga is there */

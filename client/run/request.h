@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What `gpubroker run` is to claim, as the user asked for it, and the claim that this makes. */
+/*
+ * The devices that `gpubroker run` is to claim, as the user asked for them, and the claim that this
+ * makes.
+ */
 #pragma once
 
 #include <stdbool.h>

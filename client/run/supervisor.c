@@ -2,16 +2,15 @@
 /*
  * The process that answers the opens of a supervised command, and its whole life after the fork.
  *
- * It owns copies of the lent descriptors and the listener of the filter, and keeps both until the
+ * It owns copies of the leased descriptors and the listener of the filter, and keeps both until the
  * last task under the filter is gone: so the lease lasts as long as the command's process tree, not
- * only as long as the command. What it answers is a convenience for one user's own processes and no
- * boundary: a command that changes the path under our eyes gets a descriptor that its user was lent
- * anyway.
+ * only as long as the command. It serves a user's own processes and is no boundary: a command that
+ * changes the path before we have read it gets a descriptor that its user has leased anyway.
  *
  * It must never block but in poll() and in ioctls of the listener and of a group, since every open
- * of the command that the filter catches waits for it. It must never end while somebody is under
- * the filter (those opens would fail with ENOSYS), never allocate once it serves, and never hold
- * the terminal or a pipe of the command's open longer than the command lives.
+ * of the command that the filter catches waits for it. It must never end while a task is under the
+ * filter (those opens would fail with ENOSYS), never allocate once it serves, and never hold the
+ * terminal or a pipe of the command's open longer than the command lives.
  */
 #include "config.h"
 
@@ -110,7 +109,7 @@ void supervisor_done(struct supervisor *s)
 }
 
 /*
- * What a terminal, a session's end or a careless kill sends must not take the opens away from a
+ * The signals of a terminal, a session's end or a careless kill must not take the opens away from a
  * command that goes on. Ignored, not blocked: blocked signals would queue up, and ignored ones
  * never interrupt an ioctl. The faults keep their default: a bug should be seen.
  */

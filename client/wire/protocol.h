@@ -157,7 +157,7 @@ struct message_vfs { /* by root: gives a physical function so many virtual ones,
 	struct pci_address address;
 };
 
-/* What the holder has found out about the leased device; the broker only passes it on. */
+/* The holder's finding about the leased device; the broker only passes it on. */
 struct message_migration {
 	uint32_t type;
 	uint32_t migration; /* enum gpubroker_migration, not GPUBROKER_MIGRATION_UNKNOWN */

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The library reads answers of a daemon that lies. An input holds requests and then answers:
- * packets of right and wrong sizes, with and without descriptors. Whatever the daemon sends, every
- * call returns, a result is whole, and every open descriptor belongs to the caller.
+ * Answers of a daemon that lies, as the library reads them. An input is a request and its answers:
+ * packets of right and wrong sizes, with and without descriptors. Whatever comes, every call
+ * returns, every struct that a caller gets is whole, and no descriptor is left that the caller does
+ * not own.
  *
- * About: client/library/connection.c client/library/listing.c client/library/claim.c client/library/answer.c client/wire/passfd.c client/library/refusal.c
+ * About: client/library/connection.c client/library/listing.c client/library/claim.c
+ * client/library/answer.c client/library/refusal.c client/wire/passfd.c
  */
 #include "config.h"
 
@@ -19,28 +21,15 @@
 #include "client/wire/protocol.h"
 #include "tests/fuzz/descriptors.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/unit/wire-answers.h"
 
 const char fuzz_name[] = "library";
 
 #define FDS_MAX (PASSFD_MAX + 2)
 #define ANSWERS_MAX 64
 
-/* An answer begins with a type of the protocol, sent in its size, or it is any packet. */
-static const struct {
-	uint32_t type;
-	size_t size;
-} kinds[] = {
-	{ MESSAGE_WELCOME, sizeof(struct message_hello) },
-	{ MESSAGE_DEVICE, sizeof(struct message_device) },
-	{ MESSAGE_LEASE, sizeof(struct message_lease) },
-	{ MESSAGE_END, sizeof(struct message_plain) },
-	{ MESSAGE_STEP, sizeof(struct message_step) },
-	{ MESSAGE_GRANT, sizeof(struct message_grant) },
-	{ MESSAGE_REFUSAL, sizeof(struct message_refusal) },
-	{ MESSAGE_QUEUED, sizeof(struct message_queued) },
-	{ MESSAGE_EVENT, sizeof(struct message_event) },
-};
-#define N_KINDS (sizeof(kinds) / sizeof(*kinds))
+/* An answer begins with its kind: a type, which is sent in its size, or RAW, a packet as it is. */
+#define N_KINDS (sizeof(wire_answers) / sizeof(*wire_answers))
 #define RAW N_KINDS
 
 enum { ASK_LIST, ASK_LEASES, ASK_WATCH, ASK_RELEASE, ASK_REVOKE, ASK_RESTORE, ASK_CLAIM, N_ASKS };
@@ -76,11 +65,11 @@ static void answer(int fd)
 		if (iov.iov_len > sizeof(packet))
 			iov.iov_len = sizeof(packet);
 	} else {
-		iov.iov_len = kinds[kind].size;
+		iov.iov_len = wire_answers[kind].size;
 	}
 	input_struct(&answers, &packet, sizeof(packet));
 	if (kind != RAW)
-		packet.type = kinds[kind].type;
+		packet.type = wire_answers[kind].type;
 	for (size_t i = 0; i < n_fds; i++)
 		fds[i] = devnull;
 	if (n_fds) {
@@ -115,7 +104,7 @@ int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size)
 	for (int i = 0; i < ANSWERS_MAX && answers.left; i++)
 		answer(ends[1]);
 	shutdown(ends[1], SHUT_WR);
-	/* Nobody reads the requests; only the library's end of the socket stays open. */
+	/* Nobody reads the library's requests; its end of the socket lives on alone. */
 	close(ends[1]);
 	return 0;
 }
@@ -327,6 +316,11 @@ static void seed_lists(struct seed *seed, fuzz_write write)
 
 void fuzz_seeds(fuzz_write write)
 {
+	static const uint32_t reasons[] = {
+#define NUMBER_OF(reason, number, word, status) number,
+		GPUBROKER_REFUSALS(NUMBER_OF)
+#undef NUMBER_OF
+	};
 	static struct seed seed;
 	struct message_step step = { .step = GPUBROKER_STEP_BIND, .index = 1, .total = 2 };
 	struct message_queued queued = { .place = 2, .lease = 3, .holder_uid = 1000 };
@@ -352,8 +346,9 @@ void fuzz_seeds(fuzz_write write)
 	add(&seed, 5, 1, &grant, sizeof(grant)); /* two groups, one descriptor */
 	add(&seed, RAW, 2, &grant, 100);
 	write("short", seed.data, seed.n);
-	for (unsigned reason = 1; reason <= GPUBROKER_REFUSED_NONE_LEFT; reason++) {
-		char name[16];
+	for (size_t i = 0; i < sizeof(reasons) / sizeof(*reasons); i++) {
+		const uint32_t reason = reasons[i];
+		char name[20];
 
 		seed.n = 0;
 		seed_byte(&seed, reason % 2 ? ASK_CLAIM : ASK_RESTORE);
@@ -367,7 +362,7 @@ void fuzz_seeds(fuzz_write write)
 		refusal.error = reason % 2 ? 16 : 0;
 		refusal.since = 1790000000;
 		add(&seed, 6, 0, &refusal, sizeof(refusal));
-		snprintf(name, sizeof(name), "refusal-%u", reason);
+		snprintf(name, sizeof(name), "refusal-%u", (unsigned)reason);
 		write(name, seed.data, seed.n);
 	}
 	seed.n = 0;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Policy text: whole files, with byte 0xff between two. Every finding is printable and has a place.
- * If the parser accepts the text, the core would take each rule from the loader; the policy stays
- * the same when it is written out and read again; the order of the rules does not matter; and its
- * udev rules are whole lines of printable text.
+ * Policy text, whole files, byte 0xff between two. For every input, each finding is printable and
+ * has a place. If the policy is accepted, each rule is one that the core would accept from the
+ * loader; written out and read again it is the same; the order of the rules does not matter; and
+ * the udev rules made of it are whole lines of printable text.
  *
  * About: policy/lexer.c policy/lint.c policy/match.c policy/names.c policy/parser.c
- * policy/review.c policy/statement.c policy/valid.c policy/values.c policy/verdict.c
- * policy/words.c client/host/udevrules.c
+ * policy/findings.c policy/keep.c policy/review.c policy/statement.c policy/valid.c policy/values.c
+ * policy/verdict.c policy/words.c client/host/udevrules.c
  */
 #include "config.h"
 

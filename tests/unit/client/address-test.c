@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * PCI addresses. The parser's results become part of a path below /sys, so most cases are texts
- * that it must refuse.
+ * PCI addresses. An address that the parser accepts becomes part of a path below /sys, so the cases
+ * are mostly about what it must refuse.
  */
 #include "config.h"
 

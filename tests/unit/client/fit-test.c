@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The choice of the device that fits best, and the sizes and nodes that sysfs reports, from lists
- * and plain files. tests/vm/cases/39-fit.t tests the claims that follow.
+ * The order of candidates, and their memory and nodes, from lists and plain files. The claims that
+ * follow are tested by tests/vm/cases/39-fit.t.
  */
 #include "config.h"
 
@@ -95,8 +95,8 @@ static void test_order(void)
 static void test_bars(void)
 {
 	/*
-	 * A card with a BAR for all its memory, and a smaller prefetchable one, as `lspci -v` shows
-	 * such a card.
+	 * A card with a BAR for all its memory, and a smaller prefetchable one: as lspci -v of
+	 * such.
 	 */
 	static const char card[] = "0x0000004000000000 0x00000047ffffffff 0x000000000014220c\n"
 				   "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
@@ -167,8 +167,8 @@ static void test_function(void)
 }
 
 /*
- * This machine may have a single node, so plain files stand in for the links of the CPU that the
- * test stays on.
+ * This machine may have one node: so the links are plain files here, of the CPU that the test stays
+ * on.
  */
 static void test_own_node(void)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The library against a broker that may send anything: a forked child with a script, on a socket of
- * its own. The library must return the error that gpubroker.h promises, and leave no descriptor
- * open.
+ * The library against a broker that answers what it likes: a forked child with a script, on a
+ * socket of its own. The library must come back with the error that gpubroker.h promises, and
+ * without a descriptor too many.
  */
 #include "config.h"
 
@@ -12,6 +12,7 @@
 #include "client/common/util.h"
 #include "tests/scratch.h"
 #include "tests/tap.h"
+#include "tests/unit/wire-answers.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -32,25 +33,11 @@ struct packet {
 	bool unread;	  /* sent before the broker reads the request that it answers */
 };
 
-union any {
-	uint32_t type;
-	struct message_hello welcome;
-	struct message_plain end;
-	struct message_device device;
-	struct message_lease lease;
-	struct message_step step;
-	struct message_grant grant;
-	struct message_refusal refusal;
-	struct message_queued queued;
-	struct message_event event;
-	char all[8192];
-};
-
 static char socket_path[80];
 static int listener = -1, spare = -1;
 static pid_t child = -1;
 
-static size_t make(const struct packet *p, union any *m)
+static size_t make(const struct packet *p, union wire_answer *m)
 {
 	memset(m, p->endless ? 'A' : 0, sizeof(*m));
 	m->type = p->type;
@@ -128,7 +115,7 @@ static void wait_for(int fd, short events)
 static void send_packet(int fd, const struct packet *p)
 {
 	int fds[PASSFD_MAX];
-	union any m;
+	union wire_answer m;
 	size_t size = make(p, &m);
 
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
@@ -138,9 +125,9 @@ static void send_packet(int fd, const struct packet *p)
 }
 
 /*
- * Stops the client, wherever it is, until the broker has ended, so that the broker completes its
- * last steps first. On gate[0] the client reports that it has stopped; it then waits for the end of
- * gate[1].
+ * Holds the client up, wherever it is, until the broker is gone: what the broker does before it
+ * goes has then been done. gate[0] the client says that it is held, gate[1] it waits for the end
+ * of.
  */
 static int gate[2][2] = { { -1, -1 }, { -1, -1 } };
 
@@ -163,13 +150,14 @@ static void hold_client(void)
 }
 
 /*
- * Answers the hello with the script's first packet, and every further request with all the other
- * packets. Then waits until the client hangs up, or hangs up itself if `close_after` is set.
+ * Answers the hello with the script's first packet, and every further request with all the rest,
+ * from the first on that is no answer to the hello; then waits until the client is gone, or closes
+ * where `close_after` says so.
  */
 static void serve(const struct packet *script, bool close_after)
 {
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	union any request;
+	union wire_answer request;
 	bool unread = script->unread;
 
 	if (unread) {
@@ -1192,7 +1180,7 @@ static void test_ending(void)
 	}
 }
 
-/* Checks the requests that the library sends, one packet each. */
+/* Sends each of these as one packet. */
 static void test_ending_requests(void)
 {
 	const struct message_hello hello = { .type = MESSAGE_WELCOME, .version = PROTOCOL_VERSION };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A process keeps replacing a policy file while many processes read it. Every rule of a version has
- * that version's number as its limit, so that the test sees half a version, or two of them mixed.
- * It also tests the time stamps of the running kernel.
+ * A policy file that is replaced while it is read: a process that keeps on replacing it, and many
+ * that read. Every rule of a version has that version's number as its limit, so that half a
+ * version, or two of them mixed, can be seen. A test of the running kernel's time stamps too.
  *
  * If the writer stops in the middle of a rewrite for longer than the reader waits, nobody can tell
  * that file from a finished one. The same is true if a late tick of the kernel dates a change back.
@@ -26,15 +26,15 @@
 #define READS 64 /* by each reader */
 #define VERSIONS 60000
 /*
- * Limits in ns for a rewrite and for the clock of file times: larger than a usual rewrite and than
- * a tick; both together are smaller than the reader's wait.
+ * The time of a rewrite and a tick of the clock of file times, in ns: more than each takes; both
+ * together less than the reader's wait.
  */
 #define LATE 5000000
 #define TICK_LATE 12000000
 #define RULES 1500
 #define CHUNK 8192
 
-/* A read in pieces, with the versions that the writer had reached at its beginning and end. */
+/* Reads in pieces, by the versions that were written at their beginning and end. */
 struct torn {
 	unsigned from, to;
 };
@@ -49,9 +49,7 @@ struct shared {
 
 static struct shared *shared;
 
-/*
- * Results of the last run: reads that returned pieces without an excuse; true if too many had one.
- */
+/* Reads of the last run that gave pieces and should have been noticed; too many are excused. */
 static unsigned torn;
 static bool busy;
 static char path[128], other[128];
@@ -114,8 +112,7 @@ static void write_by_rename(unsigned version, const char *text, size_t len)
 }
 
 /*
- * Writes as an editor or cp does: every other time cuts the file off first, otherwise overwrites
- * it.
+ * As an editor, or cp, would: by turns with what was there cut off first and with it overwritten.
  */
 static void write_in_place(unsigned version, const char *text, size_t len)
 {

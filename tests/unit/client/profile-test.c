@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The types that drivers offer, parsed from a tree of plain files. tests/vm/cases/34-profiles.t
- * reads real drivers.
+ * Profiles that drivers offer, parsed from a tree of plain files. tests/vm/cases/34-profiles.t
+ * looks at real drivers.
  */
 #include "config.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The arguments that `gpubroker run --qemu` adds to a command. The groups are made up here;
- * tests/vm/cases/33-qemu.t runs QEMU with such arguments.
+ * tests/vm/cases/33-qemu.t runs QEMU with them.
  */
 #include "config.h"
 
@@ -61,7 +61,7 @@ static char added[4096], left[256], why[256];
 static bool iommufd;
 static size_t n_mdevs; /* how many of them the lease has */
 
-/* Puts the added arguments into one text, and the rest of the result into `left` and `why`. */
+/* The added arguments, as one text; the rest is in `left` and `why`. */
 static int make(const char *command, const struct group_view *const *groups, size_t n,
 		const char *first, const char *rom, bool primary)
 {

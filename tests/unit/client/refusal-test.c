@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The sentences of refusals. For each reason, whatever a message holds or lacks, the result is one
- * line that names the device, and no string of the message needs a NUL at its end.
+ * The sentences: each reason, with all that a message may or may not hold, gives one line that
+ * names the thing, and no string of the message is believed to end.
  */
 #include "config.h"
 
@@ -161,134 +161,130 @@ static void test_other(void)
 	}
 }
 
+#define AT .group = UINT32_MAX, .has_address = 1, .address = { .bus = 1 }
+#define OTHER .has_other = 1, .other = { .bus = 2 }
+#define HELD .holder_uid = 1000, .holder_pid = 4711, .lease = 3
+#define RULE .rule = "/etc/gpubroker/policy.d/10-lab.policy:7"
+#define PART .group = UINT32_MAX, .parent = "mtty", .profile = "mtty-2"
+
+/* What each sentence must say, beside the subject that test_named() checks. */
+static const struct {
+	const char *name;
+	struct message_refusal m;
+	const char *says[3];
+} cases[] = {
+	{ "busy: the holder",
+	  { .reason = GPUBROKER_REFUSED_BUSY, AT, HELD },
+	  { "leased to alice (pid 4711, lease 3)", "--wait" } },
+	{ "busy: the holder's uid where it has no name",
+	  { .reason = GPUBROKER_REFUSED_BUSY, AT, .holder_uid = 1001 },
+	  { "uid 1001" } },
+	{ "busy: a device on its way back, and that waiting helps",
+	  { .reason = GPUBROKER_REFUSED_BUSY, AT, HELD, .detail = REFUSAL_RELEASING },
+	  { "on its way back to the host from alice", "--wait" } },
+	{ "busy: that the policy prepares it",
+	  { .reason = GPUBROKER_REFUSED_BUSY, AT, .detail = REFUSAL_PREPARING },
+	  { "as the policy prepares it", "in a moment" } },
+	{ "busy: the PF whose VFs are being made",
+	  { .reason = GPUBROKER_REFUSED_BUSY, AT, OTHER, .detail = REFUSAL_SRIOV },
+	  { "functions of 0000:02:00.0 are" } },
+	{ "busy: which VF is leased, to whom, and what would help",
+	  { .reason = GPUBROKER_REFUSED_BUSY, AT, OTHER, HELD, .detail = REFUSAL_LEASED_VF },
+	  { "0000:01:00.0 stay", "0000:02:00.0 is leased to alice", "'gpubroker revoke 3'" } },
+	{ "busy: for root, how to end the lease",
+	  { .reason = GPUBROKER_REFUSED_BUSY, AT, HELD, .detail = REFUSAL_LEASED },
+	  { "is leased to alice", "'gpubroker revoke 3'" } },
+	{ "busy: that others wait for it, and how to wait too",
+	  { .reason = GPUBROKER_REFUSED_BUSY, AT, .detail = REFUSAL_RESERVED },
+	  { "is reserved for", "--wait" } },
+	{ "policy: that no rule allows it",
+	  { .reason = GPUBROKER_REFUSED_POLICY, AT },
+	  { "no rule allows" } },
+	{ "policy: the rule that denies it",
+	  { .reason = GPUBROKER_REFUSED_POLICY, AT, RULE },
+	  { "denies you 0000:01:00.0", "10-lab.policy:7" } },
+	{ "policy: the part of a device",
+	  { .reason = GPUBROKER_REFUSED_POLICY, .profile = "mtty-2", .name = "slice" },
+	  { "claim profile \"mtty-2\" of device \"slice\"; " } },
+	{ "memlock: how much the rule grants",
+	  { .reason = GPUBROKER_REFUSED_MEMLOCK, AT, RULE, .limit = 1ULL << 30 },
+	  { "1024 MiB", "10-lab.policy:7" } },
+	{ "memlock: that no rule grants any",
+	  { .reason = GPUBROKER_REFUSED_MEMLOCK, AT },
+	  { "leave --memlock out" } },
+	{ "failed: the step and the kernel's word",
+	  { .reason = GPUBROKER_REFUSED_FAILED, AT, .error = ENOMEM, .text = "sriov_numvfs" },
+	  { "sriov_numvfs: Cannot allocate memory; everything was put back" } },
+	{ "failed: that not everything is as before",
+	  { .reason = GPUBROKER_REFUSED_FAILED, AT, .text = "bind", .detail = REFUSAL_NOT_RESTORED },
+	  { "not everything could be put back" } },
+	{ "boot-vga: that it takes a rule",
+	  { .reason = GPUBROKER_REFUSED_BOOT_VGA, AT },
+	  { "a rule with boot-vga and --force" } },
+	{ "boot-vga: that a rule allows it",
+	  { .reason = GPUBROKER_REFUSED_BOOT_VGA, AT, .detail = REFUSAL_FORCE },
+	  { "a rule allows it, add --force" } },
+	{ "not-viable: one claim wants it whole and in part",
+	  { .reason = GPUBROKER_REFUSED_NOT_VIABLE, AT, .detail = REFUSAL_WHOLE_AND_PART },
+	  { "leave out one of the two" } },
+	{ "quota: of what there are too many",
+	  { .reason = GPUBROKER_REFUSED_QUOTA, .text = "you have 64 connections to the broker" },
+	  { "64 connections" } },
+	{ "no-vfs: that it has no SR-IOV",
+	  { .reason = GPUBROKER_REFUSED_NO_VFS, AT },
+	  { "0000:01:00.0", "no SR-IOV" } },
+	{ "no-vfs: how many there can be",
+	  { .reason = GPUBROKER_REFUSED_NO_VFS, AT, .limit = 64 },
+	  { "at most 64" } },
+	{ "no-vfs: the driver in the way, and what would help",
+	  { .reason = GPUBROKER_REFUSED_NO_VFS, AT, .driver = "vfio-pci" },
+	  { "is on vfio-pci", "gpubroker restore 0000:01:00.0" } },
+	{ "no-mdevs: where to look",
+	  { .reason = GPUBROKER_REFUSED_NO_MDEVS, AT, .profile = "mtty-2" },
+	  { "0000:01:00.0 offers no profiles: ", "'gpubroker profiles'" } },
+	{ "no-profile: what the device has",
+	  { .reason = GPUBROKER_REFUSED_NO_PROFILE, PART },
+	  { "mtty has no profile \"mtty-2\"", "'gpubroker profiles mtty'" } },
+	{ "none-left: how many are in use",
+	  { .reason = GPUBROKER_REFUSED_NONE_LEFT, PART, .limit = 12 },
+	  { "profile \"mtty-2\" of mtty is left: 12 of it are in use; " } },
+	{ "none-left: what is left instead",
+	  { .reason = GPUBROKER_REFUSED_NONE_LEFT, PART, .limit = 1, .text = "mtty-1: 1" },
+	  { "1 of it is in use, and left there is mtty-1: 1; " } },
+	{ "none-left: another was faster",
+	  { .reason = GPUBROKER_REFUSED_NONE_LEFT, PART, .limit = 1, .error = ENOSPC },
+	  { "mtty", "No space left on device", "try again" } },
+};
+
 static void test_content(void)
 {
-	struct message_refusal m = message(GPUBROKER_REFUSED_BUSY);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const char *text = format(&cases[i].m, alice);
+		bool all = is_sentence(text);
+
+		for (size_t k = 0; k < ARRAY_SIZE(cases[i].says) && cases[i].says[k]; k++)
+			all = all && strstr(text, cases[i].says[k]);
+		tap_ok(all, "%s: %s", cases[i].name, text);
+	}
+}
+
+static void test_holder(void)
+{
+	const struct message_refusal busy = { .reason = GPUBROKER_REFUSED_BUSY,
+					      AT,
+					      .holder_uid = 1001 };
+	const struct message_refusal failed = {
+		.reason = GPUBROKER_REFUSED_FAILED, AT, .text = "bind", .error = INT32_MIN
+	};
 	const struct refusal_names nobody = { 0 };
 	char out[1024];
 
-	fill(&m);
-	m.has_address = 1;
-	m.text[0] = '\0';
-	tap_ok(strstr(format(&m, alice), "leased to alice (pid 4711, lease 3)"),
-	       "busy: names the holder");
-	m.holder_uid = 1001;
-	tap_ok(strstr(format(&m, alice), "uid 1001"), "by number where there is no name");
-	refusal_format(&m, NULL, out, sizeof(out));
-	tap_ok(strstr(out, "uid 1001"), "or nobody to ask");
-	refusal_format(&m, &nobody, out, sizeof(out));
-	tap_ok(strstr(out, "uid 1001"), "or nothing to ask with");
-	tap_ok(is_sentence(format(&m, endless)), "a name without end is cut");
-	m.detail = REFUSAL_RELEASING;
-	tap_ok(strstr(format(&m, alice), "on its way back"), "busy: says that waiting helps");
-
-	m = message(GPUBROKER_REFUSED_POLICY);
-	m.has_address = 1;
-	tap_ok(strstr(format(&m, alice), "no rule allows"), "policy: no rule is said as such");
-	fill(&m);
-	tap_ok(strstr(format(&m, alice), "10-lab.policy:7"),
-	       "policy: the rule that denies is named");
-	m.reason = GPUBROKER_REFUSED_MEMLOCK;
-	tap_ok(strstr(format(&m, alice), "1024 MiB") &&
-		       strstr(format(&m, alice), "10-lab.policy:7"),
-	       "memlock: how much, and by which rule");
-	m.reason = GPUBROKER_REFUSED_FAILED;
-	tap_ok(strstr(format(&m, alice), strerror(5)), "failed: with the kernel's word");
-	m.error = INT32_MIN;
-	tap_ok(is_sentence(format(&m, alice)), "or with a number that is none of the kernel's");
-	m.reason = GPUBROKER_REFUSED_BOOT_VGA;
-	tap_ok(strstr(format(&m, alice), "--force"), "boot-vga: says what would help");
-	m.reason = GPUBROKER_REFUSED_QUOTA;
-	strcpy(m.text,
-	       "you have 64 connections to the broker, which is the most one user may have");
-	tap_ok(strstr(format(&m, alice), "64 connections"), "quota: says of what");
-}
-
-static void test_profiles(void)
-{
-	struct message_refusal m = message(GPUBROKER_REFUSED_NO_MDEVS);
-	const char *text;
-
-	strcpy(m.profile, "mtty-2");
-	m.has_address = 1;
-	m.address.bus = 1;
-	text = format(&m, alice);
-	tap_ok(!strncmp(text, "0000:01:00.0 offers no profiles: ", 33) &&
-		       strstr(text, "'gpubroker profiles'"),
-	       "no-mdevs: %s", text);
-	m.has_address = 0;
-	strcpy(m.parent, "mtty");
-	m.reason = GPUBROKER_REFUSED_NO_PROFILE;
-	text = format(&m, alice);
-	tap_ok(strstr(text, "mtty has no profile \"mtty-2\"") &&
-		       strstr(text, "'gpubroker profiles mtty'"),
-	       "no-profile: %s", text);
-	m.reason = GPUBROKER_REFUSED_NONE_LEFT;
-	m.limit = 12;
-	text = format(&m, alice);
-	tap_ok(strstr(text, "profile \"mtty-2\" of mtty is left: 12 of it are in use; "),
-	       "none-left: %s", text);
-	strcpy(m.text, "mtty-1: 1");
-	m.limit = 1;
-	text = format(&m, alice);
-	tap_ok(strstr(text, "1 of it is in use, and left there is mtty-1: 1; "),
-	       "none-left, but others: %s", text);
-	m.error = ENOSPC;
-	text = format(&m, alice);
-	tap_ok(strstr(text, "mtty") && strstr(text, strerror(ENOSPC)) && strstr(text, "try again"),
-	       "none-left by the time it was made: %s", text);
-	m = message(GPUBROKER_REFUSED_POLICY);
-	strcpy(m.profile, "mtty-2");
-	strcpy(m.name, "slice");
-	text = format(&m, alice);
-	tap_ok(strstr(text, "claim profile \"mtty-2\" of device \"slice\"; "), "policy: %s", text);
-}
-
-static void test_vfs(void)
-{
-	struct message_refusal m = message(GPUBROKER_REFUSED_NO_VFS);
-	const char *text;
-
-	m.has_address = 1;
-	m.address.bus = 1;
-	text = format(&m, alice);
-	tap_ok(strstr(text, "0000:01:00.0") && strstr(text, "no SR-IOV"), "no-vfs: %s", text);
-	m.limit = 64;
-	text = format(&m, alice);
-	tap_ok(strstr(text, "at most 64"), "no-vfs: how many there can be: %s", text);
-	m.limit = 0;
-	strcpy(m.driver, "vfio-pci");
-	text = format(&m, alice);
-	tap_ok(strstr(text, "is on vfio-pci") && strstr(text, "gpubroker restore 0000:01:00.0"),
-	       "no-vfs: what would help: %s", text);
-
-	m = message(GPUBROKER_REFUSED_BUSY);
-	fill(&m);
-	m.has_address = m.has_other = 1;
-	m.address.bus = 1;
-	m.other.bus = 2;
-	m.detail = REFUSAL_LEASED_VF;
-	text = format(&m, alice);
-	tap_ok(strstr(text, "0000:01:00.0 stay") &&
-		       strstr(text, "0000:02:00.0 is leased to alice") &&
-		       strstr(text, "'gpubroker revoke 3'"),
-	       "busy: which VF, whose, and what would help: %s", text);
-	m.detail = REFUSAL_SRIOV;
-	text = format(&m, alice);
-	tap_ok(strstr(text, "functions of 0000:02:00.0 are just being made"),
-	       "busy: of which PF they are being made: %s", text);
-
-	m = message(GPUBROKER_REFUSED_FAILED);
-	m.has_address = 1;
-	m.error = 12;
-	strcpy(m.text, "sriov_numvfs");
-	text = format(&m, alice);
-	tap_ok(strstr(text, "sriov_numvfs: Cannot allocate memory; everything was put back"),
-	       "failed: names the step: %s", text);
-	m.detail = REFUSAL_NOT_RESTORED;
-	text = format(&m, alice);
-	tap_ok(strstr(text, "not everything could be put back"),
-	       "failed: and says if it stays so: %s", text);
+	refusal_format(&busy, NULL, out, sizeof(out));
+	tap_ok(strstr(out, "uid 1001"), "the uid of a holder where there are no names");
+	refusal_format(&busy, &nobody, out, sizeof(out));
+	tap_ok(strstr(out, "uid 1001"), "or no function to ask for them");
+	tap_ok(is_sentence(format(&busy, endless)), "a name without end is cut");
+	tap_ok(is_sentence(format(&failed, alice)), "an error that is none of the kernel's");
 }
 
 static void test_unterminated(void)
@@ -337,8 +333,8 @@ static void test_sizes(void)
 }
 
 /*
- * Files, devices and a compromised broker can put control characters into a message; a terminal
- * would act on them.
+ * Text that a terminal would take for more than a line can come from files, devices and a broker
+ * that has gone bad.
  */
 static void test_control(void)
 {
@@ -365,8 +361,7 @@ int main(void)
 	test_named();
 	test_other();
 	test_content();
-	test_vfs();
-	test_profiles();
+	test_holder();
 	test_unterminated();
 	test_sizes();
 	test_control();

@@ -579,9 +579,9 @@ static int is_refused_inside(void *unused)
 #define SECOND "/dev/vfio/devices/vfio987655"
 
 /*
- * Runs under a supervisor with a group and two devices of one lease, and a device of another lease.
- * Opens all files of one kind first, then one of the other. A pipe stands in for the group: its
- * reader sees when nobody has it open.
+ * Under a supervisor with a group and two devices of one lease, and a device of another: opens what
+ * it is told, first all of a kind, then of the other. A pipe stands in for the group: its reader
+ * hears when nobody has it.
  */
 static int takes_one_kind(bool cdevs)
 {
@@ -1039,7 +1039,7 @@ static void test_messages(void)
 
 int main(int argc, char **argv)
 {
-	/* The test starts itself as the command; its own descriptors came with it. */
+	/* The program that the test starts as a command; its own descriptors came with it. */
 	lent_stat.st_ino = (ino_t)strtoull(getenv("LENT_INO") ?: "0", NULL, 10);
 	lent_stat.st_dev = (dev_t)strtoull(getenv("LENT_DEV") ?: "0", NULL, 10);
 	if (argc > 1 && !strcmp(argv[1], "open"))

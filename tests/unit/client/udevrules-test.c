@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Turns the prepare rules of a policy into udev rules: each attribute, names, and texts that must
- * not get through.
+ * The prepare rules of a policy as udev rules: each attribute, names, and what must not get
+ * through.
  */
 #include "config.h"
 

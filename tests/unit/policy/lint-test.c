@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Limits on rules and texts that come from elsewhere, and findings about a policy and the devices
- * of this machine.
+ * Rules and texts from elsewhere that are valid or not, and the warnings about a policy on given
+ * devices.
  */
 #include "config.h"
 

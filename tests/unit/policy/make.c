@@ -38,7 +38,7 @@ static const unsigned int class_codes[] = { 0x030000, 0x030200, 0x040000, 0x0401
 static const char *const classes[] = { "display", "audio", "usb",  "network", "03",	 "0x0403",
 				       "040300",  "0C",	   "0c03", "0302",    "0x030000" };
 
-/* Facts about devices. In a pool of texts, NULL is not known and "" is none. */
+/* For devices: the first two of the texts are "not known" and "none". */
 static const char *const driver_facts[] = { NULL, "", "nouveau", "vfio-pci", "snd_hda_intel" };
 static const char *const serial_facts[] = { NULL, "", "00-aa-1f", "00-AA-1F", "zz", "ZZ", "z" };
 static const char *const path_facts[] = { NULL,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The policy language, case by case; verdict-test.c tests its verdicts. There are three corpora. A
- * policy of tests/policy/good has only the findings that the .expect file beside it lists; one of
- * tests/policy/bad has exactly those of its .expect file; and policy/examples has none.
+ * The policy language, case by case; its verdicts are policy-verdict-test.c's. The corpora are
+ * tests/policy/good, where nothing may be found but what a .expect file beside the policy says,
+ * tests/policy/bad, where the .expect file has all that must be found, and policy/examples, which
+ * must be clean.
  */
 #include "config.h"
 

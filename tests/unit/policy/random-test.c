@@ -19,7 +19,7 @@
 #define RULES_MAX 24
 #define FUNCTIONS_MAX 5
 
-/* Counts the outcomes, so that the test can show that it reached them. */
+/* Cases that the test met, to show that it tried. */
 enum { MET_ALLOWED, MET_NO_RULE, MET_DENIED, MET_LIMIT, MET_LIFETIME, MET_DRIVER, MET_PREPARED };
 static const char *const met_names[] = { "allowed",  "no rule", "denied",  "limit",
 					 "lifetime", "driver",	"prepared" };

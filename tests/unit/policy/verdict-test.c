@@ -19,7 +19,7 @@ static uint32_t leases(void *userdata, size_t rule)
 
 static const struct policy_usage usage = { .leases = leases };
 
-/* The driver of the last verdict, whose policy is freed. */
+/* From the last verdict, whose policy is gone. */
 static char driver[POLICY_TEXT_MAX];
 
 /*
@@ -81,7 +81,7 @@ static bool may_grant(const char *text)
 	return may;
 }
 
-/* Before the types are known, the verdict is never no if a rule could allow one of them. */
+/* The answer before the parts are known: never no where a part would be allowed. */
 static void check_may_grant(void)
 {
 	tap_ok(may_grant("allow user alice claim profile t-1") &&
