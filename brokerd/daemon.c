@@ -120,7 +120,7 @@ static void fit_capability(struct process *process)
 
 	if (needed && process->memlock_dropped && process->notify_fd < 0) {
 		log_warning(
-			"the policy now grants memlock: restart the daemon to regain the capability");
+			"the policy grants memlock: restart the daemon to regain the capability");
 	} else if (needed && process->memlock_dropped) {
 		log_notice("the policy now grants memlock: restarting, to regain the capability");
 		quit_gently(process);
@@ -362,10 +362,11 @@ static int confine(const struct core *core)
 		log_info("confined: seccomp, Landlock version %d", landlock);
 	else
 		log_notice("confined: seccomp; this kernel has no Landlock, or it is not enabled");
-	log_info(
-		core->kernel.cdevs
-			? "this kernel has iommufd: claims may be lent by devices' own nodes too"
-			: "this kernel has no iommufd, or it is not loaded: claims are lent by IOMMU groups");
+	if (core->kernel.cdevs)
+		log_info("this kernel has iommufd: claims may be lent by devices' own nodes too");
+	else
+		log_info(
+			"no iommufd in this kernel, or not loaded: claims are lent by IOMMU groups");
 	return 0;
 }
 

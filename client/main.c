@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char usage[] =
+static const char usage_of_all[] =
 	"usage: gpubroker [--socket PATH] COMMAND [...]\n"
 	"\n"
 	"  list [--all] [--json]        the GPUs (--all: every PCI function) and their status\n"
@@ -62,24 +62,24 @@ int main(int argc, char **argv)
 			cli.socket = optarg;
 			break;
 		case 'h':
-			fputs(usage, stdout);
+			fputs(usage_of_all, stdout);
 			return cli_finish_output();
 		case 'V':
 			puts("gpubroker " PACKAGE_VERSION);
 			return cli_finish_output();
 		default:
-			fputs(usage, stderr);
+			fputs(usage_of_all, stderr);
 			return EXIT_BAD_USAGE;
 		}
 	}
 	argc -= optind;
 	argv += optind;
 	if (!argc) {
-		fputs(usage, stderr);
+		fputs(usage_of_all, stderr);
 		return EXIT_BAD_USAGE;
 	}
 	if (!strcmp(argv[0], "help")) {
-		fputs(usage, stdout);
+		fputs(usage_of_all, stdout);
 		return cli_finish_output();
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {

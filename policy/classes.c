@@ -11,7 +11,7 @@
 
 #include "client/common/util.h"
 
-static const struct class_word words[] = {
+static const struct class_word class_words[] = {
 	{ .text = "display", .code = 0x030000, .mask = 0xff0000 },
 	/* 0401 (audio device) and 0403 (HD audio), which differ in one bit; 0400 is video. */
 	{ .text = "audio", .code = 0x040100, .mask = 0xfffd00 },
@@ -23,13 +23,13 @@ static const struct class_word words[] = {
 
 const struct class_word *classes_find(const char *text)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
-		if (!strcmp(words[i].text, text))
-			return &words[i];
+	for (size_t i = 0; i < ARRAY_SIZE(class_words); i++)
+		if (!strcmp(class_words[i].text, text))
+			return &class_words[i];
 	return NULL;
 }
 
 const char *classes_text(size_t i)
 {
-	return i < ARRAY_SIZE(words) ? words[i].text : NULL;
+	return i < ARRAY_SIZE(class_words) ? class_words[i].text : NULL;
 }

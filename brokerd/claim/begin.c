@@ -117,9 +117,9 @@ static int begin_leases(struct claim *claim, struct selection *selection,
 }
 
 /* Makes an empty claim. */
-static struct claim *claim_new(struct claims *claims, struct claimant *claimant,
-			       const struct message_claim *request,
-			       const struct selection *selection)
+static struct claim *claim_allocate(struct claims *claims, struct claimant *claimant,
+				    const struct message_claim *request,
+				    const struct selection *selection)
 {
 	struct claim *claim = calloc(1, sizeof(*claim));
 
@@ -141,7 +141,7 @@ static int begin_claim(struct claims *claims, struct claimant *claimant,
 		       const struct message_claim *request, struct selection *selection,
 		       struct message_refusal *ret_refusal)
 {
-	struct claim *claim = claim_new(claims, claimant, request, selection);
+	struct claim *claim = claim_allocate(claims, claimant, request, selection);
 	int r = claim ? begin_leases(claim, selection, ret_refusal) : refuse_no_memory(ret_refusal);
 
 	if (r) {

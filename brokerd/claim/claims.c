@@ -68,8 +68,7 @@ void claim_fail(struct claim *claim, const struct lease *lease, const struct pci
 int claim_refuse_to_queue(struct message_refusal *ret_refusal)
 {
 	*ret_refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
-	refusal_say(ret_refusal,
-		    "you have %d claims that wait, which is the most one user may have",
+	refusal_say(ret_refusal, "you have %d claims that wait, which is the most for one user",
 		    WAITING_PER_UID);
 	return GPUBROKER_REFUSED_QUOTA;
 }

@@ -62,7 +62,7 @@ struct watcher {
 	struct uevent_marks marks; /* events since the last look */
 };
 
-static void copy_name(char *out, size_t size, const char *text)
+static void copy_property(char *out, size_t size, const char *text)
 {
 	snprintf(out, size, "%.*s", (int)size - 1, text ? text : "");
 }
@@ -78,11 +78,11 @@ static void name_from_hwdb(const struct watcher *watcher, struct kind *kind)
 		const char *key = udev_list_entry_get_name(entry);
 
 		if (!strcmp(key, "ID_VENDOR_FROM_DATABASE"))
-			copy_name(kind->vendor_name, sizeof(kind->vendor_name),
-				  udev_list_entry_get_value(entry));
+			copy_property(kind->vendor_name, sizeof(kind->vendor_name),
+				      udev_list_entry_get_value(entry));
 		else if (!strcmp(key, "ID_MODEL_FROM_DATABASE"))
-			copy_name(kind->model, sizeof(kind->model),
-				  udev_list_entry_get_value(entry));
+			copy_property(kind->model, sizeof(kind->model),
+				      udev_list_entry_get_value(entry));
 	}
 }
 
@@ -107,8 +107,8 @@ static void kind_of(struct watcher *watcher, const struct function *f, struct ki
 		}
 	}
 	name_from_hwdb(watcher, &kind);
-	copy_name(kind.vfio_driver, sizeof(kind.vfio_driver),
-		  aliases_find(&watcher->aliases, kind.modalias));
+	copy_property(kind.vfio_driver, sizeof(kind.vfio_driver),
+		      aliases_find(&watcher->aliases, kind.modalias));
 	*ret_kind = kind;
 	if (watcher->n_kinds == KINDS_MAX)
 		return;
@@ -199,10 +199,9 @@ static void drain_events(struct watcher *watcher)
 			return;
 		if (n < 0) {
 			if (!watcher->marks.everything)
-				log_notice(
-					"watcher: uevents were lost (%s), looking at every function again",
-					n == -NLE_NOMEM ? "more than the socket holds"
-							: nl_geterror(n));
+				log_notice("watcher: uevents were lost (%s), looking at all again",
+					   n == -NLE_NOMEM ? "more than the socket holds"
+							   : nl_geterror(n));
 			watcher->marks.everything = true;
 			continue;
 		}

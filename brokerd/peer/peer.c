@@ -275,10 +275,9 @@ static void turn_away(struct peers *peers, const struct peer *peer)
 	if (peers->n >= PEERS_MAX)
 		refusal_say(&refusal, "the broker has as many connections as it can serve");
 	else
-		refusal_say(
-			&refusal,
-			"you have %d connections to the broker, which is the most one user may have",
-			PEERS_PER_UID);
+		refusal_say(&refusal,
+			    "you have %d connections to the broker, which is the most for one user",
+			    PEERS_PER_UID);
 	passfd_send(peer->fd, &refusal, sizeof(refusal), NULL, 0);
 	/*
 	 * Closing a socket with an unread packet resets the other side: its next receive fails with

@@ -54,7 +54,7 @@ int confine_helper(enum confine_part part, uid_t uid, gid_t gid,
  * Returns true if the sets that capng_get_caps_process() has read contain at most `allowed`; -1:
  * nothing.
  */
-static bool has_only(const capng_type_t *sets, size_t n_sets, int allowed)
+static bool hold_only(const capng_type_t *sets, size_t n_sets, int allowed)
 {
 	for (size_t i = 0; i < n_sets; i++)
 		for (int c = 0; c <= CAP_LAST_CAP; c++)
@@ -85,7 +85,7 @@ int confine_own(enum confine_part part, struct confine_filter **ret_settled)
 		return -EPERM;
 	if (capng_get_caps_process())
 		return -EINVAL;
-	if (!has_only(sets, ARRAY_SIZE(sets), -1))
+	if (!hold_only(sets, ARRAY_SIZE(sets), -1))
 		return -EPERM;
 	return confine_unprivileged(part, ret_settled);
 }
@@ -106,7 +106,7 @@ int confine_core(bool keep_sys_resource, bool cdevs, int state_dir)
 	 * is small from the start, and has no effect on a process that may not execute a program.
 	 */
 	can_empty = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);
-	if (!can_empty && !has_only(&bounding_set, 1, CAP_SYS_RESOURCE))
+	if (!can_empty && !hold_only(&bounding_set, 1, CAP_SYS_RESOURCE))
 		return -EPERM;
 	capng_clear(can_empty ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS);
 	/*

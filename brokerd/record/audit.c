@@ -59,18 +59,18 @@ void audit_write(const struct audit_line *line)
 	char lease[24], uid[24], pid[24], group[24], by[24], address[PCI_ADDRESS_TEXT];
 	char name[PROTOCOL_PROFILE_MAX * 4], rule[512], reason[512];
 
-	log_line(
-		(enum log_level)line->level,
-		"lease=%s uid=%s pid=%s device=%s group=%s name=%s rule=%s by=%s outcome=%s reason=%s",
-		number(line->lease, !line->lease, lease),
-		number((uint64_t)line->uid, line->uid == AUDIT_NOBODY, uid),
-		number(line->pid, !line->pid, pid),
-		line->device ? pci_address_format(line->device, address) : "-",
-		number(line->group, line->group == NO_GROUP, group),
-		value(line->name, false, name, sizeof(name)),
-		value(line->rule, false, rule, sizeof(rule)),
-		number((uint64_t)line->by, line->by == AUDIT_NOBODY, by), line->outcome,
-		value(line->reason, true, reason, sizeof(reason)));
+	log_line((enum log_level)line->level,
+		 "lease=%s uid=%s pid=%s device=%s group=%s name=%s rule=%s by=%s outcome=%s "
+		 "reason=%s",
+		 number(line->lease, !line->lease, lease),
+		 number((uint64_t)line->uid, line->uid == AUDIT_NOBODY, uid),
+		 number(line->pid, !line->pid, pid),
+		 line->device ? pci_address_format(line->device, address) : "-",
+		 number(line->group, line->group == NO_GROUP, group),
+		 value(line->name, false, name, sizeof(name)),
+		 value(line->rule, false, rule, sizeof(rule)),
+		 number((uint64_t)line->by, line->by == AUDIT_NOBODY, by), line->outcome,
+		 value(line->reason, true, reason, sizeof(reason)));
 }
 
 struct audit_line audit_line_of(const struct lease *lease, const char *outcome)

@@ -202,7 +202,7 @@ static void print_json(const struct listing *listing)
 }
 
 enum { ADDRESS, VENDOR, MODEL, DRIVER, IOMMU, STATUS, N_COLUMNS };
-static const struct table_column columns[N_COLUMNS] = {
+static const struct table_column list_columns[N_COLUMNS] = {
 	{ .heading = "PCI ADDRESS" }, { .heading = "VENDOR" }, { .heading = "MODEL" },
 	{ .heading = "DRIVER" },      { .heading = "IOMMU" },  { .heading = "STATUS" },
 };
@@ -238,7 +238,7 @@ static void fit_devices(int *widths, int room)
 static void print_devices(const struct listing *listing)
 {
 	const struct table table = {
-		.columns = columns,
+		.columns = list_columns,
 		.n_columns = N_COLUMNS,
 		.n_rows = listing->n_rows,
 		.rows = listing->rows,

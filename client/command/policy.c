@@ -91,7 +91,7 @@ static int check_policy(int argc, char **argv)
 	return r ? EXIT_BAD_POLICY : c;
 }
 
-static const char usage[] =
+static const char usage_of_policy[] =
 	"usage: gpubroker policy check [--policy DIR]... [--devices FILE] [FILE...]\n"
 	"       gpubroker policy explain [--policy DIR]... [--devices FILE] [--profile PROFILE]\n"
 	"                                --user USER DEVICE\n"
@@ -106,6 +106,6 @@ int cli_policy(const struct cli *cli, int argc, char **argv)
 		return policy_explain(argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "install"))
 		return policy_install(argc - 1, argv + 1);
-	fputs(usage, stderr);
+	fputs(usage_of_policy, stderr);
 	return EXIT_BAD_USAGE;
 }

@@ -24,7 +24,7 @@
 #define NAME_MIN 8
 
 enum { PARENT, TYPE, NAME, MEMORY, FREE, TOTAL, OTHERS, API, DESCRIPTION, N_COLUMNS };
-static const struct table_column columns[N_COLUMNS] = {
+static const struct table_column profile_columns[N_COLUMNS] = {
 	[PARENT] = { .heading = "DEVICE" },
 	[TYPE] = { .heading = "TYPE" },
 	[NAME] = { .heading = "NAME" },
@@ -94,7 +94,7 @@ static uint64_t others_of(int sys, const struct ours *ours, const struct profile
 	return dir.error ? PROFILE_UNKNOWN : n;
 }
 
-static void on_problem(void *userdata, const char *path, int error)
+static void say_unreadable(void *userdata, const char *path, int error)
 {
 	(void)userdata;
 	switch (error) {
@@ -172,7 +172,7 @@ static void fit_profiles(int *widths, int room)
 static void print_profiles(const struct profiles *profiles)
 {
 	const struct table table = {
-		.columns = columns,
+		.columns = profile_columns,
 		.n_columns = N_COLUMNS,
 		.n_rows = profiles->n,
 		.rows = profiles->list,
@@ -192,7 +192,7 @@ static struct json_object *json_count(uint64_t count)
 	return count == PROFILE_UNKNOWN ? NULL : json_object_new_int64((int64_t)count);
 }
 
-static void print_json(const struct profiles *profiles)
+static void print_profiles_json(const struct profiles *profiles)
 {
 	struct json_object *array = json_object_new_array();
 
@@ -256,7 +256,7 @@ static int show_profiles(const struct cli *cli, int sys, const char *device, boo
 	struct ours ours = ask_for_ours(cli);
 	struct profiles profiles;
 	size_t n = 0;
-	int r = profiles_read(sys, on_problem, NULL, &profiles);
+	int r = profiles_read(sys, say_unreadable, NULL, &profiles);
 
 	for (size_t i = 0; i < profiles.n; i++)
 		if (is_meant(&profiles.list[i], device))
@@ -271,7 +271,7 @@ static int show_profiles(const struct cli *cli, int sys, const char *device, boo
 		r = say_nothing_for(sys, device);
 	} else {
 		if (json)
-			print_json(&profiles);
+			print_profiles_json(&profiles);
 		else if (n)
 			print_profiles(&profiles);
 		else

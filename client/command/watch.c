@@ -28,7 +28,7 @@ static const char *kind_name(enum gpubroker_event_kind kind)
 	return "unknown";
 }
 
-static void print_json(const struct gpubroker_event *event)
+static void print_event_json(const struct gpubroker_event *event)
 {
 	struct json_object *o = json_object_new_object();
 
@@ -92,7 +92,7 @@ static int on_event(void *userdata, const struct gpubroker_event *event)
 	const bool *json = userdata;
 
 	if (*json)
-		print_json(event);
+		print_event_json(event);
 	else
 		print_text(event);
 	return fflush(stdout) || ferror(stdout) ? EXIT_SOFTWARE : 0;

@@ -66,7 +66,7 @@ void mdev_type_name(int sys, const char *parent, const char *type, char ret_name
 		strcpy(ret_name, text);
 }
 
-static int count_entries(int sys, const char *path)
+static int count_made(int sys, const char *path)
 {
 	cleanup_fd int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "%s", path);
 	struct directory dir = DIRECTORY(fd);
@@ -85,7 +85,7 @@ int mdev_count(int sys, const char *parent, const char *type)
 
 	snprintf(path, sizeof(path), "class/mdev_bus/%s/mdev_supported_types/%s/devices", parent,
 		 type);
-	return count_entries(sys, path);
+	return count_made(sys, path);
 }
 
 struct type_search {

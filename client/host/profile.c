@@ -189,7 +189,7 @@ static uint64_t read_count(const struct reader *reader, const char *directory, c
 	return PROFILE_UNKNOWN;
 }
 
-static struct profile *add_profile(const struct reader *reader)
+static struct profile *profile_append(const struct reader *reader)
 {
 	struct profiles *profiles = reader->profiles;
 	struct profile *list = reallocarray(profiles->list, profiles->n + 1, sizeof(*list)), *added;
@@ -242,7 +242,7 @@ static uint64_t count_entries(const struct reader *reader, const char *directory
 static int read_type(const struct reader *reader, const char *parent, const char *type,
 		     const char *path)
 {
-	struct profile *p = add_profile(reader);
+	struct profile *p = profile_append(reader);
 	char text[ATTRIBUTE_MAX];
 
 	if (!p)
@@ -339,7 +339,7 @@ static int add_creatable(const struct reader *reader, const char *address, const
 		n_lines++;
 		is_current = current != PROFILE_UNKNOWN && strtoull(type, NULL, 10) == current;
 		seen |= is_current;
-		p = add_profile(reader);
+		p = profile_append(reader);
 		if (!p)
 			return -ENOMEM;
 		p->mechanism = PROFILE_VENDOR_VFIO;
@@ -354,7 +354,7 @@ static int add_creatable(const struct reader *reader, const char *address, const
 	if (seen || current == PROFILE_UNKNOWN)
 		return 0;
 	/* Its type need not be among those that could be made now. */
-	p = add_profile(reader);
+	p = profile_append(reader);
 	if (!p)
 		return -ENOMEM;
 	p->mechanism = PROFILE_VENDOR_VFIO;

@@ -128,7 +128,7 @@ static int on_device(void *userdata, const struct gpubroker_device *device)
 }
 
 /* A file that cannot be read makes no candidate; `gpubroker profiles` prints why. */
-static void on_problem(void *userdata, const char *path, int error)
+static void skip_unreadable(void *userdata, const char *path, int error)
 {
 	(void)userdata;
 	(void)path;
@@ -190,7 +190,7 @@ static int find_candidates(struct fit_search *search)
 	if (r)
 		return r;
 	/* A profile that cannot be read is no candidate. */
-	profiles_read(search->sys, on_problem, NULL, &profiles);
+	profiles_read(search->sys, skip_unreadable, NULL, &profiles);
 	for (size_t i = 0; !r && i < profiles.n; i++)
 		r = add_profile(search, &profiles.list[i]);
 	profiles_done(&profiles);

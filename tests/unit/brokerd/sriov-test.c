@@ -580,9 +580,13 @@ static void test_records(int *fd)
 
 /* ---- the policy ---- */
 
+/* Until the broker waits for nothing but its next attempt, which is seconds away. */
 static void wait_and_work(void)
 {
-	for (int i = 0; i < 8; i++) {
+	const struct sriov *sriov = &broker.sriov;
+
+	for (int i = 0; i < 8 || (i < 100 && sriov->soon && evtimer_pending(sriov->timer, NULL));
+	     i++) {
 		turn(TURNS);
 		usleep(100000);
 		turn(TURNS);

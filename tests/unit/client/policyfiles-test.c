@@ -261,7 +261,7 @@ static void run(write_version *write_it, bool rests, unsigned n_readers, unsigne
 	       (unsigned)shared->refused, (unsigned)shared->n_torn, excused);
 	torn = shared->n_torn - excused;
 	/* A writer that is late so often is also late unseen, between two looks at the clock. */
-	busy = excused > n_readers * reads / 20 || (excused >= 20 && torn * 10 <= excused);
+	busy = excused > n_readers * reads / 20 || (torn && torn <= excused);
 }
 
 int main(void)

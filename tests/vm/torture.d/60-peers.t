@@ -70,7 +70,7 @@ ok "memory is less than 16 MiB ($(memory VmHWM) KiB)" test "$(memory VmHWM)" -lt
 limit=$!
 ok 'one user asks for 140 more' wait_for 30 grep -q ready /tmp/limit
 is "$(cat /tmp/limit)" 'held 128 refused 12
-you have 128 connections to the broker, which is the most one user may have; end some and try again
+you have 128 connections to the broker, which is the most for one user; end some and try again
 ready' '... and has 128, and a sentence for each of the others'
 ok '... while others connect' run_as u1 gpubroker list
 kill $limit
