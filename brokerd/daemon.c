@@ -365,8 +365,7 @@ static int confine(const struct core *core)
 	if (core->kernel.cdevs)
 		log_info("this kernel has iommufd: claims may be lent by devices' own nodes too");
 	else
-		log_info(
-			"no iommufd in this kernel, or not loaded: claims are lent by IOMMU groups");
+		log_info("no iommufd in this kernel, or not loaded: only IOMMU groups are lent");
 	return 0;
 }
 

@@ -189,6 +189,8 @@ static int allow_parents(int ruleset, const struct ruleset *all)
 
 int landlock_core(int state_dir)
 {
+	const uint64_t records = READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | MAKE_REG |
+				 REMOVE_FILE;
 	const int version = landlock_version();
 	const struct ruleset all = all_of(version);
 	cleanup_fd int ruleset = version ? new_ruleset(version, &all) : -1;
@@ -221,8 +223,7 @@ int landlock_core(int state_dir)
 		       READ_FILE | READ_DIR | WRITE_FILE | IOCTL_DEV)) ||
 	    (r = allow(ruleset, &all, "/dev/iommu", READ_FILE | WRITE_FILE | IOCTL_DEV)) ||
 	    /* records */
-	    (r = allow_below(ruleset, &all, state_dir,
-			     READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | MAKE_REG | REMOVE_FILE)))
+	    (r = allow_below(ruleset, &all, state_dir, records)))
 		return r;
 	return restrict_self(ruleset);
 }

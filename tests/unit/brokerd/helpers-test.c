@@ -166,8 +166,7 @@ static void test_honest(void)
 	       "a reload while it is not there is no fault: it is asked when it comes");
 	load(loader, LOADER_END);
 	run(20);
-	tap_ok(broker_status == EX_SOFTWARE &&
-		       said("the loader sent an invalid record") == 1,
+	tap_ok(broker_status == EX_SOFTWARE && said("the loader sent an invalid record") == 1,
 	       "half of what one loader sent is no beginning for the next");
 	broker_status = 0;
 	need(say(watcher, "x", 1));
