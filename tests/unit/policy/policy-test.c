@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The policy language, case by case; its verdicts are policy-verdict-test.c's. The corpora are
+ * The policy language, case by case; its verdicts are verdict-test.c's. The corpora are
  * tests/policy/good, where nothing may be found but what a .expect file beside the policy says,
  * tests/policy/bad, where the .expect file has all that must be found, and policy/examples, which
  * must be clean.
