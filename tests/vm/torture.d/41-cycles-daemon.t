@@ -16,7 +16,7 @@ restored 'the daemon killed'
 
 # The last daemon took up leases at its start and ended them: it must not have kept anything either.
 core=$(main_pid)
-cycle -n 400 -s 5
+cycle -n 40 -s 60
 wait_for 20 all_back
 ok "the last daemon has no more descriptors than the first, $fds_before" wait_for 10 has_fds "$fds_before"
 grown=$(($(rss) - rss_before))
