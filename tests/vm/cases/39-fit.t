@@ -17,10 +17,14 @@ END
 systemctl restart gpubroker
 ok 'the daemon is back with the new policy' systemctl is-active gpubroker
 
+# What the last claim had is free again, unless it is held: what fits depends on that.
+holders=()
+settled() { [ ${#holders[@]} -gt 0 ] || wait_for 20 no_records; }
 # said USER OPTIONS...: what a terminal is told, and what was lent meanwhile.
 said() {
 	local user=$1
 	shift
+	settled
 	capture run_as "$user" script -qec "gpubroker run $* -- sh -c 'gpubroker leases --json | tr -d \" \\n\"'" /dev/null
 	stdout=${stdout//$'\r'/}
 }
@@ -28,11 +32,11 @@ said() {
 refused() {
 	local user=$1 wanted=$2 pattern=$3 name=$4
 	shift 4
+	settled
 	capture run_as "$user" gpubroker run "$@" -- true
 	is $status "$wanted" "$name"
 	like "$stderr" "$pattern" '... with a sentence'
 }
-holders=()
 hold() {
 	local user=$1
 	shift

@@ -10,7 +10,8 @@
  *	    -c          connects for each cycle, as `gpubroker run` does, and counts that as part of it
  *	    -t MS       pause after each cycle
  *	    -k MS       kills one of its processes at random this often, and starts another in its place
- *	    -K MS       kills the daemon this often
+ *	    -K MS       kills the daemon this often, but not before it has granted something: on a busy machine
+ *	                its start takes longer
  *	    -p SECONDS  says how far it is, on stderr, this often (default 10)
  *	    -r SEED
  *	cycle hold COUNT FIRST-UID LAST-UID          COUNT connections of each uid, idle, until SIGTERM
@@ -316,7 +317,7 @@ static int run(void)
 		 daemon_at = now() + options.kill_daemon * 1000;
 	uint64_t progress_at = now() + options.progress * 1000000, moved_at = now(),
 		 state = options.seed;
-	unsigned long moved = 0, killed = 0, daemon_killed = 0;
+	unsigned long moved = 0, killed = 0, daemon_killed = 0, moved_at_kill = 0;
 	pid_t pids[PROCESSES_MAX];
 	bool stalled = false;
 
@@ -342,12 +343,14 @@ static int run(void)
 			pids[i] = start_worker(i, options.seed + killed);
 		}
 		if (due(&daemon_at, options.kill_daemon)) {
-			pid_t pid = daemon_pid();
+			pid_t pid = moved != moved_at_kill ? daemon_pid() : 0;
 
-			if (pid)
+			if (pid) {
 				daemon_killed += !kill(pid, SIGKILL);
-			else /* not back yet */
+				moved_at_kill = moved;
+			} else { /* not back yet, or has not served */
 				daemon_at = now() + 100000;
+			}
 		}
 		if (due(&progress_at, options.progress * 1000))
 			print_counts(stderr, killed, daemon_killed);

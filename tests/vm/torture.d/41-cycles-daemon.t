@@ -7,7 +7,7 @@ every=${THOROUGH:+20000}
 : "${every:=2000}"
 cycle "${long[@]}" -k 250 -K "$every"
 is $status 0 'the daemon killed: claims go on to the end'
-ok "the daemon killed: $(count granted "$out") granted" test "$(count granted "$out")" -ge 10
+ok "the daemon killed: $(count granted "$out") granted" test "$(count granted "$out")" -ge 3
 ok "... and the daemon killed $(count daemon_killed "$out") times" test "$(count daemon_killed "$out")" -ge 2
 is "$(count refused "$out")" 0 '... none refused but for a function that was busy'
 ok '... and it serves' wait_for 20 serves
@@ -16,7 +16,7 @@ restored 'the daemon killed'
 
 # The last daemon took up leases at its start and ended them: it must not have kept anything either.
 core=$(main_pid)
-cycle -n 400 -s 5
+cycle -n 40 -s 60
 wait_for 20 all_back
 ok "the last daemon has no more descriptors than the first, $fds_before" wait_for 10 has_fds "$fds_before"
 grown=$(($(rss) - rss_before))

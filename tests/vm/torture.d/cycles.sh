@@ -47,7 +47,7 @@ ok 'the broker serves' wait_for 20 serves
 
 # The table of leases, malloc's arenas and the like have their size after this.
 core=$(main_pid)
-cycle -n 400 -s 5
+cycle -n 40 -s 60
 wait_for 20 all_back
 fds_before=$(fds) rss_before=$(rss)
 
