@@ -443,7 +443,7 @@ static int spawns_opener(void *unused)
 
 static int shell_script(void *unused)
 {
-	char script[PATH_MAX + 100], self[PATH_MAX] = "";
+	char script[2 * PATH_MAX + 100], self[PATH_MAX] = "";
 
 	(void)unused;
 	if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
@@ -455,7 +455,7 @@ static int shell_script(void *unused)
 
 static int shell_script_execs(void *unused)
 {
-	char script[PATH_MAX + 100], self[PATH_MAX] = "";
+	char script[2 * PATH_MAX + 100], self[PATH_MAX] = "";
 
 	(void)unused;
 	if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
