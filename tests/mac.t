@@ -36,6 +36,18 @@ not_open() {
 		grep -q 'vfio_device_t:chr_file {.*ioctl map' "$dir/interface" &&
 		! grep -E 'vfio_device_t:.*(open|_file_perms)' "$top_srcdir/selinux/gpubroker.if"
 }
+# An apostrophe in a comment of m4's quoted text ends that, and what follows the comment is lost without a word.
+quotes() {
+	! awk '/^[a-z_]+\(.*`/ { inside = 1 } /^.\)/ { inside = 0 }
+		inside && /^[ \t]*#.*['"'"'`]/ { print FILENAME ":" FNR ": " $0; found = 1 } END { exit !found }' "$@"
+}
+no_quotes() { quotes "$top_srcdir"/selinux/gpubroker.if "$top_srcdir"/selinux/gpubroker.te; }
+planted() {
+	sed 's/^\t# policy check and/\t# the user'"'"'s policy check and/' "$top_srcdir/selinux/gpubroker.if" >"$dir/planted.if"
+	! quotes "$dir/planted.if"
+}
+tap_ok "no comment ends an SELinux interface" no_quotes
+tap_ok "... and one that does is found" planted
 if [ -e "$SELINUX_DEVEL" ]; then
 	tap_ok "the SELinux module builds" as_it_is
 	tap_ok "its interfaces can be used" interfaces
