@@ -317,7 +317,7 @@ static void say_no_profile(const struct sentence *s)
 	if (r->limit)
 		say(s,
 		    "%s offers no profile \"%.*s\" while %" PRIu64
-		    "of its virtual functions %s in use%s%.*s; 'gpubroker profiles' shows what "
+		    " of its virtual functions %s in use%s%.*s; 'gpubroker profiles' shows what "
 		    "is, and what could be had instead",
 		    s->device.text, FIELD(r->profile), r->limit, r->limit == 1 ? "is" : "are",
 		    r->text[0] ? ", but " : "", FIELD(r->text));

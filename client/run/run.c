@@ -136,7 +136,7 @@ static void warn_memlock(const struct gpubroker_claim *claim)
 	if (pages > 0 && page > 0 && limit.rlim_cur / (rlim_t)page >= (rlim_t)pages)
 		return;
 	cli_error("warning: only %" PRIu64
-		  "KiB of memory may be locked, so a VM with more than that will fail with \"-12 "
+		  " KiB of memory may be locked, so a VM with more than that will fail with \"-12 "
 		  "(Cannot allocate memory)\"; a rule in /etc/gpubroker/policy.d/ lifts that: "
 		  "allow user %s claim %s %s memlock 16G",
 		  (uint64_t)limit.rlim_cur >> 10, user ? user->pw_name : "NAME",

@@ -67,7 +67,7 @@ hold alice /tmp/h3 keeps
 id=$(lease_of)
 capture gpubroker revoke "$id"
 is $status 75 'a holder that does not let go keeps the lease, and revoke says so'
-like "$stderr" "lease $id was asked for, and has not come back yet \($gpu2: unbind: has not come back from the kernel\)" \
+like "$stderr" "lease $id is not the host's again yet \($gpu2: unbind: has not come back from the kernel\)" \
 	'... with the step that waits'
 like "$stderr" "it is held by pid $holder \(holder\) of alice" '... and who holds it'
 like "$(gpubroker leases)" "stuck .*
