@@ -33,6 +33,7 @@
 #include "tests/fuzz/descriptors.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/policy/parse.h"
+#include "tests/unit/wire-answers.h"
 
 const char fuzz_name[] = "peer";
 
@@ -283,27 +284,13 @@ static void check_grant(const struct client *client, const struct message_grant 
 /* Checks that every answer has the size of its type, and that its strings end. */
 static void check_answer(const struct client *client, const union answer *a, size_t n, size_t n_fds)
 {
-	static const struct {
-		uint32_t type;
-		size_t size;
-	} sizes[] = {
-		{ MESSAGE_WELCOME, sizeof(struct message_hello) },
-		{ MESSAGE_DEVICE, sizeof(struct message_device) },
-		{ MESSAGE_LEASE, sizeof(struct message_lease) },
-		{ MESSAGE_END, sizeof(struct message_plain) },
-		{ MESSAGE_STEP, sizeof(struct message_step) },
-		{ MESSAGE_GRANT, sizeof(struct message_grant) },
-		{ MESSAGE_REFUSAL, sizeof(struct message_refusal) },
-		{ MESSAGE_QUEUED, sizeof(struct message_queued) },
-		{ MESSAGE_EVENT, sizeof(struct message_event) },
-	};
 	struct message_grant grant;
 	size_t i = 0;
 
 	must(n >= sizeof(uint32_t));
-	while (i < ARRAY_SIZE(sizes) && sizes[i].type != a->type)
+	while (i < ARRAY_SIZE(wire_answers) && wire_answers[i].type != a->type)
 		i++;
-	must(i < ARRAY_SIZE(sizes) && sizes[i].size == n);
+	must(i < ARRAY_SIZE(wire_answers) && wire_answers[i].size == n);
 	must(a->type == MESSAGE_GRANT ? n_fds > 0 : n_fds == 0);
 	switch (a->type) {
 	case MESSAGE_GRANT:

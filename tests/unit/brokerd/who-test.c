@@ -23,7 +23,7 @@ int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *siz
 
 static int failing, error; /* the option that fails, and its errno */
 static struct ucred *answer;
-static socklen_t answer_size;
+static socklen_t answer_len;
 
 int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *size)
 {
@@ -32,8 +32,8 @@ int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *siz
 		return -1;
 	}
 	if (level == SOL_SOCKET && option == SO_PEERCRED && answer) {
-		memcpy(value, answer, answer_size);
-		*size = answer_size;
+		memcpy(value, answer, answer_len);
+		*size = answer_len;
 		return 0;
 	}
 	return __real_getsockopt(fd, level, option, value, size);
@@ -86,7 +86,7 @@ static void test_unknown(void)
 	}
 
 	answer = &cred;
-	answer_size = sizeof(cred);
+	answer_len = sizeof(cred);
 	cred.uid = (uid_t)-1;
 	listen_in();
 	close(dial(0));
@@ -100,7 +100,7 @@ static void test_unknown(void)
 	close(dial(0));
 	tap_ok(!broker.peers.n && said(UNKNOWN) == 3, "nor with a negative one");
 	cred = (struct ucred){ .pid = getpid(), .uid = 0, .gid = 0 };
-	answer_size = sizeof(cred.pid);
+	answer_len = sizeof(cred.pid);
 	close(dial(0));
 	tap_ok(!broker.peers.n && said(UNKNOWN) == 4,
 	       "an answer that is too short is none: nobody becomes root by what was in memory");
@@ -130,7 +130,7 @@ static void test_uids(void)
 								    : uids[i] ^ 0x10000;
 			cred.uid = uids[i];
 			answer = &cred;
-			answer_size = sizeof(cred);
+			answer_len = sizeof(cred);
 			fd = dial_in(0);
 			answer = NULL;
 			listen_in();

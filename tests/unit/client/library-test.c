@@ -7,12 +7,12 @@
 #include "config.h"
 
 #include "client/gpubroker.h"
+#include "client/library/answer.h"
 #include "client/wire/passfd.h"
 #include "client/wire/protocol.h"
 #include "client/common/util.h"
 #include "tests/scratch.h"
 #include "tests/tap.h"
-#include "tests/unit/wire-answers.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -37,7 +37,7 @@ static char socket_path[80];
 static int listener = -1, spare = -1;
 static pid_t child = -1;
 
-static size_t make(const struct packet *p, union wire_answer *m)
+static size_t make(const struct packet *p, union answer *m)
 {
 	memset(m, p->endless ? 'A' : 0, sizeof(*m));
 	m->type = p->type;
@@ -115,8 +115,11 @@ static void wait_for(int fd, short events)
 static void send_packet(int fd, const struct packet *p)
 {
 	int fds[PASSFD_MAX];
-	union wire_answer m;
-	size_t size = make(p, &m);
+	union {
+		union answer answer;
+		char all[4 * PROTOCOL_MESSAGE_MAX]; /* more than any message may have */
+	} m = { .all = "" };
+	size_t size = make(p, &m.answer);
 
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		fds[i] = spare;
@@ -157,13 +160,13 @@ static void hold_client(void)
 static void serve(const struct packet *script, bool close_after)
 {
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	union wire_answer request;
+	char request[PROTOCOL_MESSAGE_MAX];
 	bool unread = script->unread;
 
 	if (unread) {
 		wait_for(fd, POLLIN); /* the request arrives, and nobody reads it */
 		hold_client();
-	} else if (recv(fd, &request, sizeof(request), 0) <= 0) {
+	} else if (recv(fd, request, sizeof(request), 0) <= 0) {
 		_exit(0);
 	}
 	if (script->type)
@@ -172,7 +175,7 @@ static void serve(const struct packet *script, bool close_after)
 		close(fd);
 		_exit(0);
 	}
-	while (recv(fd, &request, sizeof(request), 0) > 0) {
+	while (recv(fd, request, sizeof(request), 0) > 0) {
 		for (const struct packet *p = script; p->type; p++)
 			send_packet(fd, p);
 		if (close_after)
