@@ -20,15 +20,14 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdarg.h>
 
 #include "brokerd/claim/claim.h"
 #include "brokerd/state/verdict.h"
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/hotplug.h"
-#include "brokerd/process/log.h"
 #include "brokerd/process/worker.h"
 #include "tests/unit/brokerd/fake-worker.h"
+#include "tests/unit/brokerd/last-log.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/fuzz/descriptors.h"
 #include "tests/fuzz/fuzz.h"
@@ -85,19 +84,6 @@ static int fail_next;	      /* errno for the next request to the kernel, or 0 */
 static struct parsed policy;
 
 /* ---- in place of the kernel ---- */
-
-void __wrap_log_line(enum log_level level, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-void __wrap_log_line(enum log_level level, const char *format, ...)
-{
-	char text[1024];
-	va_list args;
-
-	(void)level;
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-}
 
 static int failure(void)
 {

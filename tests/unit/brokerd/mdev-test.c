@@ -10,11 +10,11 @@
 #include "brokerd/claim/claim.h"
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/recover.h"
-#include "brokerd/process/log.h"
 #include "brokerd/lease/mdev.h"
 #include "brokerd/record/lease-record.h"
 #include "brokerd/process/worker.h"
 #include "tests/unit/brokerd/fake-worker.h"
+#include "tests/unit/brokerd/last-log.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/unit/policy/parse.h"
 #include "tests/tap.h"
@@ -27,20 +27,6 @@
 #define MDEVS_MAX 8
 #define PF "0000:03:00.0" /* has two VFs, in groups 30 and 31, and room for two units */
 #define VFS 2
-
-static char last_log[512];
-
-void __wrap_log_line(enum log_level level, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-void __wrap_log_line(enum log_level level, const char *format, ...)
-{
-	va_list args;
-
-	(void)level;
-	va_start(args, format);
-	vsnprintf(last_log, sizeof(last_log), format, args);
-	va_end(args);
-}
 
 /* ---- the kernel ---- */
 

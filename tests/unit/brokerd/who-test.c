@@ -6,11 +6,11 @@
 #include "config.h"
 
 #include "brokerd/state/verdict.h"
+#include "tests/unit/brokerd/log-file.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
 
 #include <string.h>
-#include <sys/mman.h>
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -39,29 +39,6 @@ int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *siz
 	return __real_getsockopt(fd, level, option, value, size);
 }
 
-/* ---- the log ---- */
-
-static char text[65536];
-static int log_fd;
-
-static void listen_in(void)
-{
-	need(!ftruncate(log_fd, 0) && !lseek(log_fd, 0, SEEK_SET));
-}
-
-/* Returns how often the text was logged since listen_in(). */
-static unsigned said(const char *what)
-{
-	ssize_t n = pread(log_fd, text, sizeof(text) - 1, 0);
-	unsigned times = 0;
-
-	need(n >= 0);
-	text[n] = '\0';
-	for (const char *p = text; (p = strstr(p, what)); p += strlen(what))
-		times++;
-	return times;
-}
-
 #define UNKNOWN                                                                                    \
 	"lease=- uid=- pid=- device=- group=- name=- rule=- by=- outcome=dropped "                 \
 	"reason=\"its user is unknown: "
@@ -74,7 +51,7 @@ static void test_unknown(void)
 	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
 		int fd;
 
-		listen_in();
+		log_file_empty();
 		failing = SO_PEERCRED;
 		error = errors[i];
 		fd = dial(0);
@@ -88,7 +65,7 @@ static void test_unknown(void)
 	answer = &cred;
 	answer_len = sizeof(cred);
 	cred.uid = (uid_t)-1;
-	listen_in();
+	log_file_empty();
 	close(dial(0));
 	tap_ok(!broker.peers.n && said(UNKNOWN) == 1,
 	       "no user is nobody, not the one without a rule");
@@ -133,7 +110,7 @@ static void test_uids(void)
 			answer_len = sizeof(cred);
 			fd = dial_in(0);
 			answer = NULL;
-			listen_in();
+			log_file_empty();
 			say(fd, &claim, sizeof(claim));
 			turn(TURNS);
 			snprintf(line, sizeof(line),
@@ -169,7 +146,7 @@ static void test_groups(void)
 	int fd = dial_in(0);
 
 	claim.selectors[0].address.bus = 1;
-	listen_in();
+	log_file_empty();
 	failing = SO_PEERGROUPS;
 	error = ENOMEM;
 	say(fd, &claim, sizeof(claim));
@@ -217,8 +194,7 @@ int main(void)
 	static struct policy_rule rule;
 
 	alarm(60);
-	log_fd = memfd_create("log", MFD_CLOEXEC);
-	need(log_fd >= 0 && dup2(log_fd, STDERR_FILENO) == STDERR_FILENO);
+	log_file_make();
 	broker_make();
 	add_function("0000:01:00.0", "0x030000\n", 14);
 	add_device(1, 0, 0x030000, 14);

@@ -241,10 +241,7 @@ static inline void broker_allow_all(struct policy_rule *rule)
 		.match = {
 			.attributes = POLICY_VENDOR,
 			.vendor = 0x1234,
-			.driver = POLICY_NO_TEXT,
-			.serial = POLICY_NO_TEXT,
-			.path = POLICY_NO_TEXT,
-			.profile = POLICY_NO_TEXT,
+			POLICY_MATCH_NO_TEXTS,
 		},
 		.vfio_driver = POLICY_NO_TEXT,
 		.line = 1,
