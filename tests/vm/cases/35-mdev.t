@@ -25,14 +25,6 @@ ok 'the daemon is back with the new policy' systemctl is-active gpubroker
 
 mdevs() { local l=("$bus"/*); [ -e "${l[0]}" ] && echo ${#l[@]} || echo 0; }
 none() { [ "$(mdevs)" = 0 ] && no_records; }
-# refused USER STATUS PATTERN NAME OPTIONS...
-refused() {
-	local user=$1 wanted=$2 pattern=$3 name=$4
-	shift 4
-	capture run_as "$user" gpubroker run "$@" -- true
-	is $status "$wanted" "$name"
-	like "$stderr" "$pattern" '... with a sentence'
-}
 # begin USER NAME OPTIONS... -- QEMU's options: QEMU is told by the environment which mdevs it has.
 begin() {
 	local user=$1 name=$2 before=()

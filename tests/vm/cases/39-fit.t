@@ -24,14 +24,6 @@ said() {
 	capture run_as "$user" script -qec "gpubroker run $* -- sh -c 'gpubroker leases --json | tr -d \" \\n\"'" /dev/null
 	stdout=${stdout//$'\r'/}
 }
-# refused USER STATUS PATTERN NAME OPTIONS...
-refused() {
-	local user=$1 wanted=$2 pattern=$3 name=$4
-	shift 4
-	capture run_as "$user" gpubroker run "$@" -- true
-	is $status "$wanted" "$name"
-	like "$stderr" "$pattern" '... with a sentence'
-}
 holders=()
 hold() {
 	local user=$1

@@ -122,6 +122,16 @@ run_as() {
 	fi
 }
 
+# refused USER STATUS PATTERN NAME OPTIONS...: what USER runs with OPTIONS is refused, with this
+# status and sentence. A case about something else may have a function of this name.
+refused() {
+	local user=$1 wanted=$2 pattern=$3 name=$4
+	shift 4
+	capture run_as "$user" gpubroker run "$@" -- true
+	is $status "$wanted" "$name"
+	like "$stderr" "$pattern" '... with a sentence'
+}
+
 # wait_for SECONDS COMMAND...: until COMMAND succeeds; its status otherwise. SECONDS is enough on a machine
 # that does nothing else; there are three times as many, so that one that is busy fails no test.
 wait_for() {

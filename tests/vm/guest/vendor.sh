@@ -32,14 +32,6 @@ is "$(types) $(drivers)" "0 0 0 0 $as_made" 'four VFs that are nothing, with the
 known() { [ "$(field "$(vf 3)" 'd["driver"]')" = $driver ]; }
 ok 'the broker knows them' wait_for 20 known
 
-# refused USER STATUS PATTERN NAME OPTIONS...
-refused() {
-	local user=$1 wanted=$2 pattern=$3 name=$4
-	shift 4
-	capture run_as "$user" gpubroker run "$@" -- true
-	is $status "$wanted" "$name"
-	like "$stderr" "$pattern" '... with a sentence'
-}
 # begin USER NAME OPTIONS...: QEMU is told by the environment which VFs it has.
 begin() {
 	local user=$1 name=$2
