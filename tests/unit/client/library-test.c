@@ -236,10 +236,11 @@ static struct gpubroker_claim *claim_of_any(void)
 	return claim;
 }
 
-#define WELCOME                                                                                    \
+#define PACKET(...)                                                                                \
 	{                                                                                          \
-		.type = MESSAGE_WELCOME, .value = PROTOCOL_VERSION                                 \
+		__VA_ARGS__                                                                        \
 	}
+#define WELCOME PACKET(.type = MESSAGE_WELCOME, .value = PROTOCOL_VERSION)
 
 /* ---- opening ---- */
 
@@ -388,18 +389,9 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	return ++told->n < 2 ? 0 : told->answer;
 }
 
-#define DEVICE                                                                                     \
-	{                                                                                          \
-		.type = MESSAGE_DEVICE, .value = 1                                                 \
-	}
-#define LEASE                                                                                      \
-	{                                                                                          \
-		.type = MESSAGE_LEASE, .value = 1                                                  \
-	}
-#define END                                                                                        \
-	{                                                                                          \
-		.type = MESSAGE_END                                                                \
-	}
+#define DEVICE PACKET(.type = MESSAGE_DEVICE, .value = 1)
+#define LEASE PACKET(.type = MESSAGE_LEASE, .value = 1)
+#define END PACKET(.type = MESSAGE_END)
 
 static void test_lists(void)
 {
@@ -527,10 +519,7 @@ static void on_progress(void *userdata, const struct gpubroker_progress *progres
 		   sizeof(progress->address);
 }
 
-#define STEP                                                                                       \
-	{                                                                                          \
-		.type = MESSAGE_STEP, .value = GPUBROKER_STEP_BIND                                 \
-	}
+#define STEP PACKET(.type = MESSAGE_STEP, .value = GPUBROKER_STEP_BIND)
 
 static void test_claims(void)
 {
@@ -864,14 +853,8 @@ static void on_wait(void *userdata, const struct gpubroker_progress *progress)
 	waits->last = *progress;
 }
 
-#define QUEUED(place_)                                                                             \
-	{                                                                                          \
-		.type = MESSAGE_QUEUED, .value = place_                                            \
-	}
-#define GRANT                                                                                      \
-	{                                                                                          \
-		.type = MESSAGE_GRANT, .n_fds = 1, .value = 1                                      \
-	}
+#define QUEUED(place_) PACKET(.type = MESSAGE_QUEUED, .value = place_)
+#define GRANT PACKET(.type = MESSAGE_GRANT, .n_fds = 1, .value = 1)
 
 static void test_wait(void)
 {
@@ -1136,10 +1119,7 @@ static int on_event(void *userdata, const struct gpubroker_event *event)
 	return heard->n == heard->enough ? 42 : 0;
 }
 
-#define EVENT                                                                                      \
-	{                                                                                          \
-		.type = MESSAGE_EVENT, .value = GPUBROKER_EVENT_ENDING                             \
-	}
+#define EVENT PACKET(.type = MESSAGE_EVENT, .value = GPUBROKER_EVENT_ENDING)
 
 static void test_watch(void)
 {
