@@ -937,6 +937,26 @@ static void test_wait(void)
 	hang_up(late);
 }
 
+/*
+ * Lets the daemon die before that step of a claim of two, and starts it again. Returns true if
+ * everything is as before.
+ */
+static bool survives_death(int *fd, unsigned step, enum selector_kind kind, const char *device,
+			   const char *profile, const char *other)
+{
+	bool right;
+
+	fake.dies_at = step;
+	ask_two(*fd, kind, device, profile, other);
+	need(fake.died);
+	die(fd);
+	start_again();
+	right = as_before();
+	if (!right)
+		printf("# at %u\n", step);
+	return right;
+}
+
 static void test_deaths(int *fd)
 {
 	unsigned total, wrong = 0;
@@ -948,15 +968,7 @@ static void test_deaths(int *fd)
 	all_let_go();
 	tap_ok(total == 8, "a claim of two asks for three each, and makes two (%u steps)", total);
 	for (unsigned i = 1; i <= total; i++) {
-		fake.dies_at = i;
-		ask_two(*fd, SELECT_NAME, "card", "card-1", "card-2");
-		need(fake.died);
-		die(fd);
-		start_again();
-		if (!as_before()) {
-			printf("# at %u\n", i);
-			wrong++;
-		}
+		wrong += !survives_death(fd, i, SELECT_NAME, "card", "card-1", "card-2");
 		fake.fails_at = i;
 		ask_two(*fd, SELECT_NAME, "card", "card-1", "card-2");
 		fake.fails_at = 0;
@@ -1214,17 +1226,8 @@ static void test_vgpu_deaths(int *fd)
 	total = fake.n_steps;
 	need(granted(*fd, 2));
 	all_let_go();
-	for (unsigned i = 1; i <= total; i++) {
-		fake.dies_at = i;
-		ask_two(*fd, SELECT_ADDRESS, PF, "557", "NVIDIA X-1Q");
-		need(fake.died);
-		die(fd);
-		start_again();
-		if (!as_before()) {
-			printf("# at %u\n", i);
-			wrong++;
-		}
-	}
+	for (unsigned i = 1; i <= total; i++)
+		wrong += !survives_death(fd, i, SELECT_ADDRESS, PF, "557", "NVIDIA X-1Q");
 	tap_ok(!wrong && total > 8, "killed before any of %u steps, no VF stays anything", total);
 
 	ask(*fd, SELECT_ADDRESS, PF, "557");

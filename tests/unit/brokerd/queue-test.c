@@ -697,9 +697,8 @@ static void test_another_request(void)
 int main(void)
 {
 	alarm(100);
-	broker_make_with_workers();
+	broker_make_with_workers(&rule);
 	make_host();
-	broker_allow_all(&rule);
 	fds_at_start = open_descriptors();
 
 	test_order();

@@ -8,14 +8,15 @@
 #include <poll.h>
 #include <sys/prctl.h>
 
-/* Makes an empty broker, its loop and what its workers need. */
-static inline void broker_make_with_workers(void)
+/* Makes a broker, its loop and what its workers need, and lets anybody claim, by that rule. */
+static inline void broker_make_with_workers(struct policy_rule *rule)
 {
 	need(freopen("/dev/null", "w", stderr)); /* the log */
 	broker_make();
 	need(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)); /* for the workers' filter, without root */
 	need(!filter_new(CONFINE_WORKER, &broker.worker_filter));
 	broker.workers.filter = broker.worker_filter;
+	broker_allow_all(rule);
 }
 
 /* Waits until no worker is at work, for at most 5 seconds. */

@@ -313,9 +313,8 @@ static void test_settled_by_root(void)
 int main(void)
 {
 	alarm(60);
-	broker_make_with_workers();
+	broker_make_with_workers(&rule);
 	make_host();
-	broker_allow_all(&rule);
 	scratch_write("sys/bus/pci/drivers_probe", "");
 	fds_at_start = open_descriptors();
 
