@@ -99,13 +99,6 @@ explain alice mtty --profile mtty-9
 is "$status" 66 'a profile that there is not is said'
 
 # As many as there are. Held by a process that does nothing.
-holders=()
-hold() {
-	local user=$1
-	shift
-	run_as "$user" gpubroker run "$@" -- sleep 1000 >>/tmp/holders.log 2>&1 </dev/null &
-	holders+=($!)
-}
 twelve() { [ "$(mdevs)" = 12 ] && [ "$(gpubroker leases | grep -c ' leased .* mtty-2$')" = 12 ]; }
 for _ in {1..12}; do hold carol --gpu mtty --profile mtty-2; done
 wait_for 60 twelve || diag "$(gpubroker leases; cat /tmp/holders.log)"

@@ -24,13 +24,6 @@ said() {
 	capture run_as "$user" script -qec "gpubroker run $* -- sh -c 'gpubroker leases --json | tr -d \" \\n\"'" /dev/null
 	stdout=${stdout//$'\r'/}
 }
-holders=()
-hold() {
-	local user=$1
-	shift
-	run_as "$user" gpubroker run "$@" -- sleep 1000 >>/tmp/holders.log 2>&1 </dev/null &
-	holders+=($!)
-}
 drop() {
 	kill "${holders[@]}"
 	wait "${holders[@]}" 2>/dev/null

@@ -55,13 +55,6 @@ take() {
 has() { wait_for 60 test -s "/tmp/$1.has" || { cat "/tmp/$1.log"; return 1; }; }
 what_has() { cat "/tmp/$1.has"; }
 let_end() { kill -TERM $vm_pid; wait $vm_pid 2>/dev/null; }
-holders=()
-hold() {
-	local user=$1
-	shift
-	run_as "$user" gpubroker run "$@" -- sleep 1000 >>/tmp/holders.log 2>&1 </dev/null &
-	holders+=($!)
-}
 let_go() { kill "${holders[@]}" 2>/dev/null; wait "${holders[@]}" 2>/dev/null; holders=(); }
 n_leased() { [ "$(gpubroker leases | grep -c ' leased ')" = "$1" ]; }
 

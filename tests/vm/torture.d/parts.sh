@@ -29,15 +29,20 @@ after() {
 	fi
 	await 20 clean || outcome="${outcome:+$outcome; }not clean"
 }
+# after_plan: came_of_it() and after(), for a plan after which what was granted may still be lent.
+after_plan() {
+	local passed
+	came_of_it
+	passed=$outcome
+	[ "$outcome" != passed ] || outcome=''
+	[ -n "$outcome" ] || after
+	[ -n "$outcome" ] || outcome=$passed
+}
 
 point_claim() {
 	ask "seize kill $1 entry"
 	claim_one
-	came_of_it
-	local passed=$outcome
-	[ "$outcome" != passed ] || outcome=''
-	[ -n "$outcome" ] || after
-	[ -n "$outcome" ] || outcome=$passed
+	after_plan
 }
 # Let go, all of the way back is before it.
 point_end() {
@@ -54,11 +59,7 @@ point_start() {
 	[ -n "$granted" ] && await 10 lent || { outcome="not lent at the beginning: $answer"; return; }
 	ask kill
 	start "kill $1 entry"
-	came_of_it
-	local passed=$outcome
-	[ "$outcome" != passed ] || outcome=''
-	[ -n "$outcome" ] || after
-	[ -n "$outcome" ] || outcome=$passed
+	after_plan
 }
 
 sweep() {
