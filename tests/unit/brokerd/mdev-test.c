@@ -420,16 +420,9 @@ static void make_host(void)
 static bool no_records(void)
 {
 	char path[200];
-	DIR *dir;
-	size_t n = 0;
 
 	path_of(path, "state");
-	dir = opendir(path);
-	need(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n == 2;
+	return !count_entries(path);
 }
 
 /*

@@ -228,16 +228,9 @@ static void die_and_start(int *fd)
 static bool no_records(void)
 {
 	char path[160];
-	DIR *dir;
-	size_t n = 0;
 
 	snprintf(path, sizeof(path), "%s/leases", scratch_path);
-	dir = opendir(path);
-	need(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n == 2;
+	return !count_entries(path);
 }
 
 /*
