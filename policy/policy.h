@@ -83,6 +83,11 @@ struct policy_match {
 	uint32_t profile;
 };
 
+/* For an initializer of struct policy_match: none of the attributes that have a text is set. */
+#define POLICY_MATCH_NO_TEXTS                                                                      \
+	.driver = POLICY_NO_TEXT, .serial = POLICY_NO_TEXT, .path = POLICY_NO_TEXT,                \
+	.profile = POLICY_NO_TEXT
+
 /* One statement, numbers only, of fixed size: this is what goes from the loader to the core. */
 struct policy_rule {
 	uint32_t verb; /* enum policy_verb */

@@ -347,10 +347,7 @@ bool statement_parse(struct policy_parser *parser)
 	struct place place = finding_place(parser);
 	struct policy_rule rule = {
 		.name = POLICY_NO_NAME,
-		.match = { .driver = POLICY_NO_TEXT,
-			   .serial = POLICY_NO_TEXT,
-			   .path = POLICY_NO_TEXT,
-			   .profile = POLICY_NO_TEXT },
+		.match = { POLICY_MATCH_NO_TEXTS },
 		.vfio_driver = POLICY_NO_TEXT,
 		.file = (uint32_t)parser->policy.n_files - 1,
 		.line = place.number,

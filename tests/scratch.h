@@ -26,17 +26,23 @@
 		}                                                                                  \
 	} while (0)
 
-/* Counts the descriptors of this process, without the one that counting takes. */
-static inline size_t open_descriptors(void)
+/* Returns how many entries the directory has. */
+static inline size_t count_entries(const char *path)
 {
-	DIR *dir = opendir("/proc/self/fd");
+	DIR *dir = opendir(path);
 	size_t n = 0;
 
 	need(dir);
 	while (readdir(dir))
 		n++;
 	closedir(dir);
-	return n - 3; /* ".", ".." and dir's own */
+	return n - 2; /* "." and ".." */
+}
+
+/* Counts the descriptors of this process, without the one that counting takes. */
+static inline size_t open_descriptors(void)
+{
+	return count_entries("/proc/self/fd") - 1;
 }
 
 static inline int scratch_drop(const char *path, const struct stat *st, int type, struct FTW *ftw)

@@ -178,6 +178,13 @@ static int queue_claim(struct claims *claims, struct claimant *claimant,
 	return GPUBROKER_REFUSED_QUOTA;
 }
 
+static void selection_freep(struct selection **selection)
+{
+	if (*selection)
+		selection_done(*selection);
+	free(*selection);
+}
+
 /*
  * Decides a claim and begins it, or queues it. Returns 0, or the reason; BUSY with
  * claimant->waiting set if it is queued.
@@ -185,7 +192,7 @@ static int queue_claim(struct claims *claims, struct claimant *claimant,
 static int try_claim(struct claims *claims, struct claimant *claimant,
 		     const struct message_claim *request, struct message_refusal *ret_refusal)
 {
-	struct selection *selection = calloc(1, sizeof(*selection));
+	cleanup_(selection_freep) struct selection *selection = calloc(1, sizeof(*selection));
 	int r;
 
 	if (!selection)
@@ -199,8 +206,6 @@ static int try_claim(struct claims *claims, struct claimant *claimant,
 	} else {
 		audit_refused(claims->audit, claimant->uid, claimant->pid, ret_refusal);
 	}
-	selection_done(selection);
-	free(selection);
 	return r;
 }
 
@@ -215,15 +220,10 @@ int claim_start(struct claims *claims, struct claimant *claimant,
 int claim_check(struct claims *claims, struct claimant *claimant,
 		const struct message_claim *request, struct message_refusal *ret_refusal)
 {
-	struct selection *selection = calloc(1, sizeof(*selection));
-	int r;
+	cleanup_(selection_freep) struct selection *selection = calloc(1, sizeof(*selection));
 
-	if (!selection)
-		return refuse_no_memory(ret_refusal);
-	r = selection_decide(claims, claimant, request, selection, ret_refusal);
-	selection_done(selection);
-	free(selection);
-	return r;
+	return selection ? selection_decide(claims, claimant, request, selection, ret_refusal)
+			 : refuse_no_memory(ret_refusal);
 }
 
 /* ---- claims that wait ---- */

@@ -81,15 +81,23 @@ static struct ruleset all_of(int version)
 }
 
 /*
- * Makes a ruleset that forbids all of these rights; rules then allow some. Returns a descriptor, or
- * -errno.
+ * Makes a ruleset that forbids all rights that the kernel can; rules then allow some. Returns a
+ * descriptor, -ENOSYS if the kernel has no Landlock, or another -errno.
  */
-static int new_ruleset(int version, const struct ruleset *all)
+static int new_ruleset(struct ruleset *ret_all)
 {
-	size_t size = version >= 6 ? sizeof(*all) : version >= 4 ? 16 : 8;
-	long fd = syscall(SYS_landlock_create_ruleset, all, size, 0);
+	const int version = landlock_version();
+	const struct ruleset all = all_of(version);
+	size_t size = version >= 6 ? sizeof(all) : version >= 4 ? 16 : 8;
+	long fd;
 
-	return fd < 0 ? -errno : (int)fd;
+	if (!version)
+		return -ENOSYS;
+	fd = syscall(SYS_landlock_create_ruleset, &all, size, 0);
+	if (fd < 0)
+		return -errno;
+	*ret_all = all;
+	return (int)fd;
 }
 
 static int allow_below(int ruleset, const struct ruleset *all, int directory, uint64_t what)
@@ -191,15 +199,12 @@ int landlock_core(int state_dir)
 {
 	const uint64_t records = READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | MAKE_REG |
 				 REMOVE_FILE;
-	const int version = landlock_version();
-	const struct ruleset all = all_of(version);
-	cleanup_fd int ruleset = version ? new_ruleset(version, &all) : -1;
+	struct ruleset all;
+	cleanup_fd int ruleset = new_ruleset(&all);
 	int r;
 
-	if (!version)
-		return 0;
 	if (ruleset < 0)
-		return ruleset;
+		return ruleset == -ENOSYS ? 0 : ruleset;
 	/*
 	 * The rule below needs the directory, which a module may not have made yet. Users open
 	 * nodes in it.
@@ -232,15 +237,12 @@ int landlock_core(int state_dir)
 
 int landlock_helper(void)
 {
-	const int version = landlock_version();
-	const struct ruleset all = all_of(version);
-	cleanup_fd int ruleset = version ? new_ruleset(version, &all) : -1;
+	struct ruleset all;
+	cleanup_fd int ruleset = new_ruleset(&all);
 	int r;
 
-	if (!version)
-		return 0;
 	if (ruleset < 0)
-		return ruleset;
+		return ruleset == -ENOSYS ? 0 : ruleset;
 	/* Name services, udev's databases and the policy read files in many places. */
 	r = allow(ruleset, &all, "/", READ_FILE | READ_DIR);
 	return r ? r : restrict_self(ruleset);

@@ -101,22 +101,8 @@ static ssize_t read_all(const struct store *store, const char *name, char *out, 
 {
 	cleanup_fd int fd =
 		open_beneath(store->directory, name, O_RDONLY | O_NONBLOCK, 0, IN_STATE);
-	size_t used = 0;
-	ssize_t n;
 
-	if (fd < 0)
-		return fd;
-	while (used < size) {
-		n = read(fd, out + used, size - used);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			break;
-		used += (size_t)n;
-	}
-	return (ssize_t)used;
+	return fd < 0 ? fd : read_whole(fd, out, size);
 }
 
 int store_settle(const struct store *store, const char *damaged)

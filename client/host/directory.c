@@ -12,6 +12,7 @@
 #include <linux/openat2.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 int open_beneath(int directory, const char *path, uint64_t flags, mode_t mode, uint64_t resolve)
 {
@@ -26,6 +27,24 @@ int open_beneath(int directory, const char *path, uint64_t flags, mode_t mode, u
 		fd = syscall(SYS_openat2, directory, path, &how, sizeof(how));
 	while (fd < 0 && (errno == EINTR || errno == EAGAIN));
 	return fd < 0 ? -errno : (int)fd;
+}
+
+ssize_t read_whole(int fd, char *out, size_t size)
+{
+	size_t used = 0;
+
+	while (used < size) {
+		ssize_t n = read(fd, out + used, size - used);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!n)
+			break;
+		used += (size_t)n;
+	}
+	return (ssize_t)used;
 }
 
 const char *directory_next(struct directory *directory)

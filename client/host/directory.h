@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Opening beneath a directory, and reading its entries. With few system calls, since each is a row
- * in the filter of a confined process: readdir() would take four more than getdents64().
+ * Opening beneath a directory, and reading its entries or a file. With few system calls, since each
+ * is a row in the filter of a confined process: readdir() would take four more than getdents64().
  */
 #pragma once
 
@@ -14,6 +14,9 @@
  * linux/openat2.h.
  */
 int open_beneath(int directory, const char *path, uint64_t flags, mode_t mode, uint64_t resolve);
+
+/* Reads to the end of the file, or `size` bytes. Returns how many it has read, or -errno. */
+ssize_t read_whole(int fd, char *out, size_t size);
 
 /* A position in a directory. The descriptor is the caller's, open for reading, at its start. */
 struct directory {

@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "client/host/policyfiles.h"
+#include "client/host/directory.h"
 #include "client/common/util.h"
 
 #include <dirent.h>
@@ -190,14 +191,12 @@ static int read_file(int fd, char **ret_text, size_t *ret_len)
 				return -ENOMEM;
 			text = more;
 		}
-		n = read(fd, text + len, room - len);
-		if (n < 0 && errno == EINTR)
-			continue;
+		n = read_whole(fd, text + len, room - len);
 		if (n < 0)
-			return -errno;
-		if (!n)
-			break;
+			return (int)n;
 		len += (size_t)n;
+		if (len < room)
+			break;
 	}
 	*ret_text = TAKE_PTR(text);
 	*ret_len = len;

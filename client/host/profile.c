@@ -40,16 +40,10 @@ static int read_file(const struct reader *reader, const char *path, bool must,
 		     char text[ATTRIBUTE_MAX])
 {
 	cleanup_fd int fd = sysfs_open(reader->sys, O_RDONLY, "%s", path);
-	size_t used = 0;
-	ssize_t n = 1;
-	int r = fd < 0 ? fd : 0;
+	ssize_t n = fd < 0 ? fd : read_whole(fd, text, ATTRIBUTE_MAX);
+	size_t used = n < 0 ? 0 : (size_t)n;
+	int r = n < 0 ? (int)n : 0;
 
-	while (!r && n && used < ATTRIBUTE_MAX) {
-		n = read(fd, text + used, ATTRIBUTE_MAX - used);
-		if (n < 0 && errno != EINTR)
-			r = -errno;
-		used += n > 0 ? (size_t)n : 0;
-	}
 	if (!r && used == ATTRIBUTE_MAX)
 		r = -E2BIG;
 	if (!r && memchr(text, '\0', used))

@@ -20,19 +20,19 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdarg.h>
 
 #include "brokerd/claim/claim.h"
 #include "brokerd/state/verdict.h"
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/hotplug.h"
-#include "brokerd/process/log.h"
 #include "brokerd/process/worker.h"
 #include "tests/unit/brokerd/fake-worker.h"
+#include "tests/unit/brokerd/last-log.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/fuzz/descriptors.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/policy/parse.h"
+#include "tests/unit/wire-answers.h"
 
 const char fuzz_name[] = "peer";
 
@@ -84,19 +84,6 @@ static int fail_next;	      /* errno for the next request to the kernel, or 0 */
 static struct parsed policy;
 
 /* ---- in place of the kernel ---- */
-
-void __wrap_log_line(enum log_level level, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-void __wrap_log_line(enum log_level level, const char *format, ...)
-{
-	char text[1024];
-	va_list args;
-
-	(void)level;
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-}
 
 static int failure(void)
 {
@@ -283,27 +270,13 @@ static void check_grant(const struct client *client, const struct message_grant 
 /* Checks that every answer has the size of its type, and that its strings end. */
 static void check_answer(const struct client *client, const union answer *a, size_t n, size_t n_fds)
 {
-	static const struct {
-		uint32_t type;
-		size_t size;
-	} sizes[] = {
-		{ MESSAGE_WELCOME, sizeof(struct message_hello) },
-		{ MESSAGE_DEVICE, sizeof(struct message_device) },
-		{ MESSAGE_LEASE, sizeof(struct message_lease) },
-		{ MESSAGE_END, sizeof(struct message_plain) },
-		{ MESSAGE_STEP, sizeof(struct message_step) },
-		{ MESSAGE_GRANT, sizeof(struct message_grant) },
-		{ MESSAGE_REFUSAL, sizeof(struct message_refusal) },
-		{ MESSAGE_QUEUED, sizeof(struct message_queued) },
-		{ MESSAGE_EVENT, sizeof(struct message_event) },
-	};
 	struct message_grant grant;
 	size_t i = 0;
 
 	must(n >= sizeof(uint32_t));
-	while (i < ARRAY_SIZE(sizes) && sizes[i].type != a->type)
+	while (i < ARRAY_SIZE(wire_answers) && wire_answers[i].type != a->type)
 		i++;
-	must(i < ARRAY_SIZE(sizes) && sizes[i].size == n);
+	must(i < ARRAY_SIZE(wire_answers) && wire_answers[i].size == n);
 	must(a->type == MESSAGE_GRANT ? n_fds > 0 : n_fds == 0);
 	switch (a->type) {
 	case MESSAGE_GRANT:

@@ -11,15 +11,14 @@
 #include "config.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 
 #include "brokerd/state/verdict.h"
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/recover.h"
 #include "brokerd/lease/restore.h"
-#include "brokerd/process/log.h"
 #include "brokerd/record/lease-record.h"
 #include "brokerd/process/worker.h"
+#include "tests/unit/brokerd/last-log.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/fuzz/descriptors.h"
 #include "tests/fuzz/fuzz.h"
@@ -30,19 +29,6 @@ const char fuzz_name[] = "recover";
 #define ON_VFIO 3 /* functions of bus 1 to 3, group 101 to 103; that of bus 4 has no driver */
 
 /* ---- in place of workers ---- */
-
-void __wrap_log_line(enum log_level level, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-void __wrap_log_line(enum log_level level, const char *format, ...)
-{
-	char text[1024];
-	va_list args;
-
-	(void)level;
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-}
 
 /* A group of functions has one lease. The record of a mediated device does not hold its group. */
 static void must_have_its_group(const struct lease *lease)

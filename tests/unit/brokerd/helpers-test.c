@@ -7,32 +7,18 @@
 
 #include "brokerd/helper/start.h"
 #include "brokerd/peer/listener.h"
+#include "tests/unit/brokerd/log-file.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
 
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <time.h>
 
 static struct sockaddr_un address = { .sun_family = AF_UNIX };
-static char text[65536];
-static int log_fd;
 static size_t fds_without; /* open descriptors without connections */
-
-static unsigned said(const char *what)
-{
-	ssize_t n = pread(log_fd, text, sizeof(text) - 1, 0);
-	unsigned times = 0;
-
-	need(n >= 0);
-	text[n] = '\0';
-	for (const char *p = text; (p = strstr(p, what)); p += strlen(what))
-		times++;
-	return times;
-}
 
 /* Lets the core run longer than its pause after a helper has connected. */
 static void run(unsigned ms)
@@ -323,8 +309,7 @@ int main(void)
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s/helpers", scratch_path);
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	need(fd >= 0 && !bind(fd, (struct sockaddr *)&address, sizeof(address)) && !listen(fd, 8));
-	log_fd = memfd_create("log", MFD_CLOEXEC);
-	need(log_fd >= 0 && dup2(log_fd, STDERR_FILENO) >= 0);
+	log_file_make();
 	broker.helpers.fd = fd;
 	broker.helpers.uid = getuid();
 	alarm(60);

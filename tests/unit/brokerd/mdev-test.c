@@ -10,11 +10,11 @@
 #include "brokerd/claim/claim.h"
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/recover.h"
-#include "brokerd/process/log.h"
 #include "brokerd/lease/mdev.h"
 #include "brokerd/record/lease-record.h"
 #include "brokerd/process/worker.h"
 #include "tests/unit/brokerd/fake-worker.h"
+#include "tests/unit/brokerd/last-log.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/unit/policy/parse.h"
 #include "tests/tap.h"
@@ -27,20 +27,6 @@
 #define MDEVS_MAX 8
 #define PF "0000:03:00.0" /* has two VFs, in groups 30 and 31, and room for two units */
 #define VFS 2
-
-static char last_log[512];
-
-void __wrap_log_line(enum log_level level, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-void __wrap_log_line(enum log_level level, const char *format, ...)
-{
-	va_list args;
-
-	(void)level;
-	va_start(args, format);
-	vsnprintf(last_log, sizeof(last_log), format, args);
-	va_end(args);
-}
 
 /* ---- the kernel ---- */
 
@@ -434,16 +420,9 @@ static void make_host(void)
 static bool no_records(void)
 {
 	char path[200];
-	DIR *dir;
-	size_t n = 0;
 
 	path_of(path, "state");
-	dir = opendir(path);
-	need(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n == 2;
+	return !count_entries(path);
 }
 
 /*
@@ -951,6 +930,26 @@ static void test_wait(void)
 	hang_up(late);
 }
 
+/*
+ * Lets the daemon die before that step of a claim of two, and starts it again. Returns true if
+ * everything is as before.
+ */
+static bool survives_death(int *fd, unsigned step, enum selector_kind kind, const char *device,
+			   const char *profile, const char *other)
+{
+	bool right;
+
+	fake.dies_at = step;
+	ask_two(*fd, kind, device, profile, other);
+	need(fake.died);
+	die(fd);
+	start_again();
+	right = as_before();
+	if (!right)
+		printf("# at %u\n", step);
+	return right;
+}
+
 static void test_deaths(int *fd)
 {
 	unsigned total, wrong = 0;
@@ -962,15 +961,7 @@ static void test_deaths(int *fd)
 	all_let_go();
 	tap_ok(total == 8, "a claim of two asks for three each, and makes two (%u steps)", total);
 	for (unsigned i = 1; i <= total; i++) {
-		fake.dies_at = i;
-		ask_two(*fd, SELECT_NAME, "card", "card-1", "card-2");
-		need(fake.died);
-		die(fd);
-		start_again();
-		if (!as_before()) {
-			printf("# at %u\n", i);
-			wrong++;
-		}
+		wrong += !survives_death(fd, i, SELECT_NAME, "card", "card-1", "card-2");
 		fake.fails_at = i;
 		ask_two(*fd, SELECT_NAME, "card", "card-1", "card-2");
 		fake.fails_at = 0;
@@ -1228,17 +1219,8 @@ static void test_vgpu_deaths(int *fd)
 	total = fake.n_steps;
 	need(granted(*fd, 2));
 	all_let_go();
-	for (unsigned i = 1; i <= total; i++) {
-		fake.dies_at = i;
-		ask_two(*fd, SELECT_ADDRESS, PF, "557", "NVIDIA X-1Q");
-		need(fake.died);
-		die(fd);
-		start_again();
-		if (!as_before()) {
-			printf("# at %u\n", i);
-			wrong++;
-		}
-	}
+	for (unsigned i = 1; i <= total; i++)
+		wrong += !survives_death(fd, i, SELECT_ADDRESS, PF, "557", "NVIDIA X-1Q");
 	tap_ok(!wrong && total > 8, "killed before any of %u steps, no VF stays anything", total);
 
 	ask(*fd, SELECT_ADDRESS, PF, "557");

@@ -859,10 +859,7 @@ static void make_policy(void)
 			.match = {
 				.attributes = POLICY_ADDRESS,
 				.address = { .bus = wanted[i].bus, .function = wanted[i].function },
-				.driver = POLICY_NO_TEXT,
-				.serial = POLICY_NO_TEXT,
-				.path = POLICY_NO_TEXT,
-				.profile = POLICY_NO_TEXT,
+				POLICY_MATCH_NO_TEXTS,
 			},
 			.vfio_driver = POLICY_NO_TEXT,
 			.line = (uint32_t)i + 1,

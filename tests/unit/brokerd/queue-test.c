@@ -9,15 +9,14 @@
 
 #include "brokerd/claim/claim.h"
 #include "brokerd/lease/bringup.h"
-#include "brokerd/process/filter.h"
 #include "brokerd/state/verdict.h"
 #include "brokerd/prepare/prepare.h"
+#include "tests/unit/brokerd/real-worker.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
 
 #include <malloc.h>
 #include <poll.h>
-#include <sys/prctl.h>
 
 #define GROUPS 70
 #define FIRST_GROUP 100
@@ -698,13 +697,8 @@ static void test_another_request(void)
 int main(void)
 {
 	alarm(100);
-	need(freopen("/dev/null", "w", stderr)); /* the log */
-	broker_make();
-	need(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)); /* for the workers' filter, without root */
-	need(!filter_new(CONFINE_WORKER, &broker.worker_filter));
-	broker.workers.filter = broker.worker_filter;
+	broker_make_with_workers(&rule);
 	make_host();
-	broker_allow_all(&rule);
 	fds_at_start = open_descriptors();
 
 	test_order();

@@ -348,9 +348,11 @@ static void test_lines(void)
 	tap_ok(!swapped, "each two lines in the other order are refused");
 }
 
-static const struct {
+struct replacement {
 	const char *from, *to;
-} replacements[] = {
+};
+
+static const struct replacement replacements[] = {
 	{ "gpubroker lease 1", "gpubroker lease 0" },
 	{ "gpubroker lease 1", "gpubroker lease 2" },
 	{ "gpubroker lease 1", "gpubroker lease 01" },
@@ -441,29 +443,35 @@ static const struct {
 	{ "end\n", "end\nend\n" },
 };
 
+/* Returns true if the record is refused once it has another text in the place of one. */
+static bool refused_with(const char *text, const struct replacement *replacement)
+{
+	const char *at = strstr(text, replacement->from);
+	char changed[STORE_TEXT_MAX];
+	int n;
+
+	need(at);
+	n = snprintf(changed, sizeof(changed), "%.*s%s%s", (int)(at - text), text, replacement->to,
+		     at + strlen(replacement->from));
+	return refused(changed, (size_t)n);
+}
+
 static void test_replacements(void)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(replacements); i++) {
-		const char *from = replacements[i].from, *to = replacements[i].to;
-		const char *at = strstr(sample_text, from);
-		char text[2 * sizeof(sample_text)], shown[64] = "";
-		int n;
+		const char *to = replacements[i].to;
+		char shown[64] = "";
 
-		need(at);
-		n = snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - sample_text), sample_text,
-			     to, at + strlen(from));
 		for (size_t k = 0; to[k] && k < sizeof(shown) - 1; k++)
 			shown[k] = (char)(to[k] >= ' ' ? to[k] : '~');
-		tap_ok(refused(text, (size_t)n), "refused: '%s'", shown);
+		tap_ok(refused_with(sample_text, &replacements[i]), "refused: '%s'", shown);
 	}
 }
 
 /* The record of a mediated device has no functions. */
 static void test_mdev(void)
 {
-	static const struct {
-		const char *from, *to;
-	} wrong[] = {
+	static const struct replacement wrong[] = {
 		{ "mdev 8b", "mdev 8B" },
 		{ "mdev 8b", "mdev b" },
 		{ "mdev 8bf0c3d2-2f3b-8c11-9d52-0a6c5f0e7b41",
@@ -490,23 +498,16 @@ static void test_mdev(void)
 					 .name = "Dual port serial",
 					 .uuid = "8bf0c3d2-2f3b-8c11-9d52-0a6c5f0e7b41" } },
 		     back = { 0 };
-	char text[STORE_TEXT_MAX], changed[STORE_TEXT_MAX];
+	char text[STORE_TEXT_MAX];
 	int n = lease_record_format(&lease, text, sizeof(text));
 	unsigned line;
 
 	tap_ok(n > 0 && !parse(text, (size_t)n, &back, &line) && same(&lease, &back),
 	       "an mdev's record comes back, its group not being known");
-	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
-		const char *at = strstr(text, wrong[i].from);
-		int m;
-
-		need(at);
-		m = snprintf(changed, sizeof(changed), "%.*s%s%s", (int)(at - text), text,
-			     wrong[i].to, at + strlen(wrong[i].from));
-		tap_ok(refused(changed, (size_t)m),
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		tap_ok(refused_with(text, &wrong[i]),
 		       "an mdev's record is refused: '%.20s' for '%.20s'", wrong[i].to,
 		       wrong[i].from);
-	}
 	lease.mdev.name[0] = '\0';
 	strcpy(lease.mdev.parent, "0000:01:00.0");
 	lease.asked.bus = 1;
@@ -525,9 +526,7 @@ static void test_mdev(void)
 /* The record of a vendor's vGPU has its type's number. */
 static void test_vgpu(void)
 {
-	static const struct {
-		const char *from, *to;
-	} wrong[] = {
+	static const struct replacement wrong[] = {
 		{ "vgpu 557", "vgpu 0" },
 		{ "vgpu 557", "vgpu 0557" },
 		{ "vgpu 557", "vgpu -1" },
@@ -549,24 +548,17 @@ static void test_vgpu(void)
 					 .name = "NVIDIA X-1Q",
 					 .vendor = true } },
 		     back = { 0 };
-	char text[STORE_TEXT_MAX], changed[STORE_TEXT_MAX];
+	char text[STORE_TEXT_MAX];
 	int n = lease_record_format(&lease, text, sizeof(text));
 	unsigned line;
 
 	tap_ok(n > 0 && strstr(text, "\nvgpu 557\nname NVIDIA X-1Q\nend\n") &&
 		       !parse(text, (size_t)n, &back, &line) && same(&lease, &back),
 	       "a vGPU's record comes back, its group not being known");
-	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
-		const char *at = strstr(text, wrong[i].from);
-		int m;
-
-		need(at);
-		m = snprintf(changed, sizeof(changed), "%.*s%s%s", (int)(at - text), text,
-			     wrong[i].to, at + strlen(wrong[i].from));
-		tap_ok(refused(changed, (size_t)m),
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		tap_ok(refused_with(text, &wrong[i]),
 		       "a vGPU's record is refused: '%.20s' for '%.20s'", wrong[i].to,
 		       wrong[i].from);
-	}
 }
 
 static void test_too_much(void)

@@ -10,13 +10,10 @@
 #include "brokerd/state/verdict.h"
 #include "brokerd/lease/bringup.h"
 #include "brokerd/lease/recover.h"
-#include "brokerd/process/filter.h"
 #include "brokerd/record/lease-record.h"
+#include "tests/unit/brokerd/real-worker.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
-
-#include <poll.h>
-#include <sys/prctl.h>
 
 static struct policy_rule rule;
 
@@ -68,21 +65,6 @@ static void damaged(const char *name, const char *text)
 
 	snprintf(path, sizeof(path), "state/%s", name);
 	scratch_write(path, text);
-}
-
-static void wait_for_workers(void)
-{
-	for (int n = 0; n < 5000; n++) {
-		const struct lease *lease;
-		bool work = false;
-
-		turn(TURNS);
-		TAILQ_FOREACH(lease, &broker.leases.table.list, link)
-			work = work || lease->work;
-		if (!work)
-			return;
-		poll(NULL, 0, 1);
-	}
 }
 
 /* Recovers damaged records, and waits for the workers. */
@@ -331,13 +313,8 @@ static void test_settled_by_root(void)
 int main(void)
 {
 	alarm(60);
-	need(freopen("/dev/null", "w", stderr)); /* the log */
-	broker_make();
-	need(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)); /* for the workers' filter, without root */
-	need(!filter_new(CONFINE_WORKER, &broker.worker_filter));
-	broker.workers.filter = broker.worker_filter;
+	broker_make_with_workers(&rule);
 	make_host();
-	broker_allow_all(&rule);
 	scratch_write("sys/bus/pci/drivers_probe", "");
 	fds_at_start = open_descriptors();
 

@@ -12,15 +12,14 @@
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/recover.h"
 #include "brokerd/peer/watching.h"
-#include "brokerd/process/filter.h"
 #include "brokerd/record/lease-record.h"
 #include "client/library/refusal.h"
+#include "tests/unit/brokerd/real-worker.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
 
 #include <malloc.h>
 #include <poll.h>
-#include <sys/prctl.h>
 #include <time.h>
 
 #define OTHER 4242 /* the uid of another user */
@@ -110,22 +109,6 @@ static bool is_recorded(uint64_t id)
 
 	snprintf(name, sizeof(name), "%u", (unsigned)id);
 	return !faccessat(broker.store.directory, name, F_OK, 0);
-}
-
-/* Waits until no worker is at work, for at most 5 seconds. */
-static void wait_for_workers(void)
-{
-	for (int n = 0; n < 5000; n++) {
-		const struct lease *lease;
-		bool work = false;
-
-		turn(TURNS);
-		TAILQ_FOREACH(lease, &broker.leases.table.list, link)
-			work = work || lease->work;
-		if (!work)
-			return;
-		poll(NULL, 0, 1);
-	}
 }
 
 /*
@@ -693,13 +676,8 @@ static void test_watch_claim(void)
 int main(void)
 {
 	alarm(100);
-	need(freopen("/dev/null", "w", stderr)); /* the log */
-	broker_make();
-	need(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)); /* for the workers' filter, without root */
-	need(!filter_new(CONFINE_WORKER, &broker.worker_filter));
-	broker.workers.filter = broker.worker_filter;
+	broker_make_with_workers(&rule);
 	make_host();
-	broker_allow_all(&rule);
 	fds_at_start = open_descriptors();
 
 	test_bad();

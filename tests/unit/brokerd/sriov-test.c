@@ -8,13 +8,13 @@
 #include "config.h"
 
 #include "brokerd/lease/bringup.h"
-#include "brokerd/process/log.h"
 #include "brokerd/prepare/prepare.h"
 #include "brokerd/record/lease-record.h"
 #include "brokerd/prepare/sriov-policy.h"
 #include "brokerd/record/vf-record.h"
 #include "brokerd/process/worker.h"
 #include "tests/unit/brokerd/fake-worker.h"
+#include "tests/unit/brokerd/last-log.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
 
@@ -38,20 +38,6 @@ static struct {
 	unsigned long quantum, timeout; /* in sriov_admin */
 	bool no_timeout;		/* the driver refuses the timeout */
 } sim;
-
-static char last_log[512];
-
-void __wrap_log_line(enum log_level level, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-void __wrap_log_line(enum log_level level, const char *format, ...)
-{
-	va_list args;
-
-	(void)level;
-	va_start(args, format);
-	vsnprintf(last_log, sizeof(last_log), format, args);
-	va_end(args);
-}
 
 static void address_of(unsigned vf, char out[PCI_ADDRESS_TEXT])
 {
@@ -242,16 +228,9 @@ static void die_and_start(int *fd)
 static bool no_records(void)
 {
 	char path[160];
-	DIR *dir;
-	size_t n = 0;
 
 	snprintf(path, sizeof(path), "%s/leases", scratch_path);
-	dir = opendir(path);
-	need(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n == 2;
+	return !count_entries(path);
 }
 
 /*
@@ -660,12 +639,7 @@ static void test_policy(int fd)
 	rule = (struct policy_rule){
 		.verb = POLICY_PREPARE,
 		.name = POLICY_NO_NAME,
-		.match = { .attributes = POLICY_VENDOR,
-			   .vendor = 0x1234,
-			   .driver = POLICY_NO_TEXT,
-			   .serial = POLICY_NO_TEXT,
-			   .path = POLICY_NO_TEXT,
-			   .profile = POLICY_NO_TEXT },
+		.match = { .attributes = POLICY_VENDOR, .vendor = 0x1234, POLICY_MATCH_NO_TEXTS },
 		.vfio_driver = POLICY_NO_TEXT,
 		.vfs = 3,
 		.line = 1,

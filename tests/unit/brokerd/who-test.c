@@ -6,11 +6,11 @@
 #include "config.h"
 
 #include "brokerd/state/verdict.h"
+#include "tests/unit/brokerd/log-file.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
 
 #include <string.h>
-#include <sys/mman.h>
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -23,7 +23,7 @@ int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *siz
 
 static int failing, error; /* the option that fails, and its errno */
 static struct ucred *answer;
-static socklen_t answer_size;
+static socklen_t answer_len;
 
 int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *size)
 {
@@ -32,34 +32,11 @@ int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *siz
 		return -1;
 	}
 	if (level == SOL_SOCKET && option == SO_PEERCRED && answer) {
-		memcpy(value, answer, answer_size);
-		*size = answer_size;
+		memcpy(value, answer, answer_len);
+		*size = answer_len;
 		return 0;
 	}
 	return __real_getsockopt(fd, level, option, value, size);
-}
-
-/* ---- the log ---- */
-
-static char text[65536];
-static int log_fd;
-
-static void listen_in(void)
-{
-	need(!ftruncate(log_fd, 0) && !lseek(log_fd, 0, SEEK_SET));
-}
-
-/* Returns how often the text was logged since listen_in(). */
-static unsigned said(const char *what)
-{
-	ssize_t n = pread(log_fd, text, sizeof(text) - 1, 0);
-	unsigned times = 0;
-
-	need(n >= 0);
-	text[n] = '\0';
-	for (const char *p = text; (p = strstr(p, what)); p += strlen(what))
-		times++;
-	return times;
 }
 
 #define UNKNOWN                                                                                    \
@@ -74,7 +51,7 @@ static void test_unknown(void)
 	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
 		int fd;
 
-		listen_in();
+		log_file_empty();
 		failing = SO_PEERCRED;
 		error = errors[i];
 		fd = dial(0);
@@ -86,9 +63,9 @@ static void test_unknown(void)
 	}
 
 	answer = &cred;
-	answer_size = sizeof(cred);
+	answer_len = sizeof(cred);
 	cred.uid = (uid_t)-1;
-	listen_in();
+	log_file_empty();
 	close(dial(0));
 	tap_ok(!broker.peers.n && said(UNKNOWN) == 1,
 	       "no user is nobody, not the one without a rule");
@@ -100,7 +77,7 @@ static void test_unknown(void)
 	close(dial(0));
 	tap_ok(!broker.peers.n && said(UNKNOWN) == 3, "nor with a negative one");
 	cred = (struct ucred){ .pid = getpid(), .uid = 0, .gid = 0 };
-	answer_size = sizeof(cred.pid);
+	answer_len = sizeof(cred.pid);
 	close(dial(0));
 	tap_ok(!broker.peers.n && said(UNKNOWN) == 4,
 	       "an answer that is too short is none: nobody becomes root by what was in memory");
@@ -130,10 +107,10 @@ static void test_uids(void)
 								    : uids[i] ^ 0x10000;
 			cred.uid = uids[i];
 			answer = &cred;
-			answer_size = sizeof(cred);
+			answer_len = sizeof(cred);
 			fd = dial_in(0);
 			answer = NULL;
-			listen_in();
+			log_file_empty();
 			say(fd, &claim, sizeof(claim));
 			turn(TURNS);
 			snprintf(line, sizeof(line),
@@ -169,7 +146,7 @@ static void test_groups(void)
 	int fd = dial_in(0);
 
 	claim.selectors[0].address.bus = 1;
-	listen_in();
+	log_file_empty();
 	failing = SO_PEERGROUPS;
 	error = ENOMEM;
 	say(fd, &claim, sizeof(claim));
@@ -217,8 +194,7 @@ int main(void)
 	static struct policy_rule rule;
 
 	alarm(60);
-	log_fd = memfd_create("log", MFD_CLOEXEC);
-	need(log_fd >= 0 && dup2(log_fd, STDERR_FILENO) == STDERR_FILENO);
+	log_file_make();
 	broker_make();
 	add_function("0000:01:00.0", "0x030000\n", 14);
 	add_device(1, 0, 0x030000, 14);

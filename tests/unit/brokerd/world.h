@@ -9,6 +9,7 @@
 
 #include "brokerd/core.h"
 #include "brokerd/process/loop.h"
+#include "client/library/answer.h"
 #include "client/wire/passfd.h"
 #include "client/common/util.h"
 #include "tests/scratch.h"
@@ -25,19 +26,6 @@ static int broker_status;    /* the argument of core_ops.failed(), else 0 */
 static unsigned broker_idle; /* calls of core_ops.idle() */
 static bool broker_kept;     /* the last argument of core_ops.policy() */
 static size_t fds_at_start;  /* while nobody is connected */
-
-union answer {
-	uint32_t type;
-	struct message_hello welcome;
-	struct message_plain end;
-	struct message_device device;
-	struct message_lease lease;
-	struct message_refusal refusal;
-	struct message_queued queued;
-	struct message_event event;
-	struct message_step step;
-	char all[PROTOCOL_MESSAGE_MAX];
-};
 
 static inline void turn(int n)
 {
@@ -73,15 +61,15 @@ static inline void say_plain(int fd, enum message_type type)
 }
 
 /*
- * Returns the size of the next answer, 0 at the end, or -1 if there is none yet. Looks past a
- * reset, as the library does.
+ * Returns the size of the next answer, even if it is larger than any, 0 at the end, or -1 if there
+ * is none yet. Looks past a reset, as the library does.
  */
 static inline ssize_t hear(int fd, union answer *answer)
 {
-	ssize_t n = recv(fd, answer, sizeof(*answer), 0);
+	ssize_t n = recv(fd, answer, sizeof(*answer), MSG_TRUNC);
 
 	if (n < 0 && errno == ECONNRESET)
-		n = recv(fd, answer, sizeof(*answer), 0);
+		n = recv(fd, answer, sizeof(*answer), MSG_TRUNC);
 	return n;
 }
 
@@ -253,10 +241,7 @@ static inline void broker_allow_all(struct policy_rule *rule)
 		.match = {
 			.attributes = POLICY_VENDOR,
 			.vendor = 0x1234,
-			.driver = POLICY_NO_TEXT,
-			.serial = POLICY_NO_TEXT,
-			.path = POLICY_NO_TEXT,
-			.profile = POLICY_NO_TEXT,
+			POLICY_MATCH_NO_TEXTS,
 		},
 		.vfio_driver = POLICY_NO_TEXT,
 		.line = 1,

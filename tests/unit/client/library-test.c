@@ -7,12 +7,12 @@
 #include "config.h"
 
 #include "client/gpubroker.h"
+#include "client/library/answer.h"
 #include "client/wire/passfd.h"
 #include "client/wire/protocol.h"
 #include "client/common/util.h"
 #include "tests/scratch.h"
 #include "tests/tap.h"
-#include "tests/unit/wire-answers.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -37,7 +37,7 @@ static char socket_path[80];
 static int listener = -1, spare = -1;
 static pid_t child = -1;
 
-static size_t make(const struct packet *p, union wire_answer *m)
+static size_t make(const struct packet *p, union answer *m)
 {
 	memset(m, p->endless ? 'A' : 0, sizeof(*m));
 	m->type = p->type;
@@ -115,8 +115,11 @@ static void wait_for(int fd, short events)
 static void send_packet(int fd, const struct packet *p)
 {
 	int fds[PASSFD_MAX];
-	union wire_answer m;
-	size_t size = make(p, &m);
+	union {
+		union answer answer;
+		char all[4 * PROTOCOL_MESSAGE_MAX]; /* more than any message may have */
+	} m = { .all = "" };
+	size_t size = make(p, &m.answer);
 
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		fds[i] = spare;
@@ -157,13 +160,13 @@ static void hold_client(void)
 static void serve(const struct packet *script, bool close_after)
 {
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	union wire_answer request;
+	char request[PROTOCOL_MESSAGE_MAX];
 	bool unread = script->unread;
 
 	if (unread) {
 		wait_for(fd, POLLIN); /* the request arrives, and nobody reads it */
 		hold_client();
-	} else if (recv(fd, &request, sizeof(request), 0) <= 0) {
+	} else if (recv(fd, request, sizeof(request), 0) <= 0) {
 		_exit(0);
 	}
 	if (script->type)
@@ -172,7 +175,7 @@ static void serve(const struct packet *script, bool close_after)
 		close(fd);
 		_exit(0);
 	}
-	while (recv(fd, &request, sizeof(request), 0) > 0) {
+	while (recv(fd, request, sizeof(request), 0) > 0) {
 		for (const struct packet *p = script; p->type; p++)
 			send_packet(fd, p);
 		if (close_after)
@@ -207,10 +210,37 @@ static void stop(void)
 	gate[1][0] = fd_close(gate[1][0]);
 }
 
-#define WELCOME                                                                                    \
+/* Starts a broker with this script, and opens a connection to it. */
+static struct gpubroker *start_and_open(const struct packet *script, bool close_after)
+{
+	struct gpubroker *handle;
+
+	start(script, close_after);
+	need(!gpubroker_open(socket_path, &handle));
+	return handle;
+}
+
+/* Closes the connection, and checks that only the descriptors of `before` are open. */
+static void close_and_stop(struct gpubroker *handle, size_t before)
+{
+	gpubroker_close(handle);
+	tap_ok(open_descriptors() == before, "and no descriptor is left");
+	stop();
+}
+
+static struct gpubroker_claim *claim_of_any(void)
+{
+	struct gpubroker_claim *claim;
+
+	need(!gpubroker_claim_new(&claim) && !gpubroker_claim_add(claim, "any"));
+	return claim;
+}
+
+#define PACKET(...)                                                                                \
 	{                                                                                          \
-		.type = MESSAGE_WELCOME, .value = PROTOCOL_VERSION                                 \
+		__VA_ARGS__                                                                        \
 	}
+#define WELCOME PACKET(.type = MESSAGE_WELCOME, .value = PROTOCOL_VERSION)
 
 /* ---- opening ---- */
 
@@ -222,79 +252,64 @@ static void test_open(void)
 		int result;
 		bool close_after;
 	} cases[] = {
-		{ "a welcome", { WELCOME }, 0, false },
-		{ "a welcome and the end", { WELCOME }, 0, true },
+		{ "a welcome", .script = { WELCOME } },
+		{ "a welcome and the end", .script = { WELCOME }, .close_after = true },
 		{ "another version's welcome",
-		  { { .type = MESSAGE_WELCOME, .value = PROTOCOL_VERSION + 1 } },
-		  -EPROTO,
-		  false },
+		  .script = { { .type = MESSAGE_WELCOME, .value = PROTOCOL_VERSION + 1 } },
+		  .result = -EPROTO },
 		{ "a welcome a byte too small",
-		  { { .type = MESSAGE_WELCOME, .more = -1, .value = PROTOCOL_VERSION } },
-		  -EPROTO,
-		  false },
+		  .script = { { .type = MESSAGE_WELCOME, .more = -1, .value = PROTOCOL_VERSION } },
+		  .result = -EPROTO },
 		{ "a welcome a byte too large",
-		  { { .type = MESSAGE_WELCOME, .more = 1, .value = PROTOCOL_VERSION } },
-		  -EPROTO,
-		  false },
+		  .script = { { .type = MESSAGE_WELCOME, .more = 1, .value = PROTOCOL_VERSION } },
+		  .result = -EPROTO },
 		{ "a welcome of 3 bytes",
-		  { { .type = MESSAGE_WELCOME, .more = -5, .value = PROTOCOL_VERSION } },
-		  -EPROTO,
-		  false },
+		  .script = { { .type = MESSAGE_WELCOME, .more = -5, .value = PROTOCOL_VERSION } },
+		  .result = -EPROTO },
 		{ "a welcome larger than any message",
-		  { { .type = MESSAGE_WELCOME, .more = 4000, .value = PROTOCOL_VERSION } },
-		  -EPROTO,
-		  false },
+		  .script = { { .type = MESSAGE_WELCOME, .more = 4000, .value = PROTOCOL_VERSION } },
+		  .result = -EPROTO },
 		{ "a welcome with a descriptor",
-		  { { .type = MESSAGE_WELCOME, .n_fds = 1, .value = PROTOCOL_VERSION } },
-		  -EPROTO,
-		  false },
+		  .script = { { .type = MESSAGE_WELCOME, .n_fds = 1, .value = PROTOCOL_VERSION } },
+		  .result = -EPROTO },
 		{ "a welcome with 16 descriptors",
-		  { { .type = MESSAGE_WELCOME, .n_fds = 16, .value = PROTOCOL_VERSION } },
-		  -EPROTO,
-		  false },
-		{ "an end", { { .type = MESSAGE_END } }, -EPROTO, false },
-		{ "a device", { { .type = MESSAGE_DEVICE } }, -EPROTO, false },
-		{ "a grant", { { .type = MESSAGE_GRANT, .n_fds = 1, .value = 1 } }, -EPROTO, false },
+		  .script = { { .type = MESSAGE_WELCOME, .n_fds = 16, .value = PROTOCOL_VERSION } },
+		  .result = -EPROTO },
+		{ "an end", .script = { { .type = MESSAGE_END } }, .result = -EPROTO },
+		{ "a device", .script = { { .type = MESSAGE_DEVICE } }, .result = -EPROTO },
+		{ "a grant", .script = { { .type = MESSAGE_GRANT, .n_fds = 1, .value = 1 } },
+		  .result = -EPROTO },
 		{ "its own hello",
-		  { { .type = MESSAGE_HELLO, .value = PROTOCOL_VERSION } },
-		  -EPROTO,
-		  false },
-		{ "an unknown type", { { .type = 4711 } }, -EPROTO, false },
-		{ "nothing but the end", { { 0 } }, -ECONNRESET, true },
+		  .script = { { .type = MESSAGE_HELLO, .value = PROTOCOL_VERSION } },
+		  .result = -EPROTO },
+		{ "an unknown type", .script = { { .type = 4711 } }, .result = -EPROTO },
+		{ "nothing but the end", .result = -ECONNRESET, .close_after = true },
 		{ "an empty packet",
-		  { { .type = MESSAGE_END, .more = -(int)sizeof(struct message_plain) } },
-		  -ECONNRESET,
-		  false },
+		  .script = { { .type = MESSAGE_END, .more = -(int)sizeof(struct message_plain) } },
+		  .result = -ECONNRESET },
 		{ "a refusal without a reason",
-		  { { .type = MESSAGE_REFUSAL, .value = 0 } },
-		  -EPROTO,
-		  false },
+		  .script = { { .type = MESSAGE_REFUSAL, .value = 0 } }, .result = -EPROTO },
 		{ "a refusal with a negative reason",
-		  { { .type = MESSAGE_REFUSAL, .value = UINT32_MAX } },
-		  -EPROTO,
-		  false },
+		  .script = { { .type = MESSAGE_REFUSAL, .value = UINT32_MAX } },
+		  .result = -EPROTO },
 		{ "a refusal of a reason to come",
-		  { { .type = MESSAGE_REFUSAL, .value = 4711 } },
-		  4711,
-		  false },
+		  .script = { { .type = MESSAGE_REFUSAL, .value = 4711 } }, .result = 4711 },
 		{ "a refusal of too many",
-		  { { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_QUOTA } },
-		  GPUBROKER_REFUSED_QUOTA,
-		  false },
+		  .script = { { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_QUOTA } },
+		  .result = GPUBROKER_REFUSED_QUOTA },
 		{ "a refusal and the end",
-		  { { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_QUOTA } },
-		  GPUBROKER_REFUSED_QUOTA,
-		  true },
+		  .script = { { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_QUOTA } },
+		  .result = GPUBROKER_REFUSED_QUOTA, .close_after = true },
 		{ "a refusal and the end, its hello unread",
-		  { { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_QUOTA, .unread = true } },
-		  GPUBROKER_REFUSED_QUOTA,
-		  true },
+		  .script = { { .type = MESSAGE_REFUSAL,
+				.value = GPUBROKER_REFUSED_QUOTA,
+				.unread = true } },
+		  .result = GPUBROKER_REFUSED_QUOTA, .close_after = true },
 		{ "a refusal without ends",
-		  { { .type = MESSAGE_REFUSAL,
-		      .value = GPUBROKER_REFUSED_VERSION,
-		      .endless = true } },
-		  GPUBROKER_REFUSED_VERSION,
-		  false },
+		  .script = { { .type = MESSAGE_REFUSAL,
+				.value = GPUBROKER_REFUSED_VERSION,
+				.endless = true } },
+		  .result = GPUBROKER_REFUSED_VERSION },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -374,18 +389,9 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	return ++told->n < 2 ? 0 : told->answer;
 }
 
-#define DEVICE                                                                                     \
-	{                                                                                          \
-		.type = MESSAGE_DEVICE, .value = 1                                                 \
-	}
-#define LEASE                                                                                      \
-	{                                                                                          \
-		.type = MESSAGE_LEASE, .value = 1                                                  \
-	}
-#define END                                                                                        \
-	{                                                                                          \
-		.type = MESSAGE_END                                                                \
-	}
+#define DEVICE PACKET(.type = MESSAGE_DEVICE, .value = 1)
+#define LEASE PACKET(.type = MESSAGE_LEASE, .value = 1)
+#define END PACKET(.type = MESSAGE_END)
 
 static void test_lists(void)
 {
@@ -397,179 +403,93 @@ static void test_lists(void)
 		int result;
 		size_t n; /* calls */
 	} cases[] = {
-		{ "no device", false, false, 0, { WELCOME, END }, 0, 0 },
-		{ "three devices", false, false, 0, { WELCOME, DEVICE, DEVICE, DEVICE, END }, 0, 3 },
-		{ "a function that has enough",
-		  false,
-		  false,
-		  42,
-		  { WELCOME, DEVICE, DEVICE, DEVICE, END },
-		  42,
-		  2 },
-		{ "a function that fails",
-		  false,
-		  false,
-		  -ENOMEM,
-		  { WELCOME, DEVICE, DEVICE, DEVICE, END },
-		  -ENOMEM,
-		  2 },
+		{ "no device", .script = { WELCOME, END } },
+		{ "three devices", .script = { WELCOME, DEVICE, DEVICE, DEVICE, END }, .n = 3 },
+		{ "a function that has enough", .answer = 42,
+		  .script = { WELCOME, DEVICE, DEVICE, DEVICE, END }, .result = 42, .n = 2 },
+		{ "a function that fails", .answer = -ENOMEM,
+		  .script = { WELCOME, DEVICE, DEVICE, DEVICE, END }, .result = -ENOMEM, .n = 2 },
 		{ "strings without end",
-		  false,
-		  false,
-		  0,
-		  { WELCOME, { .type = MESSAGE_DEVICE, .endless = true }, END },
-		  0,
-		  1 },
+		  .script = { WELCOME, { .type = MESSAGE_DEVICE, .endless = true }, END }, .n = 1 },
 		{ "a status that is none",
-		  false,
-		  false,
-		  0,
-		  { WELCOME, { .type = MESSAGE_DEVICE, .value = UINT32_MAX }, END },
-		  0,
-		  1 },
-		{ "the end in the middle",
-		  false,
-		  true,
-		  0,
-		  { WELCOME, DEVICE, DEVICE },
-		  -ECONNRESET,
-		  2 },
-		{ "the end at once", false, true, 0, { WELCOME }, -ECONNRESET, 0 },
+		  .script = { WELCOME, { .type = MESSAGE_DEVICE, .value = UINT32_MAX }, END },
+		  .n = 1 },
+		{ "the end in the middle", .close_after = true,
+		  .script = { WELCOME, DEVICE, DEVICE }, .result = -ECONNRESET, .n = 2 },
+		{ "the end at once", .close_after = true, .script = { WELCOME },
+		  .result = -ECONNRESET },
 		{ "a device too small",
-		  false,
-		  false,
-		  0,
-		  { WELCOME, { .type = MESSAGE_DEVICE, .more = -1 }, END },
-		  -EPROTO,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_DEVICE, .more = -1 }, END },
+		  .result = -EPROTO },
 		{ "a device too large",
-		  false,
-		  false,
-		  0,
-		  { WELCOME, { .type = MESSAGE_DEVICE, .more = 1 }, END },
-		  -EPROTO,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_DEVICE, .more = 1 }, END },
+		  .result = -EPROTO },
 		{ "a device much too large",
-		  false,
-		  false,
-		  0,
-		  { WELCOME, { .type = MESSAGE_DEVICE, .more = 2000 }, END },
-		  -EPROTO,
-		  0 },
-		{ "a lease among devices",
-		  false,
-		  false,
-		  0,
-		  { WELCOME, DEVICE, LEASE, END },
-		  -EPROTO,
-		  1 },
+		  .script = { WELCOME, { .type = MESSAGE_DEVICE, .more = 2000 }, END },
+		  .result = -EPROTO },
+		{ "a lease among devices", .script = { WELCOME, DEVICE, LEASE, END },
+		  .result = -EPROTO, .n = 1 },
 		{ "a grant among devices",
-		  false,
-		  false,
-		  0,
-		  { WELCOME, { .type = MESSAGE_GRANT, .value = 0 }, END },
-		  -EPROTO,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_GRANT, .value = 0 }, END },
+		  .result = -EPROTO },
 		{ "a descriptor with a device",
-		  false,
-		  false,
-		  0,
-		  { WELCOME, { .type = MESSAGE_DEVICE, .n_fds = 1 }, END },
-		  -EPROTO,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_DEVICE, .n_fds = 1 }, END },
+		  .result = -EPROTO },
 		{ "descriptors with the end",
-		  false,
-		  false,
-		  0,
-		  { WELCOME, DEVICE, { .type = MESSAGE_END, .n_fds = 16 } },
-		  -EPROTO,
-		  1 },
+		  .script = { WELCOME, DEVICE, { .type = MESSAGE_END, .n_fds = 16 } },
+		  .result = -EPROTO, .n = 1 },
 		{ "a refusal",
-		  false,
-		  false,
-		  0,
-		  { WELCOME, DEVICE, { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_QUOTA } },
-		  GPUBROKER_REFUSED_QUOTA,
-		  1 },
-		{ "no lease", true, false, 0, { WELCOME, END }, 0, 0 },
-		{ "two leases", true, false, 0, { WELCOME, LEASE, LEASE, END }, 0, 2 },
-		{ "a lease of nothing",
-		  true,
-		  false,
-		  0,
-		  { WELCOME, { .type = MESSAGE_LEASE, .value = 0 }, END },
-		  0,
-		  1 },
-		{ "a full lease",
-		  true,
-		  false,
-		  0,
-		  { WELCOME, { .type = MESSAGE_LEASE, .value = PROTOCOL_FUNCTIONS_MAX }, END },
-		  0,
-		  1 },
-		{ "a lease of more than there can be",
-		  true,
-		  false,
-		  0,
-		  { WELCOME, { .type = MESSAGE_LEASE, .value = PROTOCOL_FUNCTIONS_MAX + 1 }, END },
-		  -EPROTO,
-		  0 },
-		{ "a lease of very many",
-		  true,
-		  false,
-		  0,
-		  { WELCOME, { .type = MESSAGE_LEASE, .value = UINT32_MAX }, END },
-		  -EPROTO,
-		  0 },
-		{ "a reason without end",
-		  true,
-		  false,
-		  0,
-		  { WELCOME,
-		    { .type = MESSAGE_LEASE, .value = PROTOCOL_FUNCTIONS_MAX, .endless = true },
-		    END },
-		  0,
-		  1 },
-		{ "a device among leases",
-		  true,
-		  false,
-		  0,
-		  { WELCOME, LEASE, DEVICE, END },
-		  -EPROTO,
-		  1 },
-		{ "the end in the middle of leases",
-		  true,
-		  true,
-		  0,
-		  { WELCOME, LEASE },
-		  -ECONNRESET,
-		  1 },
-		{ "a lease too small",
-		  true,
-		  false,
-		  0,
-		  { WELCOME, { .type = MESSAGE_LEASE, .more = -8, .value = 1 }, END },
-		  -EPROTO,
-		  0 },
+		  .script = { WELCOME,
+			      DEVICE,
+			      { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_QUOTA } },
+		  .result = GPUBROKER_REFUSED_QUOTA, .n = 1 },
+		{ "no lease", .leases = true, .script = { WELCOME, END } },
+		{ "two leases", .leases = true, .script = { WELCOME, LEASE, LEASE, END }, .n = 2 },
+		{ "a lease of nothing", .leases = true,
+		  .script = { WELCOME, { .type = MESSAGE_LEASE, .value = 0 }, END }, .n = 1 },
+		{ "a full lease", .leases = true,
+		  .script = { WELCOME,
+			      { .type = MESSAGE_LEASE, .value = PROTOCOL_FUNCTIONS_MAX },
+			      END },
+		  .n = 1 },
+		{ "a lease of more than there can be", .leases = true,
+		  .script = { WELCOME,
+			      { .type = MESSAGE_LEASE, .value = PROTOCOL_FUNCTIONS_MAX + 1 },
+			      END },
+		  .result = -EPROTO },
+		{ "a lease of very many", .leases = true,
+		  .script = { WELCOME, { .type = MESSAGE_LEASE, .value = UINT32_MAX }, END },
+		  .result = -EPROTO },
+		{ "a reason without end", .leases = true,
+		  .script = { WELCOME,
+			      { .type = MESSAGE_LEASE,
+				.value = PROTOCOL_FUNCTIONS_MAX,
+				.endless = true },
+			      END },
+		  .n = 1 },
+		{ "a device among leases", .leases = true,
+		  .script = { WELCOME, LEASE, DEVICE, END }, .result = -EPROTO, .n = 1 },
+		{ "the end in the middle of leases", .leases = true, .close_after = true,
+		  .script = { WELCOME, LEASE }, .result = -ECONNRESET, .n = 1 },
+		{ "a lease too small", .leases = true,
+		  .script = { WELCOME, { .type = MESSAGE_LEASE, .more = -8, .value = 1 }, END },
+		  .result = -EPROTO },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		size_t before = open_descriptors();
 		struct told told = { .answer = cases[i].answer, .ended = true };
-		struct gpubroker *handle = NULL;
+		struct gpubroker *handle;
 		int r;
 
-		start(cases[i].script, cases[i].close_after);
-		need(!gpubroker_open(socket_path, &handle));
+		handle = start_and_open(cases[i].script, cases[i].close_after);
 		r = cases[i].leases ? gpubroker_leases(handle, on_lease, &told)
 				    : gpubroker_list(handle, on_device, &told);
 		tap_ok(r == cases[i].result && told.n == cases[i].n,
 		       "a listing meets %s: %d (%d, %zu told)", cases[i].name, cases[i].result, r,
 		       told.n);
 		tap_ok(told.ended, "every string ends");
-		gpubroker_close(handle);
-		tap_ok(open_descriptors() == before, "and no descriptor is left");
-		stop();
+		close_and_stop(handle, before);
 	}
 }
 
@@ -580,8 +500,7 @@ static void test_list_again(void)
 	struct gpubroker *handle;
 	bool good = true;
 
-	start(script, false);
-	need(!gpubroker_open(socket_path, &handle));
+	handle = start_and_open(script, false);
 	for (int i = 0; i < 50; i++)
 		good = good && !gpubroker_list(handle, on_device, &told);
 	tap_ok(good && told.n == 50, "a handle lists as often as it is asked");
@@ -600,10 +519,7 @@ static void on_progress(void *userdata, const struct gpubroker_progress *progres
 		   sizeof(progress->address);
 }
 
-#define STEP                                                                                       \
-	{                                                                                          \
-		.type = MESSAGE_STEP, .value = GPUBROKER_STEP_BIND                                 \
-	}
+#define STEP PACKET(.type = MESSAGE_STEP, .value = GPUBROKER_STEP_BIND)
 
 static void test_claims(void)
 {
@@ -616,142 +532,92 @@ static void test_claims(void)
 		unsigned steps;
 	} cases[] = {
 		{ "a grant",
-		  false,
-		  { WELCOME, { .type = MESSAGE_GRANT, .n_fds = 1, .value = 1 } },
-		  0,
-		  1,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_GRANT, .n_fds = 1, .value = 1 } },
+		  .groups = 1 },
 		{ "steps and a grant",
-		  false,
-		  { WELCOME, STEP, STEP, STEP, { .type = MESSAGE_GRANT, .n_fds = 1, .value = 1 } },
-		  0,
-		  1,
-		  3 },
+		  .script = { WELCOME,
+			      STEP,
+			      STEP,
+			      STEP,
+			      { .type = MESSAGE_GRANT, .n_fds = 1, .value = 1 } },
+		  .groups = 1, .steps = 3 },
 		{ "a grant of 16 groups",
-		  false,
-		  { WELCOME, { .type = MESSAGE_GRANT, .n_fds = 16, .value = 16 } },
-		  0,
-		  16,
-		  0 },
-		{ "a grant and the end",
-		  true,
-		  { WELCOME, { .type = MESSAGE_GRANT, .n_fds = 2, .value = 2 } },
-		  0,
-		  2,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_GRANT, .n_fds = 16, .value = 16 } },
+		  .groups = 16 },
+		{ "a grant and the end", .close_after = true,
+		  .script = { WELCOME, { .type = MESSAGE_GRANT, .n_fds = 2, .value = 2 } },
+		  .groups = 2 },
 		{ "a grant without descriptors",
-		  false,
-		  { WELCOME, { .type = MESSAGE_GRANT, .value = 1 } },
-		  -EPROTO,
-		  0,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_GRANT, .value = 1 } }, .result = -EPROTO },
 		{ "a grant of nothing",
-		  false,
-		  { WELCOME, { .type = MESSAGE_GRANT, .value = 0 } },
-		  -EPROTO,
-		  0,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_GRANT, .value = 0 } }, .result = -EPROTO },
 		{ "more descriptors than groups",
-		  false,
-		  { WELCOME, { .type = MESSAGE_GRANT, .n_fds = 3, .value = 2 } },
-		  -EPROTO,
-		  0,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_GRANT, .n_fds = 3, .value = 2 } },
+		  .result = -EPROTO },
 		{ "fewer descriptors than groups",
-		  false,
-		  { WELCOME, { .type = MESSAGE_GRANT, .n_fds = 1, .value = 2 } },
-		  -EPROTO,
-		  0,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_GRANT, .n_fds = 1, .value = 2 } },
+		  .result = -EPROTO },
 		{ "16 descriptors for no group",
-		  false,
-		  { WELCOME, { .type = MESSAGE_GRANT, .n_fds = 16, .value = 0 } },
-		  -EPROTO,
-		  0,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_GRANT, .n_fds = 16, .value = 0 } },
+		  .result = -EPROTO },
 		{ "more groups than there can be",
-		  false,
-		  { WELCOME, { .type = MESSAGE_GRANT, .n_fds = 16, .value = 17 } },
-		  -EPROTO,
-		  0,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_GRANT, .n_fds = 16, .value = 17 } },
+		  .result = -EPROTO },
 		{ "very many groups",
-		  false,
-		  { WELCOME, { .type = MESSAGE_GRANT, .n_fds = 1, .value = UINT32_MAX } },
-		  -EPROTO,
-		  0,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_GRANT, .n_fds = 1, .value = UINT32_MAX } },
+		  .result = -EPROTO },
 		{ "a grant too small",
-		  false,
-		  { WELCOME, { .type = MESSAGE_GRANT, .more = -1, .n_fds = 1, .value = 1 } },
-		  -EPROTO,
-		  0,
-		  0 },
+		  .script = { WELCOME,
+			      { .type = MESSAGE_GRANT, .more = -1, .n_fds = 1, .value = 1 } },
+		  .result = -EPROTO },
 		{ "a grant too large",
-		  false,
-		  { WELCOME, { .type = MESSAGE_GRANT, .more = 1, .n_fds = 1, .value = 1 } },
-		  -EPROTO,
-		  0,
-		  0 },
+		  .script = { WELCOME,
+			      { .type = MESSAGE_GRANT, .more = 1, .n_fds = 1, .value = 1 } },
+		  .result = -EPROTO },
 		{ "a grant much too large",
-		  false,
-		  { WELCOME, { .type = MESSAGE_GRANT, .more = 4000, .n_fds = 4, .value = 4 } },
-		  -EPROTO,
-		  0,
-		  0 },
+		  .script = { WELCOME,
+			      { .type = MESSAGE_GRANT, .more = 4000, .n_fds = 4, .value = 4 } },
+		  .result = -EPROTO },
 		{ "a grant of 4 bytes",
-		  false,
-		  { WELCOME,
-		    { .type = MESSAGE_GRANT,
-		      .more = 4 - (int)sizeof(struct message_grant),
-		      .n_fds = 2,
-		      .value = 2 } },
-		  -EPROTO,
-		  0,
-		  0 },
+		  .script = { WELCOME,
+			      { .type = MESSAGE_GRANT,
+				.more = 4 - (int)sizeof(struct message_grant),
+				.n_fds = 2,
+				.value = 2 } },
+		  .result = -EPROTO },
 		{ "an empty packet with descriptors",
-		  false,
-		  { WELCOME,
-		    { .type = MESSAGE_GRANT,
-		      .more = -(int)sizeof(struct message_grant),
-		      .n_fds = 2,
-		      .value = 2 } },
-		  -EPROTO,
-		  0,
-		  0 },
-		{ "an end", false, { WELCOME, END }, -EPROTO, 0, 0 },
-		{ "a device", false, { WELCOME, DEVICE }, -EPROTO, 0, 0 },
-		{ "a second welcome", false, { WELCOME, WELCOME }, -EPROTO, 0, 0 },
+		  .script = { WELCOME,
+			      { .type = MESSAGE_GRANT,
+				.more = -(int)sizeof(struct message_grant),
+				.n_fds = 2,
+				.value = 2 } },
+		  .result = -EPROTO },
+		{ "an end", .script = { WELCOME, END }, .result = -EPROTO },
+		{ "a device", .script = { WELCOME, DEVICE }, .result = -EPROTO },
+		{ "a second welcome", .script = { WELCOME, WELCOME }, .result = -EPROTO },
 		{ "an end with descriptors",
-		  false,
-		  { WELCOME, { .type = MESSAGE_END, .n_fds = 5 } },
-		  -EPROTO,
-		  0,
-		  0 },
-		{ "the end after steps", true, { WELCOME, STEP, STEP }, -ECONNRESET, 0, 2 },
-		{ "the end at once", true, { WELCOME }, -ECONNRESET, 0, 0 },
+		  .script = { WELCOME, { .type = MESSAGE_END, .n_fds = 5 } }, .result = -EPROTO },
+		{ "the end after steps", .close_after = true, .script = { WELCOME, STEP, STEP },
+		  .result = -ECONNRESET, .steps = 2 },
+		{ "the end at once", .close_after = true, .script = { WELCOME },
+		  .result = -ECONNRESET },
 		{ "a refusal",
-		  false,
-		  { WELCOME, STEP, { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_BUSY } },
-		  GPUBROKER_REFUSED_BUSY,
-		  0,
-		  1 },
+		  .script = { WELCOME,
+			      STEP,
+			      { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_BUSY } },
+		  .result = GPUBROKER_REFUSED_BUSY, .steps = 1 },
 		{ "a refusal with descriptors",
-		  false,
-		  { WELCOME,
-		    { .type = MESSAGE_REFUSAL, .n_fds = 3, .value = GPUBROKER_REFUSED_POLICY } },
-		  GPUBROKER_REFUSED_POLICY,
-		  0,
-		  0 },
+		  .script = { WELCOME,
+			      { .type = MESSAGE_REFUSAL,
+				.n_fds = 3,
+				.value = GPUBROKER_REFUSED_POLICY } },
+		  .result = GPUBROKER_REFUSED_POLICY },
 		{ "a refusal without ends",
-		  false,
-		  { WELCOME,
-		    { .type = MESSAGE_REFUSAL,
-		      .value = GPUBROKER_REFUSED_POLICY,
-		      .endless = true } },
-		  GPUBROKER_REFUSED_POLICY,
-		  0,
-		  0 },
+		  .script = { WELCOME,
+			      { .type = MESSAGE_REFUSAL,
+				.value = GPUBROKER_REFUSED_POLICY,
+				.endless = true } },
+		  .result = GPUBROKER_REFUSED_POLICY },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -762,9 +628,8 @@ static void test_claims(void)
 		bool usable = true;
 		int r;
 
-		start(cases[i].script, cases[i].close_after);
-		need(!gpubroker_open(socket_path, &handle) && !gpubroker_claim_new(&claim) &&
-		     !gpubroker_claim_add(claim, "any"));
+		handle = start_and_open(cases[i].script, cases[i].close_after);
+		claim = claim_of_any();
 		n_steps = 0;
 		r = gpubroker_claim_run(handle, claim, on_progress, NULL);
 		tap_ok(r == cases[i].result && gpubroker_claim_groups(claim) == cases[i].groups &&
@@ -808,9 +673,8 @@ static void test_claim_again(void)
 	struct gpubroker_claim *claim;
 	struct gpubroker *handle;
 
-	start(script, false);
-	need(!gpubroker_open(socket_path, &handle) && !gpubroker_claim_new(&claim) &&
-	     !gpubroker_claim_add(claim, "any"));
+	handle = start_and_open(script, false);
+	claim = claim_of_any();
 	for (int i = 0; i < 3; i++)
 		need(!gpubroker_claim_run(handle, claim, NULL, NULL));
 	tap_ok(gpubroker_claim_groups(claim) == 3 && open_descriptors() == before + 4,
@@ -958,8 +822,8 @@ static void test_ask(void)
 		struct gpubroker_claim *claim;
 		struct gpubroker *handle;
 
-		start(cases[i].script, false);
-		need(!gpubroker_open(socket_path, &handle) && !gpubroker_claim_new(&claim));
+		handle = start_and_open(cases[i].script, false);
+		need(!gpubroker_claim_new(&claim));
 		tap_ok(gpubroker_claim_ask(handle, claim) == -EINVAL, "nothing is not asked for");
 		need(!gpubroker_claim_add_of(claim, "card", "01:00.0", "part"));
 		tap_ok(gpubroker_claim_ask(handle, claim) == cases[i].result,
@@ -989,14 +853,8 @@ static void on_wait(void *userdata, const struct gpubroker_progress *progress)
 	waits->last = *progress;
 }
 
-#define QUEUED(place_)                                                                             \
-	{                                                                                          \
-		.type = MESSAGE_QUEUED, .value = place_                                            \
-	}
-#define GRANT                                                                                      \
-	{                                                                                          \
-		.type = MESSAGE_GRANT, .n_fds = 1, .value = 1                                      \
-	}
+#define QUEUED(place_) PACKET(.type = MESSAGE_QUEUED, .value = place_)
+#define GRANT PACKET(.type = MESSAGE_GRANT, .n_fds = 1, .value = 1)
 
 static void test_wait(void)
 {
@@ -1009,57 +867,29 @@ static void test_wait(void)
 		uint32_t place;
 	} cases[] = {
 		{ "places, a step and a grant",
-		  false,
-		  { WELCOME, QUEUED(3), QUEUED(2), QUEUED(1), STEP, GRANT },
-		  0,
-		  3,
-		  1,
-		  1 },
+		  .script = { WELCOME, QUEUED(3), QUEUED(2), QUEUED(1), STEP, GRANT }, .n = 3,
+		  .n_other = 1, .place = 1 },
 		{ "a place and a refusal",
-		  false,
-		  { WELCOME,
-		    QUEUED(2),
-		    { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_POLICY } },
-		  GPUBROKER_REFUSED_POLICY,
-		  1,
-		  0,
-		  2 },
-		{ "a place and the end", true, { WELCOME, QUEUED(2) }, -ECONNRESET, 1, 0, 2 },
-		{ "a very large place",
-		  false,
-		  { WELCOME, QUEUED(UINT32_MAX), GRANT },
-		  0,
-		  1,
-		  0,
-		  UINT32_MAX },
+		  .script = { WELCOME,
+			      QUEUED(2),
+			      { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_POLICY } },
+		  .result = GPUBROKER_REFUSED_POLICY, .n = 1, .place = 2 },
+		{ "a place and the end", .close_after = true, .script = { WELCOME, QUEUED(2) },
+		  .result = -ECONNRESET, .n = 1, .place = 2 },
+		{ "a very large place", .script = { WELCOME, QUEUED(UINT32_MAX), GRANT }, .n = 1,
+		  .place = UINT32_MAX },
 		{ "a place too small",
-		  false,
-		  { WELCOME, { .type = MESSAGE_QUEUED, .more = -1, .value = 1 }, GRANT },
-		  -EPROTO,
-		  0,
-		  0,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_QUEUED, .more = -1, .value = 1 }, GRANT },
+		  .result = -EPROTO },
 		{ "a place too large",
-		  false,
-		  { WELCOME, { .type = MESSAGE_QUEUED, .more = 1, .value = 1 }, GRANT },
-		  -EPROTO,
-		  0,
-		  0,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_QUEUED, .more = 1, .value = 1 }, GRANT },
+		  .result = -EPROTO },
 		{ "a place with descriptors",
-		  false,
-		  { WELCOME, { .type = MESSAGE_QUEUED, .n_fds = 2, .value = 1 }, GRANT },
-		  0,
-		  1,
-		  0,
-		  1 },
+		  .script = { WELCOME, { .type = MESSAGE_QUEUED, .n_fds = 2, .value = 1 }, GRANT },
+		  .n = 1, .place = 1 },
 		{ "an event among places",
-		  false,
-		  { WELCOME, QUEUED(1), { .type = MESSAGE_EVENT, .value = 1 }, GRANT },
-		  -EPROTO,
-		  1,
-		  0,
-		  1 },
+		  .script = { WELCOME, QUEUED(1), { .type = MESSAGE_EVENT, .value = 1 }, GRANT },
+		  .result = -EPROTO, .n = 1, .place = 1 },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -1069,9 +899,8 @@ static void test_wait(void)
 		struct gpubroker *handle;
 		int r;
 
-		start(cases[i].script, cases[i].close_after);
-		need(!gpubroker_open(socket_path, &handle) && !gpubroker_claim_new(&claim) &&
-		     !gpubroker_claim_add(claim, "any"));
+		handle = start_and_open(cases[i].script, cases[i].close_after);
+		claim = claim_of_any();
 		gpubroker_claim_set_wait(claim, true);
 		r = gpubroker_claim_run(handle, claim, on_wait, &waits);
 		tap_ok(r == cases[i].result && waits.n == cases[i].n &&
@@ -1089,9 +918,7 @@ static void test_wait(void)
 							  !waits.last.parent[0]),
 			       "and is told by whom, and until when");
 		gpubroker_claim_free(claim);
-		gpubroker_close(handle);
-		tap_ok(open_descriptors() == before, "and no descriptor is left");
-		stop();
+		close_and_stop(handle, before);
 	}
 }
 
@@ -1121,39 +948,32 @@ static void test_ending(void)
 		struct packet script[3];
 		int result;
 	} cases[] = {
-		{ "an end", false, { WELCOME, END }, 0 },
+		{ "an end", .script = { WELCOME, END } },
 		{ "a refusal",
-		  false,
-		  { WELCOME, { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_NOT_YOURS } },
-		  GPUBROKER_REFUSED_NOT_YOURS },
+		  .script = { WELCOME,
+			      { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_NOT_YOURS } },
+		  .result = GPUBROKER_REFUSED_NOT_YOURS },
 		{ "a refusal without ends",
-		  false,
-		  { WELCOME,
-		    { .type = MESSAGE_REFUSAL,
-		      .value = GPUBROKER_REFUSED_NO_LEASE,
-		      .endless = true } },
-		  GPUBROKER_REFUSED_NO_LEASE },
-		{ "a refusal without a reason",
-		  false,
-		  { WELCOME, { .type = MESSAGE_REFUSAL } },
-		  -EPROTO },
-		{ "an end too small",
-		  false,
-		  { WELCOME, { .type = MESSAGE_END, .more = -1 } },
-		  -EPROTO },
-		{ "an end too large",
-		  false,
-		  { WELCOME, { .type = MESSAGE_END, .more = 1 } },
-		  -EPROTO },
+		  .script = { WELCOME,
+			      { .type = MESSAGE_REFUSAL,
+				.value = GPUBROKER_REFUSED_NO_LEASE,
+				.endless = true } },
+		  .result = GPUBROKER_REFUSED_NO_LEASE },
+		{ "a refusal without a reason", .script = { WELCOME, { .type = MESSAGE_REFUSAL } },
+		  .result = -EPROTO },
+		{ "an end too small", .script = { WELCOME, { .type = MESSAGE_END, .more = -1 } },
+		  .result = -EPROTO },
+		{ "an end too large", .script = { WELCOME, { .type = MESSAGE_END, .more = 1 } },
+		  .result = -EPROTO },
 		{ "an end with a descriptor",
-		  false,
-		  { WELCOME, { .type = MESSAGE_END, .n_fds = 1 } },
-		  -EPROTO },
-		{ "a grant", false, { WELCOME, GRANT }, -EPROTO },
-		{ "an event", false, { WELCOME, { .type = MESSAGE_EVENT, .value = 1 } }, -EPROTO },
-		{ "a device", false, { WELCOME, DEVICE }, -EPROTO },
-		{ "an unknown type", false, { WELCOME, { .type = 4711 } }, -EPROTO },
-		{ "nothing but the end", true, { WELCOME }, -ECONNRESET },
+		  .script = { WELCOME, { .type = MESSAGE_END, .n_fds = 1 } }, .result = -EPROTO },
+		{ "a grant", .script = { WELCOME, GRANT }, .result = -EPROTO },
+		{ "an event", .script = { WELCOME, { .type = MESSAGE_EVENT, .value = 1 } },
+		  .result = -EPROTO },
+		{ "a device", .script = { WELCOME, DEVICE }, .result = -EPROTO },
+		{ "an unknown type", .script = { WELCOME, { .type = 4711 } }, .result = -EPROTO },
+		{ "nothing but the end", .close_after = true, .script = { WELCOME },
+		  .result = -ECONNRESET },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -1163,8 +983,7 @@ static void test_ending(void)
 			struct gpubroker *handle;
 			int r;
 
-			start(cases[i].script, cases[i].close_after);
-			need(!gpubroker_open(socket_path, &handle));
+			handle = start_and_open(cases[i].script, cases[i].close_after);
 			r = end_by(handle, (enum ending)how, address);
 			tap_ok(r == cases[i].result, "%s meets %s: %d (%d)", names[how],
 			       cases[i].name, cases[i].result, r);
@@ -1173,9 +992,7 @@ static void test_ending(void)
 			       "and has an address only where one is promised");
 			tap_ok(r <= 0 || gpubroker_reason(handle)[0],
 			       "and a sentence where it is refused");
-			gpubroker_close(handle);
-			tap_ok(open_descriptors() == before, "and no descriptor is left");
-			stop();
+			close_and_stop(handle, before);
 		}
 	}
 }
@@ -1262,7 +1079,7 @@ static void test_ending_requests(void)
 	tap_ok(gpubroker_vfs(handle, "3b:00.0", 65536, address) == -EINVAL &&
 		       gpubroker_vfs(handle, "any", 1, address) == -EINVAL,
 	       "what cannot be asked for is not sent");
-	need(!gpubroker_claim_new(&claim) && !gpubroker_claim_add(claim, "any"));
+	claim = claim_of_any();
 	for (int i = 0; i < 3; i++) {
 		static const uint32_t flags[] = { CLAIM_WAIT, CLAIM_WAIT | CLAIM_FORCE,
 						  CLAIM_FORCE };
@@ -1302,10 +1119,7 @@ static int on_event(void *userdata, const struct gpubroker_event *event)
 	return heard->n == heard->enough ? 42 : 0;
 }
 
-#define EVENT                                                                                      \
-	{                                                                                          \
-		.type = MESSAGE_EVENT, .value = GPUBROKER_EVENT_ENDING                             \
-	}
+#define EVENT PACKET(.type = MESSAGE_EVENT, .value = GPUBROKER_EVENT_ENDING)
 
 static void test_watch(void)
 {
@@ -1317,47 +1131,34 @@ static void test_watch(void)
 		int result;
 		unsigned n;
 	} cases[] = {
-		{ "events until it has enough", false, 2, { WELCOME, EVENT, EVENT, EVENT }, 42, 2 },
-		{ "events and the end", true, 0, { WELCOME, EVENT, EVENT }, -ECONNRESET, 2 },
-		{ "the end at once", true, 0, { WELCOME }, -ECONNRESET, 0 },
-		{ "an event of a kind to come",
-		  true,
-		  0,
-		  { WELCOME, { .type = MESSAGE_EVENT, .value = 4711 } },
-		  -ECONNRESET,
-		  1 },
-		{ "a reason without end",
-		  false,
-		  1,
-		  { WELCOME, { .type = MESSAGE_EVENT, .value = 1, .endless = true } },
-		  42,
-		  1 },
+		{ "events until it has enough", .enough = 2,
+		  .script = { WELCOME, EVENT, EVENT, EVENT }, .result = 42, .n = 2 },
+		{ "events and the end", .close_after = true, .script = { WELCOME, EVENT, EVENT },
+		  .result = -ECONNRESET, .n = 2 },
+		{ "the end at once", .close_after = true, .script = { WELCOME },
+		  .result = -ECONNRESET },
+		{ "an event of a kind to come", .close_after = true,
+		  .script = { WELCOME, { .type = MESSAGE_EVENT, .value = 4711 } },
+		  .result = -ECONNRESET, .n = 1 },
+		{ "a reason without end", .enough = 1,
+		  .script = { WELCOME, { .type = MESSAGE_EVENT, .value = 1, .endless = true } },
+		  .result = 42, .n = 1 },
 		{ "a refusal",
-		  false,
-		  0,
-		  { WELCOME, EVENT, { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_QUOTA } },
-		  GPUBROKER_REFUSED_QUOTA,
-		  1 },
-		{ "an end", false, 0, { WELCOME, EVENT, END }, -EPROTO, 1 },
-		{ "a lease", false, 0, { WELCOME, LEASE }, -EPROTO, 0 },
+		  .script = { WELCOME,
+			      EVENT,
+			      { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_QUOTA } },
+		  .result = GPUBROKER_REFUSED_QUOTA, .n = 1 },
+		{ "an end", .script = { WELCOME, EVENT, END }, .result = -EPROTO, .n = 1 },
+		{ "a lease", .script = { WELCOME, LEASE }, .result = -EPROTO },
 		{ "an event too small",
-		  false,
-		  0,
-		  { WELCOME, { .type = MESSAGE_EVENT, .more = -4, .value = 1 } },
-		  -EPROTO,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_EVENT, .more = -4, .value = 1 } },
+		  .result = -EPROTO },
 		{ "an event too large",
-		  false,
-		  0,
-		  { WELCOME, { .type = MESSAGE_EVENT, .more = 4, .value = 1 } },
-		  -EPROTO,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_EVENT, .more = 4, .value = 1 } },
+		  .result = -EPROTO },
 		{ "an event with a descriptor",
-		  false,
-		  0,
-		  { WELCOME, { .type = MESSAGE_EVENT, .n_fds = 1, .value = 1 } },
-		  -EPROTO,
-		  0 },
+		  .script = { WELCOME, { .type = MESSAGE_EVENT, .n_fds = 1, .value = 1 } },
+		  .result = -EPROTO },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -1366,16 +1167,13 @@ static void test_watch(void)
 		struct gpubroker *handle;
 		int r;
 
-		start(cases[i].script, cases[i].close_after);
-		need(!gpubroker_open(socket_path, &handle));
+		handle = start_and_open(cases[i].script, cases[i].close_after);
 		r = gpubroker_watch(handle, on_event, &heard);
 		tap_ok(r == cases[i].result && heard.n == cases[i].n,
 		       "who watches meets %s: %d (%d, %u told)", cases[i].name, cases[i].result, r,
 		       heard.n);
 		tap_ok(heard.good && heard.ended, "every event is whole, and every string ends");
-		gpubroker_close(handle);
-		tap_ok(open_descriptors() == before, "and no descriptor is left");
-		stop();
+		close_and_stop(handle, before);
 	}
 }
 
@@ -1406,57 +1204,37 @@ static void test_cdevs(void)
 		int result;
 		size_t cdevs;
 	} cases[] = {
-		{ "devices' own nodes",
-		  true,
-		  { .type = MESSAGE_GRANT, .value = 2, .n_cdevs = 3, .n_fds = 6 },
-		  0,
-		  3 },
-		{ "as many as there can be",
-		  true,
-		  { .type = MESSAGE_GRANT,
-		    .value = PROTOCOL_SELECTORS_MAX,
-		    .n_cdevs = PROTOCOL_CDEVS_MAX,
-		    .n_fds = PROTOCOL_SELECTORS_MAX + 1 + PROTOCOL_CDEVS_MAX },
-		  0,
-		  PROTOCOL_CDEVS_MAX },
-		{ "none where the kernel has none",
-		  true,
-		  { .type = MESSAGE_GRANT, .value = 2, .n_fds = 2 },
-		  0,
-		  0 },
+		{ "devices' own nodes", .asked = true,
+		  .grant = { .type = MESSAGE_GRANT, .value = 2, .n_cdevs = 3, .n_fds = 6 },
+		  .cdevs = 3 },
+		{ "as many as there can be", .asked = true,
+		  .grant = { .type = MESSAGE_GRANT,
+			     .value = PROTOCOL_SELECTORS_MAX,
+			     .n_cdevs = PROTOCOL_CDEVS_MAX,
+			     .n_fds = PROTOCOL_SELECTORS_MAX + 1 + PROTOCOL_CDEVS_MAX },
+		  .cdevs = PROTOCOL_CDEVS_MAX },
+		{ "none where the kernel has none", .asked = true,
+		  .grant = { .type = MESSAGE_GRANT, .value = 2, .n_fds = 2 } },
 		{ "nodes that it did not ask for",
-		  false,
-		  { .type = MESSAGE_GRANT, .value = 2, .n_cdevs = 3, .n_fds = 6 },
-		  -EPROTO,
-		  0 },
-		{ "nodes without /dev/iommu",
-		  true,
-		  { .type = MESSAGE_GRANT, .value = 2, .n_cdevs = 3, .n_fds = 5 },
-		  -EPROTO,
-		  0 },
-		{ "/dev/iommu without nodes",
-		  true,
-		  { .type = MESSAGE_GRANT, .value = 2, .n_fds = 3 },
-		  -EPROTO,
-		  0 },
-		{ "more nodes than there can be",
-		  true,
-		  { .type = MESSAGE_GRANT,
-		    .value = 1,
-		    .n_cdevs = PROTOCOL_CDEVS_MAX + 1,
-		    .n_fds = 3 + PROTOCOL_CDEVS_MAX },
-		  -EPROTO,
-		  0 },
-		{ "very many nodes",
-		  true,
-		  { .type = MESSAGE_GRANT, .value = 1, .n_cdevs = UINT32_MAX, .n_fds = 1 },
-		  -EPROTO,
-		  0 },
-		{ "nodes of a group that is none of the grant's",
-		  true,
-		  { .type = MESSAGE_GRANT, .value = 0, .n_cdevs = 1, .n_fds = 2 },
-		  -EPROTO,
-		  0 },
+		  .grant = { .type = MESSAGE_GRANT, .value = 2, .n_cdevs = 3, .n_fds = 6 },
+		  .result = -EPROTO },
+		{ "nodes without /dev/iommu", .asked = true,
+		  .grant = { .type = MESSAGE_GRANT, .value = 2, .n_cdevs = 3, .n_fds = 5 },
+		  .result = -EPROTO },
+		{ "/dev/iommu without nodes", .asked = true,
+		  .grant = { .type = MESSAGE_GRANT, .value = 2, .n_fds = 3 }, .result = -EPROTO },
+		{ "more nodes than there can be", .asked = true,
+		  .grant = { .type = MESSAGE_GRANT,
+			     .value = 1,
+			     .n_cdevs = PROTOCOL_CDEVS_MAX + 1,
+			     .n_fds = 3 + PROTOCOL_CDEVS_MAX },
+		  .result = -EPROTO },
+		{ "very many nodes", .asked = true,
+		  .grant = { .type = MESSAGE_GRANT, .value = 1, .n_cdevs = UINT32_MAX, .n_fds = 1 },
+		  .result = -EPROTO },
+		{ "nodes of a group that is none of the grant's", .asked = true,
+		  .grant = { .type = MESSAGE_GRANT, .value = 0, .n_cdevs = 1, .n_fds = 2 },
+		  .result = -EPROTO },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -1467,10 +1245,9 @@ static void test_cdevs(void)
 		bool all = true;
 		int r;
 
-		need(!gpubroker_claim_new(&claim) && !gpubroker_claim_add(claim, "any"));
+		claim = claim_of_any();
 		gpubroker_claim_set_iommufd(claim, cases[i].asked);
-		start(script, false);
-		need(!gpubroker_open(socket_path, &handle));
+		handle = start_and_open(script, false);
 		r = gpubroker_claim_run(handle, claim, NULL, NULL);
 		tap_ok(r == cases[i].result && gpubroker_claim_cdevs(claim) == cases[i].cdevs,
 		       "a claim that is granted %s: %d, %zu", cases[i].name, r,

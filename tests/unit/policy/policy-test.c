@@ -303,6 +303,15 @@ static char *repeat(const char *before, const char *format, unsigned int count, 
 	return text;
 }
 
+/* Parses a file, and behind it another one. */
+static void parse_both(const char *text, size_t len, const char *second, struct parsed *parsed)
+{
+	parse_start(parsed);
+	parse_file(parsed, "a.policy", text, len);
+	parse_file(parsed, "b.policy", second, strlen(second));
+	parse_finish(parsed);
+}
+
 static void check_size(void)
 {
 	static const char definition[] = "device a vendor 10de\n";
@@ -324,10 +333,7 @@ static void check_size(void)
 	tap_ok(verdict.outcome == POLICY_NO_RULE, "a verdict over them");
 	tap_ok(seconds() - start < 30, "in linear time (%.2f s)", seconds() - start);
 	parse_done(&parsed);
-	parse_start(&parsed);
-	parse_file(&parsed, "a.policy", text, len);
-	parse_file(&parsed, "b.policy", "deny any claim any\ndeny any claim any", 37);
-	parse_finish(&parsed);
+	parse_both(text, len, "deny any claim any\ndeny any claim any", &parsed);
 	tap_ok(parsed.result == 1 && strncmp(parsed.findings, "b.policy:1:1: ", 14) == 0,
 	       "one more is a mistake, said once");
 	parse_done(&parsed);
@@ -337,10 +343,7 @@ static void check_size(void)
 	parse_bytes("a.policy", text, len, &parsed);
 	tap_ok(parsed.result == 0 && parsed.policy.n_names == POLICY_NAMES_MAX, "65,535 names");
 	parse_done(&parsed);
-	parse_start(&parsed);
-	parse_file(&parsed, "a.policy", text, len);
-	parse_file(&parsed, "b.policy", "allow any claim one-more\n", 25);
-	parse_finish(&parsed);
+	parse_both(text, len, "allow any claim one-more\n", &parsed);
 	tap_ok(parsed.result == 1, "one more is a mistake");
 	parse_done(&parsed);
 	free(text);
@@ -349,11 +352,8 @@ static void check_size(void)
 	parse_bytes("a.policy", text, len, &parsed);
 	tap_ok(parsed.result == 0 && parsed.policy.n_texts == POLICY_TEXTS_MAX, "65,535 texts");
 	parse_done(&parsed);
-	parse_start(&parsed);
-	parse_file(&parsed, "a.policy", text, len);
-	parse_file(&parsed, "b.policy",
-		   "deny any claim serial 1 driver a\nallow any claim driver b", 57);
-	parse_finish(&parsed);
+	parse_both(text, len, "deny any claim serial 1 driver a\nallow any claim driver b",
+		   &parsed);
 	tap_ok(parsed.result == 1 && strncmp(parsed.findings, "b.policy:1:32: ", 15) == 0,
 	       "one more is a mistake, said once");
 	parse_done(&parsed);

@@ -51,12 +51,15 @@ ok '... reset and all' wait_for 20 no_records
 
 # A reset that fails: the kernel is told that it has no method after all.
 method=$(cat "/sys/bus/pci/devices/$gpu2/reset_method")
-run_as bob gpubroker run --gpu $gpu2 -- sleep 300 &
-holder=$!
-wait_for 20 is_leased $gpu2
-echo '' >"/sys/bus/pci/devices/$gpu2/reset_method"
-kill $holder
-wait $holder 2>/dev/null
+end_without_reset() {
+	run_as bob gpubroker run --gpu $gpu2 -- sleep 300 &
+	holder=$!
+	wait_for 20 is_leased $gpu2
+	echo '' >"/sys/bus/pci/devices/$gpu2/reset_method"
+	kill $holder
+	wait $holder 2>/dev/null
+}
+end_without_reset
 ok 'a lease whose reset fails is stuck at its end' wait_for 20 stuck
 like "$(gpubroker leases)" "$gpu2: reset: Inappropriate ioctl" '... and says so'
 isnt "$(driver_of $gpu2)" bochs-drm '... and the host does not get it'
@@ -68,12 +71,7 @@ echo "$method" >"/sys/bus/pci/devices/$gpu2/reset_method"
 ok 'it settles by itself when a reset works' wait_for 30 is_back $gpu2 bochs-drm
 ok '... and no record is left' wait_for 10 no_records
 
-run_as bob gpubroker run --gpu $gpu2 -- sleep 300 &
-holder=$!
-wait_for 20 is_leased $gpu2
-echo '' >"/sys/bus/pci/devices/$gpu2/reset_method"
-kill $holder
-wait $holder 2>/dev/null
+end_without_reset
 wait_for 20 stuck
 ok 'or root restores it without a reset' gpubroker restore $gpu2
 ok '... to its host driver' wait_for 10 is_back $gpu2 bochs-drm

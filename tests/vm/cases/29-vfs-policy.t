@@ -83,9 +83,5 @@ fi
 sed -i '/^prepare/d' $policy
 reload
 gpubroker vfs $pf 0
-rm $policy
-reload
-is "$(n_vfs):$(driver_of $pf):$(autoprobe)" 0:nvme:1 'the host is as before'
-ok 'no record is left' no_records
-is "$(killed)" "$killed" 'no filter has killed anything'
+vfs_done
 done_testing

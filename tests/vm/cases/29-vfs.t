@@ -118,9 +118,5 @@ is "$status" 72 'a PF without a driver is refused'
 like "$stderr" 'has no host driver' '... with the reason'
 echo $pf >/sys/bus/pci/drivers/nvme/bind
 
-rm $policy
-reload
-is "$(n_vfs):$(driver_of $pf):$(autoprobe)" 0:nvme:1 'the host is as before'
-ok 'no record is left' no_records
-is "$(killed)" "$killed" 'no filter has killed anything'
+vfs_done
 done_testing

@@ -25,14 +25,6 @@ ok 'the daemon is back with the new policy' systemctl is-active gpubroker
 
 mdevs() { local l=("$bus"/*); [ -e "${l[0]}" ] && echo ${#l[@]} || echo 0; }
 none() { [ "$(mdevs)" = 0 ] && no_records; }
-# refused USER STATUS PATTERN NAME OPTIONS...
-refused() {
-	local user=$1 wanted=$2 pattern=$3 name=$4
-	shift 4
-	capture run_as "$user" gpubroker run "$@" -- true
-	is $status "$wanted" "$name"
-	like "$stderr" "$pattern" '... with a sentence'
-}
 # begin USER NAME OPTIONS... -- QEMU's options: QEMU is told by the environment which mdevs it has.
 begin() {
 	local user=$1 name=$2 before=()
@@ -107,13 +99,6 @@ explain alice mtty --profile mtty-9
 is "$status" 66 'a profile that there is not is said'
 
 # As many as there are. Held by a process that does nothing.
-holders=()
-hold() {
-	local user=$1
-	shift
-	run_as "$user" gpubroker run "$@" -- sleep 1000 >>/tmp/holders.log 2>&1 </dev/null &
-	holders+=($!)
-}
 twelve() { [ "$(mdevs)" = 12 ] && [ "$(gpubroker leases | grep -c ' leased .* mtty-2$')" = 12 ]; }
 for _ in {1..12}; do hold carol --gpu mtty --profile mtty-2; done
 wait_for 60 twelve || diag "$(gpubroker leases; cat /tmp/holders.log)"

@@ -28,20 +28,10 @@ said() {
 	capture run_as "$user" script -qec "gpubroker run $* -- sh -c 'gpubroker leases --json | tr -d \" \\n\"'" /dev/null
 	stdout=${stdout//$'\r'/}
 }
-# refused USER STATUS PATTERN NAME OPTIONS...
-refused() {
-	local user=$1 wanted=$2 pattern=$3 name=$4
-	shift 4
+# Each claim is judged when what the one before it had has come back.
+refused_when_settled() {
 	settled
-	capture run_as "$user" gpubroker run "$@" -- true
-	is $status "$wanted" "$name"
-	like "$stderr" "$pattern" '... with a sentence'
-}
-hold() {
-	local user=$1
-	shift
-	run_as "$user" gpubroker run "$@" -- sleep 1000 >>/tmp/holders.log 2>&1 </dev/null &
-	holders+=($!)
+	refused "$@"
 }
 drop() {
 	kill "${holders[@]}"
@@ -74,23 +64,23 @@ fi
 
 said bob --gpu pair --memory 8M --gpu pair --memory 8M
 like "$stdout" "\"devices\":\[\"$gpu\".*\"devices\":\[\"$gpu2\"" 'of two that are asked for each is another one'
-refused bob 66 "not enough devices under 'pair' with 8M" 'of three there are not as many' \
+refused_when_settled bob 66 "not enough devices under 'pair' with 8M" 'of three there are not as many' \
 	--gpu pair --memory 8M --gpu pair --memory 8M --gpu pair --memory 8M
-refused bob 66 "nothing of 'any' that you may have has 17M; the largest that is free is $gpu \(16M\)" \
+refused_when_settled bob 66 "nothing of 'any' that you may have has 17M; the largest that is free is $gpu \(16M\)" \
 	'more than there is' --gpu any --memory 17M
-refused bob 77 "no rule allows you anything of '$gpu_audio' that says how much memory" 'what the policy does not allow' \
+refused_when_settled bob 77 "no rule allows you anything of '$gpu_audio' that says how much memory" 'what the policy does not allow' \
 	--gpu $gpu_audio --memory 1M
-refused bob 67 'the policy has no device "pear"' 'a name that the policy has not' --gpu pear --memory 8M
+refused_when_settled bob 67 'the policy has no device "pear"' 'a name that the policy has not' --gpu pear --memory 8M
 
 hold bob --gpu $gpu
 ok 'one is taken' wait_for 30 is_leased $gpu
-refused bob 75 "gpubroker: $gpu is leased to bob" 'what stands beside it and is not to be had is told as that' \
+refused_when_settled bob 75 "gpubroker: $gpu is leased to bob" 'what stands beside it and is not to be had is told as that' \
 	--gpu pair --memory 8M --gpu $gpu
 said bob --gpu pair --memory 8M
 like "$stdout" "gpubroker: $gpu2 \(16M\) is the smallest that has 8M" 'then it is the other, which is as good'
 hold bob --gpu pair --memory 1M
 ok 'which is taken by its memory' wait_for 30 is_leased $gpu2
-refused bob 75 "all that has 8M and that you may have is in use, as $gpu \(16M\); try again, or use --wait" \
+refused_when_settled bob 75 "all that has 8M and that you may have is in use, as $gpu \(16M\); try again, or use --wait" \
 	'then all are taken' --gpu pair --memory 8M
 waiting() { journalctl -q --no-pager -b -o cat -u gpubroker | grep -c 'outcome=waiting'; }
 waited=$(waiting)
@@ -116,13 +106,13 @@ if ! lacks 'parts of devices by their memory' mdevs; then
 		like "$stdout" "gpubroker: mbochs-$type of mbochs \($has\) is the smallest that has $asked" "$asked is of mbochs-$type"
 		like "$stdout" "\"parent\":\"mbochs\",\"profile\":\"mbochs-$type\"" '... which is lent'
 	done
-	refused bob 66 'has 65M; the largest that is free is mbochs-large of mbochs \(64M\)' 'more than the largest has' \
+	refused_when_settled bob 66 'has 65M; the largest that is free is mbochs-large of mbochs \(64M\)' 'more than the largest has' \
 		--memory 65M
 	said bob --gpu mbochs --memory 8M
 	like "$stdout" 'gpubroker: mbochs-medium of mbochs' 'parts of one device, by the name of what makes them'
 	said bob --gpu tiny --memory 1M
 	like "$stdout" 'gpubroker: mbochs-small of mbochs' "parts by the policy's name"
-	refused bob 66 "nothing of 'tiny' that you may have has 8M; the largest that is free is mbochs-small of mbochs" \
+	refused_when_settled bob 66 "nothing of 'tiny' that you may have has 8M; the largest that is free is mbochs-small of mbochs" \
 		'... which has no larger one' --gpu tiny --memory 8M
 	said bob --gpu pair --memory 8M
 	like "$stdout" "gpubroker: $gpu \(16M\)" 'a name that means devices whole means no part'
@@ -139,7 +129,7 @@ if ! lacks 'parts of devices by their memory' mdevs; then
 	said bob --memory 1M
 	like "$stdout" "gpubroker: $gpu \(16M\) is the smallest free one that has 1M; mbochs-small of mbochs \(4M\) is in use" \
 		'where no part is left it is a device whole'
-	refused bob 75 "all that has 17M and that you may have is in use, as mbochs-large of mbochs \(64M\); the largest that is free is $gpu" \
+	refused_when_settled bob 75 "all that has 17M and that you may have is in use, as mbochs-large of mbochs \(64M\); the largest that is free is $gpu" \
 		'and what is larger than that is in use' --memory 17M
 	drop
 	ok 'all are gone' wait_for 30 no_records

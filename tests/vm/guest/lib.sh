@@ -122,6 +122,25 @@ run_as() {
 	fi
 }
 
+# hold USER OPTIONS...: in the background, by a process that does nothing. Adds its pid to holders.
+holders=()
+hold() {
+	local user=$1
+	shift
+	run_as "$user" gpubroker run "$@" -- sleep 1000 >>/tmp/holders.log 2>&1 </dev/null &
+	holders+=($!)
+}
+
+# refused USER STATUS PATTERN NAME OPTIONS...: what USER runs with OPTIONS is refused, with this
+# status and sentence. A case about something else has a function of its own for either.
+refused() {
+	local user=$1 wanted=$2 pattern=$3 name=$4
+	shift 4
+	capture run_as "$user" gpubroker run "$@" -- true
+	is $status "$wanted" "$name"
+	like "$stderr" "$pattern" '... with a sentence'
+}
+
 # wait_for SECONDS COMMAND...: until COMMAND succeeds; its status otherwise. SECONDS is enough on a machine
 # that does nothing else; there are three times as many, so that one that is busy fails no test.
 wait_for() {

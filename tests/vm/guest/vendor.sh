@@ -32,14 +32,6 @@ is "$(types) $(drivers)" "0 0 0 0 $as_made" 'four VFs that are nothing, with the
 known() { [ "$(field "$(vf 3)" 'd["driver"]')" = $driver ]; }
 ok 'the broker knows them' wait_for 20 known
 
-# refused USER STATUS PATTERN NAME OPTIONS...
-refused() {
-	local user=$1 wanted=$2 pattern=$3 name=$4
-	shift 4
-	capture run_as "$user" gpubroker run "$@" -- true
-	is $status "$wanted" "$name"
-	like "$stderr" "$pattern" '... with a sentence'
-}
 # begin USER NAME OPTIONS...: QEMU is told by the environment which VFs it has.
 begin() {
 	local user=$1 name=$2
@@ -63,13 +55,6 @@ take() {
 has() { wait_for 60 test -s "/tmp/$1.has" || { cat "/tmp/$1.log"; return 1; }; }
 what_has() { cat "/tmp/$1.has"; }
 let_end() { kill -TERM $vm_pid; wait $vm_pid 2>/dev/null; }
-holders=()
-hold() {
-	local user=$1
-	shift
-	run_as "$user" gpubroker run "$@" -- sleep 1000 >>/tmp/holders.log 2>&1 </dev/null &
-	holders+=($!)
-}
 let_go() { kill "${holders[@]}" 2>/dev/null; wait "${holders[@]}" 2>/dev/null; holders=(); }
 n_leased() { [ "$(gpubroker leases | grep -c ' leased ')" = "$1" ]; }
 

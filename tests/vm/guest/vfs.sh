@@ -37,3 +37,12 @@ allow_vfs() {
 	END
 	reload
 }
+
+# The host as before, at the end of a case that began with killed=$(killed).
+vfs_done() {
+	rm $policy
+	reload
+	is "$(n_vfs):$(driver_of $pf):$(autoprobe)" 0:nvme:1 'the host is as before'
+	ok 'no record is left' no_records
+	is "$(killed)" "$killed" 'no filter has killed anything'
+}

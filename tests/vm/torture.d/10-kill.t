@@ -10,21 +10,6 @@
 orphans=0
 declare -A n_outcome
 
-# killed: what came of the plan, from `done`. Sets outcome to passed, or to nothing where the core
-# was killed.
-killed() {
-	ask done
-	outcome=
-	case $reply in
-	killed\ *)
-		alive=''
-		[[ $reply == *' orphans 0' ]] || { orphans=$((orphans + 1)); diag "$reply"; } ;;
-	passed\ *) outcome=passed total=${reply#passed } ;;
-	*) outcome="neither killed nor passed: $reply" ;;
-	esac
-	point=$reply
-}
-
 # after: what the daemon, started again, made of it. `$1` is 1 where a peer holds the device.
 after() {
 	start

@@ -30,18 +30,6 @@ how_it_is() {
 }
 vfs() { gpubroker --socket $socket vfs "$pf" "$1" >$dir/vfs 2>&1; }
 
-# killed: what came of the plan. Sets outcome to passed, or to nothing where the core was killed.
-killed() {
-	ask done
-	point=$reply outcome=
-	case $reply in
-	killed\ *)
-		alive=''
-		[[ $reply == *' orphans 0' ]] || { orphans=$((orphans + 1)); diag "$reply"; } ;;
-	passed\ *) outcome=passed total=${reply#passed } ;;
-	*) outcome="neither killed nor passed: $reply" ;;
-	esac
-}
 # after: what the daemon, started again, made of it.
 after() {
 	start

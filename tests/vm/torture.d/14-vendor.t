@@ -24,22 +24,10 @@ begin() {
 	ours=$(link_name $at/virtfn1)
 	type=$at/virtfn1/nvidia/current_vgpu_type
 	echo 558 >$at/virtfn0/nvidia/current_vgpu_type
-	mkdir -m 755 $dir $dir/policy
-	echo 'allow user alice claim profile 557' >$dir/policy/vendor.policy
-	mkfifo $dir/{told,said,hold,claimed}
-	# Open for both, so that nobody waits for the other end.
-	exec {told}<>$dir/told {said}<>$dir/said {hold}<>$dir/hold {claimed}<>$dir/claimed
-	uid=$(id -u alice)
-	/tests/breaker --state $state ${GPUBROKERD:-gpubrokerd} --policy $dir/policy --socket $socket \
-		--state $state <$dir/told >$dir/said 2>$dir/log &
-	breaker=$!
-	start
+	begin_breaker 'allow user alice claim profile 557'
 }
 end() {
-	ask stop
-	kill $breaker
-	wait $breaker 2>/dev/null
-	exec {told}>&- {said}>&- {hold}>&- {claimed}>&-
+	end_breaker
 	echo 0 >$at/sriov_numvfs
 	echo 1 >$at/sriov_drivers_autoprobe
 	rmmod gpubroker_vgpu
@@ -67,18 +55,6 @@ how_it_is() {
 . ./torture.d/parts.sh
 
 begin
-orphans=0
-claim_one
-like "$answer" '^granted ' 'a claim is granted'
-ok '... and is lent' await 10 lent
-release
-ok '... and nothing again at its end' await 10 clean
-sweep claim
-sweep end
-sweep start
-is $orphans 0 'at no point did a worker begin to write to sysfs when its core was dead'
-ask state
-like "$reply" '^alive ' 'the daemon lives'
-ok 'what somebody else made is there after all' others_there
+look_at_parts '... and nothing again at its end'
 end
 done_testing

@@ -9,20 +9,32 @@ socket=$dir/socket state=$dir/leases
 alive='' bad=0
 # GPUBROKERD=PATH: another daemon, as one that is broken on purpose.
 
-begin() {
-	systemctl stop gpubroker.service gpubroker.socket
-	insmod /tests/gpubroker_test.ko
+# begin_breaker RULE: starts the daemon under the breaker, with this rule alone.
+begin_breaker() {
 	mkdir -m 755 $dir $dir/policy
-	echo "allow user alice claim address $device" >$dir/policy/breaker.policy
+	echo "$1" >$dir/policy/breaker.policy
 	mkfifo $dir/{told,said,hold,claimed}
 	# Open for both, so that nobody waits for the other end.
 	exec {told}<>$dir/told {said}<>$dir/said {hold}<>$dir/hold {claimed}<>$dir/claimed
-	group=$(group_of "$device")
 	uid=$(id -u alice)
 	/tests/breaker --state $state ${GPUBROKERD:-gpubrokerd} --policy $dir/policy --socket $socket \
 		--state $state <$dir/told >$dir/said 2>$dir/log &
 	breaker=$!
 	start
+}
+
+end_breaker() {
+	ask stop
+	kill $breaker
+	wait $breaker 2>/dev/null
+	exec {told}>&- {said}>&- {hold}>&- {claimed}>&-
+}
+
+begin() {
+	systemctl stop gpubroker.service gpubroker.socket
+	insmod /tests/gpubroker_test.ko
+	group=$(group_of "$device")
+	begin_breaker "allow user alice claim address $device"
 	# Whatever is measured from here on, the daemon is not new to.
 	claim
 	like "$answer" '^granted ' 'a claim is granted'
@@ -32,10 +44,7 @@ begin() {
 }
 
 end() {
-	ask stop
-	kill $breaker
-	wait $breaker 2>/dev/null
-	exec {told}>&- {said}>&- {hold}>&- {claimed}>&-
+	end_breaker
 	rmmod gpubroker_test
 	rm -rf $dir
 	systemctl start gpubroker.socket gpubroker.service
@@ -50,6 +59,20 @@ ask() {
 		calls+=("$reply")
 	done
 	reply='no answer'
+}
+
+# killed: what came of the plan, from `done`. Sets point, and outcome to passed, or to nothing where
+# the core was killed.
+killed() {
+	ask done
+	point=$reply outcome=
+	case $reply in
+	killed\ *)
+		alive=''
+		[[ $reply == *' orphans 0' ]] || { orphans=$((orphans + 1)); diag "$reply"; } ;;
+	passed\ *) outcome=passed total=${reply#passed } ;;
+	*) outcome="neither killed nor passed: $reply" ;;
+	esac
 }
 
 # start [PLAN]: sets core, alive.

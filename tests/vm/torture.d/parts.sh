@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # What 13-mdev and 14-vendor share: the core killed at each system call while a part of a device is claimed, while its
-# lease ends and while a start takes it up. Sourced after breaker.sh, by who says how it is: clean, lent, how_it_is.
+# lease ends and while a start takes it up. Sourced after breaker.sh, by who says how it is: clean, lent, others_there,
+# how_it_is.
 # shellcheck disable=SC2154,SC2034
 
 # Seconds for each sweep of the short form.
@@ -12,19 +13,12 @@ claim_one() {
 	granted='' group=''
 	[[ $answer != granted\ * ]] || { granted=1 group=${answer#granted * } group=${group%% *}; }
 }
-# killed: what came of the plan. Sets outcome to passed, or to nothing where the core was killed, and then
-# starts it again.
-killed() {
-	ask done
-	point=$reply outcome=
-	case $reply in
-	killed\ *)
-		[[ $reply == *' orphans 0' ]] || { orphans=$((orphans + 1)); diag "$reply"; }
-		start
-		[ -n "$alive" ] || outcome="the daemon does not start: $reply" ;;
-	passed\ *) outcome=passed total=${reply#passed } ;;
-	*) outcome="neither killed nor passed: $reply" ;;
-	esac
+# came_of_it: killed(), and then starts the core again where it was.
+came_of_it() {
+	killed
+	[ -z "$outcome" ] || return
+	start
+	[ -n "$alive" ] || outcome="the daemon does not start: $reply"
 }
 # after: what is left is one of the two, and it goes when its claimer lets go.
 after() {
@@ -35,15 +29,20 @@ after() {
 	fi
 	await 20 clean || outcome="${outcome:+$outcome; }not clean"
 }
+# after_plan: came_of_it() and after(), for a plan after which what was granted may still be lent.
+after_plan() {
+	local passed
+	came_of_it
+	passed=$outcome
+	[ "$outcome" != passed ] || outcome=''
+	[ -n "$outcome" ] || after
+	[ -n "$outcome" ] || outcome=$passed
+}
 
 point_claim() {
 	ask "seize kill $1 entry"
 	claim_one
-	killed
-	local passed=$outcome
-	[ "$outcome" != passed ] || outcome=''
-	[ -n "$outcome" ] || after
-	[ -n "$outcome" ] || outcome=$passed
+	after_plan
 }
 # Let go, all of the way back is before it.
 point_end() {
@@ -51,7 +50,7 @@ point_end() {
 	[ -n "$granted" ] && await 10 lent || { outcome="not lent at the beginning: $answer"; return; }
 	ask "seize kill $1 entry"
 	release
-	killed
+	came_of_it
 	await 20 clean || outcome="${outcome:+$outcome; }not clean"
 }
 # A start finds the record of one that is held.
@@ -60,11 +59,7 @@ point_start() {
 	[ -n "$granted" ] && await 10 lent || { outcome="not lent at the beginning: $answer"; return; }
 	ask kill
 	start "kill $1 entry"
-	killed
-	local passed=$outcome
-	[ "$outcome" != passed ] || outcome=''
-	[ -n "$outcome" ] || after
-	[ -n "$outcome" ] || outcome=$passed
+	after_plan
 }
 
 sweep() {
@@ -91,4 +86,21 @@ sweep() {
 	done
 	is $wrongs 0 "$1: $points points (every $k. of $total), after $n_lent of them it was still lent, in $(((${EPOCHREALTIME/./} - started) / 1000000)) s"
 	isnt $points 0 '... which are some'
+}
+
+# look_at_parts NAME: all checks of both. NAME is that of the check that an end leaves nothing.
+look_at_parts() {
+	orphans=0
+	claim_one
+	like "$answer" '^granted ' 'a claim is granted'
+	ok '... and is lent' await 10 lent
+	release
+	ok "$1" await 10 clean
+	sweep claim
+	sweep end
+	sweep start
+	is $orphans 0 'at no point did a worker begin to write to sysfs when its core was dead'
+	ask state
+	like "$reply" '^alive ' 'the daemon lives'
+	ok 'what somebody else made is there after all' others_there
 }
