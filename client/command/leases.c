@@ -119,7 +119,8 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	if (lease->migration == GPUBROKER_MIGRATION_YES)
 		puts("       can be migrated with its virtual machine");
 	if (!lease->allowed)
-		puts("the policy in force would not grant this lease; it goes on until it ends");
+		puts("       the policy in force would not grant this lease; it goes on "
+		     "until it ends");
 	if (lease->expires)
 		print_end(lease->expires);
 	if (lease->reason[0]) {

@@ -93,7 +93,7 @@ static int check_policy(int argc, char **argv)
 
 static const char usage_of_policy[] =
 	"usage: gpubroker policy check [--policy DIR]... [--devices FILE] [FILE...]\n"
-	"       gpubroker policy explain [--policy DIR]... [--devices FILE] [--profile PROFILE]\n"
+	"       gpubroker policy explain [--policy DIR]... [--devices FILE | --profile PROFILE]\n"
 	"                                --user USER DEVICE\n"
 	"       gpubroker policy install [--policy DIR]... [--root DIR]\n";
 

@@ -26,7 +26,7 @@ struct function {
 	uint32_t iommu_group;		/* NO_GROUP: none */
 	char driver[FUNCTION_NAME_MAX]; /* "": none */
 	bool boot_vga;
-	char in_use[96]; /* how the host uses it, "": it does not */
+	char in_use[88]; /* how the host uses it, "": it does not */
 	/* root bus, bridges, itself: "pci0000:00/10.0/00.0"; "": too deep */
 	char path[FUNCTION_PATH_MAX];
 	char serial[FUNCTION_SERIAL_MAX]; /* lower case; "": it has none, or see serial_unknown */
@@ -41,7 +41,7 @@ struct group_view {
 	uint32_t group;
 	size_t n_functions; /* functions that go along with a lease; bridges do not */
 	struct function functions[FUNCTIONS_MAX];
-	char not_viable[96]; /* why the group can never be lent, "": it can */
+	char not_viable[88]; /* why the group can never be lent, "": it can */
 	bool has_blocker;
 	struct pci_address blocker; /* the function that spoils it */
 };

@@ -31,6 +31,7 @@ struct gpubroker_claim {
 _Static_assert(PASSFD_MAX >= PROTOCOL_SELECTORS_MAX + 1 + PROTOCOL_CDEVS_MAX,
 	       "a grant's descriptors are too many for a packet");
 _Static_assert(sizeof(struct message_grant) <= PROTOCOL_MESSAGE_MAX, "a grant is too large");
+_Static_assert(sizeof(struct message_refusal) == 616, "a peer of another version reads refusals");
 
 int gpubroker_claim_new(struct gpubroker_claim **ret_claim)
 {

@@ -256,6 +256,10 @@ enum refusal_detail {
 	REFUSAL_NOT_RESTORED,	/* failed: not everything could be put back */
 };
 
+/*
+ * `type`, `reason` and the size are the same in every version of the protocol: so a peer of another
+ * one can read that it is refused for its version.
+ */
 struct message_refusal {
 	uint32_t type;
 	uint32_t reason;	    /* enum gpubroker_refusal */
@@ -277,7 +281,7 @@ struct message_refusal {
 	uint64_t limit;
 	char name[PROTOCOL_NAME_MAX];	    /* the policy name asked for */
 	char driver[PROTOCOL_NAME_MAX];	    /* the driver in the way */
-	char text[96];			    /* "drivers_probe", "network interface enp3s0 is up" */
+	char text[88];			    /* "drivers_probe", "network interface enp3s0 is up" */
 	char rule[288];			    /* "/etc/gpubroker/policy.d/10-lab.policy:7" */
 	char parent[PROTOCOL_NAME_MAX];	    /* the parent of the mdev, where it is known */
 	char profile[PROTOCOL_PROFILE_MAX]; /* the profile asked for */

@@ -55,7 +55,7 @@ unlike "$(run_as alice gpubroker leases)" 'would not grant' 'a lease that the po
 sed -i '/claim right limit/d' $dir/10-lab.policy
 loaded 'the rule of a lease is taken away'
 is "$(driver_of $gpu2)" vfio-pci 'the lease goes on'
-like "$(run_as bob gpubroker leases)" 'would not grant this lease' '... and is marked'
+like "$(run_as bob gpubroker leases)" $'\n       the policy in force would not grant this lease' '... and is marked'
 like "$(run_as bob gpubroker leases --json | tr -d ' \n')" '"allowed":false' '... in JSON too'
 systemctl restart gpubroker
 core=$(systemctl show -P MainPID gpubroker)
