@@ -79,7 +79,7 @@ refused carol 66 "gpubroker: $gpu2 offers no profiles: its driver makes no media
 	'a device that makes no mdevs' --gpu $gpu2 --profile mtty-1
 refused carol 67 'the policy has no .*"mttx"' 'neither a name of the policy nor a parent' --gpu mttx --profile mtty-1
 refused carol 64 "'../../x' does not have the form of a profile" 'what leads out of a directory is no profile' --gpu mtty --profile ../../x
-refused carol 64 'not of iommu-group:1; ' 'an IOMMU group has no profiles' --gpu iommu-group:1 --profile mtty-1
+refused carol 64 'needs a device, not iommu-group:1; ' 'an IOMMU group has no profiles' --gpu iommu-group:1 --profile mtty-1
 is "$(mdevs)" 0 'none of these made anything'
 
 # explain USER DEVICE OPTIONS...
