@@ -61,26 +61,6 @@ static int load_files(const struct loader_options *options, struct policy *ret_p
 	return policyfiles_load(&request, ret_policy);
 }
 
-/*
- * Returns true if the file's text differs from `text`. Returns `missing` if there is no such file.
- */
-static bool file_differs(const char *path, const char *text, bool missing)
-{
-	cleanup_file FILE *file = fopen(path, "re");
-	size_t n = strlen(text), got;
-	char block[4096];
-
-	if (!file)
-		return errno == ENOENT ? missing : true;
-	while ((got = fread(block, 1, sizeof(block), file))) {
-		if (got > n || memcmp(block, text, got) != 0)
-			return true;
-		text += got;
-		n -= got;
-	}
-	return n || ferror(file);
-}
-
 /* Warns if the udev rules that prepare devices at boot were not made from this policy. */
 static void compare_installed(const struct policy *policy)
 {
@@ -91,9 +71,11 @@ static void compare_installed(const struct policy *policy)
 		log_warning("loader: cannot make the udev rules to compare: %s", strerror(-r));
 		return;
 	}
-	if (file_differs(UDEVRULES_FILE, text, *text))
+	r = udevrules_compare(UDEVRULES_FILE, text);
+	if (r && (r != -ENOENT || *text))
 		log_warning(UDEVRULES_FILE " is stale; 'gpubroker policy install' renews it");
-	if (file_differs(UDEVRULES_INITRAMFS_FILE, text, false))
+	r = udevrules_compare(UDEVRULES_INITRAMFS_FILE, text);
+	if (r && r != -ENOENT)
 		log_warning("the initramfs of this boot used a stale copy of the udev rules; "
 			    "'update-initramfs -u' or 'dracut -f' renews it");
 }

@@ -25,25 +25,6 @@ static int say_cannot(const char *what, const char *path, int error)
 	return EXIT_CANNOT_CREATE;
 }
 
-static bool is_same(const char *path, const char *text)
-{
-	cleanup_file FILE *file = fopen(path, "re");
-	size_t n = strlen(text);
-	char block[4096];
-
-	while (file) {
-		size_t got = fread(block, 1, sizeof(block), file);
-
-		if (!got)
-			return !ferror(file) && !n;
-		if (got > n || memcmp(block, text, got) != 0)
-			return false;
-		text += got;
-		n -= got;
-	}
-	return false;
-}
-
 static int make_parents(char *path)
 {
 	for (char *p = strchr(path + 1, '/'); p; p = strchr(p + 1, '/')) {
@@ -127,7 +108,7 @@ static int install_rules(const struct policy *policy, const char *root)
 			return say_cannot("remove", path, errno);
 		return 0;
 	}
-	return is_same(path, text) ? 0 : replace_file(path, text);
+	return udevrules_compare(path, text) ? replace_file(path, text) : 0;
 }
 
 int policy_install(int argc, char **argv)

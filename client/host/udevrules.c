@@ -21,7 +21,9 @@
 #include "client/host/udevrules.h"
 #include "client/common/util.h"
 
+#include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #define NO_RULE UINT32_MAX
@@ -551,4 +553,21 @@ int udevrules_for_host(const struct policy *policy, char **ret_text)
 		r = udevrules_text(policy, &aliases, ret_text);
 	aliases_done(&aliases);
 	return r;
+}
+
+int udevrules_compare(const char *path, const char *text)
+{
+	cleanup_file FILE *file = fopen(path, "re");
+	size_t n = strlen(text), got;
+	char block[4096];
+
+	if (!file)
+		return -errno;
+	while ((got = fread(block, 1, sizeof(block), file))) {
+		if (got > n || memcmp(block, text, got) != 0)
+			return 1;
+		text += got;
+		n -= got;
+	}
+	return ferror(file) ? -EIO : n > 0;
 }

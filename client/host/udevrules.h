@@ -2,7 +2,7 @@
 /*
  * The policy's prepare rules as udev rules, which hold before any daemon runs: text out, for
  * gpubroker(1) to install and for the loader to compare with what is installed. Pure, but for
- * udevrules_for_host().
+ * udevrules_for_host() and udevrules_compare().
  */
 #pragma once
 
@@ -26,3 +26,9 @@ int udevrules_text(const struct policy *policy, const struct aliases *aliases, c
 
 /* The same, with the aliases of this host. */
 int udevrules_for_host(const struct policy *policy, char **ret_text);
+
+/*
+ * Compares a file with such a text. Returns 0 if the file has it, 1 if it has another one, or
+ * -errno if it cannot be read.
+ */
+int udevrules_compare(const char *path, const char *text);
