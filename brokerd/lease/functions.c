@@ -29,8 +29,7 @@ static bool is_unknown(const char *driver)
 	return !strcmp(driver, LEASE_DRIVER_UNKNOWN);
 }
 
-/* Returns the text of driver_override: the kernel prints "(null)" for none. */
-static const char *override_text(const char *text)
+const char *functions_override_text(const char *text)
 {
 	return strcmp(text, "(null)") != 0 ? text : "";
 }
@@ -51,7 +50,7 @@ int functions_add_override_reads(struct lease *lease, struct work *work)
 
 static void note_override(struct lease *lease, const struct pci_address *address, const char *text)
 {
-	text = override_text(text);
+	text = functions_override_text(text);
 	for (size_t i = 0; i < lease->n_functions; i++) {
 		struct lease_function *was = &lease->functions[i];
 
@@ -264,7 +263,7 @@ static void compare_override(struct lease *lease, const struct pci_address *addr
 {
 	for (size_t i = 0; i < lease->n_functions; i++)
 		if (!pci_address_compare(&lease->functions[i].address, address) &&
-		    !strcmp(lease->functions[i].override, override_text(text)))
+		    !strcmp(lease->functions[i].override, functions_override_text(text)))
 			lease->as_recorded |= UINT64_C(1) << i;
 }
 

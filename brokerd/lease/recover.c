@@ -215,7 +215,7 @@ static void note_empty_override(void *userdata, const struct pci_address *addres
 
 	for (size_t i = 0; i < lease->n_functions; i++)
 		if (!pci_address_compare(&lease->functions[i].address, address) &&
-		    (!*text || !strcmp(text, "(null)")))
+		    !*functions_override_text(text))
 			lease->as_recorded |= UINT64_C(1) << i;
 }
 
