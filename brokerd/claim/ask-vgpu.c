@@ -146,7 +146,6 @@ static void miss_typed(struct part_search *search, const struct part_choice *cho
  */
 static bool choose_type(struct part_search *search, struct lease *lease)
 {
-	struct claim *claim = claim_of(lease);
 	struct part_candidate candidate;
 	struct policy_verdict verdict;
 
@@ -162,8 +161,6 @@ static bool choose_type(struct part_search *search, struct lease *lease)
 		claim_fix_choice(lease, &candidate);
 		/* From here on nobody can claim the whole VF. */
 		lease->group = search->function.iommu_group;
-		if (verdict.memlock > claim->memlock)
-			claim->memlock = verdict.memlock;
 		return true;
 	}
 	return false;

@@ -130,8 +130,7 @@ static struct claim *claim_allocate(struct claims *claims, struct claimant *clai
 	claim->claimant = claimant;
 	claim->cdevs = request->flags & CLAIM_CDEVS;
 	claim->wanted = selection->wanted;
-	claim->memlock = selection->memlock;
-	claim->memlock_asked = selection->memlock_asked;
+	claim->memlock_asked = request->memlock;
 	TAILQ_INSERT_TAIL(&claims->list, claim, link);
 	workers_enter(claims->workers);
 	return claim;

@@ -46,16 +46,24 @@ static void claim_granted(struct claim *claim)
 	claim_free(claim);
 }
 
-/* Checks the memory that the client asked for, once it is known what the claim gets. */
+/*
+ * Sets the limit of locked memory: what the rules of the claim's own leases grant, and no rule of
+ * a candidate that it did not get; or less, if the client asked for less. More is refused. Comes
+ * when every part is chosen.
+ */
 static void settle_memlock(struct claim *claim)
 {
 	struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_MEMLOCK);
 	const struct lease *first = claim->items[0].lease;
 
-	if (claim->failed || !claim->memlock_asked)
+	if (claim->failed)
 		return;
+	for (size_t i = 0; i < claim->n; i++)
+		if (claim->items[i].lease->terms.memlock > claim->memlock)
+			claim->memlock = claim->items[i].lease->terms.memlock;
 	if (claim->memlock_asked <= claim->memlock) {
-		claim->memlock = claim->memlock_asked;
+		if (claim->memlock_asked)
+			claim->memlock = claim->memlock_asked;
 		return;
 	}
 	refusal_name_lease(&refusal, first);

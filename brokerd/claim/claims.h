@@ -60,8 +60,8 @@ struct claim {
 	struct message_claim *request; /* kept to queue the claim if no part is left; or NULL */
 	bool cdevs;		       /* the client asked for device nodes */
 	bool bound;		       /* the leases are recorded, and making has begun */
-	uint64_t memlock;	       /* the limit to raise to; 0: none */
-	uint64_t memlock_asked;	       /* 0: nothing is left to be checked */
+	uint64_t memlock;	       /* the limit to raise to, once settled; 0: none */
+	uint64_t memlock_asked;	       /* the client's limit; 0: what the rules grant */
 	bool failed;
 	struct message_refusal refusal; /* if failed */
 };

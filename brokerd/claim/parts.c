@@ -156,6 +156,7 @@ void part_search_fill(const struct part_search *search, const char *type, const 
 		candidate->address = search->function.address;
 	rule_origin(policy, verdict->rule, candidate->terms.rule);
 	candidate->terms.lifetime = verdict->lifetime;
+	candidate->terms.memlock = verdict->memlock;
 	/* require-reset has no effect: removing the part is more than a reset. */
 	driver = policy_text(policy, verdict->vfio_driver);
 	if (driver)
@@ -196,8 +197,6 @@ static int on_offered_type(void *userdata, const char *type)
 	wanted_add(search->wanted, key);
 	if (part_search_is_held(search) || is_reserved(search, key))
 		return 0;
-	if (!choice->n || verdict.memlock < choice->memlock)
-		choice->memlock = verdict.memlock;
 	part_search_fill(search, type, name, &verdict, &choice->list[choice->n++]);
 	return 0;
 }

@@ -111,6 +111,7 @@ static void set_terms(const struct selecting *s, const struct policy_verdict *ve
 	rule_origin(policy, verdict->rule, terms->rule);
 	terms->lifetime = verdict->lifetime;
 	terms->require_reset = verdict->require_reset;
+	terms->memlock = verdict->memlock;
 	if (driver)
 		snprintf(terms->vfio_driver, sizeof(terms->vfio_driver), "%s", driver);
 }
@@ -138,12 +139,13 @@ static int take_group(struct selecting *s, struct group_view *view, size_t asked
 		rule_origin(policy, verdict.rule, ret_refusal->rule);
 		return r;
 	}
-	s->selection->memlock = larger(s->selection->memlock, verdict.memlock);
 	/* From here on only other leases and claims can be in the way, so waiting helps. */
 	wanted_add(&s->selection->wanted, view->group);
 	r = check_free(s, view, &address, ret_refusal);
-	if (r)
+	if (r) {
+		s->busy_memlock = larger(s->busy_memlock, verdict.memlock);
 		return r;
+	}
 	set_terms(s, &verdict, &item->terms);
 	item->asked = address;
 	item->view = view;
@@ -320,8 +322,6 @@ static int select_part(struct selecting *s, const struct selector *selector,
 	r = parts_select(s, selector, &choice, ret_refusal);
 	if (r)
 		return r;
-	s->selection->memlock = larger(s->selection->memlock, choice->memlock);
-	s->selection->undecided = s->selection->undecided || choice->n_vfs;
 	item->terms = choice->list[0].terms;
 	item->asked = choice->list[0].address;
 	item->choice = choice;
@@ -454,26 +454,40 @@ static int select_all(struct selecting *s, struct message_refusal *ret_refusal)
 	return busy ? GPUBROKER_REFUSED_BUSY : 0;
 }
 
-/* Returns 0; or the reason, if the request asks for more memory than its rules grant. */
-static int check_memlock(const struct selecting *s, struct message_refusal *ret_refusal)
+/*
+ * Returns the most that the rules of an item can grant. For a part, the worker's answer decides
+ * which of the candidates it becomes; the types of a VF are not even known yet.
+ */
+static uint64_t most_memlock(const struct selected *item)
 {
-	struct selection *selection = s->selection;
-	const uint64_t asked = s->request->memlock;
+	uint64_t most = item->terms.memlock;
 
-	if (selection->undecided) {
-		selection->memlock_asked = asked;
+	if (!item->choice)
+		return most;
+	if (item->choice->n_vfs)
+		return UINT64_MAX;
+	for (size_t i = 0; i < item->choice->n; i++)
+		most = larger(most, item->choice->list[i].terms.memlock);
+	return most;
+}
+
+/*
+ * Returns 0; or the reason, if the request asks for more memory than any rule that may apply
+ * grants. Once it is known what the claim gets, claim.c compares with exactly those rules.
+ */
+static int check_memlock(const struct selecting *s, bool busy, struct message_refusal *ret_refusal)
+{
+	const struct selection *selection = s->selection;
+	uint64_t most = busy ? s->busy_memlock : 0;
+
+	for (size_t i = 0; i < selection->n; i++)
+		most = larger(most, most_memlock(&selection->items[i]));
+	if (s->request->memlock <= most)
 		return 0;
-	}
-	if (asked > selection->memlock) {
-		refuse_selector(ret_refusal, GPUBROKER_REFUSED_MEMLOCK, &s->request->selectors[0]);
-		ret_refusal->limit = selection->memlock;
-		memcpy(ret_refusal->rule, selection->items[0].terms.rule,
-		       sizeof(ret_refusal->rule));
-		return GPUBROKER_REFUSED_MEMLOCK;
-	}
-	if (asked)
-		selection->memlock = asked;
-	return 0;
+	refuse_selector(ret_refusal, GPUBROKER_REFUSED_MEMLOCK, &s->request->selectors[0]);
+	ret_refusal->limit = most;
+	memcpy(ret_refusal->rule, selection->items[0].terms.rule, sizeof(ret_refusal->rule));
+	return GPUBROKER_REFUSED_MEMLOCK;
 }
 
 int selection_decide(const struct claims *claims, const struct claimant *claimant,
@@ -504,7 +518,7 @@ int selection_decide(const struct claims *claims, const struct claimant *claiman
 		ret_refusal->detail = REFUSAL_WHOLE_AND_PART;
 		return GPUBROKER_REFUSED_NOT_VIABLE;
 	}
-	reason = check_memlock(&s, ret_refusal);
+	reason = check_memlock(&s, r, ret_refusal);
 	if (reason || r)
 		return reason ? reason : r;
 	if (claims->leases->table.n + ret_selection->n > LEASES_MAX) {

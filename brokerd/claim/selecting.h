@@ -10,6 +10,7 @@ struct selecting {
 	const struct message_claim *request;
 	struct policy_subject subject;
 	struct selection *selection; /* as far as it is made */
+	uint64_t busy_memlock;	     /* the most that the rules of busy candidates grant */
 };
 
 /*

@@ -42,7 +42,6 @@ struct part_choice {
 	/* ---- mediated devices ---- */
 	size_t n;
 	struct part_candidate list[PART_CANDIDATES_MAX];
-	uint64_t memlock; /* the smallest limit that a candidate grants */
 	size_t n_others;
 	char others[PART_OTHERS_MAX][PROTOCOL_PROFILE_MAX];
 	/* how many instances are left of each entry of `list`, and then of each of `others` */
@@ -73,9 +72,6 @@ struct selection {
 	size_t n;
 	struct selected items[PROTOCOL_SELECTORS_MAX];
 	struct wanted wanted;	/* what the claim would get if it were free */
-	uint64_t memlock;	/* the limit to raise to; 0: none */
-	uint64_t memlock_asked; /* the client's limit, if not checked yet; else 0 */
-	bool undecided;		/* the rule of a part is not known yet */
 	size_t n_gids;		/* the first of the claimant's supplementary groups */
 	uint32_t gids[LEASE_GIDS_MAX];
 };

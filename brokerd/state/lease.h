@@ -50,6 +50,7 @@ struct lease_terms {
 	uint64_t lifetime;		     /* seconds that the lease may last; 0: no limit */
 	char vfio_driver[PROTOCOL_NAME_MAX]; /* the rule's VFIO driver; "": the kernel's choice */
 	bool require_reset; /* every function is reset before another client gets it */
+	uint64_t memlock; /* bytes of locked memory; not recorded, only the grant needs it */
 };
 
 #define LEASE_GIDS_MAX 64 /* the claimer's groups are kept, so that a later policy can be asked */
