@@ -71,6 +71,27 @@ static const struct lease_events lease_events = {
 	.resumed = on_lease_resumed,
 };
 
+/* ---- reports of the queue ---- */
+
+static void on_claim_waits(void *userdata, const struct waiting *waiting)
+{
+	struct core *core = userdata;
+
+	watching_waiting(&core->peers, waiting, true);
+}
+
+static void on_claim_left(void *userdata, const struct waiting *waiting)
+{
+	struct core *core = userdata;
+
+	watching_waiting(&core->peers, waiting, false);
+}
+
+static const struct queue_events queue_events = {
+	.waits = on_claim_waits,
+	.left = on_claim_left,
+};
+
 /* ---- reports of helpers ---- */
 
 /*
@@ -227,6 +248,8 @@ static int connect_claims(struct core *core)
 	claims->kernel = &core->kernel;
 	claims->workers = &core->workers;
 	claims->audit = &core->audit;
+	claims->queue.events = &queue_events;
+	claims->queue.userdata = core;
 	return claims_init(claims);
 }
 

@@ -97,6 +97,8 @@ enum gpubroker_event_kind {
 	GPUBROKER_EVENT_ENDING,	   /* a lease will be taken back at `ends` */
 	GPUBROKER_EVENT_ARRIVED, /* a function appeared in a leased group; no host driver gets it */
 	GPUBROKER_EVENT_VANISHED, /* a function of a leased group is gone; the lease ends */
+	GPUBROKER_EVENT_WAITING,  /* a claim waits from now on; `lease` is its id, see `wanted` */
+	GPUBROKER_EVENT_WAITED,	  /* it waits no longer: it got its devices, was refused or ended */
 };
 
 enum gpubroker_step {
@@ -196,6 +198,36 @@ int gpubroker_list(struct gpubroker *handle, gpubroker_device_func func, void *u
 /* Lists all leases. Blocks until the last one. */
 int gpubroker_leases(struct gpubroker *handle, gpubroker_lease_func func, void *userdata);
 
+/* A DEVICE that a claim asks for, as gpubroker_claim_add_profile() takes it. */
+struct gpubroker_wanted {
+	char device[48];
+	char profile[64]; /* "": the whole device, or what its name means */
+};
+
+/* A claim that waits, see gpubroker_claim_set_wait(). */
+struct gpubroker_waiting {
+	uint64_t id; /* for gpubroker_release() and gpubroker_revoke(): no lease has the same */
+	uint32_t uid, pid; /* who claims */
+	uint64_t since;	   /* seconds since the epoch */
+	uint32_t place;	   /* from 1, among the claims that wait for the same */
+	size_t n_wanted;
+	const struct gpubroker_wanted *wanted;
+	uint64_t lease; /* one that is in its way, 0: none */
+	uint32_t holder_uid, holder_pid;
+	uint64_t ends; /* when its turn is at the latest, seconds since the epoch; 0: not known */
+	/*
+	 * No later claim gets what this one could have. If not: it waits only for leases of its own
+	 * user, and keeps nothing from others.
+	 */
+	bool keeps;
+};
+typedef int (*gpubroker_waiting_func)(void *userdata, const struct gpubroker_waiting *waiting);
+
+/*
+ * Lists all claims that wait, in the order in which they came, as gpubroker_leases() lists leases.
+ */
+int gpubroker_queue(struct gpubroker *handle, gpubroker_waiting_func func, void *userdata);
+
 struct gpubroker_event {
 	enum gpubroker_event_kind kind;
 	uint64_t time; /* seconds since the epoch */
@@ -208,13 +240,17 @@ struct gpubroker_event {
 	char reason[128]; /* why it is stuck, else "" */
 	uint32_t lost;	  /* events before this one that were not read in time */
 	char parent[32];  /* of an mdev, its parent; `address` is "" if that is no PCI function */
+	/* Only for GPUBROKER_EVENT_WAITING and GPUBROKER_EVENT_WAITED. */
+	uint32_t place;			/* in the queue, from 1 */
+	uint32_t n_wanted;		/* how many DEVICEs the claim asks for */
+	struct gpubroker_wanted wanted; /* the first of them */
 };
 typedef int (*gpubroker_event_func)(void *userdata, const struct gpubroker_event *event);
 
 /*
- * Calls func for each change of a lease from now on, as it happens. Blocks for good: it returns the
- * first value other than 0 that func returns, or a negative errno when the connection ends. After
- * that the handle can only be closed.
+ * Calls func for each change of a lease, and of the queue, from now on, as it happens. Blocks for
+ * good: it returns the first value other than 0 that func returns, or a negative errno when the
+ * connection ends. After that the handle can only be closed.
  */
 int gpubroker_watch(struct gpubroker *handle, gpubroker_event_func func, void *userdata);
 
@@ -223,12 +259,13 @@ int gpubroker_watch(struct gpubroker *handle, gpubroker_event_func func, void *u
 /*
  * Ends a lease of the caller (for root, of anybody) before its holder lets go: the kernel asks the
  * holder's VMM for the device, and waits for it. 0 means that this has begun; gpubroker_leases()
- * shows how it goes on.
+ * shows how it goes on. `lease` may also be the id of a claim that waits: it is refused as busy at
+ * once.
  */
 int gpubroker_release(struct gpubroker *handle, uint64_t lease);
 /*
  * The same for root, for anybody's lease, after so many seconds, at most INT32_MAX (else -EINVAL);
- * the broker warns its holder before.
+ * the broker warns its holder before. A claim that waits ends at once, whatever the time.
  */
 int gpubroker_revoke(struct gpubroker *handle, uint64_t lease, uint64_t after);
 /*
@@ -290,7 +327,8 @@ void gpubroker_claim_set_memlock(struct gpubroker_claim *claim, uint64_t bytes);
 /*
  * If `wait` is set, a claim that would be refused as busy is queued instead, first come, first
  * served: no later claim gets what this one could have. It waits for as long as the connection
- * lasts.
+ * lasts, or until its user or root ends it. What it keeps from others counts against the `limit` of
+ * its rules. It keeps nothing while it waits only for leases of its own user.
  */
 void gpubroker_claim_set_wait(struct gpubroker_claim *claim, bool wait);
 
@@ -323,6 +361,7 @@ struct gpubroker_progress {
 	uint32_t holder_uid, holder_pid;
 	uint64_t ends;	 /* seconds since the epoch, 0: not known */
 	char parent[32]; /* of an mdev, as in struct gpubroker_lease; else "" */
+	uint64_t id; /* only for GPUBROKER_STEP_WAIT: the claim's, as in struct gpubroker_waiting */
 };
 typedef void (*gpubroker_progress_func)(void *userdata, const struct gpubroker_progress *progress);
 

@@ -38,8 +38,10 @@ static void on_available(void *userdata, const struct pci_address *address, cons
  */
 static bool limit_is_reached(const struct lease *lease, const struct part_candidate *candidate)
 {
-	return candidate->limit &&
-	       lease_count_by_rule(lease->table, lease->uid, candidate->terms.rule, lease) >=
+	const struct claim *claim = claim_of(lease);
+
+	return candidate->limit && claim->claimant &&
+	       claims_count_by_rule(claim->claims, claim->claimant, candidate->terms.rule, lease) >=
 		       candidate->limit;
 }
 

@@ -100,10 +100,11 @@ static bool count_leased(const struct lease *lease, struct part_choice *choice,
 static uint32_t count_others(void *userdata, size_t rule)
 {
 	const struct lease *lease = userdata;
+	const struct claim *claim = claim_of(lease);
 	char origin[RULE_ORIGIN_MAX];
 
-	rule_origin(&claim_of(lease)->claims->policy->policy, rule, origin);
-	return lease_count_by_rule(lease->table, lease->uid, origin, lease);
+	rule_origin(&claim->claims->policy->policy, rule, origin);
+	return claims_count_by_rule(claim->claims, claim->claimant, origin, lease);
 }
 
 /* Returns true if neither a lease nor a hold has the VF; otherwise notes the refusal. */
@@ -291,6 +292,7 @@ int ask_vgpu(struct lease *lease)
 		choice->at_vf++;
 	if (choice->at_vf == choice->n_vfs) {
 		refusal = refusal_of_choice(lease, choice);
+		claim_item_of(lease)->none_left = refusal.reason == GPUBROKER_REFUSED_NONE_LEFT;
 		claim_refuse(claim_of(lease), &refusal);
 		return 0;
 	}

@@ -103,6 +103,37 @@ static void make_all(struct claim *claim)
 }
 
 /*
+ * Returns true if a part of which no instance is left is one that only the user's own leases use.
+ */
+static bool waits_for_own(const struct claim *claim)
+{
+	const struct claims *claims = claim->claims;
+	bool own = false;
+
+	for (size_t i = 0; !own && i < claim->n; i++) {
+		const struct part_choice *choice = claim->items[i].choice;
+		struct wanted one = { 0 };
+		char text[PCI_ADDRESS_TEXT];
+
+		if (!claim->items[i].none_left)
+			continue;
+		for (size_t k = 0; k < choice->n; k++)
+			wanted_add(&one,
+				   wanted_key_of_parent(claims->devices,
+							choice->list[k].mdev.parent),
+				   "");
+		for (size_t k = 0; k < choice->n_vfs; k++)
+			wanted_add(&one,
+				   wanted_key_of_parent(claims->devices,
+							pci_address_format(&choice->vfs[k], text)),
+				   "");
+		own = wanted_is_own(&one, claim->claimant->uid, &claims->leases->table,
+				    claims->devices);
+	}
+	return own;
+}
+
+/*
  * No instance of the profile is left. Returns true if the claim has been queued instead; otherwise
  * *refusal may be changed to say why it could not.
  */
@@ -112,6 +143,7 @@ static bool queue_instead(struct claim *claim, struct message_refusal *refusal)
 
 	if (refusal->reason != GPUBROKER_REFUSED_NONE_LEFT || !claim->request)
 		return false;
+	claim->wanted.own = waits_for_own(claim);
 	r = queue_stay(&claim->claims->queue, claim->claimant, claim->request, &claim->wanted);
 	if (r == -EDQUOT)
 		claim_refuse_to_queue(refusal);
@@ -262,6 +294,28 @@ const struct lease_follower_ops claim_follower_ops = {
 };
 
 /* ---- release and disconnection ---- */
+
+void claim_end_waiting(struct waiting *waiting, uint32_t by)
+{
+	struct audit *audit = waiting->queue->audit;
+	struct claimant *claimant = waiting->claimant;
+	struct claim *claim = claimant->claim;
+	struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_BUSY);
+
+	refusal.detail = REFUSAL_ENDED;
+	refusal.lease = waiting->id;
+	refusal.holder_uid = by;
+	if (claim) { /* it is being tried again */
+		free(TAKE_PTR(claim->request));
+		claim->refusal = refusal;
+		claim->failed = true;
+		claim_advance(claim);
+		return;
+	}
+	queue_leave(claimant);
+	audit_refused(audit, claimant->uid, claimant->pid, &refusal);
+	claimant->ops->refuse(claimant, &refusal);
+}
 
 void claim_release(struct claim *claim, struct lease *lease)
 {

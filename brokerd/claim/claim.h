@@ -20,5 +20,8 @@ void claim_advance(struct claim *claim);
  */
 void claim_release(struct claim *claim, struct lease *lease);
 
+/* Ends a claim that waits. `by` is the user who asks for that: root, or the claim's own. */
+void claim_end_waiting(struct waiting *waiting, uint32_t by);
+
 /* The claimant has gone: undoes its claim and frees its place in the queue. */
 void claims_forget(struct claimant *claimant);

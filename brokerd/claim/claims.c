@@ -43,6 +43,13 @@ bool claim_has_part(const struct claim *claim)
 	return false;
 }
 
+uint32_t claims_count_by_rule(const struct claims *claims, const struct claimant *claimant,
+			      const char *rule, const struct lease *own)
+{
+	return lease_count_by_rule(&claims->leases->table, claimant->uid, rule, own) +
+	       queue_count_by_rule(&claims->queue, claimant, rule);
+}
+
 void claim_refuse(struct claim *claim, const struct message_refusal *refusal)
 {
 	if (claim->failed)
@@ -102,6 +109,7 @@ void claim_refuse_none_left(struct claim *claim, const struct lease *lease,
 	struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_NONE_LEFT);
 	int n = mdev_count(claim->claims->kernel->sys, lease->mdev.parent, lease->mdev.type);
 
+	claim_item_of(lease)->none_left = true;
 	refusal_name_lease(&refusal, lease);
 	refusal.error = error;
 	refusal.limit = n > 0 ? (uint64_t)n : 0;

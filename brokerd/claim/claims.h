@@ -37,6 +37,7 @@ struct claims {
 struct claim_item {
 	struct lease *lease;	    /* NULL: it has ended, and the host has everything back */
 	struct part_choice *choice; /* for a part; else NULL */
+	bool none_left;		    /* the claim failed since no instance of its profile is left */
 };
 
 /* The device of the first item, for the journal, once its lease has ended. */
@@ -78,6 +79,13 @@ struct part_choice *claim_choice_of(const struct lease *lease);
  * left.
  */
 bool claim_has_part(const struct claim *claim);
+
+/*
+ * Counts what a user has by a rule ("file:line"): leases, without `own`, which may be NULL, and the
+ * devices that the user's waiting claims keep from others, without those of this claimant.
+ */
+uint32_t claims_count_by_rule(const struct claims *claims, const struct claimant *claimant,
+			      const char *rule, const struct lease *own);
 
 /* Fails a claim; keeps the first refusal. */
 void claim_refuse(struct claim *claim, const struct message_refusal *refusal);

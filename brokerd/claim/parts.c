@@ -182,7 +182,7 @@ static int on_offered_type(void *userdata, const char *type)
 	struct part_search *search = userdata;
 	struct part_choice *choice = search->choice;
 	struct policy_verdict verdict;
-	char name[PROTOCOL_PROFILE_MAX];
+	char name[PROTOCOL_PROFILE_MAX], rule[RULE_ORIGIN_MAX];
 	uint32_t key;
 
 	mdev_type_name(search->claims->kernel->sys, search->parent, type, name);
@@ -194,7 +194,8 @@ static int on_offered_type(void *userdata, const char *type)
 		return 0;
 	/* From here on only other leases and claims can be in the way, so waiting helps. */
 	key = wanted_key_of_parent(search->claims->devices, search->parent);
-	wanted_add(search->wanted, key);
+	rule_origin(&search->claims->policy->policy, verdict.rule, rule);
+	wanted_add(search->wanted, key, rule);
 	if (part_search_is_held(search) || is_reserved(search, key))
 		return 0;
 	part_search_fill(search, type, name, &verdict, &choice->list[choice->n++]);
@@ -225,7 +226,8 @@ static bool add_vf(struct part_search *search, const struct pci_address *address
 		uint32_t key = wanted_key_of_parent(search->claims->devices,
 						    pci_address_format(address, parent));
 
-		wanted_add(search->wanted, key);
+		/* The rule is not known before a worker has read the types. */
+		wanted_add(search->wanted, key, "");
 		if (is_reserved(search, key))
 			return true;
 		/* Sorted by address: a directory has no order. */
@@ -417,7 +419,7 @@ int parts_select(struct selecting *selecting, const struct selector *selector,
 				      .usage = &usage,
 				      .name = POLICY_NO_NAME,
 				      .choice = choice,
-				      .wanted = &selecting->selection->wanted };
+				      .wanted = &selecting->selection->one };
 	int r = choice ? search_all(&search) : -ENOMEM;
 
 	if (r || (!choice->n && !choice->n_vfs))

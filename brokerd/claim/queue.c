@@ -17,6 +17,7 @@
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 void queue_wake(struct queue *queue)
 {
@@ -64,7 +65,7 @@ bool queue_reserves_key(const struct queue *queue, const struct waiting *before,
 	TAILQ_FOREACH(waiting, &queue->list, link) {
 		if (waiting == before)
 			return false;
-		if (wants_key(waiting, key))
+		if (!waiting->own && wants_key(waiting, key))
 			return true;
 	}
 	return false;
@@ -78,6 +79,8 @@ bool queue_reserves(const struct queue *queue, const struct waiting *before,
 	TAILQ_FOREACH(waiting, &queue->list, link) {
 		if (waiting == before)
 			return false;
+		if (waiting->own)
+			continue;
 		if (wants_key(waiting, view->group) ||
 		    (waiting->look && may_mean(queue, waiting, view)))
 			return true;
@@ -85,17 +88,20 @@ bool queue_reserves(const struct queue *queue, const struct waiting *before,
 	return false;
 }
 
-int queue_set_wanted(struct waiting *waiting, const struct wanted *wanted)
+uint32_t queue_count_by_rule(const struct queue *queue, const struct claimant *claimant,
+			     const char *rule)
 {
-	uint32_t *keys = calloc(wanted->n, sizeof(*keys));
+	const struct waiting *waiting;
+	uint32_t n = 0;
 
-	if (!keys)
-		return -ENOMEM;
-	memcpy(keys, wanted->keys, wanted->n * sizeof(*keys));
-	free(waiting->wanted);
-	waiting->wanted = keys;
-	waiting->n_wanted = wanted->n;
-	return 0;
+	TAILQ_FOREACH(waiting, &queue->list, link) {
+		if (waiting->claimant == claimant || waiting->claimant->uid != claimant->uid ||
+		    waiting->own || waiting->claimant->claim)
+			continue;
+		for (size_t i = 0; i < waiting->n_rules; i++)
+			n += !strcmp(waiting->rules[i], rule);
+	}
+	return n;
 }
 
 static bool share_key(const struct waiting *a, const struct waiting *b)
@@ -104,6 +110,56 @@ static bool share_key(const struct waiting *a, const struct waiting *b)
 		if (wants_key(b, a->wanted[i]))
 			return true;
 	return false;
+}
+
+/* Marks the claims behind this one that want something of the same. */
+static void mark_behind(struct waiting *waiting)
+{
+	struct waiting *behind;
+
+	for (behind = TAILQ_NEXT(waiting, link); behind; behind = TAILQ_NEXT(behind, link))
+		behind->look = behind->look || share_key(waiting, behind);
+}
+
+/* Returns true if the claim reserves less than it did before. */
+static bool reserves_less(const struct waiting *waiting, const struct wanted *now)
+{
+	if (waiting->own)
+		return false;
+	if (now->own)
+		return true;
+	for (size_t i = 0; i < waiting->n_wanted; i++) {
+		size_t k = 0;
+
+		while (k < now->n && now->keys[k] != waiting->wanted[i])
+			k++;
+		if (k == now->n)
+			return true;
+	}
+	return false;
+}
+
+int queue_set_wanted(struct waiting *waiting, const struct wanted *wanted)
+{
+	cleanup_free uint32_t *keys = calloc(wanted->n + 1, sizeof(*keys));
+	char(*rules)[RULE_ORIGIN_MAX] = calloc(wanted->n_rules + 1, sizeof(*rules));
+
+	if (!keys || !rules) {
+		free(rules);
+		return -ENOMEM;
+	}
+	if (reserves_less(waiting, wanted))
+		mark_behind(waiting);
+	memcpy(keys, wanted->keys, wanted->n * sizeof(*keys));
+	memcpy(rules, wanted->rules, wanted->n_rules * sizeof(*rules));
+	free(waiting->wanted);
+	free(waiting->rules);
+	waiting->wanted = TAKE_PTR(keys);
+	waiting->n_wanted = wanted->n;
+	waiting->rules = rules;
+	waiting->n_rules = wanted->n_rules;
+	waiting->own = wanted->own;
+	return 0;
 }
 
 /* ---- the place ---- */
@@ -129,7 +185,7 @@ static const struct lease *lease_in_the_way(const struct queue *queue, uint32_t 
  */
 static struct message_queued place_in_queue(const struct waiting *waiting)
 {
-	struct message_queued queued = { .type = MESSAGE_QUEUED, .place = 1 };
+	struct message_queued queued = { .type = MESSAGE_QUEUED, .place = 1, .id = waiting->id };
 	const struct queue *queue = waiting->queue;
 	const struct waiting *other;
 	uint64_t ends[WANTED_MAX];
@@ -166,12 +222,33 @@ static struct message_queued place_in_queue(const struct waiting *waiting)
 
 void queue_tell_place(struct waiting *waiting)
 {
-	struct message_queued now = place_in_queue(waiting);
-
+	waiting->now = place_in_queue(waiting);
 	waiting->tell = false;
-	if (memcmp(&now, &waiting->told, sizeof(now)) != 0 &&
-	    waiting->claimant->ops->queued(waiting->claimant, &now))
-		waiting->told = now;
+	if (memcmp(&waiting->now, &waiting->told, sizeof(waiting->now)) != 0 &&
+	    waiting->claimant->ops->queued(waiting->claimant, &waiting->now))
+		waiting->told = waiting->now;
+}
+
+/* ---- by id ---- */
+
+const struct waiting *queue_find_from(const struct queue *queue, uint64_t id)
+{
+	struct waiting *waiting;
+
+	TAILQ_FOREACH(waiting, &queue->list, link)
+		if (waiting->id >= id)
+			return waiting;
+	return NULL;
+}
+
+struct waiting *queue_find_id(const struct queue *queue, uint64_t id)
+{
+	struct waiting *waiting;
+
+	TAILQ_FOREACH(waiting, &queue->list, link)
+		if (waiting->id == id)
+			return waiting;
+	return NULL;
 }
 
 /* ---- adding and removing ---- */
@@ -184,6 +261,16 @@ static size_t count_of_user(const struct queue *queue, uint32_t uid)
 	TAILQ_FOREACH(waiting, &queue->list, link)
 		n += waiting->claimant->uid == uid;
 	return n;
+}
+
+static bool has_marked(const struct queue *queue)
+{
+	const struct waiting *waiting;
+
+	TAILQ_FOREACH(waiting, &queue->list, link)
+		if (waiting->look)
+			return true;
+	return false;
 }
 
 int queue_add(struct queue *queue, struct claimant *claimant, const struct message_claim *request,
@@ -202,17 +289,25 @@ int queue_add(struct queue *queue, struct claimant *claimant, const struct messa
 	if (count_of_user(queue, claimant->uid) >= WAITING_PER_UID)
 		return -EDQUOT;
 	waiting = calloc(1, sizeof(*waiting));
-	if (!waiting || queue_set_wanted(waiting, wanted)) {
-		free(waiting);
+	if (!waiting)
 		return -ENOMEM;
-	}
+	waiting->id = lease_take_id(queue->leases);
 	waiting->queue = queue;
 	waiting->claimant = claimant;
 	waiting->request = *request;
+	waiting->since = (uint64_t)time(NULL);
+	/* What a marked claim may mean was kept from this one, and may not be wanted any more. */
+	waiting->look = has_marked(queue);
+	if (!waiting->id || queue_set_wanted(waiting, wanted)) {
+		free(waiting);
+		return -ENOMEM;
+	}
 	claimant->waiting = waiting;
 	TAILQ_INSERT_TAIL(&queue->list, waiting, link);
 	audit_asked(queue->audit, claimant->uid, &line);
 	queue_tell_place(waiting);
+	if (queue->events)
+		queue->events->waits(queue->userdata, waiting);
 	return 0;
 }
 
@@ -245,24 +340,27 @@ int queue_stay(struct queue *queue, struct claimant *claimant, const struct mess
 
 void queue_remove(struct waiting *waiting)
 {
+	const struct queue *queue = waiting->queue;
+
 	TAILQ_REMOVE(&waiting->queue->list, waiting, link);
 	waiting->claimant->waiting = NULL;
+	if (queue->events)
+		queue->events->left(queue->userdata, waiting);
 	free(waiting->wanted);
+	free(waiting->rules);
 	free(waiting);
 }
 
 void queue_leave(struct claimant *claimant)
 {
-	struct waiting *waiting = claimant->waiting, *behind;
+	struct waiting *waiting = claimant->waiting;
 	struct queue *queue;
 
 	if (!waiting)
 		return;
 	queue = waiting->queue;
 	/* Later claims may get what was reserved for this one. */
-	for (behind = TAILQ_NEXT(waiting, link); behind; behind = TAILQ_NEXT(behind, link))
-		if (share_key(waiting, behind))
-			behind->look = true;
+	mark_behind(waiting);
 	queue_remove(waiting);
 	queue_wake(queue);
 }

@@ -25,11 +25,18 @@ struct waiting {
 	struct queue *queue;
 	struct claimant *claimant;
 	struct message_claim request;
-	uint32_t *wanted; /* keys, see wanted.h */
+	uint64_t id;	/* no lease has the same */
+	uint64_t since; /* seconds since the epoch */
+	/* what it wanted when it was tried last, see wanted.h */
+	uint32_t *wanted;
 	size_t n_wanted;
+	char (*rules)[RULE_ORIGIN_MAX];
+	size_t n_rules;
+	bool own;		    /* it waits for its own user only, and reserves nothing */
 	bool look;		    /* marked: a device may be free, so it is tried again */
 	bool tell;		    /* its place may have changed, so it is sent */
 	bool again;		    /* it was marked while its claim had begun */
+	struct message_queued now;  /* its place, as it was counted last */
 	struct message_queued told; /* the last place that was sent to the claimant */
 };
 
@@ -37,20 +44,41 @@ struct queue {
 	TAILQ_HEAD(waiting_list, waiting) list; /* in the order of arrival */
 	struct event *wake; /* the owner's event, which tries marked claims again; or NULL */
 	const struct devices *devices;
-	const struct lease_table *leases;
+	struct lease_table *leases;
 	const struct policy_state *policy;
 	struct audit *audit;
+	const struct queue_events *events; /* NULL: no event is handled */
+	void *userdata;
+};
+
+/* Called when a claim begins to wait, or waits no longer. */
+struct queue_events {
+	void (*waits)(void *userdata, const struct waiting *waiting);
+	void (*left)(void *userdata, const struct waiting *waiting);
 };
 
 /*
  * Returns true if the group is reserved: a waiting claim that came before `before` wants it. NULL
  * stands for a claim that arrives now. The keys of claims that are marked may be outdated, so these
- * also reserve everything that their selectors may mean.
+ * also reserve everything that their selectors may mean. A claim that waits only for leases of its
+ * own user reserves nothing: the user could keep devices from others for as long as it pleases.
  */
 bool queue_reserves(const struct queue *queue, const struct waiting *before,
 		    const struct group_view *view);
 /* The same for a key of wanted.h. */
 bool queue_reserves_key(const struct queue *queue, const struct waiting *before, uint32_t key);
+
+/*
+ * Counts the devices that a user's waiting claims keep from others by a rule ("file:line"), without
+ * those of this claimant. Claims that have begun are not counted, since they have leases.
+ */
+uint32_t queue_count_by_rule(const struct queue *queue, const struct claimant *claimant,
+			     const char *rule);
+
+/* Returns the waiting claim with this id, or NULL. */
+struct waiting *queue_find_id(const struct queue *queue, uint64_t id);
+/* Returns the first waiting claim whose id is at least `id`: a cursor that survives changes. */
+const struct waiting *queue_find_from(const struct queue *queue, uint64_t id);
 
 /*
  * Adds a claim at the end, and sends the claimant its place. Returns 0; -EDQUOT if the user has
@@ -65,8 +93,8 @@ int queue_add(struct queue *queue, struct claimant *claimant, const struct messa
 int queue_stay(struct queue *queue, struct claimant *claimant, const struct message_claim *request,
 	       const struct wanted *wanted);
 /*
- * Notes the keys that a waiting claim wants now. Returns 0; or -ENOMEM, and then they are
- * unchanged.
+ * Notes what a waiting claim wants now, and marks later claims that it kept something from until
+ * now. Returns 0; or -ENOMEM, and then nothing is changed.
  */
 int queue_set_wanted(struct waiting *waiting, const struct wanted *wanted);
 /*

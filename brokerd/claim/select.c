@@ -139,14 +139,14 @@ static int take_group(struct selecting *s, struct group_view *view, size_t asked
 		rule_origin(policy, verdict.rule, ret_refusal->rule);
 		return r;
 	}
+	set_terms(s, &verdict, &item->terms);
 	/* From here on only other leases and claims can be in the way, so waiting helps. */
-	wanted_add(&s->selection->wanted, view->group);
+	wanted_add(&s->selection->one, view->group, item->terms.rule);
 	r = check_free(s, view, &address, ret_refusal);
 	if (r) {
 		s->busy_memlock = larger(s->busy_memlock, verdict.memlock);
 		return r;
 	}
-	set_terms(s, &verdict, &item->terms);
 	item->asked = address;
 	item->view = view;
 	s->selection->n++;
@@ -430,13 +430,34 @@ static int look_up_subject(struct selecting *s, struct message_refusal *ret_refu
 	return 0;
 }
 
+/*
+ * Decides the next selector, and notes what the claim wants for it. Returns 0, or the reason.
+ */
+static int select_next(struct selecting *s, const struct selector *selector,
+		       struct message_refusal *ret_refusal)
+{
+	struct selection *selection = s->selection;
+	struct wanted *all = &selection->wanted, *one = &selection->one;
+	const size_t before = selection->n;
+	int r;
+
+	one->n = one->n_rules = 0;
+	r = select_one(s, selector, ret_refusal);
+	wanted_add_selector(all, one,
+			    selection->n > before ? selection->items[before].terms.rule : NULL);
+	if (r == GPUBROKER_REFUSED_BUSY && !all->own)
+		all->own = wanted_is_own(one, s->claimant->uid, &s->claims->leases->table,
+					 s->claims->devices);
+	return r;
+}
+
 static int select_all(struct selecting *s, struct message_refusal *ret_refusal)
 {
 	bool busy = false;
 
 	for (uint32_t i = 0; i < s->request->n_selectors; i++) {
 		struct message_refusal refusal;
-		int r = select_one(s, &s->request->selectors[i], &refusal);
+		int r = select_next(s, &s->request->selectors[i], &refusal);
 
 		if (r && !busy)
 			*ret_refusal = refusal;

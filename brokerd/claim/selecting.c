@@ -13,12 +13,13 @@
 uint32_t selecting_count_leases(void *userdata, size_t rule)
 {
 	const struct selecting *s = userdata;
+	const struct wanted *wanted = &s->selection->wanted;
 	char origin[RULE_ORIGIN_MAX];
 	uint32_t n;
 
 	rule_origin(&s->claims->policy->policy, rule, origin);
-	n = lease_count_by_rule(&s->claims->leases->table, s->claimant->uid, origin, NULL);
-	for (size_t i = 0; i < s->selection->n; i++)
-		n += !strcmp(s->selection->items[i].terms.rule, origin);
+	n = claims_count_by_rule(s->claims, s->claimant, origin, NULL);
+	for (size_t i = 0; i < wanted->n_rules; i++)
+		n += !strcmp(wanted->rules[i], origin);
 	return n;
 }

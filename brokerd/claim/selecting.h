@@ -14,7 +14,7 @@ struct selecting {
 };
 
 /*
- * policy_usage.leases of a struct selecting: counts the claimant's leases by a rule, and those that
- * the selection will make.
+ * policy_usage.leases of a struct selecting: counts what claims_count_by_rule() does, and what the
+ * earlier selectors of the same claim want.
  */
 uint32_t selecting_count_leases(void *userdata, size_t rule);

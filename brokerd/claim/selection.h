@@ -71,7 +71,8 @@ struct selected {
 struct selection {
 	size_t n;
 	struct selected items[PROTOCOL_SELECTORS_MAX];
-	struct wanted wanted;	/* what the claim would get if it were free */
-	size_t n_gids;		/* the first of the claimant's supplementary groups */
+	struct wanted wanted; /* what the claim would get if it were free */
+	struct wanted one;    /* the same for the selector that is being decided */
+	size_t n_gids;	      /* the first of the claimant's supplementary groups */
 	uint32_t gids[LEASE_GIDS_MAX];
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The keys that a claim competes for, and the devices that its selectors mean. */
+/* The keys that a claim competes for, its rules, and the devices that its selectors mean. */
 #pragma once
 
 #include <stdbool.h>
@@ -7,6 +7,8 @@
 #include <stdint.h>
 
 #include "brokerd/state/devices.h"
+#include "brokerd/state/lease.h"
+#include "brokerd/state/verdict.h"
 #include "client/wire/protocol.h"
 #include "policy/policy.h"
 
@@ -22,9 +24,25 @@
 struct wanted {
 	size_t n;
 	uint32_t keys[WANTED_MAX];
+	/*
+	 * The rules ("file:line") by which the claim would get its devices, one for each device
+	 * whose rule is certain: it is the only one for all candidates, or the device is free.
+	 */
+	size_t n_rules;
+	char rules[PROTOCOL_SELECTORS_MAX][RULE_ORIGIN_MAX];
+	bool own; /* the claim waits for leases of its own user, and for nobody else's */
 };
 
-void wanted_add(struct wanted *wanted, uint32_t key);
+/* Adds a key, and the rule by which the claim would get what it stands for. */
+void wanted_add(struct wanted *wanted, uint32_t key, const char *rule);
+/*
+ * Adds what one selector wants. `rule` is the rule of the device that was chosen for it; NULL: none
+ * is free.
+ */
+void wanted_add_selector(struct wanted *wanted, const struct wanted *one, const char *rule);
+/* Returns true if each key has a lease, and all leases of all keys are the user's. */
+bool wanted_is_own(const struct wanted *wanted, uint32_t uid, const struct lease_table *leases,
+		   const struct devices *devices);
 
 /* Returns the key of the parts that a parent makes. */
 uint32_t wanted_key_of_parent(const struct devices *devices, const char *parent);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Listings of devices and leases, see listing.h. They are written as the socket takes them, from a
- * cursor, so a peer that never reads costs no more memory than its struct. It must never store a
- * whole listing.
+ * Listings of devices, leases and waiting claims, see listing.h. They are written as the socket
+ * takes them, from a cursor, so a peer that never reads costs no more memory than its struct. It
+ * must never store a whole listing.
  */
 #include "config.h"
 
@@ -141,7 +141,7 @@ static int send_next_device(struct peer *peer, const struct policy_subject *subj
 
 static int send_next_lease(struct peer *peer)
 {
-	const struct lease *lease = lease_find_from(&peer->peers->leases->table, peer->next_lease);
+	const struct lease *lease = lease_find_from(&peer->peers->leases->table, peer->next_id);
 	struct message_lease message;
 	int r;
 
@@ -150,7 +150,42 @@ static int send_next_lease(struct peer *peer)
 	format_lease(peer->peers, lease, &message);
 	r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
 	if (!r)
-		peer->next_lease = lease->id + 1;
+		peer->next_id = lease->id + 1;
+	return r;
+}
+
+static void format_waiting(const struct waiting *waiting, struct message_waiting *ret_message)
+{
+	*ret_message = (struct message_waiting){
+		.type = MESSAGE_WAITING,
+		.place = waiting->now.place,
+		.id = waiting->id,
+		.since = waiting->since,
+		.lease = waiting->now.lease,
+		.ends = waiting->now.ends,
+		.holder_uid = waiting->now.holder_uid,
+		.holder_pid = waiting->now.holder_pid,
+		.uid = waiting->claimant->uid,
+		.pid = waiting->claimant->pid,
+		.keeps = !waiting->own,
+		.n_selectors = waiting->request.n_selectors,
+	};
+	memcpy(ret_message->selectors, waiting->request.selectors,
+	       waiting->request.n_selectors * sizeof(ret_message->selectors[0]));
+}
+
+static int send_next_waiting(struct peer *peer)
+{
+	const struct waiting *waiting = queue_find_from(&peer->peers->claims->queue, peer->next_id);
+	struct message_waiting message;
+	int r;
+
+	if (!waiting)
+		return 1;
+	format_waiting(waiting, &message);
+	r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
+	if (!r)
+		peer->next_id = waiting->id + 1;
 	return r;
 }
 
@@ -161,8 +196,9 @@ static int send_next_lease(struct peer *peer)
 static int send_next(struct peer *peer, const struct policy_subject *subject)
 {
 	const struct message_plain end = { .type = MESSAGE_END };
-	int r = peer->busy == PEER_LISTING ? send_next_device(peer, subject)
-					   : send_next_lease(peer);
+	int r = peer->busy == PEER_LISTING  ? send_next_device(peer, subject)
+		: peer->busy == PEER_LEASES ? send_next_lease(peer)
+					    : send_next_waiting(peer);
 
 	if (r != 1)
 		return r;
@@ -188,7 +224,7 @@ void listing_continue(struct peer *peer)
 	bool known;
 	int r = 0;
 
-	if (peer->busy != PEER_LISTING && peer->busy != PEER_LEASES)
+	if (peer->busy != PEER_LISTING && peer->busy != PEER_LEASES && peer->busy != PEER_QUEUE)
 		return;
 	known = !peer_subject(peer, &subject);
 	while (!r && peer_spend(peer, 1, burst))
@@ -213,6 +249,13 @@ void listing_devices(struct peer *peer)
 void listing_leases(struct peer *peer)
 {
 	peer->busy = PEER_LEASES;
-	peer->next_lease = 1;
+	peer->next_id = 1;
+	listing_continue(peer);
+}
+
+void listing_queue(struct peer *peer)
+{
+	peer->busy = PEER_QUEUE;
+	peer->next_id = 1;
 	listing_continue(peer);
 }

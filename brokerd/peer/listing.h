@@ -7,5 +7,6 @@
 /* Begins a listing, which ends with MESSAGE_END. */
 void listing_devices(struct peer *peer);
 void listing_leases(struct peer *peer);
+void listing_queue(struct peer *peer);
 /* peers_ops.room(): writes as much of the listing as the socket takes. */
 void listing_continue(struct peer *peer);

@@ -41,12 +41,19 @@ struct peer {
 	struct event *on_readable;
 	struct event *on_writable; /* only while a listing waits for room; else NULL */
 	/* the request that is being served, unless it is a claim */
-	enum peer_busy { PEER_IDLE, PEER_LISTING, PEER_LEASES, PEER_WATCHING, PEER_SRIOV } busy;
+	enum peer_busy {
+		PEER_IDLE,
+		PEER_LISTING,
+		PEER_LEASES,
+		PEER_QUEUE,
+		PEER_WATCHING,
+		PEER_SRIOV,
+	} busy;
 	/* the listing's cursor */
 	struct pci_address next_device;
 	bool devices_done;
-	uint64_t next_lease;
-	uint32_t lost; /* events that it did not read in time */
+	uint64_t next_id; /* of a lease or a waiting claim */
+	uint32_t lost;	  /* events that it did not read in time */
 };
 
 /* The functions of request.c, which the connection calls. */

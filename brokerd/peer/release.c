@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests about existing leases, see release.h. It decides who may make them; lease/ carries them
- * out. It must never wait: it begins the release, and the listing shows the result.
+ * Requests about existing leases and waiting claims, see release.h. It decides who may make them;
+ * lease/ carries them out. It must never wait: it begins the release, and the listing shows the
+ * result.
  */
 #include "config.h"
 
@@ -91,16 +92,49 @@ static void log_request(const struct peer *peer, const struct lease *lease, cons
 	audit_asked(peer->peers->audit, peer->claimant.uid, &line);
 }
 
+/* The same for a claim that waits. */
+static void log_ended(const struct peer *peer, const struct waiting *waiting, const char *outcome)
+{
+	const struct audit_line line = {
+		.lease = waiting->id,
+		.outcome = outcome,
+		.level = LOG_NOTICE,
+		.uid = waiting->claimant->uid,
+		.pid = waiting->claimant->pid,
+		.group = NO_GROUP,
+		.by = peer->claimant.uid,
+		.reason = "waiting",
+	};
+
+	audit_asked(peer->peers->audit, peer->claimant.uid, &line);
+}
+
+/* Ends a waiting claim for its user or root: at once, since it holds nothing. */
+static int end_waiting(struct peer *peer, struct waiting *waiting, bool revoke,
+		       struct message_refusal *ret_refusal)
+{
+	const uint32_t uid = peer->claimant.uid;
+
+	if (uid != 0 && uid != waiting->claimant->uid)
+		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, waiting->id, "");
+	log_ended(peer, waiting, revoke ? "revoking" : "releasing");
+	claim_end_waiting(waiting, uid);
+	return 0;
+}
+
 int release_lease(struct peer *peer, const struct message_release *request,
 		  struct message_refusal *ret_refusal)
 {
 	struct lease *lease = lease_find_id(&peer->peers->leases->table, request->lease);
+	struct waiting *waiting = queue_find_id(&peer->peers->claims->queue, request->lease);
 	const uint32_t uid = peer->claimant.uid;
 	bool revoke = request->flags & RELEASE_REVOKE;
 
 	if (revoke && uid != 0)
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, 0,
 				    "revoke a lease; 'gpubroker release' ends one of your own");
+	if (waiting)
+		return end_waiting(peer, waiting, revoke, ret_refusal);
 	if (!lease)
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NO_LEASE, request->lease, "");
 	if (uid != 0 && uid != lease->uid)

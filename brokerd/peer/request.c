@@ -87,8 +87,10 @@ static void do_list(struct peer *peer, const union peer_packet *packet)
 {
 	if (packet->type == MESSAGE_LIST)
 		listing_devices(peer);
-	else
+	else if (packet->type == MESSAGE_LEASES)
 		listing_leases(peer);
+	else
+		listing_queue(peer);
 }
 
 static void do_claim(struct peer *peer, const union peer_packet *packet)
@@ -153,6 +155,7 @@ static request_handler handler_of(const union peer_packet *packet, size_t size)
 	switch ((enum message_type)packet->type) {
 	case MESSAGE_LIST:
 	case MESSAGE_LEASES:
+	case MESSAGE_QUEUE:
 		return is_plain_request(packet, size, packet->type) ? do_list : NULL;
 	case MESSAGE_WATCH:
 		return is_plain_request(packet, size, packet->type) ? do_watch : NULL;

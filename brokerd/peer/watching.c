@@ -72,6 +72,25 @@ void watching_ending(struct peers *peers, const struct lease *lease)
 	send_event(peers, &event);
 }
 
+void watching_waiting(struct peers *peers, const struct waiting *waiting, bool waits)
+{
+	const struct selector *first = &waiting->request.selectors[0];
+	struct message_event event = {
+		.event = waits ? GPUBROKER_EVENT_WAITING : GPUBROKER_EVENT_WAITED,
+		.lease = waiting->id,
+		.group = first->kind == SELECT_GROUP ? first->group : UINT32_MAX,
+		.uid = waiting->claimant->uid,
+		.pid = waiting->claimant->pid,
+		.has_address = first->kind == SELECT_ADDRESS,
+		.address = first->address,
+		.place = waiting->now.place,
+		.n_selectors = waiting->request.n_selectors,
+		.first = *first,
+	};
+
+	send_event(peers, &event);
+}
+
 void watching_function(struct peers *peers, const struct lease *lease,
 		       const struct pci_address *address, bool came)
 {

@@ -14,3 +14,5 @@ void watching_ending(struct peers *peers, const struct lease *lease);
 /* Sends that a function came to the lease's group, or vanished from it. */
 void watching_function(struct peers *peers, const struct lease *lease,
 		       const struct pci_address *address, bool came);
+/* A claim begins to wait, or waits no longer. */
+void watching_waiting(struct peers *peers, const struct waiting *waiting, bool waits);

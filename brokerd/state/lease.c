@@ -108,6 +108,11 @@ struct lease *lease_new(struct lease_table *table, uint64_t id, uint32_t group)
 	return lease;
 }
 
+uint64_t lease_take_id(struct lease_table *table)
+{
+	return table->next_id == UINT64_MAX ? 0 : table->next_id++;
+}
+
 struct lease *lease_free(struct lease *lease)
 {
 	if (lease) {

@@ -50,7 +50,7 @@ struct lease_terms {
 	uint64_t lifetime;		     /* seconds that the lease may last; 0: no limit */
 	char vfio_driver[PROTOCOL_NAME_MAX]; /* the rule's VFIO driver; "": the kernel's choice */
 	bool require_reset; /* every function is reset before another client gets it */
-	uint64_t memlock; /* bytes of locked memory; not recorded, only the grant needs it */
+	uint64_t memlock;   /* bytes of locked memory; not recorded, only the grant needs it */
 };
 
 #define LEASE_GIDS_MAX 64 /* the claimer's groups are kept, so that a later policy can be asked */
@@ -185,6 +185,11 @@ void lease_table_init(struct lease_table *table, const struct lease_events *even
  * id. Returns NULL if there is no memory, or no id is left.
  */
 struct lease *lease_new(struct lease_table *table, uint64_t id, uint32_t group);
+/*
+ * Takes the next id for something else than a lease, so that no lease gets it. Returns 0 if no id
+ * is left.
+ */
+uint64_t lease_take_id(struct lease_table *table);
 /*
  * Removes a lease from the table and frees it. Its worker, watches and timers must be gone already.
  * Returns NULL; takes NULL.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker leases: who has which device since when, as a table or JSON. Reads only; prints each
- * lease as it arrives.
+ * gpubroker leases: who has which device since when, and who waits for one, as tables or JSON.
+ * Reads only; prints each lease and each waiting claim as it arrives.
  */
 #include "config.h"
 
@@ -9,6 +9,7 @@
 #include "client/command/holders.h"
 #include "client/command/json-out.h"
 
+#include <getopt.h>
 #include <inttypes.h>
 #include <pwd.h>
 #include <string.h>
@@ -16,7 +17,7 @@
 
 struct output {
 	struct json_object *array; /* NULL: a table */
-	size_t n;
+	size_t n, n_waiting;
 };
 
 /*
@@ -37,14 +38,20 @@ static void held_text(uint64_t since, char out[24])
 		snprintf(out, 24, "%" PRIu64 "d", held / 86400);
 }
 
+static bool clock_text(uint64_t when, char out[24])
+{
+	time_t seconds = (time_t)when;
+	struct tm tm;
+
+	return localtime_r(&seconds, &tm) && strftime(out, 24, "%F %H:%M:%S", &tm);
+}
+
 static void print_end(uint64_t expires)
 {
 	const uint64_t now = (uint64_t)time(NULL);
-	time_t end = (time_t)expires;
 	char text[24];
-	struct tm tm;
 
-	if (localtime_r(&end, &tm) && strftime(text, sizeof(text), "%F %H:%M:%S", &tm))
+	if (clock_text(expires, text))
 		printf("       %s at %s\n", expires > now ? "ends" : "was to end", text);
 }
 
@@ -133,12 +140,109 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	return 0;
 }
 
+/* ---- claims that wait ---- */
+
+static void add_waiting_json(struct json_object *array, const struct gpubroker_waiting *waiting)
+{
+	struct json_object *o = json_object_new_object(), *wanted = json_object_new_array();
+
+	for (size_t i = 0; i < waiting->n_wanted; i++) {
+		struct json_object *one = json_object_new_object();
+
+		json_object_object_add(one, "device",
+				       json_object_new_string(waiting->wanted[i].device));
+		json_object_object_add(one, "profile", json_out_text(waiting->wanted[i].profile));
+		json_object_array_add(wanted, one);
+	}
+	json_object_object_add(o, "id", json_object_new_int64((int64_t)waiting->id));
+	json_object_object_add(o, "uid", json_object_new_int64(waiting->uid));
+	json_object_object_add(o, "pid", json_object_new_int64(waiting->pid));
+	json_object_object_add(o, "wanted", wanted);
+	json_object_object_add(o, "since", json_object_new_int64((int64_t)waiting->since));
+	json_object_object_add(o, "place", json_object_new_int64(waiting->place));
+	json_object_object_add(o, "keeps", json_object_new_boolean(waiting->keeps));
+	json_object_object_add(o, "lease", json_out_number(waiting->lease));
+	json_object_object_add(o, "ends", json_out_number(waiting->ends));
+	json_object_array_add(array, o);
+}
+
+/* What keeps the claim waiting, and until when. */
+static void print_reason(const struct gpubroker_waiting *waiting)
+{
+	const struct passwd *user = getpwuid((uid_t)waiting->holder_uid);
+	char text[24];
+
+	if (waiting->lease && user)
+		printf("       waits for lease %" PRIu64 " of %s", waiting->lease, user->pw_name);
+	else if (waiting->lease)
+		printf("       waits for lease %" PRIu64 " of %" PRIu32, waiting->lease,
+		       waiting->holder_uid);
+	if (waiting->lease && waiting->ends && clock_text(waiting->ends, text))
+		printf(", until %s at the latest", text);
+	if (waiting->lease)
+		putchar('\n');
+	if (!waiting->keeps)
+		puts("       keeps nothing from others: only its own user is in its way");
+}
+
+static int on_waiting(void *userdata, const struct gpubroker_waiting *waiting)
+{
+	const struct passwd *user = getpwuid((uid_t)waiting->uid);
+	struct output *output = userdata;
+	char held[24], uid[16];
+
+	if (output->array) {
+		add_waiting_json(output->array, waiting);
+		return 0;
+	}
+	snprintf(uid, sizeof(uid), "%" PRIu32, waiting->uid);
+	held_text(waiting->since, held);
+	if (!output->n_waiting++)
+		printf("%sCLAIM  USER      PID      PLACE  WAITS  WANTS\n", output->n ? "\n" : "");
+	printf("%-5" PRIu64 "  %-8.16s  %-7" PRIu32 "  %-5" PRIu32 "  %-5s ", waiting->id,
+	       user ? user->pw_name : uid, waiting->pid, waiting->place, held);
+	for (size_t i = 0; i < waiting->n_wanted; i++) {
+		putchar(' ');
+		cli_print_text(stdout, waiting->wanted[i].device, -1);
+		if (waiting->wanted[i].profile[0]) {
+			putchar('/');
+			cli_print_text(stdout, waiting->wanted[i].profile, -1);
+		}
+	}
+	putchar('\n');
+	print_reason(waiting);
+	return 0;
+}
+
+/* Parses the arguments. 0, or the exit status. */
+static int parse_arguments(int argc, char **argv, bool *ret_json, bool *ret_waiting)
+{
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ "waiting", no_argument, NULL, 'w' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int c;
+
+	*ret_json = *ret_waiting = false;
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c != 'j' && c != 'w')
+			return EXIT_BAD_USAGE;
+		*ret_json = *ret_json || c == 'j';
+		*ret_waiting = *ret_waiting || c == 'w';
+	}
+	if (optind == argc)
+		return 0;
+	cli_error("leases takes no argument '%s'; it shows all leases", argv[optind]);
+	return EXIT_BAD_USAGE;
+}
+
 int cli_leases(const struct cli *cli, int argc, char **argv)
 {
 	struct output output = { 0 };
 	struct gpubroker *handle;
-	bool json;
-	int r = cli_parse_json(argc, argv, "leases", &json);
+	bool json, waiting;
+	int r = parse_arguments(argc, argv, &json, &waiting);
 
 	if (!r)
 		r = cli_open(cli, &handle);
@@ -146,15 +250,19 @@ int cli_leases(const struct cli *cli, int argc, char **argv)
 		return r;
 	if (json)
 		output.array = json_object_new_array();
-	r = gpubroker_leases(handle, on_lease, &output);
+	if (!waiting)
+		r = gpubroker_leases(handle, on_lease, &output);
+	/* An array has leases or waiting claims, so that a program need not tell them apart. */
+	if (!r && (waiting || !json))
+		r = gpubroker_queue(handle, on_waiting, &output);
 	if (r) {
 		r = cli_failed(cli, handle, r);
 		json_object_put(output.array);
 	} else {
 		if (json)
 			json_out_print(output.array);
-		else if (!output.n && cli_columns(stdout))
-			puts("Nothing is leased.");
+		else if (!output.n && !output.n_waiting && cli_columns(stdout))
+			puts(waiting ? "No claim waits." : "Nothing is leased.");
 		r = cli_finish_output();
 	}
 	gpubroker_close(handle);

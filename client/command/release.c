@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker release, revoke and restore: ends a lease before its holder lets go, or gives a device
- * back to its host driver. Asks the broker, then looks until it can print the result: given back,
- * or who still holds it. It decides nothing.
+ * gpubroker release, revoke and restore: ends a lease before its holder lets go, or a claim that
+ * waits, or gives a device back to its host driver. Asks the broker, then looks until it can print
+ * the result: given back, or who still holds it. It decides nothing.
  */
 #include "config.h"
 
@@ -21,6 +21,7 @@
 struct look {
 	uint64_t id; /* the lease, or 0: the one of `address` */
 	const char *address;
+	bool waits; /* it is a claim that waits */
 	bool found;
 	enum gpubroker_lease_state state;
 	uint64_t lease;
@@ -108,6 +109,21 @@ static int print_end(struct look *look, struct gpubroker *handle)
 	return cli_finish_output();
 }
 
+static int on_waiting(void *userdata, const struct gpubroker_waiting *waiting)
+{
+	struct look *look = userdata;
+
+	look->waits = look->waits || look->id == waiting->id;
+	return 0;
+}
+
+static int print_ended(const struct look *look)
+{
+	if (cli_columns(stdout))
+		printf("claim %" PRIu64 " waits no longer.\n", look->id);
+	return cli_finish_output();
+}
+
 static int parse_lease(const char *text, uint64_t *ret_id)
 {
 	unsigned long long id;
@@ -134,10 +150,15 @@ static int end_lease(const struct cli *cli, const char *text, bool revoke, uint6
 		r = cli_open(cli, &handle);
 	if (r)
 		return r;
-	r = revoke ? gpubroker_revoke(handle, look.id, after) : gpubroker_release(handle, look.id);
+	r = gpubroker_queue(handle, on_waiting, &look);
+	if (!r)
+		r = revoke ? gpubroker_revoke(handle, look.id, after)
+			   : gpubroker_release(handle, look.id);
 	snprintf(what, sizeof(what), "lease %" PRIu64, look.id);
 	if (r)
 		r = cli_failed(cli, handle, r);
+	else if (look.waits)
+		r = print_ended(&look);
 	else if (!after)
 		r = print_outcome(cli, handle, &look, what);
 	else if (cli_columns(stdout))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker watch: prints each change of a lease as it happens, a line each, or with --json an
- * object a line for programs. Reads only.
+ * gpubroker watch: prints each change of a lease and of the queue as it happens, a line each, or
+ * with --json an object a line for programs. Reads only.
  */
 #include "config.h"
 
@@ -24,8 +24,35 @@ static const char *kind_name(enum gpubroker_event_kind kind)
 		return "arrived";
 	case GPUBROKER_EVENT_VANISHED:
 		return "vanished";
+	case GPUBROKER_EVENT_WAITING:
+		return "waiting";
+	case GPUBROKER_EVENT_WAITED:
+		return "waited";
 	}
 	return "unknown";
+}
+
+static bool is_of_claim(const struct gpubroker_event *event)
+{
+	return event->kind == GPUBROKER_EVENT_WAITING || event->kind == GPUBROKER_EVENT_WAITED;
+}
+
+/* An event of a claim that waits, or waits no longer; it has no lease. */
+static void print_claim_json(const struct gpubroker_event *event)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "event", json_object_new_string(kind_name(event->kind)));
+	json_object_object_add(o, "time", json_object_new_int64((int64_t)event->time));
+	json_object_object_add(o, "claim", json_object_new_int64((int64_t)event->lease));
+	json_object_object_add(o, "uid", json_object_new_int64(event->uid));
+	json_object_object_add(o, "pid", json_object_new_int64(event->pid));
+	json_object_object_add(o, "place", json_object_new_int64(event->place));
+	json_object_object_add(o, "device", json_object_new_string(event->wanted.device));
+	json_object_object_add(o, "profile", json_out_text(event->wanted.profile));
+	json_object_object_add(o, "n_devices", json_object_new_int64(event->n_wanted));
+	json_object_object_add(o, "lost", json_object_new_int64(event->lost));
+	json_out_line(o);
 }
 
 static void print_event_json(const struct gpubroker_event *event)
@@ -49,6 +76,22 @@ static void print_event_json(const struct gpubroker_event *event)
 	json_out_line(o);
 }
 
+static void print_claim(const struct gpubroker_event *event, const char *clock, const char *user)
+{
+	printf("%s  claim %" PRIu64 " of %s, ", clock, event->lease, user);
+	cli_print_text(stdout, event->wanted.device, -1);
+	if (event->wanted.profile[0]) {
+		putchar(' ');
+		cli_print_text(stdout, event->wanted.profile, -1);
+	}
+	if (event->n_wanted > 1)
+		printf(" and %" PRIu32 " more", event->n_wanted - 1);
+	if (event->kind == GPUBROKER_EVENT_WAITING)
+		printf(": waits, at place %" PRIu32 " of the queue\n", event->place);
+	else
+		puts(": waits no longer");
+}
+
 static void print_text(const struct gpubroker_event *event)
 {
 	const struct passwd *user = getpwuid((uid_t)event->uid);
@@ -61,6 +104,10 @@ static void print_text(const struct gpubroker_event *event)
 	if (localtime_r(&when, &tm))
 		strftime(clock, sizeof(clock), "%H:%M:%S", &tm);
 	snprintf(uid, sizeof(uid), "%" PRIu32, event->uid);
+	if (is_of_claim(event)) {
+		print_claim(event, clock, user ? user->pw_name : uid);
+		return;
+	}
 	printf("%s  lease %" PRIu64 " of %s, %s: ", clock, event->lease, user ? user->pw_name : uid,
 	       event->address[0] ? event->address : event->parent);
 	switch (event->kind) {
@@ -91,7 +138,9 @@ static int on_event(void *userdata, const struct gpubroker_event *event)
 {
 	const bool *json = userdata;
 
-	if (*json)
+	if (*json && is_of_claim(event))
+		print_claim_json(event);
+	else if (*json)
 		print_event_json(event);
 	else
 		print_text(event);

@@ -24,6 +24,8 @@ size_t answer_size(uint32_t type)
 		return sizeof(struct message_grant);
 	case MESSAGE_REFUSAL:
 		return sizeof(struct message_refusal);
+	case MESSAGE_WAITING:
+		return sizeof(struct message_waiting);
 	case MESSAGE_QUEUED:
 		return sizeof(struct message_queued);
 	case MESSAGE_EVENT:

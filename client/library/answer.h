@@ -18,6 +18,7 @@ union answer {
 	struct message_grant grant;
 	struct message_refusal refusal;
 	struct message_queued queued;
+	struct message_waiting waiting;
 	struct message_event event;
 };
 

@@ -263,6 +263,7 @@ static void tell_place(const struct message_queued *m, gpubroker_progress_func f
 		.holder_uid = m->holder_uid,
 		.holder_pid = m->holder_pid,
 		.ends = m->ends,
+		.id = m->id,
 	};
 
 	ANSWER_TEXT(progress.parent, m->parent);

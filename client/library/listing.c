@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The listings of libgpubroker: devices, leases and events, each handed to the caller's function as
- * it arrives. Keeps nothing.
+ * The listings of libgpubroker: devices, leases, waiting claims and events, each handed to the
+ * caller's function as it arrives. Keeps nothing.
  */
 #include "config.h"
 
@@ -9,6 +9,9 @@
 #include "client/library/connection.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
 
 static int hand_device(const struct message_device *m, gpubroker_device_func func, void *userdata)
 {
@@ -66,6 +69,47 @@ static int hand_lease(const struct message_lease *m, gpubroker_lease_func func, 
 	return func(userdata, &lease);
 }
 
+/* Writes what a selector asks for, as gpubroker_claim_add_profile() takes it. */
+static void name_wanted(const struct selector *s, struct gpubroker_wanted *out)
+{
+	*out = (struct gpubroker_wanted){ 0 };
+	if (s->kind == SELECT_ADDRESS)
+		pci_address_format(&s->address, out->device);
+	else if (s->kind == SELECT_GROUP)
+		snprintf(out->device, sizeof(out->device), "iommu-group:%" PRIu32, s->group);
+	else if (s->kind == SELECT_NAME)
+		snprintf(out->device, sizeof(out->device), "%.*s", (int)sizeof(s->name), s->name);
+	else
+		strcpy(out->device, "any");
+	ANSWER_TEXT(out->profile, s->profile);
+}
+
+static int hand_waiting(const struct message_waiting *m, gpubroker_waiting_func func,
+			void *userdata)
+{
+	struct gpubroker_wanted wanted[PROTOCOL_SELECTORS_MAX];
+	const struct gpubroker_waiting waiting = {
+		.id = m->id,
+		.uid = m->uid,
+		.pid = m->pid,
+		.since = m->since,
+		.place = m->place,
+		.n_wanted = m->n_selectors,
+		.wanted = wanted,
+		.lease = m->lease,
+		.holder_uid = m->holder_uid,
+		.holder_pid = m->holder_pid,
+		.ends = m->ends,
+		.keeps = m->keeps,
+	};
+
+	if (m->n_selectors > PROTOCOL_SELECTORS_MAX)
+		return -EPROTO;
+	for (size_t i = 0; i < m->n_selectors; i++)
+		name_wanted(&m->selectors[i], &wanted[i]);
+	return func(userdata, &waiting);
+}
+
 /* Receives the next answer. True: it ended with a refusal or a fault, which is in *ret_r. */
 static bool is_over(struct gpubroker *handle, union answer *answer, int *ret_r)
 {
@@ -75,8 +119,15 @@ static bool is_over(struct gpubroker *handle, union answer *answer, int *ret_r)
 	return *ret_r != 0;
 }
 
+/* The caller's function, of one of these types. */
+struct listing {
+	gpubroker_device_func device;
+	gpubroker_lease_func lease;
+	gpubroker_waiting_func waiting;
+};
+
 static int list_all(struct gpubroker *handle, enum message_type request_type,
-		    gpubroker_device_func on_device, gpubroker_lease_func on_lease, void *userdata)
+		    const struct listing *on, void *userdata)
 {
 	const struct message_plain request = { .type = request_type };
 	int r = connection_send(handle, &request, sizeof(request)), result = 0;
@@ -85,10 +136,14 @@ static int list_all(struct gpubroker *handle, enum message_type request_type,
 	while (!r && !is_over(handle, &answer, &r)) {
 		if (answer.type == MESSAGE_END)
 			return result;
-		if (answer.type == MESSAGE_DEVICE && on_device)
-			result = result ? result : hand_device(&answer.device, on_device, userdata);
-		else if (answer.type == MESSAGE_LEASE && on_lease)
-			result = result ? result : hand_lease(&answer.lease, on_lease, userdata);
+		if (answer.type == MESSAGE_DEVICE && on->device)
+			result = result ? result
+					: hand_device(&answer.device, on->device, userdata);
+		else if (answer.type == MESSAGE_LEASE && on->lease)
+			result = result ? result : hand_lease(&answer.lease, on->lease, userdata);
+		else if (answer.type == MESSAGE_WAITING && on->waiting)
+			result = result ? result
+					: hand_waiting(&answer.waiting, on->waiting, userdata);
 		else
 			r = -EPROTO;
 	}
@@ -97,12 +152,17 @@ static int list_all(struct gpubroker *handle, enum message_type request_type,
 
 int gpubroker_list(struct gpubroker *handle, gpubroker_device_func func, void *userdata)
 {
-	return list_all(handle, MESSAGE_LIST, func, NULL, userdata);
+	return list_all(handle, MESSAGE_LIST, &(struct listing){ .device = func }, userdata);
 }
 
 int gpubroker_leases(struct gpubroker *handle, gpubroker_lease_func func, void *userdata)
 {
-	return list_all(handle, MESSAGE_LEASES, NULL, func, userdata);
+	return list_all(handle, MESSAGE_LEASES, &(struct listing){ .lease = func }, userdata);
+}
+
+int gpubroker_queue(struct gpubroker *handle, gpubroker_waiting_func func, void *userdata)
+{
+	return list_all(handle, MESSAGE_QUEUE, &(struct listing){ .waiting = func }, userdata);
 }
 
 static int hand_event(const struct message_event *m, gpubroker_event_func func, void *userdata)
@@ -117,11 +177,18 @@ static int hand_event(const struct message_event *m, gpubroker_event_func func, 
 		.iommu_group = m->group,
 		.ends = m->ends,
 		.lost = m->lost,
+		.place = m->place,
+		.n_wanted = m->n_selectors,
 	};
 
 	ANSWER_TEXT(event.parent, m->parent);
 	answer_address(&m->address, event.parent, event.address);
 	ANSWER_TEXT(event.reason, m->reason);
+	if (event.n_wanted) {
+		name_wanted(&m->first, &event.wanted);
+		if (!m->has_address)
+			event.address[0] = '\0';
+	}
 	return func(userdata, &event);
 }
 

@@ -141,8 +141,9 @@ static void say_limit(const struct sentence *s)
 	const struct message_refusal *r = s->r;
 
 	say(s,
-	    "you have %" PRIu64 " lease%s already, which is the limit of the rule for %s (%.*s); "
-	    "end one, see 'gpubroker leases'",
+	    "you have %" PRIu64
+	    " lease%s already, which is the limit of the rule for %s (%.*s), or "
+	    "your claims that wait keep as many from others; end one, see 'gpubroker leases'",
 	    r->limit, r->limit == 1 ? "" : "s", s->subject.text, FIELD(r->rule));
 }
 
@@ -188,11 +189,17 @@ static void say_busy(const struct sentence *s)
 		say(s, "%s is leased to %s; 'gpubroker revoke %" PRIu64 "' asks for it back", what,
 		    holder_of(s).text, r->lease);
 		return;
+	case REFUSAL_ENDED:
+		say(s, "%s ended this claim, number %" PRIu64 ", while it waited%s",
+		    r->holder_uid ? "its user" : "root", r->lease,
+		    r->holder_uid ? "" : "; ask the administrator, or claim again");
+		return;
 	case REFUSAL_PLAIN:
 	case REFUSAL_RELEASING:
 	case REFUSAL_FORCE:
 	case REFUSAL_WHOLE_AND_PART:
 	case REFUSAL_NOT_RESTORED:
+	case REFUSAL_N_DETAILS:
 		break;
 	}
 	say(s,

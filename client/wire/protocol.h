@@ -21,6 +21,8 @@
  *                                         device), or refusal; queued and step are dropped
  *                                         when the client does not read; to CLAIM_ASK end,
  *                                         or refusal
+ *   queue                             ->
+ *                                     <-  waiting ... waiting, end
  *   release, restore                  ->
  *                                     <-  end: it is begun; or refusal
  *   vfs                               ->
@@ -62,6 +64,7 @@ enum message_type {
 	MESSAGE_WATCH,
 	MESSAGE_VFS,
 	MESSAGE_MIGRATION,
+	MESSAGE_QUEUE,
 	/* answers */
 	MESSAGE_WELCOME = 101,
 	MESSAGE_DEVICE,
@@ -72,6 +75,7 @@ enum message_type {
 	MESSAGE_REFUSAL,
 	MESSAGE_QUEUED,
 	MESSAGE_EVENT,
+	MESSAGE_WAITING,
 };
 
 struct message_hello { /* also the welcome */
@@ -79,7 +83,7 @@ struct message_hello { /* also the welcome */
 	uint32_t version;
 };
 
-struct message_plain { /* list, leases, watch, end */
+struct message_plain { /* list, leases, queue, watch, end */
 	uint32_t type;
 	uint32_t reserved;
 };
@@ -138,10 +142,11 @@ enum release_flags {
 	RELEASE_REVOKE = 1 << 0, /* by root: anybody's lease */
 };
 
-struct message_release { /* ends a lease before its holder lets go */
+/* Ends a lease before its holder lets go, or a claim that waits. */
+struct message_release {
 	uint32_t type;
 	uint32_t flags;
-	uint64_t lease;
+	uint64_t lease; /* or the id of a claim that waits */
 	uint64_t after; /* seconds from now, only for RELEASE_REVOKE */
 };
 
@@ -254,6 +259,8 @@ enum refusal_detail {
 	REFUSAL_FORCE,	   /* boot-vga: a rule allows it to a claim with CLAIM_FORCE */
 	REFUSAL_WHOLE_AND_PART, /* not-viable: one claim has selected it whole and in part */
 	REFUSAL_NOT_RESTORED,	/* failed: not everything could be put back */
+	REFUSAL_ENDED, /* busy: holder_uid, root or the user, ended the claim while it waited */
+	REFUSAL_N_DETAILS,
 };
 
 /*
@@ -296,6 +303,22 @@ struct message_queued {
 	uint64_t ends; /* when its turn is at the latest, 0: not known */
 	struct pci_address address;
 	char parent[PROTOCOL_NAME_MAX];
+	uint64_t id; /* of the claim; no lease has the same */
+};
+
+/* A claim that waits. */
+struct message_waiting {
+	uint32_t type;
+	uint32_t place; /* as in message_queued */
+	uint64_t id;
+	uint64_t since; /* seconds since the epoch */
+	uint64_t lease; /* one in its way, 0: none */
+	uint64_t ends;
+	uint32_t holder_uid, holder_pid; /* of that lease */
+	uint32_t uid, pid;		 /* who claims */
+	uint32_t keeps;			 /* 0: it keeps nothing from later claims */
+	uint32_t n_selectors;
+	struct selector selectors[PROTOCOL_SELECTORS_MAX];
 };
 
 struct message_event {
@@ -312,4 +335,8 @@ struct message_event {
 	struct pci_address address;
 	char reason[128];
 	char parent[PROTOCOL_NAME_MAX];
+	/* Of a claim that waits, whose id is in `lease`; else 0. */
+	uint32_t place;
+	uint32_t n_selectors;
+	struct selector first;
 };

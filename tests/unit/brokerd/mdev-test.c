@@ -27,6 +27,7 @@
 #define MDEVS_MAX 8
 #define PF "0000:03:00.0" /* has two VFs, in groups 30 and 31, and room for two units */
 #define VFS 2
+#define SOMEBODY 5000 /* another user than the one who runs the test */
 
 /* ---- the kernel ---- */
 
@@ -254,6 +255,18 @@ int __wrap_kernel_group_open(const struct kernel *kernel, uint32_t group)
 	if (error)
 		return -error;
 	return open("/dev/null", O_RDWR | O_CLOEXEC);
+}
+
+static uint64_t memlock_raised;
+
+int __wrap_kernel_memlock_raise(const struct kernel *kernel, int pidfd, int pid, uint64_t bytes);
+int __wrap_kernel_memlock_raise(const struct kernel *kernel, int pidfd, int pid, uint64_t bytes)
+{
+	(void)kernel;
+	(void)pidfd;
+	(void)pid;
+	memlock_raised = bytes;
+	return 0;
 }
 
 int __wrap_kernel_group_viable(int fd);
@@ -839,10 +852,14 @@ static struct message_queued waits(int fd)
 
 static void test_wait(void)
 {
-	int first = dial_in(0), large = dial_in(0), small = dial_in(0), late = dial_in(0);
+	int first = dial_in(0), large, small, late;
 	struct message_queued q;
 	unsigned left;
 
+	last_is_user(SOMEBODY);
+	large = dial_in(0);
+	small = dial_in(0);
+	late = dial_in(0);
 	ask(first, SELECT_NAME, "card", "card-2");
 	need(granted(first, 1));
 	ask_wait(large, "card", "card-2");
@@ -928,6 +945,59 @@ static void test_wait(void)
 	hang_up(first);
 	hang_up(small);
 	hang_up(late);
+}
+
+/* A user whose own mdevs are in the way waits, and keeps nothing from others meanwhile. */
+static void test_wait_for_own(void)
+{
+	int own = dial_in(0), more = dial_in(0), other = dial_in(0);
+
+	last_is_user(SOMEBODY);
+	ask(own, SELECT_NAME, "card", "card-2");
+	need(granted(own, 1));
+	ask_wait(more, "card", "card-2");
+	run_queue();
+	tap_ok(waits(more).place == 1 && TAILQ_FIRST(&broker.claims.queue.list)->own,
+	       "a claim of a profile may wait for what its own user has");
+	ask(other, SELECT_NAME, "card", "card-1");
+	tap_ok(granted(other, 1), "... and keeps the rest of it from nobody meanwhile");
+	all_let_go();
+	run_queue();
+	tap_ok(granted(more, 1), "... and is granted once there is room");
+	all_let_go();
+	tap_ok(as_before(), "and nothing is left of that");
+	hang_up(own);
+	hang_up(more);
+	hang_up(other);
+}
+
+/* The limit of locked memory is that of the profile that the claim gets. */
+static void test_memlock(void)
+{
+	int fd = dial_in(0);
+	struct message_claim claim = claim_by(SELECT_NAME);
+
+	allow("device both profile card-2\ndevice both profile card-1\n"
+	      "allow any claim profile card-1 memlock 8M\n"
+	      "allow any claim profile card-2 memlock 1M\n");
+	sim.left -= 2; /* too little for a card-2 */
+	ask(fd, SELECT_NAME, "both", "");
+	tap_ok(granted(fd, 1) && answer.grant.memlock == 8 << 20 && memlock_raised == 8 << 20,
+	       "memlock is raised by the rule of the type that was made");
+	all_let_go();
+	sim.left += 2;
+	strcpy(claim.selectors[0].name, "card");
+	strcpy(claim.selectors[0].profile, "card-2");
+	claim.memlock = 8 << 20;
+	memlock_raised = 0;
+	need(say(fd, &claim, sizeof(claim)));
+	turn(TURNS);
+	work_on();
+	tap_ok(refused(fd, GPUBROKER_REFUSED_MEMLOCK) && answer.refusal.limit == 1 << 20 &&
+		       !memlock_raised,
+	       "... and not by that of another type");
+	hang_up(fd);
+	tap_ok(as_before(), "and nothing is left of that");
 }
 
 /*
@@ -1272,6 +1342,9 @@ int main(void)
 	allow("device slice profile card-2\nallow any claim profile any\nallow any claim any");
 	test_taken_number(fd);
 	test_wait();
+	test_wait_for_own();
+	test_memlock();
+	allow("device slice profile card-2\nallow any claim profile any\nallow any claim any");
 	test_deaths(&fd);
 	test_late(&fd);
 	test_whole(fd);

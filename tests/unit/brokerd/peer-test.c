@@ -198,7 +198,8 @@ static void test_sizes(void)
 		MESSAGE_WATCH,
 		MESSAGE_VFS,
 		MESSAGE_MIGRATION,
-		MESSAGE_MIGRATION + 1,
+		MESSAGE_QUEUE,
+		MESSAGE_QUEUE + 1,
 		MESSAGE_WELCOME,
 		MESSAGE_DEVICE,
 		MESSAGE_LEASE,
@@ -224,7 +225,8 @@ static void test_sizes(void)
 				if (types[i] == MESSAGE_HELLO)
 					right = greeted ? SIZE_MAX : sizeof(struct message_hello);
 				else if (greeted &&
-					 (types[i] == MESSAGE_LIST || types[i] == MESSAGE_LEASES))
+					 (types[i] == MESSAGE_LIST || types[i] == MESSAGE_LEASES ||
+					  types[i] == MESSAGE_QUEUE))
 					right = sizeof(struct message_plain);
 				else if (greeted && types[i] == MESSAGE_CLAIM)
 					right = sizeof(struct message_claim);
@@ -249,8 +251,7 @@ static void test_sizes(void)
 				hang_up(fd);
 			}
 		}
-		tap_ok(!wrong && taken == (types[i] >= MESSAGE_HELLO &&
-					   types[i] <= MESSAGE_MIGRATION),
+		tap_ok(!wrong && taken == (types[i] >= MESSAGE_HELLO && types[i] <= MESSAGE_QUEUE),
 		       "type %u: every size but the right one drops the peer (%u wrong, last %zu)",
 		       (unsigned)types[i], wrong, where);
 	}
@@ -805,7 +806,9 @@ static void test_number_again(void)
 
 	number = peer->fd;
 	close(gone);
-	/* As at the end of a claim: the daemon finds the peer gone and frees it in the next turn. */
+	/*
+	 * As at the end of a claim: the daemon finds the peer gone and frees it in the next turn.
+	 */
 	peer_refuse(peer, &refusal);
 	need(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
 	if (ends[0] != number && ends[1] != number)

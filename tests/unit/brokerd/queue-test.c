@@ -694,6 +694,351 @@ static void test_another_request(void)
 	       "it comes free in the turn in which all go: nothing is left");
 }
 
+/* ---- what one user may keep from others ---- */
+
+#define BOB 7000
+#define RULE "/etc/gpubroker/policy.d/10-all.policy:1"
+
+static int join_as(uint32_t uid, const struct message_claim *claim)
+{
+	int fd = dial_in(0);
+
+	last_is_user(uid);
+	say(fd, claim, sizeof(*claim));
+	turn(TURNS);
+	return fd;
+}
+
+/* A rule's limit counts what waiting claims keep as if that was leased. */
+static void test_limit(void)
+{
+	const struct message_claim two = claim_of_two(0, 1), next = claim_of_two(0, 2);
+	const struct message_claim one = claim_of_bus(0);
+	struct message_claim free_one = claim_of_bus(3);
+	int a, b, c, d;
+
+	lend(0, 0);
+	rule.limit = 3;
+	free_one.flags = 0;
+	a = join(&two);
+	b = join(&next);
+	tap_ok(place(a) == 1 && refusal_of(b) == GPUBROKER_REFUSED_LIMIT && !holds(NULL, 102),
+	       "limit 3: claims of two and two devices do not wait at once");
+	hang_up(b);
+	b = join(&one);
+	tap_ok(place(b) == 2, "... of two and one do");
+	c = join(&free_one);
+	tap_ok(refusal_of(c) == GPUBROKER_REFUSED_LIMIT,
+	       "... and what they keep counts for a claim that need not wait");
+	d = join_as(BOB, &free_one);
+	tap_ok(lease_find_group(&broker.leases.table, 103), "... but not for another user's");
+	close(d);
+	turn(TURNS);
+	let_fail(3);
+	hang_up(b);
+	say(c, &free_one, sizeof(free_one));
+	turn(TURNS);
+	tap_ok(lease_find_group(&broker.leases.table, 103),
+	       "one waits no longer, and its user may have as many more");
+	close(c);
+	turn(TURNS);
+	let_fail(3);
+	queue_mark_all(&broker.claims.queue);
+	turn(TURNS);
+	tap_ok(!TAILQ_EMPTY(&broker.claims.queue.list) && hears_nothing(a),
+	       "a waiting claim that is tried again does not count against itself");
+	rule.limit = 0;
+	close(a);
+	turn(TURNS);
+	let_go_all();
+	tap_ok(nobody(), "and nothing is left");
+}
+
+/* The review: `limit 3`, one lease, 16 of 16 devices kept from everybody. */
+static void test_hoard(void)
+{
+	struct lease *own = lend(0, 0);
+	int fds[14], fd;
+	bool wait = true;
+
+	own->uid = getuid();
+	strcpy(own->terms.rule, RULE);
+	rule.limit = 3;
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		const struct message_claim claim = claim_of_two(0, i + 1);
+
+		fds[i] = join(&claim);
+		wait = wait && place(fds[i]) == i + 1 &&
+		       !holds(NULL, FIRST_GROUP + 1 + (uint32_t)i);
+	}
+	tap_ok(wait && !holds(NULL, FIRST_GROUP),
+	       "claims that wait for a lease of their own user wait, and keep nothing");
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		struct message_claim claim = claim_of_bus(i + 1);
+
+		claim.flags = 0;
+		fd = join_as(BOB, &claim);
+		wait = wait &&
+		       lease_find_group(&broker.leases.table, FIRST_GROUP + 1 + (uint32_t)i);
+		close(fd);
+		turn(TURNS);
+		let_fail(i + 1);
+	}
+	tap_ok(wait, "... and each of the others can have each device");
+	queue_mark_all(&broker.claims.queue);
+	event_del(broker.claims.queue.wake);
+	tap_ok(!holds(NULL, FIRST_GROUP) && !holds(NULL, FIRST_GROUP + 1),
+	       "... even before they are tried again");
+	own->uid = 5000; /* now another user has it */
+	queue_mark_all(&broker.claims.queue);
+	turn(TURNS);
+	tap_ok(holds(NULL, FIRST_GROUP + 1) && refusal_of(fds[1]) == GPUBROKER_REFUSED_LIMIT &&
+		       !holds(NULL, FIRST_GROUP + 2),
+	       "once others are in the way they keep devices, and are more than the limit");
+	rule.limit = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		close(fds[i]);
+	turn(TURNS);
+	let_go_all();
+	tap_ok(nobody(), "and nothing is left");
+}
+
+static void test_own_and_others(void)
+{
+	const struct message_claim any = claim_of_any(), two = claim_of_two(0, 1);
+	const struct message_claim one = claim_of_bus(1);
+	struct lease *leases[3];
+	int a, b;
+
+	broker.devices.n = 3;
+	for (size_t i = 0; i < 3; i++) {
+		leases[i] = lend(i, 0);
+		leases[i]->uid = i < 2 ? getuid() : 5000;
+	}
+	a = join(&any);
+	tap_ok(place(a) == 1 && holds(NULL, 102),
+	       "a claim of any waits for others if one of them has one that it may get");
+	hang_up(a);
+	leases[2]->uid = getuid();
+	a = join(&any);
+	tap_ok(place(a) == 1 && !holds(NULL, 100) && !holds(NULL, 102),
+	       "... and for its own user if that user has all");
+	hang_up(a);
+	broker.devices.n = GROUPS;
+	lease_free(leases[1]);
+	leases[0]->uid = 5000;
+	a = join(&two);
+	b = join_as(BOB, &one);
+	tap_ok(place(b) == 2 && holds(NULL, 101), "a free device is kept for who waits");
+	leases[0]->uid = getuid();
+	queue_mark(&broker.claims.queue, 100);
+	turn(TURNS);
+	tap_ok(lease_find_group(&broker.leases.table, 101) &&
+		       lease_find_group(&broker.leases.table, 101)->uid == BOB,
+	       "... and goes to the next as soon as it is kept no longer");
+	close(a);
+	close(b);
+	turn(TURNS);
+	let_fail(1);
+	let_go_all();
+	tap_ok(nobody(), "and nothing is left");
+}
+
+/* A claim that came while a marked one kept everything that it may mean is tried again after it. */
+static void test_marked(void)
+{
+	static struct policy_rule rules[2];
+	const struct message_claim any = claim_of_any(), second = claim_of_bus(1);
+	const struct policy before = broker.policy.policy;
+	int a, b;
+
+	rules[0] = rules[1] = rule;
+	rules[0].match.attributes |= POLICY_IOMMU_GROUP;
+	rules[0].match.iommu_group = FIRST_GROUP;
+	rules[1].who = POLICY_WHO_USER;
+	rules[1].id = BOB;
+	broker.policy.policy.rules = rules;
+	broker.policy.policy.n_rules = 2;
+	lend(0, 0);
+	a = join(&any);
+	need(place(a) == 1);
+	b = dial_in(0);
+	last_is_user(BOB);
+	queue_mark_all(&broker.claims.queue);
+	event_del(broker.claims.queue.wake); /* its turn must not come yet */
+	say(b, &second, sizeof(second));
+	turn(TURNS);
+	tap_ok(place(b) == 1 && !lease_find_group(&broker.leases.table, 101),
+	       "a free device is kept for a marked claim that may mean it");
+	queue_wake(&broker.claims.queue);
+	turn(TURNS);
+	tap_ok(lease_find_group(&broker.leases.table, 101),
+	       "... and goes to the next as soon as that one was tried");
+	close(a);
+	close(b);
+	turn(TURNS);
+	let_fail(1);
+	broker.policy.policy = before;
+	let_go_all();
+	tap_ok(nobody(), "and nothing is left");
+}
+
+/* ---- what others see of the queue, and can end ---- */
+
+/* Sends a request to end a claim or lease, and returns the refusal's reason; 0: it is begun. */
+static uint32_t end_as(uint32_t uid, uint64_t id, uint32_t flags, uint64_t after)
+{
+	const struct message_release release = {
+		.type = MESSAGE_RELEASE, .lease = id, .flags = flags, .after = after
+	};
+	uint32_t reason = UINT32_MAX;
+	union answer answer;
+	int fd = dial_in(0);
+
+	last_is_user(uid);
+	say(fd, &release, sizeof(release));
+	turn(TURNS);
+	if (hear(fd, &answer) > 0)
+		reason = answer.type == MESSAGE_END ? 0 : answer.refusal.reason;
+	hang_up(fd);
+	return reason;
+}
+
+static void test_shown(void)
+{
+	const struct message_claim claim = claim_of_two(0, 1), any = claim_of_any();
+	struct lease *lease = lend(0, 0);
+	union answer answer;
+	int watcher = dial_in(0), lister, a, b;
+	uint64_t id;
+
+	broker.devices.n = 1;
+	say_plain(watcher, MESSAGE_WATCH);
+	a = join_as(BOB, &claim);
+	b = join(&any);
+	id = told(a, NULL).id;
+	tap_ok(hear(watcher, &answer) == sizeof(answer.event) &&
+		       answer.event.event == GPUBROKER_EVENT_WAITING && answer.event.lease == id &&
+		       answer.event.uid == BOB && answer.event.place == 1 &&
+		       answer.event.n_selectors == 2 && answer.event.has_address &&
+		       answer.event.first.kind == SELECT_ADDRESS,
+	       "who watches learns who waits, for what, and where in the queue");
+	tap_ok(hear(watcher, &answer) == sizeof(answer.event) && answer.event.place == 2 &&
+		       answer.event.first.kind == SELECT_ANY && answer.event.uid == getuid() &&
+		       answer.event.lease > id && !answer.event.has_address,
+	       "... each of them");
+	lister = dial_in(0);
+	say_plain(lister, MESSAGE_QUEUE);
+	turn(TURNS);
+	tap_ok(hear(lister, &answer) == sizeof(answer.waiting) && answer.type == MESSAGE_WAITING &&
+		       answer.waiting.id == id && answer.waiting.place == 1 &&
+		       answer.waiting.uid == BOB && answer.waiting.lease == lease->id &&
+		       answer.waiting.holder_uid == 5000 && answer.waiting.keeps &&
+		       answer.waiting.n_selectors == 2 &&
+		       answer.waiting.selectors[1].address.bus == 1 && answer.waiting.since,
+	       "who lists the queue, too, in its order");
+	tap_ok(hear(lister, &answer) == sizeof(answer.waiting) && answer.waiting.place == 2 &&
+		       answer.waiting.selectors[0].kind == SELECT_ANY &&
+		       hears(lister, MESSAGE_END, sizeof(answer.end)),
+	       "... to its end");
+	hang_up(b);
+	tap_ok(hear(watcher, &answer) == sizeof(answer.event) &&
+		       answer.event.event == GPUBROKER_EVENT_WAITED &&
+		       answer.event.uid == getuid() && hears_nothing(watcher),
+	       "... and that a claim waits no longer");
+	hang_up(a);
+	close(watcher);
+	close(lister);
+	broker.devices.n = GROUPS;
+	let_go_all();
+	tap_ok(nobody(), "and nothing is left");
+}
+
+static void test_ended(void)
+{
+	const struct message_claim claim = claim_of_bus(0);
+	union answer answer;
+	uint64_t ids[3];
+	int fds[3];
+
+	lend(0, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		fds[i] = i ? join(&claim) : join_as(BOB, &claim);
+		ids[i] = told(fds[i], NULL).id;
+		need(ids[i] && (!i || ids[i] > ids[i - 1]));
+	}
+	tap_ok(end_as(1000, ids[0], 0, 0) == GPUBROKER_REFUSED_NOT_YOURS &&
+		       end_as(BOB, ids[0], RELEASE_REVOKE, 0) == GPUBROKER_REFUSED_NOT_YOURS &&
+		       end_as(BOB, ids[2] + 1, 0, 0) == GPUBROKER_REFUSED_NO_LEASE &&
+		       hears_nothing(fds[0]),
+	       "no other user ends a claim that waits");
+	tap_ok(!end_as(0, ids[0], RELEASE_REVOKE, 60) &&
+		       hear(fds[0], &answer) == sizeof(answer.refusal) &&
+		       answer.refusal.reason == GPUBROKER_REFUSED_BUSY &&
+		       answer.refusal.detail == REFUSAL_ENDED && answer.refusal.holder_uid == 0 &&
+		       answer.refusal.lease == ids[0],
+	       "root does, at once, and the claimant learns of it");
+	tap_ok(place(fds[1]) == 1 && place(fds[2]) == 2, "... and those behind come nearer");
+	say_plain(fds[0], MESSAGE_LEASES);
+	turn(TURNS);
+	tap_ok(hears(fds[0], MESSAGE_LEASE, sizeof(answer.lease)),
+	       "... and its connection goes on");
+	tap_ok(!end_as(getuid(), ids[2], 0, 0) && hear(fds[2], &answer) == sizeof(answer.refusal) &&
+		       answer.refusal.detail == REFUSAL_ENDED &&
+		       answer.refusal.holder_uid == getuid(),
+	       "its own user does so, too");
+	tap_ok(end_as(0, ids[2], RELEASE_REVOKE, 0) == GPUBROKER_REFUSED_NO_LEASE,
+	       "... and only once");
+	lend(1, 0);
+	tap_ok(!lease_find_id(&broker.leases.table, ids[0]) &&
+		       !lease_find_id(&broker.leases.table, ids[1]) &&
+		       !lease_find_id(&broker.leases.table, ids[2]) &&
+		       lease_find_group(&broker.leases.table, 101)->id > ids[2],
+	       "no lease has the number of a claim");
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		close(fds[i]);
+	turn(TURNS);
+	let_go_all();
+	tap_ok(nobody(), "and nothing is left");
+}
+
+/* The limit of locked memory is that of the devices that the claim gets. */
+static void test_memlock(void)
+{
+	static struct policy_rule rules[2];
+	const struct policy before = broker.policy.policy;
+	struct message_claim any = claim_of_any();
+	const struct claim *claim;
+	int fd;
+
+	rules[0] = rules[1] = rule;
+	rules[0].match.attributes |= POLICY_IOMMU_GROUP;
+	rules[0].match.iommu_group = FIRST_GROUP;
+	rules[0].memlock = 64ULL << 30;
+	rules[1].memlock = 1 << 20;
+	broker.policy.policy.rules = rules;
+	broker.policy.policy.n_rules = 2;
+	lend(0, 0);
+	any.memlock = 64ULL << 30;
+	any.flags = 0;
+	fd = join(&any);
+	tap_ok(refusal_of(fd) == GPUBROKER_REFUSED_MEMLOCK,
+	       "the rule of a device that somebody else has grants no memory");
+	any.memlock = 0;
+	say(fd, &any, sizeof(any));
+	turn(TURNS);
+	claim = TAILQ_FIRST(&broker.claims.list);
+	tap_ok(claim && claim->items[0].lease->group == FIRST_GROUP + 1 &&
+		       claim->items[0].lease->terms.memlock == 1 << 20,
+	       "... but that of the one that the claim gets");
+	close(fd);
+	turn(TURNS);
+	let_fail(1);
+	broker.policy.policy = before;
+	let_go_all();
+	tap_ok(nobody(), "and nothing is left");
+}
+
 int main(void)
 {
 	alarm(100);
@@ -712,6 +1057,13 @@ int main(void)
 	test_never_reads();
 	test_many();
 	test_another_request();
+	test_limit();
+	test_hoard();
+	test_own_and_others();
+	test_marked();
+	test_shown();
+	test_ended();
+	test_memlock();
 
 	broker_drop();
 	return tap_done();
