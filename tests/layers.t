@@ -61,6 +61,7 @@ floor_plan() {
 		client/run		client/gpubroker client/common client/host client/command/cli.h
 		# main() and the table of commands, which no command may call back.
 		client/main		client/gpubroker client/common client/command client/run
+		client/policy-install	-
 
 		brokerd/kernel		$shared
 		# The reasons of a refusal, which the library's users see too, are in gpubroker.h.
@@ -85,6 +86,7 @@ sources_without_header() {
 	cat <<-LIST
 		brokerd/main.c			-
 		client/main.c			-
+		client/policy-install.c		-
 		brokerd/kernel/attributes.c	brokerd/kernel/kernel.h
 		brokerd/kernel/vfio.c		brokerd/kernel/kernel.h
 		client/library/claim.c		client/gpubroker.h

@@ -16,8 +16,15 @@ is "$(context "$core")" system_u:system_r:gpubrokerd_t:s0 'the core is in its do
 for helper in load watch; do
 	is "$(context "$(helper_pid $helper)")" system_u:system_r:gpubrokerd_t:s0 "gpubroker-$helper is in it too"
 done
-is "$(selinuxexeccon /usr/bin/gpubroker system_u:system_r:init_t:s0)" system_u:system_r:gpubroker_install_t:s0 \
-	"the command has a domain where systemd starts it"
+is "$(selinuxexeccon /usr/libexec/gpubroker-policy-install system_u:system_r:init_t:s0)" \
+	system_u:system_r:gpubroker_install_t:s0 "policy install has a domain where the service starts it"
+is "$(selinuxexeccon /usr/bin/gpubroker system_u:system_r:init_t:s0)" \
+	"$(selinuxexeccon /usr/bin/true system_u:system_r:init_t:s0)" \
+	'the command has that of any other program where a unit starts it'
+# unit COMMAND...: what a system unit of alice's prints that runs COMMAND with a GPU.
+unit() { systemd-run -q --wait --pipe --uid=alice /usr/bin/gpubroker run --gpu 02:00.0 -- "$@" 2>&1 | tr -d '\0'; }
+is "$(unit cat /proc/self/attr/current)" system_u:system_r:initrc_t:s0 "a system unit's gpubroker run gets its GPU"
+ok '... and the host has it back' wait_for 20 is_back $gpu2 bochs-drm
 is "$(run_as alice cat /proc/self/attr/current | tr -d '\0')" unconfined_u:unconfined_r:gpubroker_test_t:s0:c400,c401 \
 	"a user's command is confined, with categories of its own"
 isnt "$(run_as bob cat /proc/self/attr/current | tr -d '\0')" "$(run_as alice cat /proc/self/attr/current | tr -d '\0')" \
@@ -25,6 +32,8 @@ isnt "$(run_as bob cat /proc/self/attr/current | tr -d '\0')" "$(run_as alice ca
 
 is "$(label /usr/sbin/gpubrokerd)" system_u:object_r:gpubrokerd_exec_t:s0 'the daemon has its type'
 is "$(label /usr/bin/gpubroker)" system_u:object_r:gpubroker_exec_t:s0 'the command has its type'
+is "$(label /usr/libexec/gpubroker-policy-install)" system_u:object_r:gpubroker_install_exec_t:s0 \
+	'what the service runs to install the rules has its own'
 is "$(label /run/gpubroker)" system_u:object_r:gpubroker_runtime_t:s0 'its directory has its type'
 is "$(label /run/gpubroker/socket)" system_u:object_r:gpubroker_runtime_t:s0 'its socket has its type'
 is "$(label /run/gpubroker/helpers)" system_u:object_r:gpubroker_runtime_t:s0 "... and that of its helpers"
