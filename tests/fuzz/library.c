@@ -32,7 +32,17 @@ const char fuzz_name[] = "library";
 #define N_KINDS (sizeof(wire_answers) / sizeof(*wire_answers))
 #define RAW N_KINDS
 
-enum { ASK_LIST, ASK_LEASES, ASK_WATCH, ASK_RELEASE, ASK_REVOKE, ASK_RESTORE, ASK_CLAIM, N_ASKS };
+enum {
+	ASK_LIST,
+	ASK_LEASES,
+	ASK_WATCH,
+	ASK_RELEASE,
+	ASK_REVOKE,
+	ASK_RESTORE,
+	ASK_CLAIM,
+	ASK_QUEUE,
+	N_ASKS
+};
 #define ASK_UNGREETED 0x80 /* the input's first answer answers the hello */
 #define ASK_TWICE 0x40
 
@@ -149,10 +159,25 @@ static int on_lease(void *userdata, const struct gpubroker_lease *l)
 	return 0;
 }
 
+static bool is_whole(const struct gpubroker_wanted *wanted)
+{
+	return whole(wanted->device) && whole(wanted->profile);
+}
+
+static int on_waiting(void *userdata, const struct gpubroker_waiting *w)
+{
+	(void)userdata;
+	must(w->n_wanted <= PROTOCOL_SELECTORS_MAX);
+	for (size_t i = 0; i < w->n_wanted; i++)
+		must(is_whole(&w->wanted[i]));
+	told++;
+	return 0;
+}
+
 static int on_event(void *userdata, const struct gpubroker_event *e)
 {
 	(void)userdata;
-	must(whole(e->address) && whole(e->reason));
+	must(whole(e->address) && whole(e->reason) && is_whole(&e->wanted));
 	told++;
 	return e->lost == 77 ? 5 : 0;
 }
@@ -199,6 +224,8 @@ static int ask(struct gpubroker *broker, unsigned what)
 		r = gpubroker_watch(broker, on_event, NULL);
 		must(r);
 		return r;
+	case ASK_QUEUE:
+		return gpubroker_queue(broker, on_waiting, NULL);
 	case ASK_RELEASE:
 		return gpubroker_release(broker, 3);
 	case ASK_REVOKE:
@@ -290,6 +317,7 @@ static void seed_lists(struct seed *seed, fuzz_write write)
 	struct message_event event = { .event = GPUBROKER_EVENT_STATE,
 				       .lease = 3,
 				       .state = GPUBROKER_LEASE_STUCK };
+	struct message_waiting waiting = { .id = 7, .place = 1 };
 
 	seed->n = 0;
 	seed_byte(seed, ASK_LIST);
@@ -312,6 +340,22 @@ static void seed_lists(struct seed *seed, fuzz_write write)
 	event.lost = 77;
 	add(seed, 8, 0, &event, sizeof(event));
 	write("watch", seed->data, seed->n);
+	seed->n = 0;
+	seed_byte(seed, ASK_QUEUE);
+	for (uint32_t kind = SELECT_ADDRESS; kind <= SELECT_ANY; kind++) {
+		memset(&waiting.selectors[1], 'x', sizeof(waiting.selectors[1]));
+		waiting.selectors[0].kind = waiting.selectors[1].kind = kind;
+		waiting.n_selectors = kind == SELECT_ANY ? PROTOCOL_SELECTORS_MAX + 1 : 2;
+		add(seed, 9, 0, &waiting, sizeof(waiting));
+	}
+	write("queue", seed->data, seed->n);
+	seed->n = 0;
+	seed_byte(seed, ASK_WATCH);
+	event = (struct message_event){ .event = GPUBROKER_EVENT_WAITING, .n_selectors = 2 };
+	event.first.kind = SELECT_NAME;
+	memset(event.first.name, 'x', sizeof(event.first.name));
+	add(seed, 8, 0, &event, sizeof(event));
+	write("watch-queue", seed->data, seed->n);
 }
 
 void fuzz_seeds(fuzz_write write)
@@ -354,7 +398,7 @@ void fuzz_seeds(fuzz_write write)
 		seed_byte(&seed, reason % 2 ? ASK_CLAIM : ASK_RESTORE);
 		refusal.reason = reason;
 		snprintf(refusal.text, sizeof(refusal.text), "%s", reason % 3 ? "bind" : "");
-		refusal.detail = reason % (REFUSAL_NOT_RESTORED + 1);
+		refusal.detail = reason % REFUSAL_N_DETAILS;
 		snprintf(refusal.rule, sizeof(refusal.rule), "%s",
 			 reason % 2 ? "/etc/x.policy:7" : "");
 		snprintf(refusal.name, sizeof(refusal.name), "%s", reason % 4 ? "card" : "");

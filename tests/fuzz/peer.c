@@ -267,6 +267,17 @@ static void check_grant(const struct client *client, const struct message_grant 
 	}
 }
 
+static bool is_reason(uint32_t reason)
+{
+	switch ((enum gpubroker_refusal)reason) {
+#define IS_REASON(reason, number, word, status) case GPUBROKER_REFUSED_##reason:
+		GPUBROKER_REFUSALS(IS_REASON)
+#undef IS_REASON
+		return true;
+	}
+	return false;
+}
+
 /* Checks that every answer has the size of its type, and that its strings end. */
 static void check_answer(const struct client *client, const union answer *a, size_t n, size_t n_fds)
 {
@@ -285,8 +296,7 @@ static void check_answer(const struct client *client, const union answer *a, siz
 		check_grant(client, &grant);
 		break;
 	case MESSAGE_REFUSAL:
-		must(a->refusal.reason && a->refusal.reason <= GPUBROKER_REFUSED_NONE_LEFT);
-		must(a->refusal.detail <= REFUSAL_NOT_RESTORED);
+		must(is_reason(a->refusal.reason) && a->refusal.detail < REFUSAL_N_DETAILS);
 		must(memchr(a->refusal.text, 0, sizeof(a->refusal.text)) &&
 		     memchr(a->refusal.rule, 0, sizeof(a->refusal.rule)));
 		break;
@@ -295,6 +305,11 @@ static void check_answer(const struct client *client, const union answer *a, siz
 		     a->lease.n_functions <= PROTOCOL_FUNCTIONS_MAX);
 		must(a->lease.state >= GPUBROKER_LEASE_PREPARING &&
 		     a->lease.state < GPUBROKER_LEASE_HOST);
+		break;
+	case MESSAGE_WAITING:
+		must(a->waiting.id && a->waiting.id < broker.leases.table.next_id);
+		must(a->waiting.place && a->waiting.n_selectors &&
+		     a->waiting.n_selectors <= PROTOCOL_SELECTORS_MAX);
 		break;
 	case MESSAGE_DEVICE:
 		must(a->device.status && a->device.status <= GPUBROKER_NOT_VIABLE);
@@ -366,6 +381,8 @@ static void send_one(struct client *client, struct input *input)
 		[MESSAGE_RESTORE] = sizeof(struct message_restore),
 		[MESSAGE_WATCH] = sizeof(struct message_plain),
 		[MESSAGE_VFS] = sizeof(struct message_vfs),
+		[MESSAGE_MIGRATION] = sizeof(struct message_migration),
+		[MESSAGE_QUEUE] = sizeof(struct message_plain),
 	};
 	uint8_t kind = input_byte(input) % 16;
 	union {
@@ -734,6 +751,7 @@ static void seed_claims(struct seed *seed, fuzz_write write)
 	const struct message_release revoke = {
 		.type = MESSAGE_RELEASE, .flags = RELEASE_REVOKE, .lease = 1, .after = 5
 	};
+	struct message_release ended = revoke;
 	struct message_claim two = claim_by(SELECT_ANY);
 
 	seed->n = 0;
@@ -749,6 +767,17 @@ static void seed_claims(struct seed *seed, fuzz_write write)
 	op(seed, 0, OP_WORKER, 0);
 	op(seed, 1, OP_READ, 0);
 	write("wait", seed->data, seed->n);
+	seed->n = 0;
+	op(seed, 0, OP_DIAL, 0);
+	claim(seed, 0, 1, 0);
+	op(seed, 1, OP_DIAL, 1);
+	claim(seed, 1, 1, CLAIM_WAIT);
+	op(seed, 2, OP_DIAL, 2);
+	plain(seed, 2, MESSAGE_QUEUE);
+	ended.lease = 2;
+	request(seed, 2, MESSAGE_RELEASE, &ended, sizeof(ended));
+	op(seed, 1, OP_READ, 0);
+	write("ended", seed->data, seed->n);
 	seed->n = 0;
 	op(seed, 0, OP_DIAL, 0);
 	claim(seed, 0, 4, 0);

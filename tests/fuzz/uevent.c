@@ -129,6 +129,7 @@ static void add(struct seed *seed, const char *text, size_t n)
 }
 
 #define ADD(seed, text) add(seed, text, sizeof(text)) /* with its NUL */
+#define ADD_CUT(seed, text) add(seed, text, sizeof(text) - 1)
 #define BIND                                                                                       \
 	"bind@/devices/pci0000:00/0000:00:02.0/0000:01:00.0\0ACTION=bind\0"                        \
 	"DEVPATH=/devices/pci0000:00/0000:00:02.0/0000:01:00.0\0SUBSYSTEM=pci\0DRIVER=vfio-pci\0"  \
@@ -150,7 +151,7 @@ void fuzz_seeds(fuzz_write write)
 	ADD(&seed, "add@/x\0SUBSYSTEM=pci\0PCI_SLOT_NAME=0000:01:00.0/../..");
 	ADD(&seed, "add@/x\0SUBSYSTEM=pci\0PCI_SLOT_NAME=");
 	ADD(&seed, "");
-	add(&seed, "add@/x\0SUBSYSTEM=pci\0PCI_SLOT_NAME=0000:01:00.0", 49); /* without its NUL */
+	ADD_CUT(&seed, "add@/x\0SUBSYSTEM=pci\0PCI_SLOT_NAME=0000:01:00.0"); /* without its NUL */
 	write("none", seed.data, seed.n);
 	seed.n = 0;
 	for (unsigned i = 0; i < 260; i++) {

@@ -23,4 +23,5 @@ static const struct {
 	{ MESSAGE_REFUSAL, sizeof(struct message_refusal) },
 	{ MESSAGE_QUEUED, sizeof(struct message_queued) },
 	{ MESSAGE_EVENT, sizeof(struct message_event) },
+	{ MESSAGE_WAITING, sizeof(struct message_waiting) },
 };

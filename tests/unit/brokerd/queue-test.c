@@ -806,7 +806,7 @@ static void test_hoard(void)
 static void test_own_and_others(void)
 {
 	const struct message_claim any = claim_of_any(), two = claim_of_two(0, 1);
-	const struct message_claim one = claim_of_bus(1);
+	const struct message_claim one = claim_of_bus(1), kept = claim_of_two(5, 1);
 	struct lease *leases[3];
 	int a, b;
 
@@ -826,6 +826,19 @@ static void test_own_and_others(void)
 	hang_up(a);
 	broker.devices.n = GROUPS;
 	lease_free(leases[1]);
+	lease_free(leases[2]);
+	lend(5, 0);
+	b = join_as(BOB, &kept);
+	broker.devices.n = 2;
+	a = join(&any);
+	tap_ok(place(a) == 2 && holds(NULL, 100),
+	       "... and for others if one of them keeps a device that it may get");
+	broker.devices.n = GROUPS;
+	close(b);
+	hang_up(a);
+	if (lease_find_group(&broker.leases.table, 101))
+		let_fail(1);
+	let_go(5);
 	leases[0]->uid = 5000;
 	a = join(&two);
 	b = join_as(BOB, &one);
