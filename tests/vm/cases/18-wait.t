@@ -78,8 +78,8 @@ ok 'one waits for a GPU that is lent and one that is free' wait_for 10 waiting 7
 capture run_as alice gpubroker run --gpu 01:00.0 -- true
 is $status 75 'the free one is not taken from it'
 like "$stderr" "$gpu is reserved for somebody who waits for it" '... and the answer says why'
-like "$(gpubroker leases)" "$gpu2" 'the other one is still lent'
-unlike "$(gpubroker leases)" "$gpu " '... and only that'
+like "$(gpubroker leases --json)" "$gpu2" 'the other one is still lent'
+unlike "$(gpubroker leases --json)" "$gpu\"" '... and only that'
 reload
 go last
 wait $last
