@@ -14,6 +14,7 @@
 #include "brokerd/lease/functions.h"
 #include "brokerd/lease/driver.h"
 #include "brokerd/lease/leases.h"
+#include "brokerd/lease/newcomers.h"
 #include "client/common/util.h"
 #include "client/host/function.h"
 #include "client/host/sysfs.h"
@@ -21,6 +22,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
+#define NEWCOMERS_PROBED 16 /* functions; more wait for root's own drivers_probe */
 
 static const char step_reset[] = "reset";
 
@@ -217,6 +220,41 @@ static int add_bind_back(const struct kernel *kernel, struct work *work, const s
 }
 
 /*
+ * Has the kernel look for a driver for each function that came into the group and that the lease
+ * does not have: as long as a holder had the group attached, the kernel bound no host driver to it,
+ * and it does not try again by itself. The lease is over without it, so an error means nothing.
+ */
+static void add_newcomers(struct lease *lease, struct work *work)
+{
+	const struct kernel *kernel = leases_of(lease)->kernel;
+	struct pci_address newcomers[NEWCOMERS_PROBED];
+	char driver[FUNCTION_NAME_MAX], text[PCI_ADDRESS_TEXT];
+	int n = lease_newcomers(lease, newcomers, ARRAY_SIZE(newcomers));
+
+	for (int i = 0; i < n && i < (int)ARRAY_SIZE(newcomers); i++)
+		if (!sysfs_driver_read(kernel->sys, &newcomers[i], driver) && !*driver)
+			work_add(work, kernel_open_probe(kernel),
+				 pci_address_format(&newcomers[i], text), "drivers_probe",
+				 &newcomers[i], IGNORE_ERROR);
+}
+
+/*
+ * Reads the driver that a function of the lease has now. -ENODEV: it does not exist, or it is in
+ * another group: then it was removed and has come back since, and may be another lease's.
+ */
+static int read_driver(const struct lease *lease, const struct lease_function *was,
+		       char ret_driver[FUNCTION_NAME_MAX])
+{
+	const int sys = leases_of(lease)->kernel->sys;
+	uint32_t group;
+	int r = sysfs_group_of(sys, &was->address, &group);
+
+	if (!r && group != lease->group)
+		return -ENODEV;
+	return r ? r : sysfs_driver_read(sys, &was->address, ret_driver);
+}
+
+/*
  * Takes all functions off VFIO first, then gives each back, since a host driver may not be bound
  * while another function of the group is a user's. The worker reads the overrides too: see
  * kernel.h.
@@ -255,6 +293,8 @@ static int add_restore(struct lease *lease, struct work *work)
 					  kernel_open_override_read(kernel,
 								    &lease->functions[i].address),
 					  "reading driver_override", &lease->functions[i].address);
+	if (!r && work_steps(work))
+		add_newcomers(lease, work);
 	return r;
 }
 

@@ -11,6 +11,9 @@ void watching_begin(struct peer *peer);
 void watching_state(struct peers *peers, const struct lease *lease);
 /* Sends that the lease ends soon. */
 void watching_ending(struct peers *peers, const struct lease *lease);
-/* Sends that a function came to the lease's group, or vanished from it. */
+/*
+ * Sends that a function came to the lease's group, or vanished from it. `refused` is why one that
+ * came is not lent, or NULL.
+ */
 void watching_function(struct peers *peers, const struct lease *lease,
-		       const struct pci_address *address, bool came);
+		       const struct pci_address *address, bool came, const char *refused);
