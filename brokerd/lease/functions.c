@@ -270,7 +270,7 @@ static int add_restore(struct lease *lease, struct work *work)
 	for (size_t i = 0; !r && i < lease->n_functions; i++) {
 		const struct lease_function *was = &lease->functions[i];
 
-		r = sysfs_driver_read(kernel->sys, &was->address, now[i]);
+		r = read_driver(lease, was, now[i]);
 		there[i] = r != -ENODEV; /* unplugged: nothing to give back */
 		if (there[i] && !r)
 			r = add_take_off(kernel, work, lease, was, now[i]);
@@ -278,8 +278,7 @@ static int add_restore(struct lease *lease, struct work *work)
 		 * An error may mean that the function was unplugged in between; any other error
 		 * must not pass for that.
 		 */
-		if (there[i] && r &&
-		    sysfs_driver_read(kernel->sys, &was->address, now[i]) == -ENODEV)
+		if (there[i] && r && read_driver(lease, was, now[i]) == -ENODEV)
 			there[i] = false;
 		if (!there[i])
 			r = 0;
@@ -316,7 +315,7 @@ static const char *not_as_before(const struct lease *lease, struct pci_address *
 	for (size_t i = 0; i < lease->n_functions; i++) {
 		const struct lease_function *was = &lease->functions[i];
 		char now[FUNCTION_NAME_MAX];
-		int r = sysfs_driver_read(leases_of(lease)->kernel->sys, &was->address, now);
+		int r = read_driver(lease, was, now);
 
 		*ret_address = was->address;
 		if (r == -ENODEV)
