@@ -249,6 +249,8 @@ static int connect_claims(struct core *core)
 	claims->kernel = &core->kernel;
 	claims->workers = &core->workers;
 	claims->audit = &core->audit;
+	claims->stale = on_stale;
+	claims->userdata = core;
 	return claims_init(claims);
 }
 
@@ -342,6 +344,7 @@ void core_serve(struct core *core)
 		return;
 	}
 	core->serving = true;
+	core->never_fresh = kernel_vfio_check(&core->kernel, false) == -ESTALE;
 	log_notice("serving: %zu functions, %zu rules, %zu leases taken up", core->devices.n,
 		   core->policy.policy.n_rules, core->leases.table.n);
 	if (!core->ops->serving(core->userdata))

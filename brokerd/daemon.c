@@ -87,6 +87,25 @@ static void quit_gently(struct process *process)
 
 /* ---- reports of the core ---- */
 
+/*
+ * VFIO's nodes are newer than this process: the kernel has made /dev/vfio or /dev/iommu anew, and
+ * Landlock and the unit's mounts show only the old one; or VFIO was not loaded at the start.
+ * systemd starts the daemon again, for the new ones. Leases are not affected.
+ */
+static void on_stale(void *userdata)
+{
+	struct process *process = userdata;
+
+	if (process->notify_fd < 0) {
+		log_error("VFIO's nodes in /dev were made anew since the start: restart the "
+			  "daemon, which cannot open them");
+		return;
+	}
+	log_notice("VFIO's nodes in /dev are newer than this start: restarting, to be able to open "
+		   "them");
+	quit_gently(process);
+}
+
 static bool on_serving(void *userdata)
 {
 	struct process *process = userdata;
@@ -166,6 +185,7 @@ static const struct core_ops core_ops = {
 	.serving = on_serving,
 	.policy = on_core_policy,
 	.idle = on_core_idle,
+	.stale = on_stale,
 	.failed = on_failed,
 };
 
@@ -289,6 +309,19 @@ static int open_state(const char *path)
 }
 
 /*
+ * Opens the state directory, and locks it. Returns a descriptor, or -errno, which has been logged.
+ */
+static int take_state(const char *path)
+{
+	cleanup_fd int fd = open_state(path);
+	int r = fd < 0 ? fd : lock_state(fd, path);
+
+	if (r && r != -EBUSY)
+		log_error("%s: cannot keep lease records there: %s", path, strerror(-r));
+	return r ? r : TAKE_FD(fd);
+}
+
+/*
  * Raises the soft limit of descriptors as far as needed and as the hard limit allows. A peer takes
  * one descriptor, and before Linux 6.5 a second one (see peer.c).
  */
@@ -308,19 +341,6 @@ static int check_descriptors(void)
 		log_warning("only %llu descriptors may be open, so with many peers some must wait",
 			    (unsigned long long)limit.rlim_cur);
 	return 0;
-}
-
-/*
- * Opens the state directory, and locks it. Returns a descriptor, or -errno, which has been logged.
- */
-static int take_state(const char *path)
-{
-	cleanup_fd int fd = open_state(path);
-	int r = fd < 0 ? fd : lock_state(fd, path);
-
-	if (r && r != -EBUSY)
-		log_error("%s: cannot keep lease records there: %s", path, strerror(-r));
-	return r ? r : TAKE_FD(fd);
 }
 
 /*
@@ -374,6 +394,8 @@ static int open_privileged(struct process *process, const struct daemon_options 
 		log_error("cannot open /sys and /dev: %s", strerror(-r));
 		return r;
 	}
+	core->kernel.late = process->notify_fd >= 0 &&
+			    kernel_vfio_check(&core->kernel, false) == -ENOENT;
 	r = mdev_seed(&core->leases);
 	if (r) {
 		log_error("the kernel has no random numbers: %s", strerror(-r));

@@ -120,9 +120,10 @@ static void check_bound(struct lease *lease, const struct work_result *result)
 
 static const char *why_not_bound(const struct lease *lease, int error)
 {
-	return error == -ENOENT && lease->terms.vfio_driver[0]
-		       ? "the VFIO driver that its rule names is not loaded"
-		       : "binding to VFIO";
+	if (error != -ENOENT)
+		return "binding to VFIO";
+	return lease->terms.vfio_driver[0] ? "the VFIO driver that its rule names is not loaded"
+					   : driver_why_not_bound(leases_of(lease)->kernel);
 }
 
 static int recorded_group(const struct lease *lease, uint32_t *ret_group)

@@ -224,8 +224,12 @@ static void take_over(struct prepare *prepare, const struct group_view *view)
 	r = preparation ? start_preparation(prepare, preparation, view) : -ENOMEM;
 	if (r) {
 		free(preparation);
-		leave_group(prepare, view->group, &view->functions[0].address, "binding it",
-			    strerror(-r));
+		if (r == -ENOENT)
+			leave_group(prepare, view->group, &view->functions[0].address,
+				    driver_why_not_bound(prepare->kernel), "");
+		else
+			leave_group(prepare, view->group, &view->functions[0].address, "binding it",
+				    strerror(-r));
 		return;
 	}
 	preparation->prepare = prepare;
@@ -265,21 +269,21 @@ static bool guards_pass(struct prepare *prepare, const struct group_view *view, 
 
 	switch (group_guard(view, false, &which)) {
 	case GUARD_NONE:
-		take_over(prepare, view);
-		return;
+		return true;
 	case GUARD_NOT_VIABLE:
-		leave_group(prepare, view->group, &view->functions[0].address,
+		leave_group(prepare, view->group, &view->functions[meant].address,
 			    "its IOMMU group cannot be lent", view->not_viable);
-		return;
+		return false;
 	case GUARD_BOOT_VGA:
 		leave_group(prepare, view->group, &view->functions[which].address,
 			    "it is the console's own display", "");
-		return;
+		return false;
 	case GUARD_IN_USE:
 		f = &view->functions[which];
 		leave_group(prepare, view->group, &f->address, "the host is using it", f->in_use);
-		return;
+		return false;
 	}
+	return false;
 }
 
 static void look_at_group(struct prepare *prepare, uint32_t group)
