@@ -80,8 +80,7 @@ static void check_vfio(struct claim *claim)
 	} else if (r == -ESTALE) {
 		claim_fail(
 			claim, lease, NULL,
-			"the broker cannot open VFIO's nodes, which are newer than its start, and "
-			"is starting again; try again",
+			"VFIO's nodes are newer than the broker, which is starting again; try again",
 			0);
 		if (claims->stale)
 			claims->stale(claims->userdata);
