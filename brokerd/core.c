@@ -43,11 +43,11 @@ static void on_lease_ending(void *userdata, const struct lease *lease)
 }
 
 static void on_lease_function(void *userdata, const struct lease *lease,
-			      const struct pci_address *address, bool came)
+			      const struct pci_address *address, bool came, const char *refused)
 {
 	struct core *core = userdata;
 
-	watching_function(&core->peers, lease, address, came);
+	watching_function(&core->peers, lease, address, came, refused);
 }
 
 static void on_lease_freed(void *userdata, const struct lease *lease)
@@ -150,6 +150,7 @@ static void on_policy_loaded(void *userdata, struct policy *policy)
 	if (core->serving) {
 		prepare_look_at_all(&core->prepare);
 		sriov_policy_look_at_all(&core->sriov);
+		hotplug_look_at_all(&core->leases); /* it may have waited for a valid policy */
 	}
 	queue_mark_all(&core->claims.queue); /* the policy may allow waiting claims more or less */
 	serve_when_ready(core);
@@ -176,6 +177,27 @@ static void on_freed(void *userdata)
 	struct core *core = userdata;
 
 	queue_mark_all(&core->claims.queue);
+}
+
+static void report_stale(evutil_socket_t fd, short what, void *userdata)
+{
+	struct core *core = userdata;
+
+	(void)fd;
+	(void)what;
+	if (!core->closed)
+		core->ops->stale(core->userdata);
+}
+
+/* In the next turn of the loop: the claim that noticed it is still being refused. */
+static void on_stale(void *userdata)
+{
+	const struct timeval now = { 0 };
+	struct core *core = userdata;
+
+	if (!core->never_fresh &&
+	    event_base_once(core->base, -1, EV_TIMEOUT, report_stale, core, &now))
+		log_error("no memory for a timer; the next claim tries again");
 }
 
 static void on_workers_idle(void *userdata)
@@ -250,6 +272,8 @@ static int connect_claims(struct core *core)
 	claims->audit = &core->audit;
 	claims->queue.events = &queue_events;
 	claims->queue.userdata = core;
+	claims->stale = on_stale;
+	claims->userdata = core;
 	return claims_init(claims);
 }
 
@@ -336,8 +360,6 @@ int core_recover(struct core *core)
 
 void core_serve(struct core *core)
 {
-	struct lease *lease;
-
 	if (core->serving || core->closed)
 		return;
 	if (recover_damaged(&core->leases) || listener_start(&core->peers)) {
@@ -345,6 +367,7 @@ void core_serve(struct core *core)
 		return;
 	}
 	core->serving = true;
+	core->never_fresh = kernel_vfio_check(&core->kernel, false) == -ESTALE;
 	log_notice("serving: %zu functions, %zu rules, %zu leases taken up", core->devices.n,
 		   core->policy.policy.n_rules, core->leases.table.n);
 	if (!core->ops->serving(core->userdata))
@@ -352,9 +375,7 @@ void core_serve(struct core *core)
 	core->prepare.open = core->sriov.open = true;
 	prepare_look_at_all(&core->prepare);
 	sriov_policy_look_at_all(&core->sriov);
-	TAILQ_FOREACH(lease, &core->leases.table.list, link)
-		if (lease->state == GPUBROKER_LEASE_LEASED)
-			hotplug_look(lease);
+	hotplug_look_at_all(&core->leases);
 }
 
 void core_close(struct core *core)

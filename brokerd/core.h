@@ -33,6 +33,8 @@ struct core_ops {
 	void (*policy)(void *userdata, bool kept);
 	/* No worker is running, and no other work that must not be interrupted. */
 	void (*idle)(void *userdata);
+	/* /dev/vfio or /dev/iommu is not the one that this process may open: see kernel.h. */
+	void (*stale)(void *userdata);
 	/* The core must end with that exit status, to be started again. */
 	void (*failed)(void *userdata, int status);
 };
@@ -58,6 +60,7 @@ struct core {
 	struct peers peers;
 	struct event *on_inotify;
 	bool serving, closed;
+	bool never_fresh; /* /dev/vfio could not be opened at the start: a restart does not help */
 };
 
 #define CORE_INIT                                                                                  \

@@ -25,14 +25,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
-#define QUIT_LIMIT 3	     /* seconds that a daemon that is ending waits for workers */
-#define DESCRIPTORS_KEPT 512 /* for workers, groups and files, in addition to the peers' */
+#define QUIT_LIMIT 3		    /* seconds that a daemon that is ending waits for workers */
+#define STATE_WAIT (QUIT_LIMIT + 2) /* seconds that a start waits for the state directory */
+#define DESCRIPTORS_KEPT 512	    /* for workers, groups and files, in addition to the peers' */
 
 /* The process: only what its start and its end need. */
 struct process {
@@ -83,6 +86,25 @@ static void quit_gently(struct process *process)
 }
 
 /* ---- reports of the core ---- */
+
+/*
+ * VFIO's nodes are newer than this process: the kernel has made /dev/vfio or /dev/iommu anew, and
+ * Landlock and the unit's mounts show only the old one; or VFIO was not loaded at the start.
+ * systemd starts the daemon again, for the new ones. Leases are not affected.
+ */
+static void on_stale(void *userdata)
+{
+	struct process *process = userdata;
+
+	if (process->notify_fd < 0) {
+		log_error("VFIO's nodes in /dev were made anew since the start: restart the "
+			  "daemon, which cannot open them");
+		return;
+	}
+	log_notice("VFIO's nodes in /dev are newer than this start: restarting, to be able to open "
+		   "them");
+	quit_gently(process);
+}
 
 static bool on_serving(void *userdata)
 {
@@ -163,6 +185,7 @@ static const struct core_ops core_ops = {
 	.serving = on_serving,
 	.policy = on_core_policy,
 	.idle = on_core_idle,
+	.stale = on_stale,
 	.failed = on_failed,
 };
 
@@ -242,6 +265,30 @@ static int start_events(struct process *process)
 
 /* ---- the start ---- */
 
+/*
+ * Locks the state directory for as long as this process lives. A worker closes its copies of our
+ * descriptors, so one that hangs does not keep the lock. An earlier daemon that is still ending is
+ * waited for. Returns 0, or -errno; -EBUSY has been logged.
+ */
+static int lock_state(int fd, const char *path)
+{
+	const struct timespec pause = { .tv_nsec = 50000000 };
+
+	for (int i = 0; flock(fd, LOCK_EX | LOCK_NB); i++) {
+		if (errno != EWOULDBLOCK)
+			return -errno;
+		if (i == STATE_WAIT * 20) {
+			log_error("%s: another gpubrokerd has this state directory, and two would "
+				  "overwrite each other's lease records; end that one ('fuser -v "
+				  "%s' names it), or give this one another by --state",
+				  path, path);
+			return -EBUSY;
+		}
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
 static int open_state(const char *path)
 {
 	/* The parent is RuntimeDirectory=; a daemon that was started by hand makes it here. */
@@ -259,6 +306,19 @@ static int open_state(const char *path)
 		return -errno;
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
+}
+
+/*
+ * Opens the state directory, and locks it. Returns a descriptor, or -errno, which has been logged.
+ */
+static int take_state(const char *path)
+{
+	cleanup_fd int fd = open_state(path);
+	int r = fd < 0 ? fd : lock_state(fd, path);
+
+	if (r && r != -EBUSY)
+		log_error("%s: cannot keep lease records there: %s", path, strerror(-r));
+	return r ? r : TAKE_FD(fd);
 }
 
 /*
@@ -321,21 +381,21 @@ static int open_privileged(struct process *process, const struct daemon_options 
 	r = check_descriptors();
 	if (r)
 		return r;
+	/* Before the socket, which a second daemon would take from the first. */
+	core->store.directory = take_state(options->state);
+	if (core->store.directory < 0)
+		return core->store.directory;
 	core->peers.listen_fd = listener_open(options->socket, &core->helpers.fd);
 	if (core->peers.listen_fd < 0)
 		return core->peers.listen_fd;
-	core->store.directory = open_state(options->state);
-	if (core->store.directory < 0) {
-		log_error("%s: cannot keep lease records there: %s", options->state,
-			  strerror(-core->store.directory));
-		return core->store.directory;
-	}
 	process->notify_fd = notify_open();
 	r = kernel_init(&core->kernel);
 	if (r) {
 		log_error("cannot open /sys and /dev: %s", strerror(-r));
 		return r;
 	}
+	core->kernel.late = process->notify_fd >= 0 &&
+			    kernel_vfio_check(&core->kernel, false) == -ENOENT;
 	r = mdev_seed(&core->leases);
 	if (r) {
 		log_error("the kernel has no random numbers: %s", strerror(-r));

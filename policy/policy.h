@@ -164,6 +164,7 @@ enum policy_kind {
 	POLICY_KIND_DUPLICATE,	 /* the same rule once more */
 	POLICY_KIND_SHADOWED,	 /* an allow that a deny beats wherever it matches */
 	POLICY_KIND_ABSENT,	 /* no present device matches; only from policy_lint() */
+	POLICY_KIND_SPARED,	 /* prepares what is spared; only from gpubroker(1) */
 };
 
 /*

@@ -11,6 +11,7 @@
 #include "brokerd/claim/ask-vgpu.h"
 #include "brokerd/lease/restore.h"
 #include "client/common/util.h"
+#include "client/host/sysfs.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -46,6 +47,24 @@ static bool limit_is_reached(const struct lease *lease, const struct part_candid
 }
 
 /*
+ * Returns true if the candidate's parent is gone, is being taken off its driver for a prepare rule,
+ * or has a lease as a whole: a claim of it may have begun while the worker asked the drivers, since
+ * until now this lease stood for its first candidate alone.
+ */
+static bool parent_is_taken(const struct lease *lease, const struct part_candidate *candidate)
+{
+	const struct claims *claims = claim_of(lease)->claims;
+	struct pci_address parent;
+	uint32_t group;
+
+	if (pci_address_parse(candidate->mdev.parent, &parent))
+		return false; /* no PCI function, which cannot be lent as a whole */
+	if (sysfs_group_of(claims->kernel->sys, &parent, &group))
+		return true;
+	return lease_find_group(lease->table, group) || holds_find_group(claims->holds, group);
+}
+
+/*
  * Chooses the first candidate that has an instance left, asks virtual functions, or refuses the
  * claim. Returns 0, or -errno if virtual functions could not be asked.
  */
@@ -56,7 +75,8 @@ static int choose_candidate(struct lease *lease)
 
 	for (i = 0; i < choice->n; i++)
 		if (i < choice->n_available && choice->available[i] &&
-		    !limit_is_reached(lease, &choice->list[i]))
+		    !limit_is_reached(lease, &choice->list[i]) &&
+		    !parent_is_taken(lease, &choice->list[i]))
 			break;
 	if (i < choice->n)
 		claim_fix_choice(lease, &choice->list[i]);

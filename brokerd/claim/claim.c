@@ -73,6 +73,31 @@ static void settle_memlock(struct claim *claim)
 }
 
 /*
+ * Checks that VFIO's nodes can be opened, before a device is taken off its driver for a claim that
+ * could not be granted afterwards.
+ */
+static void check_vfio(struct claim *claim)
+{
+	const struct claims *claims = claim->claims;
+	const struct lease *lease = claim->items[0].lease;
+	int r = claim->failed ? 0 : kernel_vfio_check(claims->kernel, claim->cdevs);
+
+	if (r == -ENOENT) {
+		claim_fail(claim, lease, NULL,
+			   "VFIO is not loaded; 'modprobe vfio-pci' as root loads it", 0);
+	} else if (r == -ESTALE) {
+		claim_fail(
+			claim, lease, NULL,
+			"VFIO's nodes are newer than the broker, which is starting again; try again",
+			0);
+		if (claims->stale)
+			claims->stale(claims->userdata);
+	} else if (r) {
+		claim_fail(claim, lease, NULL, "looking for VFIO's nodes", -r);
+	}
+}
+
+/*
  * All ask workers have ended: records all leases, then begins to make them. A lease that is not
  * recorded is not made.
  */
@@ -82,6 +107,7 @@ static void make_all(struct claim *claim)
 
 	claim->bound = true;
 	settle_memlock(claim);
+	check_vfio(claim);
 	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
 		struct lease *lease = claim->items[i].lease;
 

@@ -31,6 +31,12 @@ struct claims {
 	TAILQ_HEAD(claim_list, claim) list;
 	struct queue queue;
 	bool closed; /* the daemon is ending: claims are refused */
+	/*
+	 * /dev/vfio or /dev/iommu is not the one that this process may open, so the daemon has to
+	 * be started again. The callee must not end anything before the claim has been refused.
+	 */
+	void (*stale)(void *userdata);
+	void *userdata;
 };
 
 /* One lease of a claim. Address, group and terms are in the lease. */

@@ -8,6 +8,7 @@
 
 #include "brokerd/claim/grant.h"
 #include "brokerd/lease/cdev.h"
+#include "brokerd/lease/newcomers.h"
 #include "brokerd/process/log.h"
 #include "client/common/util.h"
 #include "client/wire/passfd.h"
@@ -44,6 +45,20 @@ static int open_group(struct granting *g, struct lease *lease)
 	return r < 0 ? r : 0;
 }
 
+/*
+ * Checks that the group is still the one that the claim was decided on: a function that came
+ * meanwhile has not been judged. Once the lease is lent, lease/hotplug.c judges what comes. Returns
+ * 0, or -errno.
+ */
+static int check_members(struct granting *g, const struct lease *lease)
+{
+	int n = lease_newcomers(lease, NULL, 0);
+
+	g->what = n > 0 ? "a function has come into its IOMMU group meanwhile; try again"
+			: "reading its IOMMU group";
+	return n > 0 ? -EAGAIN : n;
+}
+
 static int open_groups(struct claim *claim, struct granting *g)
 {
 	struct lease *leases[PROTOCOL_SELECTORS_MAX];
@@ -52,6 +67,9 @@ static int open_groups(struct claim *claim, struct granting *g)
 	for (size_t i = 0; !r && i < claim->n; i++) {
 		leases[i] = claim->items[i].lease;
 		g->which = i;
+		r = check_members(g, leases[i]);
+		if (r)
+			break;
 		lease_report_progress(leases[i], GPUBROKER_STEP_OPEN, &leases[i]->asked,
 				      (uint32_t)i + 1, (uint32_t)claim->n);
 		r = open_group(g, leases[i]);

@@ -12,7 +12,7 @@
 #include "brokerd/process/filter.h"
 #include "brokerd/process/log.h"
 #include "client/host/policyfiles.h"
-#include "client/host/udevrules.h"
+#include "client/host/udevrules-host.h"
 #include "client/common/util.h"
 
 #include <errno.h>
@@ -65,7 +65,7 @@ static int load_files(const struct loader_options *options, struct policy *ret_p
 static void compare_installed(const struct policy *policy)
 {
 	cleanup_free char *text = NULL;
-	int r = udevrules_for_host(policy, &text);
+	int r = udevrules_for_host(policy, true, &text);
 
 	if (r) {
 		log_warning("loader: cannot make the udev rules to compare: %s", strerror(-r));

@@ -2,8 +2,7 @@
 /*
  * Every way in which the root process changes or lends the kernel's devices, implemented in
  * attributes.c and vfio.c. client/host/ opens files below /sys too, but only to read them.
- * landlock.c opens directories below /sys and /dev, to name them in its rules, and makes /dev/vfio
- * if it does not exist.
+ * landlock.c opens directories below /sys and /dev, to name them in its rules.
  *
  * Paths consist of checked numbers and of driver names that came from sysfs. They are opened with
  * openat2() beneath descriptors that were opened before the process was confined. All functions
@@ -24,13 +23,19 @@ struct kernel {
 	int inotify; /* watches the nodes that are lent */
 	int ends;    /* an epoll instance, to check whether a process has ended */
 	bool cdevs;  /* /dev/iommu existed at the start, so devices may have nodes of their own */
+	/*
+	 * VFIO was not loaded when systemd made the unit's rules for devices, which name its nodes
+	 * by their major number: they can be opened only after another start.
+	 */
+	bool late;
 };
 
 #define KERNEL_NONE                                                                                \
 	{                                                                                          \
-		-1, -1, -1, -1, false                                                              \
+		-1, -1, -1, -1, false, false                                                       \
 	}
 
+/* Opens what the process needs before it is confined, and makes /dev/vfio if it does not exist. */
 int kernel_init(struct kernel *kernel);
 void kernel_done(struct kernel *kernel);
 
@@ -80,6 +85,13 @@ int kernel_open_vgpu_read(const struct kernel *kernel, const struct pci_address 
 int kernel_open_vgpu(const struct kernel *kernel, const struct pci_address *vf);
 
 /* ---- lending ---- */
+
+/*
+ * Checks that what is about to be bound can be opened afterwards. Opens no device but, if `cdevs`,
+ * a new /dev/iommu. -ENOENT: VFIO is not loaded. -ESTALE: the directory or the node is not the one
+ * of the start, or was not there then, so the process must be started again to open it.
+ */
+int kernel_vfio_check(const struct kernel *kernel, bool cdevs);
 
 /*
  * Opens /dev/vfio/N. -EBUSY: a process holds it (a group opens once). -ENOENT: no function of it is

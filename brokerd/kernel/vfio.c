@@ -31,6 +31,7 @@
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 /* From linux/iommufd.h, which headers before 6.2 do not have. */
 struct iommu_option {
@@ -43,9 +44,30 @@ struct iommu_option {
 #define OPTION_RLIMIT_MODE 0
 #define OPTION_SET 0
 
+/*
+ * Makes /dev/vfio, which a module may not have made yet, and /dev/vfio/devices in it. devtmpfs
+ * removes a directory with its last node, but neither one that a process has made nor one that is
+ * not empty. So the directory that Landlock's rule and the unit's mount name stays the same when
+ * VFIO's modules are unloaded and loaded again. Users open nodes in it. Where it cannot be made,
+ * kernel_vfio_check() notices a new one.
+ */
+static int make_directories(void)
+{
+	static const char *const paths[] = { "/dev/vfio", "/dev/vfio/devices" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
+		if (!mkdir(paths[i], 0755) && chmod(paths[i], 0755))
+			return -errno;
+	return 0;
+}
+
 int kernel_init(struct kernel *kernel)
 {
+	int r = make_directories();
+
 	*kernel = (struct kernel)KERNEL_NONE;
+	if (r)
+		return r;
 	kernel->sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (kernel->sys < 0)
 		return -errno;
@@ -71,6 +93,35 @@ void kernel_done(struct kernel *kernel)
 static int open_in(int directory, const char *path, uint64_t flags)
 {
 	return open_beneath(directory, path, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+}
+
+/* Returns 0 if /dev/vfio/vfio is there; or as kernel_vfio_check(). */
+static int check_directory(int fd)
+{
+	struct directory dir = DIRECTORY(fd);
+	const char *name;
+
+	while ((name = directory_next(&dir)))
+		if (!strcmp(name, "vfio"))
+			return 0;
+	/* A directory that was removed is still there for a mount, but cannot be read. */
+	return dir.error == -ENOENT ? -ESTALE : dir.error ? dir.error : -ENOENT;
+}
+
+int kernel_vfio_check(const struct kernel *kernel, bool cdevs)
+{
+	/* To read a directory takes a right that Landlock gives for the one of the start alone. */
+	cleanup_fd int fd = open_in(kernel->dev, "vfio", O_RDONLY | O_DIRECTORY);
+	cleanup_fd int iommu = -1;
+	int r = fd < 0 ? fd : check_directory(fd);
+
+	if (!r && kernel->late)
+		r = -ESTALE;
+	if (!r && cdevs && kernel->cdevs) {
+		iommu = open_in(kernel->dev, "iommu", O_RDWR);
+		r = iommu < 0 ? iommu : 0;
+	}
+	return r == -EACCES ? -ESTALE : r;
 }
 
 int kernel_open_vfio(const struct kernel *kernel)

@@ -59,12 +59,12 @@ int driver_add_bind(const struct kernel *kernel, const struct devices *devices, 
 
 	if (driver_is_vfio(bound))
 		return 0;
-	if (*wanted && !driver_is_loaded(kernel, wanted))
-		return -ENOENT;
 	if (*wanted)
 		snprintf(driver, sizeof(driver), "%s", wanted);
 	else
 		choose_driver(kernel, devices, address, driver);
+	if (!driver_is_loaded(kernel, driver))
+		return -ENOENT;
 	pci_address_format(address, text);
 	snprintf(override, sizeof(override), "%s\n", driver);
 	r = work_add(work, kernel_open_override(kernel, address), override, "driver_override",

@@ -11,8 +11,8 @@
 /*
  * Adds the writes that bind a function to a VFIO driver; adds none if `bound`, its driver, is one
  * already. `wanted` is the rule's driver, or "" for the kernel's choice: the most specific variant
- * driver that is loaded, else vfio-pci. Returns 0, or -errno; -ENOENT if the wanted driver is not
- * loaded.
+ * driver that is loaded, else vfio-pci. Returns 0, or -errno; -ENOENT if the kernel does not have
+ * that driver: then nothing could take the function, which must not lose its own driver for that.
  */
 int driver_add_bind(const struct kernel *kernel, const struct devices *devices, struct work *work,
 		    const struct pci_address *address, const char *bound, const char *wanted);

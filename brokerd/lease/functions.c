@@ -14,6 +14,7 @@
 #include "brokerd/lease/functions.h"
 #include "brokerd/lease/driver.h"
 #include "brokerd/lease/leases.h"
+#include "brokerd/lease/newcomers.h"
 #include "client/common/util.h"
 #include "client/host/function.h"
 #include "client/host/sysfs.h"
@@ -21,6 +22,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
+#define NEWCOMERS_PROBED 16 /* functions; more wait for root's own drivers_probe */
 
 static const char step_reset[] = "reset";
 
@@ -117,9 +120,10 @@ static void check_bound(struct lease *lease, const struct work_result *result)
 
 static const char *why_not_bound(const struct lease *lease, int error)
 {
-	return error == -ENOENT && lease->terms.vfio_driver[0]
-		       ? "the VFIO driver that its rule names is not loaded"
-		       : "binding to VFIO";
+	if (error != -ENOENT)
+		return "binding to VFIO";
+	return lease->terms.vfio_driver[0] ? "the VFIO driver that its rule names is not loaded"
+					   : driver_why_not_bound(leases_of(lease)->kernel);
 }
 
 static int recorded_group(const struct lease *lease, uint32_t *ret_group)
@@ -217,6 +221,41 @@ static int add_bind_back(const struct kernel *kernel, struct work *work, const s
 }
 
 /*
+ * Has the kernel look for a driver for each function that came into the group and that the lease
+ * does not have: as long as a holder had the group attached, the kernel bound no host driver to it,
+ * and it does not try again by itself. The lease is over without it, so an error means nothing.
+ */
+static void add_newcomers(struct lease *lease, struct work *work)
+{
+	const struct kernel *kernel = leases_of(lease)->kernel;
+	struct pci_address newcomers[NEWCOMERS_PROBED];
+	char driver[FUNCTION_NAME_MAX], text[PCI_ADDRESS_TEXT];
+	int n = lease_newcomers(lease, newcomers, ARRAY_SIZE(newcomers));
+
+	for (int i = 0; i < n && i < (int)ARRAY_SIZE(newcomers); i++)
+		if (!sysfs_driver_read(kernel->sys, &newcomers[i], driver) && !*driver)
+			work_add(work, kernel_open_probe(kernel),
+				 pci_address_format(&newcomers[i], text), "drivers_probe",
+				 &newcomers[i], IGNORE_ERROR);
+}
+
+/*
+ * Reads the driver that a function of the lease has now. -ENODEV: it does not exist, or it is in
+ * another group: then it was removed and has come back since, and may be another lease's.
+ */
+static int read_driver(const struct lease *lease, const struct lease_function *was,
+		       char ret_driver[FUNCTION_NAME_MAX])
+{
+	const int sys = leases_of(lease)->kernel->sys;
+	uint32_t group;
+	int r = sysfs_group_of(sys, &was->address, &group);
+
+	if (!r && group != lease->group)
+		return -ENODEV;
+	return r ? r : sysfs_driver_read(sys, &was->address, ret_driver);
+}
+
+/*
  * Takes all functions off VFIO first, then gives each back, since a host driver may not be bound
  * while another function of the group is a user's. The worker reads the overrides too: see
  * kernel.h.
@@ -232,7 +271,7 @@ static int add_restore(struct lease *lease, struct work *work)
 	for (size_t i = 0; !r && i < lease->n_functions; i++) {
 		const struct lease_function *was = &lease->functions[i];
 
-		r = sysfs_driver_read(kernel->sys, &was->address, now[i]);
+		r = read_driver(lease, was, now[i]);
 		there[i] = r != -ENODEV; /* unplugged: nothing to give back */
 		if (there[i] && !r)
 			r = add_take_off(kernel, work, lease, was, now[i]);
@@ -240,8 +279,7 @@ static int add_restore(struct lease *lease, struct work *work)
 		 * An error may mean that the function was unplugged in between; any other error
 		 * must not pass for that.
 		 */
-		if (there[i] && r &&
-		    sysfs_driver_read(kernel->sys, &was->address, now[i]) == -ENODEV)
+		if (there[i] && r && read_driver(lease, was, now[i]) == -ENODEV)
 			there[i] = false;
 		if (!there[i])
 			r = 0;
@@ -255,6 +293,8 @@ static int add_restore(struct lease *lease, struct work *work)
 					  kernel_open_override_read(kernel,
 								    &lease->functions[i].address),
 					  "reading driver_override", &lease->functions[i].address);
+	if (!r && work_steps(work))
+		add_newcomers(lease, work);
 	return r;
 }
 
@@ -276,7 +316,7 @@ static const char *not_as_before(const struct lease *lease, struct pci_address *
 	for (size_t i = 0; i < lease->n_functions; i++) {
 		const struct lease_function *was = &lease->functions[i];
 		char now[FUNCTION_NAME_MAX];
-		int r = sysfs_driver_read(leases_of(lease)->kernel->sys, &was->address, now);
+		int r = read_driver(lease, was, now);
 
 		*ret_address = was->address;
 		if (r == -ENODEV)

@@ -82,7 +82,8 @@ struct recovery {
 
 /*
  * Returns true if the record is about the cards that are present, not about others that have come
- * to their addresses since.
+ * to their addresses since. A function that has the same ids in another group was removed and has
+ * come back: it may be another lease's, and it is not what the holder of this group has.
  */
 static bool same_functions(const struct lease *lease)
 {
@@ -91,7 +92,8 @@ static bool same_functions(const struct lease *lease)
 		struct function now;
 
 		if (!sysfs_function_read(leases_of(lease)->kernel->sys, &was->address, &now) &&
-		    (now.vendor != was->vendor || now.device != was->device))
+		    (now.vendor != was->vendor || now.device != was->device ||
+		     now.iommu_group != lease->group))
 			return false;
 	}
 	return true;

@@ -60,12 +60,7 @@ static bool lease_is_allowed(const struct peers *peers, const struct lease *leas
 {
 	const struct policy *policy = &peers->policy->policy;
 	const struct device *device = devices_find(peers->devices, &lease->asked);
-	const struct policy_subject subject = {
-		.uid = lease->uid,
-		.gid = lease->gid,
-		.groups = lease->gids,
-		.n_groups = lease->n_gids,
-	};
+	const struct policy_subject subject = lease_subject(lease);
 	struct policy_facts facts[PROTOCOL_FUNCTIONS_MAX];
 	struct policy_verdict verdict;
 	size_t n, asked;

@@ -8,6 +8,7 @@
 #include "brokerd/peer/watching.h"
 #include "client/wire/passfd.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -92,11 +93,12 @@ void watching_waiting(struct peers *peers, const struct waiting *waiting, bool w
 }
 
 void watching_function(struct peers *peers, const struct lease *lease,
-		       const struct pci_address *address, bool came)
+		       const struct pci_address *address, bool came, const char *refused)
 {
 	struct message_event event =
 		event_of_lease(lease, came ? GPUBROKER_EVENT_ARRIVED : GPUBROKER_EVENT_VANISHED);
 
 	event.address = *address;
+	snprintf(event.reason, sizeof(event.reason), "%s", refused ? refused : "");
 	send_event(peers, &event);
 }

@@ -11,8 +11,11 @@ void watching_begin(struct peer *peer);
 void watching_state(struct peers *peers, const struct lease *lease);
 /* Sends that the lease ends soon. */
 void watching_ending(struct peers *peers, const struct lease *lease);
-/* Sends that a function came to the lease's group, or vanished from it. */
+/*
+ * Sends that a function came to the lease's group, or vanished from it. `refused` is why one that
+ * came is not lent, or NULL.
+ */
 void watching_function(struct peers *peers, const struct lease *lease,
-		       const struct pci_address *address, bool came);
-/* A claim begins to wait, or waits no longer. */
+		       const struct pci_address *address, bool came, const char *refused);
+/* Sends that a claim begins to wait, or waits no longer. */
 void watching_waiting(struct peers *peers, const struct waiting *waiting, bool waits);

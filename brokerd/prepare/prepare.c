@@ -224,8 +224,12 @@ static void take_over(struct prepare *prepare, const struct group_view *view)
 	r = preparation ? start_preparation(prepare, preparation, view) : -ENOMEM;
 	if (r) {
 		free(preparation);
-		leave_group(prepare, view->group, &view->functions[0].address, "binding it",
-			    strerror(-r));
+		if (r == -ENOENT)
+			leave_group(prepare, view->group, &view->functions[0].address,
+				    driver_why_not_bound(prepare->kernel), "");
+		else
+			leave_group(prepare, view->group, &view->functions[0].address, "binding it",
+				    strerror(-r));
 		return;
 	}
 	preparation->prepare = prepare;
@@ -234,51 +238,58 @@ static void take_over(struct prepare *prepare, const struct group_view *view)
 	TAILQ_INSERT_TAIL(&prepare->at_work, preparation, link);
 }
 
-/* Keeps only the functions of the view that a prepare rule means and that are not on VFIO yet. */
-static void keep_prepared(const struct policy *policy, struct group_view *view)
+/*
+ * Finds the functions of the view that a prepare rule means and that are not on VFIO yet. Returns
+ * how many there are.
+ */
+static size_t find_prepared(const struct policy *policy, const struct group_view *view,
+			    size_t ret_kept[FUNCTIONS_MAX])
 {
 	struct policy_facts facts[FUNCTIONS_MAX];
-	size_t kept[FUNCTIONS_MAX], n = 0, rule;
+	size_t n = 0, rule;
 
 	for (size_t i = 0; i < view->n_functions; i++)
 		facts[i] = function_facts(&view->functions[i]);
 	for (size_t i = 0; i < view->n_functions; i++)
 		if (!driver_is_vfio(view->functions[i].driver) &&
 		    policy_prepares(policy, &facts[i], facts, view->n_functions, &rule))
-			kept[n++] = i;
-	for (size_t i = 0; i < n; i++)
-		view->functions[i] = view->functions[kept[i]];
-	view->n_functions = n;
+			ret_kept[n++] = i;
+	return n;
 }
 
-/* Binds the group to VFIO, or logs which guard forbids that. */
-static void guard_and_take_over(struct prepare *prepare, const struct group_view *view)
+/*
+ * Returns true if nothing in the group forbids that any of it is prepared; otherwise logs which
+ * guard does. As for a claim, the guards are about the whole group, also about functions that no
+ * prepare rule means: nobody could be lent what is prepared beside them.
+ */
+static bool guards_pass(struct prepare *prepare, const struct group_view *view, size_t meant)
 {
 	const struct function *f;
 	size_t which;
 
 	switch (group_guard(view, false, &which)) {
 	case GUARD_NONE:
-		take_over(prepare, view);
-		return;
+		return true;
 	case GUARD_NOT_VIABLE:
-		leave_group(prepare, view->group, &view->functions[0].address,
+		leave_group(prepare, view->group, &view->functions[meant].address,
 			    "its IOMMU group cannot be lent", view->not_viable);
-		return;
+		return false;
 	case GUARD_BOOT_VGA:
 		leave_group(prepare, view->group, &view->functions[which].address,
 			    "it is the console's own display", "");
-		return;
+		return false;
 	case GUARD_IN_USE:
 		f = &view->functions[which];
 		leave_group(prepare, view->group, &f->address, "the host is using it", f->in_use);
-		return;
+		return false;
 	}
+	return false;
 }
 
 static void look_at_group(struct prepare *prepare, uint32_t group)
 {
 	cleanup_free struct group_view *view = NULL;
+	size_t kept[FUNCTIONS_MAX], n;
 	int r;
 
 	if (lease_find_group(prepare->leases, group) || holds_find_group(prepare->holds, group))
@@ -293,9 +304,13 @@ static void look_at_group(struct prepare *prepare, uint32_t group)
 		log_error("group %" PRIu32 ": cannot be read: %s", group, strerror(-r));
 		return;
 	}
-	keep_prepared(&prepare->policy->policy, view);
-	if (view->n_functions && !holds_find_sriov(prepare->holds, view))
-		guard_and_take_over(prepare, view);
+	n = find_prepared(&prepare->policy->policy, view, kept);
+	if (!n || holds_find_sriov(prepare->holds, view) || !guards_pass(prepare, view, kept[0]))
+		return;
+	for (size_t i = 0; i < n; i++)
+		view->functions[i] = view->functions[kept[i]];
+	view->n_functions = n;
+	take_over(prepare, view);
 }
 
 /* ---- when to look ---- */

@@ -191,6 +191,7 @@ static const struct syscall_rule loader_rows[] = {
 	{ SCMP_SYS(fcntl), ANY_ARGS },	     /* NSS, fdopendir */
 	{ SCMP_SYS(ioctl), TERMINAL },	     /* stdio */
 	{ SCMP_SYS(openat), ANY_ARGS },	     /* policy files, NSS */
+	{ SCMP_SYS(openat2), ANY_ARGS },     /* sysfs: what shares a group with the boot display */
 	{ SCMP_SYS(readlinkat), ANY_ARGS },  /* NSS */
 	{ SCMP_SYS(readlink), ANY_ARGS },    /* NSS */
 	{ SCMP_SYS(getdents64), ANY_ARGS },  /* the list of policy files */

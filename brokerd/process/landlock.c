@@ -17,7 +17,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #define EXECUTE (UINT64_C(1) << 0)
@@ -205,12 +204,6 @@ int landlock_core(int state_dir)
 
 	if (ruleset < 0)
 		return ruleset == -ENOSYS ? 0 : ruleset;
-	/*
-	 * The rule below needs the directory, which a module may not have made yet. Users open
-	 * nodes in it.
-	 */
-	if (!mkdir("/dev/vfio", 0755) && chmod("/dev/vfio", 0755))
-		return -errno;
 	/* facts about functions and groups; network interfaces and disks that the host uses */
 	if ((r = allow(ruleset, &all, "/sys", READ_FILE | READ_DIR)) ||
 	    /* drivers' bind, drivers_probe */

@@ -159,9 +159,12 @@ struct lease_events {
 	void (*state)(void *userdata, const struct lease *lease);
 	/* The lease ends soon. */
 	void (*ending)(void *userdata, const struct lease *lease);
-	/* A function came to the lease's group, or vanished from it. */
+	/*
+	 * A function came to the lease's group, or vanished from it. `refused` is why one that came
+	 * is not lent, or NULL.
+	 */
 	void (*function)(void *userdata, const struct lease *lease,
-			 const struct pci_address *address, bool came);
+			 const struct pci_address *address, bool came, const char *refused);
 	/* The host has everything back; the devices of the lease are free. */
 	void (*freed)(void *userdata, const struct lease *lease);
 	/* The lease is lent and its worker has ended, so pending changes can be made now. */

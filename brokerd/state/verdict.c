@@ -92,3 +92,43 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 	*ret_verdict = verdict;
 	return 0;
 }
+
+struct policy_subject lease_subject(const struct lease *lease)
+{
+	return (struct policy_subject){
+		.uid = lease->uid,
+		.gid = lease->gid,
+		.groups = lease->gids,
+		.n_groups = lease->n_gids,
+	};
+}
+
+/* Shows a lease's function as it was when it was claimed. */
+static void show_as_claimed(struct function *function, const struct lease_function *was)
+{
+	/* An unknown driver stays the one that is seen, VFIO's. */
+	if (strcmp(was->driver, LEASE_DRIVER_UNKNOWN) != 0)
+		memcpy(function->driver, was->driver, sizeof(function->driver));
+	function->boot_vga = false;
+	function->in_use[0] = '\0';
+}
+
+int group_decide_lent(struct group_view *view, const struct policy *policy,
+		      const struct lease *lease, struct message_refusal *ret_refusal)
+{
+	const struct policy_subject subject = lease_subject(lease);
+	const size_t asked = group_find(view, &lease->asked);
+	struct policy_verdict verdict;
+
+	if (asked == SIZE_MAX) { /* it has vanished */
+		*ret_refusal = refusal_make(GPUBROKER_REFUSED_NO_DEVICE);
+		return GPUBROKER_REFUSED_NO_DEVICE;
+	}
+	for (size_t i = 0; i < lease->n_functions; i++) {
+		const size_t at = group_find(view, &lease->functions[i].address);
+
+		if (at != SIZE_MAX)
+			show_as_claimed(&view->functions[at], &lease->functions[i]);
+	}
+	return group_decide(view, policy, &subject, asked, 0, NULL, &verdict, ret_refusal);
+}

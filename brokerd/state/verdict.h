@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "brokerd/state/lease.h"
 #include "client/host/function.h"
 #include "client/wire/protocol.h"
 #include "policy/policy.h"
@@ -32,6 +33,18 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 		 const struct policy_subject *subject, size_t asked, uint32_t claim_flags,
 		 const struct policy_usage *usage, struct policy_verdict *ret_verdict,
 		 struct message_refusal *ret_refusal);
+
+/* Returns the user who claimed a lease, as recorded. It points into the lease. */
+struct policy_subject lease_subject(const struct lease *lease);
+
+/*
+ * Decides the same for a group that is lent and that functions have come into, as if the holder
+ * claimed it now: whether the lease's user may have the group with them. The view is changed: the
+ * lease's own functions are judged by the drivers that they had before the claim, and pass the
+ * guards, since the host does not have them.
+ */
+int group_decide_lent(struct group_view *view, const struct policy *policy,
+		      const struct lease *lease, struct message_refusal *ret_refusal);
 
 /*
  * Writes a rule's origin, "/etc/gpubroker/policy.d/10-lab.policy:7"; "" if there is no rule of that

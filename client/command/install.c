@@ -9,6 +9,7 @@
 #include "client/command/policy.h"
 #include "client/command/cli.h"
 #include "client/command/policy-sources.h"
+#include "client/host/udevrules-host.h"
 #include "client/host/udevrules.h"
 #include "client/common/util.h"
 
@@ -88,7 +89,7 @@ static int install_rules(const struct policy *policy, const char *root)
 	/* First, since other things may be closed to this user too, but this message helps. */
 	if (!*root && geteuid() && access("/etc/udev/rules.d", W_OK) && errno == EACCES)
 		return say_cannot("write", UDEVRULES_FILE, EACCES);
-	r = udevrules_for_host(policy, &text);
+	r = udevrules_for_host(policy, !*root, &text);
 	if (r == -E2BIG) {
 		cli_error(
 			"the prepare rules make more than %d MB of udev rules; nothing was changed",

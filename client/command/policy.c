@@ -9,6 +9,7 @@
 #include "client/command/cli.h"
 #include "client/command/inventory.h"
 #include "client/command/policy-sources.h"
+#include "client/command/spared-check.h"
 #include "client/common/util.h"
 
 #include <getopt.h>
@@ -39,6 +40,7 @@ static int lint_policy(const struct policy *policy, const char *devices,
 	}
 	if (facts && inventory.n)
 		policy_lint(policy, facts, inventory.n, policy_sources_print, report);
+	spared_check(policy, &inventory, report);
 	free(facts);
 	inventory_done(&inventory);
 	return 0;

@@ -388,6 +388,38 @@ int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
 	return r ? r : dir.error;
 }
 
+int sysfs_group_members(int sys, uint32_t group, struct pci_address *ret_members, size_t max)
+{
+	cleanup_fd int fd =
+		sysfs_open(sys, O_RDONLY | O_DIRECTORY, "kernel/iommu_groups/%u/devices", group);
+	struct directory dir = DIRECTORY(fd);
+	const char *entry;
+	int n = 0;
+
+	if (fd < 0)
+		return fd == -ENOENT ? -ENODEV : fd;
+	while (n < INT_MAX && (entry = directory_next(&dir))) {
+		struct pci_address address;
+
+		if (pci_address_parse(entry, &address))
+			continue;
+		if ((size_t)n < max)
+			ret_members[n] = address;
+		n++;
+	}
+	return dir.error ? dir.error : n;
+}
+
+int sysfs_is_bridge(int sys, const struct pci_address *address)
+{
+	uint32_t class_code;
+	int r = sysfs_read_number(sys, address, "class", 16, &class_code);
+
+	if (r)
+		return r == -ENOENT ? -ENODEV : r;
+	return class_is_bridge(class_code);
+}
+
 int sysfs_groups(int sys, uint32_t *ret_groups, size_t max)
 {
 	cleanup_fd int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "kernel/iommu_groups");

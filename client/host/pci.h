@@ -36,5 +36,12 @@ int sysfs_vfs_read(int sys, const struct pci_address *physfn, struct pci_address
 int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_group);
 /* Reads a group whole. -ENODEV: no such group. */
 int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view);
+/*
+ * Reads which functions a group has, bridges included, in any order, at most `max`; returns how
+ * many there are. Reads nothing of the functions themselves. -ENODEV: no such group.
+ */
+int sysfs_group_members(int sys, uint32_t group, struct pci_address *ret_members, size_t max);
+/* Returns 1 if the function is a bridge, which stays with the host, or 0. -ENODEV: none such. */
+int sysfs_is_bridge(int sys, const struct pci_address *address);
 /* Reads which groups there are, in any order, at most `max`; returns how many there are. */
 int sysfs_groups(int sys, uint32_t *ret_groups, size_t max);

@@ -3,11 +3,12 @@
  * From prepare rules to udev rules, see udevrules.h. No process is started for any device: the
  * rules match, import files of sysfs and use udev's built-in kmod.
  *
- * udev looks at one function at a time, and what is meant is a slot: a rule that matches a graphics
- * card's display means its audio too. So the event of each function first puts all functions of its
- * slot into one string, ";0pci:v...;1pci:v...", by their numbers and modaliases, in which a rule is
- * one pattern. Their directories differ from the own one in the last digit, but udev cannot cut a
- * string: the slot's name is put together again, a digit at a time.
+ * udev looks at one function at a time, and what is meant is a slot, as far as it is in one IOMMU
+ * group: a rule that matches a graphics card's display means its audio too, since a claim of the
+ * one takes the other along. So the event of each function first puts all functions of its slot and
+ * group into one string, ";0pci:v...;1pci:v...", by their numbers and modaliases, in which a rule
+ * is one pattern. Their directories differ from the own one in the last digit, but udev cannot cut
+ * a string: the slot's name is put together again, a digit at a time.
  *
  * The driver is the one that a rule names, or else the variant driver that the kernel has for it,
  * or else vfio-pci, as in brokerd/lease/ending.c.
@@ -362,16 +363,18 @@ static void put_functions(FILE *out)
 	put_colon(out);
 	put_slot_name(out, "*:??:", "?.?");
 	put_slot_name(out, "*:??:?", ".?");
-	fputs("\n# All functions of the slot by number and modalias, then the own modalias.\n"
+	fputs("\n# All functions of the slot and the group by number and modalias, then the own "
+	      "modalias.\n"
 	      "ENV{.GPUBROKER_FUNCTIONS}=\"\"\n"
 	      "ENV{.GPUBROKER_DRIVER}=\"\"\n",
 	      out);
 	for (unsigned f = 0; f < 8; f++)
 		fprintf(out,
+			"TEST==\"iommu_group/devices/$env{.GPUBROKER_SLOT}.%u\", "
 			"IMPORT{file}=\"/sys/bus/pci/devices/$env{.GPUBROKER_SLOT}.%u/uevent\", "
 			"ENV{.GPUBROKER_FUNCTIONS}="
 			"\"$env{.GPUBROKER_FUNCTIONS};%u$env{MODALIAS}\"\n",
-			f, f);
+			f, f, f);
 	fputs("IMPORT{file}=\"/sys$devpath/uevent\"\n\n", out);
 }
 
@@ -499,8 +502,28 @@ static void put_variants(FILE *out, const struct aliases *aliases)
 	}
 }
 
-/* Virtual functions need nothing at boot: the daemon makes them. */
-static bool prepares_any(const struct policy *policy)
+/* Leaves what shares a group with the console's own display to its host drivers. */
+static void put_spared(FILE *out, const struct spared *spared)
+{
+	char text[PCI_ADDRESS_TEXT];
+
+	if (spared->n)
+		fputs("\n# These share an IOMMU group with the console's own display, which is "
+		      "spared whole.\n",
+		      out);
+	for (size_t i = 0; i < spared->n; i++) {
+		const struct function *f = &spared->list[i];
+
+		fputs("SUBSYSTEM==\"pci\"", out);
+		if (is_path(f->path)) /* bus numbers change when a card is added */
+			put_path(out, f->path, true);
+		else
+			fprintf(out, ", KERNEL==\"%s\"", pci_address_format(&f->address, text));
+		fputs(", GOTO=\"gpubroker_end\"\n", out);
+	}
+}
+
+bool udevrules_needed(const struct policy *policy)
 {
 	for (size_t i = 0; i < policy->n_rules; i++)
 		if (policy->rules[i].verb == POLICY_PREPARE && !policy->rules[i].vfs)
@@ -508,7 +531,8 @@ static bool prepares_any(const struct policy *policy)
 	return false;
 }
 
-int udevrules_text(const struct policy *policy, const struct aliases *aliases, char **ret_text)
+int udevrules_text(const struct policy *policy, const struct aliases *aliases,
+		   const struct spared *spared, char **ret_text)
 {
 	struct chains chains = { 0 };
 	char *text = NULL;
@@ -516,9 +540,10 @@ int udevrules_text(const struct policy *policy, const struct aliases *aliases, c
 	FILE *out = open_memstream(&text, &size);
 	int r = out ? 0 : -ENOMEM;
 
-	if (!r && prepares_any(policy)) {
+	if (!r && udevrules_needed(policy)) {
 		r = chains_make(&chains, policy);
 		fputs(header, out);
+		put_spared(out, spared);
 		put_functions(out);
 		if (!r)
 			r = put_rules(out, policy, &chains, PASS_VFS);
@@ -542,32 +567,4 @@ int udevrules_text(const struct policy *policy, const struct aliases *aliases, c
 	}
 	*ret_text = text;
 	return 0;
-}
-
-int udevrules_for_host(const struct policy *policy, char **ret_text)
-{
-	struct aliases aliases = { 0 };
-	int r = prepares_any(policy) ? aliases_add_installed(&aliases) : 0;
-
-	if (!r)
-		r = udevrules_text(policy, &aliases, ret_text);
-	aliases_done(&aliases);
-	return r;
-}
-
-int udevrules_compare(const char *path, const char *text)
-{
-	cleanup_file FILE *file = fopen(path, "re");
-	size_t n = strlen(text), got;
-	char block[4096];
-
-	if (!file)
-		return -errno;
-	while ((got = fread(block, 1, sizeof(block), file))) {
-		if (got > n || memcmp(block, text, got) != 0)
-			return 1;
-		text += got;
-		n -= got;
-	}
-	return ferror(file) ? -EIO : n > 0;
 }

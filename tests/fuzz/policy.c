@@ -269,10 +269,11 @@ static void write_and_read(const struct policy *policy)
 static void make_udev_rules(const struct policy *policy)
 {
 	const struct aliases none = { 0 };
+	const struct spared nothing = { 0 };
 	char *text = NULL;
 	size_t len;
 
-	must(!udevrules_text(policy, &none, &text));
+	must(!udevrules_text(policy, &none, &nothing, &text));
 	len = strlen(text);
 	must(!len || text[len - 1] == '\n');
 	for (const char *p = text; *p; p++)

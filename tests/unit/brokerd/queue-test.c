@@ -444,6 +444,7 @@ static void test_prepared(void)
 	need(policy_rule_valid(&rules[1], 0, 1, NULL, 0));
 	broker.policy.policy.rules = rules;
 	broker.policy.policy.n_rules = 2;
+	scratch_write("sys/bus/pci/drivers/vfio-pci/bind", "");
 	snprintf(path, sizeof(path), "%s/sys/bus/pci/drivers_probe", scratch_path);
 	need(!mkfifo(path, 0600));
 	probe = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);

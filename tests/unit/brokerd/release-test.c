@@ -555,11 +555,11 @@ static void test_watch(void)
 	       "a lease that ends soon");
 	tap_ok(event_of(second).event == GPUBROKER_EVENT_ENDING, "all who watch are told");
 	tap_ok(hear(idle, &answer) == -1, "and who does not watch is not");
-	watching_function(&broker.peers, lease, &other, true);
+	watching_function(&broker.peers, lease, &other, true, NULL);
 	e = event_of(fd);
 	tap_ok(e.event == GPUBROKER_EVENT_ARRIVED && e.address.bus == 9 && e.lease == id,
 	       "a function that came");
-	watching_function(&broker.peers, lease, &other, false);
+	watching_function(&broker.peers, lease, &other, false, NULL);
 	e = event_of(fd);
 	tap_ok(e.event == GPUBROKER_EVENT_VANISHED && e.address.bus == 9, "one that went");
 	strcpy(lease->reason, "an old one");

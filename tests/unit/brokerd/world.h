@@ -22,10 +22,11 @@
 #define TURNS 12 /* more than any single answer needs */
 
 static struct core broker;
-static int broker_status;    /* the argument of core_ops.failed(), else 0 */
-static unsigned broker_idle; /* calls of core_ops.idle() */
-static bool broker_kept;     /* the last argument of core_ops.policy() */
-static size_t fds_at_start;  /* while nobody is connected */
+static int broker_status;     /* the argument of core_ops.failed(), else 0 */
+static unsigned broker_idle;  /* calls of core_ops.idle() */
+static unsigned broker_stale; /* calls of core_ops.stale() */
+static bool broker_kept;      /* the last argument of core_ops.policy() */
+static size_t fds_at_start;   /* while nobody is connected */
 
 static inline void turn(int n)
 {
@@ -198,6 +199,12 @@ static inline void broker_on_idle(void *userdata)
 	broker_idle++;
 }
 
+static inline void broker_on_stale(void *userdata)
+{
+	(void)userdata;
+	broker_stale++;
+}
+
 static inline void broker_on_failed(void *userdata, int status)
 {
 	(void)userdata;
@@ -213,6 +220,7 @@ static inline void broker_make(void)
 		.serving = broker_on_serving,
 		.policy = broker_on_policy,
 		.idle = broker_on_idle,
+		.stale = broker_on_stale,
 		.failed = broker_on_failed,
 	};
 

@@ -15,6 +15,7 @@
 #define THEN "ENV{.GPUBROKER_DRIVER}=\"vfio-pci\"\n"
 
 static struct aliases aliases;
+static struct spared spared;
 
 static char *rules_of(const char *text)
 {
@@ -22,7 +23,7 @@ static char *rules_of(const char *text)
 	char *out = NULL;
 
 	parse_right(text, &parsed);
-	if (udevrules_text(&parsed.policy, &aliases, &out))
+	if (udevrules_text(&parsed.policy, &aliases, &spared, &out))
 		exit(99);
 	parse_done(&parsed);
 	return out;
@@ -74,7 +75,7 @@ static void forged(void)
 
 			rule.match = (struct policy_match){ .attributes = attributes[what] };
 			rule.vfio_driver = what == 2 ? 0 : POLICY_NO_TEXT;
-			if (udevrules_text(&policy, &aliases, &out)) {
+			if (udevrules_text(&policy, &aliases, &spared, &out)) {
 				kept = false;
 				continue;
 			}
