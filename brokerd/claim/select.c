@@ -179,6 +179,21 @@ static int refuse_unlendable(const struct selecting *s, const struct selector *s
 	return (int)reason;
 }
 
+/* The same for a group that has more functions than can be lent together. */
+static int refuse_too_many(const struct selecting *s, const struct selector *selector,
+			   const struct pci_address *address, const struct group_view *view,
+			   struct message_refusal *ret_refusal)
+{
+	if (address)
+		return refuse_unlendable(s, selector, address, view->group,
+					 GPUBROKER_REFUSED_NOT_VIABLE, view->not_viable,
+					 ret_refusal);
+	refuse_selector(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, selector);
+	ret_refusal->group = view->group;
+	refusal_say(ret_refusal, "%s", view->not_viable);
+	return GPUBROKER_REFUSED_NOT_VIABLE;
+}
+
 static bool is_policy(int reason)
 {
 	return reason == GPUBROKER_REFUSED_POLICY || reason == GPUBROKER_REFUSED_LIMIT;
@@ -226,14 +241,15 @@ static int select_group(struct selecting *s, const struct selector *selector, ui
 	r = sysfs_group_read(s->claims->kernel->sys, group, view);
 	if (r == -ENODEV)
 		return refuse_selector(ret_refusal, GPUBROKER_REFUSED_NO_DEVICE, selector);
+	if (r == -E2BIG)
+		return refuse_too_many(s, selector, address, view, ret_refusal);
 	if (r)
 		return refuse_error(ret_refusal, selector, "reading its IOMMU group", r);
 	if (address)
 		asked = group_find(view, address);
 	if (address && (!view->n_functions || asked == SIZE_MAX))
 		return refuse_unlendable(s, selector, address, group, GPUBROKER_REFUSED_NOT_VIABLE,
-					 "lends only what is no bridge, and that is one",
-					 ret_refusal);
+					 GROUP_LENDS_NO_BRIDGE, ret_refusal);
 	if (!view->n_functions) {
 		refuse_selector(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, selector);
 		ret_refusal->group = group;

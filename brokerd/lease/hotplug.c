@@ -67,8 +67,7 @@ static void keep_function(struct lease *lease, const struct watcher_record *reco
 	int r;
 
 	if (!lease->n_functions || lease->n_functions == PROTOCOL_FUNCTIONS_MAX || lease->work ||
-	    class_is_bridge(record->class_code) ||
-	    sysfs_function_read(leases->kernel->sys, &record->address, &now) ||
+	    sysfs_function_read(leases->kernel->sys, &record->address, &now) || now.is_bridge ||
 	    now.iommu_group != lease->group)
 		return;
 	lease->functions[lease->n_functions++] = (struct lease_function){

@@ -169,6 +169,12 @@ static int restore_group(struct peer *peer, uint32_t group, const struct pci_add
 	struct lease *lease;
 	int r = view ? sysfs_group_read(peers->kernel->sys, group, view) : -ENOMEM;
 
+	if (r == -E2BIG) {
+		refuse_address(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, address);
+		ret_refusal->group = group;
+		refusal_say(ret_refusal, "%s", view->not_viable);
+		return GPUBROKER_REFUSED_NOT_VIABLE;
+	}
 	if (r || !view->n_functions)
 		return refuse_fault(ret_refusal, address, "reading its IOMMU group", -r);
 	r = holds_refuse(peers->holds, view, address, ret_refusal);

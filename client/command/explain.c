@@ -209,6 +209,29 @@ static int print_now(const struct question *q, const struct group_view *view,
 	return 0;
 }
 
+/*
+ * Makes the view that the daemon decides on, and returns the function's index in it. What can never
+ * be lent, a bridge or one of too many functions, is judged by itself: see refuse_unlendable() in
+ * brokerd/claim/select.c.
+ */
+static size_t view_group(const struct question *q, const struct function *function,
+			 struct group_view *ret_view)
+{
+	size_t asked;
+
+	inventory_group(&q->inventory, function, ret_view);
+	asked = group_find(ret_view, &function->address);
+	if (asked != SIZE_MAX)
+		return asked;
+	if (function->is_bridge) {
+		strcpy(ret_view->not_viable, GROUP_LENDS_NO_BRIDGE);
+		ret_view->has_blocker = false;
+	}
+	ret_view->functions[0] = *function;
+	ret_view->n_functions = 1;
+	return 0;
+}
+
 static void explain_function(struct question *q, const struct function *function)
 {
 	struct policy_facts facts[FUNCTIONS_MAX];
@@ -223,8 +246,7 @@ static void explain_function(struct question *q, const struct function *function
 		q->status = EXIT_SOFTWARE;
 		return;
 	}
-	inventory_group(&q->inventory, function, view);
-	asked = group_find(view, &function->address);
+	asked = view_group(q, function, view);
 	for (size_t i = 0; i < view->n_functions; i++)
 		facts[i] = function_facts(&view->functions[i]);
 	policy_decide(&q->policy, &q->user, facts, view->n_functions, asked, NULL, &v);
@@ -411,7 +433,7 @@ static int explain_device(struct question *q, const char *device)
 		snprintf(number, sizeof(number), "%" PRIu32, f->iommu_group);
 		if (any	    ? class_is_gpu(f->class_code)
 		    : group ? f->iommu_group != NO_GROUP && !strcmp(number, device + 12) &&
-				      !class_is_bridge(f->class_code)
+				      !f->is_bridge
 			    : policy_name_matches(&q->policy, name, &facts))
 			explain_function(q, f);
 	}

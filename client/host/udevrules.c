@@ -43,7 +43,8 @@ static const char header[] =
 	"# gpubrokerd takes over devices with a driver, since it knows whether they are in use.\n"
 	"DRIVER!=\"\", GOTO=\"gpubroker_end\"\n"
 	"# Bridges, the console's own display and what no IOMMU isolates cannot be lent.\n"
-	"ATTR{class}==\"0x06*\", GOTO=\"gpubroker_end\"\n"
+	"ATTR{class}==\"0x060[0-7]*\", GOTO=\"gpubroker_end\"\n"
+	"TEST==\"secondary_bus_number\", GOTO=\"gpubroker_end\"\n"
 	"ATTR{boot_vga}==\"1\", GOTO=\"gpubroker_end\"\n"
 	"TEST!=\"iommu_group\", GOTO=\"gpubroker_end\"\n";
 
