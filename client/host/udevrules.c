@@ -117,7 +117,7 @@ static void add_match(struct pattern *p, const struct policy *policy,
 		narrow_digits(p->subsystem_device, 4, match->subsystem_device, 0xffff);
 	if (set & POLICY_CLASS)
 		narrow_digits(p->class_code, 6, match->class_code, match->class_mask);
-	if (set & POLICY_ADDRESS)
+	if (set & POLICY_ADDRESS && !(match->address_any & PCI_ANY_FUNCTION))
 		p->function &= (uint16_t)(1U << match->address.function);
 	if (set & POLICY_PATH) {
 		const char *path = policy_text(policy, match->path);
@@ -258,7 +258,7 @@ static void put_places(FILE *out, const struct policy *policy, const struct patt
 		char text[PCI_ADDRESS_TEXT];
 
 		if (match->attributes & POLICY_ADDRESS) {
-			pci_address_format(&match->address, text);
+			pci_pattern_format(&match->address, match->address_any, text);
 			fprintf(out, ", KERNEL==\"%.*s%s\"", (int)strlen(text) - 1, text,
 				own ? text + strlen(text) - 1 : "?");
 		}

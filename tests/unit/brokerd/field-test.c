@@ -198,7 +198,7 @@ static void compare(const char *name, const char *list, const struct inventory *
 	parse_right(policy, &parsed);
 	broker.policy.policy = parsed.policy;
 	broker.policy.good = true;
-	/* Of a large list not each one: explaining any reads it whole. */
+	/* Not each one of a large list: explaining any reads it whole. */
 	for (size_t i = 0; i < inventory->n; i += inventory->n / 100 + 1) {
 		const struct function *f = &inventory->functions[i];
 		const struct expected *must;
