@@ -145,6 +145,7 @@ static int take_group(struct selecting *s, struct group_view *view, size_t asked
 	if (r)
 		return r;
 	set_terms(s, &verdict, &item->terms);
+	selecting_keep_group_of(s, verdict.rule);
 	item->asked = address;
 	item->view = view;
 	s->selection->n++;
@@ -430,7 +431,6 @@ static const struct pci_address *whole_and_part(const struct selection *selectio
 /* Looks up the claimant's groups. If that fails, the claim is refused. */
 static int look_up_subject(struct selecting *s, struct message_refusal *ret_refusal)
 {
-	struct selection *selection = s->selection;
 	int r = s->claimant->ops->subject(s->claimant, &s->subject);
 
 	if (r) {
@@ -438,10 +438,6 @@ static int look_up_subject(struct selecting *s, struct message_refusal *ret_refu
 			  strerror(-r));
 		return refuse_selector(ret_refusal, GPUBROKER_REFUSED_POLICY,
 				       &s->request->selectors[0]);
-	}
-	while (selection->n_gids < s->subject.n_groups && selection->n_gids < LEASE_GIDS_MAX) {
-		selection->gids[selection->n_gids] = (uint32_t)s->subject.groups[selection->n_gids];
-		selection->n_gids++;
 	}
 	return 0;
 }
@@ -512,6 +508,7 @@ int selection_decide(const struct claims *claims, const struct claimant *claiman
 	r = select_all(&s, ret_refusal);
 	if (r && r != GPUBROKER_REFUSED_BUSY)
 		return r;
+	selecting_keep_groups(&s);
 	both = whole_and_part(ret_selection);
 	if (both) {
 		refuse_selector(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, &request->selectors[0]);

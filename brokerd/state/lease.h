@@ -52,7 +52,11 @@ struct lease_terms {
 	bool require_reset; /* every function is reset before another client gets it */
 };
 
-#define LEASE_GIDS_MAX 64 /* the claimer's groups are kept, so that a later policy can be asked */
+/*
+ * The claimer's supplementary groups are kept, so that a later policy can be asked: first those that
+ * rules name, see selecting_keep_groups(). A user may have 65536, and a record holds so many.
+ */
+#define LEASE_GIDS_MAX 256
 
 enum lease_event {
 	LEASE_CLAIMED,	/* a claim may have the group, or a record names it */
@@ -146,6 +150,8 @@ struct lease {
 	struct event *timer;
 	void (*later)(struct lease *lease);
 	unsigned tries;			 /* how often `later` has been tried */
+	unsigned restores;		 /* how often it has become stuck after a restore */
+	bool waits_for_driver;		 /* the latest of them because its driver is not loaded */
 	struct lease_follower *follower; /* while it is being claimed; else NULL */
 };
 
