@@ -13,6 +13,7 @@
 #include "brokerd/process/log.h"
 #include "brokerd/state/refuse.h"
 #include "client/common/util.h"
+#include "client/host/interrupts.h"
 #include "client/host/sysfs.h"
 
 #include <errno.h>
@@ -86,6 +87,25 @@ static int check_reset(const struct kernel *kernel, const struct group_view *vie
 	return 0;
 }
 
+/*
+ * Checks that VFIO would attach the group, which it does not where a device could raise any
+ * interrupt of the host's. Returns 0, or the reason.
+ */
+static int check_interrupts(const struct selecting *s, const struct group_view *view, size_t asked,
+			    struct message_refusal *ret_refusal)
+{
+	const struct kernel *kernel = s->claims->kernel;
+
+	if (!kernel->no_remapping || interrupts_may_be_unsafe(kernel->sys, false) ||
+	    (s->request->flags & CLAIM_CDEVS && kernel->cdevs &&
+	     interrupts_may_be_unsafe(kernel->sys, true)))
+		return 0;
+	refuse_address(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, &view->functions[asked].address);
+	ret_refusal->group = view->group;
+	ret_refusal->detail = REFUSAL_INTERRUPTS;
+	return GPUBROKER_REFUSED_NOT_VIABLE;
+}
+
 /* Returns 0 if no lease, no reservation and no hold has the group; else the reason. */
 static int check_free(const struct selecting *s, const struct group_view *view,
 		      const struct pci_address *address, struct message_refusal *ret_refusal)
@@ -131,6 +151,8 @@ static int take_group(struct selecting *s, struct group_view *view, size_t asked
 
 	r = group_decide(view, policy, &s->subject, asked, s->request->flags, &usage, &verdict,
 			 ret_refusal);
+	if (!r)
+		r = check_interrupts(s, view, asked, ret_refusal);
 	if (r)
 		return r;
 	if (verdict.require_reset &&

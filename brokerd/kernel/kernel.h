@@ -24,11 +24,12 @@ struct kernel {
 	int inotify; /* watches the nodes that are lent */
 	int ends;    /* an epoll instance, to check whether a process has ended */
 	bool cdevs;  /* /dev/iommu existed at the start, so devices may have nodes of their own */
+	bool no_remapping; /* of interrupts: see client/host/interrupts.h */
 };
 
 #define KERNEL_NONE                                                                                \
 	{                                                                                          \
-		-1, -1, -1, -1, false                                                              \
+		-1, -1, -1, -1, false, false                                                       \
 	}
 
 int kernel_init(struct kernel *kernel);

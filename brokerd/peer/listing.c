@@ -8,6 +8,7 @@
 
 #include "brokerd/peer/listing.h"
 #include "brokerd/claim/parts.h"
+#include "client/host/interrupts.h"
 #include "client/wire/passfd.h"
 
 #include <errno.h>
@@ -43,6 +44,9 @@ static void format_device(const struct peer *peer, const struct device *device,
 		.vfs_total = record->vfs_total,
 		.vfs = devices_vfs(peers->devices, device),
 	};
+	if (ret_message->status <= GPUBROKER_BOOT_VGA && peers->kernel->no_remapping &&
+	    !interrupts_may_be_unsafe(peers->kernel->sys, false))
+		ret_message->status = GPUBROKER_NOT_VIABLE;
 	if (lease && ret_message->status != GPUBROKER_NOT_VIABLE) {
 		ret_message->lease = lease->id;
 		ret_message->holder_uid = lease->uid;

@@ -11,6 +11,7 @@
 #include "client/command/cli.h"
 #include "client/command/inventory.h"
 #include "client/command/policy-sources.h"
+#include "client/host/interrupts.h"
 #include "client/host/profile.h"
 #include "client/common/util.h"
 #include "policy/units.h"
@@ -159,6 +160,14 @@ static bool can_reset(const struct function *f)
 	return !access(path, F_OK);
 }
 
+/* Returns false if VFIO would attach no group of this host. */
+static bool has_safe_interrupts(void)
+{
+	cleanup_fd int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return sys < 0 || interrupts_are_remapped(sys) || interrupts_may_be_unsafe(sys, false);
+}
+
 /* Prints whether the guards permit it now. Returns the exit status. */
 static int print_now(const struct question *q, const struct group_view *view,
 		     const struct policy_verdict *v)
@@ -190,6 +199,10 @@ static int print_now(const struct question *q, const struct group_view *view,
 		cli_print_text(stdout, f->in_use, -1);
 		putchar('\n');
 		return EXIT_IN_USE;
+	}
+	if (!q->saved && !has_safe_interrupts()) {
+		puts("refused: this host does not remap interrupts; see gpubrokerd(8)");
+		return EXIT_NO_GROUP;
 	}
 	for (size_t i = 0; v->require_reset && !q->saved && i < view->n_functions; i++) {
 		f = &view->functions[i];

@@ -354,7 +354,7 @@ void fuzz_seeds(fuzz_write write)
 		seed_byte(&seed, reason % 2 ? ASK_CLAIM : ASK_RESTORE);
 		refusal.reason = reason;
 		snprintf(refusal.text, sizeof(refusal.text), "%s", reason % 3 ? "bind" : "");
-		refusal.detail = reason % (REFUSAL_NOT_RESTORED + 1);
+		refusal.detail = reason % (REFUSAL_INTERRUPTS + 1);
 		snprintf(refusal.rule, sizeof(refusal.rule), "%s",
 			 reason % 2 ? "/etc/x.policy:7" : "");
 		snprintf(refusal.name, sizeof(refusal.name), "%s", reason % 4 ? "card" : "");

@@ -286,7 +286,7 @@ static void check_answer(const struct client *client, const union answer *a, siz
 		break;
 	case MESSAGE_REFUSAL:
 		must(a->refusal.reason && a->refusal.reason <= GPUBROKER_REFUSED_NONE_LEFT);
-		must(a->refusal.detail <= REFUSAL_NOT_RESTORED);
+		must(a->refusal.detail <= REFUSAL_INTERRUPTS);
 		must(memchr(a->refusal.text, 0, sizeof(a->refusal.text)) &&
 		     memchr(a->refusal.rule, 0, sizeof(a->refusal.rule)));
 		break;

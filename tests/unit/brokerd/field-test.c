@@ -9,6 +9,7 @@
 
 #include "client/command/cli.h"
 #include "client/command/inventory.h"
+#include "client/host/interrupts.h"
 #include "client/host/pci.h"
 #include "tests/tap.h"
 #include "tests/unit/brokerd/world.h"
@@ -376,6 +377,49 @@ static void test_size(unsigned n, int status)
 	unlink(list);
 }
 
+/* ---- interrupts ---- */
+
+static int ask_without_remapping(const struct pci_address *address)
+{
+	int fd = dial_in(0), status;
+
+	broker.kernel.no_remapping = !interrupts_are_remapped(broker.kernel.sys);
+	status = ask_broker(fd, address);
+	hang_up(fd);
+	return status;
+}
+
+static void test_interrupts(void)
+{
+	static const char parameter[] = "sys/module/vfio_iommu_type1/parameters/"
+					"allow_unsafe_interrupts";
+	const struct function card = {
+		.address = { .bus = 1 }, .vendor = 0x1234, .class_code = 0x030000, .iommu_group = 1
+	};
+	struct policy_rule rule;
+
+	broker_make();
+	make_function(&card);
+	broker_allow_all(&rule);
+	tap_ok(!ask_without_remapping(&card.address), "a kernel that tells nothing is believed");
+	scratch_write("sys/kernel/irq/0/chip_name", "XT-PIC\n");
+	scratch_write("sys/kernel/irq/1/chip_name", "GICv3\n");
+	scratch_write("sys/kernel/irq/2/chip_name", "(null)\n");
+	scratch_write(parameter, "N\n");
+	tap_ok(!ask_without_remapping(&card.address), "and one of another kind of machine");
+	scratch_write("sys/kernel/irq/9/chip_name", "IO-APIC\n");
+	scratch_write("sys/kernel/irq/24/chip_name", "PCI-MSIX-0000:01:00.0\n");
+	tap_ok(ask_without_remapping(&card.address) == EXIT_NO_GROUP,
+	       "one that does not remap interrupts lends nothing");
+	scratch_write(parameter, "Y\n");
+	tap_ok(!ask_without_remapping(&card.address), "unless root allows that");
+	scratch_write(parameter, "N\n");
+	scratch_write("sys/kernel/irq/24/chip_name", "IR-PCI-MSIX-0000:01:00.0\n");
+	tap_ok(!ask_without_remapping(&card.address), "one that remaps them does");
+	broker_drop();
+	scratch_remove();
+}
+
 int main(void)
 {
 	const char *top = getenv("top_srcdir");
@@ -388,5 +432,6 @@ int main(void)
 	test_size(64, 0);
 	test_size(65, EXIT_NO_GROUP);
 	test_size(300, EXIT_NO_GROUP);
+	test_interrupts();
 	return tap_done();
 }
