@@ -149,7 +149,7 @@ static struct lease *make_unheld(struct peer *peer, const struct group_view *vie
 	lease->pid = peer->claimant.pid;
 	lease->since = (uint64_t)time(NULL);
 	lease->forced = true;
-	strcpy(lease->terms.rule, "gpubroker restore");
+	strcpy(lease->terms.rule, LEASE_RULE_RESTORE);
 	r = lease_record(lease);
 	if (r) {
 		lease_free(lease);

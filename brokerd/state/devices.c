@@ -252,7 +252,7 @@ enum gpubroker_status device_status(const struct devices *devices, const struct 
 	if (device->record.group == NO_GROUP || is_bridge(device) || devices_vfs(devices, device) ||
 	    group_spoilt(devices, device->record.group))
 		return GPUBROKER_NOT_VIABLE;
-	if (device->record.boot_vga)
+	if (shows_console(device->record.boot_vga, device->record.driver))
 		return GPUBROKER_BOOT_VGA;
 	return driver_is_vfio(device->record.driver) ? GPUBROKER_VFIO_READY : GPUBROKER_AVAILABLE;
 }

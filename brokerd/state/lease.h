@@ -173,6 +173,10 @@ struct lease_events {
 	void (*resumed)(void *userdata, struct lease *lease);
 };
 
+/* terms.rule of a lease that no rule granted: root restores its group, or its record is damaged. */
+#define LEASE_RULE_RESTORE "gpubroker restore"
+#define LEASE_RULE_NONE "-"
+
 #define LEASES_MAX 512
 
 struct lease_table {

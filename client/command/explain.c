@@ -213,7 +213,7 @@ static int print_now(const struct question *q, const struct group_view *view,
 		return EXIT_NO_GROUP;
 	}
 	for (size_t i = 0; i < view->n_functions; i++) {
-		if (view->functions[i].boot_vga) {
+		if (shows_console(view->functions[i].boot_vga, view->functions[i].driver)) {
 			puts("could be lent with --force: it shows the host's console");
 			return 0;
 		}

@@ -35,6 +35,11 @@ bool driver_is_vfio(const char *driver)
 	return strstr(driver, "vfio-pci") || strstr(driver, "vfio_pci");
 }
 
+bool shows_console(bool boot_vga, const char *driver)
+{
+	return boot_vga && !driver_is_vfio(driver);
+}
+
 bool class_is_gpu(uint32_t class_code)
 {
 	return class_code >> 16 == 0x03 || class_code >> 16 == 0x12;
@@ -77,7 +82,7 @@ enum guard group_guard(const struct group_view *view, bool boot_vga_too, size_t 
 		const struct function *f = &view->functions[i];
 
 		*ret_which = i;
-		if (f->boot_vga && !boot_vga_too)
+		if (shows_console(f->boot_vga, f->driver) && !boot_vga_too)
 			return GUARD_BOOT_VGA;
 		if (f->in_use[0])
 			return GUARD_IN_USE;

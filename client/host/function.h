@@ -58,6 +58,12 @@ struct policy_facts function_facts(const struct function *function);
 /* True for vfio-pci and the variant drivers, none of which needs to be unbound before lending. */
 bool driver_is_vfio(const char *driver);
 
+/*
+ * Returns true for the boot VGA while it shows the host's console: on a VFIO driver it shows nothing
+ * of the host's, since the kernel takes the console from a display that VFIO gets.
+ */
+bool shows_console(bool boot_vga, const char *driver);
+
 /* A display controller or a processing accelerator: what "any" may choose. */
 bool class_is_gpu(uint32_t class_code);
 

@@ -392,6 +392,20 @@ static void test_revoke(void)
 
 /* ---- restore ---- */
 
+static bool listed_as_allowed(uint64_t id)
+{
+	union answer answer = { 0 };
+	int fd = dial_in(0);
+	bool allowed;
+
+	say_plain(fd, MESSAGE_LEASES);
+	turn(TURNS);
+	allowed = hear(fd, &answer) == sizeof(answer.lease) && answer.lease.id == id &&
+		  answer.lease.allowed;
+	hang_up(fd);
+	return allowed;
+}
+
 static void test_restore(void)
 {
 	struct message_refusal r;
@@ -424,6 +438,7 @@ static void test_restore(void)
 	wait_for_workers();
 	tap_ok(lease->state == GPUBROKER_LEASE_RELEASING && lease->timer,
 	       "while somebody has it without us, it is waited for");
+	tap_ok(listed_as_allowed(id), "and nobody is told that no rule grants that");
 	group_says = 0;
 	lease->tries = 0;
 	lease_closed(lease);
