@@ -10,6 +10,7 @@
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/hotplug.h"
 #include "brokerd/lease/recover.h"
+#include "brokerd/lease/restore.h"
 #include "brokerd/peer/listener.h"
 #include "brokerd/peer/request.h"
 #include "brokerd/peer/watching.h"
@@ -108,6 +109,7 @@ static void on_device_record(void *userdata, const struct watcher_record *record
 	prepare_device_seen(&core->prepare, record);
 	sriov_policy_device_seen(&core->sriov, record);
 	hotplug_device_seen(&core->leases, record);
+	lease_device_seen(&core->leases, record);
 	r = devices_take(&core->devices, record);
 	if (r)
 		log_error("a function cannot be listed: %s", strerror(-r));

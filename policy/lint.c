@@ -22,7 +22,8 @@ static void print_attribute(const struct policy *policy, const struct policy_mat
 
 	switch ((enum policy_attribute)attribute) {
 	case POLICY_ADDRESS:
-		snprintf(out, size, "address %s", pci_address_format(&match->address, address));
+		snprintf(out, size, "address %s",
+			 pci_pattern_format(&match->address, match->address_any, address));
 		break;
 	case POLICY_VENDOR:
 		snprintf(out, size, "vendor %04x", match->vendor);

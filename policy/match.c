@@ -113,7 +113,8 @@ bool match_facts(const struct policy *policy, const struct policy_match *match,
 		return false;
 	if ((attributes & POLICY_PROFILE) && !match_profile(policy, match->profile, facts, unknown))
 		return false;
-	if ((attributes & POLICY_ADDRESS) && pci_address_compare(&match->address, &facts->address))
+	if ((attributes & POLICY_ADDRESS) &&
+	    !pci_pattern_covers(&match->address, match->address_any, &facts->address, 0))
 		return false;
 	if ((attributes & POLICY_VENDOR) && match->vendor != facts->vendor)
 		return false;

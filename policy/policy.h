@@ -69,6 +69,7 @@ enum policy_attribute {
 struct policy_match {
 	uint32_t attributes; /* of enum policy_attribute */
 	struct pci_address address;
+	uint32_t address_any; /* enum pci_address_any: the numbers of `address` that do not count */
 	uint16_t vendor;
 	uint16_t device;
 	uint16_t subsystem_vendor;
@@ -100,8 +101,8 @@ struct policy_rule {
 	uint32_t name;
 	struct policy_match match;
 	/* The rest is for POLICY_ALLOW, and vfio_driver for POLICY_PREPARE too. */
-	uint64_t memlock;	/* bytes, below 2^63; 0 grants none */
 	uint32_t limit;		/* leases at once, for each user by this rule; 0: no limit */
+	uint64_t memlock;	/* bytes, below 2^63; 0 grants none */
 	uint32_t boot_vga;	/* 0 or 1 */
 	uint32_t lifetime;	/* seconds that a lease may last; 0: no end */
 	uint32_t vfio_driver;	/* index into struct policy's texts, or POLICY_NO_TEXT */
@@ -110,7 +111,6 @@ struct policy_rule {
 	/* Only with vfs: the quotas of each VF, as the kernel's xe takes them; 0: unchanged. */
 	uint32_t vf_exec_quantum_ms;
 	uint32_t vf_preempt_timeout_us;
-	uint32_t reserved; /* 0 */
 	/* The rule's place; all fields before this are its contents. */
 	uint32_t file; /* index into struct policy's files */
 	uint32_t line; /* from 1 */

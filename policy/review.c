@@ -88,7 +88,8 @@ static bool is_within(const struct policy_match *inner, const struct policy_matc
 	if (attributes & ~inner->attributes)
 		return false;
 	return (!(attributes & POLICY_ADDRESS) ||
-		pci_address_compare(&inner->address, &outer->address) == 0) &&
+		pci_pattern_covers(&outer->address, outer->address_any, &inner->address,
+				   inner->address_any)) &&
 	       (!(attributes & POLICY_VENDOR) || inner->vendor == outer->vendor) &&
 	       (!(attributes & POLICY_DEVICE_ID) || inner->device == outer->device) &&
 	       (!(attributes & POLICY_SUBSYSTEM_VENDOR) ||

@@ -15,6 +15,7 @@
 #include "policy/findings.h"
 #include "policy/keep.h"
 #include "policy/units.h"
+#include "policy/values.h"
 #include "policy/words.h"
 
 #define NAME_RULE                                                                                  \
@@ -31,6 +32,49 @@ static const struct word *here(const struct policy_parser *parser, unsigned int 
 	return parser->token.kind == TOKEN_WORD ? words_find(kinds, parser->token.text) : NULL;
 }
 
+/* Notes that the statement has an attribute or limit. False, with a finding: it had it already. */
+static bool see(struct policy_parser *parser, const struct place *place, const char *text,
+		uint32_t bit, uint32_t *seen)
+{
+	if (*seen & bit) {
+		finding_report(parser, POLICY_KIND_MISTAKE, place,
+			       "expected %s at most once in a statement", text);
+		return false;
+	}
+	*seen |= bit;
+	return true;
+}
+
+/* Reads the current word as the value of WORD. A pair of ids is the value of two words. */
+static bool read_value(struct policy_parser *parser, const struct word *word, uint32_t *seen,
+		       struct policy_rule *rule)
+{
+	const uint32_t before = rule->match.attributes;
+	struct place place = finding_place(parser);
+	char text[POLICY_TEXT_MAX], what[256];
+	uint32_t index, also;
+	bool taken = parser->token.kind == TOKEN_WORD &&
+		     (word->spell ? word->spell(parser->token.text, text)
+				  : word->read(parser->token.text, rule));
+
+	if (!taken) {
+		snprintf(what, sizeof(what), "after \"%s\" %s", word->text, word->expected);
+		return finding_expected(parser, what, word->value == POLICY_CLASS ? WORD_CLASS : 0);
+	}
+	if (word->spell) {
+		if (!keep_text(parser, text, &index))
+			return false;
+		memcpy((char *)rule + word->field, &index, sizeof(index));
+	}
+	also = rule->match.attributes & ~before;
+	rule->match.attributes = before;
+	if (also &&
+	    !see(parser, &place, also & POLICY_VENDOR ? "vendor" : "subsystem-vendor", also, seen))
+		return false;
+	next(parser);
+	return true;
+}
+
 /*
  * Parses WORD, and VALUE if it takes one; `seen` has the bits of the words before in this
  * statement.
@@ -38,40 +82,26 @@ static const struct word *here(const struct policy_parser *parser, unsigned int 
 static bool parse_value(struct policy_parser *parser, const struct word *word, uint32_t *seen,
 			struct policy_rule *rule)
 {
-	char text[POLICY_TEXT_MAX], what[256];
-	bool taken;
+	struct place place = finding_place(parser);
 
-	if (*seen & word->value) {
-		struct place place = finding_place(parser);
-
-		finding_report(parser, POLICY_KIND_MISTAKE, &place,
-			       "expected %s at most once in a statement", word->text);
+	if (!see(parser, &place, word->text, word->value, seen))
 		return false;
-	}
-	*seen |= word->value;
-
+	next(parser);
 	if (!word->expected) {
 		word->read(NULL, rule);
-		next(parser);
 		return true;
 	}
-	next(parser);
-	taken = parser->token.kind == TOKEN_WORD &&
-		(word->spell ? word->spell(parser->token.text, text)
-			     : word->read(parser->token.text, rule));
-	if (!taken) {
-		snprintf(what, sizeof(what), "after \"%s\" %s", word->text, word->expected);
-		return finding_expected(parser, what, word->value == POLICY_CLASS ? WORD_CLASS : 0);
-	}
-	if (word->spell) {
-		uint32_t index;
+	return read_value(parser, word, seen, rule);
+}
 
-		if (!keep_text(parser, text, &index))
-			return false;
-		memcpy((char *)rule + word->field, &index, sizeof(index));
-	}
-	next(parser);
-	return true;
+/* A pair of ids without a word before it, as "10de:1eb8": the same as behind `device`. */
+static bool parse_pair(struct policy_parser *parser, uint32_t *seen, struct policy_rule *rule)
+{
+	const struct word *word = words_find(WORD_ATTRIBUTE, "device");
+	struct place place = finding_place(parser);
+
+	return see(parser, &place, word->text, word->value, seen) &&
+	       read_value(parser, word, seen, rule);
 }
 
 /* ---- the parts of a statement ---- */
@@ -215,6 +245,11 @@ static bool is_use(const struct policy_parser *parser, const struct policy_rule 
 	       parser->token.kind == TOKEN_WORD && words_is_name(parser->token.text);
 }
 
+static bool is_pair(const struct policy_parser *parser)
+{
+	return parser->token.kind == TOKEN_WORD && value_is_pair(parser->token.text);
+}
+
 /*
  * `any`, or attributes, and among these a device name unless the statement defines one. Stops at
  * the first other word; *ret_kinds are the kinds that could have followed.
@@ -231,7 +266,12 @@ static bool parse_what(struct policy_parser *parser, struct policy_rule *rule,
 		parse_any(parser, rule);
 		return true;
 	}
-	while ((word = here(parser, WORD_ATTRIBUTE)) || is_use(parser, rule)) {
+	while ((word = here(parser, WORD_ATTRIBUTE)) || is_use(parser, rule) || is_pair(parser)) {
+		if (is_pair(parser)) {
+			if (!parse_pair(parser, &seen, rule))
+				return false;
+			continue;
+		}
 		if (!word) {
 			if (!parse_use(parser, rule))
 				return false;

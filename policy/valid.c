@@ -41,12 +41,12 @@ static bool index_valid(uint32_t index, bool needed, value_speller spell,
 static bool match_valid(const struct policy_match *match, const struct policy_text *texts,
 			size_t n_texts)
 {
-	const struct pci_address *address = &match->address;
 	uint32_t attributes = match->attributes;
 
 	if (attributes & ~MATCH_ATTRIBUTES)
 		return false;
-	if (address->device > 31 || address->function > 7 || address->reserved)
+	if (!pci_pattern_valid(&match->address, match->address_any) ||
+	    (match->address_any && !(attributes & POLICY_ADDRESS)))
 		return false;
 	if (match->class_mask > 0xffffff || (match->class_code & ~match->class_mask))
 		return false;
@@ -107,7 +107,6 @@ bool policy_rule_valid(const struct policy_rule *rule, size_t n_names, size_t n_
 	}
 	if (id_needed ? rule->id == UINT32_MAX : rule->id != 0)
 		return false;
-	return !rule->reserved && match_valid(&rule->match, texts, n_texts) &&
-	       limits_valid(rule, texts, n_texts) && rule->file < n_files && rule->line > 0 &&
-	       rule->column > 0;
+	return match_valid(&rule->match, texts, n_texts) && limits_valid(rule, texts, n_texts) &&
+	       rule->file < n_files && rule->line > 0 && rule->column > 0;
 }

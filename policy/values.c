@@ -49,7 +49,32 @@ static bool read_id(const char *text, uint16_t *ret_id)
 
 bool value_address(const char *text, struct policy_rule *rule)
 {
-	return pci_address_parse(text, &rule->match.address) == 0;
+	return pci_pattern_parse(text, &rule->match.address, &rule->match.address_any) == 0;
+}
+
+/* "10de:1eb8", as lspci -n prints it, or the second of both alone. */
+static bool read_pair(const char *text, uint32_t vendor_bit, uint16_t *ret_vendor,
+		      uint16_t *ret_device, struct policy_rule *rule)
+{
+	const char *colon = strchr(text, ':');
+	char vendor[8];
+
+	if (!colon)
+		return read_id(text, ret_device);
+	if (colon - text >= (ptrdiff_t)sizeof(vendor))
+		return false;
+	memcpy(vendor, text, (size_t)(colon - text));
+	vendor[colon - text] = '\0';
+	if (!read_id(vendor, ret_vendor) || !read_id(colon + 1, ret_device))
+		return false;
+	rule->match.attributes |= vendor_bit;
+	return true;
+}
+
+bool value_is_pair(const char *text)
+{
+	return strlen(text) == 9 && strspn(text, "0123456789abcdefABCDEF") == 4 && text[4] == ':' &&
+	       strspn(text + 5, "0123456789abcdefABCDEF") == 4;
 }
 
 bool value_vendor(const char *text, struct policy_rule *rule)
@@ -59,7 +84,7 @@ bool value_vendor(const char *text, struct policy_rule *rule)
 
 bool value_device(const char *text, struct policy_rule *rule)
 {
-	return read_id(text, &rule->match.device);
+	return read_pair(text, POLICY_VENDOR, &rule->match.vendor, &rule->match.device, rule);
 }
 
 bool value_subsystem_vendor(const char *text, struct policy_rule *rule)
@@ -69,7 +94,8 @@ bool value_subsystem_vendor(const char *text, struct policy_rule *rule)
 
 bool value_subsystem_device(const char *text, struct policy_rule *rule)
 {
-	return read_id(text, &rule->match.subsystem_device);
+	return read_pair(text, POLICY_SUBSYSTEM_VENDOR, &rule->match.subsystem_vendor,
+			 &rule->match.subsystem_device, rule);
 }
 
 bool value_class(const char *text, struct policy_rule *rule)

@@ -9,7 +9,7 @@
 
 /*
  * Each reads a value into its field of the rule, or returns false if it is wrong; the rule is then
- * lost.
+ * lost. One that reads another attribute too, as a pair of ids, sets that one's bit in the rule.
  */
 bool value_address(const char *text, struct policy_rule *rule);
 bool value_vendor(const char *text, struct policy_rule *rule);
@@ -26,6 +26,9 @@ bool value_memlock(const char *text, struct policy_rule *rule);
 bool value_boot_vga(const char *text, struct policy_rule *rule);      /* text: NULL */
 bool value_require_reset(const char *text, struct policy_rule *rule); /* text: NULL */
 bool value_lifetime(const char *text, struct policy_rule *rule);
+
+/* Returns true for a pair of ids, "10de:1eb8", which stands for itself or behind `device`. */
+bool value_is_pair(const char *text);
 
 /*
  * Each spells a value as the table of texts has it, so that texts with the same meaning are the

@@ -17,6 +17,7 @@
 #define NEAR_MAX 31 /* longer words are near nothing */
 
 #define HEX_ID "an id of 1 to 4 hex digits, such as 10de or 0x10de"
+#define PAIR HEX_ID ", or with its vendor 10de:1eb8"
 #define VFIO_DRIVER "a VFIO driver's name, such as vfio-pci or mlx5_vfio_pci"
 
 static const struct word words[] = {
@@ -36,17 +37,18 @@ static const struct word words[] = {
 	  .kind = WORD_ATTRIBUTE,
 	  .value = POLICY_ADDRESS,
 	  .read = value_address,
-	  .expected = "a PCI address, such as 0000:01:00.0 or 01:00.0" },
+	  .expected = "a PCI address, such as 0000:01:00.0 or 01:00.0, or * for some of its "
+		      "numbers, such as *:0a:00.*" },
 	{ .text = "vendor",
 	  .kind = WORD_ATTRIBUTE,
 	  .value = POLICY_VENDOR,
 	  .read = value_vendor,
-	  .expected = HEX_ID },
+	  .expected = HEX_ID " (a pair, such as 10de:1eb8, stands alone)" },
 	{ .text = "device",
 	  .kind = WORD_ATTRIBUTE,
 	  .value = POLICY_DEVICE_ID,
 	  .read = value_device,
-	  .expected = HEX_ID },
+	  .expected = PAIR },
 	{ .text = "subsystem-vendor",
 	  .kind = WORD_ATTRIBUTE,
 	  .value = POLICY_SUBSYSTEM_VENDOR,
@@ -56,7 +58,7 @@ static const struct word words[] = {
 	  .kind = WORD_ATTRIBUTE,
 	  .value = POLICY_SUBSYSTEM_DEVICE,
 	  .read = value_subsystem_device,
-	  .expected = HEX_ID },
+	  .expected = PAIR },
 	{ .text = "class",
 	  .kind = WORD_ATTRIBUTE,
 	  .value = POLICY_CLASS,

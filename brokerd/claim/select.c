@@ -13,6 +13,7 @@
 #include "brokerd/process/log.h"
 #include "brokerd/state/refuse.h"
 #include "client/common/util.h"
+#include "client/host/interrupts.h"
 #include "client/host/sysfs.h"
 
 #include <errno.h>
@@ -86,6 +87,25 @@ static int check_reset(const struct kernel *kernel, const struct group_view *vie
 	return 0;
 }
 
+/*
+ * Checks that VFIO would attach the group, which it does not where a device could raise any
+ * interrupt of the host's. Returns 0, or the reason.
+ */
+static int check_interrupts(const struct selecting *s, const struct group_view *view, size_t asked,
+			    struct message_refusal *ret_refusal)
+{
+	const struct kernel *kernel = s->claims->kernel;
+
+	if (!kernel->no_remapping || interrupts_may_be_unsafe(kernel->sys, false) ||
+	    (s->request->flags & CLAIM_CDEVS && kernel->cdevs &&
+	     interrupts_may_be_unsafe(kernel->sys, true)))
+		return 0;
+	refuse_address(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, &view->functions[asked].address);
+	ret_refusal->group = view->group;
+	ret_refusal->detail = REFUSAL_INTERRUPTS;
+	return GPUBROKER_REFUSED_NOT_VIABLE;
+}
+
 /* Returns 0 if no lease, no reservation and no hold has the group; else the reason. */
 static int check_free(const struct selecting *s, const struct group_view *view,
 		      const struct pci_address *address, struct message_refusal *ret_refusal)
@@ -132,6 +152,8 @@ static int take_group(struct selecting *s, struct group_view *view, size_t asked
 
 	r = group_decide(view, policy, &s->subject, asked, s->request->flags, &usage, &verdict,
 			 ret_refusal);
+	if (!r)
+		r = check_interrupts(s, view, asked, ret_refusal);
 	if (r)
 		return r;
 	if (verdict.require_reset &&
@@ -147,6 +169,7 @@ static int take_group(struct selecting *s, struct group_view *view, size_t asked
 		s->busy_memlock = larger(s->busy_memlock, verdict.memlock);
 		return r;
 	}
+	selecting_keep_group_of(s, verdict.rule);
 	item->asked = address;
 	item->view = view;
 	s->selection->n++;
@@ -179,6 +202,21 @@ static int refuse_unlendable(const struct selecting *s, const struct selector *s
 	ret_refusal->group = group;
 	refusal_say(ret_refusal, "%s", text);
 	return (int)reason;
+}
+
+/* The same for a group that has more functions than can be lent together. */
+static int refuse_too_many(const struct selecting *s, const struct selector *selector,
+			   const struct pci_address *address, const struct group_view *view,
+			   struct message_refusal *ret_refusal)
+{
+	if (address)
+		return refuse_unlendable(s, selector, address, view->group,
+					 GPUBROKER_REFUSED_NOT_VIABLE, view->not_viable,
+					 ret_refusal);
+	refuse_selector(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, selector);
+	ret_refusal->group = view->group;
+	refusal_say(ret_refusal, "%s", view->not_viable);
+	return GPUBROKER_REFUSED_NOT_VIABLE;
 }
 
 static bool is_policy(int reason)
@@ -228,14 +266,15 @@ static int select_group(struct selecting *s, const struct selector *selector, ui
 	r = sysfs_group_read(s->claims->kernel->sys, group, view);
 	if (r == -ENODEV)
 		return refuse_selector(ret_refusal, GPUBROKER_REFUSED_NO_DEVICE, selector);
+	if (r == -E2BIG)
+		return refuse_too_many(s, selector, address, view, ret_refusal);
 	if (r)
 		return refuse_error(ret_refusal, selector, "reading its IOMMU group", r);
 	if (address)
 		asked = group_find(view, address);
 	if (address && (!view->n_functions || asked == SIZE_MAX))
 		return refuse_unlendable(s, selector, address, group, GPUBROKER_REFUSED_NOT_VIABLE,
-					 "lends only what is no bridge, and that is one",
-					 ret_refusal);
+					 GROUP_LENDS_NO_BRIDGE, ret_refusal);
 	if (!view->n_functions) {
 		refuse_selector(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, selector);
 		ret_refusal->group = group;
@@ -414,7 +453,6 @@ static const struct pci_address *whole_and_part(const struct selection *selectio
 /* Looks up the claimant's groups. If that fails, the claim is refused. */
 static int look_up_subject(struct selecting *s, struct message_refusal *ret_refusal)
 {
-	struct selection *selection = s->selection;
 	int r = s->claimant->ops->subject(s->claimant, &s->subject);
 
 	if (r) {
@@ -422,10 +460,6 @@ static int look_up_subject(struct selecting *s, struct message_refusal *ret_refu
 			  strerror(-r));
 		return refuse_selector(ret_refusal, GPUBROKER_REFUSED_POLICY,
 				       &s->request->selectors[0]);
-	}
-	while (selection->n_gids < s->subject.n_groups && selection->n_gids < LEASE_GIDS_MAX) {
-		selection->gids[selection->n_gids] = (uint32_t)s->subject.groups[selection->n_gids];
-		selection->n_gids++;
 	}
 	return 0;
 }
@@ -531,6 +565,7 @@ int selection_decide(const struct claims *claims, const struct claimant *claiman
 	r = select_all(&s, ret_refusal);
 	if (r && r != GPUBROKER_REFUSED_BUSY)
 		return r;
+	selecting_keep_groups(&s);
 	both = whole_and_part(ret_selection);
 	if (both) {
 		refuse_selector(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, &request->selectors[0]);

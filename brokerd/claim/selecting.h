@@ -18,3 +18,11 @@ struct selecting {
  * earlier selectors of the same claim want.
  */
 uint32_t selecting_count_leases(void *userdata, size_t rule);
+
+/* Keeps the claimant's supplementary group that this rule is for, if it is for one. */
+void selecting_keep_group_of(struct selecting *s, size_t rule);
+/*
+ * Keeps the claimant's supplementary groups, as many as there is room for: behind those of granting
+ * rules the ones that deny rules name, then those of allow rules, and then any.
+ */
+void selecting_keep_groups(struct selecting *s);

@@ -73,6 +73,6 @@ struct selection {
 	struct selected items[PROTOCOL_SELECTORS_MAX];
 	struct wanted wanted; /* what the claim would get if it were free */
 	struct wanted one;    /* the same for the selector that is being decided */
-	size_t n_gids;	      /* the first of the claimant's supplementary groups */
+	size_t n_gids;	      /* the claimant's groups, see selecting_keep_groups() */
 	uint32_t gids[LEASE_GIDS_MAX];
 };

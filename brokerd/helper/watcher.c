@@ -139,6 +139,7 @@ static void fill_record(struct watcher *watcher, const struct function *f,
 	record->class_code = f->class_code;
 	record->group = f->iommu_group;
 	record->boot_vga = f->boot_vga;
+	record->is_bridge = f->is_bridge;
 	record->is_vf = f->is_vf;
 	record->physfn = f->physfn;
 	record->vfs_total = f->vfs_total;

@@ -28,6 +28,7 @@ struct kernel {
 	 * by their major number: they can be opened only after another start.
 	 */
 	bool late;
+	bool no_remapping; /* of interrupts: see client/host/interrupts.h */
 };
 
 #define KERNEL_NONE                                                                                \

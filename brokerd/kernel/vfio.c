@@ -17,6 +17,7 @@
 
 #include "brokerd/kernel/kernel.h"
 #include "client/host/directory.h"
+#include "client/host/interrupts.h"
 #include "client/common/util.h"
 
 #include <errno.h>
@@ -77,6 +78,7 @@ int kernel_init(struct kernel *kernel)
 	kernel->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (kernel->inotify < 0)
 		return -errno;
+	kernel->no_remapping = !interrupts_are_remapped(kernel->sys);
 	kernel->cdevs = !faccessat(kernel->dev, "iommu", F_OK, 0);
 	kernel->ends = epoll_create1(EPOLL_CLOEXEC);
 	return kernel->ends < 0 ? -errno : 0;

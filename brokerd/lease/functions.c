@@ -20,6 +20,7 @@
 #include "client/host/sysfs.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -307,18 +308,28 @@ static void compare_override(struct lease *lease, const struct pci_address *addr
 			lease->as_recorded |= UINT64_C(1) << i;
 }
 
+/* Returns true if the kernel has the driver. Where that cannot be read, it may have it. */
+static bool is_loaded(int sys, const char *driver)
+{
+	cleanup_fd int fd = sysfs_open(sys, O_PATH | O_DIRECTORY, "bus/pci/drivers/%s", driver);
+
+	return fd != -ENOENT;
+}
+
 /*
  * Compares the functions with the record. Returns NULL if all are as they were, else what is wrong,
- * with *ret_address.
+ * with its address and, if it is not loaded, the driver in *ret_end.
  */
-static const char *not_as_before(const struct lease *lease, struct pci_address *ret_address)
+static const char *not_as_before(const struct lease *lease, struct lease_end *ret_end)
 {
+	int sys = leases_of(lease)->kernel->sys;
+
 	for (size_t i = 0; i < lease->n_functions; i++) {
 		const struct lease_function *was = &lease->functions[i];
 		char now[FUNCTION_NAME_MAX];
 		int r = read_driver(lease, was, now);
 
-		*ret_address = was->address;
+		ret_end->address = was->address;
 		if (r == -ENODEV)
 			continue;
 		if (r)
@@ -327,8 +338,11 @@ static const char *not_as_before(const struct lease *lease, struct pci_address *
 			return "its driver override could not be put back";
 		if (is_unknown(was->driver)
 			    ? driver_is_vfio(now)
-			    : strcmp(now, was->driver) != 0 && (!*now || driver_is_vfio(now)))
+			    : strcmp(now, was->driver) != 0 && (!*now || driver_is_vfio(now))) {
+			if (!*now && !is_unknown(was->driver) && !is_loaded(sys, was->driver))
+				ret_end->unloaded = was->driver;
 			return "did not go back to its driver";
+		}
 	}
 	return NULL;
 }
@@ -338,9 +352,9 @@ static enum lease_end_result functions_ended(struct lease *lease, const struct w
 {
 	struct lease_end end = { .address = lease->functions[0].address };
 
-	end.what = not_as_before(lease, &end.address);
-	if (result->error && (end.what || result->what == step_reset))
-		end = (struct lease_end){ result->what, result->address, result->error };
+	end.what = not_as_before(lease, &end);
+	if (result->error && !end.unloaded && (end.what || result->what == step_reset))
+		end = (struct lease_end){ result->what, result->address, result->error, NULL };
 	*ret_end = end;
 	return end.what ? END_STAYS : END_OVER;
 }

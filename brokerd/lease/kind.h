@@ -24,6 +24,8 @@ struct lease_end {
 	const char *what;
 	struct pci_address address;
 	int error; /* errno, or 0 */
+	/* The recorded driver, if the reason is that it is not loaded; else NULL. Recorded text. */
+	const char *unloaded;
 };
 
 struct lease_kind {

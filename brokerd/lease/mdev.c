@@ -146,7 +146,7 @@ static int add_remove(struct lease *lease, struct work *work)
 static enum lease_end_result removal_ended(struct lease *lease, const struct work_result *result,
 					   struct lease_end *ret_end)
 {
-	*ret_end = (struct lease_end){ step_remove, lease->asked, result->error };
+	*ret_end = (struct lease_end){ step_remove, lease->asked, result->error, NULL };
 	if (mdev_is_gone(lease))
 		return END_OVER;
 	return result->error && result->error != EAGAIN ? END_STAYS : END_TRY_AGAIN;
@@ -159,7 +159,7 @@ static enum lease_end_result removal_ended(struct lease *lease, const struct wor
 static enum lease_end_result remove_not_begun(struct lease *lease, int error,
 					      struct lease_end *ret_end)
 {
-	*ret_end = (struct lease_end){ step_remove, lease->asked, error };
+	*ret_end = (struct lease_end){ step_remove, lease->asked, error, NULL };
 	return error == ENOENT ? END_TRY_AGAIN : END_STAYS;
 }
 

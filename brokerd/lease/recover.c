@@ -311,7 +311,7 @@ static struct lease *make_stuck(struct leases *leases, const struct group_view *
 	lease_set_kind(lease);
 	lease->uid = lease->gid = UINT32_MAX;
 	lease->since = lease->stuck_since = (uint64_t)time(NULL);
-	strcpy(lease->terms.rule, "-");
+	strcpy(lease->terms.rule, LEASE_RULE_NONE);
 	snprintf(lease->damaged, sizeof(lease->damaged), "%s", name);
 	snprintf(lease->reason, sizeof(lease->reason),
 		 "its lease record is damaged (%.40s); root settles it with 'gpubroker restore %s'",

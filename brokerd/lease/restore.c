@@ -18,10 +18,14 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <string.h>
 
-#define RETRY_SECONDS 10 /* between attempts to restore a stuck lease */
-#define LOOK_USEC 50000	 /* between looks at a device that is half made or removed */
+/* Between attempts to restore a stuck lease: the first ones, and the last ones. */
+#define RETRY_SECONDS 10
+#define RETRY_SECONDS_MAX 600
+#define RETRIES_AT_ONCE 6 /* attempts before the time between them is doubled each time */
+#define LOOK_USEC 50000	  /* between looks at a device that is half made or removed */
 #define LOOKS 40
 
 bool lease_look_soon(struct lease *lease, void (*then)(struct lease *lease))
@@ -76,13 +80,48 @@ static void forget_lease(struct lease *lease)
 	lease_free(lease);
 }
 
+/* Returns how long to wait before the next attempt: what did not help often will not help soon. */
+static unsigned retry_after(unsigned attempts)
+{
+	unsigned seconds = RETRY_SECONDS;
+
+	for (; attempts > RETRIES_AT_ONCE && seconds < RETRY_SECONDS_MAX; attempts--)
+		seconds *= 2;
+	return seconds < RETRY_SECONDS_MAX ? seconds : RETRY_SECONDS_MAX;
+}
+
+/* Marks a lease as stuck, and has it tried again later. */
+static void keep_stuck(struct lease *lease, const struct lease_end *end)
+{
+	struct timeval after = { 0 };
+	char what[64], text[PCI_ADDRESS_TEXT], load[96] = "";
+
+	lease_transition(lease, LEASE_FAILED);
+	lease->waits_for_driver = end->unloaded != NULL;
+	if (end->unloaded) {
+		snprintf(what, sizeof(what), "its driver %s is not loaded", end->unloaded);
+		/* By its alias: a module need not have its driver's name. */
+		snprintf(load, sizeof(load), "modprobe $(cat /sys/bus/pci/devices/%s/modalias)",
+			 pci_address_format(&end->address, text));
+	}
+	lease_mark_stuck(lease, &end->address, end->unloaded ? what : end->what,
+			 end->unloaded ? load
+			 : end->error  ? strerror(end->error)
+				       : "");
+	/* It may succeed later: a driver is loaded again, memory is free again. */
+	if (lease->restores < UINT_MAX)
+		lease->restores++;
+	after.tv_sec = (time_t)retry_after(lease->restores);
+	lease_later(lease, &after, lease_retry);
+	lease_report_settled(lease);
+}
+
 /*
  * Ends a lease (`end` NULL), or marks it as stuck because of `end`. The lease may be gone on
  * return.
  */
 static void finish_restore(struct lease *lease, const struct lease_end *end)
 {
-	const struct timeval after = { .tv_sec = RETRY_SECONDS };
 	struct lease_follower *follower = lease->follower;
 	struct lease_end failed = { 0 };
 	int r = 0;
@@ -90,16 +129,12 @@ static void finish_restore(struct lease *lease, const struct lease_end *end)
 	if (!end && lease->recorded)
 		r = lease_record_remove(leases_of(lease)->store, lease->id);
 	if (r) { /* else the next start would take it up */
-		failed = (struct lease_end){ "its record cannot be removed", lease->asked, -r };
+		failed = (struct lease_end){ "its record cannot be removed", lease->asked, -r,
+					     NULL };
 		end = &failed;
 	}
 	if (end) {
-		lease_transition(lease, LEASE_FAILED);
-		lease_mark_stuck(lease, &end->address, end->what,
-				 end->error ? strerror(end->error) : "");
-		/* It may succeed later: a driver is loaded again, memory is free again. */
-		lease_later(lease, &after, lease_retry);
-		lease_report_settled(lease);
+		keep_stuck(lease, end);
 		return;
 	}
 	lease_transition(lease, LEASE_RESTORED);
@@ -221,6 +256,22 @@ void lease_retry(struct lease *lease)
 {
 	if (!lease->work && lease_transition(lease, LEASE_ABANDON))
 		lease_restore(lease);
+}
+
+void lease_device_seen(struct leases *leases, const struct watcher_record *record)
+{
+	struct lease *lease;
+
+	if (record->type != WATCHER_DEVICE || !record->driver[0])
+		return;
+	TAILQ_FOREACH(lease, &leases->table.list, link) {
+		if (!lease->waits_for_driver || lease->state != GPUBROKER_LEASE_STUCK ||
+		    !lease->kind->needs(lease, &record->address))
+			continue;
+		lease->waits_for_driver = false; /* once: what a retry does makes events too */
+		lease_retry(lease);
+		return; /* the list may have changed */
+	}
 }
 
 bool lease_worker_ended(struct lease *lease)

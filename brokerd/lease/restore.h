@@ -15,6 +15,12 @@ void lease_restore_with(struct lease *lease, unsigned looks);
 void lease_retry(struct lease *lease);
 
 /*
+ * Tries again what is stuck because its driver is not loaded, if this function has a driver now: the
+ * kernel has loaded it.
+ */
+void lease_device_seen(struct leases *leases, const struct watcher_record *record);
+
+/*
  * Notes that the worker of a lease that is being claimed has ended. Returns false if it was late,
  * so that its claim has failed or is gone; then the lease is being restored, and may be gone.
  */

@@ -168,7 +168,7 @@ static int add_clear(struct lease *lease, struct work *work)
 static enum lease_end_result clear_ended(struct lease *lease, const struct work_result *result,
 					 struct lease_end *ret_end)
 {
-	*ret_end = (struct lease_end){ step_clear, lease->asked, result->error };
+	*ret_end = (struct lease_end){ step_clear, lease->asked, result->error, NULL };
 	if (!result->error || vf_is_gone(lease))
 		return END_OVER;
 	if (result->error == ESTALE)
@@ -181,7 +181,7 @@ static enum lease_end_result clear_ended(struct lease *lease, const struct work_
 static enum lease_end_result clear_not_begun(struct lease *lease, int error,
 					     struct lease_end *ret_end)
 {
-	*ret_end = (struct lease_end){ step_clear, lease->asked, error };
+	*ret_end = (struct lease_end){ step_clear, lease->asked, error, NULL };
 	return error == ENOENT ? END_TRY_AGAIN : END_STAYS;
 }
 

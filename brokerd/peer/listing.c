@@ -8,6 +8,7 @@
 
 #include "brokerd/peer/listing.h"
 #include "brokerd/claim/parts.h"
+#include "client/host/interrupts.h"
 #include "client/wire/passfd.h"
 
 #include <errno.h>
@@ -43,6 +44,9 @@ static void format_device(const struct peer *peer, const struct device *device,
 		.vfs_total = record->vfs_total,
 		.vfs = devices_vfs(peers->devices, device),
 	};
+	if (ret_message->status <= GPUBROKER_BOOT_VGA && peers->kernel->no_remapping &&
+	    !interrupts_may_be_unsafe(peers->kernel->sys, false))
+		ret_message->status = GPUBROKER_NOT_VIABLE;
 	if (lease && ret_message->status != GPUBROKER_NOT_VIABLE) {
 		ret_message->lease = lease->id;
 		ret_message->holder_uid = lease->uid;
@@ -65,6 +69,10 @@ static bool lease_is_allowed(const struct peers *peers, const struct lease *leas
 	struct policy_verdict verdict;
 	size_t n, asked;
 
+	/* Nobody asked the policy for these, so it is no news that it does not grant them. */
+	if (!strcmp(lease->terms.rule, LEASE_RULE_RESTORE) ||
+	    !strcmp(lease->terms.rule, LEASE_RULE_NONE))
+		return true;
 	if (lease_is_made(lease))
 		return parts_allowed(policy, peers->devices, lease, &subject);
 	if (!device)

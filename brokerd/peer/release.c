@@ -183,7 +183,7 @@ static struct lease *make_unheld(struct peer *peer, const struct group_view *vie
 	lease->pid = peer->claimant.pid;
 	lease->since = (uint64_t)time(NULL);
 	lease->forced = true;
-	strcpy(lease->terms.rule, "gpubroker restore");
+	strcpy(lease->terms.rule, LEASE_RULE_RESTORE);
 	r = lease_record(lease);
 	if (r) {
 		lease_free(lease);
@@ -203,6 +203,12 @@ static int restore_group(struct peer *peer, uint32_t group, const struct pci_add
 	struct lease *lease;
 	int r = view ? sysfs_group_read(peers->kernel->sys, group, view) : -ENOMEM;
 
+	if (r == -E2BIG) {
+		refuse_address(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, address);
+		ret_refusal->group = group;
+		refusal_say(ret_refusal, "%s", view->not_viable);
+		return GPUBROKER_REFUSED_NOT_VIABLE;
+	}
 	if (r || !view->n_functions)
 		return refuse_fault(ret_refusal, address, "reading its IOMMU group", -r);
 	r = holds_refuse(peers->holds, view, address, ret_refusal);

@@ -301,7 +301,9 @@ static void look_at_group(struct prepare *prepare, uint32_t group)
 		return;
 	}
 	if (r) {
-		log_error("group %" PRIu32 ": cannot be read: %s", group, strerror(-r));
+		log_error("group %" PRIu32 ": %s%s", group,
+			  r == -E2BIG ? view->not_viable : "cannot be read: ",
+			  r == -E2BIG ? "" : strerror(-r));
 		return;
 	}
 	n = find_prepared(&prepare->policy->policy, view, kept);

@@ -182,7 +182,7 @@ struct policy_facts device_facts(const struct device *device)
 
 static bool is_bridge(const struct device *device)
 {
-	return class_is_bridge(device->record.class_code);
+	return device->record.is_bridge || class_is_bridge(device->record.class_code);
 }
 
 size_t devices_group(const struct devices *devices, const struct device *device,
@@ -209,19 +209,23 @@ size_t devices_group(const struct devices *devices, const struct device *device,
 }
 
 /*
- * Returns true if a bridge of the group has a host driver that makes the group unusable, see
- * client/host/function.h.
+ * Returns true if a bridge of the group has a host driver that makes the group unusable, or if the
+ * group has too many functions, see client/host/function.h.
  */
 static bool group_spoilt(const struct devices *devices, uint32_t group)
 {
+	size_t n = 0;
+
 	for (size_t i = 0; i < devices->n; i++) {
 		const struct device *d = &devices->list[i];
 
-		if (d->record.group == group && is_bridge(d) &&
-		    bridge_spoils_group(d->record.driver))
+		if (d->record.group != group)
+			continue;
+		if (is_bridge(d) && bridge_spoils_group(d->record.driver))
 			return true;
+		n += !is_bridge(d);
 	}
-	return false;
+	return n > FUNCTIONS_MAX;
 }
 
 uint32_t devices_vfs(const struct devices *devices, const struct device *device)
@@ -248,7 +252,7 @@ enum gpubroker_status device_status(const struct devices *devices, const struct 
 	if (device->record.group == NO_GROUP || is_bridge(device) || devices_vfs(devices, device) ||
 	    group_spoilt(devices, device->record.group))
 		return GPUBROKER_NOT_VIABLE;
-	if (device->record.boot_vga)
+	if (shows_console(device->record.boot_vga, device->record.driver))
 		return GPUBROKER_BOOT_VGA;
 	return driver_is_vfio(device->record.driver) ? GPUBROKER_VFIO_READY : GPUBROKER_AVAILABLE;
 }

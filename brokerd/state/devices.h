@@ -32,6 +32,7 @@ struct watcher_record {
 	uint32_t class_code;
 	uint32_t group; /* NO_GROUP: none */
 	uint32_t boot_vga;
+	uint32_t is_bridge;
 	uint32_t is_vf;
 	struct pci_address physfn; /* of a VF */
 	uint32_t vfs_total;	   /* how many VFs it can have; 0: it has no SR-IOV */

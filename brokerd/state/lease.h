@@ -53,7 +53,11 @@ struct lease_terms {
 	uint64_t memlock;   /* bytes of locked memory; not recorded, only the grant needs it */
 };
 
-#define LEASE_GIDS_MAX 64 /* the claimer's groups are kept, so that a later policy can be asked */
+/*
+ * The claimer's supplementary groups are kept, so that a later policy can be asked: first those that
+ * rules name, see selecting_keep_groups(). A user may have 65536, and a record holds so many.
+ */
+#define LEASE_GIDS_MAX 256
 
 enum lease_event {
 	LEASE_CLAIMED,	/* a claim may have the group, or a record names it */
@@ -147,6 +151,8 @@ struct lease {
 	struct event *timer;
 	void (*later)(struct lease *lease);
 	unsigned tries;			 /* how often `later` has been tried */
+	unsigned restores;		 /* how often it has become stuck after a restore */
+	bool waits_for_driver;		 /* the latest of them because its driver is not loaded */
 	struct lease_follower *follower; /* while it is being claimed; else NULL */
 };
 
@@ -170,6 +176,10 @@ struct lease_events {
 	/* The lease is lent and its worker has ended, so pending changes can be made now. */
 	void (*resumed)(void *userdata, struct lease *lease);
 };
+
+/* terms.rule of a lease that no rule granted: root restores its group, or its record is damaged. */
+#define LEASE_RULE_RESTORE "gpubroker restore"
+#define LEASE_RULE_NONE "-"
 
 #define LEASES_MAX 512
 

@@ -11,6 +11,7 @@
 #include "client/command/cli.h"
 #include "client/command/inventory.h"
 #include "client/command/policy-sources.h"
+#include "client/host/interrupts.h"
 #include "client/host/profile.h"
 #include "client/common/util.h"
 #include "policy/units.h"
@@ -159,6 +160,14 @@ static bool can_reset(const struct function *f)
 	return !access(path, F_OK);
 }
 
+/* Returns false if VFIO would attach no group of this host. */
+static bool has_safe_interrupts(void)
+{
+	cleanup_fd int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return sys < 0 || interrupts_are_remapped(sys) || interrupts_may_be_unsafe(sys, false);
+}
+
 /* Prints whether the guards permit it now. Returns the exit status. */
 static int print_now(const struct question *q, const struct group_view *view,
 		     const struct policy_verdict *v)
@@ -191,6 +200,10 @@ static int print_now(const struct question *q, const struct group_view *view,
 		putchar('\n');
 		return EXIT_IN_USE;
 	}
+	if (!q->saved && !has_safe_interrupts()) {
+		puts("refused: this host does not remap interrupts; see gpubrokerd(8)");
+		return EXIT_NO_GROUP;
+	}
 	for (size_t i = 0; v->require_reset && !q->saved && i < view->n_functions; i++) {
 		f = &view->functions[i];
 		if (can_reset(f))
@@ -200,12 +213,35 @@ static int print_now(const struct question *q, const struct group_view *view,
 		return EXIT_NO_GROUP;
 	}
 	for (size_t i = 0; i < view->n_functions; i++) {
-		if (view->functions[i].boot_vga) {
+		if (shows_console(view->functions[i].boot_vga, view->functions[i].driver)) {
 			puts("could be lent with --force: it shows the host's console");
 			return 0;
 		}
 	}
 	puts("could be lent, if nobody has it");
+	return 0;
+}
+
+/*
+ * Makes the view that the daemon decides on, and returns the function's index in it. What can never
+ * be lent, a bridge or one of too many functions, is judged by itself: see refuse_unlendable() in
+ * brokerd/claim/select.c.
+ */
+static size_t view_group(const struct question *q, const struct function *function,
+			 struct group_view *ret_view)
+{
+	size_t asked;
+
+	inventory_group(&q->inventory, function, ret_view);
+	asked = group_find(ret_view, &function->address);
+	if (asked != SIZE_MAX)
+		return asked;
+	if (function->is_bridge) {
+		strcpy(ret_view->not_viable, GROUP_LENDS_NO_BRIDGE);
+		ret_view->has_blocker = false;
+	}
+	ret_view->functions[0] = *function;
+	ret_view->n_functions = 1;
 	return 0;
 }
 
@@ -223,8 +259,7 @@ static void explain_function(struct question *q, const struct function *function
 		q->status = EXIT_SOFTWARE;
 		return;
 	}
-	inventory_group(&q->inventory, function, view);
-	asked = group_find(view, &function->address);
+	asked = view_group(q, function, view);
 	for (size_t i = 0; i < view->n_functions; i++)
 		facts[i] = function_facts(&view->functions[i]);
 	policy_decide(&q->policy, &q->user, facts, view->n_functions, asked, NULL, &v);
@@ -411,7 +446,7 @@ static int explain_device(struct question *q, const char *device)
 		snprintf(number, sizeof(number), "%" PRIu32, f->iommu_group);
 		if (any	    ? class_is_gpu(f->class_code)
 		    : group ? f->iommu_group != NO_GROUP && !strcmp(number, device + 12) &&
-				      !class_is_bridge(f->class_code)
+				      !f->is_bridge
 			    : policy_name_matches(&q->policy, name, &facts))
 			explain_function(q, f);
 	}

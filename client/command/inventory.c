@@ -164,6 +164,8 @@ static const char *take_object(struct json_object *object, struct function *f)
 	text = text_of(object, "in_use");
 	copy_text(f->in_use, sizeof(f->in_use), text ? text : "");
 	f->boot_vga = flag_of(object, "boot_vga");
+	f->is_bridge = class_is_bridge(f->class_code) || !strcmp(f->driver, "pcieport") ||
+		       flag_of(object, "bridge");
 	text = text_of(object, "path");
 	copy_text(f->path, sizeof(f->path), text ? text : "");
 	text = text_of(object, "serial");
@@ -218,6 +220,15 @@ static const char *take_array(struct json_object *array, struct inventory *inven
 	return NULL;
 }
 
+/* Returns true if a sorted inventory has an address twice: an answer would be about one of them. */
+static bool has_twins(const struct inventory *inventory)
+{
+	for (size_t i = 1; i < inventory->n; i++)
+		if (!compare_functions(&inventory->functions[i - 1], &inventory->functions[i]))
+			return true;
+	return false;
+}
+
 int inventory_read_json(const char *path, struct inventory *ret_inventory, const char **ret_why)
 {
 	bool standard = !strcmp(path, "-");
@@ -249,6 +260,11 @@ int inventory_read_json(const char *path, struct inventory *ret_inventory, const
 		return r ? r : -EBADMSG;
 	}
 	sort_functions(&inventory);
+	if (has_twins(&inventory)) {
+		inventory_done(&inventory);
+		*ret_why = "two devices have the same \"address\"";
+		return -EBADMSG;
+	}
 	*ret_inventory = inventory;
 	return 0;
 }
@@ -266,22 +282,25 @@ const struct function *inventory_find(const struct inventory *inventory,
 void inventory_group(const struct inventory *inventory, const struct function *function,
 		     struct group_view *ret_view)
 {
+	size_t n = 0;
+
 	memset(ret_view, 0, sizeof(*ret_view));
 	ret_view->group = function->iommu_group;
 	for (size_t i = 0; i < inventory->n; i++) {
 		const struct function *f = &inventory->functions[i];
-		bool same = f == function || (function->iommu_group != NO_GROUP &&
-					      f->iommu_group == function->iommu_group);
 
-		if (!same || ret_view->n_functions == FUNCTIONS_MAX)
+		if (f != function &&
+		    (function->iommu_group == NO_GROUP || f->iommu_group != function->iommu_group))
 			continue;
-		if (!class_is_bridge(f->class_code) || f == function) {
+		if (!f->is_bridge && n++ < FUNCTIONS_MAX) {
 			ret_view->functions[ret_view->n_functions++] = *f;
-		} else if (bridge_spoils_group(f->driver)) {
+		} else if (f->is_bridge && bridge_spoils_group(f->driver)) {
 			snprintf(ret_view->not_viable, sizeof(ret_view->not_viable),
 				 ", a bridge that the host runs with %s", f->driver);
 			ret_view->blocker = f->address;
 			ret_view->has_blocker = true;
 		}
 	}
+	if (n > FUNCTIONS_MAX)
+		group_say_too_many(ret_view, n);
 }

@@ -30,8 +30,8 @@ const struct function *inventory_find(const struct inventory *inventory,
 				      const struct pci_address *address);
 
 /*
- * The view of a function's group, as pci.c would make it; a function without one gets a group of
- * itself.
+ * The view of a function's group, as sysfs_group_read() would make it: without bridges, also if the
+ * function is one, and empty if it has too many functions. A function without a group is alone.
  */
 void inventory_group(const struct inventory *inventory, const struct function *function,
 		     struct group_view *ret_view);

@@ -87,6 +87,10 @@ static int print_outcome(const struct cli *cli, struct gpubroker *handle, struct
 		cli_error("%s is not the host's again yet (%s); it goes back by itself as soon "
 			  "as the kernel lets go of it",
 			  what, look->reason);
+	else if (look->state == GPUBROKER_LEASE_RELEASING)
+		cli_error("%s is still held by a process; it goes back to the host when that lets "
+			  "go of it",
+			  what);
 	else
 		cli_error("%s is on its way back to the host; 'gpubroker leases' shows its state",
 			  what);

@@ -78,7 +78,7 @@ int spared_check(const struct policy *policy, const struct inventory *inventory,
 		enum guard guard;
 		size_t which;
 
-		if (function->iommu_group == NO_GROUP || class_is_bridge(function->class_code))
+		if (function->iommu_group == NO_GROUP || function->is_bridge)
 			continue;
 		inventory_group(inventory, function, view);
 		/* Each group once, at its first function. */

@@ -75,6 +75,81 @@ char *pci_address_format(const struct pci_address *address, char out[PCI_ADDRESS
 	return out;
 }
 
+/* ---- patterns ---- */
+
+/* The same as read_hex(), or "*", which sets the bit. */
+static bool read_part(const char **text, int min, int max, char terminator, uint32_t bit,
+		      uint32_t *any, uint32_t *ret_value)
+{
+	if ((*text)[0] != '*')
+		return read_hex(text, min, max, terminator, ret_value);
+	if ((*text)[1] != terminator)
+		return false;
+	*text += terminator ? 2 : 1;
+	*any |= bit;
+	*ret_value = 0;
+	return true;
+}
+
+int pci_pattern_parse(const char *text, struct pci_address *ret_address, uint32_t *ret_any)
+{
+	const char *first = strchr(text, ':');
+	uint32_t domain = 0, bus, device, function, any = 0;
+
+	if (!first)
+		return -EINVAL;
+	if (strchr(first + 1, ':') && !read_part(&text, 4, 8, ':', PCI_ANY_DOMAIN, &any, &domain))
+		return -EINVAL;
+	if (!read_part(&text, 2, 2, ':', PCI_ANY_BUS, &any, &bus) ||
+	    !read_part(&text, 2, 2, '.', PCI_ANY_DEVICE, &any, &device) ||
+	    !read_part(&text, 1, 1, '\0', PCI_ANY_FUNCTION, &any, &function))
+		return -EINVAL;
+	if (device > 31 || function > 7 || any == PCI_ANY_ADDRESS)
+		return -EINVAL;
+	*ret_address = (struct pci_address){
+		.domain = domain,
+		.bus = (uint8_t)bus,
+		.device = (uint8_t)device,
+		.function = (uint8_t)function,
+	};
+	*ret_any = any;
+	return 0;
+}
+
+bool pci_pattern_valid(const struct pci_address *address, uint32_t any)
+{
+	return address->device <= 31 && address->function <= 7 && !address->reserved &&
+	       any < PCI_ANY_ADDRESS && !(any & PCI_ANY_DOMAIN && address->domain) &&
+	       !(any & PCI_ANY_BUS && address->bus) && !(any & PCI_ANY_DEVICE && address->device) &&
+	       !(any & PCI_ANY_FUNCTION && address->function);
+}
+
+bool pci_pattern_covers(const struct pci_address *address, uint32_t any,
+			const struct pci_address *other, uint32_t other_any)
+{
+	return !(other_any & ~any) && (any & PCI_ANY_DOMAIN || address->domain == other->domain) &&
+	       (any & PCI_ANY_BUS || address->bus == other->bus) &&
+	       (any & PCI_ANY_DEVICE || address->device == other->device) &&
+	       (any & PCI_ANY_FUNCTION || address->function == other->function);
+}
+
+char *pci_pattern_format(const struct pci_address *address, uint32_t any,
+			 char out[PCI_ADDRESS_TEXT])
+{
+	char domain[9] = "*", bus[3] = "*", device[3] = "*", function[2] = "*";
+
+	if (!(any & PCI_ANY_DOMAIN))
+		snprintf(domain, sizeof(domain), "%04x", (unsigned)address->domain);
+	if (!(any & PCI_ANY_BUS))
+		snprintf(bus, sizeof(bus), "%02x", (unsigned)address->bus);
+	if (!(any & PCI_ANY_DEVICE))
+		snprintf(device, sizeof(device), "%02x", (unsigned)address->device & 31U);
+	if (!(any & PCI_ANY_FUNCTION))
+		snprintf(function, sizeof(function), "%x", (unsigned)address->function & 7U);
+	snprintf(out, PCI_ADDRESS_TEXT, "%s:%s:%s.%s", domain, bus, device, function);
+	return out;
+}
+
 int pci_address_compare(const struct pci_address *a, const struct pci_address *b)
 {
 	if (a->domain != b->domain)

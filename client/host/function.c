@@ -6,6 +6,7 @@
 
 #include "client/host/function.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct policy_facts function_facts(const struct function *function)
@@ -34,6 +35,11 @@ bool driver_is_vfio(const char *driver)
 	return strstr(driver, "vfio-pci") || strstr(driver, "vfio_pci");
 }
 
+bool shows_console(bool boot_vga, const char *driver)
+{
+	return boot_vga && !driver_is_vfio(driver);
+}
+
 bool class_is_gpu(uint32_t class_code)
 {
 	return class_code >> 16 == 0x03 || class_code >> 16 == 0x12;
@@ -41,13 +47,22 @@ bool class_is_gpu(uint32_t class_code)
 
 bool class_is_bridge(uint32_t class_code)
 {
-	return class_code >> 16 == 0x06;
+	/* From host bridge to CardBus bridge. */
+	return class_code >> 16 == 0x06 && (class_code >> 8 & 0xff) <= 0x07;
 }
 
 bool bridge_spoils_group(const char *driver)
 {
 	return *driver && strcmp(driver, "pcieport") != 0 && strcmp(driver, "pci-stub") != 0 &&
 	       !driver_is_vfio(driver);
+}
+
+void group_say_too_many(struct group_view *view, size_t n)
+{
+	view->n_functions = 0;
+	view->has_blocker = false;
+	snprintf(view->not_viable, sizeof(view->not_viable),
+		 "has %zu functions, more than the %d that can be lent together", n, FUNCTIONS_MAX);
 }
 
 size_t group_find(const struct group_view *view, const struct pci_address *address)
@@ -67,7 +82,7 @@ enum guard group_guard(const struct group_view *view, bool boot_vga_too, size_t 
 		const struct function *f = &view->functions[i];
 
 		*ret_which = i;
-		if (f->boot_vga && !boot_vga_too)
+		if (shows_console(f->boot_vga, f->driver) && !boot_vga_too)
 			return GUARD_BOOT_VGA;
 		if (f->in_use[0])
 			return GUARD_IN_USE;

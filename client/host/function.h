@@ -16,7 +16,12 @@
 #define FUNCTION_NAME_MAX 32 /* a driver's name with its NUL */
 #define FUNCTION_PATH_MAX 64
 #define FUNCTION_SERIAL_MAX 64
-#define FUNCTIONS_MAX 64 /* functions of one IOMMU group that go along with a lease */
+/*
+ * Functions of one IOMMU group that go along with a lease. A lease, its record and the message that
+ * lists it name each one, and all of a group are taken from their drivers before any is lent, so
+ * there is a bound; boards with 64 functions behind one missing ACS isolate nothing worth lending.
+ */
+#define FUNCTIONS_MAX 64
 #define NO_GROUP UINT32_MAX
 
 struct function {
@@ -26,6 +31,7 @@ struct function {
 	uint32_t iommu_group;		/* NO_GROUP: none */
 	char driver[FUNCTION_NAME_MAX]; /* "": none */
 	bool boot_vga;
+	bool is_bridge;	 /* stays with the host, see class_is_bridge() */
 	char in_use[88]; /* how the host uses it, "": it does not */
 	/* root bus, bridges, itself: "pci0000:00/10.0/00.0"; "": too deep */
 	char path[FUNCTION_PATH_MAX];
@@ -52,15 +58,31 @@ struct policy_facts function_facts(const struct function *function);
 /* True for vfio-pci and the variant drivers, none of which needs to be unbound before lending. */
 bool driver_is_vfio(const char *driver);
 
+/*
+ * Returns true for the boot VGA while it shows the host's console: on a VFIO driver it shows nothing
+ * of the host's, since the kernel takes the console from a display that VFIO gets.
+ */
+bool shows_console(bool boot_vga, const char *driver);
+
 /* A display controller or a processing accelerator: what "any" may choose. */
 bool class_is_gpu(uint32_t class_code);
 
 /*
  * Bridges stay with the host: pcieport does not spoil a group, nor does a bridge without a driver.
  * Any other driver on one does, since the group could then not be attached.
+ *
+ * Returns true for the classes that are bridges whatever their header says. The others of base
+ * class 06 (0680: NVSwitch, NTB, capture cards; 0609) may be endpoints, which VFIO takes: there the
+ * header's type decides, see is_bridge in struct function.
  */
 bool class_is_bridge(uint32_t class_code);
 bool bridge_spoils_group(const char *driver);
+
+/* Why a bridge is not lent, as what its group does. */
+#define GROUP_LENDS_NO_BRIDGE "lends only what is no bridge, and that is one"
+
+/* Empties the view of a group that has n functions, more than FUNCTIONS_MAX, and says so in it. */
+void group_say_too_many(struct group_view *view, size_t n);
 
 /* The index of an address in a view, or SIZE_MAX. */
 size_t group_find(const struct group_view *view, const struct pci_address *address);

@@ -283,6 +283,26 @@ static int read_sriov(int sys, int dir, struct function *f)
 	return 0;
 }
 
+/*
+ * Returns 1 if the kernel has found the header of a bridge in its configuration space: only then it
+ * makes this file (pci_bridge_attrs_are_visible() in pci-sysfs.c). VFIO takes no such function.
+ * Reading the header itself would wake the device, and wait for a driver that hangs.
+ */
+static int has_bridge_header(int sys, const struct pci_address *address)
+{
+	cleanup_fd int fd = sysfs_function_open(sys, address, O_PATH, "secondary_bus_number");
+
+	return fd == -ENOENT ? 0 : fd < 0 ? fd : 1;
+}
+
+static int read_bridge(int sys, struct function *f)
+{
+	int r = class_is_bridge(f->class_code) ? 1 : has_bridge_header(sys, &f->address);
+
+	f->is_bridge = r > 0;
+	return r < 0 ? r : 0;
+}
+
 int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function)
 {
 	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
@@ -311,7 +331,9 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 	f.boot_vga = !r && boot_vga;
 	read_path(sys, address, f.path, sizeof(f.path));
 	read_serial(sys, address, &f);
-	r = read_sriov(sys, dir, &f);
+	r = read_bridge(sys, &f);
+	if (!r)
+		r = read_sriov(sys, dir, &f);
 	if (!r)
 		r = read_in_use(sys, address, f.driver, f.in_use, sizeof(f.in_use));
 	if (r)
@@ -334,7 +356,21 @@ static void insert_function(struct group_view *view, const struct function *func
 	view->functions[i] = *function;
 }
 
-static int add_member(int sys, const char *name, struct group_view *view)
+/* Counts a member of a group that has too many: what it is does not matter any more. */
+static int count_member(int sys, const struct pci_address *address, size_t *n)
+{
+	struct function f = { .address = *address };
+	int r = sysfs_read_number(sys, address, "class", 16, &f.class_code);
+
+	if (!r)
+		r = read_bridge(sys, &f);
+	if (!r && !f.is_bridge)
+		++*n;
+	return r;
+}
+
+/* `n` counts the functions that are no bridges, also those for which the view has no room. */
+static int add_member(int sys, const char *name, struct group_view *view, size_t *n)
 {
 	struct pci_address address;
 	struct function f;
@@ -345,10 +381,12 @@ static int add_member(int sys, const char *name, struct group_view *view)
 			 "has %.40s, which is no PCI function", name);
 		return 0;
 	}
+	if (*n >= FUNCTIONS_MAX)
+		return count_member(sys, &address, n);
 	r = sysfs_function_read(sys, &address, &f);
 	if (r)
 		return r;
-	if (class_is_bridge(f.class_code)) {
+	if (f.is_bridge) {
 		if (bridge_spoils_group(f.driver)) {
 			snprintf(view->not_viable, sizeof(view->not_viable),
 				 ", a bridge that the host runs with %s", f.driver);
@@ -357,9 +395,8 @@ static int add_member(int sys, const char *name, struct group_view *view)
 		}
 		return 0;
 	}
-	if (view->n_functions == FUNCTIONS_MAX)
-		return -E2BIG;
 	insert_function(view, &f);
+	++*n;
 	return 0;
 }
 
@@ -370,6 +407,7 @@ int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
 	struct directory dir = DIRECTORY(fd);
 	const char *entry;
 	char name[32];
+	size_t n = 0;
 	int r;
 
 	if (fd < 0)
@@ -384,8 +422,14 @@ int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
 	if (r == -ENOENT || r == -E2BIG) /* no name, or another one */
 		r = 0;
 	while (!r && (entry = directory_next(&dir)))
-		r = add_member(sys, entry, ret_view);
-	return r ? r : dir.error;
+		r = add_member(sys, entry, ret_view, &n);
+	if (r || dir.error)
+		return r ? r : dir.error;
+	if (n > FUNCTIONS_MAX) {
+		group_say_too_many(ret_view, n);
+		return -E2BIG;
+	}
+	return 0;
 }
 
 int sysfs_group_members(int sys, uint32_t group, struct pci_address *ret_members, size_t max)
@@ -417,7 +461,7 @@ int sysfs_is_bridge(int sys, const struct pci_address *address)
 
 	if (r)
 		return r == -ENOENT ? -ENODEV : r;
-	return class_is_bridge(class_code);
+	return class_is_bridge(class_code) ? 1 : has_bridge_header(sys, address);
 }
 
 int sysfs_groups(int sys, uint32_t *ret_groups, size_t max)

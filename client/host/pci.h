@@ -34,7 +34,10 @@ int sysfs_vfs_read(int sys, const struct pci_address *physfn, struct pci_address
 
 /* The IOMMU group of a function, NO_GROUP where it has none. -ENODEV: no such function. */
 int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_group);
-/* Reads a group whole. -ENODEV: no such group. */
+/*
+ * Reads a group whole. -ENODEV: no such group; -E2BIG: it has more than FUNCTIONS_MAX functions,
+ * and only not_viable of *ret_view is filled in, with how many.
+ */
 int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view);
 /*
  * Reads which functions a group has, bridges included, in any order, at most `max`; returns how

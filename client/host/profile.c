@@ -146,6 +146,37 @@ uint64_t profile_stated_memory(const char *description)
 	return p > description && p[-1] != ' ' ? 0 : parse_memory(p);
 }
 
+/*
+ * NVIDIA's names end in the size in GiB, the kind of vGPU, and perhaps "ME": "L40S-48Q",
+ * "A100-4-20C", "A100-1-5CME". 0 is half a GiB.
+ */
+static uint64_t parse_nvidia_size(const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+	const char *after = text + digits;
+	uint64_t gib;
+
+	if (!digits || digits > 4 || !*after || !strchr("ABCQ", *after) ||
+	    (after[1] && strcmp(after + 1, "ME") != 0))
+		return 0;
+	gib = strtoul(text, NULL, 10);
+	return gib ? gib << 30 : 1ULL << 29;
+}
+
+uint64_t profile_named_memory(const char *name)
+{
+	const char *word = name + strlen(name);
+	uint64_t memory;
+
+	while (word > name && !strchr("- _", word[-1]))
+		word--;
+	if (word == name)
+		return 0; /* one word alone names no size of something */
+	memory = word[-1] == '-' ? parse_nvidia_size(word) : 0;
+	/* "...-16G", "..._512MB": a unit makes it a size, but K, as in "4K", that of a screen. */
+	return memory || strchr(word, 'K') ? memory : parse_memory(word);
+}
+
 bool profile_parse_creatable(const char *line, char ret_type[16], char ret_name[128])
 {
 	size_t digits, n;
@@ -250,6 +281,8 @@ static int read_type(const struct reader *reader, const char *parent, const char
 		one_line(text, p->description, sizeof(p->description));
 		p->memory = profile_stated_memory(p->description);
 	}
+	if (!p->memory)
+		p->memory = profile_named_memory(p->name);
 	if (!read_attribute(reader, path, "device_api", true, text))
 		one_line(text, p->device_api, sizeof(p->device_api));
 	p->available = read_count(reader, path, "available_instances");
@@ -340,6 +373,7 @@ static int add_creatable(const struct reader *reader, const char *address, const
 		copy_name(p->parent, address);
 		copy_name(p->type, type);
 		strcpy(p->name, name);
+		p->memory = profile_named_memory(name);
 		if (current != PROFILE_UNKNOWN) {
 			p->available = !current;
 			p->instances = is_current;

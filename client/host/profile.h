@@ -56,6 +56,12 @@ void profiles_done(struct profiles *profiles);
 uint64_t profile_stated_memory(const char *description);
 
 /*
+ * The memory that stands in a name alone, in bytes; 0: none. NVIDIA's "NVIDIA L40S-48Q" (GiB before
+ * a letter for the kind), or a last word with a unit, "-16GB".
+ */
+uint64_t profile_named_memory(const char *name);
+
+/*
  * Parses a line of nvidia/creatable_vgpu_types, "1147 : NVIDIA L40S-1B". False: it is none, as the
  * heading.
  */

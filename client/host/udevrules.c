@@ -44,7 +44,8 @@ static const char header[] =
 	"# gpubrokerd takes over devices with a driver, since it knows whether they are in use.\n"
 	"DRIVER!=\"\", GOTO=\"gpubroker_end\"\n"
 	"# Bridges, the console's own display and what no IOMMU isolates cannot be lent.\n"
-	"ATTR{class}==\"0x06*\", GOTO=\"gpubroker_end\"\n"
+	"ATTR{class}==\"0x060[0-7]*\", GOTO=\"gpubroker_end\"\n"
+	"TEST==\"secondary_bus_number\", GOTO=\"gpubroker_end\"\n"
 	"ATTR{boot_vga}==\"1\", GOTO=\"gpubroker_end\"\n"
 	"TEST!=\"iommu_group\", GOTO=\"gpubroker_end\"\n";
 
@@ -117,7 +118,7 @@ static void add_match(struct pattern *p, const struct policy *policy,
 		narrow_digits(p->subsystem_device, 4, match->subsystem_device, 0xffff);
 	if (set & POLICY_CLASS)
 		narrow_digits(p->class_code, 6, match->class_code, match->class_mask);
-	if (set & POLICY_ADDRESS)
+	if (set & POLICY_ADDRESS && !(match->address_any & PCI_ANY_FUNCTION))
 		p->function &= (uint16_t)(1U << match->address.function);
 	if (set & POLICY_PATH) {
 		const char *path = policy_text(policy, match->path);
@@ -258,7 +259,7 @@ static void put_places(FILE *out, const struct policy *policy, const struct patt
 		char text[PCI_ADDRESS_TEXT];
 
 		if (match->attributes & POLICY_ADDRESS) {
-			pci_address_format(&match->address, text);
+			pci_pattern_format(&match->address, match->address_any, text);
 			fprintf(out, ", KERNEL==\"%.*s%s\"", (int)strlen(text) - 1, text,
 				own ? text + strlen(text) - 1 : "?");
 		}

@@ -199,6 +199,7 @@ static void say_busy(const struct sentence *s)
 	case REFUSAL_FORCE:
 	case REFUSAL_WHOLE_AND_PART:
 	case REFUSAL_NOT_RESTORED:
+	case REFUSAL_INTERRUPTS:
 	case REFUSAL_N_DETAILS:
 		break;
 	}
@@ -248,6 +249,13 @@ static void say_not_viable(const struct sentence *s)
 		say(s,
 		    "%s is asked for whole and in part by one claim; it is lent only one way: "
 		    "leave out one of the two",
+		    s->subject.text);
+	else if (s->r->detail == REFUSAL_INTERRUPTS)
+		say(s,
+		    "%s cannot be lent: this host does not remap interrupts, so a VM with a device "
+		    "could raise any interrupt of the host; switch interrupt remapping on in the "
+		    "firmware and kernel, or, if every user's VM is trusted with the host, set "
+		    "vfio_iommu_type1.allow_unsafe_interrupts=1; see gpubrokerd(8)",
 		    s->subject.text);
 	else
 		say(s,

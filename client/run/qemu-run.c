@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "client/run/qemu-run.h"
+#include "client/run/qemu-given.h"
 #include "client/command/cli.h"
 #include "client/host/pci.h"
 #include "client/common/util.h"
@@ -14,6 +15,10 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
+
+#define CONFIG_MAX (1 << 20)
+#define CONFIGS_MAX 8
 
 /* The groups of a claim, as they are now. */
 struct lent {
@@ -56,12 +61,51 @@ static int open_sys(void)
 	return sys < 0 ? -errno : sys;
 }
 
+/* Reads a configuration file of QEMU's. NULL: it is none that can be read twice, or too large. */
+static char *read_config(const char *path)
+{
+	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	cleanup_free char *text = NULL;
+	struct stat st;
+	ssize_t n;
+
+	if (fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size > CONFIG_MAX)
+		return NULL;
+	text = malloc((size_t)st.st_size + 1);
+	n = text ? read(fd, text, (size_t)st.st_size) : -1;
+	if (n < 0)
+		return NULL;
+	text[n] = '\0';
+	return TAKE_PTR(text);
+}
+
+/* Reads the files of the command's -readconfig: their devices have places too. */
+static size_t read_configs(char **argv, char *ret_texts[CONFIGS_MAX])
+{
+	size_t n = 0;
+
+	for (size_t i = 1; argv[0] && argv[i] && argv[i + 1] && n < CONFIGS_MAX; i++) {
+		if (!qemu_is_option(argv[i], "readconfig"))
+			continue;
+		ret_texts[n] = read_config(argv[++i]);
+		n += ret_texts[n] != NULL;
+	}
+	return n;
+}
+
 static int make_command(struct qemu_run *qemu, const struct lent *lent,
 			const struct pci_address *first, char **argv, const char *end)
 {
-	int r = qemu_command_make(argv, (const struct group_view *const *)lent->views, lent->n,
-				  first, &qemu->options, &qemu->command);
+	char *configs[CONFIGS_MAX];
+	int r;
 
+	qemu->options.configs = (const char *const *)configs;
+	qemu->options.n_configs = read_configs(argv, configs);
+	r = qemu_command_make(argv, (const struct group_view *const *)lent->views, lent->n, first,
+			      &qemu->options, &qemu->command);
+	while (qemu->options.n_configs)
+		free(configs[--qemu->options.n_configs]);
+	qemu->options.configs = NULL;
 	if (r == -EINVAL)
 		cli_error("%s; %s", qemu->command.why, end);
 	else if (r)

@@ -15,142 +15,18 @@
 #include "config.h"
 
 #include "client/run/qemu.h"
+#include "client/run/qemu-given.h"
 #include "client/common/util.h"
 
 #include <ctype.h>
 #include <inttypes.h>
-#include <json.h>
 #include <stdarg.h>
 #include <string.h>
 
-#define CHASSIS_MAX 255
 #define SLOT_MIN 4    /* below are those of chipsets and of QEMU's own display and network */
 #define SLOT_MAX 0x1e /* at 1f is the south bridge of a q35 */
 #define PORT_NAME "gpubroker-port"
 #define IOMMUFD_NAME "gpubroker-iommufd"
-
-/* Slots and numbers that the given arguments use already. */
-struct taken {
-	bool pcie; /* its root bus is "pcie.0" */
-	bool vga;  /* -vga is there */
-	bool chassis[CHASSIS_MAX + 1];
-	bool slots[32];
-};
-
-/* QEMU takes one dash or two. */
-static bool is_option(const char *argument, const char *name)
-{
-	if (argument[0] != '-')
-		return false;
-	return !strcmp(argument + 1 + (argument[1] == '-'), name);
-}
-
-/*
- * Finds a key's value in "DRIVER,key=value,key=value" or the same in JSON; `implied` is the key of
- * a first word without one. A comma within a value is doubled. As with QEMU, the last one counts.
- * The caller frees it; NULL: it is not there.
- */
-static char *find_property(const char *text, const char *implied, const char *key)
-{
-	char *found = NULL;
-
-	if (*text == '{') {
-		struct json_object *object = json_tokener_parse(text), *value;
-
-		if (json_object_object_get_ex(object, key, &value) && value)
-			found = strdup(json_object_get_string(value));
-		json_object_put(object);
-		return found;
-	}
-	for (bool is_first = true; *text; is_first = false) {
-		size_t n = strcspn(text, "=,"), used = 0;
-		const char *name = text;
-		char *value;
-
-		if (text[n] == '=')
-			text += n + 1;
-		else if (is_first)
-			name = implied, n = strlen(implied);
-		else
-			text += n; /* a flag, as in "-machine q35,usb" */
-		value = malloc(strlen(text) + 1);
-		if (!value)
-			break;
-		for (; *text && (*text != ',' || text[1] == ','); text++) {
-			text += *text == ',';
-			value[used++] = *text;
-		}
-		value[used] = '\0';
-		text += *text == ',';
-		if (n == strlen(key) && !memcmp(name, key, n)) {
-			free(found);
-			found = TAKE_PTR(value);
-		}
-		free(value);
-	}
-	return found;
-}
-
-/*
- * Parses an address as QEMU does: one digit is enough for each number, and the domain may be
- * missing.
- */
-static bool parse_host(const char *text, struct pci_address *ret_address)
-{
-	unsigned long parts[4];
-	size_t n = 0;
-	char *end;
-
-	for (; n < ARRAY_SIZE(parts); n++, text = end + 1) {
-		if (!isxdigit((unsigned char)*text))
-			return false;
-		parts[n] = strtoul(text, &end, 16);
-		if (*end != ':' && *end != '.')
-			break;
-	}
-	if (n < 2 || n == ARRAY_SIZE(parts) || *end)
-		return false;
-	*ret_address = (struct pci_address){
-		.domain = n == 3 ? (uint32_t)parts[0] : 0,
-		.bus = (uint8_t)parts[n - 2],
-		.device = (uint8_t)parts[n - 1],
-		.function = (uint8_t)parts[n],
-	};
-	return true;
-}
-
-/* The function of the host that a -device gives to the VM. */
-static bool host_of(const char *device, struct pci_address *ret_address)
-{
-	cleanup_free char *driver = find_property(device, "driver", "driver");
-	cleanup_free char *host = find_property(device, "driver", "host");
-	cleanup_free char *path = find_property(device, "driver", "sysfsdev");
-	const char *name;
-
-	if (!driver ||
-	    (strcmp(driver, "vfio-pci") != 0 && strcmp(driver, "vfio-pci-nohotplug") != 0))
-		return false;
-	if (!path)
-		return host && parse_host(host, ret_address);
-	for (size_t n = strlen(path); n && path[n - 1] == '/'; n--)
-		path[n - 1] = '\0';
-	name = strrchr(path, '/');
-	return parse_host(name ? name + 1 : path, ret_address);
-}
-
-/* Marks a number as used, so that it is not used again. */
-static void note_number(const char *device, const char *key, int base, bool *taken, size_t n)
-{
-	cleanup_free char *text = find_property(device, "driver", key);
-	unsigned long value;
-	char *end;
-
-	if (!text)
-		return;
-	value = strtoul(text, &end, base);
-	if (end != text && value < n)
-		taken[value] = true;
-}
 
 static int leave_function(struct qemu_command *command, const struct pci_address *address)
 {
@@ -171,41 +47,16 @@ static bool is_left(const struct qemu_command *command, const struct pci_address
 	return false;
 }
 
-static void note_machine(const char *text, struct taken *taken)
+/* Leaves out what the given arguments have already. */
+static int leave_given(struct qemu_command *command, const struct group_view *const *groups,
+		       size_t n_groups, const struct qemu_given *given)
 {
-	cleanup_free char *type = find_property(text, "type", "type");
-
-	if (type)
-		taken->pcie = strstr(type, "q35") || !strcmp(type, "virt") ||
-			      !strncmp(type, "virt-", 5);
-}
-
-static int look_at_given(struct qemu_command *command, const struct group_view *const *groups,
-			 size_t n_groups, struct taken *taken)
-{
-	char **given = command->argv;
-	struct pci_address address;
 	int r = 0;
 
-	for (size_t i = 1; !r && i < command->n_given; i++) {
-		const char *value = given[i + 1];
-
-		taken->vga |= is_option(given[i], "vga");
-		if (!value)
-			break;
-		if (is_option(given[i], "M") || is_option(given[i], "machine"))
-			note_machine(value, taken);
-		if (!is_option(given[i], "device"))
-			continue;
-		i++;
-		note_number(value, "chassis", 0, taken->chassis, ARRAY_SIZE(taken->chassis));
-		note_number(value, "addr", 16, taken->slots, ARRAY_SIZE(taken->slots));
-		if (!host_of(value, &address))
-			continue;
+	for (size_t i = 0; i < given->n_hosts; i++)
 		for (size_t g = 0; !r && g < n_groups; g++)
-			if (group_find(groups[g], &address) != SIZE_MAX)
-				r = leave_function(command, &address);
-	}
+			if (group_find(groups[g], &given->hosts[i]) != SIZE_MAX)
+				r = leave_function(command, &given->hosts[i]);
 	return r;
 }
 
@@ -243,6 +94,25 @@ add_argument(struct qemu_command *command, const char *format, ...)
 	return 0;
 }
 
+/*
+ * Adds -device with the argument that was added last: in JSON if the given ones have JSON, since
+ * QEMU makes devices written so after all others, and a port without an address must take its place
+ * last, when the others have theirs.
+ */
+static int end_device(struct qemu_command *command, const struct qemu_given *taken)
+{
+	char *json;
+
+	if (!taken->json)
+		return 0;
+	json = qemu_device_json(command->argv[command->n - 1]);
+	if (!json)
+		return -ENOMEM;
+	free(command->argv[command->n - 1]);
+	command->argv[command->n - 1] = json;
+	return 0;
+}
+
 /* Makes a name for an id that the given arguments do not have. */
 static void make_name(const struct qemu_command *command, const char *stem, unsigned *number,
 		      char name[32])
@@ -253,7 +123,7 @@ static void make_name(const struct qemu_command *command, const char *stem, unsi
 }
 
 /* Adds a root port, or takes a slot: *place is the bus and slot of a function, up to its number. */
-static int add_place(struct qemu_command *command, struct taken *taken, unsigned *number,
+static int add_place(struct qemu_command *command, struct qemu_given *taken, unsigned *number,
 		     char place[64])
 {
 	char name[32];
@@ -275,16 +145,17 @@ static int add_place(struct qemu_command *command, struct taken *taken, unsigned
 		return 0;
 	}
 	make_name(command, PORT_NAME, number, name);
-	for (int chassis = CHASSIS_MAX; chassis; chassis--) {
+	for (int chassis = QEMU_CHASSIS_MAX; chassis; chassis--) {
 		if (taken->chassis[chassis])
 			continue;
 		taken->chassis[chassis] = true;
 		snprintf(place, 64, "bus=%s,addr=0x0", name);
 		r = add_argument(command, "-device");
-		return r ? r
-			 : add_argument(command,
-					"pcie-root-port,id=%s,bus=pcie.0,chassis=%d,slot=%d", name,
-					chassis, chassis);
+		if (!r)
+			r = add_argument(command,
+					 "pcie-root-port,id=%s,bus=pcie.0,chassis=%d,slot=%d", name,
+					 chassis, chassis);
+		return r ? r : end_device(command, taken);
 	}
 	strcpy(command->why, "--qemu finds no free chassis number for its root port");
 	return -EINVAL;
@@ -360,7 +231,8 @@ static void make_source(const struct qemu_options *options, const char *iommufd,
 {
 	int fd = -1;
 
-	strcpy(source, "host=");
+	/* Older QEMUs take no domain of more than four digits (VMD) there. */
+	strcpy(source, address->domain > 0xffff ? "sysfsdev=/sys/bus/pci/devices/" : "host=");
 	if (!options->iommufd) {
 		pci_address_format(address, source + strlen(source));
 		return;
@@ -383,7 +255,7 @@ struct all {
 /*
  * Adds the functions of one slot of a group, from `at` on; *ret_next is where the next slot begins.
  */
-static int add_slot(struct qemu_command *command, struct taken *taken, unsigned *number,
+static int add_slot(struct qemu_command *command, struct qemu_given *taken, unsigned *number,
 		    const struct group_view *group, size_t at, const struct all *all,
 		    size_t *ret_next)
 {
@@ -422,6 +294,8 @@ static int add_slot(struct qemu_command *command, struct taken *taken, unsigned 
 					 f == all->primary ? ",x-vga=on" : "",
 					 f == all->rom ? ",romfile=" : "",
 					 f == all->rom ? all->romfile : "");
+		if (!r)
+			r = end_device(command, taken);
 	}
 	return r;
 }
@@ -432,12 +306,14 @@ static int fill_command(struct qemu_command *command, const struct group_view *c
 {
 	cleanup_free char *romfile = options->rom ? escape_commas(options->rom) : NULL;
 	struct all all = { .options = options, .romfile = romfile };
-	struct taken taken = { 0 };
+	cleanup_(qemu_given_done) struct qemu_given taken = { 0 };
 	unsigned number = 0, objects = 0;
 	int r = options->rom && !romfile ? -ENOMEM : 0;
 
 	if (!r)
-		r = look_at_given(command, groups, n_groups, &taken);
+		r = qemu_given_look(command->argv, options->configs, options->n_configs, &taken);
+	if (!r)
+		r = leave_given(command, groups, n_groups, &taken);
 	if (!r && options->rom) {
 		all.rom = choose_target(groups, n_groups, first, is_gpu);
 		r = check_target(command, all.rom, "--rom", "GPU", "romfile=");
@@ -476,6 +352,8 @@ static int fill_command(struct qemu_command *command, const struct group_view *c
 					 "vfio-pci,sysfsdev=/sys/bus/mdev/devices/%s%s%s,%s.0",
 					 options->mdevs[i], options->iommufd ? ",iommufd=" : "",
 					 all.iommufd, place);
+		if (!r)
+			r = end_device(command, &taken);
 	}
 	return r;
 }

@@ -24,6 +24,8 @@ struct qemu_options {
 	int fd;
 	const struct qemu_cdev *cdevs; /* of the groups' functions; without one, fd is -1 */
 	size_t n_cdevs;
+	const char *const *configs; /* the texts of the -readconfig files of the given arguments */
+	size_t n_configs;
 };
 
 struct qemu_command {

@@ -11,6 +11,7 @@
 
 #include "client/command/cli.h"
 #include "client/run/choose.h"
+#include "client/run/memlock.h"
 #include "client/run/options.h"
 #include "client/run/qemu-run.h"
 #include "client/run/supervise.h"
@@ -21,7 +22,6 @@
 #include <poll.h>
 #include <pwd.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -117,31 +117,6 @@ static int check_command(const char *command)
 			break;
 	}
 	return denied ? EXIT_CANNOT_EXEC : EXIT_NOT_FOUND;
-}
-
-/*
- * Warns if a VM's memory, which is locked while a device is attached, may not fit, before the VMM
- * fails with a bare "-12".
- */
-static void warn_memlock(const struct gpubroker_claim *claim)
-{
-	const struct gpubroker_grant *grant = gpubroker_claim_grant(claim, 0);
-	const struct passwd *user = getpwuid(getuid());
-	struct rlimit limit;
-	long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-
-	if (gpubroker_claim_memlock(claim) || getrlimit(RLIMIT_MEMLOCK, &limit) ||
-	    limit.rlim_cur == RLIM_INFINITY)
-		return;
-	if (pages > 0 && page > 0 && limit.rlim_cur / (rlim_t)page >= (rlim_t)pages)
-		return;
-	cli_error("warning: only %" PRIu64
-		  " KiB of memory may be locked, so a VM with more than that will fail with \"-12 "
-		  "(Cannot allocate memory)\"; a rule in /etc/gpubroker/policy.d/ lifts that: "
-		  "allow user %s claim %s %s memlock 16G",
-		  (uint64_t)limit.rlim_cur >> 10, user ? user->pw_name : "NAME",
-		  grant->parent[0] ? "profile" : "address",
-		  grant->parent[0] ? "PROFILE" : grant->address);
 }
 
 /* Puts what `of` returns for each grant into an environment variable, in the order of --gpu. */
@@ -364,7 +339,7 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 		goto out;
 	r = tell_migration(handle, claim);
 	handle = gpubroker_close(handle);
-	warn_memlock(claim);
+	memlock_warn(claim, argv);
 	if (!r)
 		r = tell_parts(claim);
 	if (r) {

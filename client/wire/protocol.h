@@ -259,6 +259,7 @@ enum refusal_detail {
 	REFUSAL_FORCE,	   /* boot-vga: a rule allows it to a claim with CLAIM_FORCE */
 	REFUSAL_WHOLE_AND_PART, /* not-viable: one claim has selected it whole and in part */
 	REFUSAL_NOT_RESTORED,	/* failed: not everything could be put back */
+	REFUSAL_INTERRUPTS,	/* not-viable: the host does not remap interrupts */
 	REFUSAL_ENDED, /* busy: holder_uid, root or the user, ended the claim while it waited */
 	REFUSAL_N_DETAILS,
 };

@@ -91,7 +91,8 @@ static void write_match(FILE *out, const struct policy *policy, const struct pol
 	else if (!m->attributes)
 		fprintf(out, " any");
 	if (m->attributes & POLICY_ADDRESS)
-		fprintf(out, " address %s", pci_address_format(&m->address, address));
+		fprintf(out, " address %s",
+			pci_pattern_format(&m->address, m->address_any, address));
 	if (m->attributes & POLICY_VENDOR)
 		fprintf(out, " vendor %x", (unsigned)m->vendor);
 	if (m->attributes & POLICY_DEVICE_ID)

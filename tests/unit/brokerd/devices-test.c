@@ -287,6 +287,15 @@ static void test_group(void)
 	n = devices_group(&devices, &devices.list[0], facts, &asked);
 	tap_ok(n == 3 && asked == 0 && facts[0].class_code == 0x060400,
 	       "a bridge that is asked for is in it");
+	tap_ok(device_status(&devices, &devices.list[1], NULL) == GPUBROKER_AVAILABLE,
+	       "a function behind it can be lent");
+	record = at(0, 1, 0);
+	record.class_code = 0x068000;
+	record.is_bridge = true;
+	devices_take(&devices, &record);
+	n = devices_group(&devices, &devices.list[1], facts, &asked);
+	tap_ok(n == 2 && device_status(&devices, &devices.list[0], NULL) == GPUBROKER_NOT_VIABLE,
+	       "a bridge may be one by its header, whatever its class");
 	n = devices_group(&devices, &devices.list[5], facts, &asked);
 	tap_ok(n == 1 && asked == 0 && facts[0].iommu_group == UINT32_MAX,
 	       "a function without a group is alone, also where there are others");
@@ -303,6 +312,10 @@ static void test_group(void)
 	for (size_t i = PROTOCOL_FUNCTIONS_MAX; i < devices.n; i++)
 		right = right && is_asked(&devices, &devices.list[i]);
 	tap_ok(right, "and the others are not taken for another function");
+	tap_ok(device_status(&devices, &devices.list[0], NULL) == GPUBROKER_NOT_VIABLE &&
+		       device_status(&devices, &devices.list[devices.n - 1], NULL) ==
+			       GPUBROKER_NOT_VIABLE,
+	       "none of them can be lent");
 	devices_done(&devices);
 }
 
@@ -326,13 +339,15 @@ static const struct {
 	{ "on vfio's own name: no PCI driver", 0x030000, 17, "vfio", false, 0, NULL,
 	  GPUBROKER_AVAILABLE },
 	{ "the boot VGA", 0x030000, 17, "bochs-drm", true, 0, NULL, GPUBROKER_BOOT_VGA },
-	{ "the boot VGA on vfio-pci is that still", 0x030000, 17, "vfio-pci", true, 0, NULL,
-	  GPUBROKER_BOOT_VGA },
+	{ "the boot VGA on vfio-pci shows nothing", 0x030000, 17, "vfio-pci", true, 0, NULL,
+	  GPUBROKER_VFIO_READY },
 	{ "no group: not viable", 0x030000, UINT32_MAX, "bochs-drm", false, 0, NULL,
 	  GPUBROKER_NOT_VIABLE },
 	{ "no group, boot VGA: not viable", 0x030000, UINT32_MAX, "", true, 0, NULL,
 	  GPUBROKER_NOT_VIABLE },
 	{ "a bridge: not viable", 0x060400, 17, "pcieport", false, 0, NULL, GPUBROKER_NOT_VIABLE },
+	{ "class 0680 without a bridge's header: an endpoint", 0x068000, 17, "", false, 0, NULL,
+	  GPUBROKER_AVAILABLE },
 	{ "a bridge of its group is pcieport's", 0x030000, 17, "", false, 0, "pcieport",
 	  GPUBROKER_AVAILABLE },
 	{ "a bridge of its group has no driver", 0x030000, 17, "", false, 0, "",

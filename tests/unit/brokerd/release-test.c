@@ -10,6 +10,7 @@
 #include "brokerd/state/verdict.h"
 #include "brokerd/lease/bringup.h"
 #include "brokerd/lease/ending.h"
+#include "brokerd/lease/restore.h"
 #include "brokerd/lease/recover.h"
 #include "brokerd/peer/watching.h"
 #include "brokerd/record/lease-record.h"
@@ -391,6 +392,20 @@ static void test_revoke(void)
 
 /* ---- restore ---- */
 
+static bool listed_as_allowed(uint64_t id)
+{
+	union answer answer = { 0 };
+	int fd = dial_in(0);
+	bool allowed;
+
+	say_plain(fd, MESSAGE_LEASES);
+	turn(TURNS);
+	allowed = hear(fd, &answer) == sizeof(answer.lease) && answer.lease.id == id &&
+		  answer.lease.allowed;
+	hang_up(fd);
+	return allowed;
+}
+
 static void test_restore(void)
 {
 	struct message_refusal r;
@@ -423,6 +438,7 @@ static void test_restore(void)
 	wait_for_workers();
 	tap_ok(lease->state == GPUBROKER_LEASE_RELEASING && lease->timer,
 	       "while somebody has it without us, it is waited for");
+	tap_ok(listed_as_allowed(id), "and nobody is told that no rule grants that");
 	group_says = 0;
 	lease->tries = 0;
 	lease_closed(lease);
@@ -462,6 +478,65 @@ static void test_restore(void)
 	lease->work = NULL;
 	let_go_all();
 	tap_ok(quiet(), "and nothing is left");
+}
+
+/* ---- a driver that was unloaded meanwhile ---- */
+
+static long seconds_to_retry(const struct lease *lease)
+{
+	struct timeval at, now;
+
+	need(lease->timer && event_pending(lease->timer, EV_TIMEOUT, &at));
+	event_base_gettimeofday_cached(broker.base, &now);
+	return at.tv_sec - now.tv_sec;
+}
+
+static void retry(struct lease *lease)
+{
+	lease_retry(lease);
+	wait_for_workers();
+	need(lease->state == GPUBROKER_LEASE_STUCK);
+}
+
+static void test_unloaded(void)
+{
+	struct watcher_record seen = { .type = WATCHER_DEVICE, .address = { .bus = 1 } };
+	struct lease *lease = lend(11, OTHER);
+	long longest = 0, before = 0;
+	bool longer = true;
+	char path[128];
+
+	strcpy(lease->functions[0].driver, "nouveau");
+	need(!lease_record(lease));
+	lease->recorded = true;
+	lease->state = GPUBROKER_LEASE_STUCK;
+	retry(lease);
+	tap_ok(!strcmp(lease->reason, "0000:01:00.0: its driver nouveau is not loaded: modprobe "
+				      "$(cat /sys/bus/pci/devices/0000:01:00.0/modalias)"),
+	       "a driver that was unloaded is named, with the command that loads it: %s",
+	       lease->reason);
+	for (int i = 0; i < 20; i++) {
+		retry(lease);
+		longest = seconds_to_retry(lease);
+		longer = longer && longest >= before - 1;
+		before = longest;
+		if (i == 2)
+			tap_ok(longest >= 8 && longest <= 11, "it is tried soon at first");
+	}
+	tap_ok(longer && longest > 500 && longest <= 601, "then less and less often: %ld s",
+	       longest);
+	lease_device_seen(&broker.leases, &seen);
+	tap_ok(!lease->work, "a look at the function without a driver changes nothing");
+	scratch_write("sys/bus/pci/drivers/nouveau/bind", "");
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/0000:01:00.0/driver", scratch_path);
+	need(!symlink("../../drivers/nouveau", path));
+	strcpy(seen.driver, "nouveau");
+	lease_device_seen(&broker.leases, &seen);
+	wait_for_workers();
+	tap_ok(!broker.leases.table.n, "and when the driver has it again, it is over at once");
+	need(!unlink(path));
+	need(!unlinkat(broker.kernel.sys, "bus/pci/drivers/nouveau/bind", 0));
+	need(!unlinkat(broker.kernel.sys, "bus/pci/drivers/nouveau", AT_REMOVEDIR));
 }
 
 /* ---- waiting for a worker ---- */
@@ -687,6 +762,7 @@ int main(void)
 	test_release_claim();
 	test_revoke();
 	test_restore();
+	test_unloaded();
 	test_expired_while_away();
 	test_watch();
 	test_watch_silent();

@@ -243,6 +243,10 @@ static void test_boot_vga(void)
 		tap_ok(decide(&view, &policy, ALICE, 0, ~(uint32_t)CLAIM_FORCE) ==
 			       GPUBROKER_REFUSED_BOOT_VGA,
 		       "no other flag is --force");
+		rules[0].boot_vga = 0;
+		strcpy(view.functions[which].driver, "vfio-pci");
+		tap_ok(!decide(&view, &policy, ALICE, 0, 0),
+		       "on VFIO it shows no console, so it is lent as any");
 	}
 }
 

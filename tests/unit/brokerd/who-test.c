@@ -8,6 +8,7 @@
 #include "brokerd/state/verdict.h"
 #include "tests/unit/brokerd/log-file.h"
 #include "tests/unit/brokerd/world.h"
+#include "brokerd/claim/select.h"
 #include "tests/tap.h"
 
 #include <string.h>
@@ -24,6 +25,8 @@ int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *siz
 static int failing, error; /* the option that fails, and its errno */
 static struct ucred *answer;
 static socklen_t answer_len;
+static gid_t many[1200]; /* with n_many: the groups of every peer */
+static size_t n_many;
 
 int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *size)
 {
@@ -34,6 +37,11 @@ int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *siz
 	if (level == SOL_SOCKET && option == SO_PEERCRED && answer) {
 		memcpy(value, answer, answer_len);
 		*size = answer_len;
+		return 0;
+	}
+	if (level == SOL_SOCKET && option == SO_PEERGROUPS && n_many) {
+		memcpy(value, many, n_many * sizeof(*many));
+		*size = (socklen_t)(n_many * sizeof(*many));
 		return 0;
 	}
 	return __real_getsockopt(fd, level, option, value, size);
@@ -83,6 +91,74 @@ static void test_unknown(void)
 	       "an answer that is too short is none: nobody becomes root by what was in memory");
 	answer = NULL;
 	tap_ok(quiet(), "none of them leaves anything");
+}
+
+static bool keeps(const struct selection *selection, gid_t gid)
+{
+	for (size_t i = 0; i < selection->n_gids; i++)
+		if (selection->gids[i] == gid)
+			return true;
+	return false;
+}
+
+/* Decides a claim by a user in n groups, with a rule for the last one and some others. */
+static void select_by_groups(struct policy_rule *rules, size_t n_rules, size_t n,
+			     struct selection *ret_selection)
+{
+	const struct policy before = broker.policy.policy;
+	struct message_claim claim = claim_by(SELECT_ADDRESS);
+	struct message_refusal refusal;
+	int fd;
+
+	for (n_many = 0; n_many < n; n_many++)
+		many[n_many] = 700000001 + (gid_t)n_many;
+	many[n - 1] = 1500000000;
+	broker.policy.policy.rules = rules;
+	broker.policy.policy.n_rules = n_rules;
+	claim.selectors[0].address.bus = 1;
+	fd = dial_in(0);
+	*ret_selection = (struct selection){ 0 };
+	tap_ok(!selection_decide(&broker.claims, &TAILQ_FIRST(&broker.peers.list)->claimant, &claim,
+				 ret_selection, &refusal),
+	       "a user in %zu groups has what a rule for the last one allows", n);
+	selection_done(ret_selection);
+	hang_up(fd);
+	n_many = 0;
+	broker.policy.policy = before;
+}
+
+static void test_many_groups(void)
+{
+	struct policy_rule rules[400];
+	struct selection *selection = malloc(sizeof(*selection));
+	size_t kept = 0;
+
+	need(selection);
+	rules[399] = broker.policy.policy.rules[0];
+	rules[399].who = POLICY_WHO_GROUP;
+	rules[399].id = 1500000000;
+	select_by_groups(rules + 399, 1, 121, selection);
+	tap_ok(selection->n_gids == 121 && selection->gids[0] == 1500000000 &&
+		       keeps(selection, 700000120),
+	       "the lease keeps that one and all others");
+	select_by_groups(rules + 399, 1, 1200, selection);
+	tap_ok(selection->n_gids == LEASE_GIDS_MAX && selection->gids[0] == 1500000000,
+	       "or, of more than a record holds, that one first");
+	/* Rules for 399 of these groups: the first deny something else, the others allow it. */
+	for (uint32_t i = 0; i < 399; i++) {
+		rules[i] = rules[399];
+		rules[i].verb = i < 200 ? POLICY_DENY : POLICY_ALLOW;
+		rules[i].match.vendor = 0xffff;
+		rules[i].id = 700000001 + 3 * i % 1199;
+	}
+	select_by_groups(rules, 400, 1200, selection);
+	for (uint32_t i = 0; i < 200; i++)
+		kept += keeps(selection, rules[i].id);
+	tap_ok(kept == 200 && selection->n_gids == LEASE_GIDS_MAX &&
+		       selection->gids[0] == 1500000000 && keeps(selection, rules[200].id),
+	       "then those of deny rules, which must not be lost");
+	free(selection);
+	tap_ok(quiet(), "nothing is left of them");
 }
 
 /* The broker takes each uid for itself, up to the last. */
@@ -201,6 +277,7 @@ int main(void)
 	broker_allow_all(&rule);
 
 	test_unknown();
+	test_many_groups();
 	test_uids();
 	test_groups();
 	test_process();

@@ -128,6 +128,48 @@ static void test_memory(void)
 		       (unsigned long long)cases[i].bytes);
 }
 
+static void test_named_memory(void)
+{
+	static const struct {
+		const char *name;
+		uint64_t bytes;
+	} cases[] = {
+		{ "L40S-48Q", 48 * GIB },
+		{ "NVIDIA L40S-1B", 1 * GIB },
+		{ "NVIDIA A100-4-20C", 20 * GIB },
+		{ "NVIDIA A100-1-5CME", 5 * GIB },
+		{ "GRID M60-0Q", GIB / 2 },
+		{ "GRID T4-2A", 2 * GIB },
+		{ "NVIDIA RTX Pro 6000 Blackwell DC-4-96Q", 96 * GIB },
+		{ "MxGPU V710-16G", 16 * GIB },
+		{ "MxGPU 512MB", 512 * MIB },
+		{ "some_8GiB", 8 * GIB },
+		{ "i915-GVTg_V5_4", 0 },
+		{ "nvidia-222", 0 },
+		{ "mbochs-medium", 0 },
+		{ "mtty-2", 0 },
+		{ "vfio_ap-passthrough", 0 },
+		{ "display-4K", 0 },
+		{ "L40S-48", 0 },
+		{ "L40S-48Z", 0 },
+		{ "L40S-48QX", 0 },
+		{ "L40S-48Q2", 0 },
+		{ "L40S-Q", 0 },
+		{ "L40S-99999Q", 0 },
+		{ "L40S 48Q", 0 },
+		{ "48Q", 0 },
+		{ "8G", 0 },
+		{ "-", 0 },
+		{ "", 0 },
+		{ "x-99999999999999999999G", 0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		tap_ok(profile_named_memory(cases[i].name) == cases[i].bytes,
+		       "the name '%s' has %llu MiB", cases[i].name,
+		       (unsigned long long)cases[i].bytes >> 20);
+}
+
 static void test_creatable(void)
 {
 	static const char *const bad[] = {
@@ -307,6 +349,7 @@ int main(void)
 
 	scratch_make();
 	test_memory();
+	test_named_memory();
 	test_creatable();
 	tap_ok(!read_all(&profiles) && !profiles.n && !problems[0],
 	       "a host whose drivers offer nothing has no profiles, and that is no problem");

@@ -59,7 +59,8 @@ static char **words(const char *text)
 static char added[4096], left[256], why[256];
 
 static bool iommufd;
-static size_t n_mdevs; /* how many of them the lease has */
+static const char *config; /* the text of a -readconfig file, or NULL */
+static size_t n_mdevs;	   /* how many of them the lease has */
 
 /* The added arguments, as one text; the rest is in `left` and `why`. */
 static int make(const char *command, const struct group_view *const *groups, size_t n,
@@ -79,6 +80,8 @@ static int make(const char *command, const struct group_view *const *groups, siz
 		.fd = 10,
 		.cdevs = cdevs,
 		.n_cdevs = iommufd ? ARRAY_SIZE(cdevs) : 0,
+		.configs = &config,
+		.n_configs = config != NULL,
 	};
 	char **given = words(command), text[PCI_ADDRESS_TEXT];
 	struct pci_address address;
@@ -162,10 +165,12 @@ static void test_collisions(void)
 	char command[1024] = "qemu -M pc", name[32];
 	const struct group_view *views = &view;
 
-	gives("qemu -M pc -device e1000,addr=1e.0 -device {\"driver\":\"VGA\",\"addr\":\"0x1d\"}",
-	      &view, ON_SLOT("1c"), "a slot that a -device has is not taken");
+	gives("qemu -M pc -device e1000,addr=1e.0 -device VGA,addr=0x1d", &view, ON_SLOT("1c"),
+	      "a slot that a -device has is not taken");
+	gives("qemu -M pc -device e1000,addr=1e.0,bus=pci.0 -device VGA,addr=0x1d,bus=pci.7", &view,
+	      ON_SLOT("1d"), "one that it has on another bus is");
 	gives("qemu -M q35 -device pcie-root-port,id=a,chassis=255 -device "
-	      "{\"driver\":\"ioh3420\",\"chassis\":254} -device pcie-root-port,chassis=0xfd,id=b",
+	      "ioh3420,chassis=254 -device pcie-root-port,chassis=0xfd,id=b",
 	      &view,
 	      PORT("gpubroker-port0",
 		   "252") "-device vfio-pci,host=0000:01:00.0,bus=gpubroker-port0,addr=0x0.0,multifunction=on "
@@ -186,6 +191,81 @@ static void test_collisions(void)
 	       "no slot is left: a sentence that says what would help");
 }
 
+#define JSON_PORT(n)                                                                               \
+	"-device {\"driver\":\"pcie-root-port\",\"id\":\"gpubroker-port0\",\"bus\":\"pcie.0\","    \
+	"\"chassis\":" n ",\"slot\":" n "} "                                                       \
+	"-device {\"driver\":\"vfio-pci\",\"host\":\"0000:01:00.0\",\"bus\":\"gpubroker-port0\","  \
+	"\"addr\":\"0x0.0\",\"multifunction\":true} "                                              \
+	"-device {\"driver\":\"vfio-pci\",\"host\":\"0000:01:00.1\",\"bus\":\"gpubroker-port0\","  \
+	"\"addr\":\"0x0.1\"}"
+#define JSON_SLOT(slot)                                                                            \
+	"-device {\"driver\":\"vfio-pci\",\"host\":\"0000:01:00.0\",\"addr\":\"0x" slot            \
+	".0\",\"multifunction\":true} "                                                            \
+	"-device {\"driver\":\"vfio-pci\",\"host\":\"0000:01:00.1\",\"addr\":\"0x" slot ".1\"}"
+
+/* QEMU makes devices that are written in JSON after all others, so ours are written so too. */
+static void test_json(void)
+{
+	const struct group_view view = card(), *views = &view;
+
+	gives("qemu -M q35 -device {\"driver\":\"pcie-root-port\",\"id\":\"pci.1\",\"bus\":"
+	      "\"pcie.0\",\"chassis\":1,\"addr\":\"0x1\"}",
+	      &view, JSON_PORT("255"), "behind devices in JSON, ours are in JSON");
+	gives("qemu -M q35 -device e1000 -device {\"driver\":\"ioh3420\",\"chassis\":255} "
+	      "-device pcie-root-port,chassis=0xfe,id=b",
+	      &view, JSON_PORT("253"), "also if others are options; chassis numbers are seen");
+	gives("qemu -M pc -device {\"driver\":\"VGA\",\"addr\":\"0x1e\"}", &view, JSON_SLOT("1d"),
+	      "a slot that JSON has is not taken");
+	gives("qemu -M pc -device {\"driver\":\"VGA\",\"addr\":\"0x1e.0x1\",\"multifunction\":true}",
+	      &view, JSON_SLOT("1d"), "nor with a function behind it");
+	gives("qemu -M pc -device {\"driver\":\"VGA\",\"addr\":241}", &view, JSON_SLOT("1d"),
+	      "nor as the number that holds both");
+	gives("qemu -M pc -device {\"driver\":\"VGA\",\"addr\":\"0x1e\",\"bus\":\"pci.3\"}", &view,
+	      JSON_SLOT("1e"), "on another bus it is");
+	tap_ok(!make("qemu -M q35 -device {\"driver\":\"VGA\"}", &views, 1, "01:00.0", "/a,b\"c",
+		     true) &&
+		       strstr(added, "\"x-vga\":true,\"romfile\":\"/a,b\\\"c\"}") &&
+		       strstr(added, "-vga none "),
+	       "a ROM's name has its commas once, and its quotes escaped: %s", added);
+	n_mdevs = 1;
+	tap_ok(!make("qemu -device {}", NULL, 0, "01:00.0", NULL, false) &&
+		       !strcmp(added, "-device {\"driver\":\"vfio-pci\",\"sysfsdev\":"
+				      "\"/sys/bus/mdev/devices/u-1\",\"addr\":\"0x1e.0\"}"),
+	       "an mdev in JSON: %s", added);
+	n_mdevs = 0;
+	iommufd = true;
+	tap_ok(!make("qemu -device {}", &views, 1, "01:00.0", NULL, false) &&
+		       strstr(added, "-object iommufd,id=gpubroker-iommufd0,fd=10 ") &&
+		       strstr(added, "\"fd\":\"11\",\"iommufd\":\"gpubroker-iommufd0\""),
+	       "a descriptor's number is a text to QEMU: %s", added);
+	iommufd = false;
+}
+
+static void test_config(void)
+{
+	const struct group_view view = card(), *views = &view;
+
+	config = "# a comment\n[machine]\n  type = \"q35\"\n\n[device \"a\"]\n"
+		 "  driver = \"pcie-root-port\"\n  chassis = \"255\"\n  addr = \"1c.0\"\n";
+	gives("qemu -readconfig a.cfg", &view,
+	      PORT("gpubroker-port0",
+		   "254") "-device vfio-pci,host=0000:01:00.0,bus=gpubroker-port0,addr=0x0.0,multifunction=on "
+			  "-device vfio-pci,host=0000:01:00.1,bus=gpubroker-port0,addr=0x0.1",
+	      "the machine and the chassis of a configuration file are known");
+	config = "[device]\ndriver = \"e1000\"\naddr = \"1e.0\"\n[device \"x\"]\n"
+		 "\tdriver=\"vfio-pci\"\n\thost=\"01:00.1\"";
+	tap_ok(!make("qemu -readconfig a.cfg -M pc", &views, 1, "01:00.0", NULL, false) &&
+		       !strcmp(added, "-device vfio-pci,host=0000:01:00.0,addr=0x1d.0") &&
+		       !strcmp(left, "0000:01:00.1"),
+	       "... and the places and functions of its devices: %s", added);
+	config = "[device \"x\"\naddr=\n=\n[\n]\n  \"\n[device]\naddr=\"1e";
+	gives("qemu -M pc -readconfig a.cfg", &view, ON_SLOT("1d"),
+	      "one that is damaged is QEMU's to refuse");
+	config = "";
+	gives("qemu -M pc -readconfig a.cfg", &view, ON_SLOT("1e"), "an empty one says nothing");
+	config = NULL;
+}
+
 static void test_places(void)
 {
 	struct group_view view = group(3), second = group(4);
@@ -194,8 +274,10 @@ static void test_places(void)
 	put(&view, "10000:01:00.0", DISPLAY);
 	gives("qemu -M q35", &view,
 	      PORT("gpubroker-port0",
-		   "255") "-device vfio-pci,host=10000:01:00.0,bus=gpubroker-port0,addr=0x0.0",
-	      "a function alone is no multifunction device; a domain is not lost");
+		   "255") "-device vfio-pci,sysfsdev=/sys/bus/pci/devices/10000:01:00.0,"
+			  "bus=gpubroker-port0,addr=0x0.0",
+	      "a function alone is no multifunction device; a domain is not lost, also a long one "
+	      "that an older QEMU takes in no host=");
 
 	view = group(3);
 	put(&view, "01:00.0", DISPLAY);
@@ -272,14 +354,20 @@ static void test_own(void)
 	for (size_t i = 0; i < ARRAY_SIZE(spellings); i++) {
 		snprintf(command, sizeof(command), "qemu -M pc -device %s", spellings[i]);
 		tap_ok(!make(command, &views, 1, "01:00.0", NULL, false) &&
-			       !strcmp(added, "-device vfio-pci,host=0000:01:00.1,addr=0x1e.0") &&
+			       !strcmp(added, *spellings[i] == '{'
+						      ? "-device {\"driver\":\"vfio-pci\",\"host\":"
+							"\"0000:01:00.1\",\"addr\":\"0x1e.0\"}"
+						      : "-device vfio-pci,host=0000:01:00.1,"
+							"addr=0x1e.0") &&
 			       !strcmp(left, "0000:01:00.0"),
 		       "-device %s: that function is left to it", spellings[i]);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
 		snprintf(command, sizeof(command), "qemu -M pc -device %s", others[i]);
 		tap_ok(!make(command, &views, 1, "01:00.0", NULL, false) &&
-			       !strcmp(added, ON_SLOT("1e")) && !left[0],
+			       !strcmp(added,
+				       *others[i] == '{' ? JSON_SLOT("1e") : ON_SLOT("1e")) &&
+			       !left[0],
 		       "-device %s: it is another thing", others[i]);
 	}
 	tap_ok(!make("qemu -device vfio-pci,host=01:00.1 --device vfio-pci,host=01:00.0", &views, 1,
@@ -402,6 +490,8 @@ int main(void)
 	test_iommufd();
 	test_machines();
 	test_collisions();
+	test_json();
+	test_config();
 	test_places();
 	test_own();
 	test_options();

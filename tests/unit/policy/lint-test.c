@@ -44,7 +44,9 @@ static void check_valid(void)
 	INVALID(0, "a path that is none", rule.match.path = rule.match.driver);
 	INVALID(0, "a profile with a slash", rule.match.attributes |= POLICY_PROFILE,
 		rule.match.profile = rule.match.serial);
-	INVALID(0, "what is reserved", rule.reserved = 1);
+	INVALID(0, "what is reserved", rule.match.address.reserved = 1);
+	INVALID(0, "a pattern of no address", rule.match.address_any = PCI_ANY_BUS,
+		rule.match.attributes &= ~(uint32_t)POLICY_ADDRESS);
 	INVALID(0, "a quantum of no virtual functions", rule.vf_exec_quantum_ms = 1);
 	INVALID(0, "a timeout of no virtual functions", rule.vf_preempt_timeout_us = 1);
 	INVALID(1, "prepare with a profile", rule.match.attributes |= POLICY_PROFILE,

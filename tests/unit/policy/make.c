@@ -114,7 +114,9 @@ struct statement make_statement(int i)
 		s.bus = (int)make_roll(2);
 		s.slot = (int)make_roll(2);
 		s.function = (int)make_roll(2);
+		s.any = make_roll(2) ? make_roll(15) : 0;
 	}
+	s.pair = s.vendor >= 0 && s.device >= 0 && make_roll(2);
 	if (s.verb == 'a')
 		make_limits(&s);
 	if (s.verb == 'p')
@@ -172,6 +174,25 @@ static void print_hex(FILE *out, const char *word, int value)
 	fprintf(out, make_roll(2) ? "%s%s %x" : "%s%s 0x%04X", blank(), word, (unsigned int)value);
 }
 
+static void print_number(FILE *out, const char *format, int number, bool any, const char *after)
+{
+	if (any)
+		fputc('*', out);
+	else
+		fprintf(out, format, (unsigned int)number);
+	fputs(after, out);
+}
+
+static void print_address(FILE *out, const struct statement *s)
+{
+	fprintf(out, "%saddress ", blank());
+	if (s->any & 1 || make_roll(2))
+		fputs(s->any & 1 ? "*:" : "0000:", out);
+	print_number(out, "%02x", s->bus, s->any & 2, ":");
+	print_number(out, "%02x", s->slot, s->any & 4, ".");
+	print_number(out, "%x", s->function, s->any & 8, "");
+}
+
 /*
  * Prints one attribute or the name, by its number. Returns false if the statement does not have it.
  */
@@ -181,9 +202,12 @@ static bool print_part(FILE *out, const struct statement *s, uint32_t part)
 	if (part == 0 && s->name >= 0 && s->verb != 'd')
 		fprintf(out, "%sname-%d", blank(), s->name);
 	else if (part == 1 && s->bus >= 0)
-		fprintf(out, "%saddress %s%02x:%02x.%x", blank(),
-			make_roll(2) ? "" : "0000:", (unsigned int)s->bus, (unsigned int)s->slot,
-			(unsigned int)s->function);
+		print_address(out, s);
+	else if (part == 2 && s->pair)
+		fprintf(out, make_roll(2) ? "%s%04x:%04x" : "%sdevice %04X:%04X", blank(),
+			(unsigned int)s->vendor, (unsigned int)s->device);
+	else if (part == 3 && s->pair)
+		return false;
 	else if (part == 2 && s->vendor >= 0)
 		print_hex(out, "vendor", s->vendor);
 	else if (part == 3 && s->device >= 0)

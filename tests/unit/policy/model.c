@@ -66,8 +66,10 @@ static bool says(const struct statement *s, const struct policy_facts *f, bool d
 		return false;
 	if (s->profile && !(f->profile ? profile_is(s->profile, f) : denying))
 		return false;
-	if (s->bus >= 0 && (f->address.domain != 0 || s->bus != f->address.bus ||
-			    s->slot != f->address.device || s->function != f->address.function))
+	if (s->bus >= 0 && ((!(s->any & 1) && f->address.domain != 0) ||
+			    (!(s->any & 2) && s->bus != f->address.bus) ||
+			    (!(s->any & 4) && s->slot != f->address.device) ||
+			    (!(s->any & 8) && s->function != f->address.function)))
 		return false;
 	if (s->vendor >= 0 && s->vendor != f->vendor)
 		return false;

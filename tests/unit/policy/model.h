@@ -16,6 +16,8 @@ struct statement {
 	unsigned int id;
 	int name;					/* -1: none */
 	int bus, slot, function, vendor, device, group; /* -1: not said */
+	unsigned int any; /* 1: any domain, 2: any bus, 4: any slot, 8: any function */
+	bool pair;	  /* vendor and device are written as one word */
 	int subsystem_vendor, subsystem_device;
 	const char *class, *driver, *serial, *path, *profile; /* NULL: not said */
 

@@ -120,9 +120,11 @@ kill $holder
 wait $holder
 stuck() { run_as bob gpubroker leases | grep -q "stuck .*$gpu"; }
 ok 'a lease whose host driver was unloaded is stuck at its end' wait_for 20 stuck
-like "$(run_as bob gpubroker leases)" "$gpu_audio: did not go back to its driver" '... and says which function'
+like "$(run_as bob gpubroker leases)" "$gpu_audio: its driver snd_hda_intel is not loaded: modprobe \$\(cat /sys/bus/pci/devices/$gpu_audio/modalias\)" \
+	'... and says which function and driver, and how to load it'
 is "$(driver_of $gpu)" bochs-drm '... while the other function is back'
-modprobe snd_hda_intel
+# As the reason says.
+modprobe "$(cat /sys/bus/pci/devices/$gpu_audio/modalias)"
 ok 'it settles by itself when the driver is back' wait_for 30 no_records
 is "$(driver_of $gpu_audio)" snd_hda_intel '... on that driver'
 
