@@ -192,7 +192,7 @@ static void report_stale(evutil_socket_t fd, short what, void *userdata)
 }
 
 /* In the next turn of the loop: the claim that noticed it is still being refused. */
-static void on_stale(void *userdata)
+static void on_claims_stale(void *userdata)
 {
 	const struct timeval now = { 0 };
 	struct core *core = userdata;
@@ -274,7 +274,7 @@ static int connect_claims(struct core *core)
 	claims->audit = &core->audit;
 	claims->queue.events = &queue_events;
 	claims->queue.userdata = core;
-	claims->stale = on_stale;
+	claims->stale = on_claims_stale;
 	claims->userdata = core;
 	return claims_init(claims);
 }

@@ -35,7 +35,7 @@ void selecting_keep_groups(struct selecting *s)
 	static const enum policy_verb verbs[] = { POLICY_DENY, POLICY_ALLOW };
 	const struct policy *policy = &s->claims->policy->policy;
 
-	/* Of few groups all are kept anyway. */
+	/* If there are few groups, all are kept anyway. */
 	for (size_t v = 0; s->subject.n_groups > LEASE_GIDS_MAX && v < ARRAY_SIZE(verbs); v++)
 		for (size_t i = 0; i < policy->n_rules; i++)
 			if (policy->rules[i].verb == verbs[v])

@@ -33,7 +33,7 @@ struct kernel {
 
 #define KERNEL_NONE                                                                                \
 	{                                                                                          \
-		-1, -1, -1, -1, false, false                                                       \
+		-1, -1, -1, -1, false, false, false                                                \
 	}
 
 /* Opens what the process needs before it is confined, and makes /dev/vfio if it does not exist. */

@@ -166,7 +166,7 @@ static void add_waiting_json(struct json_object *array, const struct gpubroker_w
 	json_object_array_add(array, o);
 }
 
-/* What keeps the claim waiting, and until when. */
+/* Prints the lease that the claim waits for, and until when. */
 static void print_reason(const struct gpubroker_waiting *waiting)
 {
 	const struct passwd *user = getpwuid((uid_t)waiting->holder_uid);

@@ -336,7 +336,7 @@ struct message_event {
 	struct pci_address address;
 	char reason[128];
 	char parent[PROTOCOL_NAME_MAX];
-	/* Of a claim that waits, whose id is in `lease`; else 0. */
+	/* For a claim that waits, whose id is in `lease`; else 0. */
 	uint32_t place;
 	uint32_t n_selectors;
 	struct selector first;

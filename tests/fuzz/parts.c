@@ -326,7 +326,7 @@ static void call(struct client *client, uint8_t how)
 	turn(1);
 }
 
-/* What selectors may name here; an input chooses, since to find them by mutation takes long. */
+/* Makes a claim of devices that exist here; an input chooses, since to find them by mutation takes long. */
 static void claim(struct client *client, struct input *input)
 {
 	static const char *const names[] = { "slice", "small", "both", "card", "mtty", "any" };
@@ -373,7 +373,7 @@ static void ask(struct client *client, uint8_t how)
 	turn(2);
 }
 
-/* What other programs do, and what a driver fails at. */
+/* Does what other programs do, or has a driver fail. */
 static void others_act(uint8_t how)
 {
 	const int vf = how >> 4 & 1;

@@ -167,7 +167,7 @@ static void test_other(void)
 #define RULE .rule = "/etc/gpubroker/policy.d/10-lab.policy:7"
 #define PART .group = UINT32_MAX, .parent = "mtty", .profile = "mtty-2"
 
-/* What each sentence must say, beside the subject that test_named() checks. */
+/* The words that each sentence must have, beside the subject that test_named() checks. */
 static const struct {
 	const char *name;
 	struct message_refusal m;
