@@ -327,8 +327,8 @@ void gpubroker_claim_set_memlock(struct gpubroker_claim *claim, uint64_t bytes);
 /*
  * If `wait` is set, a claim that would be refused as busy is queued instead, first come, first
  * served: no later claim gets what this one could have. It waits for as long as the connection
- * lasts, or until its user or root ends it. The devices that it keeps from others count against the `limit` of
- * its rules. It keeps nothing while it waits only for leases of its own user.
+ * lasts, or until its user or root ends it. The devices that it keeps from others count against the
+ * `limit` of its rules. It keeps nothing while it waits only for leases of its own user.
  */
 void gpubroker_claim_set_wait(struct gpubroker_claim *claim, bool wait);
 

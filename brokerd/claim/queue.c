@@ -296,7 +296,9 @@ int queue_add(struct queue *queue, struct claimant *claimant, const struct messa
 	waiting->claimant = claimant;
 	waiting->request = *request;
 	waiting->since = (uint64_t)time(NULL);
-	/* The devices of a marked claim were kept from this one, and it may not want them any more. */
+	/*
+	 * The devices of a marked claim were kept from this one, and it may not want them any more.
+	 */
 	waiting->look = has_marked(queue);
 	if (!waiting->id || queue_set_wanted(waiting, wanted)) {
 		free(waiting);

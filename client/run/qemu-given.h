@@ -34,7 +34,7 @@ void qemu_given_done(struct qemu_given *given);
 bool qemu_is_option(const char *argument, const char *name);
 
 /*
- * Writes "DRIVER,key=value,key=value" as the JSON that QEMU takes for it. The caller frees it; NULL:
- * no memory.
+ * Writes "DRIVER,key=value,key=value" as the JSON that QEMU takes for it. The caller frees it;
+ * NULL: no memory.
  */
 char *qemu_device_json(const char *device);
