@@ -198,19 +198,14 @@ static bool is_held(uint32_t group)
 	return true;
 }
 
-/* Returns true if each function of the group that is there is on VFIO. */
-static bool is_viable(uint32_t group)
+/* Returns true if a function of the group is on VFIO, which gives the group its node. */
+static bool has_node(uint32_t group)
 {
-	bool any = false;
-
-	for (size_t i = 0; i < ARRAY_SIZE(functions); i++) {
-		if (functions[i].group != group || !functions[i].here)
-			continue;
-		if (strcmp(functions[i].driver, "vfio-pci") != 0)
-			return false;
-		any = true;
-	}
-	return any;
+	for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
+		if (functions[i].group == group && functions[i].here &&
+		    !strcmp(functions[i].driver, "vfio-pci"))
+			return true;
+	return false;
 }
 
 int __wrap_kernel_group_open(const struct kernel *kernel, uint32_t group);
@@ -222,6 +217,8 @@ int __wrap_kernel_group_open(const struct kernel *kernel, uint32_t group)
 	must(group < GROUPS);
 	if (is_held(group))
 		return -EBUSY;
+	if (!has_node(group))
+		return -ENOENT;
 	must(!pipe2(pipes, O_CLOEXEC));
 	ends_of[group] = pipes[0];
 	return pipes[1];
@@ -353,7 +350,7 @@ static int answer_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 	char any[WORK_TEXT_MAX];
 
 	if (step->does == FAKE_OPENS)
-		return is_held(step->group) ? EBUSY : is_viable(step->group) ? 0 : ENOENT;
+		return is_held(step->group) ? EBUSY : has_node(step->group) ? 0 : ENOENT;
 	if (comes.error)
 		return comes.error;
 	if (step->does == FAKE_WRITES)
@@ -761,6 +758,17 @@ static void hurry(void)
 	fire_timers();
 }
 
+/* Prints the leases that have not ended, which is what most findings are about. */
+static void print_leases(void)
+{
+	const struct lease *lease;
+
+	TAILQ_FOREACH(lease, &broker.leases.table.list, link)
+		fprintf(stderr, "lease %u of group %d: state %d, %s, last log: %s\n",
+			(unsigned)lease->id, (int)lease->group, (int)lease->state, lease->reason,
+			last_log);
+}
+
 static size_t records(void)
 {
 	char path[160];
@@ -789,6 +797,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	     i < 60 && (broker.leases.table.n || fake_first() || !TAILQ_EMPTY(&broker.holds.list));
 	     i++)
 		hurry();
+	print_leases();
 	must(!broker.leases.table.n);
 	must(TAILQ_EMPTY(&broker.claims.list) && TAILQ_EMPTY(&broker.claims.queue.list) &&
 	     TAILQ_EMPTY(&broker.peers.list));

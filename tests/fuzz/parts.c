@@ -373,6 +373,19 @@ static void ask(struct client *client, uint8_t how)
 	turn(2);
 }
 
+/* An mdev that is half made becomes whole. */
+static void complete_all(void)
+{
+	char path[200];
+
+	for (int i = 0; i < MDEVS_MAX; i++) {
+		path_of(path, "sys/bus/mdev/devices/%s/remove", sim.mdevs[i].uuid);
+		if (sim.mdevs[i].uuid[0] && strcmp(sim.mdevs[i].uuid, OTHER) != 0 &&
+		    access(path, F_OK))
+			complete(i);
+	}
+}
+
 /* What other programs do, and what a driver fails at. */
 static void others_act(uint8_t how)
 {
@@ -391,6 +404,7 @@ static void others_act(uint8_t how)
 		break;
 	case 3:
 		sim.half = how & 8;
+		complete_all();
 		break;
 	case 4:
 		sim.vgpu_error = how & 8 ? EINVAL : how & 16 ? EIO : 0;
@@ -511,6 +525,7 @@ static void hurry(void)
 {
 	struct lease *lease, *next;
 
+	complete_all();
 	while (fake_first())
 		come_back(fake_first(), 0, false);
 	for (size_t i = 0; i < CLIENTS; i++)
@@ -523,6 +538,17 @@ static void hurry(void)
 			lease_closed(lease); /* the core could not watch it */
 	}
 	turn(4);
+}
+
+/* Prints the leases that have not ended, which is what most findings are about. */
+static void print_leases(void)
+{
+	const struct lease *lease;
+
+	TAILQ_FOREACH(lease, &broker.leases.table.list, link)
+		fprintf(stderr, "lease %u of group %d: state %d, %s, last log: %s\n",
+			(unsigned)lease->id, (int)lease->group, (int)lease->state, lease->reason,
+			last_log);
 }
 
 static size_t records(void)
@@ -567,6 +593,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		act(&input);
 
 	sim.create_error = sim.vgpu_error = 0;
+	sim.half = false;
 	for (size_t i = 0; i < CLIENTS; i++) {
 		read_all(&clients[i]);
 		clients[i].fd = fd_close(clients[i].fd);
@@ -574,6 +601,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	turn(TURNS);
 	for (int i = 0; i < 24 && broker.leases.table.n; i++)
 		hurry();
+	print_leases();
 	must(!broker.leases.table.n && TAILQ_EMPTY(&broker.leases.table.list));
 	must(TAILQ_EMPTY(&broker.claims.list) && TAILQ_EMPTY(&broker.claims.queue.list) &&
 	     TAILQ_EMPTY(&broker.peers.list));
