@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the core does with a host that changes: functions that a prepare rule names, a physical
+ * The core on a host that changes: functions that a prepare rule names, a physical
  * function whose virtual functions the policy or root wants, functions that come into a lent group
  * or leave it. The watcher reports what is so or not, drivers come and go, and workers come back
  * with the truth, an error, or any text. The daemon is that of tests/unit/brokerd/world.h, with all
@@ -510,7 +510,7 @@ static void ask_root(uint8_t how)
 	turn(2);
 }
 
-/* What the kernel and other programs do. The VFs come and go with the number. */
+/* Does what the kernel and other programs do. The VFs come and go with the number. */
 static void change(uint8_t how)
 {
 	struct function_here *f = &functions[(how & 15) % ARRAY_SIZE(functions)];
@@ -797,6 +797,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	     i < 60 && (broker.leases.table.n || fake_first() || !TAILQ_EMPTY(&broker.holds.list));
 	     i++)
 		hurry();
+	let_go();
 	print_leases();
 	must(!broker.leases.table.n);
 	must(TAILQ_EMPTY(&broker.claims.list) && TAILQ_EMPTY(&broker.claims.queue.list) &&

@@ -326,7 +326,10 @@ static void call(struct client *client, uint8_t how)
 	turn(1);
 }
 
-/* What selectors may name here; an input chooses, since to find them by mutation takes long. */
+/*
+ * Sends a claim. The input chooses among the names that there are, since to find them by mutation
+ * takes long.
+ */
 static void claim(struct client *client, struct input *input)
 {
 	static const char *const names[] = { "slice", "small", "both", "card", "mtty", "any" };
@@ -386,7 +389,7 @@ static void complete_all(void)
 	}
 }
 
-/* What other programs do, and what a driver fails at. */
+/* Does what other programs do, and lets a driver fail. */
 static void others_act(uint8_t how)
 {
 	const int vf = how >> 4 & 1;
@@ -601,6 +604,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	turn(TURNS);
 	for (int i = 0; i < 24 && broker.leases.table.n; i++)
 		hurry();
+	for (size_t i = 0; i < CLIENTS; i++)
+		let_go(&clients[i]);
 	print_leases();
 	must(!broker.leases.table.n && TAILQ_EMPTY(&broker.leases.table.list));
 	must(TAILQ_EMPTY(&broker.claims.list) && TAILQ_EMPTY(&broker.claims.queue.list) &&

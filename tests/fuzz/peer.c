@@ -498,7 +498,7 @@ static void own_node(unsigned bus, unsigned function)
 	set_node(bus, function, name);
 }
 
-/* What the kernel might call the node of a function, and what it would not. */
+/* Gives a function's node a name that the kernel might use, or one that it would not. */
 static void rename_node(uint8_t how)
 {
 	static const char *const names[] = { "",       "vfio1", "vfio2", "vfio9", "vfio99999999999",
