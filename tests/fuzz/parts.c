@@ -602,7 +602,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		clients[i].fd = fd_close(clients[i].fd);
 	}
 	turn(TURNS);
-	for (int i = 0; i < 24 && broker.leases.table.n; i++)
+	for (int i = 0; i < 100 && broker.leases.table.n; i++) /* more than the core looks */
 		hurry();
 	for (size_t i = 0; i < CLIENTS; i++)
 		let_go(&clients[i]);
