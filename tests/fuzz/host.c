@@ -13,7 +13,7 @@
  *
  * About: brokerd/prepare/prepare.c brokerd/prepare/pf.c brokerd/prepare/sriov.c
  * brokerd/prepare/sriov-change.c brokerd/prepare/sriov-guard.c brokerd/prepare/sriov-policy.c
- * brokerd/lease/hotplug.c brokerd/lease/driver.c brokerd/state/devices.c brokerd/state/holds.c
+ * brokerd/lease/hotplug.c brokerd/lease/driver.c brokerd/lease/recover.c brokerd/state/holds.c
  */
 #include "config.h"
 
@@ -21,6 +21,7 @@
 
 #include "brokerd/claim/claim.h"
 #include "brokerd/lease/ending.h"
+#include "brokerd/lease/recover.h"
 #include "brokerd/prepare/pf.h"
 #include "brokerd/prepare/sriov-policy.h"
 #include "brokerd/process/worker.h"
@@ -46,6 +47,7 @@ enum op {
 	OP_TIMERS,
 	OP_POLICY,
 	OP_ALL, /* all workers, without lies */
+	OP_DIE, /* the daemon dies, and starts again */
 	N_OPS
 };
 
@@ -574,6 +576,53 @@ static void use_policy(size_t which)
 	queue_mark_all(&broker.claims.queue);
 }
 
+/* Makes prepare and SR-IOV anew; what they knew is gone. */
+static void start_parts(void)
+{
+	sriov_done(&broker.sriov);
+	prepare_done(&broker.prepare);
+	broker.sriov.soon = broker.sriov.wanted = broker.sriov.full = false;
+	broker.sriov.n = 0;
+	broker.prepare.wanted = false;
+	must(!prepare_init(&broker.prepare) && !sriov_init(&broker.sriov));
+}
+
+/*
+ * The daemon dies, with its workers, and starts again: the kernel, the records and the descriptors
+ * of others are left.
+ */
+static void die(void)
+{
+	struct lease *lease;
+
+	/* Only prepare.c can free what a worker of its own has. */
+	if (!TAILQ_EMPTY(&broker.prepare.at_work))
+		return;
+	read_all();
+	while (!TAILQ_EMPTY(&broker.claims.list))
+		claim_free(TAILQ_FIRST(&broker.claims.list));
+	while ((lease = TAILQ_FIRST(&broker.leases.table.list))) {
+		if (lease->timer)
+			event_free(lease->timer);
+		if (lease->expiry)
+			event_free(lease->expiry);
+		lease_free(lease);
+	}
+	fake_forget();
+	close(client);
+	close(root);
+	turn(TURNS);
+	start_parts();
+	holds_init(&broker.holds);
+	broker.workers.busy = 0;
+	lease_table_init(&broker.leases.table, broker.leases.table.events,
+			 broker.leases.table.userdata);
+	must(!recover_leases(&broker.leases) && !sriov_recover(&broker.sriov));
+	must(!recover_damaged(&broker.leases));
+	use_policy(0);
+	dial_both();
+}
+
 static void act(struct input *input)
 {
 	uint8_t op = input_byte(input), how = input_byte(input);
@@ -624,6 +673,9 @@ static void act(struct input *input)
 	case OP_ALL:
 		for (int i = 0; i < 16 && fake_first(); i++)
 			come_back(fake_first(), 0, false);
+		break;
+	case OP_DIE:
+		die();
 		break;
 	case N_OPS:
 		break;
@@ -694,12 +746,7 @@ static void begin_anew(void)
 		if (f->here)
 			set_driver(f, "xe");
 	}
-	sriov_done(&broker.sriov);
-	prepare_done(&broker.prepare);
-	broker.sriov.soon = broker.sriov.wanted = broker.sriov.full = false;
-	broker.sriov.n = 0;
-	broker.prepare.wanted = false;
-	must(!prepare_init(&broker.prepare) && !sriov_init(&broker.sriov));
+	start_parts();
 	devices_done(&broker.devices);
 	broker.devices = (struct devices){ 0 };
 	lease_table_init(&broker.leases.table, broker.leases.table.events,
@@ -895,5 +942,19 @@ void fuzz_seeds(fuzz_write write)
 	op(&seed, OP_CLAIM, 128 | 64);
 	op(&seed, OP_ALL, 0);
 	write("restore", seed.data, seed.n);
+	seed.n = 0;
+	op(&seed, OP_CLAIM, 2);
+	op(&seed, OP_ALL, 0);
+	op(&seed, OP_VFS, 3);
+	op(&seed, OP_WORKER, 0);
+	op(&seed, OP_DIE, 0);
+	op(&seed, OP_ALL, 0);
+	op(&seed, OP_LET_GO, 1);
+	op(&seed, OP_CLAIM, 0);
+	op(&seed, OP_WORKER, 0);
+	op(&seed, OP_DIE, 0);
+	op(&seed, OP_TIMERS, 0);
+	op(&seed, OP_ALL, 0);
+	write("die", seed.data, seed.n);
 	seed_lies(&seed, write);
 }
