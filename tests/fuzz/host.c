@@ -841,7 +841,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	close(root);
 	turn(TURNS);
 	for (int i = 0;
-	     i < 60 && (broker.leases.table.n || fake_first() || !TAILQ_EMPTY(&broker.holds.list));
+	     i < 200 && (broker.leases.table.n || fake_first() || !TAILQ_EMPTY(&broker.holds.list));
 	     i++)
 		hurry();
 	let_go();

@@ -178,6 +178,15 @@ static void lie(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 	lied = true;
 }
 
+static bool removes_held(const struct fake_step *step)
+{
+	for (int i = 0; i < MDEVS_MAX; i++)
+		if (sim.mdevs[i].held && strstr(step->path, sim.mdevs[i].uuid) &&
+		    strstr(step->path, "/remove"))
+			return true;
+	return false;
+}
+
 static int answer_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 {
 	const int vf = step->address.bus == 3 ? step->address.function - 1 : -1;
@@ -194,6 +203,9 @@ static int answer_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 		lie(step, text);
 		return 0;
 	}
+	/* The kernel would wait for the holder of a revoked lease. */
+	if (step->does == FAKE_WRITES && removes_held(step))
+		return EBUSY;
 	error = do_step(step, text);
 	/* It may clear a vGPU of others only if it was told that it is its own. */
 	must(step->does != FAKE_WRITES || vf < 0 || vf >= VFS || !others[vf] || lied ||
