@@ -13,7 +13,7 @@
  *
  * About: brokerd/prepare/prepare.c brokerd/prepare/pf.c brokerd/prepare/sriov.c
  * brokerd/prepare/sriov-change.c brokerd/prepare/sriov-guard.c brokerd/prepare/sriov-policy.c
- * brokerd/lease/hotplug.c brokerd/lease/driver.c brokerd/lease/recover.c brokerd/state/holds.c
+ * brokerd/lease/hotplug.c brokerd/lease/driver.c brokerd/state/holds.c
  */
 #include "config.h"
 
