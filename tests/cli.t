@@ -184,6 +184,7 @@ tap_ok "list without a broker: 69, one line that says what would help" says_that
 tap_ok "list --json without a broker: 69, and no half JSON" says 69 list --json
 tap_ok "leases without a broker: 69" says_that "gpubroker.socket" 69 leases
 tap_ok "leases --json without a broker: 69" says 69 leases --json
+tap_ok "leases --waiting without a broker: 69" says 69 leases --waiting --json
 tap_ok "run without a broker: 69" says_that "no broker" 69 run -- true
 for device in any a100 01:00.0 0000:01:00.1 10000:01:1f.7 iommu-group:17; do
 	tap_ok "--gpu $device is a device: 69" says 69 run --gpu "$device" -- true

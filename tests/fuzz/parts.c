@@ -178,6 +178,15 @@ static void lie(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 	lied = true;
 }
 
+static bool removes_held(const struct fake_step *step)
+{
+	for (int i = 0; i < MDEVS_MAX; i++)
+		if (sim.mdevs[i].held && strstr(step->path, sim.mdevs[i].uuid) &&
+		    strstr(step->path, "/remove"))
+			return true;
+	return false;
+}
+
 static int answer_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 {
 	const int vf = step->address.bus == 3 ? step->address.function - 1 : -1;
@@ -194,6 +203,9 @@ static int answer_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 		lie(step, text);
 		return 0;
 	}
+	/* The kernel would wait for the holder of a revoked lease. */
+	if (step->does == FAKE_WRITES && removes_held(step))
+		return EBUSY;
 	error = do_step(step, text);
 	/* It may clear a vGPU of others only if it was told that it is its own. */
 	must(step->does != FAKE_WRITES || vf < 0 || vf >= VFS || !others[vf] || lied ||
@@ -326,7 +338,10 @@ static void call(struct client *client, uint8_t how)
 	turn(1);
 }
 
-/* Makes a claim of devices that exist here; an input chooses, since to find them by mutation takes long. */
+/*
+ * Sends a claim. The input chooses among the names that there are, since to find them by mutation
+ * takes long.
+ */
 static void claim(struct client *client, struct input *input)
 {
 	static const char *const names[] = { "slice", "small", "both", "card", "mtty", "any" };
@@ -373,7 +388,20 @@ static void ask(struct client *client, uint8_t how)
 	turn(2);
 }
 
-/* Does what other programs do, or has a driver fail. */
+/* An mdev that is half made becomes whole. */
+static void complete_all(void)
+{
+	char path[200];
+
+	for (int i = 0; i < MDEVS_MAX; i++) {
+		path_of(path, "sys/bus/mdev/devices/%s/remove", sim.mdevs[i].uuid);
+		if (sim.mdevs[i].uuid[0] && strcmp(sim.mdevs[i].uuid, OTHER) != 0 &&
+		    access(path, F_OK))
+			complete(i);
+	}
+}
+
+/* Does what other programs do, and lets a driver fail. */
 static void others_act(uint8_t how)
 {
 	const int vf = how >> 4 & 1;
@@ -391,6 +419,7 @@ static void others_act(uint8_t how)
 		break;
 	case 3:
 		sim.half = how & 8;
+		complete_all();
 		break;
 	case 4:
 		sim.vgpu_error = how & 8 ? EINVAL : how & 16 ? EIO : 0;
@@ -511,6 +540,7 @@ static void hurry(void)
 {
 	struct lease *lease, *next;
 
+	complete_all();
 	while (fake_first())
 		come_back(fake_first(), 0, false);
 	for (size_t i = 0; i < CLIENTS; i++)
@@ -523,6 +553,17 @@ static void hurry(void)
 			lease_closed(lease); /* the core could not watch it */
 	}
 	turn(4);
+}
+
+/* Prints the leases that have not ended, which is what most findings are about. */
+static void print_leases(void)
+{
+	const struct lease *lease;
+
+	TAILQ_FOREACH(lease, &broker.leases.table.list, link)
+		fprintf(stderr, "lease %u of group %d: state %d, %s, last log: %s\n",
+			(unsigned)lease->id, (int)lease->group, (int)lease->state, lease->reason,
+			last_log);
 }
 
 static size_t records(void)
@@ -567,13 +608,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		act(&input);
 
 	sim.create_error = sim.vgpu_error = 0;
+	sim.half = false;
 	for (size_t i = 0; i < CLIENTS; i++) {
 		read_all(&clients[i]);
 		clients[i].fd = fd_close(clients[i].fd);
 	}
 	turn(TURNS);
-	for (int i = 0; i < 24 && broker.leases.table.n; i++)
+	for (int i = 0; i < 100 && broker.leases.table.n; i++) /* more than the core looks */
 		hurry();
+	for (size_t i = 0; i < CLIENTS; i++)
+		let_go(&clients[i]);
+	print_leases();
 	must(!broker.leases.table.n && TAILQ_EMPTY(&broker.leases.table.list));
 	must(TAILQ_EMPTY(&broker.claims.list) && TAILQ_EMPTY(&broker.claims.queue.list) &&
 	     TAILQ_EMPTY(&broker.peers.list));

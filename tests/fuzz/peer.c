@@ -14,7 +14,7 @@
  * brokerd/claim/select.c brokerd/claim/selecting.c brokerd/claim/wanted.c brokerd/claim/queue.c
  * brokerd/lease/bringup.c brokerd/lease/functions.c brokerd/lease/ending.c brokerd/lease/restore.c
  * brokerd/lease/hotplug.c brokerd/state/lease.c brokerd/state/refuse.c brokerd/state/verdict.c
- * brokerd/state/users.c client/wire/passfd.c
+ * brokerd/state/users.c brokerd/lease/cdev.c client/wire/passfd.c
  */
 #include "config.h"
 
@@ -47,6 +47,7 @@ enum op {
 	OP_CLOCK,
 	OP_FAIL,
 	OP_UNPLUG,
+	OP_NODE,
 	N_OPS
 };
 
@@ -76,11 +77,13 @@ static struct client {
 	size_t n_held;
 } clients[CLIENTS];
 
-static int ends_of[GROUPS];   /* readable: the last holder is gone; -1: there was none */
-static int watched[GROUPS];   /* closes that inotify would report */
-static bool gone[GROUPS];     /* its last function is unplugged */
-static bool moved[GROUPS][2]; /* the function has changed its driver since the start */
-static int fail_next;	      /* errno for the next request to the kernel, or 0 */
+static int ends_of[GROUPS];	  /* readable: the last holder is gone; -1: there was none */
+static int watched[GROUPS];	  /* closes that inotify would report */
+static bool gone[GROUPS];	  /* its last function is unplugged */
+static bool moved[GROUPS][2];	  /* the function has changed its driver since the start */
+static char nodes[GROUPS][2][24]; /* the name in its vfio-dev, as "vfio3"; "": none */
+static bool node_closed;	  /* a node was closed, which inotify would report */
+static int fail_next;		  /* errno for the next request to the kernel, or 0 */
 static struct parsed policy;
 
 /* ---- in place of the kernel ---- */
@@ -165,7 +168,21 @@ int __wrap_kernel_watch_read(const struct kernel *kernel)
 			watched[i] = 0;
 			return FIRST_GROUP + (int)i;
 		}
-	return -EAGAIN;
+	if (!node_closed)
+		return -EAGAIN;
+	/* Which one, it need not say: inotify may lose events. */
+	node_closed = false;
+	return -EOVERFLOW;
+}
+
+int __wrap_kernel_cdev_watch(const struct kernel *kernel, uint32_t number);
+int __wrap_kernel_cdev_watch(const struct kernel *kernel, uint32_t number)
+{
+	int r = failure();
+
+	(void)kernel;
+	must(number <= 2 * GROUPS);
+	return r ? r : 1000 + (int)number;
 }
 
 int __wrap_kernel_memlock_raise(const struct kernel *kernel, int pidfd, int pid, uint64_t bytes);
@@ -292,7 +309,8 @@ static void check_answer(const struct client *client, const union answer *a, siz
 	switch (a->type) {
 	case MESSAGE_GRANT:
 		memcpy(&grant, a, sizeof(grant));
-		must(grant.n_groups == n_fds);
+		must(grant.n_cdevs <= PROTOCOL_CDEVS_MAX);
+		must(n_fds == grant.n_groups + (grant.n_cdevs ? 1 + grant.n_cdevs : 0));
 		check_grant(client, &grant);
 		break;
 	case MESSAGE_REFUSAL:
@@ -336,13 +354,26 @@ static void read_all(struct client *client)
 	must(n == 0 || n == -EAGAIN || n == -ECONNRESET);
 }
 
-static void let_go(struct client *client)
+/* Closes what the client holds; `every` 2 leaves each second one open. */
+static void let_go_of(struct client *client, size_t every)
 {
-	while (client->n_held)
-		close(client->held[--client->n_held]);
+	size_t kept = 0;
+
+	for (size_t i = 0; i < client->n_held; i++)
+		if (i % every)
+			client->held[kept++] = client->held[i];
+		else
+			close(client->held[i]);
+	client->n_held = kept;
+	node_closed = true;
 	for (size_t i = 0; i < GROUPS; i++)
 		is_held(i);
 	ending_read_inotify(&broker.leases);
+}
+
+static void let_go(struct client *client)
+{
+	let_go_of(client, 1);
 }
 
 static void hang_up_all(struct client *client)
@@ -444,6 +475,42 @@ static void move_to(unsigned bus, unsigned function, const char *driver)
 	must(!unlinkat(broker.kernel.sys, path, 0) && !symlinkat(target, broker.kernel.sys, path));
 }
 
+/* ---- the nodes of functions ---- */
+
+static void set_node(unsigned bus, unsigned function, const char *name)
+{
+	char address[16], before[64], after[64], *now = nodes[bus][function];
+
+	if (!strcmp(now, name))
+		return;
+	function_name(bus, function, address);
+	snprintf(before, sizeof(before), "%s-%s/%s", "nodes", address, *now ? now : "none");
+	snprintf(after, sizeof(after), "%s-%s/%s", "nodes", address, *name ? name : "none");
+	must(!renameat(broker.kernel.sys, before, broker.kernel.sys, after));
+	snprintf(now, sizeof(nodes[0][0]), "%s", name);
+}
+
+static void own_node(unsigned bus, unsigned function)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "vfio%u", bus + function);
+	set_node(bus, function, name);
+}
+
+/* Gives a function's node a name that the kernel might use, or one that it would not. */
+static void rename_node(uint8_t how)
+{
+	static const char *const names[] = { "",       "vfio1", "vfio2", "vfio9", "vfio99999999999",
+					     "vfio4x", "vfio-1" };
+	unsigned bus = 1 + how % (GROUPS - 1), function = how >> 7 && bus == GROUPS - 1;
+
+	if ((how >> 3 & 7) == 7)
+		own_node(bus, function);
+	else
+		set_node(bus, function, names[how >> 3 & 7]);
+}
+
 /*
  * Removes what an earlier process left in the files. AFL++ forks again after a crash or a timeout,
  * and the new process does not know what the old one changed.
@@ -482,6 +549,9 @@ static void host_as_it_was(void)
 	for (unsigned bus = 1; bus < GROUPS; bus++) {
 		if (gone[bus])
 			unplug(bus, false);
+		own_node(bus, 0);
+		if (bus == GROUPS - 1)
+			own_node(bus, 1);
 		for (unsigned f = 0; f < 2; f++)
 			if (moved[bus][f]) {
 				move_to(bus, f, "vfio-pci");
@@ -512,7 +582,7 @@ static void act(struct input *input)
 		hang_up_all(client);
 		break;
 	case OP_LET_GO:
-		let_go(client);
+		let_go_of(client, how & 1 ? 2 : 1);
 		break;
 	case OP_WORKER:
 		work = started(how & 31);
@@ -543,6 +613,9 @@ static void act(struct input *input)
 	case OP_UNPLUG:
 		unplug(1 + how % (GROUPS - 1), !(how & 128));
 		break;
+	case OP_NODE:
+		rename_node(how);
+		break;
 	case N_OPS:
 		break;
 	}
@@ -553,7 +626,7 @@ static void act(struct input *input)
 
 static void add_host_function(unsigned bus, unsigned function)
 {
-	char address[24], path[128];
+	char address[24], path[128], target[64];
 
 	snprintf(address, sizeof(address), "0000:%02x:00.%x", bus, function);
 	add_function(address, "0x030000\n", FIRST_GROUP + (int)bus);
@@ -567,6 +640,14 @@ static void add_host_function(unsigned bus, unsigned function)
 	snprintf(path, sizeof(path), "sys/bus/pci/devices/%s/reset", address);
 	if (bus != 2)
 		scratch_write(path, "");
+	/* Beside the function's own directory, which is unplugged whole. */
+	snprintf(path, sizeof(path), "sys/nodes-%s/none", address);
+	scratch_write(path, "");
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/vfio-dev", scratch_path, address);
+	snprintf(target, sizeof(target), "../../../../nodes-%s", address);
+	need(!symlink(target, path));
+	snprintf(path, sizeof(path), "dev/vfio/devices/vfio%u", bus + function);
+	scratch_write(path, "");
 }
 
 static void clear_leases(void)
@@ -578,6 +659,7 @@ static void clear_leases(void)
 	for (size_t i = 0; i < CLIENTS; i++)
 		clients[i] = (struct client){ .fd = -1 };
 	memset(watched, 0, sizeof(watched));
+	node_closed = false;
 	fail_next = 0;
 }
 
@@ -601,6 +683,11 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		scratch_write(path, "");
 	}
 	scratch_write("sys/bus/pci/drivers_probe", "");
+	scratch_write("dev/iommu", "");
+	snprintf(path, sizeof(path), "%s/dev", scratch_path);
+	broker.kernel.dev = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	need(broker.kernel.dev >= 0);
+	broker.kernel.cdevs = true;
 	snprintf(path, sizeof(path), "%s/state", scratch_path);
 	need(!mkdir(path, 0700));
 	broker.store.directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -778,6 +865,17 @@ static void seed_claims(struct seed *seed, fuzz_write write)
 	request(seed, 2, MESSAGE_RELEASE, &ended, sizeof(ended));
 	op(seed, 1, OP_READ, 0);
 	write("ended", seed->data, seed->n);
+	seed->n = 0;
+	op(seed, 0, OP_DIAL, 0);
+	claim(seed, 0, 1, CLAIM_CDEVS);
+	op(seed, 0, OP_LET_GO, 1);
+	op(seed, 0, OP_WORKER, 0);
+	op(seed, 0, OP_NODE, 4 << 3 | 1);
+	claim(seed, 0, 2, CLAIM_CDEVS);
+	op(seed, 0, OP_CLOCK, 1);
+	op(seed, 0, OP_LET_GO, 0);
+	claim(seed, 0, GROUPS - 1, CLAIM_CDEVS);
+	write("cdevs", seed->data, seed->n);
 	seed->n = 0;
 	op(seed, 0, OP_DIAL, 0);
 	claim(seed, 0, 4, 0);

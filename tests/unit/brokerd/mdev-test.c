@@ -635,6 +635,39 @@ static void test_wait_for_own(void)
 	hang_up(other);
 }
 
+/* A claim that waits may be ended while a driver is asked again for it. */
+static void test_end_waiting(void)
+{
+	int first = dial_in(0), second, root;
+	struct message_release release = { .type = MESSAGE_RELEASE, .flags = RELEASE_REVOKE };
+
+	last_is_user(SOMEBODY);
+	ask(first, SELECT_NAME, "card", "card-2");
+	need(granted(first, 1));
+	second = dial_in(0);
+	ask_wait(second, "card", "card-2");
+	run_queue();
+	release.lease = waits(second).id;
+	queue_mark_all(&broker.claims.queue);
+	try_queue();
+	need(release.lease && fake_first());
+	root = dial_in(0);
+	last_is_user(0);
+	need(say(root, &release, sizeof(release)));
+	turn(TURNS);
+	tap_ok(hear_answer(root) && answer.type == MESSAGE_END && fake_first(),
+	       "root ends a claim that waits, while its driver is asked again");
+	work_on();
+	tap_ok(refused(second, GPUBROKER_REFUSED_BUSY) && answer.refusal.detail == REFUSAL_ENDED &&
+		       TAILQ_EMPTY(&broker.claims.queue.list) && TAILQ_EMPTY(&broker.claims.list),
+	       "... it ends when the driver has answered, and does not wait again");
+	all_let_go();
+	tap_ok(as_before(), "and nothing is left of that");
+	hang_up(first);
+	hang_up(second);
+	hang_up(root);
+}
+
 /* The limit of locked memory is that of the profile that the claim gets. */
 static void test_memlock(void)
 {
@@ -1007,6 +1040,7 @@ int main(void)
 	test_taken_number(fd);
 	test_wait();
 	test_wait_for_own();
+	test_end_waiting();
 	test_memlock();
 	allow("device slice profile card-2\nallow any claim profile any\nallow any claim any");
 	test_deaths(&fd);

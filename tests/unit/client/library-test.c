@@ -88,6 +88,20 @@ static size_t make(const struct packet *p, union answer *m)
 		if (p->value == UINT32_MAX) /* not a function's name, and its NUL is missing */
 			memset(m->queued.parent, 'p', sizeof(m->queued.parent));
 		return sizeof(m->queued);
+	case MESSAGE_WAITING:
+		m->waiting.id = 7;
+		m->waiting.place = 2;
+		m->waiting.n_selectors = p->value;
+		m->waiting.selectors[0] =
+			(struct selector){ .kind = SELECT_ADDRESS, .address = { .bus = 9 } };
+		m->waiting.selectors[1].kind = SELECT_NAME;
+		if (p->endless)
+			return sizeof(m->waiting);
+		strcpy(m->waiting.selectors[1].name, "card");
+		strcpy(m->waiting.selectors[1].profile, "card-1");
+		m->waiting.selectors[2] = (struct selector){ .kind = SELECT_GROUP, .group = 17 };
+		m->waiting.selectors[3].kind = SELECT_ANY;
+		return sizeof(m->waiting);
 	case MESSAGE_EVENT:
 		m->event.event = p->value;
 		m->event.lease = 3;
@@ -489,6 +503,66 @@ static void test_lists(void)
 		       "a listing meets %s: %d (%d, %zu told)", cases[i].name, cases[i].result, r,
 		       told.n);
 		tap_ok(told.ended, "every string ends");
+		close_and_stop(handle, before);
+	}
+}
+
+static int on_waiting(void *userdata, const struct gpubroker_waiting *waiting)
+{
+	static const char *const wanted[] = { "0000:09:00.0", "card", "iommu-group:17", "any" };
+	struct told *told = userdata;
+
+	told->n++;
+	told->ended = waiting->id == 7 && waiting->place == 2 && waiting->n_wanted <= 16;
+	for (size_t i = 0; told->ended && i < waiting->n_wanted; i++) {
+		const struct gpubroker_wanted *w = &waiting->wanted[i];
+
+		told->ended = strnlen(w->device, sizeof(w->device)) < sizeof(w->device) &&
+			      strnlen(w->profile, sizeof(w->profile)) < sizeof(w->profile);
+		if (waiting->n_wanted == 4)
+			told->ended = told->ended && !strcmp(w->device, wanted[i]) &&
+				      !strcmp(w->profile, i == 1 ? "card-1" : "");
+	}
+	return told->answer;
+}
+
+#define WAITING PACKET(.type = MESSAGE_WAITING, .value = 4)
+
+static void test_queue(void)
+{
+	static const struct {
+		const char *name;
+		struct packet script[5];
+		int answer, result;
+		size_t n;
+	} cases[] = {
+		{ "claims that wait", .script = { WELCOME, WAITING, WAITING, END }, .n = 2 },
+		{ "none", .script = { WELCOME, END } },
+		{ "names without end",
+		  .script = { WELCOME,
+			      { .type = MESSAGE_WAITING, .value = 16, .endless = true },
+			      END },
+		  .n = 1 },
+		{ "more than a claim may ask for",
+		  .script = { WELCOME, { .type = MESSAGE_WAITING, .value = 17 }, END },
+		  .result = -EPROTO },
+		{ "a claim too small",
+		  .script = { WELCOME, { .type = MESSAGE_WAITING, .more = -1, .value = 1 } },
+		  .result = -EPROTO },
+		{ "a lease", .script = { WELCOME, LEASE, END }, .result = -EPROTO },
+		{ "the caller's end", .script = { WELCOME, WAITING, WAITING, END }, .answer = 5,
+		  .result = 5, .n = 1 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct told told = { .answer = cases[i].answer, .ended = true };
+		size_t before = open_descriptors();
+		struct gpubroker *handle = start_and_open(cases[i].script, false);
+		int r = gpubroker_queue(handle, on_waiting, &told);
+
+		tap_ok(r == cases[i].result && told.n == cases[i].n && told.ended,
+		       "who lists the queue meets %s: %d (%d, %zu told)", cases[i].name,
+		       cases[i].result, r, told.n);
 		close_and_stop(handle, before);
 	}
 }
@@ -1299,6 +1373,7 @@ int main(void)
 	test_open();
 	test_open_nobody();
 	test_lists();
+	test_queue();
 	test_list_again();
 	test_claims();
 	test_cdevs();
