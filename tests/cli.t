@@ -230,4 +230,29 @@ PATH=$dir/bin:$PATH
 tap_ok "a directory in PATH is no command: 127" says 127 run -- adirectory
 PATH=$dir:$PATH
 tap_ok "a file in PATH that cannot be executed: 126" says 126 run -- plain
+
+# A display of an APU, the console's own, and a USB controller in its slot and group; and a card by itself.
+cat >"$dir/devices.json" <<'JSON'
+[ { "address": "0000:04:00.0", "vendor": "1002", "device": "1638", "class": "030000", "driver": "amdgpu",
+    "iommu_group": 5, "boot_vga": true },
+  { "address": "0000:04:00.3", "vendor": "1022", "device": "1639", "class": "0c0330", "driver": "xhci_hcd",
+    "iommu_group": 5, "boot_vga": false },
+  { "address": "0000:05:00.0", "vendor": "10de", "device": "1eb8", "class": "030200", "driver": null,
+    "iommu_group": 6, "boot_vga": false } ]
+JSON
+# warns COUNT TEXT: the policy on standard input has so many warnings, the first of which has the text.
+warns() {
+	cat >"$dir/a.policy"
+	"$command" policy check --devices "$dir/devices.json" "$dir/a.policy" >"$dir/out" 2>&1 &&
+		grep -q "no mistake, $1 warning" "$dir/out" && grep -qF -- "$2" "$dir/out" && return
+	cat "$dir/out"
+	return 1
+}
+tap_ok "check: a prepare rule whose group has the boot display is warned of" \
+	warns 1 "a.policy:1:1: warning: prepares 0000:04:00.0, but its IOMMU group 5 has the console's own display" <<'POLICY'
+prepare address 04:00.3
+POLICY
+tap_ok "check: ... and another is not" warns 0 "" <<'POLICY'
+prepare address 05:00.0
+POLICY
 tap_done

@@ -147,4 +147,20 @@ tap_ok 'no device, socket or pipe' none ! -type f ! -type d ! -type l
 # If a file named a directory of the build, anybody might make that directory on another machine.
 no_build_path() { ! grep -rlF -e "$top_builddir/" -e "$top_srcdir/" "$INSTALLED"; }
 tap_ok 'no file names the directory that it was built in' no_build_path
+
+# What `policy install` has made would keep devices from their drivers at the next boot. The policy is the
+# administrator's.
+uninstalls() {
+	etc=$(dirname "$(dirname "$(find "$INSTALLED" -path '*/gpubroker/policy.d')")")
+	mkdir -p "$etc/udev/rules.d"
+	: >"$etc/udev/rules.d/69-gpubroker-prepare.rules"
+	: >"$etc/gpubroker/policy.d/10-lab.policy"
+	make -C "$top_builddir" uninstall DESTDIR="$INSTALLED" || return 1
+	left=$(find "$INSTALLED" -type f)
+	[ "$left" = "$etc/gpubroker/policy.d/10-lab.policy" ] || { echo "$left"; return 1; }
+}
+case $INSTALLED in
+"$dir"/*) tap_ok 'uninstall leaves the policy files alone, and nothing that was made of them' uninstalls ;;
+*) tap_skip 'uninstall' 'it is not ours' ;;
+esac
 tap_done

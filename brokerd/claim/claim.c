@@ -87,7 +87,7 @@ static void check_vfio(struct claim *claim)
 			   "VFIO is not loaded; 'modprobe vfio-pci' as root loads it", 0);
 	} else if (r == -ESTALE) {
 		claim_fail(claim, lease, NULL,
-			   "VFIO's nodes are newer than the broker, which starts anew; try again",
+			   "VFIO's nodes are newer than the broker, which starts again; try again",
 			   0);
 		if (claims->stale)
 			claims->stale(claims->userdata);

@@ -445,6 +445,36 @@ static void test_claim(void)
 	clean();
 }
 
+/* Prepare rules are guarded as claims are: by the whole group. */
+static void test_prepare(void)
+{
+	allow("prepare address " CARD);
+	plug_in(DISK, "0x010802\n", "nvme");
+	mount_on(DISK);
+	said[0] = '\0';
+	broker.prepare.open = true;
+	add_device(1, 0, 0x030000, GROUP);
+	prepare_look_at_all(&broker.prepare);
+	for (int i = 0; i < 5000 && !strstr(said, "prepared") && !fake_first(); i++) {
+		turn(1);
+		usleep(1000);
+	}
+	tap_ok(!fake_first() && has_driver(CARD, "bochs-drm") &&
+		       said_it("device=" DISK " group=20") && said_it("outcome=not-prepared"),
+	       "nothing of a group is prepared while the host is using a part of it");
+	pull(DISK);
+	prepare_look_at_all(&broker.prepare);
+	for (int i = 0; i < 5000 && !fake_first(); i++) {
+		turn(1);
+		usleep(1000);
+	}
+	tap_ok(fake_first(), "... and otherwise it is");
+	fake_run_all();
+	broker.prepare.open = false;
+	set_driver(CARD, "bochs-drm");
+	clean();
+}
+
 /* VFIO is not there, or is another one: nothing is taken from its driver. */
 static void test_no_vfio(void)
 {
@@ -473,8 +503,9 @@ static void test_no_vfio(void)
 	fake_run_all();
 	need(hear(fd, &answer) > 0);
 	turn(TURNS);
-	tap_ok(answer.type == MESSAGE_REFUSAL && strstr(answer.refusal.text, "is starting again") &&
-		       broker_stale == 1 && has_driver(CARD, "bochs-drm"),
+	tap_ok(answer.type == MESSAGE_REFUSAL &&
+		       strstr(answer.refusal.text, "which starts again") && broker_stale == 1 &&
+		       has_driver(CARD, "bochs-drm"),
 	       "nor with a VFIO that this process cannot open: the daemon starts again");
 	broker.kernel.late = false;
 	snprintf(path, sizeof(path), "%s/dev/vfio", scratch_path);
@@ -541,6 +572,7 @@ int main(void)
 	test_claim();
 	test_no_vfio();
 	test_iommu();
+	test_prepare();
 	broker.policy.policy = (struct policy){ 0 };
 	parse_done(&parsed);
 	broker_drop();

@@ -438,6 +438,7 @@ static void test_taken_number(int fd)
 static void test_whole(int fd)
 {
 	struct message_claim whole = claim_by(SELECT_ADDRESS);
+	struct lease *lease;
 
 	need(!pci_address_parse(GPU, &whole.selectors[0].address));
 	ask(fd, SELECT_ADDRESS, GPU, "gpu-1");
@@ -474,6 +475,19 @@ static void test_whole(int fd)
 			       answer.refusal.detail == REFUSAL_WHOLE_AND_PART && as_before(),
 		       "nor whole and in part by one claim, the part %s", part ? "last" : "first");
 	}
+	/*
+	 * A claim of a whole device that is another candidate begins while a worker asks the
+	 * drivers: the lease of the part does not stand for that candidate.
+	 */
+	send_claim(fd, SELECT_ADDRESS, GPU, "gpu-1", NULL);
+	need(fake_first());
+	lease = lease_new(&broker.leases.table, 0, 20);
+	need(lease);
+	work_on();
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT),
+	       "nor is a part made of a card that is being lent whole meanwhile");
+	lease_free(lease);
+	tap_ok(as_before(), "... and nothing was made");
 	hang_up(fd);
 }
 

@@ -248,6 +248,44 @@ static void test_both(void)
 	tap_ok(quiet(), "and nothing is left");
 }
 
+/* Writes the record of a lease of 0000:02:00.0, in that group. */
+static void recorded(uint64_t id, uint32_t group)
+{
+	struct lease *lease = lease_new(&broker.leases.table, id, group);
+	char text[STORE_TEXT_MAX] = "", name[24];
+
+	need(lease);
+	lease->asked.bus = 2;
+	lease->n_functions = 1;
+	lease->functions[0] = (struct lease_function){ .address = { .bus = 2 },
+						       .vendor = 0x1234,
+						       .device = 0x1111 };
+	lease->since = 1;
+	strcpy(lease->terms.rule, "test:1");
+	strcpy(lease->functions[0].driver, "bochs-drm");
+	lease_set_kind(lease);
+	need(lease_record_format(lease, text, sizeof(text)) > 0);
+	snprintf(name, sizeof(name), "%u", (unsigned)id);
+	damaged(name, text);
+	lease_free(lease);
+}
+
+/* A function that was removed and has come back in another group. */
+static void test_moved(void)
+{
+	recorded(2, 99);
+	tap_ok(!recover_leases(&broker.leases) && !broker.leases.table.n && exists("2.damaged"),
+	       "a record of a function that is in another group now is set aside");
+	recover();
+	tap_ok(kept(102), "... and the function is kept until root has looked");
+	clean();
+	recorded(2, 102);
+	need(!recover_leases(&broker.leases));
+	tap_ok(!exists("2.damaged"), "one of a function that is in its group is taken up");
+	wait_for_workers();
+	clean();
+}
+
 static struct message_refusal claim_of_bus(uint8_t bus)
 {
 	struct message_claim claim = claim_by(SELECT_ADDRESS);
@@ -321,6 +359,7 @@ int main(void)
 	test_named();
 	test_unnamed();
 	test_both();
+	test_moved();
 	test_settled_by_root();
 
 	broker_drop();

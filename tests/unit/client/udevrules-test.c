@@ -52,6 +52,31 @@ static void gives_none(const char *policy, const char *name)
 	free(text);
 }
 
+/* udev leaves alone the functions that share a group with the boot display, as on an APU. */
+static void spares(void)
+{
+	struct function list[] = {
+		{ .address = { .bus = 4, .function = 3 }, .path = "pci0000:00/08.1/00.3" },
+		{ .address = { .bus = 5 }, .path = "" },
+	};
+	char *text;
+
+	spared = (struct spared){ list, ARRAY_SIZE(list) };
+	text = rules_of("prepare address 04:00.0\n");
+	{
+		const char *left = strstr(text, ", DEVPATH==\"*/pci0000:00/0000:??:08.1/"
+						"0000:??:00.3\", GOTO=\"gpubroker_end\"\n"),
+			   *taken = strstr(text, THEN);
+
+		tap_ok(left && taken && left < taken,
+		       "what shares a group with the boot display is left alone before any rule");
+		tap_ok(strstr(text, ", KERNEL==\"0000:05:00.0\", GOTO=\"gpubroker_end\"\n"),
+		       "... by its address, if its path is too deep");
+	}
+	free(text);
+	spared = (struct spared){ 0 };
+}
+
 /* The parser never makes such a policy, but a compromised loader can. */
 static void forged(void)
 {
@@ -247,6 +272,11 @@ int main(void)
 	gives("prepare vendor 15b3 vfio-driver mlx5_vfio_pci\n",
 	      "*;?pci:v000015B3d0000????sv0000????sd0000????bc??sc??i??*\", " THEN,
 	      "... and other functions get vfio-pci");
+	gives("prepare any\n",
+	      "TEST==\"iommu_group/devices/$env{.GPUBROKER_SLOT}.3\", "
+	      "IMPORT{file}=\"/sys/bus/pci/devices/$env{.GPUBROKER_SLOT}.3/uevent\"",
+	      "of the slot, only what is in the own group comes along");
+	spares();
 	forged();
 	variants();
 	return tap_done();
