@@ -263,11 +263,12 @@ static int open_state(const char *path)
 
 /*
  * Raises the soft limit of descriptors as far as needed and as the hard limit allows. A peer takes
- * one descriptor, and before Linux 6.5 a second one (see peer.c).
+ * one descriptor, and before Linux 6.5 a second one (see peer.c). Connections that were turned away
+ * may have to be kept for a moment (see closing.h).
  */
 static int check_descriptors(void)
 {
-	const rlim_t want = PEERS_MAX * 2 + DESCRIPTORS_KEPT;
+	const rlim_t want = PEERS_MAX * 2 + CLOSING_SPARE + DESCRIPTORS_KEPT;
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit))
@@ -321,7 +322,8 @@ static int open_privileged(struct process *process, const struct daemon_options 
 	r = check_descriptors();
 	if (r)
 		return r;
-	core->peers.listen_fd = listener_open(options->socket, &core->helpers.fd);
+	core->peers.listen_fd =
+		listener_open(options->socket, &core->helpers.fd, &core->peers.made_listener);
 	if (core->peers.listen_fd < 0)
 		return core->peers.listen_fd;
 	core->store.directory = open_state(options->state);
