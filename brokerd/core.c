@@ -237,6 +237,13 @@ static bool write_suppressed_later(void *userdata, unsigned seconds)
 	return core->on_suppressed && !evtimer_add(core->on_suppressed, &after);
 }
 
+static void on_connection_closed(void *userdata, uint32_t uid)
+{
+	struct core *core = userdata;
+
+	peers_closed(&core->peers, uid);
+}
+
 /* ---- the parts ---- */
 
 static void connect_lower(struct core *core)
@@ -255,7 +262,11 @@ static void connect_lower(struct core *core)
 	core->leases.store = &core->store;
 	core->leases.devices = &core->devices;
 	core->leases.policy = &core->policy;
+	core->closing.workers = &core->workers;
+	core->closing.closed = on_connection_closed;
+	core->closing.userdata = core;
 	core->helpers.base = core->base;
+	core->helpers.closing = &core->closing;
 	core->helpers.ops = &helpers_ops;
 	core->helpers.userdata = core;
 }
@@ -319,6 +330,7 @@ static int connect_peers(struct core *core)
 
 	peers->base = core->base;
 	peers->ops = &request_ops;
+	peers->closing = &core->closing;
 	peers->audit = &core->audit;
 	peers->kernel = &core->kernel;
 	peers->policy = &core->policy;
@@ -336,7 +348,9 @@ int core_init(struct core *core)
 	int r;
 
 	connect_lower(core);
-	r = connect_claims(core);
+	r = closing_init(&core->closing);
+	if (!r)
+		r = connect_claims(core);
 	if (!r)
 		r = connect_prepare(core);
 	if (!r)
@@ -401,6 +415,9 @@ void core_done(struct core *core)
 	if (core->on_suppressed)
 		event_free(TAKE_PTR(core->on_suppressed));
 	core->workers.idle = NULL;
+	peers_abandon(&core->peers);
+	listener_done(&core->peers);
+	closing_done(&core->closing);
 	peers_done(&core->peers);
 	claims_done(&core->claims);
 	prepare_done(&core->prepare);
@@ -411,5 +428,4 @@ void core_done(struct core *core)
 	kernel_done(&core->kernel);
 	core->worker_filter = filter_free(core->worker_filter);
 	core->store.directory = fd_close(core->store.directory);
-	core->peers.listen_fd = fd_close(core->peers.listen_fd);
 }

@@ -15,6 +15,7 @@
 #include "brokerd/peer/peer.h"
 #include "brokerd/prepare/prepare.h"
 #include "brokerd/prepare/sriov.h"
+#include "brokerd/process/closing.h"
 #include "brokerd/process/worker.h"
 #include "brokerd/record/audit.h"
 #include "brokerd/record/store.h"
@@ -46,6 +47,7 @@ struct core {
 	struct kernel kernel;
 	struct confine_filter *worker_filter;
 	struct workers workers;
+	struct closing closing;
 	struct store store;
 	struct audit audit;
 	struct event *on_suppressed; /* the timer of audit.later(), or NULL */

@@ -119,7 +119,9 @@ const char *gpubroker_lease_state_name(enum gpubroker_lease_state state);
 /*
  * Connects to the broker's socket (NULL: /run/gpubroker/socket) and agrees on the protocol's
  * version. Blocks until the broker has answered. On success *ret_handle is the caller's, to be
- * closed with gpubroker_close(). Its descriptor is close-on-exec. On a refusal (too many
+ * closed with gpubroker_close(). Its descriptor is close-on-exec. When all connections are taken,
+ * the broker may close one that was not used for long; the next call then fails, with a sentence if
+ * the broker could send it. On a refusal (too many
  * connections, another version) *ret_handle is set too, only for gpubroker_reason() and
  * gpubroker_close().
  */
