@@ -23,6 +23,9 @@
 #include <event2/event.h>
 #include <string.h>
 #include <sysexits.h>
+#include <time.h>
+
+#define RENEWAL_PAUSE 60 /* seconds between two starts because of /dev/iommu */
 
 /* ---- reports of leases ---- */
 
@@ -191,14 +194,20 @@ static void report_stale(evutil_socket_t fd, short what, void *userdata)
 		core->ops->stale(core->userdata);
 }
 
-/* In the next turn of the loop: the claim that noticed it is still being refused. */
-static void on_claims_stale(void *userdata)
+/*
+ * Reports it in the next turn of the loop, since the claim that noticed it is still being refused.
+ * Not if another start would not help: otherwise each such claim would cause one. What may be
+ * opened of /dev/vfio is known from the start; /dev/iommu, the open of which may load a module, is
+ * not opened only to find out.
+ */
+static void on_claims_stale(void *userdata, bool iommu)
 {
 	const struct timeval now = { 0 };
 	struct core *core = userdata;
 
-	if (!core->never_fresh &&
-	    event_base_once(core->base, -1, EV_TIMEOUT, report_stale, core, &now))
+	if (iommu ? time(NULL) - core->served_since < RENEWAL_PAUSE : core->never_fresh)
+		return;
+	if (event_base_once(core->base, -1, EV_TIMEOUT, report_stale, core, &now))
 		log_error("no memory for a timer; the next claim tries again");
 }
 
@@ -383,6 +392,7 @@ void core_serve(struct core *core)
 		return;
 	}
 	core->serving = true;
+	core->served_since = time(NULL);
 	core->never_fresh = kernel_vfio_check(&core->kernel, false) == -ESTALE;
 	log_notice("serving: %zu functions, %zu rules, %zu leases taken up", core->devices.n,
 		   core->policy.policy.n_rules, core->leases.table.n);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <time.h>
 
 #include "brokerd/claim/claims.h"
 #include "brokerd/helper/core-side.h"
@@ -62,6 +63,7 @@ struct core {
 	struct peers peers;
 	struct event *on_inotify;
 	bool serving, closed;
+	time_t served_since;
 	bool never_fresh; /* /dev/vfio could not be opened at the start: a restart does not help */
 };
 

@@ -274,6 +274,9 @@ static int lock_state(int fd, const char *path)
 {
 	const struct timespec pause = { .tv_nsec = 50000000 };
 
+	/* A user who could open the directory could lock it too, and keep the daemon from it. */
+	if (fchmod(fd, 0700))
+		return -errno;
 	for (int i = 0; flock(fd, LOCK_EX | LOCK_NB); i++) {
 		if (errno != EWOULDBLOCK)
 			return -errno;

@@ -95,7 +95,11 @@ enum gpubroker_migration {
 enum gpubroker_event_kind {
 	GPUBROKER_EVENT_STATE = 1, /* a lease has another state; its last is GPUBROKER_LEASE_HOST */
 	GPUBROKER_EVENT_ENDING,	   /* a lease will be taken back at `ends` */
-	GPUBROKER_EVENT_ARRIVED, /* a function appeared in a leased group; no host driver gets it */
+	/*
+	 * A function appeared in a leased group. No host driver gets it; or, if there is a reason,
+	 * the lease's user may not have it, and the lease ends.
+	 */
+	GPUBROKER_EVENT_ARRIVED,
 	GPUBROKER_EVENT_VANISHED, /* a function of a leased group is gone; the lease ends */
 	GPUBROKER_EVENT_WAITING,  /* a claim waits from now on; `lease` is its id, see `wanted` */
 	GPUBROKER_EVENT_WAITED,	  /* it waits no longer: it got its devices, was refused or ended */
