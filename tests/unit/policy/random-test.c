@@ -157,6 +157,12 @@ static bool decide(struct question *q, bool first, struct policy_verdict *kept, 
 			      &usage, &verdict);
 		right = same_verdict(q, &parsed.policy, &verdict) &&
 			(first || same_grant(&verdict, kept));
+		/* The same by the index. */
+		if (policy_index_build(&parsed.policy))
+			exit(99);
+		policy_decide(&parsed.policy, &q->subject, q->functions, q->n_functions, q->asked,
+			      &usage, &verdict);
+		right = right && same_verdict(q, &parsed.policy, &verdict);
 		for (size_t i = 0; i < q->n_functions; i++)
 			right = right && same_prepared(q, &parsed.policy, i);
 	}
@@ -253,6 +259,9 @@ static bool nonsense_rules(uint64_t number)
 				  all_valid ? policy.n_texts : 0);
 	}
 	make_functions(facts, 2);
+	policy_decide(&policy, &subject, facts, make_roll(3), make_roll(4), &usage, &verdict);
+	if (!make_roll(8) && policy_index_build(&policy))
+		exit(99);
 	policy_decide(&policy, &subject, facts, make_roll(3), make_roll(4), &usage, &verdict);
 	policy_prepares(&policy, &facts[0], facts, 2, &found);
 	policy_name_matches(&policy, make_roll(70000), facts);
