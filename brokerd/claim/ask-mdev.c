@@ -38,9 +38,11 @@ static void on_available(void *userdata, const struct pci_address *address, cons
  */
 static bool limit_is_reached(const struct lease *lease, const struct part_candidate *candidate)
 {
+	const struct policy *policy = &leases_of(lease)->policy->policy;
+
 	return candidate->limit &&
-	       lease_count_by_rule(lease->table, lease->uid, candidate->terms.rule, lease) >=
-		       candidate->limit;
+	       lease_count_by_rule(lease->table, policy, lease->uid, candidate->terms.rule,
+				   lease) >= candidate->limit;
 }
 
 /*

@@ -100,10 +100,11 @@ static bool count_leased(const struct lease *lease, struct part_choice *choice,
 static uint32_t count_others(void *userdata, size_t rule)
 {
 	const struct lease *lease = userdata;
+	const struct policy *policy = &claim_of(lease)->claims->policy->policy;
 	char origin[RULE_ORIGIN_MAX];
 
-	rule_origin(&claim_of(lease)->claims->policy->policy, rule, origin);
-	return lease_count_by_rule(lease->table, lease->uid, origin, lease);
+	rule_origin(policy, rule, origin);
+	return lease_count_by_rule(lease->table, policy, lease->uid, origin, lease);
 }
 
 /* Returns true if neither a lease nor a hold has the VF; otherwise notes the refusal. */
@@ -195,7 +196,7 @@ static bool choose_of_vf(struct lease *lease, struct part_choice *choice)
 
 	search.parent = pci_address_format(vf, text);
 	if (claim->claimant->ops->subject(claim->claimant, &subject) ||
-	    sysfs_function_read(claim->claims->kernel->sys, vf, &search.function) ||
+	    sysfs_function_read_ids(claim->claims->kernel->sys, vf, &search.function) ||
 	    (choice->selector.kind == SELECT_NAME &&
 	     policy_name_find(policy, choice->selector.name, &search.name)))
 		return false;
@@ -227,8 +228,8 @@ static struct message_refusal refusal_of_choice(struct lease *lease,
 	struct policy_verdict verdict;
 
 	search.is_pci = choice->selector.kind == SELECT_ADDRESS &&
-			!sysfs_function_read(claim->claims->kernel->sys, &choice->selector.address,
-					     &search.function);
+			!sysfs_function_read_ids(claim->claims->kernel->sys,
+						 &choice->selector.address, &search.function);
 	/* Do not reveal whether the profile exists to a user whom the policy would refuse. */
 	if (search.is_pci && !search.nearest.reason && *profile && claim->claimant &&
 	    !claim->claimant->ops->subject(claim->claimant, &subject))

@@ -76,6 +76,7 @@ struct selection {
 	uint64_t memlock;	/* the limit to raise to; 0: none */
 	uint64_t memlock_asked; /* the client's limit, if not checked yet; else 0 */
 	bool undecided;		/* the rule of a part is not known yet */
+	uint64_t cost;		/* of deciding it, in the unit of state/users.h */
 	size_t n_gids;		/* the first of the claimant's supplementary groups */
 	uint32_t gids[LEASE_GIDS_MAX];
 };

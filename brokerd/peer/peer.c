@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +31,6 @@
 
 #define GROUPS_MAX 65536 /* NGROUPS_MAX: a process cannot have more */
 #define REQUEST_BURST 8	 /* requests a turn */
-#define REQUEST_COST 4	 /* a request counts as much as so many lines of a listing */
 
 /* ---- identity ---- */
 
@@ -201,6 +201,16 @@ static int claimant_subject(const struct claimant *claimant, struct policy_subje
 	return peer_subject(peer_of(claimant), ret_subject);
 }
 
+static bool claimant_spend(struct claimant *claimant, uint64_t cost)
+{
+	struct peer *peer =
+		(struct peer *)(void *)((char *)claimant - offsetof(struct peer, claimant));
+	const bool may = peer_spend(peer, 0);
+
+	peer_owe(peer, cost);
+	return may;
+}
+
 static int claimant_raise_memlock(const struct claimant *claimant, uint64_t bytes)
 {
 	const struct peer *peer = peer_of(claimant);
@@ -249,6 +259,7 @@ static bool claimant_is_gone(const struct claimant *claimant)
 
 static const struct claimant_ops claimant_ops = {
 	.subject = claimant_subject,
+	.spend = claimant_spend,
 	.raise_memlock = claimant_raise_memlock,
 	.grant = claimant_grant,
 	.refuse = claimant_refuse,
@@ -320,6 +331,27 @@ static void log_unknown(struct peers *peers, int error)
 	audit_asked(peers->audit, UINT32_MAX, &line);
 }
 
+/* Returns the user whose limits count for a peer: the owner of its uid. */
+static uint32_t owner_of(const struct peer *peer)
+{
+	return policy_owner(&peer->peers->policy->policy, peer->claimant.uid);
+}
+
+void peers_count_again(struct peers *peers)
+{
+	struct peer *peer;
+
+	TAILQ_FOREACH(peer, &peers->list, link) {
+		const uint32_t owner = owner_of(peer);
+
+		/* Without memory it still counts as before. */
+		if (owner == peer->counted_as || users_take(&peers->users, owner, UINT_MAX))
+			continue;
+		users_give(&peers->users, peer->counted_as);
+		peer->counted_as = owner;
+	}
+}
+
 /*
  * Returns true and counts the connection, if its user may have one more. Otherwise logs the
  * refusal.
@@ -332,8 +364,9 @@ static bool admit(struct peers *peers, struct peer *peer)
 		log_unknown(peers, r);
 		return false;
 	}
+	peer->counted_as = owner_of(peer);
 	r = peers->n >= PEERS_MAX ? -EDQUOT
-				  : users_take(&peers->users, peer->claimant.uid, PEERS_PER_UID);
+				  : users_take(&peers->users, peer->counted_as, PEERS_PER_UID);
 	if (r == -EDQUOT)
 		turn_away(peers, peer);
 	return !r;
@@ -376,7 +409,7 @@ drop:
 		event_free(peer->on_readable);
 	free(peer);
 	fd_close(incoming.fd);
-	users_give(&peers->users, incoming.claimant.uid);
+	users_give(&peers->users, incoming.counted_as);
 }
 
 void peer_free(struct peer *peer)
@@ -391,7 +424,7 @@ void peer_free(struct peer *peer)
 	fd_close(peer->pidfd);
 	TAILQ_REMOVE(&peers->list, peer, link);
 	peers->n--;
-	users_give(&peers->users, peer->claimant.uid);
+	users_give(&peers->users, peer->counted_as);
 	free(peer);
 }
 
@@ -412,24 +445,39 @@ static void on_turn_end(evutil_socket_t fd, short what, void *userdata)
 	peers->in_turn = false;
 }
 
+/* Returns false if turns cannot be counted, for lack of memory. */
+static bool begin_turn(struct peers *peers)
+{
+	if (peers->in_turn)
+		return true;
+	if (!peers->on_turn_end)
+		peers->on_turn_end = new_event(peers, -1, 0, on_turn_end, peers);
+	if (!peers->on_turn_end)
+		return false;
+	event_active(peers->on_turn_end, EV_TIMEOUT, 1);
+	peers->in_turn = true;
+	return true;
+}
+
 /*
  * A turn is limited for each user, not for each connection: a user with 128 busy connections makes
  * others wait no longer than with one. A peer whose user is over the limit is served in the next
  * turn, since its socket is still ready then.
  */
-bool peer_spend(struct peer *peer, unsigned cost, unsigned budget)
+bool peer_spend(struct peer *peer, uint64_t cost)
 {
 	struct peers *peers = peer->peers;
 
-	if (!peers->in_turn) {
-		if (!peers->on_turn_end)
-			peers->on_turn_end = new_event(peers, -1, 0, on_turn_end, peers);
-		if (!peers->on_turn_end)
-			return true;
-		event_active(peers->on_turn_end, EV_TIMEOUT, 1);
-		peers->in_turn = true;
-	}
-	return users_spend(&peers->users, peer->claimant.uid, peers->turn, cost, budget);
+	return !begin_turn(peers) ||
+	       users_spend(&peers->users, peer->counted_as, peers->turn, cost);
+}
+
+void peer_owe(struct peer *peer, uint64_t cost)
+{
+	struct peers *peers = peer->peers;
+
+	if (begin_turn(peers))
+		users_owe(&peers->users, peer->counted_as, peers->turn, cost);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *userdata)
@@ -449,14 +497,14 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 		 * Reading is free of cost, so that a peer that has left is noticed before the queue
 		 * lends it anything.
 		 */
-		if (!peer_spend(peer, 0, LIST_BURST))
+		if (!peer_spend(peer, 0))
 			return;
 		/* No descriptor is accepted: one that comes is closed and the peer is dropped. */
 		n = passfd_receive(peer->fd, &packet, sizeof(packet), NULL, 0, &n_fds);
 		if (n == -EAGAIN)
 			return;
 		if (n > 0) {
-			peer_spend(peer, REQUEST_COST, LIST_BURST);
+			peer_owe(peer, COST_REQUEST);
 			if (peer->peers->ops->request(peer, &packet, (size_t)n))
 				continue;
 		}

@@ -14,9 +14,8 @@
 #include "brokerd/record/audit.h"
 #include "brokerd/state/users.h"
 
-#define PEERS_PER_UID 128 /* connections of one user */
+#define PEERS_PER_UID 128 /* connections of one user, all subordinate uids included */
 #define PEERS_MAX 12288	  /* connections of all users; LimitNOFILE= in the unit depends on it */
-#define LIST_BURST 8	  /* devices or leases a turn, over all connections of a user */
 
 /* Room for every request; a larger packet is invalid. */
 union peer_packet {
@@ -36,6 +35,7 @@ struct peer {
 	int fd;
 	int pidfd; /* of the connected process, before Linux 6.5; else -1 */
 	struct claimant claimant;
+	uint32_t counted_as;	    /* the user whose connection it is, see peers_count_again() */
 	struct sriov_request sriov; /* active while `busy` is PEER_SRIOV */
 	bool greeted;
 	struct event *on_readable;
@@ -91,6 +91,12 @@ struct peers {
 int peers_init(struct peers *peers);
 void peers_done(struct peers *peers);
 
+/*
+ * Counts the connections of each user anew, since uids have other owners now. A user who has more
+ * than PEERS_PER_UID then keeps them, and gets no more.
+ */
+void peers_count_again(struct peers *peers);
+
 /* Makes a peer of a connection, or closes it. */
 void peer_new(struct peers *peers, int fd);
 /* Closes the connection; a claim that has begun is undone. */
@@ -117,6 +123,8 @@ bool peer_wait_for_room(struct peer *peer, bool wait);
 
 /*
  * Returns true and counts `cost`, if the peer's user may have something done in this turn of the
- * loop: while the user's cost, over all connections, is below `budget`.
+ * loop: while the user's cost, over all connections, is below the budget (state/users.h).
  */
-bool peer_spend(struct peer *peer, unsigned cost, unsigned budget);
+bool peer_spend(struct peer *peer, uint64_t cost);
+/* Counts a cost that was not known before. */
+void peer_owe(struct peer *peer, uint64_t cost);

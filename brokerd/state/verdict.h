@@ -34,6 +34,17 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 		 struct message_refusal *ret_refusal);
 
 /*
+ * The same in two steps, so that the guards' facts need be read only of a group that the policy
+ * allows. `judged` is that of policy_decide_again(), or NULL.
+ */
+int group_permit(const struct group_view *view, const struct policy *policy,
+		 const struct policy_subject *subject, size_t asked,
+		 const struct policy_usage *usage, struct policy_verdict *judged,
+		 struct policy_verdict *ret_verdict, struct message_refusal *ret_refusal);
+int group_check(const struct group_view *view, const struct policy_verdict *verdict, size_t asked,
+		uint32_t claim_flags, struct message_refusal *ret_refusal);
+
+/*
  * Writes a rule's origin, "/etc/gpubroker/policy.d/10-lab.policy:7"; "" if there is no rule of that
  * index.
  */

@@ -283,7 +283,8 @@ static int read_sriov(int sys, int dir, struct function *f)
 	return 0;
 }
 
-int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function)
+int sysfs_function_read_ids(int sys, const struct pci_address *address,
+			    struct function *ret_function)
 {
 	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
 	struct function f = { .address = *address };
@@ -312,12 +313,22 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 	read_path(sys, address, f.path, sizeof(f.path));
 	read_serial(sys, address, &f);
 	r = read_sriov(sys, dir, &f);
-	if (!r)
-		r = read_in_use(sys, address, f.driver, f.in_use, sizeof(f.in_use));
 	if (r)
 		return r;
 	*ret_function = f;
 	return 0;
+}
+
+int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function)
+{
+	struct function f;
+	int r = sysfs_function_read_ids(sys, address, &f);
+
+	if (!r)
+		r = read_in_use(sys, address, f.driver, f.in_use, sizeof(f.in_use));
+	if (!r)
+		*ret_function = f;
+	return r;
 }
 
 /*
@@ -345,7 +356,7 @@ static int add_member(int sys, const char *name, struct group_view *view)
 			 "has %.40s, which is no PCI function", name);
 		return 0;
 	}
-	r = sysfs_function_read(sys, &address, &f);
+	r = sysfs_function_read_ids(sys, &address, &f);
 	if (r)
 		return r;
 	if (class_is_bridge(f.class_code)) {
@@ -363,7 +374,7 @@ static int add_member(int sys, const char *name, struct group_view *view)
 	return 0;
 }
 
-int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
+int sysfs_group_read_ids(int sys, uint32_t group, struct group_view *ret_view)
 {
 	cleanup_fd int fd =
 		sysfs_open(sys, O_RDONLY | O_DIRECTORY, "kernel/iommu_groups/%u/devices", group);
@@ -386,6 +397,26 @@ int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
 	while (!r && (entry = directory_next(&dir)))
 		r = add_member(sys, entry, ret_view);
 	return r ? r : dir.error;
+}
+
+int sysfs_group_read_use(int sys, struct group_view *view)
+{
+	int r = 0;
+
+	for (size_t i = 0; !r && i < view->n_functions; i++) {
+		struct function *f = &view->functions[i];
+
+		f->in_use[0] = '\0';
+		r = read_in_use(sys, &f->address, f->driver, f->in_use, sizeof(f->in_use));
+	}
+	return r;
+}
+
+int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
+{
+	int r = sysfs_group_read_ids(sys, group, ret_view);
+
+	return r ? r : sysfs_group_read_use(sys, ret_view);
 }
 
 int sysfs_groups(int sys, uint32_t *ret_groups, size_t max)

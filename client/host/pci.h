@@ -11,6 +11,9 @@
 
 /* Reads one function. -ENODEV: no such function. */
 int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function);
+/* The same without in_use, which costs most of the time: what a policy is asked about. */
+int sysfs_function_read_ids(int sys, const struct pci_address *address,
+			    struct function *ret_function);
 
 /* Its driver alone, "" where it has none. -ENODEV: no such function. */
 int sysfs_driver_read(int sys, const struct pci_address *address,
@@ -36,5 +39,11 @@ int sysfs_vfs_read(int sys, const struct pci_address *physfn, struct pci_address
 int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_group);
 /* Reads a group whole. -ENODEV: no such group. */
 int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view);
+/*
+ * The same in two steps: the ids, for the policy; and, where that allows the group, what the guards
+ * need to know of it.
+ */
+int sysfs_group_read_ids(int sys, uint32_t group, struct group_view *ret_view);
+int sysfs_group_read_use(int sys, struct group_view *view);
 /* Reads which groups there are, in any order, at most `max`; returns how many there are. */
 int sysfs_groups(int sys, uint32_t *ret_groups, size_t max);

@@ -259,8 +259,8 @@ static inline void last_is_user(uint32_t uid)
 	struct peer *peer = TAILQ_LAST(&broker.peers.list, peer_list);
 
 	need(!users_take(&broker.peers.users, uid, PEERS_PER_UID));
-	users_give(&broker.peers.users, peer->claimant.uid);
-	peer->claimant.uid = peer->sriov.uid = uid;
+	users_give(&broker.peers.users, peer->counted_as);
+	peer->claimant.uid = peer->sriov.uid = peer->counted_as = uid;
 }
 
 static inline void broker_drop(void)
