@@ -178,11 +178,13 @@ void queue_tell_place(struct waiting *waiting)
 
 static size_t count_of_user(const struct queue *queue, uint32_t uid)
 {
+	const struct policy *policy = &queue->policy->policy;
+	const uint32_t owner = policy_owner(policy, uid);
 	const struct waiting *waiting;
 	size_t n = 0;
 
 	TAILQ_FOREACH(waiting, &queue->list, link)
-		n += waiting->claimant->uid == uid;
+		n += policy_owner(policy, waiting->claimant->uid) == owner;
 	return n;
 }
 

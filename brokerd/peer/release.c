@@ -91,6 +91,18 @@ static void log_request(const struct peer *peer, const struct lease *lease, cons
 	audit_asked(peer->peers->audit, peer->claimant.uid, &line);
 }
 
+/*
+ * Returns true if a lease is the peer's own: of the same owner, by whichever of the owner's uids.
+ */
+static bool is_own(const struct peer *peer, const struct lease *lease)
+{
+	const struct policy *policy = &peer->peers->policy->policy;
+	const uint32_t owner = policy_owner(policy, peer->claimant.uid);
+
+	return peer->claimant.uid == lease->uid ||
+	       (owner != POLICY_NOBODY && owner == policy_owner(policy, lease->uid));
+}
+
 int release_lease(struct peer *peer, const struct message_release *request,
 		  struct message_refusal *ret_refusal)
 {
@@ -103,7 +115,7 @@ int release_lease(struct peer *peer, const struct message_release *request,
 				    "revoke a lease; 'gpubroker release' ends one of your own");
 	if (!lease)
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NO_LEASE, request->lease, "");
-	if (uid != 0 && uid != lease->uid)
+	if (uid != 0 && !is_own(peer, lease))
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, lease->id, "");
 	log_request(peer, lease, revoke ? "revoking" : "releasing", request->after);
 	if (lease->follower && !request->after) {
@@ -228,7 +240,7 @@ int release_note_migration(struct peer *peer, const struct message_migration *no
 
 	if (!lease)
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NO_LEASE, note->lease, "");
-	if (peer->claimant.uid != lease->uid)
+	if (!is_own(peer, lease))
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, lease->id, "");
 	before = lease->migration;
 	if (before == (enum gpubroker_migration)note->migration)

@@ -159,7 +159,8 @@ static struct audit_user *user_of(struct audit *audit, uint32_t uid, uint64_t no
 void audit_asked(struct audit *audit, uint32_t uid, const struct audit_line *line)
 {
 	const uint64_t now = seconds();
-	struct audit_user *user = user_of(audit, uid, now);
+	const uint32_t owner = audit->owner ? audit->owner(audit->userdata, uid) : uid;
+	struct audit_user *user = user_of(audit, owner, now);
 	uint64_t more = (now - user->filled) / AUDIT_SECONDS;
 
 	user->asked = ++audit->n_asked;
