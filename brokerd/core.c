@@ -144,6 +144,8 @@ static void on_policy_loaded(void *userdata, struct policy *policy)
 	if (policy) {
 		if (core->policy.known)
 			log_notice("the policy was loaded again: %zu rules", policy->n_rules);
+		policy->owners = core->policy.policy.owners;
+		core->policy.policy.owners = (struct policy_owners){ 0 };
 		policy_done(&core->policy.policy);
 		core->policy.policy = *policy;
 	} else {
@@ -161,6 +163,24 @@ static void on_policy_loaded(void *userdata, struct policy *policy)
 	serve_when_ready(core);
 }
 
+/* Takes over whose the subordinate uids are. Whatever is counted for a user is counted anew. */
+static void on_owners_loaded(void *userdata, struct policy_owners *owners)
+{
+	struct core *core = userdata;
+
+	policy_owners_done(&core->policy.policy.owners);
+	core->policy.policy.owners = *owners;
+	peers_count_again(&core->peers);
+	queue_mark_all(&core->claims.queue); /* a claim that waits may be denied now */
+}
+
+static uint32_t owner_of(void *userdata, uint32_t uid)
+{
+	const struct core *core = userdata;
+
+	return policy_owner(&core->policy.policy, uid);
+}
+
 static void on_helpers_failed(void *userdata, int status)
 {
 	struct core *core = userdata;
@@ -172,6 +192,7 @@ static const struct helpers_ops helpers_ops = {
 	.device = on_device_record,
 	.devices_read = on_devices_read,
 	.policy = on_policy_loaded,
+	.owners = on_owners_loaded,
 	.failed = on_helpers_failed,
 };
 
@@ -262,6 +283,7 @@ static void connect_lower(struct core *core)
 	core->workers.idle = on_workers_idle;
 	core->workers.userdata = core;
 	core->audit.later = write_suppressed_later;
+	core->audit.owner = owner_of;
 	core->audit.userdata = core;
 	holds_init(&core->holds);
 	lease_table_init(&core->leases.table, &lease_events, core);

@@ -16,15 +16,6 @@
 _Static_assert(sizeof(struct policy_rule) == 120,
 	       "struct policy_rule is sent as it is: no padding");
 
-void policy_done(struct policy *policy)
-{
-	free(policy->rules);
-	free(policy->names);
-	free(policy->texts);
-	free(policy->files);
-	*policy = (struct policy){ 0 };
-}
-
 const char *policy_text(const struct policy *policy, uint32_t text)
 {
 	return text < policy->n_texts && text < POLICY_TEXTS_MAX ? policy->texts[text].text : NULL;
@@ -144,27 +135,6 @@ bool match_facts(const struct policy *policy, const struct policy_match *match,
 	return true;
 }
 
-bool match_subject(const struct policy_rule *rule, const struct policy_subject *subject)
-{
-	switch (rule->who) {
-	case POLICY_WHO_ANY:
-		return true;
-	case POLICY_WHO_USER:
-		return rule->id != UINT32_MAX && rule->id == subject->uid;
-	case POLICY_WHO_GROUP:
-		if (rule->id == UINT32_MAX)
-			return false;
-		if (rule->id == subject->gid)
-			return true;
-		for (size_t i = 0; i < subject->n_groups; i++)
-			if (rule->id == subject->groups[i])
-				return true;
-		return false;
-	default:
-		return false;
-	}
-}
-
 bool match_same_slot(const struct policy_facts *a, const struct policy_facts *b)
 {
 	return a->address.domain == b->address.domain && a->address.bus == b->address.bus &&
@@ -173,15 +143,10 @@ bool match_same_slot(const struct policy_facts *a, const struct policy_facts *b)
 
 /* ---- device names ---- */
 
-static size_t name_count(const struct policy *policy)
-{
-	return policy->n_names < POLICY_NAMES_MAX ? policy->n_names : POLICY_NAMES_MAX;
-}
-
 void match_names(const struct policy *policy, const struct policy_facts *facts,
 		 enum match_unknown unknown, struct name_set *ret_set)
 {
-	size_t n_names = name_count(policy);
+	size_t n_names = match_name_count(policy);
 
 	memset(ret_set, 0, n_names / 8 + 1);
 	for (size_t i = 0; i < policy->n_rules; i++) {
@@ -196,7 +161,7 @@ void match_names(const struct policy *policy, const struct policy_facts *facts,
 void match_part_names(const struct policy *policy, const struct policy_facts *facts,
 		      struct name_set *ret_set)
 {
-	size_t n_names = name_count(policy);
+	size_t n_names = match_name_count(policy);
 
 	memset(ret_set, 0, n_names / 8 + 1);
 	for (size_t i = 0; i < policy->n_rules; i++) {
@@ -225,51 +190,8 @@ bool match_rule(const struct policy *policy, const struct policy_rule *rule,
 		const struct policy_facts *facts, const struct name_set *set,
 		enum match_unknown unknown)
 {
-	if (rule->name != POLICY_NO_NAME && (rule->name >= name_count(policy) ||
+	if (rule->name != POLICY_NO_NAME && (rule->name >= match_name_count(policy) ||
 					     !(set->bits[rule->name / 8] >> rule->name % 8 & 1)))
 		return false;
 	return match_facts(policy, &rule->match, facts, unknown);
-}
-
-static bool name_matches(const struct policy *policy, uint32_t name,
-			 const struct policy_facts *facts, uint32_t attributes)
-{
-	if (name >= name_count(policy))
-		return false;
-	for (size_t i = 0; i < policy->n_rules; i++) {
-		const struct policy_rule *rule = &policy->rules[i];
-
-		if (rule->verb == POLICY_DEVICE && rule->name == name &&
-		    (rule->match.attributes & attributes) == attributes &&
-		    match_facts(policy, &rule->match, facts, MATCH_SURE))
-			return true;
-	}
-	return false;
-}
-
-bool policy_name_matches(const struct policy *policy, uint32_t name,
-			 const struct policy_facts *facts)
-{
-	return name_matches(policy, name, facts, 0);
-}
-
-bool policy_name_means_part(const struct policy *policy, uint32_t name,
-			    const struct policy_facts *facts)
-{
-	return name_matches(policy, name, facts, POLICY_PROFILE);
-}
-
-int policy_name_find(const struct policy *policy, const char *text, uint32_t *ret_name)
-{
-	size_t n_names = name_count(policy);
-
-	if (strnlen(text, POLICY_NAME_MAX) == POLICY_NAME_MAX)
-		return -ENOENT;
-	for (size_t i = 0; i < n_names; i++) {
-		if (strncmp(policy->names[i].text, text, POLICY_NAME_MAX) != 0)
-			continue;
-		*ret_name = (uint32_t)i;
-		return 0;
-	}
-	return -ENOENT;
 }

@@ -13,6 +13,12 @@
 /* The effect of an unknown fact: nothing for an allow, everything for a deny. */
 enum match_unknown { MATCH_SURE, MATCH_MAYBE };
 
+/* The names that rules may refer to, whatever the policy has. */
+static inline size_t match_name_count(const struct policy *policy)
+{
+	return policy->n_names < POLICY_NAMES_MAX ? policy->n_names : POLICY_NAMES_MAX;
+}
+
 /* The device names that match a function, a bit each. */
 struct name_set {
 	uint8_t bits[POLICY_NAMES_MAX / 8 + 1];
@@ -43,5 +49,4 @@ bool match_is_part(const struct policy_facts *facts);
 /* Returns true if an allow rule that matches a part grants it. */
 bool match_grants_part(const struct policy_rule *rule, const struct name_set *parts);
 
-bool match_subject(const struct policy_rule *rule, const struct policy_subject *subject);
 bool match_same_slot(const struct policy_facts *a, const struct policy_facts *b);

@@ -22,10 +22,12 @@
 #define POLICY_RULES_MAX 1000000
 #define POLICY_NAMES_MAX 65535
 #define POLICY_FILES_MAX 65535
-#define POLICY_TEXT_MAX 64	    /* a driver, serial number or path with its NUL */
-#define POLICY_TEXTS_MAX 65535	    /* different ones; each is kept once */
-#define POLICY_LIMIT_MAX 65535	    /* leases */
-#define POLICY_VFS_MAX 65535	    /* SR-IOV counts them in 16 bits */
+#define POLICY_TEXT_MAX 64	 /* a driver, serial number or path with its NUL */
+#define POLICY_TEXTS_MAX 65535	 /* different ones; each is kept once */
+#define POLICY_LIMIT_MAX 65535	 /* leases */
+#define POLICY_VFS_MAX 65535	 /* SR-IOV counts them in 16 bits */
+#define POLICY_RANGES_MAX 262144 /* ranges of subordinate uids */
+#define POLICY_MEMBERS_MAX 65536
 #define POLICY_BYTES_MAX (1U << 30) /* in a file: line numbers and columns cannot overflow */
 #define POLICY_NO_NAME UINT32_MAX
 #define POLICY_NO_TEXT UINT32_MAX
@@ -134,6 +136,36 @@ struct policy_file {
 	char path[POLICY_FILE_MAX];
 };
 
+/*
+ * Subordinate uids (subuid(5)): `owner` may run processes as any of them, in a user namespace. So
+ * they are all one user to a policy.
+ */
+struct policy_range {
+	uint32_t first, count;
+	uint32_t owner; /* or POLICY_NOBODY: of several users, so no rule allows it anything */
+};
+
+/* The uids below belong to the system, so they are nobody's subordinates. */
+#define POLICY_RANGE_FIRST 1000U
+#define POLICY_NOBODY UINT32_MAX
+
+/*
+ * The accounts have `uid` in group `gid`, which a deny rule names. A user with subordinate gids can
+ * leave her groups, in a user namespace, but not such a rule.
+ */
+struct policy_member {
+	uint32_t uid, gid;
+};
+
+struct policy_owners {
+	struct policy_range *ranges; /* sorted, none overlaps another */
+	size_t n_ranges;
+	struct policy_member *members; /* sorted by uid, then gid */
+	size_t n_members;
+};
+
+struct policy_index; /* makes a verdict's cost independent of the number of rules */
+
 struct policy {
 	struct policy_rule *rules;
 	size_t n_rules;
@@ -143,10 +175,25 @@ struct policy {
 	size_t n_texts;
 	struct policy_file *files;
 	size_t n_files;
+	struct policy_owners owners; /* empty: each uid is a user of its own */
+	struct policy_index *index;  /* NULL: every rule is looked at */
 };
 
 /* Frees what a policy holds and leaves it empty. An empty policy (all zero) is valid. */
 void policy_done(struct policy *policy);
+
+void policy_owners_done(struct policy_owners *owners);
+
+/*
+ * Makes an empty index with room for so many names and rules. Each is then added when it is in its
+ * place in policy->names or rules, at a cost that does not depend on the others. Returns 0, or
+ * -ENOMEM with the policy unchanged.
+ */
+int policy_index_new(struct policy *policy, size_t n_names, size_t n_rules);
+void policy_index_add_name(struct policy *policy, size_t name);
+void policy_index_add_rule(struct policy *policy, size_t rule);
+/* Makes the index of a policy that is complete. */
+int policy_index_build(struct policy *policy);
 
 /* The text of an index, or NULL if it is out of range (POLICY_NO_TEXT is). It is the policy's. */
 const char *policy_text(const struct policy *policy, uint32_t text);
@@ -223,15 +270,56 @@ int policy_parser_file(struct policy_parser *parser, const char *path, const cha
  */
 int policy_parser_finish(struct policy_parser *parser, struct policy *ret_policy);
 
-/* ---- deciding: pure, no allocation, cost linear in the number of rules ---- */
+/* ---- deciding: pure, no allocation ---- */
 
-/* The user who asks, as the kernel reports it. */
+/*
+ * Returns the user that a uid stands for: the owner of its range, or itself. By this number go
+ * rules about users, and whatever is counted for each user.
+ */
+uint32_t policy_owner(const struct policy *policy, uint32_t uid);
+
+/*
+ * Returns true if the core may trust it: 0 is in no range and owns none, the ranges and members are
+ * sorted, and no range overlaps another.
+ */
+bool policy_owners_valid(const struct policy_owners *owners);
+
+/*
+ * The user who asks, as the kernel reports it. Rules are about the owner of the uid; a deny rule is
+ * also about the uid itself.
+ */
 struct policy_subject {
 	uid_t uid;
 	gid_t gid;
 	const gid_t *groups; /* supplementary */
 	size_t n_groups;
+	/*
+	 * The result of policy_look_up() with the same policy; or NULL: then each verdict looks the
+	 * subject up, which costs time for each group.
+	 */
+	const struct policy_looked_up *looked_up;
 };
+
+#define POLICY_LOOKED_UP 64 /* groups */
+
+/* The part of the policy that a subject needs. */
+struct policy_looked_up {
+	uint32_t owner; /* of the uid */
+	/* the groups that the owner is in by the accounts, whatever the process has left */
+	const struct policy_member *members;
+	size_t n_members;
+	/* with an index: the groups that have rules; more than there is room for: `many` */
+	uint32_t groups[POLICY_LOOKED_UP];
+	size_t n_groups;
+	bool indexed, many;
+};
+
+void policy_look_up(const struct policy *policy, const struct policy_subject *subject,
+		    struct policy_looked_up *ret_looked_up);
+
+/* Returns true if a rule of this verb is for the group. Adds the rules it looked at to *cost. */
+bool policy_group_has(const struct policy *policy, uint32_t gid, enum policy_verb verb,
+		      uint64_t *cost);
 
 /*
  * One PCI function, as sysfs shows it. A string is NULL if it could not be found out, and "" if
@@ -310,6 +398,8 @@ struct policy_verdict {
 	 * into texts, or POLICY_NO_TEXT: the kernel's choice.
 	 */
 	uint32_t vfio_driver;
+	/* Not the verdict, but its cost: the rules that were looked at, for all functions. */
+	uint32_t cost;
 };
 
 /*
@@ -329,6 +419,17 @@ struct policy_verdict {
 void policy_decide(const struct policy *policy, const struct policy_subject *subject,
 		   const struct policy_facts *functions, size_t n_functions, size_t asked,
 		   const struct policy_usage *usage, struct policy_verdict *ret_verdict);
+
+/*
+ * The same for several functions of one group, one after another: `judged` keeps the verdicts on
+ * the functions that come along, n_functions of them, so that each is judged once. The first call
+ * needs policy_judged_none(). The subject and the functions must be the same in all calls.
+ */
+void policy_decide_again(const struct policy *policy, const struct policy_subject *subject,
+			 const struct policy_facts *functions, size_t n_functions, size_t asked,
+			 const struct policy_usage *usage, struct policy_verdict *judged,
+			 struct policy_verdict *ret_verdict);
+void policy_judged_none(struct policy_verdict *judged, size_t n_functions);
 
 /*
  * Returns true if some rule may allow this subject some part of this function. If not, the driver
@@ -368,7 +469,10 @@ bool policy_name_matches(const struct policy *policy, uint32_t name,
 bool policy_name_means_part(const struct policy *policy, uint32_t name,
 			    const struct policy_facts *facts);
 
-/* Finds a name's index, in time linear in their number. -ENOENT: there is no such name. */
+/* Returns true if some line of the name has `profile`. */
+bool policy_name_has_part(const struct policy *policy, uint32_t name);
+
+/* Finds a name's index. -ENOENT: there is no such name. */
 int policy_name_find(const struct policy *policy, const char *text, uint32_t *ret_name);
 
 /*

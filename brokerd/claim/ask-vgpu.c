@@ -115,7 +115,7 @@ static bool is_left_alone(struct part_search *search)
 	struct message_refusal refusal;
 
 	if (part_search_is_held(search) || !view ||
-	    sysfs_group_read(search->claims->kernel->sys, f->iommu_group, view))
+	    sysfs_group_read_ids(search->claims->kernel->sys, f->iommu_group, view))
 		return false;
 	if (!holds_refuse(search->claims->holds, view, &f->address, &refusal))
 		return true;
@@ -193,7 +193,7 @@ static bool choose_of_vf(struct lease *lease, struct part_choice *choice)
 
 	search.parent = pci_address_format(vf, text);
 	if (claim->claimant->ops->subject(claim->claimant, &subject) ||
-	    sysfs_function_read(claim->claims->kernel->sys, vf, &search.function) ||
+	    sysfs_function_read_ids(claim->claims->kernel->sys, vf, &search.function) ||
 	    (choice->selector.kind == SELECT_NAME &&
 	     policy_name_find(policy, choice->selector.name, &search.name)))
 		return false;
@@ -225,8 +225,8 @@ static struct message_refusal refusal_of_choice(struct lease *lease,
 	struct policy_verdict verdict;
 
 	search.is_pci = choice->selector.kind == SELECT_ADDRESS &&
-			!sysfs_function_read(claim->claims->kernel->sys, &choice->selector.address,
-					     &search.function);
+			!sysfs_function_read_ids(claim->claims->kernel->sys,
+						 &choice->selector.address, &search.function);
 	/* Do not reveal whether the profile exists to a user whom the policy would refuse. */
 	if (search.is_pci && !search.nearest.reason && *profile && claim->claimant &&
 	    !claim->claimant->ops->subject(claim->claimant, &subject))

@@ -197,6 +197,7 @@ static int try_claim(struct claims *claims, struct claimant *claimant,
 	if (!selection)
 		return refuse_no_memory(ret_refusal);
 	r = selection_decide(claims, claimant, request, selection, ret_refusal);
+	claimant->ops->spend(claimant, selection->cost);
 	if (!r) {
 		r = begin_claim(claims, claimant, request, selection, ret_refusal);
 	} else if (r == GPUBROKER_REFUSED_BUSY && request->flags & CLAIM_WAIT &&
@@ -220,9 +221,13 @@ int claim_check(struct claims *claims, struct claimant *claimant,
 		const struct message_claim *request, struct message_refusal *ret_refusal)
 {
 	cleanup_(selection_freep) struct selection *selection = calloc(1, sizeof(*selection));
+	int r;
 
-	return selection ? selection_decide(claims, claimant, request, selection, ret_refusal)
-			 : refuse_no_memory(ret_refusal);
+	if (!selection)
+		return refuse_no_memory(ret_refusal);
+	r = selection_decide(claims, claimant, request, selection, ret_refusal);
+	claimant->ops->spend(claimant, selection->cost);
+	return r;
 }
 
 /* ---- claims that wait ---- */
@@ -270,9 +275,12 @@ static void on_wake(evutil_socket_t fd, short what, void *userdata)
 		return;
 	for (waiting = TAILQ_FIRST(&claims->queue.list); waiting; waiting = next) {
 		next = TAILQ_NEXT(waiting, link);
-		if (waiting->look && looks++ < LOOKS_A_TURN) {
+		/* A user whose requests have cost enough in this turn waits for a later one. */
+		if (waiting->look && looks < LOOKS_A_TURN &&
+		    waiting->claimant->ops->spend(waiting->claimant, 0)) {
 			struct waiting *other;
 
+			looks++;
 			/* Whatever the result, the others' places or times may change. */
 			TAILQ_FOREACH(other, &claims->queue.list, link)
 				other->tell = true;

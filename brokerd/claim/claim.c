@@ -152,8 +152,8 @@ static bool waits_for_own(const struct claim *claim)
 				   wanted_key_of_parent(claims->devices,
 							pci_address_format(&choice->vfs[k], text)),
 				   "");
-		own = wanted_is_own(&one, claim->claimant->uid, &claims->leases->table,
-				    claims->devices);
+		own = wanted_is_own(&one, &claims->policy->policy, claim->claimant->uid,
+				    &claims->leases->table, claims->devices);
 	}
 	return own;
 }

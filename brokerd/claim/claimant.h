@@ -23,6 +23,11 @@ struct claimant_ops {
 	 */
 	int (*subject)(const struct claimant *claimant, struct policy_subject *ret_subject);
 	/*
+	 * Counts what was done for the claimant's user, in the unit of state/users.h. Returns false
+	 * if the user had had its share of this turn of the loop before that.
+	 */
+	bool (*spend)(struct claimant *claimant, uint64_t cost);
+	/*
 	 * Raises the process' limit of locked memory. Returns 0, or -errno; -ESRCH if the process
 	 * has ended.
 	 */

@@ -46,7 +46,8 @@ bool claim_has_part(const struct claim *claim)
 uint32_t claims_count_by_rule(const struct claims *claims, const struct claimant *claimant,
 			      const char *rule, const struct lease *own)
 {
-	return lease_count_by_rule(&claims->leases->table, claimant->uid, rule, own) +
+	return lease_count_by_rule(&claims->leases->table, &claims->policy->policy, claimant->uid,
+				   rule, own) +
 	       queue_count_by_rule(&claims->queue, claimant, rule);
 }
 

@@ -8,6 +8,7 @@
 
 #include "brokerd/claim/parts.h"
 #include "brokerd/state/refuse.h"
+#include "brokerd/state/users.h"
 #include "client/common/util.h"
 #include "client/host/mdev.h"
 #include "client/host/sysfs.h"
@@ -32,11 +33,7 @@ bool parts_meant(const struct policy *policy, const struct selector *selector)
 	if (selector->kind != SELECT_NAME || policy_name_find(policy, selector->name, &name))
 		return false;
 	/* Such a name may mean whole devices too; a user can claim those by their address. */
-	for (size_t i = 0; i < policy->n_rules; i++)
-		if (policy->rules[i].verb == POLICY_DEVICE && policy->rules[i].name == name &&
-		    policy->rules[i].match.attributes & POLICY_PROFILE)
-			return true;
-	return false;
+	return policy_name_has_part(policy, name);
 }
 
 static struct policy_facts facts_of(const struct part_search *search, const char *type,
@@ -98,6 +95,7 @@ int part_search_decide(struct part_search *search, const char *type, const char 
 	struct message_refusal refusal;
 
 	policy_decide(policy, search->subject, &facts, 1, 0, search->usage, ret_verdict);
+	search->cost += COST_FUNCTION + ret_verdict->cost;
 	if (ret_verdict->outcome == POLICY_ALLOWED)
 		return 0;
 	refusal = part_search_refusal(search,
@@ -215,8 +213,9 @@ static bool add_vf(struct part_search *search, const struct pci_address *address
 	struct function f;
 	size_t i;
 
+	search->cost += COST_READ;
 	if (fd < 0 || choice->n_vfs == ARRAY_SIZE(choice->vfs) ||
-	    sysfs_function_read(search->claims->kernel->sys, address, &f) || !f.is_vf ||
+	    sysfs_function_read_ids(search->claims->kernel->sys, address, &f) || !f.is_vf ||
 	    f.iommu_group == NO_GROUP)
 		return false;
 	facts = function_facts(&f);
@@ -281,7 +280,9 @@ static int look_at_parent(struct part_search *search, const char *parent, bool f
 	search->any_type = false;
 	search->is_pci = !pci_address_parse(parent, &address);
 	if (search->is_pci) {
-		r = sysfs_function_read(search->claims->kernel->sys, &address, &search->function);
+		search->cost += COST_READ;
+		r = sysfs_function_read_ids(search->claims->kernel->sys, &address,
+					    &search->function);
 		if (r)
 			return r == -ENODEV ? 0 : r;
 	}
@@ -422,6 +423,7 @@ int parts_select(struct selecting *selecting, const struct selector *selector,
 				      .wanted = &selecting->selection->one };
 	int r = choice ? search_all(&search) : -ENOMEM;
 
+	selecting->selection->cost += search.cost;
 	if (r || (!choice->n && !choice->n_vfs))
 		return refuse_search(&search, r, ret_refusal);
 	choice->selector = *selector;

@@ -18,6 +18,7 @@ struct part_search {
 	uint32_t name;		 /* a name of the policy, or POLICY_NO_NAME */
 	struct part_choice *choice;
 	struct wanted *wanted;
+	uint64_t cost;			/* in the unit of state/users.h */
 	struct message_refusal nearest; /* the nearest miss; reason 0: none */
 	/* the parent */
 	const char *parent;

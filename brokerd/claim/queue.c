@@ -91,12 +91,14 @@ bool queue_reserves(const struct queue *queue, const struct waiting *before,
 uint32_t queue_count_by_rule(const struct queue *queue, const struct claimant *claimant,
 			     const char *rule)
 {
+	const struct policy *policy = &queue->policy->policy;
+	const uint32_t owner = policy_owner(policy, claimant->uid);
 	const struct waiting *waiting;
 	uint32_t n = 0;
 
 	TAILQ_FOREACH(waiting, &queue->list, link) {
-		if (waiting->claimant == claimant || waiting->claimant->uid != claimant->uid ||
-		    waiting->own || waiting->claimant->claim)
+		if (waiting->claimant == claimant || waiting->own || waiting->claimant->claim ||
+		    policy_owner(policy, waiting->claimant->uid) != owner)
 			continue;
 		for (size_t i = 0; i < waiting->n_rules; i++)
 			n += !strcmp(waiting->rules[i], rule);
@@ -255,11 +257,13 @@ struct waiting *queue_find_id(const struct queue *queue, uint64_t id)
 
 static size_t count_of_user(const struct queue *queue, uint32_t uid)
 {
+	const struct policy *policy = &queue->policy->policy;
+	const uint32_t owner = policy_owner(policy, uid);
 	const struct waiting *waiting;
 	size_t n = 0;
 
 	TAILQ_FOREACH(waiting, &queue->list, link)
-		n += waiting->claimant->uid == uid;
+		n += policy_owner(policy, waiting->claimant->uid) == owner;
 	return n;
 }
 

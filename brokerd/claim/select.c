@@ -8,12 +8,13 @@
 #include "config.h"
 
 #include "brokerd/claim/select.h"
+#include "brokerd/claim/checks.h"
 #include "brokerd/claim/parts.h"
 #include "brokerd/claim/selecting.h"
 #include "brokerd/process/log.h"
 #include "brokerd/state/refuse.h"
+#include "brokerd/state/users.h"
 #include "client/common/util.h"
-#include "client/host/interrupts.h"
 #include "client/host/sysfs.h"
 
 #include <errno.h>
@@ -64,64 +65,6 @@ static uint64_t larger(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-/*
- * Checks that each function can be reset, for a rule that requires it. Resets nothing. Returns 0,
- * or the reason.
- */
-static int check_reset(const struct kernel *kernel, const struct group_view *view, size_t asked,
-		       struct message_refusal *ret_refusal)
-{
-	for (size_t i = 0; i < view->n_functions; i++) {
-		int fd = kernel_open_reset(kernel, &view->functions[i].address);
-
-		fd_close(fd);
-		if (fd >= 0)
-			continue;
-		refuse_address(ret_refusal, GPUBROKER_REFUSED_NO_RESET,
-			       &view->functions[asked].address);
-		ret_refusal->group = view->group;
-		if (i != asked)
-			refusal_set_other(ret_refusal, &view->functions[i].address);
-		return GPUBROKER_REFUSED_NO_RESET;
-	}
-	return 0;
-}
-
-/*
- * Checks that VFIO would attach the group, which it does not where a device could raise any
- * interrupt of the host's. Returns 0, or the reason.
- */
-static int check_interrupts(const struct selecting *s, const struct group_view *view, size_t asked,
-			    struct message_refusal *ret_refusal)
-{
-	const struct kernel *kernel = s->claims->kernel;
-
-	if (!kernel->no_remapping || interrupts_may_be_unsafe(kernel->sys, false) ||
-	    (s->request->flags & CLAIM_CDEVS && kernel->cdevs &&
-	     interrupts_may_be_unsafe(kernel->sys, true)))
-		return 0;
-	refuse_address(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, &view->functions[asked].address);
-	ret_refusal->group = view->group;
-	ret_refusal->detail = REFUSAL_INTERRUPTS;
-	return GPUBROKER_REFUSED_NOT_VIABLE;
-}
-
-/* Returns 0 if no lease, no reservation and no hold has the group; else the reason. */
-static int check_free(const struct selecting *s, const struct group_view *view,
-		      const struct pci_address *address, struct message_refusal *ret_refusal)
-{
-	const struct lease_table *table = &s->claims->leases->table;
-	const struct lease *lease = lease_find_group(table, view->group);
-
-	if (!lease) /* unbinding its host driver would wait for the holder of a part */
-		lease = lease_find_below(table, view);
-	if (lease)
-		return refuse_held(ret_refusal, lease, address);
-	if (queue_reserves(&s->claims->queue, s->claimant->waiting, view))
-		return refuse_reserved(ret_refusal, address, view->group);
-	return holds_refuse(s->claims->holds, view, address, ret_refusal);
-}
-
 static void set_terms(const struct selecting *s, const struct policy_verdict *verdict,
 		      struct lease_terms *terms)
 {
@@ -137,12 +80,35 @@ static void set_terms(const struct selecting *s, const struct policy_verdict *ve
 }
 
 /*
+ * Reads what the guards need to know of the group, which only a group that the policy allows costs.
+ * Returns 0, or the reason.
+ */
+static int read_use(struct selecting *s, const struct pci_address *address,
+		    struct message_refusal *ret_refusal)
+{
+	int r;
+
+	if (s->view_has_use)
+		return 0;
+	s->selection->cost += s->view->n_functions * COST_READ;
+	r = sysfs_group_read_use(s->claims->kernel->sys, s->view);
+	if (r) {
+		refuse_address(ret_refusal, GPUBROKER_REFUSED_FAILED, address);
+		refusal_say(ret_refusal, "reading its IOMMU group");
+		ret_refusal->error = -r;
+		return GPUBROKER_REFUSED_FAILED;
+	}
+	s->view_has_use = true;
+	return 0;
+}
+
+/*
  * Adds a group that was read to the selection, if the policy and the guards allow it. Returns 0, or
  * the reason.
  */
-static int take_group(struct selecting *s, struct group_view *view, size_t asked,
-		      struct message_refusal *ret_refusal)
+static int take_group(struct selecting *s, size_t asked, struct message_refusal *ret_refusal)
 {
+	const struct group_view *view = s->view;
 	const struct policy *policy = &s->claims->policy->policy;
 	const struct policy_usage usage = { .leases = selecting_count_leases, .userdata = s };
 	struct selected *item = &s->selection->items[s->selection->n];
@@ -150,8 +116,15 @@ static int take_group(struct selecting *s, struct group_view *view, size_t asked
 	struct policy_verdict verdict;
 	int r;
 
-	r = group_decide(view, policy, &s->subject, asked, s->request->flags, &usage, &verdict,
+	r = group_permit(view, policy, &s->subject, asked, &usage, s->judged, &verdict,
 			 ret_refusal);
+	s->selection->cost += COST_FUNCTION + verdict.cost;
+	if (r)
+		return r;
+	r = read_use(s, &address, ret_refusal);
+	if (r)
+		return r;
+	r = group_check(view, &verdict, asked, s->request->flags, ret_refusal);
 	if (!r)
 		r = check_interrupts(s, view, asked, ret_refusal);
 	if (r)
@@ -171,7 +144,7 @@ static int take_group(struct selecting *s, struct group_view *view, size_t asked
 	}
 	selecting_keep_group_of(s, verdict.rule);
 	item->asked = address;
-	item->view = view;
+	item->view = TAKE_PTR(s->view);
 	s->selection->n++;
 	return 0;
 }
@@ -191,10 +164,11 @@ static int refuse_unlendable(const struct selecting *s, const struct selector *s
 	if (!view)
 		return refuse_error(ret_refusal, selector, "claim", -ENOMEM);
 	view->group = group;
-	if (!sysfs_function_read(s->claims->kernel->sys, address, &view->functions[0])) {
+	if (!sysfs_function_read_ids(s->claims->kernel->sys, address, &view->functions[0])) {
 		view->n_functions = 1;
-		r = group_decide(view, &s->claims->policy->policy, &s->subject, 0, 0, NULL,
+		r = group_permit(view, &s->claims->policy->policy, &s->subject, 0, NULL, NULL,
 				 &verdict, ret_refusal);
+		s->selection->cost += COST_READ + COST_FUNCTION + verdict.cost;
 	}
 	if (r == GPUBROKER_REFUSED_POLICY)
 		return r;
@@ -228,23 +202,46 @@ static bool is_policy(int reason)
  * Adds the group by the first function that the policy allows (`any`), or by the one that was asked
  * for.
  */
-static int take_allowed(struct selecting *s, struct group_view *view, size_t asked, bool any,
+static int take_allowed(struct selecting *s, size_t asked, bool any,
 			struct message_refusal *ret_refusal)
 {
+	const size_t n_functions = s->view->n_functions;
 	struct message_refusal first;
 	int r, first_reason = 0;
 
 	do {
-		r = take_group(s, view, asked, ret_refusal);
+		r = take_group(s, asked, ret_refusal);
 		/* A refusal by the policy is returned only if the policy refuses every function. */
 		if (!first_reason || !is_policy(r)) {
 			first_reason = r;
 			first = *ret_refusal;
 		}
-	} while (is_policy(r) && any && ++asked < view->n_functions);
+	} while (is_policy(r) && any && ++asked < n_functions);
 	if (r)
 		*ret_refusal = first;
 	return r ? first_reason : 0;
+}
+
+/* Reads a group, unless it was read last. Returns as sysfs_group_read_ids(). */
+static int read_its_group(struct selecting *s, uint32_t group)
+{
+	int r;
+
+	if (s->view && s->view->group == group)
+		return s->view_is_whole ? 0 : -E2BIG;
+	free(s->view);
+	s->view_has_use = false;
+	s->view = calloc(1, sizeof(*s->view));
+	if (!s->view)
+		return -ENOMEM;
+	r = sysfs_group_read_ids(s->claims->kernel->sys, group, s->view);
+	s->selection->cost += (s->view->n_functions + 1) * (COST_READ + COST_FUNCTION);
+	s->view_is_whole = !r;
+	if (r && r != -E2BIG)
+		free(TAKE_PTR(s->view));
+	else if (!r)
+		policy_judged_none(s->judged, s->view->n_functions);
+	return r;
 }
 
 /*
@@ -254,16 +251,14 @@ static int take_allowed(struct selecting *s, struct group_view *view, size_t ask
 static int select_group(struct selecting *s, const struct selector *selector, uint32_t group,
 			const struct pci_address *address, struct message_refusal *ret_refusal)
 {
-	cleanup_free struct group_view *view = NULL;
+	const struct group_view *view;
 	size_t asked = 0;
 	int r;
 
 	if (s->selection->n == PROTOCOL_SELECTORS_MAX)
 		return refuse_error(ret_refusal, selector, "too many groups in one claim", 0);
-	view = calloc(1, sizeof(*view));
-	if (!view)
-		return refuse_error(ret_refusal, selector, "claim", -ENOMEM);
-	r = sysfs_group_read(s->claims->kernel->sys, group, view);
+	r = read_its_group(s, group);
+	view = s->view;
 	if (r == -ENODEV)
 		return refuse_selector(ret_refusal, GPUBROKER_REFUSED_NO_DEVICE, selector);
 	if (r == -E2BIG)
@@ -281,10 +276,7 @@ static int select_group(struct selecting *s, const struct selector *selector, ui
 		refusal_say(ret_refusal, "has only bridges");
 		return GPUBROKER_REFUSED_NOT_VIABLE;
 	}
-	r = take_allowed(s, view, asked, !address, ret_refusal);
-	if (!r)
-		TAKE_PTR(view); /* the selection owns it now */
-	return r;
+	return take_allowed(s, asked, !address, ret_refusal);
 }
 
 static int select_address(struct selecting *s, const struct selector *selector,
@@ -384,7 +376,8 @@ static int check_name(const struct selecting *s, const struct selector *selector
 	by_name.kind = SELECT_NAME;
 	if (policy_name_find(policy, selector->name, &name))
 		return refuse_selector(ret_refusal, GPUBROKER_REFUSED_NO_NAME, &by_name);
-	if (!sysfs_function_read(s->claims->kernel->sys, &selector->address, &function)) {
+	s->selection->cost += COST_READ;
+	if (!sysfs_function_read_ids(s->claims->kernel->sys, &selector->address, &function)) {
 		facts = function_facts(&function);
 		if (policy_name_matches(policy, name, &facts))
 			return 0;
@@ -461,6 +454,9 @@ static int look_up_subject(struct selecting *s, struct message_refusal *ret_refu
 		return refuse_selector(ret_refusal, GPUBROKER_REFUSED_POLICY,
 				       &s->request->selectors[0]);
 	}
+	policy_look_up(&s->claims->policy->policy, &s->subject, &s->looked_up);
+	s->subject.looked_up = &s->looked_up;
+	s->selection->cost += COST_GROUPS(s->subject.n_groups);
 	return 0;
 }
 
@@ -480,8 +476,8 @@ static int select_next(struct selecting *s, const struct selector *selector,
 	wanted_add_selector(all, one,
 			    selection->n > before ? selection->items[before].terms.rule : NULL);
 	if (r == GPUBROKER_REFUSED_BUSY && !all->own)
-		all->own = wanted_is_own(one, s->claimant->uid, &s->claims->leases->table,
-					 s->claims->devices);
+		all->own = wanted_is_own(one, &s->claims->policy->policy, s->claimant->uid,
+					 &s->claims->leases->table, s->claims->devices);
 	return r;
 }
 
@@ -563,6 +559,7 @@ int selection_decide(const struct claims *claims, const struct claimant *claiman
 	if (r)
 		return r;
 	r = select_all(&s, ret_refusal);
+	free(TAKE_PTR(s.view));
 	if (r && r != GPUBROKER_REFUSED_BUSY)
 		return r;
 	selecting_keep_groups(&s);

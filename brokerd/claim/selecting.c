@@ -3,11 +3,12 @@
 #include "config.h"
 
 #include "brokerd/claim/selecting.h"
+#include "brokerd/state/users.h"
 #include "client/common/util.h"
 
 #include <string.h>
 
-static bool has_group(const gid_t *groups, size_t n, uint32_t gid)
+static bool is_among(const gid_t *groups, size_t n, uint32_t gid)
 {
 	for (size_t i = 0; i < n; i++)
 		if (groups[i] == gid)
@@ -18,7 +19,7 @@ static bool has_group(const gid_t *groups, size_t n, uint32_t gid)
 static void keep_group(struct selection *selection, uint32_t gid)
 {
 	if (selection->n_gids < LEASE_GIDS_MAX &&
-	    !has_group(selection->gids, selection->n_gids, gid))
+	    !is_among(selection->gids, selection->n_gids, gid))
 		selection->gids[selection->n_gids++] = gid;
 }
 
@@ -26,20 +27,35 @@ void selecting_keep_group_of(struct selecting *s, size_t rule)
 {
 	const struct policy_rule *r = &s->claims->policy->policy.rules[rule];
 
-	if (r->who == POLICY_WHO_GROUP && has_group(s->subject.groups, s->subject.n_groups, r->id))
+	if (r->who == POLICY_WHO_GROUP && is_among(s->subject.groups, s->subject.n_groups, r->id))
 		keep_group(s->selection, r->id);
+}
+
+/* Keeps the claimant's groups that rules of a verb are for. */
+static void keep_groups_of(struct selecting *s, enum policy_verb verb)
+{
+	const struct policy *policy = &s->claims->policy->policy;
+	const struct policy_looked_up *found = &s->looked_up;
+	/* If it is known which of the groups have rules, only those are looked at. */
+	const bool known = found->indexed && !found->many;
+	const gid_t *groups = known ? found->groups : s->subject.groups;
+	const size_t n = known ? found->n_groups : s->subject.n_groups;
+
+	s->selection->cost += COST_GROUPS(n);
+	for (size_t i = 0; i < n && s->selection->n_gids < LEASE_GIDS_MAX; i++)
+		if ((groups[i] != s->subject.gid ||
+		     is_among(s->subject.groups, s->subject.n_groups, groups[i])) &&
+		    policy_group_has(policy, groups[i], verb, &s->selection->cost))
+			keep_group(s->selection, groups[i]);
 }
 
 void selecting_keep_groups(struct selecting *s)
 {
-	static const enum policy_verb verbs[] = { POLICY_DENY, POLICY_ALLOW };
-	const struct policy *policy = &s->claims->policy->policy;
-
 	/* If there are few groups, all are kept anyway. */
-	for (size_t v = 0; s->subject.n_groups > LEASE_GIDS_MAX && v < ARRAY_SIZE(verbs); v++)
-		for (size_t i = 0; i < policy->n_rules; i++)
-			if (policy->rules[i].verb == verbs[v])
-				selecting_keep_group_of(s, i);
+	if (s->subject.n_groups > LEASE_GIDS_MAX) {
+		keep_groups_of(s, POLICY_DENY);
+		keep_groups_of(s, POLICY_ALLOW);
+	}
 	for (size_t i = 0; i < s->subject.n_groups && s->selection->n_gids < LEASE_GIDS_MAX; i++)
 		keep_group(s->selection, (uint32_t)s->subject.groups[i]);
 }

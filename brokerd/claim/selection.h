@@ -73,6 +73,7 @@ struct selection {
 	struct selected items[PROTOCOL_SELECTORS_MAX];
 	struct wanted wanted; /* what the claim would get if it were free */
 	struct wanted one;    /* the same for the selector that is being decided */
+	uint64_t cost;	      /* of deciding it, in the unit of state/users.h */
 	size_t n_gids;	      /* the claimant's groups, see selecting_keep_groups() */
 	uint32_t gids[LEASE_GIDS_MAX];
 };

@@ -53,9 +53,10 @@ void wanted_add_selector(struct wanted *wanted, const struct wanted *one, const 
 		add_rule(wanted, one->rules[0]);
 }
 
-bool wanted_is_own(const struct wanted *wanted, uint32_t uid, const struct lease_table *leases,
-		   const struct devices *devices)
+bool wanted_is_own(const struct wanted *wanted, const struct policy *policy, uint32_t uid,
+		   const struct lease_table *leases, const struct devices *devices)
 {
+	const uint32_t owner = policy_owner(policy, uid);
 	bool covered[WANTED_MAX] = { false };
 	const struct lease *lease;
 	size_t n = 0;
@@ -72,7 +73,7 @@ bool wanted_is_own(const struct wanted *wanted, uint32_t uid, const struct lease
 		for (size_t i = 0; i < ARRAY_SIZE(at); i++) {
 			if (at[i] == wanted->n)
 				continue;
-			if (lease->uid != uid)
+			if (policy_owner(policy, lease->uid) != owner)
 				return false;
 			n += !covered[at[i]];
 			covered[at[i]] = true;

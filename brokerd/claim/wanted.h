@@ -40,9 +40,12 @@ void wanted_add(struct wanted *wanted, uint32_t key, const char *rule);
  * is free.
  */
 void wanted_add_selector(struct wanted *wanted, const struct wanted *one, const char *rule);
-/* Returns true if each key has a lease, and all leases of all keys are the user's. */
-bool wanted_is_own(const struct wanted *wanted, uint32_t uid, const struct lease_table *leases,
-		   const struct devices *devices);
+/*
+ * Returns true if each key has a lease, and all leases of all keys are the user's, by whichever of
+ * the owner's uids.
+ */
+bool wanted_is_own(const struct wanted *wanted, const struct policy *policy, uint32_t uid,
+		   const struct lease_table *leases, const struct devices *devices);
 
 /* Returns the key of the parts that a parent makes. */
 uint32_t wanted_key_of_parent(const struct devices *devices, const char *parent);

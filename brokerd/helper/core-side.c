@@ -120,6 +120,7 @@ static void on_loader(evutil_socket_t fd, short what, void *userdata)
 {
 	struct helpers *helpers = userdata;
 	struct loader_record record;
+	struct policy_owners owners;
 	struct policy policy;
 
 	(void)what;
@@ -130,11 +131,14 @@ static void on_loader(evutil_socket_t fd, short what, void *userdata)
 			return;
 		if (!is_record(helpers, HELPER_LOADER, n, sizeof(record)))
 			return;
-		switch (intake_take(&helpers->intake, &record, &policy)) {
+		switch (intake_take(&helpers->intake, &record, &policy, &owners)) {
 		case INTAKE_MORE:
 			break;
 		case INTAKE_POLICY:
 			helpers->ops->policy(helpers->userdata, &policy);
+			break;
+		case INTAKE_OWNERS:
+			helpers->ops->owners(helpers->userdata, &owners);
 			break;
 		case INTAKE_MISTAKES:
 			helpers->ops->policy(helpers->userdata, NULL);

@@ -24,6 +24,8 @@ struct helpers_ops {
 	 * mistakes.
 	 */
 	void (*policy)(void *userdata, struct policy *policy);
+	/* The loader has sent whose the subordinate uids are, which the callee takes over. */
+	void (*owners)(void *userdata, struct policy_owners *owners);
 	/* The core must end with that exit status, to be started again. */
 	void (*failed)(void *userdata, int status);
 };

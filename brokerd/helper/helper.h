@@ -38,7 +38,7 @@ struct helper_hello {
 	uint32_t reserved; /* 0 */
 };
 
-#define HELPER_VERSION 1U
+#define HELPER_VERSION 2U
 #define HELPER_SOCKET "/run/gpubroker/helpers"
 
 enum loader_record_type {
@@ -49,6 +49,14 @@ enum loader_record_type {
 	LOADER_RULE,
 	LOADER_END,
 	LOADER_INVALID, /* counts[0] mistakes, so there is no policy */
+	/*
+	 * Whose the subordinate uids are: before a policy, and when that changes. In force at once,
+	 * also if the policy has mistakes.
+	 */
+	LOADER_OWNERS, /* counts: ranges, members */
+	LOADER_RANGE,
+	LOADER_MEMBER,
+	LOADER_OWNERS_END,
 };
 
 struct loader_record {
@@ -60,6 +68,8 @@ struct loader_record {
 		struct policy_text text;
 		struct policy_file file;
 		struct policy_rule rule;
+		struct policy_range range;
+		struct policy_member member;
 	};
 };
 

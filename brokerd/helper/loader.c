@@ -2,8 +2,9 @@
 /*
  * The loader: reads the policy files, looks up users and groups with NSS, and sends the core the
  * policy with numeric ids. It does so only when the core asks: a policy that was read earlier could
- * be out of date. It runs as the helpers' account, so all users must be able to read the policy
- * files (they hold no secrets). It must never send a policy that has a mistake.
+ * be out of date. It also sends whose the subordinate uids are, and again when the files change. It
+ * runs as the helpers' account, so all users must be able to read the policy files (they hold no
+ * secrets). It must never send a policy that has a mistake.
  */
 #include "config.h"
 
@@ -13,12 +14,14 @@
 #include "brokerd/process/log.h"
 #include "client/host/policyfiles.h"
 #include "client/host/udevrules-host.h"
+#include "client/host/subids.h"
 #include "client/common/util.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -28,6 +31,13 @@
 
 struct findings {
 	unsigned told;
+};
+
+struct loader {
+	int socket;
+	const struct loader_options *options;
+	int watch;		   /* inotify's, of the directory of /etc/subuid, or -1 */
+	struct subids_named named; /* by the policy that was sent last */
 };
 
 static void tell_finding(void *userdata, const struct policy_finding *f)
@@ -114,45 +124,163 @@ static int send_policy(int socket, const struct policy *policy)
 	return r ? r : helper_send(socket, &record, sizeof(record));
 }
 
-/* Loads the policy and sends it once. Returns 0, or an exit status. */
-static int load_and_send(int socket, const struct loader_options *options)
+static int send_owners(int socket, const struct policy_owners *owners)
 {
-	struct loader_record invalid = { .type = LOADER_INVALID };
+	struct loader_record record = {
+		.type = LOADER_OWNERS,
+		.counts = { owners->n_ranges, owners->n_members },
+	};
+	int r = helper_send(socket, &record, sizeof(record));
+
+	memset(&record, 0, sizeof(record));
+	record.type = LOADER_RANGE;
+	for (size_t i = 0; !r && i < owners->n_ranges; i++) {
+		record.range = owners->ranges[i];
+		r = helper_send(socket, &record, sizeof(record));
+	}
+	record.type = LOADER_MEMBER;
+	for (size_t i = 0; !r && i < owners->n_members; i++) {
+		record.member = owners->members[i];
+		r = helper_send(socket, &record, sizeof(record));
+	}
+	record.type = LOADER_OWNERS_END;
+	return r ? r : helper_send(socket, &record, sizeof(record));
+}
+
+/*
+ * Loads whose the subordinate uids are, and sends that. `next` is of the policy that comes next, or
+ * NULL. Returns 0, 1 if they cannot be read, or -errno of the socket.
+ */
+static int refresh_owners(const struct loader *loader, const struct subids_named *next)
+{
+	struct findings findings = { 0 };
+	const struct subids request = {
+		.directory = SUBIDS_DIRECTORY,
+		/* The last one is in force until the next is whole. */
+		.named = { next, &loader->named },
+		.found = tell_finding,
+		.userdata = &findings,
+	};
+	struct policy_owners owners = { 0 };
+	int r = subids_load(&request, &owners);
+
+	if (r) {
+		log_error("loader: " SUBIDS_DIRECTORY "/" SUBIDS_UIDS " or " SUBIDS_GIDS
+			  " cannot be read: %s",
+			  strerror(-r));
+		return 1;
+	}
+	r = send_owners(loader->socket, &owners);
+	policy_owners_done(&owners);
+	return r;
+}
+
+/*
+ * Sends whose the subordinate uids are, and then the policy. A policy without its owners is not
+ * sent: a deny rule would forbid less than it says. Returns 0, 1 if it was not sent, or -errno of
+ * the socket.
+ */
+static int send_with_owners(struct loader *loader, const struct policy *policy)
+{
+	struct subids_named next = { 0 };
+	int r = subids_named_find(policy, &next) ? 1 : refresh_owners(loader, &next);
+
+	if (!r) {
+		compare_installed(policy);
+		r = send_policy(loader->socket, policy);
+	}
+	if (r) {
+		subids_named_done(&next);
+		return r;
+	}
+	subids_named_done(&loader->named);
+	loader->named = next;
+	return 0;
+}
+
+/* Loads the policy and sends it once. Returns 0, or an exit status. */
+static int load_and_send(struct loader *loader)
+{
+	struct loader_record invalid = { .type = LOADER_INVALID, .counts = { 1 } };
 	struct policy policy = { 0 };
-	int r = load_files(options, &policy);
+	int r = load_files(loader->options, &policy), sent;
 
 	if (r < 0) {
 		log_error("loader: cannot load the policy: %s", strerror(-r));
-		invalid.counts[0] = 1;
 	} else if (r) {
 		log_error("the policy has %d mistake%s and is not loaded", r, r == 1 ? "" : "s");
 		invalid.counts[0] = (uint64_t)r;
 	}
-	if (r)
-		return helper_send(socket, &invalid, sizeof(invalid)) ? EX_SOFTWARE : 0;
-	compare_installed(&policy);
-	r = send_policy(socket, &policy);
+	/* A policy with mistakes leaves the last one in force, with the owners of today. */
+	sent = r ? refresh_owners(loader, NULL) : send_with_owners(loader, &policy);
 	policy_done(&policy);
-	return r ? EX_SOFTWARE : 0;
+	if (sent >= 0 && (r || sent))
+		sent = helper_send(loader->socket, &invalid, sizeof(invalid));
+	return sent ? EX_SOFTWARE : 0;
+}
+
+/* Begins to watch for changes of /etc/subuid, which useradd makes. */
+static void watch_subids(struct loader *loader)
+{
+	const uint32_t events = IN_MOVED_TO | IN_CLOSE_WRITE | IN_DELETE | IN_ONLYDIR;
+
+	loader->watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (loader->watch >= 0 && inotify_add_watch(loader->watch, SUBIDS_DIRECTORY, events) >= 0)
+		return;
+	log_notice("loader: cannot watch " SUBIDS_DIRECTORY "/" SUBIDS_UIDS
+		   " (%s), so a change of it needs a reload",
+		   strerror(errno));
+	loader->watch = fd_close(loader->watch);
+}
+
+/* Reads what changed. Returns true if that was one of the two files. */
+static bool read_changes(const struct loader *loader)
+{
+	_Alignas(struct inotify_event) char events[4096];
+	bool changed = false;
+	ssize_t n;
+
+	while ((n = read(loader->watch, events, sizeof(events))) > 0) {
+		const char *p = events;
+
+		while (p < events + n) {
+			const struct inotify_event *event = (const void *)p;
+
+			changed = changed || event->mask & IN_Q_OVERFLOW ||
+				  (event->len && (!strcmp(event->name, SUBIDS_UIDS) ||
+						  !strcmp(event->name, SUBIDS_GIDS)));
+			p += sizeof(*event) + event->len;
+		}
+	}
+	return changed;
 }
 
 int loader_run(int socket, struct confine_filter *settled, const void *options)
 {
-	struct pollfd p = { .fd = socket, .events = POLLIN };
+	struct loader loader = { .socket = socket, .options = options };
+	struct pollfd p[2] = { { .fd = socket, .events = POLLIN }, { .events = POLLIN } };
+	bool loaded = false;
 	uint32_t asked;
 	int r = 0;
 
 	filter_free(settled); /* not used: each reload needs name services again */
+	watch_subids(&loader);
+	p[1].fd = loader.watch;
 	while (!r) {
 		ssize_t n;
 
-		if (poll(&p, 1, -1) < 0 && errno != EINTR)
+		if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)
+			return EX_SOFTWARE;
+		if (p[1].revents && read_changes(&loader) && loaded &&
+		    refresh_owners(&loader, NULL) < 0)
 			return EX_SOFTWARE;
 		n = recv(socket, &asked, sizeof(asked), MSG_DONTWAIT);
 		if (!n || (n < 0 && errno != EAGAIN && errno != EINTR))
 			return 0; /* the core has ended */
-		if (n == sizeof(asked) && asked == LOADER_LOAD)
-			r = load_and_send(socket, options);
+		if (n == sizeof(asked) && asked == LOADER_LOAD) {
+			r = load_and_send(&loader);
+			loaded = true;
+		}
 	}
 	return r;
 }

@@ -82,17 +82,18 @@ static bool member_may_go(const struct users_member *member)
 	return peer_may_go(peer_of_member(member));
 }
 
+/* By the uid itself: the places that are kept are root's. (Nobody else owns uid 0 either.) */
 static bool has_place(const struct peers *peers, uint32_t uid)
 {
 	return peers->n < (uid ? PEERS_MAX - PEERS_KEPT : PEERS_MAX);
 }
 
 /*
- * Makes room for a connection of uid, if there is none: closes the one that was used longest ago
- * among those of the user who has most. Returns false if that would not bring both users' numbers
- * closer: users who have equally many do not take places from each other.
+ * Makes room for a connection of uid, which counts for `owner`, if there is none: closes the one
+ * that was used longest ago among those of the user who has most. Returns false if that would not
+ * bring both users' numbers closer: users who have equally many do not take places from each other.
  */
-static bool make_room(struct peers *peers, uint32_t uid)
+static bool make_room(struct peers *peers, uint32_t uid, uint32_t owner)
 {
 	struct message_refusal refusal;
 	struct users_member *member;
@@ -100,7 +101,7 @@ static bool make_room(struct peers *peers, uint32_t uid)
 
 	if (has_place(peers, uid))
 		return true;
-	member = users_idlest(&peers->users, uid, member_may_go);
+	member = users_idlest(&peers->users, owner, member_may_go);
 	if (!member)
 		return false;
 	peer = peer_of_member(member);
@@ -160,15 +161,17 @@ static void wait_for_hello(struct peers *peers)
  */
 static bool may_enter(struct peers *peers, int fd, struct claimant *incoming)
 {
+	uint32_t owner;
 	int r = identify(fd, incoming);
 
 	if (r) {
 		log_unknown(peers, r);
 		return false;
 	}
-	r = users_take(&peers->users, incoming->uid, PEERS_PER_UID);
-	if (!r && !make_room(peers, incoming->uid)) {
-		users_give(&peers->users, incoming->uid);
+	owner = peers_owner(peers, incoming->uid);
+	r = users_take(&peers->users, owner, PEERS_PER_UID);
+	if (!r && !make_room(peers, incoming->uid, owner)) {
+		users_give(&peers->users, owner);
 		turn_away(peers, incoming, fd, true);
 		return false;
 	}
@@ -184,7 +187,7 @@ void admit(struct peers *peers, int fd)
 	if (!may_enter(peers, fd, &incoming)) {
 		closing_drop(peers->closing, fd, CLOSING_NOBODY);
 	} else if (peer_make(peers, &incoming, &fd)) {
-		users_give(&peers->users, incoming.uid);
+		users_give(&peers->users, peers_owner(peers, incoming.uid));
 		closing_drop(peers->closing, fd, CLOSING_NOBODY);
 	} else {
 		wait_for_hello(peers);

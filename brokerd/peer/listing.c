@@ -14,20 +14,49 @@
 #include <errno.h>
 #include <string.h>
 
-#define VERDICT_BURST 1000000 /* rules that may be evaluated in a turn */
+/*
+ * The state of one call: the groups of the peer's process, and the functions of the group that the
+ * last line was about. The functions of a group mostly follow each other, and each is judged
+ * once.
+ */
+struct listing {
+	struct peer *peer;
+	struct policy_subject subject;
+	struct policy_looked_up looked_up;
+	bool known; /* the subject is */
+	struct device_group group;
+	struct policy_verdict judged[PROTOCOL_FUNCTIONS_MAX];
+	uint64_t cost;
+};
 
-static void format_device(const struct peer *peer, const struct device *device,
-			  const struct policy_subject *subject, struct message_device *ret_message)
+/* Returns true if the policy allows the peer's user the device. */
+static bool device_is_allowed(struct listing *listing, const struct device *device)
 {
+	const struct peers *peers = listing->peer->peers;
+	struct policy_verdict verdict;
+	size_t asked;
+
+	if (!listing->known)
+		return false;
+	if (!devices_same_group(&listing->group, device, &asked)) {
+		devices_group(peers->devices, device, &listing->group, &asked);
+		policy_judged_none(listing->judged, listing->group.n);
+		listing->cost += listing->group.n * COST_FUNCTION;
+	}
+	policy_decide_again(&peers->policy->policy, &listing->subject, listing->group.facts,
+			    listing->group.n, asked, NULL, listing->judged, &verdict);
+	listing->cost += verdict.cost;
+	return verdict.outcome == POLICY_ALLOWED;
+}
+
+static void format_device(struct listing *listing, const struct device *device,
+			  struct message_device *ret_message)
+{
+	const struct peer *peer = listing->peer;
 	const struct peers *peers = peer->peers;
 	const struct watcher_record *record = &device->record;
 	const struct lease *lease = lease_find_group(&peers->leases->table, record->group);
-	struct policy_facts facts[PROTOCOL_FUNCTIONS_MAX];
-	struct policy_verdict verdict = { .outcome = POLICY_NO_RULE };
-	size_t asked, n = devices_group(peers->devices, device, facts, &asked);
 
-	if (n && subject)
-		policy_decide(&peers->policy->policy, subject, facts, n, asked, NULL, &verdict);
 	*ret_message = (struct message_device){
 		.type = MESSAGE_DEVICE,
 		.status = device_status(peers->devices, device, lease),
@@ -38,7 +67,7 @@ static void format_device(const struct peer *peer, const struct device *device,
 		.subsystem_device = record->subsystem_device,
 		.class_code = record->class_code,
 		.group = record->group,
-		.allowed = verdict.outcome == POLICY_ALLOWED,
+		.allowed = device_is_allowed(listing, device),
 		.is_vf = record->is_vf,
 		.physfn = record->physfn,
 		.vfs_total = record->vfs_total,
@@ -60,14 +89,15 @@ static void format_device(const struct peer *peer, const struct device *device,
  * Returns true if the policy in force would grant the lease. The result is only shown: a lease that
  * the policy would not grant stays.
  */
-static bool lease_is_allowed(const struct peers *peers, const struct lease *lease)
+static bool lease_is_allowed(const struct peers *peers, const struct lease *lease,
+			     uint64_t *ret_cost)
 {
 	const struct policy *policy = &peers->policy->policy;
 	const struct device *device = devices_find(peers->devices, &lease->asked);
 	const struct policy_subject subject = lease_subject(lease);
-	struct policy_facts facts[PROTOCOL_FUNCTIONS_MAX];
 	struct policy_verdict verdict;
-	size_t n, asked;
+	struct device_group group;
+	size_t asked;
 
 	/* Nobody asked the policy for these, so it is no news that it does not grant them. */
 	if (!strcmp(lease->terms.rule, LEASE_RULE_RESTORE) ||
@@ -77,14 +107,17 @@ static bool lease_is_allowed(const struct peers *peers, const struct lease *leas
 		return parts_allowed(policy, peers->devices, lease, &subject);
 	if (!device)
 		return false;
-	n = devices_group(peers->devices, device, facts, &asked);
-	policy_decide(policy, &subject, facts, n, asked, NULL, &verdict);
+	devices_group(peers->devices, device, &group, &asked);
+	policy_decide(policy, &subject, group.facts, group.n, asked, NULL, &verdict);
+	*ret_cost = group.n * COST_FUNCTION + COST_GROUPS(subject.n_groups) + verdict.cost;
 	return verdict.outcome == POLICY_ALLOWED;
 }
 
-static void format_lease(const struct peers *peers, const struct lease *lease,
+static void format_lease(struct listing *listing, const struct lease *lease,
 			 struct message_lease *ret_message)
 {
+	uint64_t cost = 0;
+
 	*ret_message = (struct message_lease){
 		.type = MESSAGE_LEASE,
 		.state = lease->state,
@@ -100,7 +133,8 @@ static void format_lease(const struct peers *peers, const struct lease *lease,
 	if (lease->state == GPUBROKER_LEASE_STUCK)
 		memcpy(ret_message->reason, lease->reason, sizeof(ret_message->reason));
 	memcpy(ret_message->rule, lease->terms.rule, sizeof(ret_message->rule));
-	ret_message->allowed = lease_is_allowed(peers, lease);
+	ret_message->allowed = lease_is_allowed(listing->peer->peers, lease, &cost);
+	listing->cost += cost;
 	ret_message->expires = lease->ends;
 	ret_message->stuck_since = lease->stuck_since;
 	ret_message->migration = lease->migration;
@@ -122,8 +156,9 @@ static bool next_address(struct pci_address *address)
 /*
  * Each sends the listing's next message. Returns 1 if there is none, 0 if it was sent, or -errno.
  */
-static int send_next_device(struct peer *peer, const struct policy_subject *subject)
+static int send_next_device(struct listing *listing)
 {
+	struct peer *peer = listing->peer;
 	const struct device *device =
 		peer->devices_done ? NULL : devices_from(peer->peers->devices, &peer->next_device);
 	struct message_device message;
@@ -133,7 +168,7 @@ static int send_next_device(struct peer *peer, const struct policy_subject *subj
 	if (!device)
 		return 1;
 	next = device->record.address;
-	format_device(peer, device, subject, &message);
+	format_device(listing, device, &message);
 	r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
 	if (r)
 		return r;
@@ -142,15 +177,16 @@ static int send_next_device(struct peer *peer, const struct policy_subject *subj
 	return 0;
 }
 
-static int send_next_lease(struct peer *peer)
+static int send_next_lease(struct listing *listing)
 {
+	struct peer *peer = listing->peer;
 	const struct lease *lease = lease_find_from(&peer->peers->leases->table, peer->next_id);
 	struct message_lease message;
 	int r;
 
 	if (!lease)
 		return 1;
-	format_lease(peer->peers, lease, &message);
+	format_lease(listing, lease, &message);
 	r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
 	if (!r)
 		peer->next_id = lease->id + 1;
@@ -177,8 +213,9 @@ static void format_waiting(const struct waiting *waiting, struct message_waiting
 	       waiting->request.n_selectors * sizeof(ret_message->selectors[0]));
 }
 
-static int send_next_waiting(struct peer *peer)
+static int send_next_waiting(struct listing *listing)
 {
+	struct peer *peer = listing->peer;
 	const struct waiting *waiting = queue_find_from(&peer->peers->claims->queue, peer->next_id);
 	struct message_waiting message;
 	int r;
@@ -196,12 +233,13 @@ static int send_next_waiting(struct peer *peer)
  * Sends the listing's next message, or its end, and moves the cursor. Returns 1 after the end, 0
  * after a message, or -errno.
  */
-static int send_next(struct peer *peer, const struct policy_subject *subject)
+static int send_next(struct listing *listing)
 {
 	const struct message_plain end = { .type = MESSAGE_END };
-	int r = peer->busy == PEER_LISTING  ? send_next_device(peer, subject)
-		: peer->busy == PEER_LEASES ? send_next_lease(peer)
-					    : send_next_waiting(peer);
+	const struct peer *peer = listing->peer;
+	int r = peer->busy == PEER_LISTING  ? send_next_device(listing)
+		: peer->busy == PEER_LEASES ? send_next_lease(listing)
+					    : send_next_waiting(listing);
 
 	if (r != 1)
 		return r;
@@ -209,29 +247,33 @@ static int send_next(struct peer *peer, const struct policy_subject *subject)
 	return r ? r : 1;
 }
 
-static unsigned burst_of(const struct peers *peers)
+/* Sends messages while the peer's user may cause work in this turn. Returns as send_next(). */
+static int send_some(struct peer *peer)
 {
-	/*
-	 * Each device costs a verdict, which evaluates all rules. With a million rules, other peers
-	 * can wait for one verdict in a turn.
-	 */
-	size_t burst = VERDICT_BURST / (peers->policy->policy.n_rules + 1);
+	struct listing listing = { .peer = peer };
+	int r = 0;
 
-	return burst > LIST_BURST ? LIST_BURST : burst ? (unsigned)burst : 1;
+	listing.known = !peer_subject(peer, &listing.subject);
+	if (listing.known) {
+		policy_look_up(&peer->peers->policy->policy, &listing.subject, &listing.looked_up);
+		listing.subject.looked_up = &listing.looked_up;
+		peer_owe(peer, COST_GROUPS(listing.subject.n_groups));
+	}
+	do {
+		listing.cost = 0;
+		r = send_next(&listing);
+		peer_owe(peer, listing.cost);
+	} while (!r && peer_spend(peer, COST_LINE));
+	return r;
 }
 
 void listing_continue(struct peer *peer)
 {
-	struct policy_subject subject;
-	unsigned burst = burst_of(peer->peers);
-	bool known;
-	int r = 0;
+	int r;
 
 	if (peer->busy != PEER_LISTING && peer->busy != PEER_LEASES && peer->busy != PEER_QUEUE)
 		return;
-	known = !peer_subject(peer, &subject);
-	while (!r && peer_spend(peer, 1, burst))
-		r = send_next(peer, known ? &subject : NULL);
+	r = peer_spend(peer, COST_LINE) ? send_some(peer) : 0;
 	if (r == 1) {
 		peer_wait_for_room(peer, false);
 		peer->busy = PEER_IDLE;

@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,6 @@
 
 #define GROUPS_MAX 65536 /* NGROUPS_MAX: a process cannot have more */
 #define REQUEST_BURST 8	 /* requests a turn */
-#define REQUEST_COST 4	 /* a request counts as much as so many lines of a listing */
 
 /* Each connection has room among those that are parked, see closing_is_full(). */
 _Static_assert(PEERS_MAX + CLOSING_SPARE <= CLOSING_MAX, "parked connections");
@@ -189,6 +189,15 @@ static int claimant_subject(const struct claimant *claimant, struct policy_subje
 	return peer_subject(peer_of(claimant), ret_subject);
 }
 
+static bool claimant_spend(struct claimant *claimant, uint64_t cost)
+{
+	struct peer *peer = peer_of(claimant);
+	const bool may = peer_spend(peer, 0);
+
+	peer_owe(peer, cost);
+	return may;
+}
+
 static int claimant_raise_memlock(const struct claimant *claimant, uint64_t bytes)
 {
 	const struct peer *peer = peer_of(claimant);
@@ -237,6 +246,7 @@ static bool claimant_is_gone(const struct claimant *claimant)
 
 static const struct claimant_ops claimant_ops = {
 	.subject = claimant_subject,
+	.spend = claimant_spend,
 	.raise_memlock = claimant_raise_memlock,
 	.grant = claimant_grant,
 	.refuse = claimant_refuse,
@@ -253,6 +263,11 @@ static void on_sriov_done(struct sriov_request *request, const struct message_re
 }
 
 /* ---- connecting and disconnecting ---- */
+
+uint32_t peers_owner(const struct peers *peers, uint32_t uid)
+{
+	return policy_owner(&peers->policy->policy, uid);
+}
 
 void peer_log_dropped(const struct peer *peer, const char *why)
 {
@@ -281,6 +296,7 @@ int peer_make(struct peers *peers, const struct claimant *incoming, int *fd)
 		.fd = *fd,
 		.pidfd = -1,
 		.claimant = *incoming,
+		.counted_as = peers_owner(peers, incoming->uid),
 		.sriov = { .done = on_sriov_done, .uid = incoming->uid },
 		.since = peers_now(),
 	};
@@ -296,15 +312,43 @@ int peer_make(struct peers *peers, const struct claimant *incoming, int *fd)
 	TAILQ_INSERT_TAIL(&peers->list, peer, link);
 	TAILQ_INSERT_TAIL(&peers->strangers, peer, stranger);
 	peer->is_stranger = true;
-	users_add(&peers->users, peer->claimant.uid, &peer->member);
+	users_add(&peers->users, peer->counted_as, &peer->member);
 	peers->n++;
 	return 0;
 }
 
-void peers_closed(struct peers *peers, uint32_t uid)
+/* Counts a connection as another user's, whose it is now. */
+static void count_as(struct peer *peer, uint32_t owner)
+{
+	struct users *users = &peer->peers->users;
+	const bool may_make_room = peer->member.entry;
+
+	if (users_take(users, owner, UINT_MAX))
+		return; /* without memory it still counts as before */
+	users_remove(users, &peer->member);
+	users_give(users, peer->counted_as);
+	peer->counted_as = owner;
+	if (may_make_room)
+		users_add(users, owner, &peer->member);
+}
+
+void peers_count_again(struct peers *peers)
+{
+	struct peer *peer;
+
+	TAILQ_FOREACH(peer, &peers->list, link) {
+		const uint32_t owner = peers_owner(peers, peer->claimant.uid);
+
+		/* One that is parked is given back as whose it was when it was dropped. */
+		if (!peer->parked && owner != peer->counted_as)
+			count_as(peer, owner);
+	}
+}
+
+void peers_closed(struct peers *peers, uint32_t owner)
 {
 	peers->n--;
-	users_give(&peers->users, uid);
+	users_give(&peers->users, owner);
 }
 
 static void forget_stranger(struct peer *peer)
@@ -331,7 +375,7 @@ static void drop_connection(struct peer *peer)
 	int fd = TAKE_FD(peer->fd);
 
 	if (fd >= 0)
-		peer->parked = !closing_drop(peer->peers->closing, fd, peer->claimant.uid);
+		peer->parked = !closing_drop(peer->peers->closing, fd, peer->counted_as);
 }
 
 void peer_doom(struct peer *peer)
@@ -361,7 +405,7 @@ void peer_free(struct peer *peer)
 	fd_close(peer->pidfd);
 	TAILQ_REMOVE(&peers->list, peer, link);
 	if (!peer->parked)
-		peers_closed(peers, peer->claimant.uid);
+		peers_closed(peers, peer->counted_as);
 	free(peer);
 }
 
@@ -382,24 +426,39 @@ static void on_turn_end(evutil_socket_t fd, short what, void *userdata)
 	peers->in_turn = false;
 }
 
+/* Returns false if turns cannot be counted, for lack of memory. */
+static bool begin_turn(struct peers *peers)
+{
+	if (peers->in_turn)
+		return true;
+	if (!peers->on_turn_end)
+		peers->on_turn_end = peers_new_event(peers, -1, 0, on_turn_end, peers);
+	if (!peers->on_turn_end)
+		return false;
+	event_active(peers->on_turn_end, EV_TIMEOUT, 1);
+	peers->in_turn = true;
+	return true;
+}
+
 /*
  * A turn is limited for each user, not for each connection: a user with 128 busy connections makes
  * others wait no longer than with one. A peer whose user is over the limit is served in the next
  * turn, since its socket is still ready then.
  */
-bool peer_spend(struct peer *peer, unsigned cost, unsigned budget)
+bool peer_spend(struct peer *peer, uint64_t cost)
 {
 	struct peers *peers = peer->peers;
 
-	if (!peers->in_turn) {
-		if (!peers->on_turn_end)
-			peers->on_turn_end = peers_new_event(peers, -1, 0, on_turn_end, peers);
-		if (!peers->on_turn_end)
-			return true;
-		event_active(peers->on_turn_end, EV_TIMEOUT, 1);
-		peers->in_turn = true;
-	}
-	return users_spend(&peers->users, peer->claimant.uid, peers->turn, cost, budget);
+	return !begin_turn(peers) ||
+	       users_spend(&peers->users, peer->counted_as, peers->turn, cost);
+}
+
+void peer_owe(struct peer *peer, uint64_t cost)
+{
+	struct peers *peers = peer->peers;
+
+	if (begin_turn(peers))
+		users_owe(&peers->users, peer->counted_as, peers->turn, cost);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *userdata)
@@ -418,7 +477,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 		 * Reading is free of cost, so that a peer that has left is noticed before the queue
 		 * lends it anything.
 		 */
-		if (!peer_spend(peer, 0, LIST_BURST))
+		if (!peer_spend(peer, 0))
 			return;
 		/* No descriptor is accepted: for one that comes, the peer is dropped. */
 		n = passfd_receive_plain(peer->fd, &packet, sizeof(packet));
@@ -426,7 +485,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 			return;
 		if (n > 0) {
 			users_touch(&peer->member);
-			peer_spend(peer, REQUEST_COST, LIST_BURST);
+			peer_owe(peer, COST_REQUEST);
 			if (peer->peers->ops->request(peer, &packet, (size_t)n))
 				continue;
 		}

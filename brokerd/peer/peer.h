@@ -15,11 +15,10 @@
 #include "brokerd/record/audit.h"
 #include "brokerd/state/users.h"
 
-#define PEERS_PER_UID 128   /* connections of one user */
+#define PEERS_PER_UID 128   /* connections of one user, all subordinate uids included */
 #define PEERS_MAX 12288	    /* connections of all users; LimitNOFILE= in the unit depends on it */
 #define PEERS_KEPT 128	    /* of these, for root alone: it must be able to revoke */
 #define PEERS_HELLO_MS 5000 /* within which a connection must send its hello */
-#define LIST_BURST 8	    /* devices or leases a turn, over all connections of a user */
 
 /* Room for every request; a larger packet is invalid. */
 union peer_packet {
@@ -41,6 +40,7 @@ struct peer {
 	int fd;
 	int pidfd; /* of the connected process, before Linux 6.5; else -1 */
 	struct claimant claimant;
+	uint32_t counted_as;	    /* the user whose connection it is, see peers_count_again() */
 	struct sriov_request sriov; /* active while `busy` is PEER_SRIOV */
 	bool greeted;
 	bool is_stranger; /* in peers->strangers */
@@ -112,12 +112,20 @@ void peers_done(struct peers *peers);
 
 /* Closes all connections, for a daemon that ends without undoing what it does. */
 void peers_abandon(struct peers *peers);
-/* Counts a connection of uid less: the one that was parked is closed. */
-void peers_closed(struct peers *peers, uint32_t uid);
+/* Returns the user that a uid's connections and requests are counted for: its owner. */
+uint32_t peers_owner(const struct peers *peers, uint32_t uid);
+/* Counts a connection of that user less: the one that was parked is closed. */
+void peers_closed(struct peers *peers, uint32_t owner);
+/*
+ * Counts the connections of each user anew, since uids have other owners now. A user who has more
+ * than PEERS_PER_UID then keeps them, and gets no more.
+ */
+void peers_count_again(struct peers *peers);
 
 /*
- * Makes a peer of a connection, which is counted in peers->users. `incoming` has the ids of its
- * process. Moves *fd, see worker_move_high(). Returns 0; or -ENOMEM, and *fd stays the caller's.
+ * Makes a peer of a connection, which is counted in peers->users for the owner of its uid.
+ * `incoming` has the ids of its process. Moves *fd, see worker_move_high(). Returns 0; or -ENOMEM,
+ * and *fd stays the caller's.
  */
 int peer_make(struct peers *peers, const struct claimant *incoming, int *fd);
 /* Closes the connection; a claim that has begun is undone. */
@@ -155,6 +163,8 @@ bool peer_wait_for_room(struct peer *peer, bool wait);
 
 /*
  * Returns true and counts `cost`, if the peer's user may have something done in this turn of the
- * loop: while the user's cost, over all connections, is below `budget`.
+ * loop: while the user's cost, over all connections, is below the budget (state/users.h).
  */
-bool peer_spend(struct peer *peer, unsigned cost, unsigned budget);
+bool peer_spend(struct peer *peer, uint64_t cost);
+/* Counts a cost that was not known before. */
+void peer_owe(struct peer *peer, uint64_t cost);

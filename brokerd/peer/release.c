@@ -92,7 +92,20 @@ static void log_request(const struct peer *peer, const struct lease *lease, cons
 	audit_asked(peer->peers->audit, peer->claimant.uid, &line);
 }
 
-/* The same for a claim that waits. */
+/*
+ * Returns true if what a uid has is the peer's own: of the same owner, by whichever of the owner's
+ * uids.
+ */
+static bool is_own(const struct peer *peer, uint32_t uid)
+{
+	const struct policy *policy = &peer->peers->policy->policy;
+	const uint32_t owner = policy_owner(policy, peer->claimant.uid);
+
+	return peer->claimant.uid == uid ||
+	       (owner != POLICY_NOBODY && owner == policy_owner(policy, uid));
+}
+
+/* As log_request(), for a claim that waits. */
 static void log_ended(const struct peer *peer, const struct waiting *waiting, const char *outcome)
 {
 	const struct audit_line line = {
@@ -115,7 +128,7 @@ static int end_waiting(struct peer *peer, struct waiting *waiting, bool revoke,
 {
 	const uint32_t uid = peer->claimant.uid;
 
-	if (uid != 0 && uid != waiting->claimant->uid)
+	if (uid != 0 && !is_own(peer, waiting->claimant->uid))
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, waiting->id, "");
 	log_ended(peer, waiting, revoke ? "revoking" : "releasing");
 	claim_end_waiting(waiting, uid);
@@ -137,7 +150,7 @@ int release_lease(struct peer *peer, const struct message_release *request,
 		return end_waiting(peer, waiting, revoke, ret_refusal);
 	if (!lease)
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NO_LEASE, request->lease, "");
-	if (uid != 0 && uid != lease->uid)
+	if (uid != 0 && !is_own(peer, lease->uid))
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, lease->id, "");
 	log_request(peer, lease, revoke ? "revoking" : "releasing", request->after);
 	if (lease->follower && !request->after) {
@@ -268,7 +281,7 @@ int release_note_migration(struct peer *peer, const struct message_migration *no
 
 	if (!lease)
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NO_LEASE, note->lease, "");
-	if (peer->claimant.uid != lease->uid)
+	if (!is_own(peer, lease->uid))
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, lease->id, "");
 	before = lease->migration;
 	if (before == (enum gpubroker_migration)note->migration)

@@ -201,14 +201,16 @@ static const struct syscall_rule loader_rows[] = {
 	{ SCMP_SYS(getdents64), ANY_ARGS },  /* the list of policy files */
 	{ SCMP_SYS(newfstatat), ANY_ARGS },  /* the owners of policy files */
 	{ SCMP_SYS(fstat), ANY_ARGS },
-	{ SCMP_SYS(fstatfs), ANY_ARGS },    /* NSS */
-	{ SCMP_SYS(statx), ANY_ARGS },	    /* NSS */
-	{ SCMP_SYS(access), ANY_ARGS },	    /* NSS */
-	{ SCMP_SYS(faccessat), ANY_ARGS },  /* NSS */
-	{ SCMP_SYS(faccessat2), ANY_ARGS }, /* NSS */
-	{ SCMP_SYS(lseek), ANY_ARGS },	    /* stdio */
-	{ SCMP_SYS(mmap), ANY_ARGS },	    /* dlopen maps code: NSS modules */
-	{ SCMP_SYS(sysinfo), ANY_ARGS },    /* qsort, of a large policy */
+	{ SCMP_SYS(fstatfs), ANY_ARGS },	   /* NSS */
+	{ SCMP_SYS(statx), ANY_ARGS },		   /* NSS */
+	{ SCMP_SYS(access), ANY_ARGS },		   /* NSS */
+	{ SCMP_SYS(faccessat), ANY_ARGS },	   /* NSS */
+	{ SCMP_SYS(faccessat2), ANY_ARGS },	   /* NSS */
+	{ SCMP_SYS(lseek), ANY_ARGS },		   /* stdio */
+	{ SCMP_SYS(mmap), ANY_ARGS },		   /* dlopen maps code: NSS modules */
+	{ SCMP_SYS(sysinfo), ANY_ARGS },	   /* qsort, of a large policy */
+	{ SCMP_SYS(inotify_init1), ANY_ARGS },	   /* a change of /etc/subuid */
+	{ SCMP_SYS(inotify_add_watch), ANY_ARGS }, /* the same; the core asks for all other loads */
 	{ SCMP_SYS(mremap), ANY_ARGS },
 	{ SCMP_SYS(mprotect), ANY_ARGS }, /* dlopen */
 	{ SCMP_SYS(munmap), ANY_ARGS },

@@ -184,10 +184,11 @@ static struct audit_user *user_of(struct audit *audit, uint32_t uid)
 void audit_asked(struct audit *audit, uint32_t uid, const struct audit_line *line)
 {
 	const uint64_t now = seconds();
+	const uint32_t owner = audit->owner ? audit->owner(audit->userdata, uid) : uid;
 	struct audit_user *user;
 
 	fill_share(&audit->all, now, AUDIT_ALL_BURST, AUDIT_ALL_LINES, 1);
-	user = user_of(audit, uid);
+	user = user_of(audit, owner);
 	user->asked = ++audit->n_asked;
 	fill_share(&user->share, now, AUDIT_BURST, 1, AUDIT_SECONDS);
 	if (user->share.left && audit->all.left) {

@@ -70,6 +70,8 @@ struct audit {
 	 * and is asked again. May be NULL.
 	 */
 	bool (*later)(void *userdata, unsigned seconds);
+	/* Returns the user whose limit counts for a uid. NULL: each uid has its own. */
+	uint32_t (*owner)(void *userdata, uint32_t uid);
 	void *userdata;
 };
 
@@ -83,7 +85,7 @@ void audit_lease(const struct lease *lease, const char *outcome, int level, cons
  */
 struct audit_line audit_line_of(const struct lease *lease, const char *outcome);
 
-/* Writes a line if uid is within the limit; otherwise counts it. */
+/* Writes a line if the owner of uid is within the limit; otherwise counts it. */
 void audit_asked(struct audit *audit, uint32_t uid, const struct audit_line *line);
 /* The same for the refusal of a client's request. */
 void audit_refused(struct audit *audit, uint32_t uid, uint32_t pid,

@@ -10,8 +10,22 @@
 
 #include <string.h>
 
+#define HEADS 4096 /* of lists of groups */
+
+/*
+ * The functions of each group, and the VFs of each function. Without it, a line of a listing would
+ * walk the whole table four times.
+ */
+struct devices_index {
+	bool valid;
+	uint32_t heads[HEADS]; /* of lists of functions, by group; index + 1, or 0 */
+	uint32_t next[DEVICES_MAX];
+	uint32_t vfs[DEVICES_MAX];
+};
+
 void devices_done(struct devices *devices)
 {
+	free(devices->index);
 	free(devices->list);
 	*devices = (struct devices){ 0 };
 }
@@ -37,6 +51,59 @@ static bool is_at(const struct devices *devices, size_t i, const struct pci_addr
 	return i < devices->n && !pci_address_compare(&devices->list[i].record.address, address);
 }
 
+static uint32_t *head_of(struct devices_index *index, uint32_t group)
+{
+	return &index->heads[group % HEADS];
+}
+
+/* Makes the index again, if the table has changed. */
+static void bring_up_to_date(const struct devices *devices)
+{
+	struct devices_index *index = devices->index;
+
+	if (!index || index->valid)
+		return;
+	memset(index->heads, 0, sizeof(index->heads));
+	memset(index->vfs, 0, devices->n * sizeof(index->vfs[0]));
+	for (size_t i = devices->n; i--;) { /* backwards, so that lists are by address */
+		const struct watcher_record *r = &devices->list[i].record;
+		uint32_t *head = head_of(index, r->group);
+		size_t physfn;
+
+		if (r->group != NO_GROUP) {
+			index->next[i] = *head;
+			*head = (uint32_t)i + 1;
+		}
+		physfn = r->is_vf ? index_from(devices, &r->physfn) : 0;
+		if (r->is_vf && is_at(devices, physfn, &r->physfn))
+			index->vfs[physfn]++;
+	}
+	index->valid = true;
+}
+
+static const struct device *of_group(const struct devices *devices, uint32_t at, uint32_t group)
+{
+	while (at && devices->list[at - 1].record.group != group)
+		at = devices->index->next[at - 1];
+	return at ? &devices->list[at - 1] : NULL;
+}
+
+/* The functions of a group, by address; each returns NULL after the last. */
+static const struct device *first_of_group(const struct devices *devices, uint32_t group)
+{
+	if (!devices->n)
+		return NULL;
+	bring_up_to_date(devices);
+	return of_group(devices, *head_of(devices->index, group), group);
+}
+
+static const struct device *next_of_group(const struct devices *devices,
+					  const struct device *device)
+{
+	return of_group(devices, devices->index->next[device - devices->list],
+			device->record.group);
+}
+
 /*
  * Doubles the table. The core's filter has no mremap(), so each growth of a large table copies it.
  */
@@ -47,6 +114,10 @@ static int make_device_room(struct devices *devices)
 
 	if (devices->n < devices->room)
 		return 0;
+	if (!devices->index)
+		devices->index = calloc(1, sizeof(*devices->index));
+	if (!devices->index)
+		return -ENOMEM;
 	if (room > DEVICES_MAX)
 		room = DEVICES_MAX;
 	list = reallocarray(devices->list, room, sizeof(*list));
@@ -120,6 +191,8 @@ int devices_take(struct devices *devices, const struct watcher_record *record)
 
 	if (!devices_believe(record))
 		return -EBADMSG;
+	if (devices->index)
+		devices->index->valid = false;
 	switch ((enum watcher_record_type)record->type) {
 	case WATCHER_SCAN:
 		for (i = 0; i < devices->n; i++)
@@ -185,27 +258,43 @@ static bool is_bridge(const struct device *device)
 	return device->record.is_bridge || class_is_bridge(device->record.class_code);
 }
 
-size_t devices_group(const struct devices *devices, const struct device *device,
-		     struct policy_facts out[PROTOCOL_FUNCTIONS_MAX], size_t *ret_asked)
+void devices_group(const struct devices *devices, const struct device *device,
+		   struct device_group *ret_group, size_t *ret_asked)
 {
-	size_t n = 0;
+	const bool alone = device->record.group == NO_GROUP; /* and in no list */
+	size_t n = 0, members = 0;
 
 	*ret_asked = 0;
-	for (size_t i = 0; i < devices->n && n < PROTOCOL_FUNCTIONS_MAX; i++) {
-		const struct device *d = &devices->list[i];
-
-		if (d != device &&
-		    (d->record.group == NO_GROUP || d->record.group != device->record.group))
-			continue;
+	for (const struct device *d = alone ? device
+					    : first_of_group(devices, device->record.group);
+	     d; d = alone ? NULL : next_of_group(devices, d)) {
 		if (d != device && is_bridge(d))
 			continue;
+		members++;
 		if (d == device)
 			*ret_asked = n;
-		else if (n == PROTOCOL_FUNCTIONS_MAX - 1 && d < device)
+		else if (n == PROTOCOL_FUNCTIONS_MAX ||
+			 (n == PROTOCOL_FUNCTIONS_MAX - 1 && d < device))
 			continue; /* the last place is kept for the device itself */
-		out[n++] = device_facts(d);
+		ret_group->facts[n++] = device_facts(d);
 	}
-	return n;
+	ret_group->n = n;
+	/* A bridge, or a part of a large group, is not what another function's group is. */
+	ret_group->group = is_bridge(device) || members > n ? NO_GROUP : device->record.group;
+}
+
+bool devices_same_group(const struct device_group *group, const struct device *device,
+			size_t *ret_asked)
+{
+	if (!group->n || group->group == NO_GROUP || group->group != device->record.group)
+		return false;
+	for (size_t i = 0; i < group->n; i++) {
+		if (pci_address_compare(&group->facts[i].address, &device->record.address))
+			continue;
+		*ret_asked = i;
+		return true;
+	}
+	return false;
 }
 
 /*
@@ -216,11 +305,8 @@ static bool group_spoilt(const struct devices *devices, uint32_t group)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < devices->n; i++) {
-		const struct device *d = &devices->list[i];
-
-		if (d->record.group != group)
-			continue;
+	for (const struct device *d = first_of_group(devices, group); d;
+	     d = next_of_group(devices, d)) {
 		if (is_bridge(d) && bridge_spoils_group(d->record.driver))
 			return true;
 		n += !is_bridge(d);
@@ -230,15 +316,10 @@ static bool group_spoilt(const struct devices *devices, uint32_t group)
 
 uint32_t devices_vfs(const struct devices *devices, const struct device *device)
 {
-	const struct pci_address *own = &device->record.address;
-	uint32_t n = 0;
-
 	if (!device->record.vfs_total)
 		return 0;
-	for (size_t i = 0; i < devices->n; i++)
-		n += devices->list[i].record.is_vf &&
-		     !pci_address_compare(&devices->list[i].record.physfn, own);
-	return n;
+	bring_up_to_date(devices);
+	return devices->index->vfs[device - devices->list];
 }
 
 enum gpubroker_status device_status(const struct devices *devices, const struct device *device,

@@ -48,11 +48,14 @@ struct device {
 	bool stale;		      /* not seen yet in the scan that is going on */
 };
 
+struct devices_index;
+
 struct devices {
 	struct device *list; /* by address */
 	size_t n, room;
-	bool scanned; /* a whole scan has been received */
-	bool full;    /* this scan had more than DEVICES_MAX, and that was logged */
+	struct devices_index *index; /* of groups and VFs, made when it is needed after a change */
+	bool scanned;		     /* a whole scan has been received */
+	bool full;		     /* this scan had more than DEVICES_MAX, and that was logged */
 };
 
 void devices_done(struct devices *devices);
@@ -76,12 +79,25 @@ const struct device *devices_find(const struct devices *devices, const struct pc
 /* Returns the facts that the policy's rules are matched against. */
 struct policy_facts device_facts(const struct device *device);
 
+/* The functions of a group that a lease would include. It points into the table. */
+struct device_group {
+	uint32_t group; /* NO_GROUP, like n = 0: of no use for another device */
+	size_t n;
+	struct policy_facts facts[PROTOCOL_FUNCTIONS_MAX];
+};
+
 /*
- * Fills in the facts of all functions of the device's group that a lease would include. Returns
- * their number; *ret_asked is the index of the device itself.
+ * Fills in the facts of the functions of the device's group; *ret_asked is the index of the device
+ * itself.
  */
-size_t devices_group(const struct devices *devices, const struct device *device,
-		     struct policy_facts out[PROTOCOL_FUNCTIONS_MAX], size_t *ret_asked);
+void devices_group(const struct devices *devices, const struct device *device,
+		   struct device_group *ret_group, size_t *ret_asked);
+/*
+ * Returns true if that is the device's group too, with *ret_asked. The table must not have changed
+ * since.
+ */
+bool devices_same_group(const struct device_group *group, const struct device *device,
+			size_t *ret_asked);
 
 /*
  * Counts the virtual functions of a device that are in the table. The watcher does not report

@@ -224,14 +224,16 @@ struct lease *lease_find_below(const struct lease_table *table, const struct gro
 	return NULL;
 }
 
-uint32_t lease_count_by_rule(const struct lease_table *table, uint32_t uid, const char *rule,
-			     const struct lease *own)
+uint32_t lease_count_by_rule(const struct lease_table *table, const struct policy *policy,
+			     uint32_t uid, const char *rule, const struct lease *own)
 {
+	const uint32_t owner = policy_owner(policy, uid);
 	const struct lease *lease;
 	uint32_t n = 0;
 
 	TAILQ_FOREACH(lease, &table->list, link)
-		n += lease != own && lease->uid == uid && !strcmp(lease->terms.rule, rule);
+		n += lease != own && policy_owner(policy, lease->uid) == owner &&
+		     !strcmp(lease->terms.rule, rule);
 	return n;
 }
 

@@ -17,6 +17,7 @@ struct event;
 struct group_view;
 struct lease;
 struct lease_kind;
+struct policy;
 struct work;
 
 /* How a function was before the claim, and is to be again. */
@@ -223,9 +224,12 @@ struct lease *lease_find_watch(const struct lease_table *table, int watch);
  * Returns the lease of a mediated device or vGPU whose parent is a function of the group; or NULL.
  */
 struct lease *lease_find_below(const struct lease_table *table, const struct group_view *view);
-/* Counts the leases that a user has by a rule ("file:line"), without `own`, which may be NULL. */
-uint32_t lease_count_by_rule(const struct lease_table *table, uint32_t uid, const char *rule,
-			     const struct lease *own);
+/*
+ * Counts the leases that the owner of uid has by a rule ("file:line"), without `own`, which may be
+ * NULL. A lease is its uid's, so it counts for whoever owns that now.
+ */
+uint32_t lease_count_by_rule(const struct lease_table *table, const struct policy *policy,
+			     uint32_t uid, const char *rule, const struct lease *own);
 
 /*
  * Moves the lease to the next state, by the one table of states and events. Returns true, and calls

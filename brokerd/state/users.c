@@ -12,7 +12,7 @@ struct users_entry {
 	struct users_entry *next;
 	uint32_t uid;
 	unsigned n;
-	unsigned spent; /* in `turn` of the loop */
+	uint64_t spent; /* in `turn` of the loop, and what is left of turns before */
 	uint64_t turn;
 	TAILQ_HEAD(, users_member) members; /* the one that was used longest ago is the first */
 	size_t n_members;
@@ -61,20 +61,45 @@ void users_give(struct users *counts, uint32_t uid)
 	free(entry);
 }
 
-bool users_spend(struct users *counts, uint32_t uid, uint64_t turn, unsigned cost, unsigned budget)
+/* Takes from the user's cost what the turns since have paid. */
+static void pay(struct users_entry *entry, uint64_t turn)
+{
+	const uint64_t turns = turn - entry->turn;
+
+	entry->spent = turns < USERS_DEBT && entry->spent > turns * USERS_BUDGET
+			       ? entry->spent - turns * USERS_BUDGET
+			       : 0;
+	entry->turn = turn;
+}
+
+static void add_cost(struct users_entry *entry, uint64_t cost)
+{
+	const uint64_t most = (uint64_t)USERS_DEBT * USERS_BUDGET;
+
+	entry->spent = cost < most - entry->spent ? entry->spent + cost : most;
+}
+
+bool users_spend(struct users *counts, uint32_t uid, uint64_t turn, uint64_t cost)
 {
 	struct users_entry *entry = *find_entry(counts->buckets, uid);
 
 	if (!entry)
 		return true; /* a user without a connection is not limited */
-	if (entry->turn != turn) {
-		entry->turn = turn;
-		entry->spent = 0;
-	}
-	if (entry->spent >= budget)
+	pay(entry, turn);
+	if (entry->spent >= USERS_BUDGET)
 		return false;
-	entry->spent += cost;
+	add_cost(entry, cost);
 	return true;
+}
+
+void users_owe(struct users *counts, uint32_t uid, uint64_t turn, uint64_t cost)
+{
+	struct users_entry *entry = *find_entry(counts->buckets, uid);
+
+	if (!entry)
+		return;
+	pay(entry, turn);
+	add_cost(entry, cost);
 }
 
 /* ---- who has most ---- */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Counts each user's connections, and the cost of the requests that were served for that user in
+ * Counts each user's connections (a user's subordinate uids are the user: the caller passes the
+ * owner's number), and the cost of the requests that were served for that user in
  * this turn of the loop. Also knows the order in which a user's connections were last used, and
  * which user has most. No I/O.
  *
@@ -16,6 +17,18 @@
 
 #define USERS_BUCKETS 256
 #define USERS_RANKS 128 /* users with more members than this count as having so many */
+
+/*
+ * The unit of cost is a rule that was looked at, some 20 ns. A user may cause USERS_BUDGET in a
+ * turn of the loop, and what is beyond that is taken from the next turns.
+ */
+#define USERS_BUDGET 4096
+#define USERS_DEBT 256		  /* turns for which a user can be in debt at most */
+#define COST_REQUEST 2048	  /* a request, without what is counted below */
+#define COST_LINE 512		  /* a line of a listing */
+#define COST_FUNCTION 32	  /* a function that is judged, beside the rules */
+#define COST_READ 1024		  /* a function that is read from sysfs */
+#define COST_GROUPS(n) ((n) / 16) /* a process' supplementary groups */
 
 struct users_entry;
 
@@ -40,10 +53,11 @@ int users_take(struct users *counts, uint32_t uid, unsigned limit);
 /* Counts one connection less. Does nothing for a user who has none. */
 void users_give(struct users *counts, uint32_t uid);
 /*
- * Returns true while the user's cost in this turn is below `budget`, and adds `cost` to it; the
- * first request always passes. `turn` must be different for each turn.
+ * Returns true and adds `cost`, if the user's cost in this turn is below the budget. A cost that is
+ * known only afterwards is added by users_owe(). `turn` counts the turns.
  */
-bool users_spend(struct users *counts, uint32_t uid, uint64_t turn, unsigned cost, unsigned budget);
+bool users_spend(struct users *counts, uint32_t uid, uint64_t turn, uint64_t cost);
+void users_owe(struct users *counts, uint32_t uid, uint64_t turn, uint64_t cost);
 
 /*
  * Adds a connection to those that users_idlest() knows. It must have been counted by users_take(),

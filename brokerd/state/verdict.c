@@ -46,31 +46,38 @@ static int refuse_function(struct message_refusal *ret_refusal, uint32_t reason,
 	return (int)reason;
 }
 
-int group_decide(const struct group_view *view, const struct policy *policy,
-		 const struct policy_subject *subject, size_t asked, uint32_t claim_flags,
-		 const struct policy_usage *usage, struct policy_verdict *ret_verdict,
-		 struct message_refusal *ret_refusal)
+int group_permit(const struct group_view *view, const struct policy *policy,
+		 const struct policy_subject *subject, size_t asked,
+		 const struct policy_usage *usage, struct policy_verdict *judged,
+		 struct policy_verdict *ret_verdict, struct message_refusal *ret_refusal)
 {
 	struct policy_facts facts[PROTOCOL_FUNCTIONS_MAX];
-	struct policy_verdict verdict;
-	size_t which;
+	struct policy_verdict *verdict = ret_verdict;
 	int r;
 
 	for (size_t i = 0; i < view->n_functions; i++)
 		facts[i] = function_facts(&view->functions[i]);
-	policy_decide(policy, subject, facts, view->n_functions, asked, usage, &verdict);
-	if (verdict.outcome != POLICY_ALLOWED) {
-		r = refuse_function(ret_refusal,
-				    verdict.outcome == POLICY_LIMIT ? GPUBROKER_REFUSED_LIMIT
-								    : GPUBROKER_REFUSED_POLICY,
-				    view, asked, verdict.function);
-		rule_origin(policy, verdict.rule, ret_refusal->rule);
-		if (verdict.outcome == POLICY_LIMIT)
-			ret_refusal->limit = policy->rules[verdict.rule].limit;
-		return r;
-	}
+	policy_decide_again(policy, subject, facts, view->n_functions, asked, usage, judged,
+			    verdict);
+	if (verdict->outcome == POLICY_ALLOWED)
+		return 0;
+	r = refuse_function(ret_refusal,
+			    verdict->outcome == POLICY_LIMIT ? GPUBROKER_REFUSED_LIMIT
+							     : GPUBROKER_REFUSED_POLICY,
+			    view, asked, verdict->function);
+	rule_origin(policy, verdict->rule, ret_refusal->rule);
+	if (verdict->outcome == POLICY_LIMIT)
+		ret_refusal->limit = policy->rules[verdict->rule].limit;
+	return r;
+}
 
-	switch (group_guard(view, verdict.boot_vga && claim_flags & CLAIM_FORCE, &which)) {
+int group_check(const struct group_view *view, const struct policy_verdict *verdict, size_t asked,
+		uint32_t claim_flags, struct message_refusal *ret_refusal)
+{
+	size_t which;
+	int r;
+
+	switch (group_guard(view, verdict->boot_vga && claim_flags & CLAIM_FORCE, &which)) {
 	case GUARD_NONE:
 		break;
 	case GUARD_NOT_VIABLE:
@@ -81,7 +88,7 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 		return r;
 	case GUARD_BOOT_VGA:
 		r = refuse_function(ret_refusal, GPUBROKER_REFUSED_BOOT_VGA, view, asked, which);
-		if (verdict.boot_vga)
+		if (verdict->boot_vga)
 			ret_refusal->detail = REFUSAL_FORCE;
 		return r;
 	case GUARD_IN_USE:
@@ -89,8 +96,22 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 		memcpy(ret_refusal->text, view->functions[which].in_use, sizeof(ret_refusal->text));
 		return r;
 	}
-	*ret_verdict = verdict;
 	return 0;
+}
+
+int group_decide(const struct group_view *view, const struct policy *policy,
+		 const struct policy_subject *subject, size_t asked, uint32_t claim_flags,
+		 const struct policy_usage *usage, struct policy_verdict *ret_verdict,
+		 struct message_refusal *ret_refusal)
+{
+	struct policy_verdict verdict;
+	int r = group_permit(view, policy, subject, asked, usage, NULL, &verdict, ret_refusal);
+
+	if (!r)
+		r = group_check(view, &verdict, asked, claim_flags, ret_refusal);
+	if (!r)
+		*ret_verdict = verdict;
+	return r;
 }
 
 struct policy_subject lease_subject(const struct lease *lease)

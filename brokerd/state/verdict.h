@@ -34,14 +34,25 @@ int group_decide(const struct group_view *view, const struct policy *policy,
 		 const struct policy_usage *usage, struct policy_verdict *ret_verdict,
 		 struct message_refusal *ret_refusal);
 
+/*
+ * The same in two steps, so that the guards' facts need be read only of a group that the policy
+ * allows. `judged` is that of policy_decide_again(), or NULL.
+ */
+int group_permit(const struct group_view *view, const struct policy *policy,
+		 const struct policy_subject *subject, size_t asked,
+		 const struct policy_usage *usage, struct policy_verdict *judged,
+		 struct policy_verdict *ret_verdict, struct message_refusal *ret_refusal);
+int group_check(const struct group_view *view, const struct policy_verdict *verdict, size_t asked,
+		uint32_t claim_flags, struct message_refusal *ret_refusal);
+
 /* Returns the user who claimed a lease, as recorded. It points into the lease. */
 struct policy_subject lease_subject(const struct lease *lease);
 
 /*
- * Decides the same for a group that is lent and that functions have come into, as if the holder
- * claimed it now: whether the lease's user may have the group with them. The view is changed: the
- * lease's own functions are judged by the drivers that they had before the claim, and pass the
- * guards, since the host does not have them.
+ * Decides as group_decide() for a group that is lent and that functions have come into, as if the
+ * holder claimed it now: whether the lease's user may have the group with them. The view is
+ * changed: the lease's own functions are judged by the drivers that they had before the claim, and
+ * pass the guards, since the host does not have them.
  */
 int group_decide_lent(struct group_view *view, const struct policy *policy,
 		      const struct lease *lease, struct message_refusal *ret_refusal);

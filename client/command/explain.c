@@ -113,6 +113,20 @@ static void print_limits(const struct question *q, const struct policy_verdict *
 	       driver ? driver : "vfio-pci, or the variant that the kernel names");
 }
 
+/* Prints that the rules are about another uid than the one that was asked about. */
+static void print_owner(const struct question *q)
+{
+	const uint32_t owner = policy_owner(&q->policy, q->user.uid);
+
+	if (owner == POLICY_NOBODY)
+		printf("  user      uid %u is a subordinate uid of several users, so no rule "
+		       "allows it anything\n",
+		       (unsigned)q->user.uid);
+	else if (owner != q->user.uid)
+		printf("  user      uid %u is a subordinate uid of user %u, whose rules count\n",
+		       (unsigned)q->user.uid, (unsigned)owner);
+}
+
 /* Prints for each function of the group why it comes along: its slot, or a rule of its own. */
 static void print_group(const struct question *q, const struct group_view *view, size_t asked)
 {
@@ -268,6 +282,7 @@ static void explain_function(struct question *q, const struct function *function
 		putchar('\n');
 	printf("%s: %s for %s\n", text, v.outcome == POLICY_ALLOWED ? "allowed" : "refused",
 	       q->user_name);
+	print_owner(q);
 	if (v.outcome == POLICY_ALLOWED) {
 		print_limits(q, &v, false);
 		print_group(q, view, asked);
@@ -302,6 +317,7 @@ static void explain_part(struct question *q, const struct profile *p,
 	cli_print_text(stdout, p->type, -1);
 	printf(" of %s: %s for %s\n", p->parent,
 	       v.outcome == POLICY_ALLOWED ? "allowed" : "refused", q->user_name);
+	print_owner(q);
 	if (v.outcome == POLICY_ALLOWED) {
 		print_limits(q, &v, true);
 		fputs("  now       ", stdout);

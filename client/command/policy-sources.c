@@ -8,6 +8,7 @@
 #include "client/command/policy-sources.h"
 #include "client/command/cli.h"
 #include "client/common/util.h"
+#include "client/host/subids.h"
 
 #include <stdio.h>
 
@@ -70,6 +71,24 @@ void policy_sources_print(void *userdata, const struct policy_finding *f)
 	print_source(f);
 }
 
+/* Adds whose the subordinate uids are, as the daemon's loader does. */
+static int load_owners(struct policy_report *report, struct policy *policy)
+{
+	struct subids_named named = { 0 };
+	const struct subids request = {
+		.directory = SUBIDS_DIRECTORY,
+		.named = { &named },
+		.found = policy_sources_print,
+		.userdata = report,
+	};
+	int r = subids_named_find(policy, &named);
+
+	if (!r)
+		r = subids_load(&request, &policy->owners);
+	subids_named_done(&named);
+	return r;
+}
+
 int policy_sources_load(const struct policy_sources *sources, const char *const *files,
 			size_t n_files, struct policy_report *report, struct policy *ret_policy)
 {
@@ -80,11 +99,17 @@ int policy_sources_load(const struct policy_sources *sources, const char *const 
 		.found = policy_sources_print,
 		.userdata = report,
 	};
+	int r;
 
 	if (!n_files) {
 		request.directories = sources->n_given ? sources->given : default_directories;
 		request.n_directories = sources->n_given ? sources->n_given
 							 : ARRAY_SIZE(default_directories);
 	}
-	return policyfiles_load(&request, ret_policy);
+	r = policyfiles_load(&request, ret_policy);
+	if (!r && !sources->without_accounts)
+		r = load_owners(report, ret_policy);
+	if (r < 0)
+		policy_done(ret_policy);
+	return r;
 }

@@ -303,7 +303,8 @@ static int read_bridge(int sys, struct function *f)
 	return r < 0 ? r : 0;
 }
 
-int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function)
+int sysfs_function_read_ids(int sys, const struct pci_address *address,
+			    struct function *ret_function)
 {
 	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
 	struct function f = { .address = *address };
@@ -334,12 +335,22 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 	r = read_bridge(sys, &f);
 	if (!r)
 		r = read_sriov(sys, dir, &f);
-	if (!r)
-		r = read_in_use(sys, address, f.driver, f.in_use, sizeof(f.in_use));
 	if (r)
 		return r;
 	*ret_function = f;
 	return 0;
+}
+
+int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function)
+{
+	struct function f;
+	int r = sysfs_function_read_ids(sys, address, &f);
+
+	if (!r)
+		r = read_in_use(sys, address, f.driver, f.in_use, sizeof(f.in_use));
+	if (!r)
+		*ret_function = f;
+	return r;
 }
 
 /*
@@ -383,7 +394,7 @@ static int add_member(int sys, const char *name, struct group_view *view, size_t
 	}
 	if (*n >= FUNCTIONS_MAX)
 		return count_member(sys, &address, n);
-	r = sysfs_function_read(sys, &address, &f);
+	r = sysfs_function_read_ids(sys, &address, &f);
 	if (r)
 		return r;
 	if (f.is_bridge) {
@@ -400,7 +411,7 @@ static int add_member(int sys, const char *name, struct group_view *view, size_t
 	return 0;
 }
 
-int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
+int sysfs_group_read_ids(int sys, uint32_t group, struct group_view *ret_view)
 {
 	cleanup_fd int fd =
 		sysfs_open(sys, O_RDONLY | O_DIRECTORY, "kernel/iommu_groups/%u/devices", group);
@@ -462,6 +473,26 @@ int sysfs_is_bridge(int sys, const struct pci_address *address)
 	if (r)
 		return r == -ENOENT ? -ENODEV : r;
 	return class_is_bridge(class_code) ? 1 : has_bridge_header(sys, address);
+}
+
+int sysfs_group_read_use(int sys, struct group_view *view)
+{
+	int r = 0;
+
+	for (size_t i = 0; !r && i < view->n_functions; i++) {
+		struct function *f = &view->functions[i];
+
+		f->in_use[0] = '\0';
+		r = read_in_use(sys, &f->address, f->driver, f->in_use, sizeof(f->in_use));
+	}
+	return r;
+}
+
+int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view)
+{
+	int r = sysfs_group_read_ids(sys, group, ret_view);
+
+	return r ? r : sysfs_group_read_use(sys, ret_view);
 }
 
 int sysfs_groups(int sys, uint32_t *ret_groups, size_t max)

@@ -11,6 +11,9 @@
 
 /* Reads one function. -ENODEV: no such function. */
 int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function);
+/* The same without in_use, which costs most of the time: what a policy is asked about. */
+int sysfs_function_read_ids(int sys, const struct pci_address *address,
+			    struct function *ret_function);
 
 /* Its driver alone, "" where it has none. -ENODEV: no such function. */
 int sysfs_driver_read(int sys, const struct pci_address *address,
@@ -39,6 +42,12 @@ int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_gro
  * and only not_viable of *ret_view is filled in, with how many.
  */
 int sysfs_group_read(int sys, uint32_t group, struct group_view *ret_view);
+/*
+ * The same in two steps: the ids, for the policy; and, where that allows the group, what the guards
+ * need to know of it.
+ */
+int sysfs_group_read_ids(int sys, uint32_t group, struct group_view *ret_view);
+int sysfs_group_read_use(int sys, struct group_view *view);
 /*
  * Reads which functions a group has, bridges included, in any order, at most `max`; returns how
  * many there are. Reads nothing of the functions themselves. -ENODEV: no such group.

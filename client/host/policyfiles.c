@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads policy files, see policyfiles.h. NSS is asked here and nowhere else. It must never accept a
+ * Reads policy files, see policyfiles.h. NSS is asked here and in subids.c. It must never accept a
  * file that somebody other than root could have written, nor half of a file that is being replaced.
  */
 #include "config.h"

@@ -116,7 +116,7 @@ static void make_policy(unsigned int n_rules, struct policy *ret_policy, double 
 	fclose(out);
 	start = seconds();
 	if (policy_parser_file(parser, "bench.policy", text, len) < 0 ||
-	    policy_parser_finish(parser, ret_policy) != 0)
+	    policy_parser_finish(parser, ret_policy) != 0 || policy_index_build(ret_policy))
 		exit(1);
 	*ret_seconds = seconds() - start;
 	policy_parser_free(parser);

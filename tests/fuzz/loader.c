@@ -78,19 +78,26 @@ static void use(const struct policy *policy)
 		{ .uid = 0 },
 		{ .uid = 1000, .gid = 1000, .groups = groups, .n_groups = 2 },
 		{ .uid = UINT32_MAX, .gid = UINT32_MAX },
+		{ .uid = 100005, .gid = 100005, .groups = groups, .n_groups = 1 },
 	};
+	struct policy plain = *policy;
 	uint32_t found;
 	size_t rule;
 
+	plain.index = NULL;
 	for (size_t i = 0; i < policy->n_rules; i++)
 		check_rule(policy, &policy->rules[i]);
 	for (size_t s = 0; s < sizeof(subjects) / sizeof(*subjects); s++)
 		for (size_t asked = 0; asked < sizeof(card) / sizeof(*card); asked++) {
-			struct policy_verdict v;
+			struct policy_verdict v, without;
 
 			policy_decide(policy, &subjects[s], card, sizeof(card) / sizeof(*card),
 				      asked, s ? &usage : NULL, &v);
 			check_verdict(policy, &v, asked);
+			policy_decide(&plain, &subjects[s], card, sizeof(card) / sizeof(*card),
+				      asked, s ? &usage : NULL, &without);
+			must(v.outcome == without.outcome && v.rule == without.rule &&
+			     v.function == without.function && v.memlock == without.memlock);
 		}
 	for (size_t i = 0; i < sizeof(card) / sizeof(*card); i++)
 		if (policy_prepares(policy, &card[i], card, sizeof(card) / sizeof(*card), &rule))
@@ -112,19 +119,31 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	/* As core-side.c does, stops reading from a helper that has sent nonsense. */
 	while (input.left && r != INTAKE_NONSENSE) {
 		struct policy taken = { 0 };
+		struct policy_owners owners = { 0 };
 		struct loader_record record;
 
 		input_struct(&input, &record, sizeof(record));
-		r = intake_take(&intake, &record, &taken);
+		r = intake_take(&intake, &record, &taken, &owners);
 		must(r == INTAKE_MORE || r == INTAKE_POLICY || r == INTAKE_MISTAKES ||
-		     r == INTAKE_NONSENSE || r == INTAKE_NO_MEMORY);
+		     r == INTAKE_NONSENSE || r == INTAKE_NO_MEMORY || r == INTAKE_OWNERS);
 		must(intake.policy.n_rules <= intake.rules &&
 		     intake.policy.n_names <= intake.names &&
 		     intake.policy.n_files <= intake.files &&
 		     intake.policy.n_texts <= intake.texts);
+		must(intake.owners.n_ranges <= intake.ranges &&
+		     intake.owners.n_members <= intake.members);
 		must((r == INTAKE_POLICY) == (taken.rules != NULL));
+		must((r == INTAKE_OWNERS) == (owners.ranges != NULL));
+		if (r == INTAKE_OWNERS) {
+			must(policy_owners_valid(&owners));
+			policy_owners_done(&policy.owners);
+			policy.owners = owners;
+			use(&policy);
+		}
 		if (r != INTAKE_POLICY)
 			continue;
+		taken.owners = policy.owners;
+		policy.owners = (struct policy_owners){ 0 };
 		policy_done(&policy);
 		policy = taken;
 		use(&policy);
@@ -154,6 +173,21 @@ static struct policy_rule rule_of(uint32_t verb, uint32_t who)
 		.line = 7,
 		.column = 1,
 	};
+}
+
+static void add_owners(struct seed *seed)
+{
+	struct loader_record record = { .counts = { 2, 1 } };
+
+	add(seed, LOADER_OWNERS, &record);
+	record = (struct loader_record){ .range = { 100000, 65536, 1000 } };
+	add(seed, LOADER_RANGE, &record);
+	record = (struct loader_record){ .range = { 165536, 65536, POLICY_NOBODY } };
+	add(seed, LOADER_RANGE, &record);
+	record = (struct loader_record){ .member = { 1000, 100 } };
+	add(seed, LOADER_MEMBER, &record);
+	record = (struct loader_record){ 0 };
+	add(seed, LOADER_OWNERS_END, &record);
 }
 
 static void add_policy(struct seed *seed)
@@ -236,4 +270,9 @@ void fuzz_seeds(fuzz_write write)
 	record = (struct loader_record){ 0 };
 	add(&seed, LOADER_END, &record);
 	write("no-line", seed.data, seed.n);
+	seed.n = 0;
+	add_owners(&seed);
+	add_policy(&seed);
+	add_owners(&seed);
+	write("owners", seed.data, seed.n);
 }

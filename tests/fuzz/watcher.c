@@ -75,11 +75,14 @@ static void look_at(const struct devices *devices, const struct device *device)
 							     GPUBROKER_LEASE_RESTORING,
 							     GPUBROKER_LEASE_STUCK };
 	const struct watcher_record *r = &device->record;
-	struct policy_facts facts[PROTOCOL_FUNCTIONS_MAX];
 	struct lease lease = { .group = r->group };
-	size_t asked, n = devices_group(devices, device, facts, &asked);
+	struct device_group group;
+	const struct policy_facts *facts = group.facts;
 	enum gpubroker_status status;
+	size_t asked, n;
 
+	devices_group(devices, device, &group, &asked);
+	n = group.n;
 	must(n && n <= PROTOCOL_FUNCTIONS_MAX && asked < n);
 	must(!pci_address_compare(&facts[asked].address, &r->address));
 	for (size_t i = 0; i < n; i++) {
@@ -88,6 +91,7 @@ static void look_at(const struct devices *devices, const struct device *device)
 		for (size_t k = 0; k < i; k++)
 			must(pci_address_compare(&facts[i].address, &facts[k].address));
 	}
+	must(!devices_same_group(&group, device, &n) || n == asked);
 	must(ends(r->driver, sizeof(r->driver)) && ends(r->vfio_driver, sizeof(r->vfio_driver)) &&
 	     ends(r->path, sizeof(r->path)) && ends(r->vendor_name, sizeof(r->vendor_name)) &&
 	     ends(r->model, sizeof(r->model)));

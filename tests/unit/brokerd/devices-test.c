@@ -253,19 +253,21 @@ static void test_flood(void)
 
 static bool is_asked(const struct devices *devices, const struct device *device)
 {
-	struct policy_facts facts[PROTOCOL_FUNCTIONS_MAX];
-	size_t asked = SIZE_MAX, n = devices_group(devices, device, facts, &asked);
+	struct device_group group;
+	size_t asked = SIZE_MAX;
 
-	return n <= PROTOCOL_FUNCTIONS_MAX && asked < n &&
-	       !pci_address_compare(&facts[asked].address, &device->record.address);
+	devices_group(devices, device, &group, &asked);
+	return group.n <= PROTOCOL_FUNCTIONS_MAX && asked < group.n &&
+	       !pci_address_compare(&group.facts[asked].address, &device->record.address);
 }
 
 static void test_group(void)
 {
-	struct policy_facts facts[PROTOCOL_FUNCTIONS_MAX];
+	struct device_group group = { 0 };
+	const struct policy_facts *facts = group.facts;
 	struct devices devices = { 0 };
 	struct watcher_record record;
-	size_t asked, n;
+	size_t asked;
 	bool right = true;
 
 	record = at(0, 1, 0);
@@ -281,24 +283,36 @@ static void test_group(void)
 		record.group = UINT32_MAX;
 		devices_take(&devices, &record);
 	}
-	n = devices_group(&devices, &devices.list[2], facts, &asked);
-	tap_ok(n == 2 && asked == 1 && facts[0].address.bus == 1 && facts[1].address.function == 1,
+	devices_group(&devices, &devices.list[2], &group, &asked);
+	tap_ok(group.n == 2 && asked == 1 && facts[0].address.bus == 1 &&
+		       facts[1].address.function == 1,
 	       "a group is its functions without bridges, and the asked one is known in it");
-	n = devices_group(&devices, &devices.list[0], facts, &asked);
-	tap_ok(n == 3 && asked == 0 && facts[0].class_code == 0x060400,
+	tap_ok(devices_same_group(&group, &devices.list[1], &asked) && asked == 0 &&
+		       devices_same_group(&group, &devices.list[2], &asked) && asked == 1,
+	       "it is the other function's group too");
+	tap_ok(!devices_same_group(&group, &devices.list[3], &asked) &&
+		       !devices_same_group(&group, &devices.list[5], &asked) &&
+		       !devices_same_group(&group, &devices.list[0], &asked),
+	       "and not that of others, nor of its bridge");
+	devices_group(&devices, &devices.list[0], &group, &asked);
+	tap_ok(group.n == 3 && asked == 0 && facts[0].class_code == 0x060400,
 	       "a bridge that is asked for is in it");
+	tap_ok(!devices_same_group(&group, &devices.list[1], &asked), "which is its group alone");
 	tap_ok(device_status(&devices, &devices.list[1], NULL) == GPUBROKER_AVAILABLE,
 	       "a function behind it can be lent");
 	record = at(0, 1, 0);
 	record.class_code = 0x068000;
 	record.is_bridge = true;
 	devices_take(&devices, &record);
-	n = devices_group(&devices, &devices.list[1], facts, &asked);
-	tap_ok(n == 2 && device_status(&devices, &devices.list[0], NULL) == GPUBROKER_NOT_VIABLE,
+	devices_group(&devices, &devices.list[1], &group, &asked);
+	tap_ok(group.n == 2 &&
+		       device_status(&devices, &devices.list[0], NULL) == GPUBROKER_NOT_VIABLE,
 	       "a bridge may be one by its header, whatever its class");
-	n = devices_group(&devices, &devices.list[5], facts, &asked);
-	tap_ok(n == 1 && asked == 0 && facts[0].iommu_group == UINT32_MAX,
+	tap_ok(!devices_same_group(&group, &devices.list[0], &asked), "and is in no other's group");
+	devices_group(&devices, &devices.list[5], &group, &asked);
+	tap_ok(group.n == 1 && asked == 0 && facts[0].iommu_group == UINT32_MAX,
 	       "a function without a group is alone, also where there are others");
+	tap_ok(!devices_same_group(&group, &devices.list[6], &asked), "and they are alone too");
 	devices_done(&devices);
 
 	for (unsigned i = 0; i < PROTOCOL_FUNCTIONS_MAX + 6; i++) {

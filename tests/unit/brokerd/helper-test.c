@@ -75,10 +75,11 @@ static struct loader_record rule(void)
 }
 
 static struct policy got;
+static struct policy_owners got_owners;
 
 static enum intake_result take(struct policy_intake *intake, struct loader_record record)
 {
-	return intake_take(intake, &record, &got);
+	return intake_take(intake, &record, &got, &got_owners);
 }
 
 static enum intake_result end(struct policy_intake *intake)
@@ -92,6 +93,64 @@ static bool one_of_each(struct policy_intake *intake)
 	return !take(intake, begin(1, 1, 1, 1)) && !take(intake, name("a100")) &&
 	       !take(intake, text("bochs-drm")) && !take(intake, file("/a.policy")) &&
 	       !take(intake, rule());
+}
+
+static struct loader_record range(uint32_t first, uint32_t count, uint32_t owner)
+{
+	return (struct loader_record){ .type = LOADER_RANGE, .range = { first, count, owner } };
+}
+
+static struct loader_record member(uint32_t uid, uint32_t gid)
+{
+	return (struct loader_record){ .type = LOADER_MEMBER, .member = { uid, gid } };
+}
+
+static struct loader_record owners(uint64_t ranges, uint64_t members)
+{
+	return (struct loader_record){ .type = LOADER_OWNERS, .counts = { ranges, members } };
+}
+
+static enum intake_result end_owners(struct policy_intake *intake)
+{
+	return take(intake, (struct loader_record){ .type = LOADER_OWNERS_END });
+}
+
+static void test_owners(void)
+{
+	struct policy_intake intake = { 0 };
+
+	tap_ok(!take(&intake, owners(2, 1)) && !take(&intake, range(100000, 65536, 1000)) &&
+		       !take(&intake, range(165536, 65536, 1001)) &&
+		       !take(&intake, member(1000, 102)) && end_owners(&intake) == INTAKE_OWNERS,
+	       "ranges and members are taken");
+	tap_ok(got_owners.n_ranges == 2 && got_owners.n_members == 1 &&
+		       got_owners.ranges[1].owner == 1001 && got_owners.members[0].gid == 102 &&
+		       !intake.owners.ranges,
+	       "and are what was told");
+	policy_owners_done(&got_owners);
+	tap_ok(!take(&intake, owners(0, 0)) && end_owners(&intake) == INTAKE_OWNERS,
+	       "no ranges are some too");
+	policy_owners_done(&got_owners);
+	tap_ok(end_owners(&intake) == INTAKE_NONSENSE, "an end without a beginning is nonsense");
+	tap_ok(take(&intake, owners(POLICY_RANGES_MAX + 1, 0)) == INTAKE_NONSENSE &&
+		       take(&intake, owners(0, UINT64_MAX)) == INTAKE_NONSENSE,
+	       "more than there may be are nonsense");
+	take(&intake, owners(1, 0));
+	tap_ok(end_owners(&intake) == INTAKE_NONSENSE && !take(&intake, range(100000, 1, 1000)) &&
+		       take(&intake, range(100001, 1, 1000)) == INTAKE_NONSENSE &&
+		       take(&intake, member(1000, 102)) == INTAKE_NONSENSE,
+	       "and fewer or more than were told");
+	take(&intake, owners(1, 0));
+	take(&intake, range(100000, 65536, 0));
+	tap_ok(end_owners(&intake) == INTAKE_NONSENSE, "a range of root's is nonsense");
+	take(&intake, owners(1, 0));
+	take(&intake, range(0, 65536, 1000));
+	tap_ok(end_owners(&intake) == INTAKE_NONSENSE, "and one with root in it");
+	take(&intake, owners(2, 0));
+	take(&intake, range(100000, 65536, 1000));
+	take(&intake, range(165535, 65536, 1001));
+	tap_ok(end_owners(&intake) == INTAKE_NONSENSE, "and ranges that overlap");
+	intake_done(&intake);
 }
 
 static void test_intake(void)
@@ -164,7 +223,7 @@ static void test_intake_order(void)
 		       "a %s too many is refused", what[i]);
 	}
 	for (uint32_t type = 0; type < 1000; type++)
-		refused = refused && ((type >= LOADER_BEGIN && type <= LOADER_INVALID) ||
+		refused = refused && ((type >= LOADER_BEGIN && type <= LOADER_OWNERS_END) ||
 				      take(&intake, (struct loader_record){ .type = type }) ==
 					      INTAKE_NONSENSE);
 	tap_ok(refused && take(&intake, (struct loader_record){ .type = UINT32_MAX }) ==
@@ -576,6 +635,7 @@ int main(void)
 	need(spare >= 0);
 	before = open_descriptors();
 	test_intake();
+	test_owners();
 	test_intake_order();
 	test_intake_counts();
 	test_intake_strings();

@@ -105,10 +105,19 @@ static void test_users(void)
 		       users_take(&counts, 64, 3) == -EDQUOT &&
 		       users_take(&counts, 128, 3) == -EDQUOT,
 	       "one that goes makes room for its user's, and nobody else's");
-	tap_ok(users_spend(&counts, 64, 1, 3, 4) && users_spend(&counts, 64, 1, 3, 4) &&
-		       !users_spend(&counts, 64, 1, 1, 4) && users_spend(&counts, 128, 1, 1, 4),
+	tap_ok(users_spend(&counts, 64, 1, USERS_BUDGET - 1) &&
+		       users_spend(&counts, 64, 1, USERS_BUDGET - 1) &&
+		       !users_spend(&counts, 64, 1, 1) && users_spend(&counts, 128, 1, 1),
 	       "who has had its share of a turn is held back, others are not");
-	tap_ok(users_spend(&counts, 64, 2, 1, 4), "until the next turn");
+	tap_ok(users_spend(&counts, 64, 2, 1), "until the next turn");
+	users_owe(&counts, 64, 3, 10 * USERS_BUDGET);
+	tap_ok(!users_spend(&counts, 64, 3, 0) && !users_spend(&counts, 64, 12, 0) &&
+		       users_spend(&counts, 64, 14, 0),
+	       "who has cost more than a turn's share is held back for as many turns");
+	users_owe(&counts, 64, 20, UINT64_MAX);
+	tap_ok(!users_spend(&counts, 64, 20 + USERS_DEBT - 1, 0) &&
+		       users_spend(&counts, 64, 20 + USERS_DEBT, 0),
+	       "but not for ever");
 	users_give(&counts, 63);
 	tap_ok(!users_take(&counts, 63, 1) && users_take(&counts, 63, 1) == -EDQUOT,
 	       "who has none cannot have less");

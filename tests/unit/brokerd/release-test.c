@@ -23,7 +23,8 @@
 #include <poll.h>
 #include <time.h>
 
-#define OTHER 4242 /* the uid of another user */
+#define OTHER 4242	   /* the uid of another user */
+#define SUBORDINATE 300000 /* the first of that user's, where there are some */
 
 static struct policy_rule rule;
 static int override = -1; /* the override of 0000:05:00.0, a FIFO */
@@ -282,6 +283,7 @@ static void test_migration(void)
 	struct message_migration note = { .type = MESSAGE_MIGRATION,
 					  .migration = GPUBROKER_MIGRATION_YES,
 					  .lease = lease->id };
+	struct policy_owners owners = { 0 };
 	const uint64_t id = lease->id;
 	struct message_refusal r;
 
@@ -307,7 +309,25 @@ static void test_migration(void)
 	tap_ok(!ask_as(OTHER, &note, sizeof(note), NULL) &&
 		       lease->migration == GPUBROKER_MIGRATION_NO,
 	       "and may find otherwise later");
+	owners.ranges = calloc(1, sizeof(*owners.ranges));
+	need(owners.ranges);
+	owners.ranges[owners.n_ranges++] = (struct policy_range){ SUBORDINATE, 10, OTHER };
+	broker.policy.policy.owners = owners;
+	tap_ok(!ask_as(SUBORDINATE + 9, &note, sizeof(note), NULL) &&
+		       ask_as(SUBORDINATE + 10, &note, sizeof(note), &r) ==
+			       GPUBROKER_REFUSED_NOT_YOURS &&
+		       release_as(SUBORDINATE + 10, id, &r) == GPUBROKER_REFUSED_NOT_YOURS,
+	       "its holder is so by each subordinate uid, and by no other");
+	lease->uid = SUBORDINATE;
+	tap_ok(!ask_as(OTHER, &note, sizeof(note), NULL) &&
+		       release_as(OTHER + 1, id, &r) == GPUBROKER_REFUSED_NOT_YOURS,
+	       "and what one of them holds is its holder's");
+	broker.policy.policy.owners.ranges[0].owner = POLICY_NOBODY;
+	tap_ok(release_as(SUBORDINATE + 1, id, &r) == GPUBROKER_REFUSED_NOT_YOURS,
+	       "uids that several users have do not end each other's leases");
+	broker.policy.policy.owners.ranges[0].owner = OTHER;
 	tap_ok(!release_as(OTHER, id, NULL) && quiet(), "and nothing is left");
+	policy_owners_done(&broker.policy.policy.owners);
 }
 
 /* A user releases a lease while its claim is under way. */

@@ -102,7 +102,7 @@ static bool keeps(const struct selection *selection, gid_t gid)
 }
 
 /* Decides a claim by a user in n groups, with a rule for the last one and some others. */
-static void select_by_groups(struct policy_rule *rules, size_t n_rules, size_t n,
+static void select_by_groups(struct policy_rule *rules, size_t n_rules, size_t n, bool indexed,
 			     struct selection *ret_selection)
 {
 	const struct policy before = broker.policy.policy;
@@ -115,6 +115,9 @@ static void select_by_groups(struct policy_rule *rules, size_t n_rules, size_t n
 	many[n - 1] = 1500000000;
 	broker.policy.policy.rules = rules;
 	broker.policy.policy.n_rules = n_rules;
+	broker.policy.policy.index = NULL;
+	if (indexed && policy_index_build(&broker.policy.policy))
+		exit(99);
 	claim.selectors[0].address.bus = 1;
 	fd = dial_in(0);
 	*ret_selection = (struct selection){ 0 };
@@ -124,10 +127,15 @@ static void select_by_groups(struct policy_rule *rules, size_t n_rules, size_t n
 	selection_done(ret_selection);
 	hang_up(fd);
 	n_many = 0;
+	broker.policy.policy.rules = NULL;
+	broker.policy.policy.files = NULL;
+	broker.policy.policy.names = NULL;
+	broker.policy.policy.texts = NULL;
+	policy_done(&broker.policy.policy);
 	broker.policy.policy = before;
 }
 
-static void test_many_groups(void)
+static void test_many_groups(bool indexed)
 {
 	struct policy_rule rules[400];
 	struct selection *selection = malloc(sizeof(*selection));
@@ -137,11 +145,11 @@ static void test_many_groups(void)
 	rules[399] = broker.policy.policy.rules[0];
 	rules[399].who = POLICY_WHO_GROUP;
 	rules[399].id = 1500000000;
-	select_by_groups(rules + 399, 1, 121, selection);
+	select_by_groups(rules + 399, 1, 121, indexed, selection);
 	tap_ok(selection->n_gids == 121 && selection->gids[0] == 1500000000 &&
 		       keeps(selection, 700000120),
 	       "the lease keeps that one and all others");
-	select_by_groups(rules + 399, 1, 1200, selection);
+	select_by_groups(rules + 399, 1, 1200, indexed, selection);
 	tap_ok(selection->n_gids == LEASE_GIDS_MAX && selection->gids[0] == 1500000000,
 	       "or, of more than a record holds, that one first");
 	/* Rules for 399 of these groups: the first deny something else, the others allow it. */
@@ -151,7 +159,7 @@ static void test_many_groups(void)
 		rules[i].match.vendor = 0xffff;
 		rules[i].id = 700000001 + 3 * i % 1199;
 	}
-	select_by_groups(rules, 400, 1200, selection);
+	select_by_groups(rules, 400, 1200, indexed, selection);
 	for (uint32_t i = 0; i < 200; i++)
 		kept += keeps(selection, rules[i].id);
 	tap_ok(kept == 200 && selection->n_gids == LEASE_GIDS_MAX &&
@@ -277,7 +285,8 @@ int main(void)
 	broker_allow_all(&rule);
 
 	test_unknown();
-	test_many_groups();
+	test_many_groups(false);
+	test_many_groups(true);
 	test_uids();
 	test_groups();
 	test_process();

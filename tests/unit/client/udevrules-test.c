@@ -88,7 +88,12 @@ static void forged(void)
 				    .vfio_driver = POLICY_NO_TEXT };
 	struct policy_text text = { 0 };
 	struct policy_file file = { .path = "/x/a\\\n\"RUN\\" };
-	struct policy policy = { &rule, 1, NULL, 0, &text, 1, &file, 1 };
+	struct policy policy = { .rules = &rule,
+				 .n_rules = 1,
+				 .texts = &text,
+				 .n_texts = 1,
+				 .files = &file,
+				 .n_files = 1 };
 	bool kept = true;
 	char *out;
 

@@ -16,7 +16,8 @@
 
 #define CASES 3000
 #define USERS 3
-#define RULES_MAX 24
+#define RULES_MAX 700 /* the index has keys where there are many */
+#define RULES_MOST 24 /* in most cases */
 #define FUNCTIONS_MAX 5
 
 /* Cases that the test met, to show that it tried. */
@@ -157,6 +158,12 @@ static bool decide(struct question *q, bool first, struct policy_verdict *kept, 
 			      &usage, &verdict);
 		right = same_verdict(q, &parsed.policy, &verdict) &&
 			(first || same_grant(&verdict, kept));
+		/* The same by the index. */
+		if (policy_index_build(&parsed.policy))
+			exit(99);
+		policy_decide(&parsed.policy, &q->subject, q->functions, q->n_functions, q->asked,
+			      &usage, &verdict);
+		right = right && same_verdict(q, &parsed.policy, &verdict);
 		for (size_t i = 0; i < q->n_functions; i++)
 			right = right && same_prepared(q, &parsed.policy, i);
 	}
@@ -175,9 +182,14 @@ static bool one_case(uint64_t number)
 	bool right = true;
 
 	make_seed(number);
-	q.n = MAKE_NAMES + (int)make_roll(RULES_MAX - MAKE_NAMES + 1);
-	for (int i = 0; i < q.n; i++)
+	q.n = make_roll(20) ? MAKE_NAMES + (int)make_roll(RULES_MOST - MAKE_NAMES + 1)
+			    : RULES_MOST + (int)make_roll(RULES_MAX - RULES_MOST + 1);
+	for (int i = 0; i < q.n; i++) {
 		q.all[i] = make_statement(i);
+		/* With many lines as they come, somebody would always be denied. */
+		if (q.n > RULES_MOST && q.all[i].verb == 'n' && make_roll(20))
+			i--;
+	}
 	q.n_functions = 1 + make_roll(FUNCTIONS_MAX);
 	make_functions(q.functions, q.n_functions);
 	for (int user = 0; user < USERS && right; user++) {
@@ -254,6 +266,9 @@ static bool nonsense_rules(uint64_t number)
 	}
 	make_functions(facts, 2);
 	policy_decide(&policy, &subject, facts, make_roll(3), make_roll(4), &usage, &verdict);
+	if (!make_roll(8) && policy_index_build(&policy))
+		exit(99);
+	policy_decide(&policy, &subject, facts, make_roll(3), make_roll(4), &usage, &verdict);
 	policy_prepares(&policy, &facts[0], facts, 2, &found);
 	policy_name_matches(&policy, make_roll(70000), facts);
 	policy_name_means_part(&policy, make_roll(70000), facts);
@@ -267,16 +282,16 @@ static bool nonsense_rules(uint64_t number)
 static bool nonsense_text(uint64_t number)
 {
 	static const char bytes[] = " \t\n\r#0xa:.-\0\x7f\x80\xff\"%s";
-	struct statement all[RULES_MAX];
+	struct statement all[RULES_MOST];
 	struct parsed parsed;
 	char *text;
 	size_t len;
 	bool right = true;
 
 	make_seed(number);
-	for (int i = 0; i < RULES_MAX; i++)
+	for (int i = 0; i < RULES_MOST; i++)
 		all[i] = make_statement(i);
-	text = make_text(all, RULES_MAX);
+	text = make_text(all, RULES_MOST);
 	len = strlen(text);
 	for (uint32_t n = 1 + make_roll(20); n; n--)
 		text[make_roll((uint32_t)len)] = bytes[make_roll(sizeof(bytes) - 1)];

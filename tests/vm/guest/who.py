@@ -1,15 +1,18 @@
 #!/usr/bin/python3
 """Clients of the broker's of which the question is who they are. One word says which."""
+import ctypes
 import os
+import pwd
 import socket
 import struct
 import sys
 import time
 
 import wire
-from wire import GRANT, REFUSAL, connect
+from wire import END, GRANT, REFUSAL, connect
 
-REASONS = {1: "policy", 2: "busy", 12: "failed"}
+REASONS = {1: "policy", 2: "busy", 12: "failed", 11: "quota", 15: "limit"}
+ASK = 8  # CLAIM_ASK
 
 
 def claim(s, address):
@@ -26,6 +29,8 @@ def answer(s):
         kind, reason = struct.unpack("=II", packet[:8])
         if kind == GRANT:
             return "granted"
+        if kind == END:
+            return "granted"  # it would be
         if kind == REFUSAL:
             return "refused " + REASONS.get(reason, str(reason))
 
@@ -63,6 +68,75 @@ def back(address):
             return
         time.sleep(0.02)
     raise SystemExit(f"{address} is not back")
+
+
+def asks():
+    """A uid, with these groups, asks whether it might claim the device."""
+    def work():
+        os.setgroups(list(map(int, sys.argv[4:])))
+        os.setresgid(*[int(sys.argv[3])] * 3)
+        os.setresuid(*[int(sys.argv[3])] * 3)
+        return ask(sys.argv[2])
+    print(as_child(work))
+
+
+def ask(address):
+    s = connect(greet=False)
+    try:
+        s.send(wire.HELLO)
+        said = s.recv(wire.MESSAGE_MAX)
+    except OSError:  # it was turned away before it could say hello, and the answer to that is next
+        said = s.recv(wire.MESSAGE_MAX)
+    if wire.kind(said) == REFUSAL:
+        return "refused " + REASONS[struct.unpack("=II", said[:8])[1]]
+    s.send(wire.claim(wire.selector(address=wire.address(address)), flags=ASK))
+    return answer(s)
+
+
+def inside():
+    """A user, in a namespace with her subordinate ids, leaves her groups and asks as a uid there."""
+    address, user, first, uid = sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+    own = pwd.getpwnam(user)
+    down, up = os.pipe(), os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.initgroups(user, own.pw_gid)
+        os.setresgid(*[own.pw_gid] * 3)
+        os.setresuid(*[own.pw_uid] * 3)
+        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE, so that her maps can be written
+        os.unshare(os.CLONE_NEWUSER)
+        os.write(up[1], b"x")
+        os.read(down[0], 1)
+        os.setgroups([])
+        os.setresgid(*[uid] * 3)
+        os.setresuid(*[uid] * 3)
+        os.write(up[1], ask(address).encode())
+        os._exit(0)
+    os.read(up[0], 1)
+    for what, id in ("uid", own.pw_uid), ("gid", own.pw_gid):
+        with open(f"/proc/{pid}/{what}_map", "w") as f:  # as newuidmap and newgidmap do
+            f.write(f"0 {id} 1\n1 {first} 65536\n")
+    os.write(down[1], b"x")
+    print(first + uid - 1 if uid else own.pw_uid, os.read(up[0], 1000).decode())
+    os.waitpid(pid, 0)
+
+
+def crowd():
+    """So many uids connect, and stay until standard input ends."""
+    kept = []
+    for uid in range(int(sys.argv[2]), int(sys.argv[2]) + int(sys.argv[3])):
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if not pid:
+            become(uid)
+            socket.send_fds(theirs, [b"x"], [connect().fileno()])
+            os._exit(0)
+        kept += socket.recv_fds(ours, 1, 1)[1]
+        os.waitpid(pid, 0)
+        ours.close()
+        theirs.close()
+    print(len(kept), flush=True)
+    sys.stdin.read()
 
 
 def uids():

@@ -5,7 +5,7 @@ import struct
 HELLO = struct.pack("=II", 1, 2)
 LIST = struct.pack("=II", 2, 0)
 LEASES = struct.pack("=II", 3, 0)
-WELCOME, STEP, GRANT, REFUSAL = 101, 105, 106, 107
+WELCOME, END, STEP, GRANT, REFUSAL = 101, 104, 105, 106, 107
 MESSAGE_MAX = 2048
 ADDRESS, GROUP, NAME = 1, 2, 3  # kinds of selectors
 SELECTOR = struct.Struct("=IIIBBBB32s64s")
