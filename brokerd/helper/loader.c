@@ -12,7 +12,7 @@
 #include "brokerd/process/filter.h"
 #include "brokerd/process/log.h"
 #include "client/host/policyfiles.h"
-#include "client/host/udevrules.h"
+#include "client/host/udevrules-host.h"
 #include "client/common/util.h"
 
 #include <errno.h>
@@ -64,18 +64,18 @@ static int load_files(const struct loader_options *options, struct policy *ret_p
 /* Warns if the udev rules that prepare devices at boot were not made from this policy. */
 static void compare_installed(const struct policy *policy)
 {
-	cleanup_free char *text = NULL;
-	int r = udevrules_for_host(policy, &text);
+	int r = udevrules_is_stale(policy, UDEVRULES_FILE);
 
-	if (r) {
+	if (r == -ENOMEM || r == -E2BIG) {
 		log_warning("loader: cannot make the udev rules to compare: %s", strerror(-r));
 		return;
 	}
-	r = udevrules_compare(UDEVRULES_FILE, text);
-	if (r && (r != -ENOENT || *text))
+	if (r)
 		log_warning(UDEVRULES_FILE " is stale; 'gpubroker policy install' renews it");
-	r = udevrules_compare(UDEVRULES_INITRAMFS_FILE, text);
-	if (r && r != -ENOENT)
+	if (access(UDEVRULES_INITRAMFS_FILE, F_OK) && errno == ENOENT)
+		return;
+	r = udevrules_is_stale(policy, UDEVRULES_INITRAMFS_FILE);
+	if (r)
 		log_warning("the initramfs of this boot used a stale copy of the udev rules; "
 			    "'update-initramfs -u' or 'dracut -f' renews it");
 }

@@ -15,8 +15,8 @@ void lease_restore_with(struct lease *lease, unsigned looks);
 void lease_retry(struct lease *lease);
 
 /*
- * Tries again what is stuck because its driver is not loaded, if this function has a driver now: the
- * kernel has loaded it.
+ * Tries again what is stuck because its driver is not loaded, if this function has a driver now:
+ * the kernel has loaded it.
  */
 void lease_device_seen(struct leases *leases, const struct watcher_record *record);
 

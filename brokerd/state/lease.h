@@ -53,8 +53,8 @@ struct lease_terms {
 };
 
 /*
- * The claimer's supplementary groups are kept, so that a later policy can be asked: first those that
- * rules name, see selecting_keep_groups(). A user may have 65536, and a record holds so many.
+ * The claimer's supplementary groups are kept, so that a later policy can be asked: first those
+ * that rules name, see selecting_keep_groups(). A user may have 65536, and a record holds so many.
  */
 #define LEASE_GIDS_MAX 256
 

@@ -223,9 +223,9 @@ static int print_now(const struct question *q, const struct group_view *view,
 }
 
 /*
- * Makes the view that the daemon decides on, and returns the function's index in it. What can never
- * be lent, a bridge or one of too many functions, is judged by itself: see refuse_unlendable() in
- * brokerd/claim/select.c.
+ * Makes the view that the daemon decides on, and returns the function's index in it. A function
+ * that can never be lent, a bridge or one of too many functions, is judged by itself: see
+ * refuse_unlendable() in brokerd/claim/select.c.
  */
 static size_t view_group(const struct question *q, const struct function *function,
 			 struct group_view *ret_view)

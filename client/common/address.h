@@ -35,8 +35,8 @@ enum pci_address_any {
 };
 
 /*
- * Takes an address, or one with "*" in place of numbers ("*:0a:00.*"), but not of all. A domain that
- * is left out is 0. -EINVAL for all else.
+ * Takes an address, or one with "*" in place of numbers ("*:0a:00.*"), but not of all. A domain
+ * that is left out is 0. -EINVAL for all else.
  */
 int pci_pattern_parse(const char *text, struct pci_address *ret_address, uint32_t *ret_any);
 /* Returns true if a pattern is one that the parser could have made. */

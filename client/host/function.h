@@ -59,8 +59,8 @@ struct policy_facts function_facts(const struct function *function);
 bool driver_is_vfio(const char *driver);
 
 /*
- * Returns true for the boot VGA while it shows the host's console: on a VFIO driver it shows nothing
- * of the host's, since the kernel takes the console from a display that VFIO gets.
+ * Returns true for the boot VGA while it shows the host's console: on a VFIO driver it shows
+ * nothing of the host's, since the kernel takes the console from a display that VFIO gets.
  */
 bool shows_console(bool boot_vga, const char *driver);
 

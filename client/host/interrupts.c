@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads of interrupts what VFIO knows of them, see interrupts.h. Only reads, and must never say that
- * something is unsafe of which it is not sure: VFIO itself decides.
+ * Reads of interrupts what VFIO knows of them, see interrupts.h. Only reads, and must never say
+ * that something is unsafe of which it is not sure: VFIO itself decides.
  *
  * The kernel tells nobody whether it remaps interrupts, but on a PC it names the chip behind each:
  * "IR-IO-APIC" and "IR-PCI-MSI" if it does, "IO-APIC" and "PCI-MSI" if not (Linux,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Whether a VM's device could raise any interrupt of the host's, as sysfs shows it. On a PC it can
- * unless the IOMMU remaps interrupts; then VFIO attaches no group, except by root's order. `sys` is a
- * descriptor of /sys.
+ * unless the IOMMU remaps interrupts; then VFIO attaches no group, except by root's order. `sys` is
+ * a descriptor of /sys.
  */
 #pragma once
 

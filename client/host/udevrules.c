@@ -421,10 +421,11 @@ enum pass {
 	PASS_UNNAMED,
 };
 
-static void put_pattern(FILE *out, const struct policy *policy, const struct policy_rule *rule,
-			const struct policy_match *name, enum pass pass, const char *driver)
+static void put_match(FILE *out, const struct policy *policy, const struct policy_rule *rule,
+		      const struct policy_match *match, const struct policy_match *name,
+		      enum pass pass, const char *driver)
 {
-	struct pattern p = pattern_make(policy, &rule->match, name);
+	struct pattern p = pattern_make(policy, match, name);
 
 	if (is_empty(&p))
 		return; /* the name and the rule exclude each other */
@@ -439,8 +440,51 @@ static void put_pattern(FILE *out, const struct policy *policy, const struct pol
 		put_slot(out, policy, &p);
 }
 
+/*
+ * Writes a rule that means its device by a place for what was seen there: with its ids, and where
+ * any address would do with its own.
+ */
+static void put_place(FILE *out, const struct policy *policy, const struct policy_rule *rule,
+		      const struct policy_match *name, enum pass pass, const char *driver,
+		      const struct place *place)
+{
+	struct policy_match match = rule->match;
+
+	place_print(out, place);
+	if (!place->seen || (match.attributes & POLICY_VENDOR && match.vendor != place->vendor) ||
+	    (match.attributes & POLICY_DEVICE_ID && match.device != place->device))
+		return;
+	match.attributes |= POLICY_VENDOR | POLICY_DEVICE_ID;
+	match.vendor = place->vendor;
+	match.device = place->device;
+	if ((match.attributes | (name ? name->attributes : 0)) & POLICY_ADDRESS) {
+		match.attributes |= POLICY_ADDRESS;
+		match.address = place->address;
+		match.address_any = 0;
+	}
+	put_match(out, policy, rule, &match, name, pass, driver);
+}
+
+static void put_pattern(FILE *out, const struct policy *policy, const struct places *places,
+			const struct policy_rule *rule, const struct policy_match *name,
+			enum pass pass, const char *driver)
+{
+	char key[PLACE_KEY_MAX];
+	const struct place *at;
+	size_t n = 0;
+
+	/* A device that is left alone is so whatever it is. */
+	if (!places || pass == PASS_VFS || !place_key(&rule->match, name, key)) {
+		put_match(out, policy, rule, &rule->match, name, pass, driver);
+		return;
+	}
+	at = places_find(places, key, &n);
+	for (size_t i = 0; i < n; i++)
+		put_place(out, policy, rule, name, pass, driver, &at[i]);
+}
+
 static int put_rules(FILE *out, const struct policy *policy, const struct chains *chains,
-		     enum pass pass)
+		     const struct places *places, enum pass pass)
 {
 	for (size_t i = 0; i < policy->n_rules; i++) {
 		const struct policy_rule *rule = &policy->rules[i];
@@ -450,11 +494,12 @@ static int put_rules(FILE *out, const struct policy *policy, const struct chains
 		    (pass == PASS_NAMED && !is_plain(driver)))
 			continue;
 		if (rule->name == POLICY_NO_NAME)
-			put_pattern(out, policy, rule, NULL, pass, driver);
+			put_pattern(out, policy, places, rule, NULL, pass, driver);
 		for (uint32_t l = rule->name < policy->n_names ? chains->first[rule->name]
 							       : NO_RULE;
 		     l != NO_RULE; l = chains->next[l]) {
-			put_pattern(out, policy, rule, &policy->rules[l].match, pass, driver);
+			put_pattern(out, policy, places, rule, &policy->rules[l].match, pass,
+				    driver);
 			if (ftell(out) > UDEVRULES_SIZE_MAX)
 				return -E2BIG;
 		}
@@ -501,7 +546,7 @@ static void put_variants(FILE *out, const struct aliases *aliases)
 }
 
 /* Virtual functions need nothing at boot: the daemon makes them. */
-static bool prepares_any(const struct policy *policy)
+bool udevrules_prepares_any(const struct policy *policy)
 {
 	for (size_t i = 0; i < policy->n_rules; i++)
 		if (policy->rules[i].verb == POLICY_PREPARE && !policy->rules[i].vfs)
@@ -509,7 +554,8 @@ static bool prepares_any(const struct policy *policy)
 	return false;
 }
 
-int udevrules_text(const struct policy *policy, const struct aliases *aliases, char **ret_text)
+int udevrules_text(const struct policy *policy, const struct aliases *aliases,
+		   const struct places *places, char **ret_text)
 {
 	struct chains chains = { 0 };
 	char *text = NULL;
@@ -517,18 +563,18 @@ int udevrules_text(const struct policy *policy, const struct aliases *aliases, c
 	FILE *out = open_memstream(&text, &size);
 	int r = out ? 0 : -ENOMEM;
 
-	if (!r && prepares_any(policy)) {
+	if (!r && udevrules_prepares_any(policy)) {
 		r = chains_make(&chains, policy);
 		fputs(header, out);
 		put_functions(out);
 		if (!r)
-			r = put_rules(out, policy, &chains, PASS_VFS);
+			r = put_rules(out, policy, &chains, places, PASS_VFS);
 		/* A named driver is only for what the rule itself matches, and goes first. */
 		if (!r)
-			r = put_rules(out, policy, &chains, PASS_NAMED);
+			r = put_rules(out, policy, &chains, places, PASS_NAMED);
 		fputs(after_named, out);
 		if (!r)
-			r = put_rules(out, policy, &chains, PASS_UNNAMED);
+			r = put_rules(out, policy, &chains, places, PASS_UNNAMED);
 		fputs(after_unnamed, out);
 		put_variants(out, aliases);
 		fputs(footer, out);
@@ -543,32 +589,4 @@ int udevrules_text(const struct policy *policy, const struct aliases *aliases, c
 	}
 	*ret_text = text;
 	return 0;
-}
-
-int udevrules_for_host(const struct policy *policy, char **ret_text)
-{
-	struct aliases aliases = { 0 };
-	int r = prepares_any(policy) ? aliases_add_installed(&aliases) : 0;
-
-	if (!r)
-		r = udevrules_text(policy, &aliases, ret_text);
-	aliases_done(&aliases);
-	return r;
-}
-
-int udevrules_compare(const char *path, const char *text)
-{
-	cleanup_file FILE *file = fopen(path, "re");
-	size_t n = strlen(text), got;
-	char block[4096];
-
-	if (!file)
-		return -errno;
-	while ((got = fread(block, 1, sizeof(block), file))) {
-		if (got > n || memcmp(block, text, got) != 0)
-			return 1;
-		text += got;
-		n -= got;
-	}
-	return ferror(file) ? -EIO : n > 0;
 }

@@ -199,7 +199,7 @@ static bool is_json_number(const char *device, const char *key)
 	return is_number;
 }
 
-/* Marks the slot of a device of the root bus. Of another bus it is no matter. */
+/* Marks the slot of a device of the root bus. On another bus it does not matter. */
 static void note_slot(const char *device, struct qemu_given *given)
 {
 	cleanup_free char *text = find_property(device, "driver", "addr");

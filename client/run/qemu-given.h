@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What QEMU's given arguments use already: which functions of the host, which slots and numbers.
- * Private to `gpubroker run --qemu`. Pure: arguments and the texts of configuration files in.
+ * The functions of the host, slots and numbers that QEMU's given arguments use already. Private to
+ * `gpubroker run --qemu`. Pure: arguments and the texts of configuration files in.
  */
 #pragma once
 
@@ -34,7 +34,7 @@ void qemu_given_done(struct qemu_given *given);
 bool qemu_is_option(const char *argument, const char *name);
 
 /*
- * Writes "DRIVER,key=value,key=value" as the JSON that QEMU takes for it. The caller frees it; NULL:
- * no memory.
+ * Writes "DRIVER,key=value,key=value" as the JSON that QEMU takes for it. The caller frees it;
+ * NULL: no memory.
  */
 char *qemu_device_json(const char *device);
