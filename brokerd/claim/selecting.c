@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-static bool has_group(const gid_t *groups, size_t n, uint32_t gid)
+static bool has_gid(const gid_t *groups, size_t n, uint32_t gid)
 {
 	for (size_t i = 0; i < n; i++)
 		if (groups[i] == gid)
@@ -17,8 +17,7 @@ static bool has_group(const gid_t *groups, size_t n, uint32_t gid)
 
 static void keep_group(struct selection *selection, uint32_t gid)
 {
-	if (selection->n_gids < LEASE_GIDS_MAX &&
-	    !has_group(selection->gids, selection->n_gids, gid))
+	if (selection->n_gids < LEASE_GIDS_MAX && !has_gid(selection->gids, selection->n_gids, gid))
 		selection->gids[selection->n_gids++] = gid;
 }
 
@@ -26,7 +25,7 @@ void selecting_keep_group_of(struct selecting *s, size_t rule)
 {
 	const struct policy_rule *r = &s->claims->policy->policy.rules[rule];
 
-	if (r->who == POLICY_WHO_GROUP && has_group(s->subject.groups, s->subject.n_groups, r->id))
+	if (r->who == POLICY_WHO_GROUP && has_gid(s->subject.groups, s->subject.n_groups, r->id))
 		keep_group(s->selection, r->id);
 }
 

@@ -185,9 +185,10 @@ static int print_now(const struct question *q, const struct group_view *view,
 	case GUARD_NONE:
 		break;
 	case GUARD_NOT_VIABLE:
-		printf("refused: its group %s%s%s\n", view->has_blocker ? "has " : "",
-		       view->has_blocker ? pci_address_format(&view->blocker, text) : "",
-		       view->not_viable);
+		printf("refused: its group %s%s", view->has_blocker ? "has " : "",
+		       view->has_blocker ? pci_address_format(&view->blocker, text) : "");
+		cli_print_text(stdout, view->not_viable, -1); /* has a driver's name */
+		putchar('\n');
 		return EXIT_NO_GROUP;
 	case GUARD_BOOT_VGA:
 		printf("refused: %s is the boot VGA and no rule has boot-vga\n",

@@ -12,10 +12,14 @@
 #include "client/host/function.h"
 
 struct spared {
-	struct function *list; /* sorted by address; bridges and the display itself are not in it */
+	/* Sorted by address, none twice; no bridges, nor the display itself. */
+	struct function *list;
 	size_t n;
 };
 
-/* Reads them; `sys` is a descriptor of /sys. Returns 0, or -errno. */
-int spared_read(int sys, struct spared *spared);
+/* Finds them among the functions of a host. Pure. Returns 0, or -ENOMEM. */
+int spared_find(const struct function *functions, size_t n, struct spared *ret_spared);
+
+/* Finds them on this host; `sys` is a descriptor of /sys. Returns 0, or -errno. */
+int spared_read(int sys, struct spared *ret_spared);
 void spared_done(struct spared *spared);
