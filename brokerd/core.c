@@ -23,6 +23,9 @@
 #include <event2/event.h>
 #include <string.h>
 #include <sysexits.h>
+#include <time.h>
+
+#define RENEWAL_PAUSE 60 /* seconds between two starts because of /dev/iommu */
 
 /* ---- reports of leases ---- */
 
@@ -191,14 +194,20 @@ static void report_stale(evutil_socket_t fd, short what, void *userdata)
 		core->ops->stale(core->userdata);
 }
 
-/* In the next turn of the loop: the claim that noticed it is still being refused. */
-static void on_claims_stale(void *userdata)
+/*
+ * Reports it in the next turn of the loop, since the claim that noticed it is still being refused.
+ * Not if another start would not help: otherwise each such claim would cause one. What may be
+ * opened of /dev/vfio is known from the start; /dev/iommu, the open of which may load a module, is
+ * not opened only to find out.
+ */
+static void on_claims_stale(void *userdata, bool iommu)
 {
 	const struct timeval now = { 0 };
 	struct core *core = userdata;
 
-	if (!core->never_fresh &&
-	    event_base_once(core->base, -1, EV_TIMEOUT, report_stale, core, &now))
+	if (iommu ? time(NULL) - core->served_since < RENEWAL_PAUSE : core->never_fresh)
+		return;
+	if (event_base_once(core->base, -1, EV_TIMEOUT, report_stale, core, &now))
 		log_error("no memory for a timer; the next claim tries again");
 }
 
@@ -237,6 +246,13 @@ static bool write_suppressed_later(void *userdata, unsigned seconds)
 	return core->on_suppressed && !evtimer_add(core->on_suppressed, &after);
 }
 
+static void on_connection_closed(void *userdata, uint32_t uid)
+{
+	struct core *core = userdata;
+
+	peers_closed(&core->peers, uid);
+}
+
 /* ---- the parts ---- */
 
 static void connect_lower(struct core *core)
@@ -255,7 +271,11 @@ static void connect_lower(struct core *core)
 	core->leases.store = &core->store;
 	core->leases.devices = &core->devices;
 	core->leases.policy = &core->policy;
+	core->closing.workers = &core->workers;
+	core->closing.closed = on_connection_closed;
+	core->closing.userdata = core;
 	core->helpers.base = core->base;
+	core->helpers.closing = &core->closing;
 	core->helpers.ops = &helpers_ops;
 	core->helpers.userdata = core;
 }
@@ -319,6 +339,7 @@ static int connect_peers(struct core *core)
 
 	peers->base = core->base;
 	peers->ops = &request_ops;
+	peers->closing = &core->closing;
 	peers->audit = &core->audit;
 	peers->kernel = &core->kernel;
 	peers->policy = &core->policy;
@@ -336,7 +357,9 @@ int core_init(struct core *core)
 	int r;
 
 	connect_lower(core);
-	r = connect_claims(core);
+	r = closing_init(&core->closing);
+	if (!r)
+		r = connect_claims(core);
 	if (!r)
 		r = connect_prepare(core);
 	if (!r)
@@ -369,6 +392,7 @@ void core_serve(struct core *core)
 		return;
 	}
 	core->serving = true;
+	core->served_since = time(NULL);
 	core->never_fresh = kernel_vfio_check(&core->kernel, false) == -ESTALE;
 	log_notice("serving: %zu functions, %zu rules, %zu leases taken up", core->devices.n,
 		   core->policy.policy.n_rules, core->leases.table.n);
@@ -401,6 +425,9 @@ void core_done(struct core *core)
 	if (core->on_suppressed)
 		event_free(TAKE_PTR(core->on_suppressed));
 	core->workers.idle = NULL;
+	peers_abandon(&core->peers);
+	listener_done(&core->peers);
+	closing_done(&core->closing);
 	peers_done(&core->peers);
 	claims_done(&core->claims);
 	prepare_done(&core->prepare);
@@ -411,5 +438,4 @@ void core_done(struct core *core)
 	kernel_done(&core->kernel);
 	core->worker_filter = filter_free(core->worker_filter);
 	core->store.directory = fd_close(core->store.directory);
-	core->peers.listen_fd = fd_close(core->peers.listen_fd);
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <time.h>
 
 #include "brokerd/claim/claims.h"
 #include "brokerd/helper/core-side.h"
@@ -15,6 +16,7 @@
 #include "brokerd/peer/peer.h"
 #include "brokerd/prepare/prepare.h"
 #include "brokerd/prepare/sriov.h"
+#include "brokerd/process/closing.h"
 #include "brokerd/process/worker.h"
 #include "brokerd/record/audit.h"
 #include "brokerd/record/store.h"
@@ -46,6 +48,7 @@ struct core {
 	struct kernel kernel;
 	struct confine_filter *worker_filter;
 	struct workers workers;
+	struct closing closing;
 	struct store store;
 	struct audit audit;
 	struct event *on_suppressed; /* the timer of audit.later(), or NULL */
@@ -60,6 +63,7 @@ struct core {
 	struct peers peers;
 	struct event *on_inotify;
 	bool serving, closed;
+	time_t served_since;
 	bool never_fresh; /* /dev/vfio could not be opened at the start: a restart does not help */
 };
 

@@ -274,6 +274,9 @@ static int lock_state(int fd, const char *path)
 {
 	const struct timespec pause = { .tv_nsec = 50000000 };
 
+	/* A user who could open the directory could lock it too, and keep the daemon from it. */
+	if (fchmod(fd, 0700))
+		return -errno;
 	for (int i = 0; flock(fd, LOCK_EX | LOCK_NB); i++) {
 		if (errno != EWOULDBLOCK)
 			return -errno;
@@ -323,11 +326,12 @@ static int take_state(const char *path)
 
 /*
  * Raises the soft limit of descriptors as far as needed and as the hard limit allows. A peer takes
- * one descriptor, and before Linux 6.5 a second one (see peer.c).
+ * one descriptor, and before Linux 6.5 a second one (see peer.c). Connections that were turned away
+ * may have to be kept for a moment (see closing.h).
  */
 static int check_descriptors(void)
 {
-	const rlim_t want = PEERS_MAX * 2 + DESCRIPTORS_KEPT;
+	const rlim_t want = PEERS_MAX * 2 + CLOSING_SPARE + DESCRIPTORS_KEPT;
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit))
@@ -385,7 +389,8 @@ static int open_privileged(struct process *process, const struct daemon_options 
 	core->store.directory = take_state(options->state);
 	if (core->store.directory < 0)
 		return core->store.directory;
-	core->peers.listen_fd = listener_open(options->socket, &core->helpers.fd);
+	core->peers.listen_fd =
+		listener_open(options->socket, &core->helpers.fd, &core->peers.made_listener);
 	if (core->peers.listen_fd < 0)
 		return core->peers.listen_fd;
 	process->notify_fd = notify_open();

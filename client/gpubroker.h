@@ -95,7 +95,11 @@ enum gpubroker_migration {
 enum gpubroker_event_kind {
 	GPUBROKER_EVENT_STATE = 1, /* a lease has another state; its last is GPUBROKER_LEASE_HOST */
 	GPUBROKER_EVENT_ENDING,	   /* a lease will be taken back at `ends` */
-	GPUBROKER_EVENT_ARRIVED, /* a function appeared in a leased group; no host driver gets it */
+	/*
+	 * A function appeared in a leased group. No host driver gets it; or, if there is a reason,
+	 * the lease's user may not have it, and the lease ends.
+	 */
+	GPUBROKER_EVENT_ARRIVED,
 	GPUBROKER_EVENT_VANISHED, /* a function of a leased group is gone; the lease ends */
 	GPUBROKER_EVENT_WAITING,  /* a claim waits from now on; `lease` is its id, see `wanted` */
 	GPUBROKER_EVENT_WAITED,	  /* it waits no longer: it got its devices, was refused or ended */
@@ -119,7 +123,9 @@ const char *gpubroker_lease_state_name(enum gpubroker_lease_state state);
 /*
  * Connects to the broker's socket (NULL: /run/gpubroker/socket) and agrees on the protocol's
  * version. Blocks until the broker has answered. On success *ret_handle is the caller's, to be
- * closed with gpubroker_close(). Its descriptor is close-on-exec. On a refusal (too many
+ * closed with gpubroker_close(). Its descriptor is close-on-exec. When all connections are taken,
+ * the broker may close one that was not used for long; the next call then fails, with a sentence if
+ * the broker could send it. On a refusal (too many
  * connections, another version) *ret_handle is set too, only for gpubroker_reason() and
  * gpubroker_close().
  */

@@ -90,7 +90,7 @@ static void check_vfio(struct claim *claim)
 			   "VFIO's nodes are newer than the broker, which starts again; try again",
 			   0);
 		if (claims->stale)
-			claims->stale(claims->userdata);
+			claims->stale(claims->userdata, !kernel_vfio_check(claims->kernel, false));
 	} else if (r) {
 		claim_fail(claim, lease, NULL, "looking for VFIO's nodes", -r);
 	}

@@ -32,10 +32,11 @@ struct claims {
 	struct queue queue;
 	bool closed; /* the daemon is ending: claims are refused */
 	/*
-	 * /dev/vfio or /dev/iommu is not the one that this process may open, so the daemon has to
-	 * be started again. The callee must not end anything before the claim has been refused.
+	 * /dev/vfio, or else /dev/iommu, is not the one that this process may open, so the daemon
+	 * has to be started again. The callee must not end anything before the claim has been
+	 * refused.
 	 */
-	void (*stale)(void *userdata);
+	void (*stale)(void *userdata, bool iommu);
 	void *userdata;
 };
 

@@ -13,6 +13,7 @@
 
 #include "brokerd/helper/core-side.h"
 #include "brokerd/helper/start.h"
+#include "brokerd/process/closing.h"
 #include "brokerd/process/log.h"
 #include "brokerd/process/worker.h"
 #include "client/common/util.h"
@@ -47,7 +48,7 @@ static void drop_helper(struct helpers *helpers, enum helper_role role)
 	if (*event)
 		event_free(*event);
 	*event = NULL;
-	helper_stop(helper_of(helpers, role));
+	closing_drop(helpers->closing, TAKE_FD(helper_of(helpers, role)->fd), CLOSING_NOBODY);
 }
 
 /* ---- records ---- */
@@ -97,11 +98,10 @@ static void on_watcher(evutil_socket_t fd, short what, void *userdata)
 {
 	struct helpers *helpers = userdata;
 	struct watcher_record record;
-	size_t n_fds;
 
 	(void)what;
 	for (int i = 0; i < RECORD_BURST; i++) {
-		ssize_t n = passfd_receive(fd, &record, sizeof(record), NULL, 0, &n_fds);
+		ssize_t n = passfd_receive_plain(fd, &record, sizeof(record));
 
 		if (n == -EAGAIN)
 			break;
@@ -121,11 +121,10 @@ static void on_loader(evutil_socket_t fd, short what, void *userdata)
 	struct helpers *helpers = userdata;
 	struct loader_record record;
 	struct policy policy;
-	size_t n_fds;
 
 	(void)what;
 	for (int i = 0; i < RECORD_BURST; i++) {
-		ssize_t n = passfd_receive(fd, &record, sizeof(record), NULL, 0, &n_fds);
+		ssize_t n = passfd_receive_plain(fd, &record, sizeof(record));
 
 		if (n == -EAGAIN)
 			return;
@@ -178,7 +177,7 @@ static void newcomer_free(struct newcomer *newcomer)
 	if (newcomer->event)
 		event_free(newcomer->event);
 	newcomer->event = NULL;
-	newcomer->fd = fd_close(newcomer->fd);
+	closing_drop(newcomer->helpers->closing, TAKE_FD(newcomer->fd), CLOSING_NOBODY);
 }
 
 /* Makes a connection the helper of a role, if there is none yet. */
@@ -188,7 +187,7 @@ static void take_helper(struct helpers *helpers, enum helper_role role, int fd)
 
 	if (helper->fd >= 0) {
 		log_warning("rejected a second %s on the helper socket", helper_role_name(role));
-		fd_close(fd);
+		closing_drop(helpers->closing, fd, CLOSING_NOBODY);
 		return;
 	}
 	helper->fd = fd;
@@ -207,9 +206,8 @@ static void on_hello(evutil_socket_t fd, short what, void *userdata)
 {
 	struct newcomer *newcomer = userdata;
 	struct helper_hello hello;
-	size_t n_fds;
 	ssize_t n = what & EV_TIMEOUT ? -ETIMEDOUT
-				      : passfd_receive(fd, &hello, sizeof(hello), NULL, 0, &n_fds);
+				      : passfd_receive_plain(fd, &hello, sizeof(hello));
 
 	if (n == sizeof(hello) && helper_hello_valid(&hello))
 		take_helper(newcomer->helpers, (enum helper_role)hello.role, TAKE_FD(newcomer->fd));
@@ -244,7 +242,7 @@ static void newcomer_new(struct helpers *helpers, int fd)
 	if (!newcomer || !is_helper(helpers, fd)) {
 		log_warning("rejected a connection on the helper socket: %s",
 			    newcomer ? "wrong uid" : "no free slot");
-		fd_close(fd);
+		closing_drop(helpers->closing, fd, CLOSING_NOBODY);
 		return;
 	}
 	newcomer->helpers = helpers;

@@ -36,6 +36,7 @@ struct newcomer {
 
 struct helpers {
 	struct event_base *base;
+	struct closing *closing;
 	const struct helpers_ops *ops;
 	void *userdata;
 	struct helper watcher, loader;

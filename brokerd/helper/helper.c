@@ -3,16 +3,10 @@
 #include "config.h"
 
 #include "brokerd/helper/helper.h"
-#include "client/common/util.h"
 #include "client/wire/passfd.h"
 
 #include <errno.h>
 #include <poll.h>
-
-void helper_stop(struct helper *helper)
-{
-	helper->fd = fd_close(helper->fd);
-}
 
 int helper_send(int socket, const void *packet, size_t size)
 {

@@ -69,9 +69,6 @@ struct loader_record {
  */
 #define LOADER_LOAD 1U
 
-/* Closes the core's end; the helper ends when it notices that. */
-void helper_stop(struct helper *helper);
-
 /*
  * Sends a packet to the core; waits until there is room. Returns 0, or -errno if the core has
  * ended.

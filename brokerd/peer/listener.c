@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The listening socket: taken from systemd or made, and accepting connections. It must never spin
- * when the descriptor table is full, and it hands each connection to peer.c at once.
+ * when the descriptor table is full, and it hands each connection to admit.c at once.
  */
 #include "config.h"
 
 #include "brokerd/peer/listener.h"
+#include "brokerd/peer/admit.h"
 #include "brokerd/process/log.h"
 #include "brokerd/process/loop.h"
 #include "client/common/util.h"
@@ -25,6 +26,22 @@
 /* Connections a turn, so that others' claims need not wait for a client that connects in a loop. */
 #define ACCEPT_BURST 4
 
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+
+/*
+ * Has the kernel refuse descriptors that are sent to the connections of a listening socket, which
+ * inherit this. Linux has that since 6.16, except on architectures with numbers of their own. There
+ * is nothing to report where it does not: passfd_receive_plain() and closing.c go without.
+ */
+static void accept_no_descriptors(int fd)
+{
+	const int off = 0;
+
+	setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off));
+}
+
 static int adopt_socket(int fd)
 {
 	int type, listening;
@@ -39,6 +56,7 @@ static int adopt_socket(int fd)
 	}
 	if (fcntl(fd, F_SETFD, FD_CLOEXEC) || fcntl(fd, F_SETFL, O_NONBLOCK))
 		return -errno;
+	accept_no_descriptors(fd);
 	return fd;
 }
 
@@ -71,6 +89,7 @@ static int make_socket(const char *path)
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
+	accept_no_descriptors(fd);
 	unlink(path);
 	/* 0666: every user may connect; the policy decides. */
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) || chmod(path, 0666) ||
@@ -94,7 +113,7 @@ static bool has_name(const char *names, int index, const char *name)
 	return names && !strncmp(names, name, n) && (!names[n] || names[n] == ':');
 }
 
-int listener_open(const char *path, int *ret_helpers)
+int listener_open(const char *path, int *ret_helpers, bool *ret_made)
 {
 	const char *pid = getenv("LISTEN_PID"), *n = getenv("LISTEN_FDS");
 	const char *names = getenv("LISTEN_FDNAMES");
@@ -116,8 +135,10 @@ int listener_open(const char *path, int *ret_helpers)
 	unsetenv("LISTEN_PID");
 	unsetenv("LISTEN_FDS");
 	unsetenv("LISTEN_FDNAMES");
-	if (ours < 0)
+	if (ours < 0) {
 		ours = make_socket(path);
+		*ret_made = true;
+	}
 	if (ours >= 0 && theirs >= 0)
 		*ret_helpers = theirs;
 	return ours;
@@ -137,11 +158,13 @@ static void on_peer_connect(evutil_socket_t listen_fd, short what, void *userdat
 	struct peers *peers = userdata;
 
 	(void)what;
+	if (closing_is_full(peers->closing))
+		return pause_accepting(peers, ENOBUFS);
 	for (int i = 0; i < ACCEPT_BURST; i++) {
 		int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0)
-			peer_new(peers, fd);
+			admit(peers, fd);
 		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
 			return pause_accepting(peers, errno);
 		else if (errno != ECONNABORTED && errno != EINTR)
@@ -177,4 +200,20 @@ void listener_stop(struct peers *peers)
 	if (peers->on_accept_again)
 		event_free(peers->on_accept_again);
 	peers->on_connect = peers->on_accept_again = NULL;
+}
+
+/*
+ * systemd keeps its socket, and the connections that wait there. One that was made here closes them
+ * with it, and everything that they have sent.
+ */
+void listener_done(struct peers *peers)
+{
+	int fd;
+
+	if (peers->made_listener && peers->listen_fd >= 0 &&
+	    !shutdown(peers->listen_fd, SHUT_RDWR)) /* so that there is an end */
+		while ((fd = accept4(peers->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >=
+		       0)
+			closing_drop(peers->closing, fd, CLOSING_NOBODY);
+	peers->listen_fd = fd_close(peers->listen_fd);
 }

@@ -2,8 +2,9 @@
 /*
  * One connection, see peer.h: the identity of its process, its socket, and the answers to it.
  *
- * It must never accept a descriptor, never wait for a peer, and never free a peer while a caller
- * still uses it: such a peer is marked, and freed in the next turn of the loop.
+ * It must never accept a descriptor, nor close one that a peer has sent; never wait for a peer; and
+ * never free a peer while a caller still uses it: such a peer is marked, and freed in the next turn
+ * of the loop.
  */
 #include "config.h"
 
@@ -22,6 +23,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef SO_PEERPIDFD
@@ -31,6 +33,17 @@
 #define GROUPS_MAX 65536 /* NGROUPS_MAX: a process cannot have more */
 #define REQUEST_BURST 8	 /* requests a turn */
 #define REQUEST_COST 4	 /* a request counts as much as so many lines of a listing */
+
+/* Each connection has room among those that are parked, see closing_is_full(). */
+_Static_assert(PEERS_MAX + CLOSING_SPARE <= CLOSING_MAX, "parked connections");
+
+uint64_t peers_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
 
 /* ---- identity ---- */
 
@@ -57,21 +70,6 @@ static bool kernel_knows_process(int fd)
 		answer = pidfd == -ENOPROTOOPT ? KNOWS_NOT : KNOWS;
 	}
 	return answer == KNOWS;
-}
-
-static int identify(struct peer *peer)
-{
-	struct ucred cred;
-	socklen_t size = sizeof(cred);
-
-	if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERCRED, &cred, &size))
-		return -errno;
-	if (size != sizeof(cred) || cred.uid == (uid_t)-1 || cred.pid <= 0)
-		return -EPERM; /* from outside our pid namespace: it has no pid here */
-	peer->claimant.uid = cred.uid;
-	peer->claimant.gid = cred.gid;
-	peer->claimant.pid = (uint32_t)cred.pid;
-	return 0;
 }
 
 /*
@@ -104,8 +102,8 @@ int peer_subject(const struct peer *peer, struct policy_subject *ret_subject)
 
 static void on_readable(evutil_socket_t fd, short what, void *userdata);
 
-static struct event *new_event(struct peers *peers, int fd, short what, event_callback_fn call,
-			       void *userdata)
+struct event *peers_new_event(struct peers *peers, int fd, short what,
+			      void (*call)(int fd, short what, void *userdata), void *userdata)
 {
 	struct event *event = event_new(peers->base, fd, what, call, userdata);
 
@@ -128,8 +126,8 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata)
 bool peer_wait_for_room(struct peer *peer, bool wait)
 {
 	if (wait && !peer->on_writable)
-		peer->on_writable =
-			new_event(peer->peers, peer->fd, EV_WRITE | EV_PERSIST, on_writable, peer);
+		peer->on_writable = peers_new_event(peer->peers, peer->fd, EV_WRITE | EV_PERSIST,
+						    on_writable, peer);
 	if (wait)
 		return peer->on_writable && !event_add(peer->on_writable, NULL);
 	if (peer->on_writable)
@@ -144,17 +142,6 @@ static void stop_watching(struct peer *peer)
 	peer->busy = PEER_IDLE;
 }
 
-void peer_doom(struct peer *peer)
-{
-	/* Before the close: the descriptor's number may be another peer's before the next turn. */
-	event_del(peer->on_readable);
-	peer_wait_for_room(peer, false);
-	stop_watching(peer);
-	peer->greeted = false;
-	peer->fd = fd_close(peer->fd);
-	event_active(peer->on_readable, EV_READ, 1);
-}
-
 bool peer_is_busy(const struct peer *peer)
 {
 	return peer->busy != PEER_IDLE || peer->claimant.claim || peer->claimant.waiting;
@@ -163,6 +150,7 @@ bool peer_is_busy(const struct peer *peer)
 static void send_answer(struct peer *peer, const void *packet, size_t size)
 {
 	peer->busy = PEER_IDLE;
+	users_touch(&peer->member);
 	if (peer->fd >= 0 && passfd_send(peer->fd, packet, size, NULL, 0))
 		peer_doom(peer);
 }
@@ -266,30 +254,7 @@ static void on_sriov_done(struct sriov_request *request, const struct message_re
 
 /* ---- connecting and disconnecting ---- */
 
-static void turn_away(struct peers *peers, const struct peer *peer)
-{
-	struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
-	union peer_packet ignored;
-	size_t n_fds;
-
-	if (peers->n >= PEERS_MAX)
-		refusal_say(&refusal, "the broker has as many connections as it can serve");
-	else
-		refusal_say(&refusal,
-			    "you have %d connections to the broker, which is the most for one user",
-			    PEERS_PER_UID);
-	passfd_send(peer->fd, &refusal, sizeof(refusal), NULL, 0);
-	/*
-	 * Closing a socket with an unread packet resets the other side: its next receive fails with
-	 * ECONNRESET once, and only the one after that returns the refusal (see
-	 * client/library/connection.c). So any packet is read first.
-	 */
-	while (passfd_receive(peer->fd, &ignored, sizeof(ignored), NULL, 0, &n_fds) > 0)
-		;
-	audit_refused(peers->audit, peer->claimant.uid, peer->claimant.pid, &refusal);
-}
-
-static void log_dropped(const struct peer *peer, const char *why)
+void peer_log_dropped(const struct peer *peer, const char *why)
 {
 	const struct audit_line line = {
 		.outcome = "dropped",
@@ -304,79 +269,82 @@ static void log_dropped(const struct peer *peer, const char *why)
 	audit_asked(peer->peers->audit, peer->claimant.uid, &line);
 }
 
-static void log_unknown(struct peers *peers, int error)
+int peer_make(struct peers *peers, const struct claimant *incoming, int *fd)
 {
-	char reason[96];
-	const struct audit_line line = {
-		.outcome = "dropped",
-		.level = LOG_INFO,
-		.uid = AUDIT_NOBODY,
-		.group = NO_GROUP,
-		.by = AUDIT_NOBODY,
-		.reason = reason,
-	};
+	struct peer *peer = malloc(sizeof(*peer));
 
-	snprintf(reason, sizeof(reason), "its user is unknown: %s", strerror(-error));
-	audit_asked(peers->audit, UINT32_MAX, &line);
-}
-
-/*
- * Returns true and counts the connection, if its user may have one more. Otherwise logs the
- * refusal.
- */
-static bool admit(struct peers *peers, struct peer *peer)
-{
-	int r = identify(peer);
-
-	if (r) {
-		log_unknown(peers, r);
-		return false;
-	}
-	r = peers->n >= PEERS_MAX ? -EDQUOT
-				  : users_take(&peers->users, peer->claimant.uid, PEERS_PER_UID);
-	if (r == -EDQUOT)
-		turn_away(peers, peer);
-	return !r;
-}
-
-/*
- * All work before admit() returns true is also done for a client that connects in a loop, and other
- * peers wait for it.
- */
-void peer_new(struct peers *peers, int fd)
-{
-	struct peer incoming = { .peers = peers,
-				 .fd = fd,
-				 .pidfd = -1,
-				 .claimant = { .ops = &claimant_ops },
-				 .sriov = { .done = on_sriov_done } },
-		    *peer;
-
-	if (!admit(peers, &incoming)) {
-		fd_close(fd);
-		return;
-	}
-	incoming.sriov.uid = incoming.claimant.uid;
-	peer = malloc(sizeof(*peer));
 	if (!peer)
-		goto drop;
-	*peer = incoming;
-	hold_process(peer);
-	peer->fd = incoming.fd = worker_move_high(fd);
-	peer->on_readable = new_event(peers, peer->fd, EV_READ | EV_PERSIST, on_readable, peer);
+		return -ENOMEM;
+	*fd = worker_move_high(*fd);
+	*peer = (struct peer){
+		.peers = peers,
+		.fd = *fd,
+		.pidfd = -1,
+		.claimant = *incoming,
+		.sriov = { .done = on_sriov_done, .uid = incoming->uid },
+		.since = peers_now(),
+	};
+	peer->claimant.ops = &claimant_ops;
+	peer->on_readable = peers_new_event(peers, *fd, EV_READ | EV_PERSIST, on_readable, peer);
 	if (!peer->on_readable || event_add(peer->on_readable, NULL)) {
-		fd_close(peer->pidfd);
-		goto drop;
+		if (peer->on_readable)
+			event_free(peer->on_readable);
+		free(peer);
+		return -ENOMEM;
 	}
+	hold_process(peer);
 	TAILQ_INSERT_TAIL(&peers->list, peer, link);
+	TAILQ_INSERT_TAIL(&peers->strangers, peer, stranger);
+	peer->is_stranger = true;
+	users_add(&peers->users, peer->claimant.uid, &peer->member);
 	peers->n++;
-	return;
-drop:
-	if (peer && peer->on_readable)
-		event_free(peer->on_readable);
-	free(peer);
-	fd_close(incoming.fd);
-	users_give(&peers->users, incoming.claimant.uid);
+	return 0;
+}
+
+void peers_closed(struct peers *peers, uint32_t uid)
+{
+	peers->n--;
+	users_give(&peers->users, uid);
+}
+
+static void forget_stranger(struct peer *peer)
+{
+	if (peer->is_stranger)
+		TAILQ_REMOVE(&peer->peers->strangers, peer, stranger);
+	peer->is_stranger = false;
+}
+
+void peer_greeted(struct peer *peer)
+{
+	peer->greeted = true;
+	forget_stranger(peer);
+}
+
+bool peer_may_go(const struct peer *peer)
+{
+	return !peer->claimant.claim && !peer->claimant.waiting && peer->busy != PEER_SRIOV;
+}
+
+/* Closes the connection, at once or later. Until then it counts among its user's. */
+static void drop_connection(struct peer *peer)
+{
+	int fd = TAKE_FD(peer->fd);
+
+	if (fd >= 0)
+		peer->parked = !closing_drop(peer->peers->closing, fd, peer->claimant.uid);
+}
+
+void peer_doom(struct peer *peer)
+{
+	/* Before the close: the descriptor's number may be another peer's before the next turn. */
+	event_del(peer->on_readable);
+	peer_wait_for_room(peer, false);
+	stop_watching(peer);
+	forget_stranger(peer);
+	users_remove(&peer->peers->users, &peer->member);
+	peer->greeted = false;
+	drop_connection(peer);
+	event_active(peer->on_readable, EV_READ, 1);
 }
 
 void peer_free(struct peer *peer)
@@ -387,11 +355,13 @@ void peer_free(struct peer *peer)
 	peers->ops->gone(peer);
 	event_free(peer->on_readable);
 	peer_wait_for_room(peer, false);
-	fd_close(peer->fd);
+	forget_stranger(peer);
+	users_remove(&peers->users, &peer->member);
+	drop_connection(peer);
 	fd_close(peer->pidfd);
 	TAILQ_REMOVE(&peers->list, peer, link);
-	peers->n--;
-	users_give(&peers->users, peer->claimant.uid);
+	if (!peer->parked)
+		peers_closed(peers, peer->claimant.uid);
 	free(peer);
 }
 
@@ -423,7 +393,7 @@ bool peer_spend(struct peer *peer, unsigned cost, unsigned budget)
 
 	if (!peers->in_turn) {
 		if (!peers->on_turn_end)
-			peers->on_turn_end = new_event(peers, -1, 0, on_turn_end, peers);
+			peers->on_turn_end = peers_new_event(peers, -1, 0, on_turn_end, peers);
 		if (!peers->on_turn_end)
 			return true;
 		event_active(peers->on_turn_end, EV_TIMEOUT, 1);
@@ -440,7 +410,6 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 	(void)what;
 	for (int i = 0; i < REQUEST_BURST; i++) {
 		union peer_packet packet;
-		size_t n_fds;
 		ssize_t n;
 
 		if (peer->fd < 0)
@@ -451,17 +420,18 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 		 */
 		if (!peer_spend(peer, 0, LIST_BURST))
 			return;
-		/* No descriptor is accepted: one that comes is closed and the peer is dropped. */
-		n = passfd_receive(peer->fd, &packet, sizeof(packet), NULL, 0, &n_fds);
+		/* No descriptor is accepted: for one that comes, the peer is dropped. */
+		n = passfd_receive_plain(peer->fd, &packet, sizeof(packet));
 		if (n == -EAGAIN)
 			return;
 		if (n > 0) {
+			users_touch(&peer->member);
 			peer_spend(peer, REQUEST_COST, LIST_BURST);
 			if (peer->peers->ops->request(peer, &packet, (size_t)n))
 				continue;
 		}
 		if (n && n != -ECONNRESET)
-			log_dropped(peer, n > 0 ? "protocol" : strerror((int)-n));
+			peer_log_dropped(peer, n > 0 ? "protocol" : strerror((int)-n));
 		peer_free(peer);
 		return;
 	}
@@ -474,13 +444,24 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 int peers_init(struct peers *peers)
 {
 	TAILQ_INIT(&peers->list);
+	TAILQ_INIT(&peers->strangers);
 	/* Pages are used only as far as a process has groups, so it costs little memory. */
 	peers->groups = malloc(GROUPS_MAX * sizeof(*peers->groups));
 	return peers->groups ? 0 : -ENOMEM;
 }
 
+void peers_abandon(struct peers *peers)
+{
+	struct peer *peer;
+
+	TAILQ_FOREACH(peer, &peers->list, link)
+		drop_connection(peer);
+}
+
 void peers_done(struct peers *peers)
 {
+	if (peers->on_no_hello)
+		event_free(TAKE_PTR(peers->on_no_hello));
 	if (peers->on_turn_end)
 		event_free(TAKE_PTR(peers->on_turn_end));
 	free(TAKE_PTR(peers->groups));

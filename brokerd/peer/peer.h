@@ -11,12 +11,15 @@
 #include "brokerd/claim/claims.h"
 #include "brokerd/kernel/kernel.h"
 #include "brokerd/prepare/sriov.h"
+#include "brokerd/process/closing.h"
 #include "brokerd/record/audit.h"
 #include "brokerd/state/users.h"
 
-#define PEERS_PER_UID 128 /* connections of one user */
-#define PEERS_MAX 12288	  /* connections of all users; LimitNOFILE= in the unit depends on it */
-#define LIST_BURST 8	  /* devices or leases a turn, over all connections of a user */
+#define PEERS_PER_UID 128   /* connections of one user */
+#define PEERS_MAX 12288	    /* connections of all users; LimitNOFILE= in the unit depends on it */
+#define PEERS_KEPT 128	    /* of these, for root alone: it must be able to revoke */
+#define PEERS_HELLO_MS 5000 /* within which a connection must send its hello */
+#define LIST_BURST 8	    /* devices or leases a turn, over all connections of a user */
 
 /* Room for every request; a larger packet is invalid. */
 union peer_packet {
@@ -32,12 +35,17 @@ union peer_packet {
 
 struct peer {
 	TAILQ_ENTRY(peer) link;
+	TAILQ_ENTRY(peer) stranger; /* until it is greeted */
+	struct users_member member;
 	struct peers *peers;
 	int fd;
 	int pidfd; /* of the connected process, before Linux 6.5; else -1 */
 	struct claimant claimant;
 	struct sriov_request sriov; /* active while `busy` is PEER_SRIOV */
 	bool greeted;
+	bool is_stranger; /* in peers->strangers */
+	bool parked;	  /* the connection outlives the peer, see closing.h */
+	uint64_t since;	  /* milliseconds of the monotonic clock at the connect */
 	struct event *on_readable;
 	struct event *on_writable; /* only while a listing waits for room; else NULL */
 	/* the request that is being served, unless it is a claim */
@@ -73,6 +81,7 @@ struct peers_ops {
 struct peers {
 	struct event_base *base;
 	const struct peers_ops *ops;
+	struct closing *closing;
 	struct audit *audit;
 	const struct kernel *kernel;
 	const struct policy_state *policy;
@@ -83,14 +92,17 @@ struct peers {
 	struct sriov *sriov;
 	const struct holds *holds;
 	int listen_fd;
+	bool made_listener; /* it is not systemd's */
 	struct event *on_connect, *on_accept_again;
 	TAILQ_HEAD(peer_list, peer) list;
-	size_t n;
-	size_t n_watching;	   /* peers that watch */
-	struct users users;	   /* the connections of each user */
-	gid_t *groups;		   /* room for a process' groups, see peer_subject() */
-	struct event *on_turn_end; /* of PRIORITY_PEERS, like all events of peers */
-	uint64_t turn;		   /* counts the loop's turns in which a peer was served */
+	TAILQ_HEAD(, peer) strangers; /* that have not sent their hello, in the order of `since` */
+	struct event *on_no_hello;    /* the first stranger's time is over */
+	size_t n;		      /* connections, and those that are parked */
+	size_t n_watching;	      /* peers that watch */
+	struct users users;	      /* the connections of each user */
+	gid_t *groups;		      /* room for a process' groups, see peer_subject() */
+	struct event *on_turn_end;    /* of PRIORITY_PEERS, like all events of peers */
+	uint64_t turn;		      /* counts the loop's turns in which a peer was served */
 	bool in_turn;
 };
 
@@ -98,12 +110,31 @@ struct peers {
 int peers_init(struct peers *peers);
 void peers_done(struct peers *peers);
 
-/* Makes a peer of a connection, or closes it. */
-void peer_new(struct peers *peers, int fd);
+/* Closes all connections, for a daemon that ends without undoing what it does. */
+void peers_abandon(struct peers *peers);
+/* Counts a connection of uid less: the one that was parked is closed. */
+void peers_closed(struct peers *peers, uint32_t uid);
+
+/*
+ * Makes a peer of a connection, which is counted in peers->users. `incoming` has the ids of its
+ * process. Moves *fd, see worker_move_high(). Returns 0; or -ENOMEM, and *fd stays the caller's.
+ */
+int peer_make(struct peers *peers, const struct claimant *incoming, int *fd);
 /* Closes the connection; a claim that has begun is undone. */
 void peer_free(struct peer *peer);
 /* Closes the connection now, and frees the peer in the loop's next turn, when no caller uses it. */
 void peer_doom(struct peer *peer);
+/* Notes that the peer has sent its hello. */
+void peer_greeted(struct peer *peer);
+/* Returns true if the connection may be closed in favour of another. */
+bool peer_may_go(const struct peer *peer);
+/* Logs that a connection is closed for that reason. */
+void peer_log_dropped(const struct peer *peer, const char *why);
+/* Returns milliseconds of the monotonic clock. */
+uint64_t peers_now(void);
+/* Makes an event of PRIORITY_PEERS. Returns NULL if there is no memory. */
+struct event *peers_new_event(struct peers *peers, int fd, short what,
+			      void (*call)(int fd, short what, void *userdata), void *userdata);
 
 /* Returns true if the peer's last request has not been answered yet. */
 bool peer_is_busy(const struct peer *peer);

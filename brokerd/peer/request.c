@@ -53,7 +53,7 @@ static bool greet(struct peer *peer, const struct message_hello *hello)
 		audit_refused(peer->peers->audit, peer->claimant.uid, peer->claimant.pid, &refusal);
 		return false;
 	}
-	peer->greeted = true;
+	peer_greeted(peer);
 	return !passfd_send(peer->fd, &welcome, sizeof(welcome), NULL, 0);
 }
 

@@ -60,7 +60,7 @@ enum arg_check {
 	CDEV_IOCTLS,	/* ioctl: VFIO_GROUP_GET_STATUS and IOMMU_OPTION */
 	LEASE_LOCK,	/* flock: LOCK_EX or LOCK_SH, LOCK_NB */
 	CLOSED,		/* accept4: SOCK_CLOEXEC | SOCK_NONBLOCK */
-	PIPE,		/* pipe2: O_CLOEXEC | O_NONBLOCK */
+	PIPES,		/* pipe2: O_CLOEXEC, with or without O_NONBLOCK */
 	DUPLICATE,	/* fcntl: F_DUPFD_CLOEXEC */
 	FILES,		/* unlinkat: no directories */
 	FILTER,		/* seccomp: SECCOMP_SET_MODE_FILTER, without flags */
@@ -68,6 +68,8 @@ enum arg_check {
 	BOUNDING_SET,	/* prctl: PR_CAPBSET_READ */
 	MEMLOCK,	/* prlimit64: RLIMIT_MEMLOCK */
 	PEER,		/* getsockopt: SO_PEERCRED, SO_PEERGROUPS, SO_PEERPIDFD */
+	CREDENTIALS,	/* setsockopt: SO_PASSCRED */
+	BOTH_WAYS,	/* shutdown: SHUT_RDWR */
 	NETLINK_UEVENT, /* socket: AF_NETLINK, NETLINK_KOBJECT_UEVENT */
 	UNIX_SOCKET,	/* socket: AF_UNIX */
 	TERMINAL	/* ioctl: TCGETS, by which stdio detects a terminal */
@@ -87,8 +89,10 @@ static const struct syscall_rule core_rows[] = {
 	{ SCMP_SYS(recvmsg), ANY_ARGS }, /* peers and helpers */
 	{ SCMP_SYS(accept4), CLOSED },	 /* peers */
 	{ SCMP_SYS(getsockopt), PEER },	 /* the identity of a peer */
-	{ SCMP_SYS(epoll_ctl), ANY_ARGS },  /* libevent; whether a claimer still lives */
-	{ SCMP_SYS(EPOLL_WAIT), ANY_ARGS }, /* the same */
+	{ SCMP_SYS(shutdown), BOTH_WAYS }, /* a connection that ends: nothing more may be queued */
+	{ SCMP_SYS(setsockopt), CREDENTIALS }, /* the same: tells its end from an empty packet */
+	{ SCMP_SYS(epoll_ctl), ANY_ARGS },     /* libevent; whether a claimer still lives */
+	{ SCMP_SYS(EPOLL_WAIT), ANY_ARGS },    /* the same */
 	{ SCMP_SYS(openat2), ANY_ARGS },    /* sysfs, /dev/vfio, records, each below a descriptor */
 	{ SCMP_SYS(readlinkat), ANY_ARGS }, /* a function's driver and group */
 	{ SCMP_SYS(getdents64), ANY_ARGS }, /* a group's members, the records */
@@ -99,11 +103,11 @@ static const struct syscall_rule core_rows[] = {
 	{ SCMP_SYS(inotify_rm_watch), ANY_ARGS },  /* a node that is not lent any more */
 	{ SCMP_SYS(ioctl), VFIO_STATUS },	   /* whether a group is viable */
 	{ SCMP_SYS(prlimit64), MEMLOCK },	   /* the claimer's limit */
-	{ SCMP_SYS(clone), FORK },		   /* workers */
-	{ SCMP_SYS(pipe2), PIPE },		   /* a worker's reports */
+	{ SCMP_SYS(clone), FORK },		   /* workers and closers */
+	{ SCMP_SYS(pipe2), PIPES },		   /* a worker's reports; what a closer waits for */
 	{ SCMP_SYS(prctl), DEATHSIG },		   /* in a worker: it must not outlive the core */
-	{ SCMP_SYS(close_range), ANY_ARGS }, /* in a worker: closes all but its steps' files */
-	{ SCMP_SYS(seccomp), FILTER },	/* in a worker: its filter, which can only forbid more */
+	{ SCMP_SYS(close_range), ANY_ARGS },	   /* in both: closes all that is not theirs */
+	{ SCMP_SYS(seccomp), FILTER },	/* in both: their filter, which can only forbid more */
 	{ SCMP_SYS(capset), ANY_ARGS }, /* drops CAP_SYS_RESOURCE; it can only drop */
 	{ SCMP_SYS(mmap), NO_MEMORY },	/* malloc, if brk fails */
 	{ SCMP_SYS(brk), ANY_ARGS },	/* malloc */
@@ -230,6 +234,7 @@ static const struct syscall_rule loader_rows[] = {
 	{ SCMP_SYS(exit_group), ANY_ARGS },
 };
 
+/* For closers too: they need fewer. */
 static const struct syscall_rule worker_rows[] = {
 	{ SCMP_SYS(write), ANY_ARGS },	    /* its steps' files, its reports */
 	{ SCMP_SYS(read), ANY_ARGS },	    /* its steps' files, some under the device's lock */
@@ -254,7 +259,8 @@ static const struct arg_rule {
 	{ LEASE_LOCK, 1, LOCK_EX | LOCK_NB, NO_ARG, 0 },
 	{ LEASE_LOCK, 1, LOCK_SH | LOCK_NB, NO_ARG, 0 },
 	{ CLOSED, 3, SOCK_CLOEXEC | SOCK_NONBLOCK, NO_ARG, 0 },
-	{ PIPE, 1, O_CLOEXEC | O_NONBLOCK, NO_ARG, 0 },
+	{ PIPES, 1, O_CLOEXEC, NO_ARG, 0 },
+	{ PIPES, 1, O_CLOEXEC | O_NONBLOCK, NO_ARG, 0 },
 	{ DUPLICATE, 1, F_DUPFD_CLOEXEC, NO_ARG, 0 },
 	{ FILES, 2, 0, NO_ARG, 0 },
 	{ FILTER, 0, SECCOMP_SET_MODE_FILTER, 1, 0 },
@@ -264,6 +270,8 @@ static const struct arg_rule {
 	{ PEER, 1, SOL_SOCKET, 2, SO_PEERCRED },
 	{ PEER, 1, SOL_SOCKET, 2, SO_PEERGROUPS },
 	{ PEER, 1, SOL_SOCKET, 2, SO_PEERPIDFD },
+	{ CREDENTIALS, 1, SOL_SOCKET, 2, SO_PASSCRED },
+	{ BOTH_WAYS, 1, SHUT_RDWR, NO_ARG, 0 },
 	{ NETLINK_UEVENT, 0, AF_NETLINK, 2, NETLINK_KOBJECT_UEVENT },
 	{ UNIX_SOCKET, 0, AF_UNIX, NO_ARG, 0 },
 	{ TERMINAL, 1, TCGETS, NO_ARG, 0 },

@@ -4,8 +4,8 @@
  * open. The child closes everything else, applies a filter of `read`, `write` and `exit_group`,
  * does its steps, and reports each over a pipe.
  *
- * The child must never touch the heap, libevent or stdio: between fork and filter it makes five or
- * six system calls, and three more if it opens a group. The parent must never wait for it: a
+ * The child must never touch the heap, libevent or stdio: between fork and filter it makes six or
+ * seven system calls, and three more if it opens a group. The parent must never wait for it: a
  * readable pidfd reports its end. Nor does the parent reap it: the daemon ignores SIGCHLD, so the
  * kernel does.
  */
@@ -44,11 +44,14 @@ struct step {
  * it arrives whole.
  */
 struct report {
-	uint32_t step;
+	uint32_t step; /* or one of the two below */
 	int32_t error;
 	uint32_t is_row;	  /* a line of a table, whose step is not done yet */
 	char text[WORK_TEXT_MAX]; /* the text that was read, NUL-terminated */
 };
+
+#define REPORT_ALONE (UINT32_MAX - 1) /* it has closed all descriptors but its steps' */
+#define REPORT_CONFINED UINT32_MAX    /* it has its filter, and the steps begin */
 
 struct work {
 	struct work_ops ops;
@@ -66,6 +69,7 @@ struct work {
 	struct event *on_report, *on_exit, *on_late;
 	struct workers *workers;
 	bool counted; /* counted in workers->busy */
+	bool copying; /* counted in workers->copying */
 };
 
 void workers_enter(struct workers *workers)
@@ -85,6 +89,14 @@ static void stop_counting(struct work *work)
 		return;
 	work->counted = false;
 	workers_leave(work->workers);
+}
+
+/* Notes that the worker has no copies of peers' sockets any more. */
+static void stop_copying(struct work *work)
+{
+	if (work->copying)
+		work->workers->copying--;
+	work->copying = false;
 }
 
 struct work *work_new(const struct work_ops *ops, void *userdata)
@@ -299,11 +311,8 @@ static bool is_low(const struct work *work, int pipe)
 	return pipe < WORK_DESCRIPTORS;
 }
 
-/*
- * Forks. If `shared`, the child shares our table of descriptors until it takes a copy of its lower
- * part, see run_child(). A direct system call, since glibc's clone() requires a stack.
- */
-static int fork_child(bool shared, int *ret_pidfd)
+/* A direct system call, since glibc's clone() requires a stack. */
+int worker_fork(bool shared, int *ret_pidfd)
 {
 	long pid = syscall(SYS_clone, (shared ? CLONE_FILES : 0) | CLONE_PIDFD | SIGCHLD, 0,
 			   ret_pidfd, 0, 0);
@@ -335,6 +344,9 @@ run_child(const struct work *work, int pipe, bool shared, const struct confine_f
 	 */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	keep_only(work, pipe);
+	report.step = REPORT_ALONE;
+	if (write(pipe, &report, sizeof(report)) != sizeof(report))
+		_exit(1);
 	if (work->n_steps && work->steps[0].does == OPENS) {
 		opened = kernel_group_open_in(work->steps[0].fd, work->steps[0].group);
 		/*
@@ -352,7 +364,7 @@ run_child(const struct work *work, int pipe, bool shared, const struct confine_f
 	 * so writing to it fails then (SIGPIPE is ignored). In a living core this report means that
 	 * it can close its copies of our descriptors.
 	 */
-	report.step = UINT32_MAX;
+	report.step = REPORT_CONFINED;
 	if (write(pipe, &report, sizeof(report)) != sizeof(report))
 		_exit(1);
 	for (size_t i = 0; i < work->n_steps; i++) {
@@ -410,14 +422,16 @@ static void take_report(struct work *work, struct report *report)
 static void read_reports(struct work *work)
 {
 	/* Bounds how much we read from one worker, so that it cannot starve the loop. */
-	const size_t most = 1 + work->n_steps * (1 + WORK_ROWS_MAX);
+	const size_t most = 2 + work->n_steps * (1 + WORK_ROWS_MAX);
 	struct report report;
 	ssize_t n = 0;
 
 	while (work->n_reports < most &&
 	       (n = read(work->pipe, &report, sizeof(report))) == sizeof(report)) {
 		work->n_reports++;
-		if (report.step == UINT32_MAX)
+		if (report.step == REPORT_ALONE)
+			stop_copying(work);
+		else if (report.step == REPORT_CONFINED)
 			close_files(work);
 		else if (report.step == work->n_done && work->n_done < work->n_steps && !work->over)
 			take_report(work, &report);
@@ -441,6 +455,7 @@ static void on_gone(evutil_socket_t fd, short what, void *userdata)
 	(void)fd;
 	(void)what;
 	read_reports(work);
+	stop_copying(work);
 	if (!work->error && work->n_done < work->n_steps) {
 		work->error = EINTR; /* it was killed between two steps */
 		work->failed = work->n_done;
@@ -482,7 +497,8 @@ int workers_start_within(struct workers *workers, struct work *work, unsigned se
 	work->pipe = ends[0];
 	work->child_end = ends[1];
 	shared = is_low(work, work->child_end);
-	pid = fork_child(shared, &work->pidfd);
+	/* If shared, until the child takes a copy of the table's lower part, see run_child(). */
+	pid = worker_fork(shared, &work->pidfd);
 	if (pid < 0)
 		return pid;
 	if (!pid)
@@ -500,6 +516,8 @@ int workers_start_within(struct workers *workers, struct work *work, unsigned se
 	work->counted = !work->ops.may_be_left;
 	if (work->counted)
 		workers_enter(workers);
+	work->copying = true;
+	workers->copying++;
 	tell_begun(work, 0);
 	return 0;
 lost:

@@ -64,6 +64,11 @@ struct workers {
 	struct event_base *base;
 	const struct confine_filter *filter;
 	size_t busy;
+	/*
+	 * Workers that may still have copies of peers' sockets: of one that is being accepted, or
+	 * of all if there are hundreds of workers, see WORK_DESCRIPTORS.
+	 */
+	size_t copying;
 	/* Called when `busy` becomes zero: the last worker has ended, or is late. May be NULL. */
 	void (*idle)(void *userdata);
 	void *userdata;
@@ -130,6 +135,13 @@ size_t work_steps(const struct work *work);
 int workers_start(struct workers *workers, struct work *work);
 /* The same with another limit. */
 int workers_start_within(struct workers *workers, struct work *work, unsigned seconds);
+
+/*
+ * Forks. If `shared`, the child shares our table of descriptors; otherwise it has a copy. Nobody
+ * waits for the child, and the kernel reaps it. Returns 0 in the child, its process number with
+ * *ret_pidfd here, or -errno.
+ */
+int worker_fork(bool shared, int *ret_pidfd);
 
 /*
  * Moves a descriptor to a number that workers do not copy, see WORK_DESCRIPTORS. Returns the new

@@ -108,68 +108,91 @@ static uint64_t seconds(void)
 	return (uint64_t)now.tv_sec + 1;
 }
 
-static void write_suppressed(struct audit_user *user)
+static void write_suppressed(int64_t uid, uint64_t n)
 {
 	char reason[64];
 	struct audit_line line = {
 		.outcome = "suppressed",
 		.level = LOG_WARNING,
-		.uid = user->uid,
+		.uid = uid,
 		.group = NO_GROUP,
 		.by = AUDIT_NOBODY,
 		.reason = reason,
 	};
 
-	if (!user->suppressed)
+	if (!n)
 		return;
-	snprintf(reason, sizeof(reason), "%" PRIu32 " lines about what the user asked for",
-		 user->suppressed);
+	snprintf(reason, sizeof(reason), "%" PRIu64 " lines about what %s asked for", n,
+		 uid == AUDIT_NOBODY ? "other users" : "the user");
 	audit_write(&line);
-	user->suppressed = 0;
 }
 
 void audit_write_suppressed(struct audit *audit)
 {
-	for (size_t i = 0; i < AUDIT_USERS; i++)
-		write_suppressed(&audit->users[i]);
+	for (size_t i = 0; i < AUDIT_USERS; i++) {
+		write_suppressed((int64_t)audit->users[i].uid, audit->users[i].suppressed);
+		audit->users[i].suppressed = 0;
+	}
+	write_suppressed(AUDIT_NOBODY, audit->suppressed);
+	audit->suppressed = 0;
 	audit->waits = false;
+}
+
+/* Adds what has become free since the last call: so many lines in so many seconds, up to `most`. */
+static void fill_share(struct audit_share *share, uint64_t now, uint32_t most, unsigned lines,
+		       unsigned in_seconds)
+{
+	uint64_t more = (now - share->filled) * lines / in_seconds;
+
+	if (!share->filled)
+		*share = (struct audit_share){ .left = most, .filled = now };
+	else if (more)
+		*share = (struct audit_share){
+			.left = more + share->left < most ? (uint32_t)(more + share->left) : most,
+			.filled = now,
+		};
 }
 
 /*
  * Returns the user's entry. If there is none, the entry that has been unused for longest becomes
- * the user's.
+ * the user's, with the share that it has: a full share for each new user would be no limit for a
+ * user with many uids.
  */
-static struct audit_user *user_of(struct audit *audit, uint32_t uid, uint64_t now)
+static struct audit_user *user_of(struct audit *audit, uint32_t uid)
 {
 	struct audit_user *oldest = &audit->users[0];
 
 	for (size_t i = 0; i < AUDIT_USERS; i++) {
 		struct audit_user *user = &audit->users[i];
 
-		if (user->filled && user->uid == uid)
+		if (user->asked && user->uid == uid)
 			return user;
 		if (user->asked < oldest->asked)
 			oldest = user;
 	}
-	write_suppressed(oldest);
-	*oldest = (struct audit_user){ .uid = uid, .left = AUDIT_BURST, .filled = now };
+	if (oldest->suppressed && audit->all.left) {
+		audit->all.left--;
+		write_suppressed((int64_t)oldest->uid, oldest->suppressed);
+	} else {
+		audit->suppressed += oldest->suppressed;
+	}
+	oldest->suppressed = 0;
+	oldest->uid = uid;
 	return oldest;
 }
 
 void audit_asked(struct audit *audit, uint32_t uid, const struct audit_line *line)
 {
 	const uint64_t now = seconds();
-	struct audit_user *user = user_of(audit, uid, now);
-	uint64_t more = (now - user->filled) / AUDIT_SECONDS;
+	struct audit_user *user;
 
+	fill_share(&audit->all, now, AUDIT_ALL_BURST, AUDIT_ALL_LINES, 1);
+	user = user_of(audit, uid);
 	user->asked = ++audit->n_asked;
-	if (more) {
-		user->left = more + user->left < AUDIT_BURST ? (uint32_t)(more + user->left)
-							     : AUDIT_BURST;
-		user->filled = now;
-	}
-	if (user->left) {
-		user->left--;
+	fill_share(&user->share, now, AUDIT_BURST, 1, AUDIT_SECONDS);
+	if (user->share.left && audit->all.left) {
+		user->share.left--;
+		audit->all.left--;
 		audit_write(line);
 		return;
 	}

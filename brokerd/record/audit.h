@@ -11,8 +11,13 @@
  *
  * A line about a change of a device is always written: a change takes a worker, so nobody can cause
  * many. Lines about mere requests (refusals, for example) are limited for each user: AUDIT_BURST at
- * once, then one in AUDIT_SECONDS. The others are counted, and a line with outcome=suppressed gives
- * their number.
+ * once, then one in AUDIT_SECONDS; and for all users together: AUDIT_ALL_BURST at once, then
+ * AUDIT_ALL_LINES a second. The others are counted, and a line with outcome=suppressed gives their
+ * number.
+ *
+ * The shares of AUDIT_USERS users are known. The share of a user who asks after those is the one of
+ * the user who asked longest ago, so a user with many uids has no more lines than AUDIT_USERS
+ * users.
  */
 #pragma once
 
@@ -25,7 +30,9 @@
 #define AUDIT_NOBODY INT64_C(-1) /* in place of a uid */
 #define AUDIT_BURST 20
 #define AUDIT_SECONDS 3
-#define AUDIT_USERS 64 /* users whose lines are counted */
+#define AUDIT_USERS 64	    /* users whose lines are counted */
+#define AUDIT_ALL_BURST 200 /* of all users, whether they are among those or not */
+#define AUDIT_ALL_LINES 5
 #define AUDIT_SUPPRESSED_SECONDS 10
 
 struct audit_line {
@@ -41,13 +48,21 @@ struct audit_line {
 	const char *reason;
 };
 
+/* The lines that may still be written. */
+struct audit_share {
+	uint32_t left;
+	uint64_t filled; /* seconds of the monotonic clock; 0: nothing has been written yet */
+};
+
 /* The lines that were written recently, for each of the users who asked last. All zero: none. */
 struct audit {
 	struct audit_user {
-		uint32_t uid, left, suppressed;
-		uint64_t filled; /* seconds of the monotonic clock; 0: the entry is free */
-		uint64_t asked;	 /* n_asked at the user's last request */
+		uint32_t uid, suppressed;
+		struct audit_share share;
+		uint64_t asked; /* n_asked at the user's last request; 0: the entry is free */
 	} users[AUDIT_USERS];
+	struct audit_share all;
+	uint64_t suppressed; /* lines of users whose entries are another's by now */
 	uint64_t n_asked;
 	bool waits; /* later() has been called */
 	/*

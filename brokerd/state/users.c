@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The count of each user's connections, see users.h. Owns its entries. It must never walk all
- * connections: it is called for each new one, even if a client connects in a loop.
+ * connections, or all users: it is called for each new one, even if a client connects in a loop.
  */
 #include "config.h"
 
@@ -14,6 +14,10 @@ struct users_entry {
 	unsigned n;
 	unsigned spent; /* in `turn` of the loop */
 	uint64_t turn;
+	TAILQ_HEAD(, users_member) members; /* the one that was used longest ago is the first */
+	size_t n_members;
+	LIST_ENTRY(users_entry)
+	rank; /* among the users with as many members; only if there are any */
 };
 
 /*
@@ -41,6 +45,7 @@ int users_take(struct users *counts, uint32_t uid, unsigned limit)
 		if (!*place)
 			return -ENOMEM;
 		(*place)->uid = uid;
+		TAILQ_INIT(&(*place)->members);
 	}
 	(*place)->n++;
 	return 0;
@@ -70,4 +75,79 @@ bool users_spend(struct users *counts, uint32_t uid, uint64_t turn, unsigned cos
 		return false;
 	entry->spent += cost;
 	return true;
+}
+
+/* ---- who has most ---- */
+
+static size_t rank_of(const struct users_entry *entry)
+{
+	return entry->n_members < USERS_RANKS ? entry->n_members : USERS_RANKS;
+}
+
+static void leave_rank(struct users_entry *entry)
+{
+	if (entry->n_members)
+		LIST_REMOVE(entry, rank);
+}
+
+static void enter_rank(struct users *counts, struct users_entry *entry)
+{
+	if (entry->n_members)
+		LIST_INSERT_HEAD(&counts->ranks[rank_of(entry)], entry, rank);
+}
+
+void users_add(struct users *counts, uint32_t uid, struct users_member *member)
+{
+	struct users_entry *entry = *find_entry(counts->buckets, uid);
+
+	member->entry = entry;
+	if (!entry)
+		return;
+	leave_rank(entry);
+	TAILQ_INSERT_TAIL(&entry->members, member, link);
+	entry->n_members++;
+	enter_rank(counts, entry);
+}
+
+void users_remove(struct users *counts, struct users_member *member)
+{
+	struct users_entry *entry = member->entry;
+
+	if (!entry)
+		return;
+	leave_rank(entry);
+	TAILQ_REMOVE(&entry->members, member, link);
+	entry->n_members--;
+	enter_rank(counts, entry);
+	member->entry = NULL;
+}
+
+void users_touch(struct users_member *member)
+{
+	struct users_entry *entry = member->entry;
+
+	if (!entry)
+		return;
+	TAILQ_REMOVE(&entry->members, member, link);
+	TAILQ_INSERT_TAIL(&entry->members, member, link);
+}
+
+struct users_member *users_idlest(const struct users *counts, uint32_t uid,
+				  bool (*may_go)(const struct users_member *member))
+{
+	const struct users_entry *most, *own;
+	struct users_member *member;
+	size_t rank = USERS_RANKS;
+
+	while (rank && LIST_EMPTY(&counts->ranks[rank]))
+		rank--;
+	most = rank ? LIST_FIRST(&counts->ranks[rank]) : NULL;
+	for (own = counts->buckets[uid % USERS_BUCKETS]; own && own->uid != uid;)
+		own = own->next;
+	if (!most || rank <= (own ? rank_of(own) : 0) + 1)
+		return NULL;
+	TAILQ_FOREACH(member, &most->members, link)
+		if (may_go(member))
+			return member;
+	return NULL;
 }

@@ -117,7 +117,11 @@ static void print_text(const struct gpubroker_event *event)
 		printf("will be taken back at %s", clock);
 		break;
 	case GPUBROKER_EVENT_ARRIVED:
-		fputs("the function appeared in the leased group, and no host driver gets it",
+		fputs(event->reason[0]
+			      ? "the function appeared in the leased group, whose user may "
+				"not have it, so the lease ends"
+			      : "the function appeared in the leased group, and no host "
+				"driver gets it",
 		      stdout);
 		break;
 	case GPUBROKER_EVENT_VANISHED:

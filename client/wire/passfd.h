@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -22,7 +23,23 @@ int passfd_send(int socket, const void *packet, size_t size, const int *fds, siz
  * (close-on-exec) into fds, which are then the caller's. Never blocks. Returns the packet's size, 0
  * at the end of the connection, -EAGAIN when there is none, or -EBADMSG for a packet that was cut
  * (too large, or more descriptors than asked for): then every descriptor that came with it has been
- * closed.
+ * closed. Closing may wait, see passfd_receive_plain().
  */
 ssize_t passfd_receive(int socket, void *packet, size_t size, int *fds, size_t max_fds,
 		       size_t *ret_n_fds);
+
+/*
+ * The same for a receiver that accepts no descriptors and must not wait for one to be closed.
+ * Returns the packet's size, 0 at the end of the connection or for an empty packet, -EAGAIN when
+ * there is none, or -EBADMSG for a packet that is too large or has descriptors. That packet stays
+ * unread, and passfd_end() must come next.
+ */
+ssize_t passfd_receive_plain(int socket, void *packet, size_t size);
+
+/*
+ * Ends a connection of which no packet with descriptors has been received: the other side can still
+ * read what was sent to it, and can send nothing more. Returns true if closing the socket does not
+ * wait, because nothing is unread. Returns false if there are unread packets with descriptors,
+ * which the last close of the socket closes, or too many unread packets to look through.
+ */
+bool passfd_end(int socket);

@@ -14,6 +14,7 @@
 #include "brokerd/peer/watching.h"
 #include "brokerd/process/log.h"
 #include "brokerd/record/lease-record.h"
+#include "client/host/spared.h"
 #include "client/host/sysfs.h"
 #include "tests/unit/brokerd/fake-worker.h"
 #include "tests/unit/brokerd/world.h"
@@ -381,7 +382,8 @@ static void test_watcher(void)
 	lease = lend();
 	plug_in(PORT, "0x060400\n", "");
 	report(PORT, 0x030000, GROUP);
-	tap_ok(lease->n_functions == 1 && !fake_first() && has_driver(PORT, ""),
+	tap_ok(lease->n_functions == 1 && !lease_newcomers(lease, NULL, 0) && !fake_first() &&
+		       has_driver(PORT, ""),
 	       "a bridge is not bound, whatever class the watcher reports");
 	add_function("0000:09:00.0", "0x030000\n", 29);
 	report("0000:09:00.0", 0x030000, GROUP);
@@ -442,6 +444,26 @@ static void test_claim(void)
 	       "a claim whose group gets a function while it is under way is not granted");
 	tap_ok(is_over() && !record_has(CARD), "... and the host has its card back");
 	hang_up(fd);
+	clean();
+}
+
+/* At boot udev leaves alone what shares a group with the boot display. */
+static void test_spared(void)
+{
+	struct spared spared;
+	char path[200];
+
+	plug_in(DISK, "0x010802\n", "");
+	plug_in(PORT, "0x060400\n", "pcieport");
+	need(!spared_read(broker.kernel.sys, &spared));
+	tap_ok(!spared.n, "no group with a display is spared");
+	path_of(path, CARD, "boot_vga");
+	scratch_write("sys/bus/pci/devices/" CARD "/boot_vga", "1\n");
+	need(!spared_read(broker.kernel.sys, &spared));
+	tap_ok(spared.n == 1 && spared.list[0].address.bus == 2,
+	       "... but that with the boot display, and its bridges need no line");
+	spared_done(&spared);
+	need(!unlink(path));
 	clean();
 }
 
@@ -573,6 +595,7 @@ int main(void)
 	test_no_vfio();
 	test_iommu();
 	test_prepare();
+	test_spared();
 	broker.policy.policy = (struct policy){ 0 };
 	parse_done(&parsed);
 	broker_drop();

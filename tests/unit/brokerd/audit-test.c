@@ -131,12 +131,12 @@ static void test_limit(void)
 		audit_write(&line);
 	tap_ok(listened() == 100, "what changes a device is always written");
 	for (size_t i = 0; i < AUDIT_USERS; i++)
-		if (broker.audit.users[i].filled && broker.audit.users[i].uid == 1000)
+		if (broker.audit.users[i].asked && broker.audit.users[i].uid == 1000)
 			user = &broker.audit.users[i];
 	need(user);
-	user->filled -= 3 * AUDIT_SECONDS;
+	user->share.filled -= 3 * AUDIT_SECONDS;
 	tap_ok(written(1000, 100) == 3, "with time there may be more");
-	user->filled = 1;
+	user->share.filled = 1;
 	tap_ok(written(1000, 100) <= AUDIT_BURST, "but never more at once than at first");
 
 	tap_ok(broker.audit.waits && broker.on_suppressed &&
@@ -152,22 +152,64 @@ static void test_limit(void)
 	tap_ok(listened() == 0, "and that only once");
 }
 
+/* Lets the time since the last line of any user be so long. */
+static void let_pass(uint64_t seconds)
+{
+	broker.audit.all.filled -= seconds;
+	for (size_t i = 0; i < AUDIT_USERS; i++)
+		if (broker.audit.users[i].asked)
+			broker.audit.users[i].share.filled -= seconds;
+}
+
 static void test_many_users(void)
 {
-	size_t n;
+	struct audit_line line = nothing("refused");
+	size_t n, most = AUDIT_ALL_BURST;
 
+	let_pass(10000);
 	written(2000, 100);
 	listen_in();
-	for (uint32_t uid = 10000; uid < 10000 + 10 * AUDIT_USERS; uid++) {
-		struct audit_line line = nothing("refused");
-
-		line.uid = uid;
+	for (uint32_t uid = 10000; uid < 10000 + AUDIT_USERS; uid++)
 		audit_asked(&broker.audit, uid, &line);
-	}
 	n = listened();
-	tap_ok(n == 10 * AUDIT_USERS + 1 && strstr(journal, "uid=2000 ") &&
+	tap_ok(n == AUDIT_USERS && strstr(journal, "uid=2000 ") &&
 		       strstr(journal, "reason=\"80 lines"),
-	       "users without end cost nothing, and what was suppressed is told nevertheless");
+	       "a user whose place another takes is told what was suppressed (%zu lines)", n);
+	/* Each uid is another's by the time it comes again, as with a range of subordinate uids. */
+	n += AUDIT_BURST;
+	listen_in();
+	for (int round = 0; round < 30; round++)
+		for (uint32_t uid = 20000; uid < 20000 + 10 * AUDIT_USERS; uid++)
+			audit_asked(&broker.audit, uid, &line);
+	n += listened();
+	tap_ok(n <= most + 2 * AUDIT_ALL_LINES && n >= most,
+	       "19,200 lines of 640 users are as many as are for all (%zu)", n);
+	listen_in();
+	audit_write_suppressed(&broker.audit);
+	n = listened();
+	tap_ok(n <= AUDIT_USERS + 1 && strstr(journal, "uid=- ") &&
+		       strstr(journal, "lines about what other users asked for"),
+	       "and the rest is counted (%zu lines)", n);
+
+	/* The limit over all aside, a new uid has what another has left. */
+	let_pass(10000);
+	for (uint32_t uid = 0; uid < AUDIT_USERS; uid++) {
+		broker.audit.all.left = UINT32_MAX / 2;
+		written(30000 + uid, 100);
+	}
+	broker.audit.all.left = UINT32_MAX / 2;
+	n = 0;
+	for (uint32_t uid = 0; uid < 10 * AUDIT_USERS; uid++) {
+		n += written(40000 + uid, 1);
+		if (strstr(journal, "outcome=suppressed"))
+			n--;
+	}
+	tap_ok(n <= 2, "users who come after %d who have had their lines have none (%zu)",
+	       AUDIT_USERS, n);
+	audit_write_suppressed(&broker.audit);
+	let_pass(10000);
+	audit_asked(&broker.audit, 1, &line);
+	tap_ok(written(50000, 100) == AUDIT_BURST, "with time there are lines for all again");
 	audit_write_suppressed(&broker.audit);
 }
 

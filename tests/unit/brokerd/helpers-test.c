@@ -61,8 +61,9 @@ static bool is_turned_away(int fd)
 static bool is_in(int fd)
 {
 	char byte;
+	ssize_t n = recv(fd, &byte, 1, MSG_PEEK);
 
-	return recv(fd, &byte, 1, MSG_PEEK) > 0 || errno == EAGAIN;
+	return n > 0 || (n < 0 && errno == EAGAIN);
 }
 
 /* Returns how often the core has asked the helper to load since the last call. */
@@ -268,6 +269,7 @@ static int sorted(int n, const char *names)
 	if (!child) {
 		int a = made("a"), b = made("b"), helpers = -1, own;
 		char number[16];
+		bool made = false;
 
 		a = fcntl(a, F_DUPFD, 20);
 		b = fcntl(b, F_DUPFD, 20);
@@ -278,7 +280,7 @@ static int sorted(int n, const char *names)
 		setenv("LISTEN_FDS", number, 1);
 		if (names)
 			setenv("LISTEN_FDNAMES", names, 1);
-		own = listener_open("/nonexistent/socket", &helpers);
+		own = listener_open("/nonexistent/socket", &helpers, &made);
 		_exit(own < 0 ? 1 : own * 10 + (helpers < 0 ? 0 : helpers));
 	}
 	need(waitpid(child, &status, 0) == child && WIFEXITED(status));

@@ -66,9 +66,9 @@ static void test_hello(void)
 	fd = dial(0);
 	close(fd);
 	tap_ok(quiet(), "one who hangs up at once leaves nothing");
-	peer_new(&broker.peers, -1);
+	admit(&broker.peers, -1);
 	tap_ok(quiet(), "no connection is no peer");
-	peer_new(&broker.peers, open("/dev/null", O_RDWR | O_CLOEXEC));
+	admit(&broker.peers, open("/dev/null", O_RDWR | O_CLOEXEC));
 	tap_ok(quiet(), "what is no socket is closed");
 }
 
@@ -145,7 +145,7 @@ static void test_quota(void)
 
 	need(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
 	say(ends[1], &hello, sizeof(hello));
-	peer_new(&broker.peers, ends[0]);
+	admit(&broker.peers, ends[0]);
 	tap_ok(hear(ends[1], &answer) == sizeof(answer.refusal) &&
 		       answer.refusal.reason == GPUBROKER_REFUSED_QUOTA,
 	       "also where it has said its hello before it was accepted");
@@ -820,7 +820,7 @@ static void test_number_again(void)
 		ends[0] = ends[1];
 		ends[1] = swap;
 	}
-	peer_new(&broker.peers, ends[0]);
+	admit(&broker.peers, ends[0]);
 	tap_ok(welcome(ends[1]),
 	       "who connects while another is being let go is heard, also on its descriptor's number");
 	close(ends[1]);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "brokerd/core.h"
+#include "brokerd/peer/admit.h"
 #include "brokerd/process/loop.h"
 #include "client/library/answer.h"
 #include "client/wire/passfd.h"
@@ -16,6 +17,7 @@
 
 #include <event2/event.h>
 
+#include <poll.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
@@ -45,7 +47,7 @@ static inline int dial(int room)
 	need(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
 	if (room)
 		need(!setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)));
-	peer_new(&broker.peers, ends[0]);
+	admit(&broker.peers, ends[0]);
 	return ends[1];
 }
 
@@ -120,10 +122,24 @@ static inline bool counts_nobody(const struct users *counts)
 	return true;
 }
 
+/*
+ * Waits until no connection is parked and no closer is left, for at most 10 seconds. Returns true
+ * if so.
+ */
+static inline bool all_closed(void)
+{
+	for (int n = 0; n < 10000 && (broker.closing.n || broker.closing.n_closers); n++) {
+		poll(NULL, 0, 1);
+		turn(TURNS);
+	}
+	return !broker.closing.n && !broker.closing.n_closers;
+}
+
 /* Returns true if nobody is connected and all descriptors but those of the start are closed. */
 static inline bool quiet(void)
 {
 	turn(TURNS);
+	all_closed();
 	return !broker.peers.n && TAILQ_EMPTY(&broker.peers.list) &&
 	       TAILQ_EMPTY(&broker.claims.list) && counts_nobody(&broker.peers.users) &&
 	       open_descriptors() == fds_at_start;
@@ -267,8 +283,10 @@ static inline void last_is_user(uint32_t uid)
 	struct peer *peer = TAILQ_LAST(&broker.peers.list, peer_list);
 
 	need(!users_take(&broker.peers.users, uid, PEERS_PER_UID));
+	users_remove(&broker.peers.users, &peer->member);
 	users_give(&broker.peers.users, peer->claimant.uid);
 	peer->claimant.uid = peer->sriov.uid = uid;
+	users_add(&broker.peers.users, uid, &peer->member);
 }
 
 static inline void broker_drop(void)

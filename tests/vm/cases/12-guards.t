@@ -120,7 +120,7 @@ kill $holder
 wait $holder
 stuck() { run_as bob gpubroker leases | grep -q "stuck .*$gpu"; }
 ok 'a lease whose host driver was unloaded is stuck at its end' wait_for 20 stuck
-like "$(run_as bob gpubroker leases)" "$gpu_audio: its driver snd_hda_intel is not loaded: modprobe \$\(cat /sys/bus/pci/devices/$gpu_audio/modalias\)" \
+like "$(run_as bob gpubroker leases)" "$gpu_audio: its driver snd_hda_intel is not loaded: modprobe [$][(]cat /sys/bus/pci/devices/$gpu_audio/modalias[)]" \
 	'... and says which function and driver, and how to load it'
 is "$(driver_of $gpu)" bochs-drm '... while the other function is back'
 # As the reason says.

@@ -134,6 +134,16 @@ static int socket_unix(void)
 {
 	return TRY(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 }
+static int socket_option(void)
+{
+	const int size = 1 << 20;
+
+	return TRY(SYS_setsockopt, 3, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+static int end_one_way(void)
+{
+	return TRY(SYS_shutdown, 3, SHUT_WR);
+}
 static int shadow(void)
 {
 	return open_("/etc/shadow", O_RDONLY);
@@ -418,6 +428,10 @@ static const struct attempt {
 	{ "opens a Unix socket (the loader may)",
 	  socket_unix,
 	  { "SIGSYS", "SIGSYS", "SIGSYS", "done" } },
+	{ "sets an option of a socket (helpers may)",
+	  socket_option,
+	  { "SIGSYS", "SIGSYS", NULL, NULL } },
+	{ "ends one direction of a connection", end_one_way, { KILLED } },
 	{ "reads /etc/shadow", shadow, { "EACCES L", "SIGSYS", "EACCES", "EACCES" } },
 	{ "reads /etc/shadow by openat", shadow_openat, { "SIGSYS", "SIGSYS", "SIGSYS", "EACCES" } },
 	{ "reads /etc/shadow by openat2",
@@ -630,7 +644,7 @@ int __wrap_helper_start(struct helper *helper, enum helper_role role, uid_t uid,
 		if (__real_helper_start(&one, role, uid, gid, NULL))
 			return -EIO;
 		wait_for(one.pid);
-		helper_stop(&one);
+		one.fd = fd_close(one.fd);
 	}
 	trying = NULL;
 	return __real_helper_start(helper, role, uid, gid, argument);

@@ -1,6 +1,7 @@
 #!/bin/bash
 # 10,000 idle peers of 100 users, and one user who misbehaves in every way at once: others' claims
-# are granted as fast as when it is quiet, the core stays small, and limits hold.
+# are granted as fast as when it is quiet, the core stays small, and limits hold. With users who take
+# every place that there is, others have one, and root can end a lease.
 . ./lib.sh
 
 # udevd, which knows nothing of these functions, costs a tenth of a second for each of their events.
@@ -109,6 +110,39 @@ for what in connects rubbish claims listings; do
 done
 ok "memory is less than 16 MiB ($(memory VmHWM) KiB)" test "$(memory VmHWM)" -lt 16384
 
+# As many connections as there may be, of users who are not root.
+/tests/cycle hold 120 20200 20217 >/tmp/full &
+full=$!
+ok 'other users take the places that are left' wait_for 60 grep -q ready /tmp/full
+like "$(cat /tmp/full)" '^held 2160 refused 0' '... all 12,160'
+run_as u1 gpubroker run --gpu "${plain[0]}" -- sleep 1000 &
+holder=$!
+ok 'in the full house somebody else claims' wait_for 30 is_leased "${plain[0]}"
+ok '... and lists' run_as u2 gpubroker list
+capture gpubroker leases --json
+is $status 0 '... and root lists'
+lease=$(python3 -c 'import json, sys; print(*[l["id"] for l in json.load(sys.stdin)])' <<<"$stdout")
+# It is not of a kind that lets go, so the answer is that the holder was asked.
+capture gpubroker revoke "$lease"
+like "$status" '^(0|75)$' '... and revokes' || diag "$stderr"
+kill $holder
+wait $holder
+wait_for 20 all_back
+for way in kinds away silent; do
+	/tests/attack $way u8 8 >/tmp/attack &
+	bad=$!
+	pause
+	out=$(timeout 100 /tests/attack measure u1 5)
+	diag "$way, in a full house: $out"
+	is "$(count failed "$out")" 0 "$way: another user is served meanwhile"
+	wait $bad
+	diag "$way: $(cat /tmp/attack)"
+done
+kill $full
+wait $full
+alive=$(count alive "$(sed 's/alive /alive=/' /tmp/full)")
+ok "places came from those who had most ($alive of 2160 are left)" test "$alive" -lt 2160
+
 kill $hold
 wait $hold
 like "$(cat /tmp/hold)" 'alive 10000' 'of the 10,000 none was dropped'
@@ -128,5 +162,5 @@ is "$(systemctl show -P MainPID gpubroker)" "$core" 'the daemon is the same proc
 wait_for 20 all_back
 rmmod gpubroker_test
 systemctl start "${noise[@]}"
-rm -f /tmp/hold /tmp/limit /tmp/misbehave
+rm -f /tmp/hold /tmp/limit /tmp/misbehave /tmp/full /tmp/attack
 done_testing
