@@ -266,8 +266,11 @@ static void guard_and_take_over(struct prepare *prepare, const struct group_view
 			    "its IOMMU group cannot be lent", view->not_viable);
 		return;
 	case GUARD_BOOT_VGA:
-		leave_group(prepare, view->group, &view->functions[which].address,
-			    "it is the console's own display", "");
+		f = &view->functions[which];
+		leave_group(prepare, view->group, &f->address,
+			    f->boot_vga ? "it is the console's own display"
+					: "it is part of the host's console",
+			    f->console);
 		return;
 	case GUARD_IN_USE:
 		f = &view->functions[which];

@@ -181,8 +181,11 @@ static int print_now(const struct question *q, const struct group_view *view,
 		       view->not_viable);
 		return EXIT_NO_GROUP;
 	case GUARD_BOOT_VGA:
-		printf("refused: %s is the boot VGA and no rule has boot-vga\n",
-		       pci_address_format(&view->functions[which].address, text));
+		f = &view->functions[which];
+		printf("refused: %s is ", pci_address_format(&f->address, text));
+		fputs(f->console[0] ? "part of the host's console (" : "the boot VGA", stdout);
+		cli_print_text(stdout, f->console, -1);
+		printf("%s and no rule has boot-vga\n", f->console[0] ? ")" : "");
 		return EXIT_IN_USE;
 	case GUARD_IN_USE:
 		f = &view->functions[which];
@@ -200,10 +203,14 @@ static int print_now(const struct question *q, const struct group_view *view,
 		return EXIT_NO_GROUP;
 	}
 	for (size_t i = 0; i < view->n_functions; i++) {
-		if (view->functions[i].boot_vga) {
-			puts("could be lent with --force: it shows the host's console");
-			return 0;
-		}
+		f = &view->functions[i];
+		if (!f->boot_vga && !f->console[0])
+			continue;
+		fputs("could be lent with --force: ", stdout);
+		cli_print_text(stdout, f->console[0] ? f->console : "it shows the host's console",
+			       -1);
+		putchar('\n');
+		return 0;
 	}
 	puts("could be lent, if nobody has it");
 	return 0;

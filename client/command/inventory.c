@@ -164,6 +164,8 @@ static const char *take_object(struct json_object *object, struct function *f)
 	text = text_of(object, "in_use");
 	copy_text(f->in_use, sizeof(f->in_use), text ? text : "");
 	f->boot_vga = flag_of(object, "boot_vga");
+	text = text_of(object, "console");
+	copy_text(f->console, sizeof(f->console), text ? text : "");
 	text = text_of(object, "path");
 	copy_text(f->path, sizeof(f->path), text ? text : "");
 	text = text_of(object, "serial");

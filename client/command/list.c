@@ -141,6 +141,7 @@ static void add_local(struct json_object *object, int sys, const char *address)
 	if (!pci_address_parse(address, &parsed))
 		sysfs_function_read(sys, &parsed, &f);
 	json_object_object_add(object, "boot_vga", json_object_new_boolean(f.boot_vga));
+	json_object_object_add(object, "console", json_out_text(f.console));
 	json_object_object_add(object, "in_use", json_out_text(f.in_use));
 	json_object_object_add(object, "path", json_out_text(f.path));
 	json_object_object_add(object, "serial", json_out_text(f.serial));

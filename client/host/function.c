@@ -67,7 +67,7 @@ enum guard group_guard(const struct group_view *view, bool boot_vga_too, size_t 
 		const struct function *f = &view->functions[i];
 
 		*ret_which = i;
-		if (f->boot_vga && !boot_vga_too)
+		if ((f->boot_vga || f->console[0]) && !boot_vga_too)
 			return GUARD_BOOT_VGA;
 		if (f->in_use[0])
 			return GUARD_IN_USE;

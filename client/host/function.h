@@ -25,8 +25,10 @@ struct function {
 	uint32_t class_code;
 	uint32_t iommu_group;		/* NO_GROUP: none */
 	char driver[FUNCTION_NAME_MAX]; /* "": none */
-	bool boot_vga;
-	char in_use[88]; /* how the host uses it, "": it does not */
+	bool boot_vga;	  /* it shows the host's console or a session: the boot VGA, see inuse.c */
+	char console[88]; /* why it is part of the console; "": it is not, or it is the boot VGA */
+	char in_use[88];  /* how the host uses it, "": it does not */
+	bool opened;	  /* on VFIO, and a process seems to have it open: a lease's, or another */
 	/* root bus, bridges, itself: "pci0000:00/10.0/00.0"; "": too deep */
 	char path[FUNCTION_PATH_MAX];
 	char serial[FUNCTION_SERIAL_MAX]; /* lower case; "": it has none, or see serial_unknown */
@@ -68,7 +70,7 @@ size_t group_find(const struct group_view *view, const struct pci_address *addre
 enum guard {
 	GUARD_NONE, /* may be lent */
 	GUARD_NOT_VIABLE,
-	GUARD_BOOT_VGA,
+	GUARD_BOOT_VGA, /* part of the console, see struct function */
 	GUARD_IN_USE,
 };
 

@@ -16,9 +16,6 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 int sysfs_driver_read(int sys, const struct pci_address *address,
 		      char ret_driver[FUNCTION_NAME_MAX]);
 
-/* Returns 1 if it has a VFIO device, whichever driver made it, else 0. */
-int sysfs_has_vfio(int sys, const struct pci_address *address);
-
 /*
  * The number N of the device node /dev/vfio/devices/vfioN of a device, by its directory below /sys.
  * -ENOENT: it is on no VFIO driver, or the kernel makes no such nodes.

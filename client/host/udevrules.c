@@ -45,6 +45,7 @@ static const char header[] =
 	"# Bridges, the console's own display and what no IOMMU isolates cannot be lent.\n"
 	"ATTR{class}==\"0x06*\", GOTO=\"gpubroker_end\"\n"
 	"ATTR{boot_vga}==\"1\", GOTO=\"gpubroker_end\"\n"
+	"ATTR{boot_display}==\"1\", GOTO=\"gpubroker_end\"\n"
 	"TEST!=\"iommu_group\", GOTO=\"gpubroker_end\"\n";
 
 /* udev checks TEST before it does IMPORT, wherever they are in a line: so each has its own. */

@@ -254,17 +254,14 @@ static void say_boot_vga(const struct sentence *s)
 {
 	/* The boot VGA may be another function of the group than the one asked for. */
 	const char *what = s->other[0] ? s->other : s->subject.text;
+	const bool is_vga = !s->r->text[0];
 
-	if (s->r->detail == REFUSAL_FORCE)
-		say(s,
-		    "%s is the boot VGA and shows the host's console; a rule allows it, add "
-		    "--force if you are sure",
-		    what);
-	else
-		say(s,
-		    "%s is the boot VGA and shows the host's console; it takes a rule with "
-		    "boot-vga and --force to claim it",
-		    what);
+	say(s, "%s is %s%.*s; %s", what,
+	    is_vga ? "the boot VGA and shows the host's console" : "part of the host's console: ",
+	    FIELD(s->r->text),
+	    s->r->detail == REFUSAL_FORCE
+		    ? "a rule allows it, add --force if you are sure"
+		    : "it takes a rule with boot-vga and --force to claim it");
 }
 
 static void say_no_reset(const struct sentence *s)
