@@ -386,8 +386,8 @@ static int is_elsewhere(int root, const char *path)
 }
 
 /*
- * Looks for network interfaces in another network namespace, a container's: class/net shows those of
- * this process' own. They are below the function or below its virtio device.
+ * Looks for network interfaces in another network namespace, a container's: class/net shows those
+ * of this process' own. They are below the function or below its virtio device.
  */
 static int find_elsewhere(int sys, const struct function *f)
 {

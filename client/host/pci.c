@@ -179,21 +179,13 @@ static int read_sriov(int sys, int dir, struct function *f)
 	return 0;
 }
 
-/*
- * Reads whether a process has the function open through VFIO: vfio-pci enables it for its first
- * holder and disables it after the last. A driver that left it enabled makes this untrue, so it is
- * a hint, and decides no claim.
- */
-static int read_opened(int sys, struct function *f)
+/* vfio-pci enables a function for its first holder, and disables it after the last. */
+int sysfs_opened(int sys, const struct pci_address *address)
 {
-	uint32_t enabled;
-	int r = 0;
+	uint32_t enabled = 0;
+	int r = sysfs_read_number(sys, address, "enable", 10, &enabled);
 
-	if (!driver_is_vfio(f->driver))
-		return 0;
-	r = sysfs_read_number(sys, &f->address, "enable", 10, &enabled);
-	f->opened = !r && enabled;
-	return r == -ENOENT ? 0 : r;
+	return r == -ENOENT ? 0 : r ? r : enabled > 0;
 }
 
 int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function)
@@ -223,9 +215,10 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 	if (!r)
 		r = inuse_read(sys, &f);
 	if (!r)
-		r = read_opened(sys, &f);
-	if (r)
+		r = driver_is_vfio(f.driver) ? sysfs_opened(sys, address) : 0;
+	if (r < 0)
 		return r;
+	f.opened = r;
 	*ret_function = f;
 	return 0;
 }

@@ -29,6 +29,11 @@ int sysfs_cdev_of(int sys, const char *device, uint32_t *ret_number);
 int sysfs_vfs_read(int sys, const struct pci_address *physfn, struct pci_address *ret_vfs,
 		   size_t max);
 
+/*
+ * Returns 1 if a process seems to have the function open through VFIO, else 0. It opens nothing,
+ * and is only a hint: a host driver that left the function enabled makes it untrue.
+ */
+int sysfs_opened(int sys, const struct pci_address *address);
 /* The IOMMU group of a function, NO_GROUP where it has none. -ENODEV: no such function. */
 int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_group);
 /* Reads a group whole. -ENODEV: no such group. */
