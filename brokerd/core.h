@@ -56,7 +56,7 @@ struct core {
 	struct sriov sriov;
 	struct helpers helpers;
 	struct peers peers;
-	struct event *on_inotify;
+	struct event *on_inotify, *on_nodes;
 	bool serving, closed;
 };
 

@@ -24,6 +24,12 @@ void queue_wake(struct queue *queue)
 		event_active(queue->wake, EV_TIMEOUT, 1);
 }
 
+void queue_look(struct waiting *waiting)
+{
+	waiting->look = true;
+	queue_wake(waiting->queue);
+}
+
 static bool wants_key(const struct waiting *waiting, uint32_t key)
 {
 	for (size_t i = 0; i < waiting->n_wanted; i++)
@@ -169,6 +175,9 @@ void queue_tell_place(struct waiting *waiting)
 	struct message_queued now = place_in_queue(waiting);
 
 	waiting->tell = false;
+	/* It does not wait: its turn has come, or it is only tried again. */
+	if (!(waiting->request.flags & CLAIM_WAIT) || waiting->claimant->claim)
+		return;
 	if (memcmp(&now, &waiting->told, sizeof(now)) != 0 &&
 	    waiting->claimant->ops->queued(waiting->claimant, &now))
 		waiting->told = now;
@@ -211,7 +220,8 @@ int queue_add(struct queue *queue, struct claimant *claimant, const struct messa
 	waiting->request = *request;
 	claimant->waiting = waiting;
 	TAILQ_INSERT_TAIL(&queue->list, waiting, link);
-	audit_asked(queue->audit, claimant->uid, &line);
+	if (request->flags & CLAIM_WAIT)
+		audit_asked(queue->audit, claimant->uid, &line);
 	queue_tell_place(waiting);
 	return 0;
 }

@@ -86,4 +86,6 @@ void queue_mark_freed(struct queue *queue, const struct lease *lease);
 /* Sends a claimant its place, if that has changed. */
 void queue_tell_place(struct waiting *waiting);
 /* Activates the owner's event in the next turn of the loop, if a claim waits. */
+/* Has a waiting claim tried again soon. */
+void queue_look(struct waiting *waiting);
 void queue_wake(struct queue *queue);

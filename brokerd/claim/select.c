@@ -102,6 +102,32 @@ static int check_free(const struct selecting *s, const struct group_view *view,
 	return holds_refuse(s->claims->holds, view, address, ret_refusal);
 }
 
+/*
+ * A claim that is only asked for starts no worker, so it goes by the kernel's hint whether another
+ * program has the group. Returns 0, or the reason.
+ */
+static int check_hint(const struct selecting *s, const struct group_view *view,
+		      const struct pci_address *address, struct message_refusal *ret_refusal)
+{
+	for (size_t i = 0; s->request->flags & CLAIM_ASK && i < view->n_functions; i++)
+		if (view->functions[i].opened)
+			return refuse_foreign(ret_refusal, address, view->group);
+	return 0;
+}
+
+/* Returns 0 if only root may open the group's node, if it has one; else the reason. */
+static int check_node(const struct selecting *s, const struct group_view *view,
+		      const struct pci_address *address, struct message_refusal *ret_refusal)
+{
+	struct kernel_node node;
+	char path[32];
+
+	if (!kernel_group_is_open(s->claims->kernel, view->group, &node))
+		return 0;
+	snprintf(path, sizeof(path), "/dev/vfio/%" PRIu32, view->group);
+	return refuse_node(ret_refusal, address, view->group, path, node.uid, node.mode);
+}
+
 static void set_terms(const struct selecting *s, const struct policy_verdict *verdict,
 		      struct lease_terms *terms)
 {
@@ -142,6 +168,10 @@ static int take_group(struct selecting *s, struct group_view *view, size_t asked
 	/* From here on only other leases and claims can be in the way, so waiting helps. */
 	wanted_add(&s->selection->wanted, view->group);
 	r = check_free(s, view, &address, ret_refusal);
+	if (!r)
+		r = check_hint(s, view, &address, ret_refusal);
+	if (!r)
+		r = check_node(s, view, &address, ret_refusal);
 	if (r)
 		return r;
 	set_terms(s, &verdict, &item->terms);

@@ -9,6 +9,7 @@
 
 #include "client/command/policy.h"
 #include "client/command/cli.h"
+#include "client/command/holders.h"
 #include "client/command/inventory.h"
 #include "client/command/policy-sources.h"
 #include "client/host/profile.h"
@@ -159,6 +160,38 @@ static bool can_reset(const struct function *f)
 	return !access(path, F_OK);
 }
 
+/* Prints whether the group can be lent now, if no guard forbids it. Returns the exit status. */
+static int print_unguarded(const struct question *q, const struct group_view *view)
+{
+	char text[PCI_ADDRESS_TEXT], node[320];
+	const struct function *f;
+
+	if (!q->saved && holders_node_text(view->group, node, sizeof(node))) {
+		printf("refused: %s\n", node);
+		return EXIT_IN_USE;
+	}
+	for (size_t i = 0; i < view->n_functions; i++) {
+		f = &view->functions[i];
+		if (!f->boot_vga && !f->console[0])
+			continue;
+		fputs("could be lent with --force: ", stdout);
+		cli_print_text(stdout, f->console[0] ? f->console : "it shows the host's console",
+			       -1);
+		putchar('\n');
+		return 0;
+	}
+	for (size_t i = 0; i < view->n_functions; i++) {
+		if (!view->functions[i].opened)
+			continue;
+		printf("in use: a process has %s open through VFIO, by a lease or without; see "
+		       "'gpubroker list' and 'gpubroker leases'\n",
+		       pci_address_format(&view->functions[i].address, text));
+		return EXIT_BUSY;
+	}
+	puts("could be lent, if nobody has it");
+	return 0;
+}
+
 /* Prints whether the guards permit it now. Returns the exit status. */
 static int print_now(const struct question *q, const struct group_view *view,
 		     const struct policy_verdict *v)
@@ -202,18 +235,7 @@ static int print_now(const struct question *q, const struct group_view *view,
 		       pci_address_format(&f->address, text));
 		return EXIT_NO_GROUP;
 	}
-	for (size_t i = 0; i < view->n_functions; i++) {
-		f = &view->functions[i];
-		if (!f->boot_vga && !f->console[0])
-			continue;
-		fputs("could be lent with --force: ", stdout);
-		cli_print_text(stdout, f->console[0] ? f->console : "it shows the host's console",
-			       -1);
-		putchar('\n');
-		return 0;
-	}
-	puts("could be lent, if nobody has it");
-	return 0;
+	return print_unguarded(q, view);
 }
 
 static void explain_function(struct question *q, const struct function *function)
