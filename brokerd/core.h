@@ -58,7 +58,7 @@ struct core {
 	struct sriov sriov;
 	struct helpers helpers;
 	struct peers peers;
-	struct event *on_inotify;
+	struct event *on_inotify, *on_nodes;
 	bool serving, closed;
 	bool never_fresh; /* /dev/vfio could not be opened at the start: a restart does not help */
 };

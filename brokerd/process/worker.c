@@ -336,14 +336,11 @@ run_child(const struct work *work, int pipe, bool shared, const struct confine_f
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	keep_only(work, pipe);
 	if (work->n_steps && work->steps[0].does == OPENS) {
-		opened = kernel_group_open_in(work->steps[0].fd, work->steps[0].group);
 		/*
-		 * Only whether it could be opened matters; no descriptor of it is kept under the
-		 * filter.
+		 * Only what was found matters; no descriptor of it is kept under the filter.
 		 */
+		opened = kernel_group_probe_in(work->steps[0].fd, work->steps[0].group);
 		close(work->steps[0].fd);
-		if (opened >= 0)
-			close(opened);
 	}
 	if (filter_apply(filter))
 		_exit(2);

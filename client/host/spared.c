@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
-#define CLASS_DISPLAY 0x03
 #define MEMBERS_MAX 256
 
 static int add_spared(struct spared *spared, const struct function *function)
@@ -64,11 +63,13 @@ int spared_read(int sys, struct spared *spared)
 
 		if (pci_address_parse(name, &address) ||
 		    sysfs_read_number(sys, &address, "class", 16, &class_code) ||
-		    class_code >> 16 != CLASS_DISPLAY ||
-		    sysfs_function_read(sys, &address, &display) || !display.boot_vga ||
-		    display.iommu_group == NO_GROUP)
+		    !class_is_display(class_code) || sysfs_function_read(sys, &address, &display) ||
+		    !display.boot_vga || display.iommu_group == NO_GROUP)
 			continue;
-		r = add_group_of(sys, spared, &display);
+		if (display.console[0]) /* else udev sees it by its boot_vga */
+			r = add_spared(spared, &display);
+		if (!r)
+			r = add_group_of(sys, spared, &display);
 	}
 	if (!r)
 		r = dir.error;
