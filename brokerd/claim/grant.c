@@ -10,10 +10,13 @@
 #include "brokerd/lease/cdev.h"
 #include "brokerd/lease/newcomers.h"
 #include "brokerd/process/log.h"
+#include "brokerd/state/refuse.h"
 #include "client/common/util.h"
 #include "client/wire/passfd.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 /* A grant that is being prepared, and its current step. */
@@ -21,9 +24,32 @@ struct granting {
 	struct message_grant message;
 	int fds[PASSFD_MAX];
 	size_t n_fds;
-	size_t which;	  /* the index of the item that the step is about */
-	const char *what; /* the name of the step */
+	size_t which;			/* the index of the item that the step is about */
+	const char *what;		/* the name of the step */
+	struct message_refusal refusal; /* why it is refused; reason 0: the step has failed */
 };
+
+/*
+ * Refuses a lease if others than root may open one of its nodes: they could do so the moment its
+ * holder lets go of it, and a device's own node even before. Returns 0, or -EACCES.
+ */
+static int check_nodes(struct granting *g, const struct lease *lease)
+{
+	struct kernel_node node;
+	uint32_t number;
+	char path[48];
+
+	if (kernel_node_is_open(g->fds[g->n_fds - 1], &node))
+		snprintf(path, sizeof(path), "/dev/vfio/%" PRIu32, lease->group);
+	else if (cdevs_are_open(lease, &number, &node))
+		snprintf(path, sizeof(path), "/dev/vfio/devices/vfio%" PRIu32, number);
+	else
+		return 0;
+	refuse_node(&g->refusal, &lease->asked, lease->group, path, node.uid, node.mode);
+	if (!lease_has_address(lease))
+		refusal_name_lease(&g->refusal, lease);
+	return -EACCES;
+}
 
 static int open_group(struct granting *g, struct lease *lease)
 {
@@ -32,9 +58,15 @@ static int open_group(struct granting *g, struct lease *lease)
 
 	g->what = "opening its IOMMU group";
 	r = g->fds[g->n_fds] = kernel_group_open(kernel, lease->group);
+	if (r == -EBUSY)
+		refuse_foreign(&g->refusal, &lease->asked, lease->group);
 	if (r < 0)
 		return r;
-	r = kernel_group_viable(g->fds[g->n_fds++]);
+	g->n_fds++;
+	r = check_nodes(g, lease);
+	if (r)
+		return r;
+	r = kernel_group_viable(g->fds[g->n_fds - 1]);
 	if (r) {
 		g->what = "the kernel finds its IOMMU group not viable: something in it is still "
 			  "bound to a host driver";
@@ -156,7 +188,9 @@ bool claim_grant(struct claim *claim)
 	}
 	while (g.n_fds)
 		fd_close(g.fds[--g.n_fds]);
-	if (r)
+	if (r && g.refusal.reason)
+		claim_refuse(claim, &g.refusal);
+	else if (r)
 		claim_fail(claim, claim->items[g.which].lease, NULL, g.what, -r);
 	return !r;
 }

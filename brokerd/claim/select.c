@@ -8,12 +8,12 @@
 #include "config.h"
 
 #include "brokerd/claim/select.h"
+#include "brokerd/claim/checks.h"
 #include "brokerd/claim/parts.h"
 #include "brokerd/claim/selecting.h"
 #include "brokerd/process/log.h"
 #include "brokerd/state/refuse.h"
 #include "client/common/util.h"
-#include "client/host/interrupts.h"
 #include "client/host/sysfs.h"
 
 #include <errno.h>
@@ -64,64 +64,6 @@ static uint64_t larger(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-/*
- * Checks that each function can be reset, for a rule that requires it. Resets nothing. Returns 0,
- * or the reason.
- */
-static int check_reset(const struct kernel *kernel, const struct group_view *view, size_t asked,
-		       struct message_refusal *ret_refusal)
-{
-	for (size_t i = 0; i < view->n_functions; i++) {
-		int fd = kernel_open_reset(kernel, &view->functions[i].address);
-
-		fd_close(fd);
-		if (fd >= 0)
-			continue;
-		refuse_address(ret_refusal, GPUBROKER_REFUSED_NO_RESET,
-			       &view->functions[asked].address);
-		ret_refusal->group = view->group;
-		if (i != asked)
-			refusal_set_other(ret_refusal, &view->functions[i].address);
-		return GPUBROKER_REFUSED_NO_RESET;
-	}
-	return 0;
-}
-
-/*
- * Checks that VFIO would attach the group, which it does not where a device could raise any
- * interrupt of the host's. Returns 0, or the reason.
- */
-static int check_interrupts(const struct selecting *s, const struct group_view *view, size_t asked,
-			    struct message_refusal *ret_refusal)
-{
-	const struct kernel *kernel = s->claims->kernel;
-
-	if (!kernel->no_remapping || interrupts_may_be_unsafe(kernel->sys, false) ||
-	    (s->request->flags & CLAIM_CDEVS && kernel->cdevs &&
-	     interrupts_may_be_unsafe(kernel->sys, true)))
-		return 0;
-	refuse_address(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, &view->functions[asked].address);
-	ret_refusal->group = view->group;
-	ret_refusal->detail = REFUSAL_INTERRUPTS;
-	return GPUBROKER_REFUSED_NOT_VIABLE;
-}
-
-/* Returns 0 if no lease, no reservation and no hold has the group; else the reason. */
-static int check_free(const struct selecting *s, const struct group_view *view,
-		      const struct pci_address *address, struct message_refusal *ret_refusal)
-{
-	const struct lease_table *table = &s->claims->leases->table;
-	const struct lease *lease = lease_find_group(table, view->group);
-
-	if (!lease) /* unbinding its host driver would wait for the holder of a part */
-		lease = lease_find_below(table, view);
-	if (lease)
-		return refuse_held(ret_refusal, lease, address);
-	if (queue_reserves(&s->claims->queue, s->claimant->waiting, view))
-		return refuse_reserved(ret_refusal, address, view->group);
-	return holds_refuse(s->claims->holds, view, address, ret_refusal);
-}
-
 static void set_terms(const struct selecting *s, const struct policy_verdict *verdict,
 		      struct lease_terms *terms)
 {
@@ -162,9 +104,13 @@ static int take_group(struct selecting *s, struct group_view *view, size_t asked
 		return r;
 	}
 	set_terms(s, &verdict, &item->terms);
-	/* From here on only other leases and claims can be in the way, so waiting helps. */
-	wanted_add(&s->selection->one, view->group, item->terms.rule);
 	r = check_free(s, view, &address, ret_refusal);
+	if (!r)
+		r = check_hint(s, view, &address, ret_refusal);
+	if (!r && check_node(s, view, &address, ret_refusal))
+		return GPUBROKER_REFUSED_NODE;
+	/* Now only leases, claims and other programs can be in the way, so waiting helps. */
+	wanted_add(&s->selection->one, view->group, item->terms.rule);
 	if (r) {
 		s->busy_memlock = larger(s->busy_memlock, verdict.memlock);
 		return r;

@@ -168,6 +168,8 @@ static const char *take_object(struct json_object *object, struct function *f)
 	f->boot_vga = flag_of(object, "boot_vga");
 	f->is_bridge = class_is_bridge(f->class_code) || !strcmp(f->driver, "pcieport") ||
 		       flag_of(object, "bridge");
+	text = text_of(object, "console");
+	copy_text(f->console, sizeof(f->console), text ? text : "");
 	text = text_of(object, "path");
 	copy_text(f->path, sizeof(f->path), text ? text : "");
 	text = text_of(object, "serial");

@@ -12,7 +12,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#define CLASS_DISPLAY 0x03
 #define MEMBERS_MAX 256
 
 static int append_function(struct spared *spared, const struct function *function)
@@ -48,9 +47,9 @@ static int insert_spared(struct spared *spared, const struct function *function)
 	return 0;
 }
 
-static bool is_console(const struct function *f)
+static bool is_boot_display(const struct function *f)
 {
-	return f->boot_vga && f->class_code >> 16 == CLASS_DISPLAY && f->iommu_group != NO_GROUP;
+	return f->boot_vga && class_is_display(f->class_code) && f->iommu_group != NO_GROUP;
 }
 
 int spared_find(const struct function *functions, size_t n, struct spared *ret_spared)
@@ -59,10 +58,14 @@ int spared_find(const struct function *functions, size_t n, struct spared *ret_s
 	int r = 0;
 
 	for (size_t i = 0; i < n; i++)
-		for (size_t k = 0; !r && is_console(&functions[i]) && k < n; k++)
-			if (k != i && !functions[k].is_bridge &&
-			    functions[k].iommu_group == functions[i].iommu_group)
+		for (size_t k = 0; !r && is_boot_display(&functions[i]) && k < n; k++) {
+			if (functions[k].is_bridge ||
+			    functions[k].iommu_group != functions[i].iommu_group)
+				continue;
+			/* udev sees the display itself by its boot_vga, unless it has none. */
+			if (k != i || functions[k].console[0])
 				r = insert_spared(&spared, &functions[k]);
+		}
 	if (r) {
 		spared_done(&spared);
 		return r;
@@ -108,8 +111,8 @@ int spared_read(int sys, struct spared *ret_spared)
 		/* Most functions are no displays, and need not be read whole. */
 		if (!pci_address_parse(name, &address) &&
 		    !sysfs_read_number(sys, &address, "class", 16, &class_code) &&
-		    class_code >> 16 == CLASS_DISPLAY &&
-		    !sysfs_function_read(sys, &address, &display) && is_console(&display))
+		    class_is_display(class_code) && !sysfs_function_read(sys, &address, &display) &&
+		    is_boot_display(&display))
 			r = append_group_of(sys, &groups, &display);
 	}
 	if (!r)

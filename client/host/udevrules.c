@@ -46,6 +46,7 @@ static const char header[] =
 	"ATTR{class}==\"0x060[0-7]*\", GOTO=\"gpubroker_end\"\n"
 	"TEST==\"secondary_bus_number\", GOTO=\"gpubroker_end\"\n"
 	"ATTR{boot_vga}==\"1\", GOTO=\"gpubroker_end\"\n"
+	"ATTR{boot_display}==\"1\", GOTO=\"gpubroker_end\"\n"
 	"TEST!=\"iommu_group\", GOTO=\"gpubroker_end\"\n";
 
 /* udev checks TEST before it does IMPORT, wherever they are in a line: so each has its own. */

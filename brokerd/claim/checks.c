@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Checks of a group that a claim has selected, see checks.h. Whether another program has it is not
+ * known here, since only a worker may try to open it: see lease/functions.c.
+ */
+#include "config.h"
+
+#include "brokerd/claim/checks.h"
+#include "brokerd/state/refuse.h"
+#include "client/common/util.h"
+#include "client/host/interrupts.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+int check_reset(const struct kernel *kernel, const struct group_view *view, size_t asked,
+		struct message_refusal *ret_refusal)
+{
+	for (size_t i = 0; i < view->n_functions; i++) {
+		int fd = kernel_open_reset(kernel, &view->functions[i].address);
+
+		fd_close(fd);
+		if (fd >= 0)
+			continue;
+		refuse_address(ret_refusal, GPUBROKER_REFUSED_NO_RESET,
+			       &view->functions[asked].address);
+		ret_refusal->group = view->group;
+		if (i != asked)
+			refusal_set_other(ret_refusal, &view->functions[i].address);
+		return GPUBROKER_REFUSED_NO_RESET;
+	}
+	return 0;
+}
+
+int check_interrupts(const struct selecting *s, const struct group_view *view, size_t asked,
+		     struct message_refusal *ret_refusal)
+{
+	const struct kernel *kernel = s->claims->kernel;
+
+	if (!kernel->no_remapping || interrupts_may_be_unsafe(kernel->sys, false) ||
+	    (s->request->flags & CLAIM_CDEVS && kernel->cdevs &&
+	     interrupts_may_be_unsafe(kernel->sys, true)))
+		return 0;
+	refuse_address(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, &view->functions[asked].address);
+	ret_refusal->group = view->group;
+	ret_refusal->detail = REFUSAL_INTERRUPTS;
+	return GPUBROKER_REFUSED_NOT_VIABLE;
+}
+
+int check_free(const struct selecting *s, const struct group_view *view,
+	       const struct pci_address *address, struct message_refusal *ret_refusal)
+{
+	const struct lease_table *table = &s->claims->leases->table;
+	const struct lease *lease = lease_find_group(table, view->group);
+
+	if (!lease) /* unbinding its host driver would wait for the holder of a part */
+		lease = lease_find_below(table, view);
+	if (lease)
+		return refuse_held(ret_refusal, lease, address);
+	if (queue_reserves(&s->claims->queue, s->claimant->waiting, view))
+		return refuse_reserved(ret_refusal, address, view->group);
+	return holds_refuse(s->claims->holds, view, address, ret_refusal);
+}
+
+int check_hint(const struct selecting *s, const struct group_view *view,
+	       const struct pci_address *address, struct message_refusal *ret_refusal)
+{
+	for (size_t i = 0; s->request->flags & CLAIM_ASK && i < view->n_functions; i++)
+		if (view->functions[i].opened)
+			return refuse_foreign(ret_refusal, address, view->group);
+	return 0;
+}
+
+int check_node(const struct selecting *s, const struct group_view *view,
+	       const struct pci_address *address, struct message_refusal *ret_refusal)
+{
+	struct kernel_node node;
+	char path[32];
+
+	if (!kernel_group_is_open(s->claims->kernel, view->group, &node))
+		return 0;
+	snprintf(path, sizeof(path), "/dev/vfio/%" PRIu32, view->group);
+	return refuse_node(ret_refusal, address, view->group, path, node.uid, node.mode);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What keeps a group from being lent besides the policy and the guards: the kernel, a lease,
+ * another program. Each check returns 0, or the reason with its refusal. They change nothing.
+ */
+#pragma once
+
+#include "brokerd/claim/selecting.h"
+#include "client/host/function.h"
+
+/* Checks that each function can be reset, for a rule that requires it. Resets nothing. */
+int check_reset(const struct kernel *kernel, const struct group_view *view, size_t asked,
+		struct message_refusal *ret_refusal);
+/*
+ * Checks that VFIO would attach the group, which it does not where a device could raise any
+ * interrupt of the host's.
+ */
+int check_interrupts(const struct selecting *s, const struct group_view *view, size_t asked,
+		     struct message_refusal *ret_refusal);
+/* Checks that no lease, no reservation and no hold has the group. */
+int check_free(const struct selecting *s, const struct group_view *view,
+	       const struct pci_address *address, struct message_refusal *ret_refusal);
+/*
+ * A claim that is only asked for starts no worker, so it goes by the kernel's hint whether another
+ * program has the group.
+ */
+int check_hint(const struct selecting *s, const struct group_view *view,
+	       const struct pci_address *address, struct message_refusal *ret_refusal);
+/* Checks that only root may open the group's node, if it has one. */
+int check_node(const struct selecting *s, const struct group_view *view,
+	       const struct pci_address *address, struct message_refusal *ret_refusal);
