@@ -29,6 +29,18 @@ struct granting {
 	struct message_refusal refusal; /* why it is refused; reason 0: the step has failed */
 };
 
+static int refuse_open_node(struct granting *g, const struct lease *lease, const char *directory,
+			    uint32_t number, const struct kernel_node *node)
+{
+	char path[48];
+
+	snprintf(path, sizeof(path), "/dev/vfio/%s%" PRIu32, directory, number);
+	refuse_node(&g->refusal, &lease->asked, lease->group, path, node->uid, node->mode);
+	if (!lease_has_address(lease))
+		refusal_name_lease(&g->refusal, lease);
+	return -EACCES;
+}
+
 /*
  * Refuses a lease if others than root may open one of its nodes: they could do so the moment its
  * holder lets go of it, and a device's own node even before. Returns 0, or -EACCES.
@@ -37,29 +49,27 @@ static int check_nodes(struct granting *g, const struct lease *lease)
 {
 	struct kernel_node node;
 	uint32_t number;
-	char path[48];
 
 	if (kernel_node_is_open(g->fds[g->n_fds - 1], &node))
-		snprintf(path, sizeof(path), "/dev/vfio/%" PRIu32, lease->group);
-	else if (cdevs_are_open(lease, &number, &node))
-		snprintf(path, sizeof(path), "/dev/vfio/devices/vfio%" PRIu32, number);
-	else
-		return 0;
-	refuse_node(&g->refusal, &lease->asked, lease->group, path, node.uid, node.mode);
-	if (!lease_has_address(lease))
-		refusal_name_lease(&g->refusal, lease);
-	return -EACCES;
+		return refuse_open_node(g, lease, "", lease->group, &node);
+	if (cdevs_are_open(lease, &number, &node))
+		return refuse_open_node(g, lease, "devices/vfio", number, &node);
+	return 0;
 }
 
 static int open_group(struct granting *g, struct lease *lease)
 {
 	const struct kernel *kernel = leases_of(lease)->kernel;
+	struct kernel_node node;
 	int r;
 
 	g->what = "opening its IOMMU group";
 	r = g->fds[g->n_fds] = kernel_group_open(kernel, lease->group);
 	if (r == -EBUSY)
 		refuse_foreign(&g->refusal, &lease->asked, lease->group);
+	/* Root without capabilities cannot open a node that is another user's alone. */
+	if (r == -EACCES && kernel_group_is_open(kernel, lease->group, &node))
+		return refuse_open_node(g, lease, "", lease->group, &node);
 	if (r < 0)
 		return r;
 	g->n_fds++;
