@@ -100,8 +100,8 @@ ok '... and its audio function' wait_for 20 is_back $gpu_audio snd_hda_intel
 kill $root_holder
 wait $root_holder 2>/dev/null
 
-# Restored to what it was, not to a default.
-capture run_as carol gpubroker run --gpu $gpu2 -- true
+# Restored to what it was, not to a default. That another program has it is remembered for a moment.
+capture run_as carol gpubroker run --wait=60s --gpu $gpu2 -- true
 is $status 0 'a function that is on vfio-pci already is lent'
 wait_for 10 no_records
 is "$(driver_of $gpu2)/$(override_of $gpu2)" vfio-pci/vfio-pci '... and stays there, override and all'
