@@ -26,7 +26,7 @@ set_mark
 refused carol 78 "$gpu2 is not lent: others than root may open $group \\(owner bob, mode 0600\\).*udev rule.*grep" \
 	'a device whose node a udev rule gives to bob is not lent' --gpu $gpu2
 ok '... and is the host'\''s again' wait_for 20 is_back $gpu2 bochs-drm
-like "$(said)" "uid=$(id -u carol) .*outcome=refused reason=node" '... and the journal says so'
+like "$(said)" "uid=$(id -u carol) .*outcome=refused reason=\"node\"" '... and the journal says so'
 # What is on VFIO already shows it before anything is done.
 echo vfio-pci >/sys/bus/pci/devices/$gpu2/driver_override
 echo $gpu2 >/sys/bus/pci/drivers/bochs-drm/unbind
