@@ -248,6 +248,15 @@ static void on_inotify(evutil_socket_t fd, short what, void *userdata)
 	ending_read_inotify(&core->leases);
 }
 
+static void on_nodes(evutil_socket_t fd, short what, void *userdata)
+{
+	struct core *core = userdata;
+
+	(void)fd;
+	(void)what;
+	kernel_nodes_read(&core->claims.touches, &core->kernel);
+}
+
 static void on_suppressed(evutil_socket_t fd, short what, void *userdata)
 {
 	struct core *core = userdata;
@@ -395,6 +404,10 @@ int core_start(struct core *core)
 		event_new(core->base, core->kernel.inotify, EV_READ | EV_PERSIST, on_inotify, core);
 	if (!core->on_inotify || event_add(core->on_inotify, NULL))
 		return -ENOMEM;
+	core->on_nodes =
+		event_new(core->base, core->kernel.nodes, EV_READ | EV_PERSIST, on_nodes, core);
+	if (!core->on_nodes || event_add(core->on_nodes, NULL))
+		return -ENOMEM;
 	return helpers_listen(&core->helpers);
 }
 
@@ -443,6 +456,8 @@ void core_done(struct core *core)
 	helpers_done(&core->helpers);
 	if (core->on_inotify)
 		event_free(TAKE_PTR(core->on_inotify));
+	if (core->on_nodes)
+		event_free(TAKE_PTR(core->on_nodes));
 	audit_write_suppressed(&core->audit);
 	if (core->on_suppressed)
 		event_free(TAKE_PTR(core->on_suppressed));

@@ -61,7 +61,7 @@ struct core {
 	struct sriov sriov;
 	struct helpers helpers;
 	struct peers peers;
-	struct event *on_inotify;
+	struct event *on_inotify, *on_nodes;
 	bool serving, closed;
 	time_t served_since;
 	bool never_fresh; /* /dev/vfio could not be opened at the start: a restart does not help */

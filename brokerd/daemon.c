@@ -274,8 +274,11 @@ static int lock_state(int fd, const char *path)
 {
 	const struct timespec pause = { .tv_nsec = 50000000 };
 
-	/* A user who could open the directory could lock it too, and keep the daemon from it. */
-	if (fchmod(fd, 0700))
+	/*
+	 * A user who could open the directory could lock it too, and keep the daemon from it. In a
+	 * read-only file system nothing can be recorded, so nothing is lent, but leases go on.
+	 */
+	if (fchmod(fd, 0700) && errno != EROFS)
 		return -errno;
 	for (int i = 0; flock(fd, LOCK_EX | LOCK_NB); i++) {
 		if (errno != EWOULDBLOCK)

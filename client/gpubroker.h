@@ -56,7 +56,8 @@ struct gpubroker;
 	X(NO_VFS,     19, "no-vfs",    EX_OSFILE)      /* it can have no VFs, or not so many */   \
 	X(NO_MDEVS,   20, "no-mdevs",  EX_NOINPUT)     /* its driver offers no profiles */        \
 	X(NO_PROFILE, 21, "no-profile", EX_NOINPUT)     /* it offers others, but not this one */  \
-	X(NONE_LEFT,  22, "none-left", EX_TEMPFAIL)    /* all of the profile are in use */
+	X(NONE_LEFT,  22, "none-left", EX_TEMPFAIL)    /* all of the profile are in use */      \
+	X(NODE,       23, "node",      EX_CONFIG)      /* others than root may open its node */
 /* clang-format on */
 
 enum gpubroker_refusal {
@@ -73,6 +74,7 @@ enum gpubroker_status {
 	GPUBROKER_RELEASING, /* on its way back to the host */
 	GPUBROKER_STUCK,
 	GPUBROKER_NOT_VIABLE, /* never lent as it is: because of its group, or it has VFs */
+	GPUBROKER_IN_USE,     /* not leased, but another program seems to have it through VFIO */
 };
 
 enum gpubroker_lease_state {
@@ -176,7 +178,7 @@ struct gpubroker_lease {
 	enum gpubroker_lease_state state;
 	size_t n_devices;
 	char (*devices)[20];  /* PCI addresses */
-	char reason[128];     /* why it is stuck, else "" */
+	char reason[128];     /* why it is stuck, or takes long to end; else "" */
 	uint64_t stuck_since; /* seconds since the epoch, 0: it is not stuck */
 	bool allowed;	      /* the policy in force would grant it; if not, it goes on */
 	uint64_t expires;     /* seconds since the epoch, 0: never */
@@ -189,6 +191,7 @@ struct gpubroker_lease {
 	char profile[64]; /* its type */
 	char uuid[40];	  /* /sys/bus/mdev/devices/UUID; "" before it is made, and for a vGPU */
 	enum gpubroker_migration migration; /* as the holder's library has found out */
+	uint64_t released_at; /* when its holder let go, seconds since the epoch; 0: not yet */
 };
 
 /*

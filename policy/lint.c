@@ -142,3 +142,64 @@ int policy_lint(const struct policy *policy, const struct policy_facts *devices,
 	}
 	return 0;
 }
+
+/* Returns true if a rule, with the line of its name, says where a device is, and not which. */
+static bool is_place(uint32_t attributes)
+{
+	const uint32_t ids = POLICY_VENDOR | POLICY_DEVICE_ID;
+
+	return attributes & (POLICY_ADDRESS | POLICY_IOMMU_GROUP) &&
+	       !(attributes & (POLICY_SERIAL | POLICY_PROFILE)) && (attributes & ids) != ids;
+}
+
+/* The same for each line by which the facts have the rule's name. */
+static bool means_place(const struct policy *policy, const struct policy_rule *rule,
+			const struct policy_facts *facts)
+{
+	if (rule->name == POLICY_NO_NAME)
+		return is_place(rule->match.attributes);
+	for (size_t i = 0; i < policy->n_rules; i++) {
+		const struct policy_rule *line = &policy->rules[i];
+
+		if (line->verb == POLICY_DEVICE && line->name == rule->name &&
+		    is_place(rule->match.attributes | line->match.attributes) &&
+		    match_facts(policy, &line->match, facts, MATCH_SURE))
+			return true;
+	}
+	return false;
+}
+
+int policy_lint_in_use(const struct policy *policy, const struct policy_facts *facts,
+		       const char *in_use,
+		       void (*found)(void *userdata, const struct policy_finding *finding),
+		       void *userdata)
+{
+	cleanup_free struct name_set *set = malloc(sizeof(*set));
+	char text[256], address[PCI_ADDRESS_TEXT];
+
+	if (!set)
+		return -ENOMEM;
+	match_names(policy, facts, MATCH_SURE, set);
+	for (size_t i = 0; i < policy->n_rules; i++) {
+		const struct policy_rule *rule = &policy->rules[i];
+		struct policy_finding finding = {
+			.severity = POLICY_WARNING,
+			.kind = POLICY_KIND_IN_USE,
+			.path = policy->files[rule->file].path,
+			.line = rule->line,
+			.column = rule->column,
+			.text = text,
+		};
+
+		if ((rule->verb != POLICY_ALLOW && rule->verb != POLICY_PREPARE) || rule->vfs ||
+		    !match_rule(policy, rule, facts, set, MATCH_SURE) ||
+		    !means_place(policy, rule, facts))
+			continue;
+		snprintf(text, sizeof(text),
+			 "the host is using %s (%s); if another device is meant, which had this "
+			 "place before a card was added, correct it, or add its vendor and device",
+			 pci_address_format(&facts->address, address), in_use);
+		found(userdata, &finding);
+	}
+	return 0;
+}

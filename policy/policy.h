@@ -212,6 +212,7 @@ enum policy_kind {
 	POLICY_KIND_SHADOWED,	 /* an allow that a deny beats wherever it matches */
 	POLICY_KIND_ABSENT,	 /* no present device matches; only from policy_lint() */
 	POLICY_KIND_SPARED,	 /* prepares what is spared; only from gpubroker(1) */
+	POLICY_KIND_IN_USE,	 /* a place where the host's own is; from policy_lint_in_use() */
 };
 
 /*
@@ -494,3 +495,13 @@ bool policy_text_valid(const struct policy_text *text);
 int policy_lint(const struct policy *policy, const struct policy_facts *devices, size_t n_devices,
 		void (*found)(void *userdata, const struct policy_finding *finding),
 		void *userdata);
+
+/*
+ * Reports every allow and prepare that means a device by its address or IOMMU group alone, if that
+ * is one which the host uses now: since a card was added, another device may be there. `in_use`
+ * says how, as in "disk sda is on it". Linear in the number of rules. 0 or -ENOMEM.
+ */
+int policy_lint_in_use(const struct policy *policy, const struct policy_facts *facts,
+		       const char *in_use,
+		       void (*found)(void *userdata, const struct policy_finding *finding),
+		       void *userdata);

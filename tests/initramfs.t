@@ -31,10 +31,10 @@ END
 # $dir/policy holds the udev rules of the policy; without that file, the policy has a mistake.
 cat >"$dir/bin/gpubroker" <<'END'
 #!/bin/sh
-[ "$*" = "policy install --root $4" ] || exit 64
+[ "$*" = "policy install --keep --root $5" ] || exit 64
 [ -e "$dir/policy" ] || { echo '10-lab.policy:3:1: expected device, found "alow"' >&2; exit 65; }
 [ -s "$dir/policy" ] || exit 0
-mkdir -p "$4/etc/udev/rules.d" && cp "$dir/policy" "$4/etc/udev/rules.d/69-gpubroker-prepare.rules"
+mkdir -p "$5/etc/udev/rules.d" && cp "$dir/policy" "$5/etc/udev/rules.d/69-gpubroker-prepare.rules"
 END
 # The shell of dracut defines these, and calls the module's functions.
 cat >"$dir/dracut" <<'END'

@@ -9,6 +9,7 @@
 #include "brokerd/claim/begin.h"
 #include "brokerd/claim/ask-mdev.h"
 #include "brokerd/claim/claim.h"
+#include "brokerd/claim/foreign.h"
 #include "brokerd/claim/select.h"
 #include "brokerd/lease/bringup.h"
 #include "brokerd/lease/mdev.h"
@@ -77,6 +78,16 @@ static int refuse_no_memory(struct message_refusal *ret_refusal)
 	return GPUBROKER_REFUSED_FAILED;
 }
 
+static bool is_on_vfio(const struct selection *selection, size_t i)
+{
+	const struct group_view *view = selection->items[i].view;
+
+	for (size_t k = 0; view && k < view->n_functions; k++)
+		if (driver_is_vfio(view->functions[k].driver))
+			return true;
+	return false;
+}
+
 /*
  * Makes all leases of a claim, and starts the workers that read what this process must not read.
  * Returns 0, or the reason.
@@ -93,6 +104,7 @@ static int begin_leases(struct claim *claim, struct selection *selection,
 		if (!item->lease)
 			break;
 		item->choice = TAKE_PTR(selection->items[i].choice);
+		claim->may_be_foreign = claim->may_be_foreign || is_on_vfio(selection, i);
 		claim->n++;
 	}
 	if (claim->n < selection->n) {
@@ -149,8 +161,7 @@ static int begin_claim(struct claims *claims, struct claimant *claimant,
 			claim_free(claim);
 		return r;
 	}
-	if (request->flags & CLAIM_WAIT && claim_has_part(claim))
-		claim->request = malloc(sizeof(*request));
+	claim->request = malloc(sizeof(*request));
 	if (claim->request) /* without memory the claim is not queued */
 		*claim->request = *request;
 	claimant->claim = claim;
@@ -248,10 +259,13 @@ static void try_waiting(struct claims *claims, struct waiting *waiting)
 	}
 	r = try_claim(claims, claimant, &waiting->request, &refusal);
 	/*
-	 * A claim of a part keeps its place until it has been granted or refused: see queue_stay().
+	 * A claim that may have to wait again keeps its place until it has been granted or refused:
+	 * see queue_stay().
 	 */
-	if (r == GPUBROKER_REFUSED_BUSY || !claimant->waiting ||
-	    (!r && claimant->claim && claim_has_part(claimant->claim)))
+	if ((r == GPUBROKER_REFUSED_BUSY && waiting->request.flags & CLAIM_WAIT) ||
+	    !claimant->waiting ||
+	    (!r && claimant->claim &&
+	     (claim_has_part(claimant->claim) || claimant->claim->may_be_foreign)))
 		return;
 	queue_remove(claimant->waiting);
 	if (r)
@@ -302,6 +316,7 @@ static void on_wake(evutil_socket_t fd, short what, void *userdata)
 int claims_init(struct claims *claims)
 {
 	TAILQ_INIT(&claims->list);
+	foreign_init(claims);
 	TAILQ_INIT(&claims->queue.list);
 	claims->queue.devices = claims->devices;
 	claims->queue.leases = &claims->leases->table;
@@ -319,6 +334,7 @@ int claims_init(struct claims *claims)
 
 void claims_done(struct claims *claims)
 {
+	foreign_done(claims);
 	if (claims->queue.wake)
 		event_free(TAKE_PTR(claims->queue.wake));
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Checks of a group that a claim has selected, see checks.h.
+ * Checks of a group that a claim has selected, see checks.h. Whether another program has it is not
+ * known here, since only a worker may try to open it: see lease/functions.c.
  */
 #include "config.h"
 
@@ -8,6 +9,9 @@
 #include "brokerd/state/refuse.h"
 #include "client/common/util.h"
 #include "client/host/interrupts.h"
+
+#include <inttypes.h>
+#include <stdio.h>
 
 int check_reset(const struct kernel *kernel, const struct group_view *view, size_t asked,
 		struct message_refusal *ret_refusal)
@@ -56,4 +60,25 @@ int check_free(const struct selecting *s, const struct group_view *view,
 	if (queue_reserves(&s->claims->queue, s->claimant->waiting, view))
 		return refuse_reserved(ret_refusal, address, view->group);
 	return holds_refuse(s->claims->holds, view, address, ret_refusal);
+}
+
+int check_hint(const struct selecting *s, const struct group_view *view,
+	       const struct pci_address *address, struct message_refusal *ret_refusal)
+{
+	for (size_t i = 0; s->request->flags & CLAIM_ASK && i < view->n_functions; i++)
+		if (view->functions[i].opened)
+			return refuse_foreign(ret_refusal, address, view->group);
+	return 0;
+}
+
+int check_node(const struct selecting *s, const struct group_view *view,
+	       const struct pci_address *address, struct message_refusal *ret_refusal)
+{
+	struct kernel_node node;
+	char path[32];
+
+	if (!kernel_group_is_open(s->claims->kernel, view->group, &node))
+		return 0;
+	snprintf(path, sizeof(path), "/dev/vfio/%" PRIu32, view->group);
+	return refuse_node(ret_refusal, address, view->group, path, node.uid, node.mode);
 }

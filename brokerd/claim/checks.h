@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What keeps a group from being lent besides the policy and the guards: the kernel, or a
- * lease. Each check returns 0, or the reason with its refusal. They change nothing.
+ * What keeps a group from being lent besides the policy and the guards: the kernel, a lease,
+ * another program. Each check returns 0, or the reason with its refusal. They change nothing.
  */
 #pragma once
 
@@ -19,4 +19,13 @@ int check_interrupts(const struct selecting *s, const struct group_view *view, s
 		     struct message_refusal *ret_refusal);
 /* Checks that no lease, no reservation and no hold has the group. */
 int check_free(const struct selecting *s, const struct group_view *view,
+	       const struct pci_address *address, struct message_refusal *ret_refusal);
+/*
+ * A claim that is only asked for starts no worker, so it goes by the kernel's hint whether another
+ * program has the group.
+ */
+int check_hint(const struct selecting *s, const struct group_view *view,
+	       const struct pci_address *address, struct message_refusal *ret_refusal);
+/* Checks that only root may open the group's node, if it has one. */
+int check_node(const struct selecting *s, const struct group_view *view,
 	       const struct pci_address *address, struct message_refusal *ret_refusal);

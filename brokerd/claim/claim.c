@@ -11,15 +11,19 @@
 #include "config.h"
 
 #include "brokerd/claim/claim.h"
+#include "brokerd/claim/foreign.h"
 #include "brokerd/claim/grant.h"
 #include "brokerd/lease/bringup.h"
+#include "brokerd/lease/cdev.h"
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/restore.h"
 #include "brokerd/process/log.h"
 #include "brokerd/state/refuse.h"
 #include "client/common/util.h"
+#include "client/host/function.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -105,6 +109,7 @@ static void make_all(struct claim *claim)
 	int r;
 
 	claim->bound = true;
+	claim->bound_at = kernel_nodes_mark(&claim->claims->touches, claim->claims->kernel);
 	settle_memlock(claim);
 	check_vfio(claim);
 	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
@@ -159,19 +164,26 @@ static bool waits_for_own(const struct claim *claim)
 }
 
 /*
- * No instance of the profile is left. Returns true if the claim has been queued instead; otherwise
- * *refusal may be changed to say why it could not.
+ * No instance of the profile is left, or another program has the group. Returns true if the claim
+ * has been queued instead; otherwise *refusal may be changed to say why it could not.
  */
 static bool queue_instead(struct claim *claim, struct message_refusal *refusal)
 {
+	const bool foreign = refusal->reason == GPUBROKER_REFUSED_BUSY &&
+			     refusal->detail == REFUSAL_FOREIGN;
+	const bool waits = claim->request && claim->request->flags & CLAIM_WAIT;
 	int r;
 
-	if (refusal->reason != GPUBROKER_REFUSED_NONE_LEFT || !claim->request)
+	if (!claim->request || claim->claims->closed ||
+	    (!foreign && (refusal->reason != GPUBROKER_REFUSED_NONE_LEFT || !waits)))
 		return false;
 	claim->wanted.own = waits_for_own(claim);
 	r = queue_stay(&claim->claims->queue, claim->claimant, claim->request, &claim->wanted);
-	if (r == -EDQUOT)
+	if (r == -EDQUOT && waits)
 		claim_refuse_to_queue(refusal);
+	/* It is tried again at once, and finds another device that its names mean, or waits. */
+	if (!r && foreign)
+		queue_look(claim->claimant->waiting);
 	return !r;
 }
 
@@ -222,11 +234,77 @@ static void answer_failed(struct claim *claim)
 	bool queued = claimant && queue_instead(claim, &refusal);
 
 	claim_free(claim);
+	if (refusal.reason == GPUBROKER_REFUSED_BUSY && refusal.detail == REFUSAL_FOREIGN)
+		foreign_note(claims, refusal.group, &refusal.address);
 	if (!claimant || queued)
 		return;
 	queue_leave(claimant);
 	audit_refused(claims->audit, claimant->uid, claimant->pid, &refusal);
 	claimant->ops->refuse(claimant, &refusal);
+}
+
+/* ---- what udev does with new nodes ---- */
+
+#define QUICK_LOOKS 10 /* at 5 ms; then at 20 ms, for about three seconds */
+#define MOST_LOOKS 160
+
+/* Returns true if the kernel has made the node of a lease's group for the claim. */
+static bool has_new_node(const struct lease *lease)
+{
+	for (size_t i = 0; i < lease->n_functions; i++)
+		if (!driver_is_vfio(lease->functions[i].driver))
+			return true;
+	return lease_is_made(lease);
+}
+
+static bool are_touched(const struct claim *claim)
+{
+	struct claims *claims = claim->claims;
+
+	for (size_t i = 0; i < claim->n; i++) {
+		const struct lease *lease = claim->items[i].lease;
+
+		if (has_new_node(lease) &&
+		    (!kernel_node_touched(&claims->touches, claims->kernel, lease->group,
+					  claim->bound_at) ||
+		     !cdevs_are_touched(lease, &claims->touches, claim->bound_at)))
+			return false;
+	}
+	return true;
+}
+
+static void on_settle(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	claim_advance(userdata);
+}
+
+/*
+ * Returns true if the grant has to wait until udev has applied its rules to the nodes that the
+ * claim has made: one of them may give a node away, and then the device is not lent. A host without
+ * udev makes one claim wait in vain, and the next ones hardly.
+ */
+static bool pause_for_nodes(struct claim *claim)
+{
+	struct claims *claims = claim->claims;
+	struct timeval after = { .tv_usec = claim->looks < QUICK_LOOKS ? 5000 : 20000 };
+
+	if (claim->settled)
+		return false;
+	if (are_touched(claim)) {
+		claim->settled = true;
+		if (!claim->looks) /* no node is new, or udev was quick */
+			return false;
+		claims->untouched = false;
+		after.tv_usec = 2000; /* udev may be between two changes */
+	} else if (claim->looks++ >= (claims->untouched ? QUICK_LOOKS : MOST_LOOKS)) {
+		claim->settled = claims->untouched = true;
+		return false;
+	}
+	if (!claim->settle)
+		claim->settle = evtimer_new(claims->base, on_settle, claim);
+	return claim->settle && !evtimer_add(claim->settle, &after);
 }
 
 void claim_advance(struct claim *claim)
@@ -235,7 +313,7 @@ void claim_advance(struct claim *claim)
 		claim_fail(claim, claim->items[0].lease, NULL, "the claimer is gone", 0);
 	if (!claim->failed && !claim->bound && !is_under_way(claim))
 		make_all(claim);
-	if (!claim->failed && is_ready(claim) && claim_grant(claim)) {
+	if (!claim->failed && is_ready(claim) && !pause_for_nodes(claim) && claim_grant(claim)) {
 		claim_granted(claim);
 		return;
 	}
@@ -281,11 +359,15 @@ static void on_lease_progress(struct lease_follower *follower, const struct leas
 static void on_settled(struct lease_follower *follower, struct lease *lease)
 {
 	struct claim *claim = claim_of_follower(follower);
+	struct message_refusal refusal;
 
 	if (lease && !claim->failed && lease->state == GPUBROKER_LEASE_STUCK) {
 		refuse_held(&claim->refusal, lease,
 			    lease->failure.has_address ? &lease->failure.address : &lease->asked);
 		claim->failed = true;
+	} else if (lease && lease->failure.what && lease->failure.foreign) {
+		refuse_foreign(&refusal, &lease->asked, lease->group);
+		claim_refuse(claim, &refusal);
 	} else if (lease && lease->failure.what && lease->failure.none_left) {
 		claim_refuse_none_left(claim, lease, NULL, lease->failure.error);
 	} else if (lease && lease->failure.what) {

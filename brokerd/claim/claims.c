@@ -7,6 +7,7 @@
 #include "brokerd/state/refuse.h"
 #include "client/host/mdev.h"
 
+#include <event2/event.h>
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -146,6 +147,8 @@ void claim_free(struct claim *claim)
 	if (claim->claimant)
 		claim->claimant->claim = NULL;
 	TAILQ_REMOVE(&claim->claims->list, claim, link);
+	if (claim->settle)
+		event_free(claim->settle);
 	free(claim->request);
 	free(claim);
 	workers_leave(workers);

@@ -24,13 +24,16 @@ struct claims {
 	struct leases *leases;
 	const struct policy_state *policy;
 	const struct devices *devices;
-	const struct holds *holds;
+	struct holds *holds;
 	const struct kernel *kernel;
 	struct workers *workers;
 	struct audit *audit;
 	TAILQ_HEAD(claim_list, claim) list;
 	struct queue queue;
-	bool closed; /* the daemon is ending: claims are refused */
+	TAILQ_HEAD(foreign_list, foreign) foreign; /* groups that other programs have */
+	struct kernel_touches touches;
+	bool untouched; /* no udev has touched the last new node */
+	bool closed;	/* the daemon is ending: claims are refused */
 	/*
 	 * /dev/vfio, or else /dev/iommu, is not the one that this process may open, so the daemon
 	 * has to be started again. The callee must not end anything before the claim has been
@@ -65,11 +68,16 @@ struct claim {
 	struct claim_item items[PROTOCOL_SELECTORS_MAX];
 	struct claim_ended ended;
 	struct wanted wanted;
-	struct message_claim *request; /* kept to queue the claim if no part is left; or NULL */
-	bool cdevs;		       /* the client asked for device nodes */
-	bool bound;		       /* the leases are recorded, and making has begun */
-	uint64_t memlock;	       /* the limit to raise to, once settled; 0: none */
-	uint64_t memlock_asked;	       /* the client's limit; 0: what the rules grant */
+	struct message_claim *request; /* kept to queue the claim and try it again; or NULL */
+	bool may_be_foreign;	/* a group is on VFIO already, so another program may have it */
+	struct event *settle;	/* the timer for the pause before the grant, or NULL */
+	uint64_t bound_at;	/* see kernel_nodes_mark() */
+	unsigned looks;		/* at what udev does with the nodes */
+	bool settled;		/* udev has dealt with the nodes, or is not waited for */
+	bool cdevs;		/* the client asked for device nodes */
+	bool bound;		/* the leases are recorded, and making has begun */
+	uint64_t memlock;	/* the limit to raise to, once settled; 0: none */
+	uint64_t memlock_asked; /* the client's limit; 0: what the rules grant */
 	bool failed;
 	struct message_refusal refusal; /* if failed */
 };

@@ -10,10 +10,13 @@
 #include "brokerd/lease/cdev.h"
 #include "brokerd/lease/newcomers.h"
 #include "brokerd/process/log.h"
+#include "brokerd/state/refuse.h"
 #include "client/common/util.h"
 #include "client/wire/passfd.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 /* A grant that is being prepared, and its current step. */
@@ -21,20 +24,59 @@ struct granting {
 	struct message_grant message;
 	int fds[PASSFD_MAX];
 	size_t n_fds;
-	size_t which;	  /* the index of the item that the step is about */
-	const char *what; /* the name of the step */
+	size_t which;			/* the index of the item that the step is about */
+	const char *what;		/* the name of the step */
+	struct message_refusal refusal; /* why it is refused; reason 0: the step has failed */
 };
+
+static int refuse_open_node(struct granting *g, const struct lease *lease, const char *directory,
+			    uint32_t number, const struct kernel_node *node)
+{
+	char path[48];
+
+	snprintf(path, sizeof(path), "/dev/vfio/%s%" PRIu32, directory, number);
+	refuse_node(&g->refusal, &lease->asked, lease->group, path, node->uid, node->mode);
+	if (!lease_has_address(lease))
+		refusal_name_lease(&g->refusal, lease);
+	return -EACCES;
+}
+
+/*
+ * Refuses a lease if others than root may open one of its nodes: they could do so the moment its
+ * holder lets go of it, and a device's own node even before. Returns 0, or -EACCES.
+ */
+static int check_nodes(struct granting *g, const struct lease *lease)
+{
+	struct kernel_node node;
+	uint32_t number;
+
+	if (kernel_node_is_open(g->fds[g->n_fds - 1], &node))
+		return refuse_open_node(g, lease, "", lease->group, &node);
+	if (cdevs_are_open(lease, &number, &node))
+		return refuse_open_node(g, lease, "devices/vfio", number, &node);
+	return 0;
+}
 
 static int open_group(struct granting *g, struct lease *lease)
 {
 	const struct kernel *kernel = leases_of(lease)->kernel;
+	struct kernel_node node;
 	int r;
 
 	g->what = "opening its IOMMU group";
 	r = g->fds[g->n_fds] = kernel_group_open(kernel, lease->group);
+	if (r == -EBUSY)
+		refuse_foreign(&g->refusal, &lease->asked, lease->group);
+	/* Root without capabilities cannot open a node that is another user's alone. */
+	if (r == -EACCES && kernel_group_is_open(kernel, lease->group, &node))
+		return refuse_open_node(g, lease, "", lease->group, &node);
 	if (r < 0)
 		return r;
-	r = kernel_group_viable(g->fds[g->n_fds++]);
+	g->n_fds++;
+	r = check_nodes(g, lease);
+	if (r)
+		return r;
+	r = kernel_group_viable(g->fds[g->n_fds - 1]);
 	if (r) {
 		g->what = "the kernel finds its IOMMU group not viable: something in it is still "
 			  "bound to a host driver";
@@ -156,7 +198,9 @@ bool claim_grant(struct claim *claim)
 	}
 	while (g.n_fds)
 		fd_close(g.fds[--g.n_fds]);
-	if (r)
+	if (r && g.refusal.reason)
+		claim_refuse(claim, &g.refusal);
+	else if (r)
 		claim_fail(claim, claim->items[g.which].lease, NULL, g.what, -r);
 	return !r;
 }

@@ -25,6 +25,21 @@ void queue_wake(struct queue *queue)
 		event_active(queue->wake, EV_TIMEOUT, 1);
 }
 
+void queue_look(struct waiting *waiting)
+{
+	waiting->look = true;
+	queue_wake(waiting->queue);
+}
+
+/*
+ * Returns true if the claim may wait. One that may not is in the queue only to be tried again at
+ * once, and nobody hears of it: see queue_stay().
+ */
+static bool is_waiting(const struct waiting *waiting)
+{
+	return waiting->request.flags & CLAIM_WAIT;
+}
+
 static bool wants_key(const struct waiting *waiting, uint32_t key)
 {
 	for (size_t i = 0; i < waiting->n_wanted; i++)
@@ -226,6 +241,9 @@ void queue_tell_place(struct waiting *waiting)
 {
 	waiting->now = place_in_queue(waiting);
 	waiting->tell = false;
+	/* It does not wait: its turn has come, or it is only tried again. */
+	if (!is_waiting(waiting) || waiting->claimant->claim)
+		return;
 	if (memcmp(&waiting->now, &waiting->told, sizeof(waiting->now)) != 0 &&
 	    waiting->claimant->ops->queued(waiting->claimant, &waiting->now))
 		waiting->told = waiting->now;
@@ -238,7 +256,7 @@ const struct waiting *queue_find_from(const struct queue *queue, uint64_t id)
 	struct waiting *waiting;
 
 	TAILQ_FOREACH(waiting, &queue->list, link)
-		if (waiting->id >= id)
+		if (is_waiting(waiting) && waiting->id >= id)
 			return waiting;
 	return NULL;
 }
@@ -248,7 +266,7 @@ struct waiting *queue_find_id(const struct queue *queue, uint64_t id)
 	struct waiting *waiting;
 
 	TAILQ_FOREACH(waiting, &queue->list, link)
-		if (waiting->id == id)
+		if (is_waiting(waiting) && waiting->id == id)
 			return waiting;
 	return NULL;
 }
@@ -310,9 +328,10 @@ int queue_add(struct queue *queue, struct claimant *claimant, const struct messa
 	}
 	claimant->waiting = waiting;
 	TAILQ_INSERT_TAIL(&queue->list, waiting, link);
-	audit_asked(queue->audit, claimant->uid, &line);
+	if (is_waiting(waiting))
+		audit_asked(queue->audit, claimant->uid, &line);
 	queue_tell_place(waiting);
-	if (queue->events)
+	if (queue->events && is_waiting(waiting))
 		queue->events->waits(queue->userdata, waiting);
 	return 0;
 }
@@ -350,7 +369,7 @@ void queue_remove(struct waiting *waiting)
 
 	TAILQ_REMOVE(&waiting->queue->list, waiting, link);
 	waiting->claimant->waiting = NULL;
-	if (queue->events)
+	if (queue->events && is_waiting(waiting))
 		queue->events->left(queue->userdata, waiting);
 	free(waiting->wanted);
 	free(waiting->rules);

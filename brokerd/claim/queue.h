@@ -87,8 +87,9 @@ const struct waiting *queue_find_from(const struct queue *queue, uint64_t id);
 int queue_add(struct queue *queue, struct claimant *claimant, const struct message_claim *request,
 	      const struct wanted *wanted);
 /*
- * Queues a claim that had begun and found no instance of a profile left: adds it at the end, or
- * keeps its place. Returns as queue_add().
+ * Queues a claim that had begun and found no instance of a profile left, or a group that another
+ * program has: adds it at the end, or keeps its place. One without CLAIM_WAIT stays there only
+ * until it has been tried again, and no listing or event shows it. Returns as queue_add().
  */
 int queue_stay(struct queue *queue, struct claimant *claimant, const struct message_claim *request,
 	       const struct wanted *wanted);
@@ -113,5 +114,7 @@ void queue_mark(struct queue *queue, uint32_t key);
 void queue_mark_freed(struct queue *queue, const struct lease *lease);
 /* Sends a claimant its place, if that has changed. */
 void queue_tell_place(struct waiting *waiting);
+/* Has a waiting claim tried again soon. */
+void queue_look(struct waiting *waiting);
 /* Activates the owner's event in the next turn of the loop, if a claim waits. */
 void queue_wake(struct queue *queue);

@@ -90,7 +90,7 @@ static int read_use(struct selecting *s, const struct pci_address *address,
 
 	if (s->view_has_use)
 		return 0;
-	s->selection->cost += s->view->n_functions * COST_READ;
+	s->selection->cost += s->view->n_functions * COST_USE;
 	r = sysfs_group_read_use(s->claims->kernel->sys, s->view);
 	if (r) {
 		refuse_address(ret_refusal, GPUBROKER_REFUSED_FAILED, address);
@@ -135,9 +135,13 @@ static int take_group(struct selecting *s, size_t asked, struct message_refusal 
 		return r;
 	}
 	set_terms(s, &verdict, &item->terms);
-	/* From here on only other leases and claims can be in the way, so waiting helps. */
-	wanted_add(&s->selection->one, view->group, item->terms.rule);
 	r = check_free(s, view, &address, ret_refusal);
+	if (!r)
+		r = check_hint(s, view, &address, ret_refusal);
+	if (!r && check_node(s, view, &address, ret_refusal))
+		return GPUBROKER_REFUSED_NODE;
+	/* Now only leases, claims and other programs can be in the way, so waiting helps. */
+	wanted_add(&s->selection->one, view->group, item->terms.rule);
 	if (r) {
 		s->busy_memlock = larger(s->busy_memlock, verdict.memlock);
 		return r;

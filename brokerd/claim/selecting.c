@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-static bool is_among(const gid_t *groups, size_t n, uint32_t gid)
+static bool has_gid(const gid_t *groups, size_t n, uint32_t gid)
 {
 	for (size_t i = 0; i < n; i++)
 		if (groups[i] == gid)
@@ -18,8 +18,7 @@ static bool is_among(const gid_t *groups, size_t n, uint32_t gid)
 
 static void keep_group(struct selection *selection, uint32_t gid)
 {
-	if (selection->n_gids < LEASE_GIDS_MAX &&
-	    !is_among(selection->gids, selection->n_gids, gid))
+	if (selection->n_gids < LEASE_GIDS_MAX && !has_gid(selection->gids, selection->n_gids, gid))
 		selection->gids[selection->n_gids++] = gid;
 }
 
@@ -27,7 +26,7 @@ void selecting_keep_group_of(struct selecting *s, size_t rule)
 {
 	const struct policy_rule *r = &s->claims->policy->policy.rules[rule];
 
-	if (r->who == POLICY_WHO_GROUP && is_among(s->subject.groups, s->subject.n_groups, r->id))
+	if (r->who == POLICY_WHO_GROUP && has_gid(s->subject.groups, s->subject.n_groups, r->id))
 		keep_group(s->selection, r->id);
 }
 
@@ -44,7 +43,7 @@ static void keep_groups_of(struct selecting *s, enum policy_verb verb)
 	s->selection->cost += COST_GROUPS(n);
 	for (size_t i = 0; i < n && s->selection->n_gids < LEASE_GIDS_MAX; i++)
 		if ((groups[i] != s->subject.gid ||
-		     is_among(s->subject.groups, s->subject.n_groups, groups[i])) &&
+		     has_gid(s->subject.groups, s->subject.n_groups, groups[i])) &&
 		    policy_group_has(policy, groups[i], verb, &s->selection->cost))
 			keep_group(s->selection, groups[i]);
 }

@@ -18,6 +18,7 @@
 #include "client/common/util.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <string.h>
@@ -71,23 +72,38 @@ static int load_files(const struct loader_options *options, struct policy *ret_p
 	return policyfiles_load(&request, ret_policy);
 }
 
-/* Warns if the udev rules that prepare devices at boot were not made from this policy. */
-static void compare_installed(const struct policy *policy)
+/* Compares what is installed, and what the initramfs had. */
+static void compare_files(const struct policy *policy, const struct spared *spared)
 {
-	cleanup_free char *text = NULL;
-	int r = udevrules_for_host(policy, true, &text);
+	int r = udevrules_is_stale(policy, spared, UDEVRULES_FILE);
 
-	if (r) {
+	if (r == -ENOMEM || r == -E2BIG) {
 		log_warning("loader: cannot make the udev rules to compare: %s", strerror(-r));
 		return;
 	}
-	r = udevrules_compare(UDEVRULES_FILE, text);
-	if (r && (r != -ENOENT || *text))
+	if (r)
 		log_warning(UDEVRULES_FILE " is stale; 'gpubroker policy install' renews it");
-	r = udevrules_compare(UDEVRULES_INITRAMFS_FILE, text);
-	if (r && r != -ENOENT)
+	if (access(UDEVRULES_INITRAMFS_FILE, F_OK) && errno == ENOENT)
+		return;
+	r = udevrules_is_stale(policy, spared, UDEVRULES_INITRAMFS_FILE);
+	if (r)
 		log_warning("the initramfs of this boot used a stale copy of the udev rules; "
 			    "'update-initramfs -u' or 'dracut -f' renews it");
+}
+
+/* Warns if the udev rules that prepare devices at boot are not those that would be made now. */
+static void compare_installed(const struct policy *policy)
+{
+	cleanup_fd int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct spared spared = { 0 };
+	int r = sys < 0 ? -errno : spared_read(sys, &spared);
+
+	if (r)
+		log_warning("loader: cannot read what the udev rules are to spare: %s",
+			    strerror(-r));
+	else
+		compare_files(policy, &spared);
+	spared_done(&spared);
 }
 
 static int send_policy(int socket, const struct policy *policy)

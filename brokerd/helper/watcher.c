@@ -138,7 +138,7 @@ static void fill_record(struct watcher *watcher, const struct function *f,
 	record->subsystem_device = f->subsystem_device;
 	record->class_code = f->class_code;
 	record->group = f->iommu_group;
-	record->boot_vga = f->boot_vga;
+	record->boot_vga = f->boot_vga || (class_is_display(f->class_code) && f->console[0]);
 	record->is_bridge = f->is_bridge;
 	record->is_vf = f->is_vf;
 	record->physfn = f->physfn;

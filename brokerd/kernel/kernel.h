@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -21,6 +22,7 @@ struct kernel {
 	int sys;     /* /sys, O_PATH */
 	int dev;     /* /dev, O_PATH */
 	int inotify; /* watches the nodes that are lent */
+	int nodes;   /* watches /dev/vfio for what udev does to a new node */
 	int ends;    /* an epoll instance, to check whether a process has ended */
 	bool cdevs;  /* /dev/iommu existed at the start, so devices may have nodes of their own */
 	/*
@@ -31,9 +33,24 @@ struct kernel {
 	bool no_remapping; /* of interrupts: see client/host/interrupts.h */
 };
 
+/* Whom the permissions of a node let open it, besides root. */
+struct kernel_node {
+	uint32_t uid, gid;
+	uint32_t mode; /* permission bits; those of the group include an ACL's */
+};
+
+#define KERNEL_CDEV (UINT32_C(1) << 31)
+
+/* The nodes that were touched last, see kernel_nodes_mark(). */
+struct kernel_touches {
+	uint64_t n;	   /* touches so far */
+	uint32_t keys[64]; /* of groups their number, of devices KERNEL_CDEV and their number */
+	bool cdevs;	   /* touches of devices' nodes are seen, too */
+};
+
 #define KERNEL_NONE                                                                                \
 	{                                                                                          \
-		-1, -1, -1, -1, false, false, false                                                \
+		-1, -1, -1, -1, -1, false, false, false                                            \
 	}
 
 /* Opens what the process needs before it is confined, and makes /dev/vfio if it does not exist. */
@@ -101,10 +118,13 @@ int kernel_vfio_check(const struct kernel *kernel, bool cdevs);
  */
 int kernel_group_open(const struct kernel *kernel, uint32_t group);
 /*
- * The same in the directory that kernel_open_vfio() opened; only a worker may call it for a group
- * that may be held.
+ * Looks, in the directory that kernel_open_vfio() opened, whether a process has the group; only a
+ * worker may call it. Returns 0 if none has; -EBUSY if one has it open; KERNEL_ATTACHED if it can
+ * be opened, but belongs to a driver or to an iommufd: then a process that has closed the group may
+ * still use its devices. Closes the group again, unseen by kernel_group_watch().
  */
-int kernel_group_open_in(int directory, uint32_t group);
+#define KERNEL_ATTACHED (-EINPROGRESS)
+int kernel_group_probe_in(int directory, uint32_t group);
 int kernel_open_vfio(const struct kernel *kernel); /* /dev/vfio, O_PATH */
 /*
  * Returns 0 if the group is viable, so that the kernel would let it be attached; -EPERM if it is
@@ -116,6 +136,26 @@ int kernel_group_viable(int group_fd);
  * kernel_watch_read().
  */
 int kernel_group_watch(const struct kernel *kernel, uint32_t group);
+/*
+ * Return true if others than root may open a node: it is not root's, or its permissions say so. The
+ * first is about an open one, the others about that of a group or device, which may have none.
+ */
+bool kernel_node_is_open(int fd, struct kernel_node *ret_node);
+bool kernel_group_is_open(const struct kernel *kernel, uint32_t group,
+			  struct kernel_node *ret_node);
+bool kernel_cdev_is_open(const struct kernel *kernel, uint32_t number,
+			 struct kernel_node *ret_node);
+/*
+ * udev applies its rules to a node after the kernel has made it, and touches it then, with or
+ * without a rule. kernel_nodes_mark() returns the present moment; kernel_node_touched() says
+ * whether the node of a group, or of a device with KERNEL_CDEV, was touched after it. Both are only
+ * hints; true if the kernel does not tell. kernel_nodes_read() is called when kernel->nodes is
+ * readable, since the kernel reports two touches as one if nobody has read the first.
+ */
+void kernel_nodes_read(struct kernel_touches *touches, const struct kernel *kernel);
+uint64_t kernel_nodes_mark(struct kernel_touches *touches, const struct kernel *kernel);
+bool kernel_node_touched(struct kernel_touches *touches, const struct kernel *kernel, uint32_t key,
+			 uint64_t since);
 void kernel_group_unwatch(const struct kernel *kernel, int watch);
 /*
  * Device nodes, /dev/vfio/devices/vfioN, if the kernel has them. A node that is opened to be lent

@@ -26,6 +26,7 @@
 #include <linux/vfio.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
@@ -78,6 +79,9 @@ int kernel_init(struct kernel *kernel)
 	kernel->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (kernel->inotify < 0)
 		return -errno;
+	kernel->nodes = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (kernel->nodes < 0)
+		return -errno;
 	kernel->no_remapping = !interrupts_are_remapped(kernel->sys);
 	kernel->cdevs = !faccessat(kernel->dev, "iommu", F_OK, 0);
 	kernel->ends = epoll_create1(EPOLL_CLOEXEC);
@@ -89,6 +93,7 @@ void kernel_done(struct kernel *kernel)
 	kernel->sys = fd_close(kernel->sys);
 	kernel->dev = fd_close(kernel->dev);
 	kernel->inotify = fd_close(kernel->inotify);
+	kernel->nodes = fd_close(kernel->nodes);
 	kernel->ends = fd_close(kernel->ends);
 }
 
@@ -131,14 +136,6 @@ int kernel_open_vfio(const struct kernel *kernel)
 	return open_in(kernel->dev, "vfio", O_PATH | O_DIRECTORY);
 }
 
-int kernel_group_open_in(int directory, uint32_t group)
-{
-	char name[16];
-
-	snprintf(name, sizeof(name), "%u", (unsigned)group);
-	return open_in(directory, name, O_RDWR);
-}
-
 int kernel_group_open(const struct kernel *kernel, uint32_t group)
 {
 	char path[32];
@@ -155,6 +152,141 @@ int kernel_group_viable(int group_fd)
 		return -errno;
 	return status.flags & VFIO_GROUP_FLAGS_VIABLE ? 0 : -EPERM;
 }
+
+/*
+ * Read-only: the close of a writable file would be reported as the close of a lent one. A group
+ * that is not viable although it is not attached has a driver that uses DMA, or a device that is
+ * bound to an iommufd (iommu_group_dma_owner_claimed()).
+ */
+int kernel_group_probe_in(int directory, uint32_t group)
+{
+	char name[16];
+	cleanup_fd int fd = -1;
+	int r;
+
+	snprintf(name, sizeof(name), "%u", (unsigned)group);
+	fd = open_in(directory, name, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	r = kernel_group_viable(fd);
+	return r == -EPERM ? KERNEL_ATTACHED : r;
+}
+
+/* ---- who may open a node ---- */
+
+/* statx() and not fstat(), which is another system call in each C library. */
+static bool is_open_to_others(int directory, const char *path, int flags,
+			      struct kernel_node *ret_node)
+{
+	struct statx st;
+
+	if (statx(directory, path, flags | AT_SYMLINK_NOFOLLOW, STATX_UID | STATX_GID | STATX_MODE,
+		  &st))
+		return false;
+	*ret_node = (struct kernel_node){ st.stx_uid, st.stx_gid, st.stx_mode & 07777 };
+	return st.stx_uid || st.stx_mode & 077;
+}
+
+bool kernel_node_is_open(int fd, struct kernel_node *ret_node)
+{
+	return is_open_to_others(fd, "", AT_EMPTY_PATH, ret_node);
+}
+
+bool kernel_group_is_open(const struct kernel *kernel, uint32_t group, struct kernel_node *ret_node)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "vfio/%u", (unsigned)group);
+	return kernel->dev >= 0 && is_open_to_others(kernel->dev, path, 0, ret_node);
+}
+
+bool kernel_cdev_is_open(const struct kernel *kernel, uint32_t number, struct kernel_node *ret_node)
+{
+	char path[48];
+
+	snprintf(path, sizeof(path), "vfio/devices/vfio%u", (unsigned)number);
+	return kernel->dev >= 0 && is_open_to_others(kernel->dev, path, 0, ret_node);
+}
+
+/* Parses the name of a node, "14" or "vfio3". Returns its key, or UINT32_MAX. */
+static uint32_t node_key(const char *name)
+{
+	const bool cdev = !strncmp(name, "vfio", 4);
+	unsigned long number;
+	char *end;
+
+	if (cdev)
+		name += 4;
+	if (*name < '0' || *name > '9')
+		return UINT32_MAX;
+	number = strtoul(name, &end, 10);
+	return *end || number >= KERNEL_CDEV ? UINT32_MAX
+					     : (uint32_t)number | (cdev ? KERNEL_CDEV : 0);
+}
+
+void kernel_nodes_read(struct kernel_touches *touches, const struct kernel *kernel)
+{
+	const int inotify = kernel->nodes;
+	char events[1024] __attribute__((aligned(__alignof__(struct inotify_event))));
+	ssize_t n;
+
+	while (inotify >= 0 && (n = read(inotify, events, sizeof(events))) > 0) {
+		for (ssize_t at = 0; at + (ssize_t)sizeof(struct inotify_event) <= n;) {
+			const struct inotify_event *event = (const void *)(events + at);
+			const uint32_t key = event->len ? node_key(event->name) : UINT32_MAX;
+
+			at += (ssize_t)(sizeof(*event) + event->len);
+			if (key != UINT32_MAX)
+				touches->keys[touches->n++ % ARRAY_SIZE(touches->keys)] = key;
+		}
+	}
+}
+
+uint64_t kernel_nodes_mark(struct kernel_touches *touches, const struct kernel *kernel)
+{
+	const uint32_t mask = IN_ATTRIB | IN_ONLYDIR;
+
+	if (kernel->nodes < 0)
+		return 0;
+	/* Each time: where kernel_init() has not made them, the kernel makes them anew. */
+	inotify_add_watch(kernel->nodes, "/dev/vfio", mask);
+	touches->cdevs = kernel->cdevs &&
+			 inotify_add_watch(kernel->nodes, "/dev/vfio/devices", mask) >= 0;
+	kernel_nodes_read(touches, kernel);
+	return touches->n;
+}
+
+/* Returns true if the node has another time of modification than of birth. */
+static bool is_modified(const struct kernel *kernel, uint32_t key)
+{
+	struct statx st;
+	char path[48];
+
+	snprintf(path, sizeof(path), key & KERNEL_CDEV ? "vfio/devices/vfio%u" : "vfio/%u",
+		 (unsigned)(key & ~KERNEL_CDEV));
+	return !statx(kernel->dev, path, AT_SYMLINK_NOFOLLOW, STATX_MTIME | STATX_BTIME, &st) &&
+	       st.stx_mask & STATX_BTIME &&
+	       (st.stx_mtime.tv_sec != st.stx_btime.tv_sec ||
+		st.stx_mtime.tv_nsec != st.stx_btime.tv_nsec);
+}
+
+bool kernel_node_touched(struct kernel_touches *touches, const struct kernel *kernel, uint32_t key,
+			 uint64_t since)
+{
+	unsigned n = 0;
+
+	if (kernel->nodes < 0 || (key & KERNEL_CDEV && !touches->cdevs))
+		return true;
+	kernel_nodes_read(touches, kernel);
+	if (touches->n > since + ARRAY_SIZE(touches->keys))
+		return true; /* more than are remembered */
+	/* The first is the kernel's own, when it sets the owner and mode (devtmpfs). */
+	for (uint64_t i = since; i < touches->n; i++)
+		n += touches->keys[i % ARRAY_SIZE(touches->keys)] == key;
+	return n > 1 || is_modified(kernel, key);
+}
+
+/* ---- watches ---- */
 
 static int watch_node(const struct kernel *kernel, const char *directory, uint32_t number)
 {

@@ -43,10 +43,14 @@ static void on_lease_asked(void *userdata, const struct work_result *result)
 
 	if (!lease_worker_ended(lease))
 		return;
-	if (result->error)
+	if (result->error) {
 		lease_fail(lease, &result->address, result->what, result->error);
-	else
+		/* Of the steps of asking, only the look at the group ends so. */
+		lease->failure.foreign = result->error == EBUSY ||
+					 result->error == -KERNEL_ATTACHED;
+	} else {
 		lease->kind->asked(lease);
+	}
 	lease_report_settled(lease);
 }
 

@@ -147,6 +147,29 @@ bool cdevs_are_held(const struct lease *lease)
 	return false;
 }
 
+bool cdevs_are_open(const struct lease *lease, uint32_t *ret_number, struct kernel_node *ret_node)
+{
+	const struct kernel *kernel = leases_of(lease)->kernel;
+
+	for (size_t i = 0; kernel->cdevs && i < count_devices(lease); i++)
+		if (!number_of(lease, i, ret_number) &&
+		    kernel_cdev_is_open(kernel, *ret_number, ret_node))
+			return true;
+	return false;
+}
+
+bool cdevs_are_touched(const struct lease *lease, struct kernel_touches *touches, uint64_t since)
+{
+	const struct kernel *kernel = leases_of(lease)->kernel;
+	uint32_t number;
+
+	for (size_t i = 0; kernel->cdevs && i < count_devices(lease); i++)
+		if (!number_of(lease, i, &number) &&
+		    !kernel_node_touched(touches, kernel, number | KERNEL_CDEV, since))
+			return false;
+	return true;
+}
+
 void cdevs_watch(struct lease *lease)
 {
 	uint32_t number;

@@ -18,6 +18,13 @@ int cdevs_open(const struct kernel *kernel, struct lease *const *leases, size_t 
 	       struct message_grant *grant, int *fds, size_t *n_fds, size_t *ret_which);
 /* Returns true if any process still holds a cdev that this lease handed out. */
 bool cdevs_are_held(const struct lease *lease);
+/*
+ * Returns true if others than root may open one of the lease's device nodes, whether it is lent or
+ * not; with its number.
+ */
+bool cdevs_are_open(const struct lease *lease, uint32_t *ret_number, struct kernel_node *ret_node);
+/* Returns true if each of them was touched since, see kernel_nodes_mark(). */
+bool cdevs_are_touched(const struct lease *lease, struct kernel_touches *touches, uint64_t since);
 /* Watches the nodes of a lease that was taken up from its record. */
 void cdevs_watch(struct lease *lease);
 void cdevs_unwatch(struct lease *lease);

@@ -15,36 +15,60 @@
 #include "brokerd/lease/restore.h"
 #include "brokerd/process/log.h"
 #include "brokerd/record/audit.h"
-#include "client/host/function.h"
+#include "client/common/util.h"
+#include "client/host/pci.h"
 #include "client/host/sysfs.h"
 
 #include <errno.h>
 #include <event2/event.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 /* ---- letting go ---- */
 
+#define QUICK_PROBES 10 /* in the first two seconds */
+#define SLOW_SECONDS 10 /* after this time it is said what a lease that is ending waits for */
+
 /*
  * Probes again later. inotify reports the close when the kernel begins to release the file, so the
- * group may be busy a moment longer. It is probed ten times in the first second, then every second
+ * group may be busy a moment longer. It is probed ten times in the first seconds, then every second
  * for as long as it takes. A lease that stays LEASED and is watched is probed for about a minute
  * only: it was taken up from a record and may have been closed before the watch was set, or its
- * holder uses cdevs.
+ * holder uses cdevs. No event tells when a holder with an iommufd lets go, so it is probed for
+ * good.
  */
 static void probe_later(struct lease *lease)
 {
-	const unsigned quick = 10;
 	struct timeval after = { .tv_usec = 20000 << (lease->tries < 4 ? lease->tries : 4) };
 
-	if (lease->tries >= quick)
-		after = (struct timeval){ .tv_sec = 1 };
-	if (lease->state == GPUBROKER_LEASE_LEASED && lease->tries > 60 && lease->watch >= 0)
+	if (lease->tries >= QUICK_PROBES)
+		after = (struct timeval){ .tv_sec = lease->attached ? 2 : 1 };
+	if (lease->state == GPUBROKER_LEASE_LEASED && lease->tries > 60 && lease->watch >= 0 &&
+	    !lease->attached)
 		return;
 	lease->tries++;
 	lease_later(lease, &after, lease_probe_holder);
+}
+
+/* Says once what a lease whose holder has let go has waited for. `what` is static. */
+static void say_slow(struct lease *lease, const char *what)
+{
+	if (lease->state != GPUBROKER_LEASE_RELEASING || lease->slow == what)
+		return;
+	lease->slow = what;
+	log_warning("lease %" PRIu64 ", group %" PRIu32 ": %s", lease->id, lease->group, what);
+}
+
+/* The holder has closed the group. */
+static void mark_released(struct lease *lease)
+{
+	if (!lease_transition(lease, LEASE_CLOSED))
+		return;
+	lease->released_at = (uint64_t)time(NULL);
+	lease->slow = NULL;
 }
 
 /* Nobody holds the lease any more, and nobody can get hold of it. Begins to restore it. */
@@ -88,21 +112,110 @@ static bool is_let_go(const struct lease *lease, int error)
 	return true;
 }
 
+/*
+ * Returns true if the group is attached because of a host driver: then no process can have one of
+ * its devices by an iommufd, and none can get one.
+ */
+static bool has_host_driver(const struct lease *lease)
+{
+	cleanup_free struct group_view *view = calloc(1, sizeof(*view));
+
+	if (!view || sysfs_group_read(leases_of(lease)->kernel->sys, lease->group, view))
+		return false;
+	for (size_t i = 0; i < view->n_functions; i++)
+		if (view->functions[i].driver[0] && !driver_is_vfio(view->functions[i].driver) &&
+		    strcmp(view->functions[i].driver, "pci-stub") != 0)
+			return true;
+	return false;
+}
+
+/*
+ * The group cannot be opened, and not because it is busy. Whether a process has it is not known, so
+ * a lease that may be held stays as it is. One whose holder has let go is stuck, and then restored:
+ * the unbind waits for any holder that there may be.
+ */
+static void on_unknown(struct lease *lease, int error)
+{
+	static const char unknown[] = "its node cannot be opened, so the broker does not learn "
+				      "when its holder lets go";
+	const struct timeval after = { .tv_sec = SLOW_SECONDS };
+	struct kernel_node node;
+	char what[48], why[80];
+
+	if (lease->group_file == GROUP_CLOSED && lease->tries >= 4)
+		mark_released(lease);
+	if (lease->tries < QUICK_PROBES || lease->state != GPUBROKER_LEASE_RELEASING) {
+		if (lease->state == GPUBROKER_LEASE_LEASED && lease->slow != unknown) {
+			lease->slow = unknown;
+			log_warning("lease %" PRIu64 ", /dev/vfio/%" PRIu32 ": %s: %s", lease->id,
+				    lease->group, unknown, strerror(error));
+		}
+		probe_later(lease);
+		return;
+	}
+	snprintf(what, sizeof(what), "opening /dev/vfio/%" PRIu32, lease->group);
+	snprintf(why, sizeof(why), "%.40s", strerror(error));
+	if (kernel_group_is_open(leases_of(lease)->kernel, lease->group, &node))
+		snprintf(why, sizeof(why), "%.32s: it is uid %" PRIu32 "'s, mode %04" PRIo32,
+			 strerror(error), node.uid, node.mode);
+	lease_transition(lease, LEASE_FAILED);
+	lease_mark_stuck(lease, &lease->asked, what, why);
+	lease_later(lease, &after, lease_retry);
+}
+
+/* A process has the lease: the group, or with an iommufd a device of it. */
+static void on_held(struct lease *lease, int error)
+{
+	lease->attached = error == -KERNEL_ATTACHED;
+	if (lease->state == GPUBROKER_LEASE_LEASED)
+		lease->slow = NULL;
+	if (lease->attached) { /* no close of the group will come */
+		lease->group_file = GROUP_CLOSED;
+		lease->released_at = 0;
+	}
+	/* A record does not tell whether anybody holds the lease. This result does. */
+	if (lease->state == GPUBROKER_LEASE_PREPARING ||
+	    (lease->state == GPUBROKER_LEASE_RELEASING && lease->attached))
+		lease_transition(lease, LEASE_SENT);
+	else if (lease->group_file == GROUP_CLOSED && !lease->attached && lease->tries >= 4)
+		mark_released(lease);
+	if (lease->released_at && (uint64_t)time(NULL) >= lease->released_at + SLOW_SECONDS)
+		say_slow(lease, "its holder has closed it, and a process has it open still or "
+				"again; 'gpubroker leases' tells root which");
+	probe_later(lease);
+}
+
 static void on_probed(void *userdata, const struct work_result *result)
 {
 	struct lease *lease = userdata;
+	const bool attached = result->error == -KERNEL_ATTACHED;
 
 	lease->work = NULL;
 	lease->probing = false;
-	if (is_let_go(lease, result->error)) {
+	if (is_let_go(lease, result->error) || (attached && has_host_driver(lease))) {
 		regain_lease(lease);
 		return;
 	}
-	/* A record does not tell whether anybody holds the lease. This result does. */
-	if (result->error == EBUSY && lease->state == GPUBROKER_LEASE_PREPARING)
-		lease_transition(lease, LEASE_SENT);
-	probe_later(lease);
+	if (attached || result->error == EBUSY) {
+		on_held(lease, result->error);
+	} else {
+		if (lease->state == GPUBROKER_LEASE_PREPARING)
+			lease_transition(lease, LEASE_SENT);
+		on_unknown(lease, result->error);
+	}
 	lease_resume_pending(lease);
+}
+
+/* The open waits in the kernel. That is not stuck, since a large machine takes that long to end. */
+static void on_probe_late(void *userdata, const char *what, const struct pci_address *address)
+{
+	struct lease *lease = userdata;
+
+	(void)what;
+	(void)address;
+	if (lease->group_file == GROUP_CLOSED && lease->state == GPUBROKER_LEASE_LEASED)
+		mark_released(lease);
+	say_slow(lease, "the kernel is still releasing the memory of its holder");
 }
 
 static bool is_there(const struct lease *lease)
@@ -114,11 +227,11 @@ static bool is_there(const struct lease *lease)
 
 void lease_probe_holder(struct lease *lease)
 {
-	/*
-	 * Opening the group may take as long as the kernel needs to unpin all of a VM's memory, so
-	 * a late worker means nothing.
-	 */
-	static const struct work_ops ops = { .done = on_probed, .may_be_left = true };
+	static const struct work_ops ops = {
+		.done = on_probed,
+		.late = on_probe_late,
+		.may_be_left = true,
+	};
 	struct leases *leases = leases_of(lease);
 	struct work *work;
 	int r;
@@ -158,21 +271,29 @@ void lease_probe_holder(struct lease *lease)
 	if (is_let_go(lease, -r))
 		regain_lease(lease);
 	else
-		probe_later(lease);
+		on_unknown(lease, -r);
 }
 
 void lease_closed(struct lease *lease)
 {
+	if (lease->state == GPUBROKER_LEASE_RELEASING)
+		return; /* another process has opened it since; it is being probed already */
 	lease->group_file = GROUP_CLOSED;
 	lease->tries = 0;
 	/*
 	 * Either the holder uses cdevs and needs no group, or both are being closed; a probe in a
-	 * moment shows which.
+	 * moment shows which. With an iommufd a device can also be in use after its group was
+	 * closed, which a probe shows too.
 	 */
-	if (lease->state == GPUBROKER_LEASE_LEASED && cdevs_are_held(lease))
+	if (lease->state == GPUBROKER_LEASE_LEASED && cdevs_are_held(lease)) {
 		probe_later(lease);
-	else if (lease_transition(lease, LEASE_CLOSED))
+	} else if (lease->state == GPUBROKER_LEASE_LEASED && leases_of(lease)->kernel->cdevs) {
 		lease_probe_holder(lease);
+	} else {
+		mark_released(lease);
+		if (lease->state == GPUBROKER_LEASE_RELEASING)
+			lease_probe_holder(lease);
+	}
 }
 
 /*

@@ -2,7 +2,8 @@
 /*
  * Leases of whole functions, by workers:
  *
- *	ask:   read each driver_override, which is recorded together with the driver
+ *	ask:   look whether another program has the group, if it is on VFIO; read each
+ *	       driver_override, which is recorded together with the driver
  *	make:  take each function from its host driver and bind it to VFIO
  *	end:   take all off VFIO, reset those that need it, give each back, read its override
  *
@@ -50,6 +51,38 @@ int functions_add_override_reads(struct lease *lease, struct work *work)
 							    &lease->functions[i].address),
 				  "reading driver_override", &lease->functions[i].address);
 	return r;
+}
+
+/*
+ * Returns true if the group can be another program's: a VMM can use it only if no function of it
+ * has a host driver.
+ */
+static bool may_be_foreign(const struct lease *lease)
+{
+	bool on_vfio = false;
+
+	for (size_t i = 0; i < lease->n_functions; i++) {
+		const char *driver = lease->functions[i].driver;
+
+		if (*driver && !driver_is_vfio(driver))
+			return false;
+		on_vfio = on_vfio || *driver;
+	}
+	return on_vfio;
+}
+
+/*
+ * Before anything is recorded or changed, looks whether another program has the group. If its node
+ * cannot be opened at all, the claim is refused for that later: see check_vfio() in claim.c.
+ */
+static int add_ask(struct lease *lease, struct work *work)
+{
+	int r = 0;
+
+	if (may_be_foreign(lease) && !kernel_vfio_check(leases_of(lease)->kernel, false))
+		r = work_add_open(work, kernel_open_vfio(leases_of(lease)->kernel), lease->group,
+				  &lease->asked);
+	return r ? r : functions_add_override_reads(lease, work);
 }
 
 static void note_override(struct lease *lease, const struct pci_address *address, const char *text)
@@ -374,7 +407,7 @@ static enum lease_end_result functions_not_begun(struct lease *lease, int error,
 }
 
 const struct lease_kind lease_of_functions = {
-	.add_ask = functions_add_override_reads,
+	.add_ask = add_ask,
 	.asked_text = note_override,
 	.asked = check_overrides,
 	.add_make = add_bind,

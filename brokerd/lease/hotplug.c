@@ -62,7 +62,10 @@ static void say_why(const struct message_refusal *refusal, char *out, size_t siz
 		snprintf(out, size, "the host is using it: %.80s", refusal->text);
 		return;
 	case GPUBROKER_REFUSED_BOOT_VGA:
-		snprintf(out, size, "it is the console's own display");
+		if (refusal->text[0])
+			snprintf(out, size, "it is part of the console: %.80s", refusal->text);
+		else
+			snprintf(out, size, "it is the console's own display");
 		return;
 	case GPUBROKER_REFUSED_NOT_VIABLE:
 		snprintf(out, size, "the group %.80s", refusal->text);

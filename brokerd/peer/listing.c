@@ -9,9 +9,11 @@
 #include "brokerd/peer/listing.h"
 #include "brokerd/claim/parts.h"
 #include "client/host/interrupts.h"
+#include "client/host/pci.h"
 #include "client/wire/passfd.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 /*
@@ -28,6 +30,31 @@ struct listing {
 	struct policy_verdict judged[PROTOCOL_FUNCTIONS_MAX];
 	uint64_t cost;
 };
+
+/*
+ * Returns true if another program has the group of a device that is not leased: a claim has found
+ * that, or the kernel shows it for a function of the device's slot. Nothing is opened for a
+ * listing, since an open group is busy for others.
+ */
+static bool is_foreign(struct listing *listing, const struct device *device)
+{
+	const struct peers *peers = listing->peer->peers;
+	struct pci_address address = device->record.address;
+
+	if (holds_find_foreign(peers->holds, device->record.group))
+		return true;
+	for (address.function = 0; address.function < 8; address.function++) {
+		const struct device *other = devices_find(peers->devices, &address);
+
+		if (!other || other->record.group != device->record.group ||
+		    !driver_is_vfio(other->record.driver))
+			continue;
+		listing->cost += COST_ATTRIBUTE;
+		if (sysfs_opened(peers->kernel->sys, &address) > 0)
+			return true;
+	}
+	return false;
+}
 
 /* Returns true if the policy allows the peer's user the device. */
 static bool device_is_allowed(struct listing *listing, const struct device *device)
@@ -76,6 +103,8 @@ static void format_device(struct listing *listing, const struct device *device,
 	if (ret_message->status <= GPUBROKER_BOOT_VGA && peers->kernel->no_remapping &&
 	    !interrupts_may_be_unsafe(peers->kernel->sys, false))
 		ret_message->status = GPUBROKER_NOT_VIABLE;
+	if (ret_message->status == GPUBROKER_VFIO_READY && is_foreign(listing, device))
+		ret_message->status = GPUBROKER_IN_USE;
 	if (lease && ret_message->status != GPUBROKER_NOT_VIABLE) {
 		ret_message->lease = lease->id;
 		ret_message->holder_uid = lease->uid;
@@ -132,11 +161,14 @@ static void format_lease(struct listing *listing, const struct lease *lease,
 		ret_message->functions[i] = lease->functions[i].address;
 	if (lease->state == GPUBROKER_LEASE_STUCK)
 		memcpy(ret_message->reason, lease->reason, sizeof(ret_message->reason));
+	else if (lease->slow && lease->state != GPUBROKER_LEASE_RESTORING)
+		snprintf(ret_message->reason, sizeof(ret_message->reason), "%s", lease->slow);
 	memcpy(ret_message->rule, lease->terms.rule, sizeof(ret_message->rule));
 	ret_message->allowed = lease_is_allowed(listing->peer->peers, lease, &cost);
 	listing->cost += cost;
 	ret_message->expires = lease->ends;
 	ret_message->stuck_since = lease->stuck_since;
+	ret_message->released_at = lease->released_at;
 	ret_message->migration = lease->migration;
 	memcpy(ret_message->mdev.parent, lease->mdev.parent, sizeof(ret_message->mdev.parent));
 	memcpy(ret_message->mdev.profile, lease->mdev.type, sizeof(ret_message->mdev.profile));

@@ -275,8 +275,11 @@ static bool guards_pass(struct prepare *prepare, const struct group_view *view, 
 			    "its IOMMU group cannot be lent", view->not_viable);
 		return false;
 	case GUARD_BOOT_VGA:
-		leave_group(prepare, view->group, &view->functions[which].address,
-			    "it is the console's own display", "");
+		f = &view->functions[which];
+		leave_group(prepare, view->group, &f->address,
+			    f->boot_vga ? "it is the console's own display"
+					: "it is part of the host's console",
+			    f->console);
 		return false;
 	case GUARD_IN_USE:
 		f = &view->functions[which];

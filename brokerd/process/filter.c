@@ -99,8 +99,9 @@ static const struct syscall_rule core_rows[] = {
 	{ SCMP_SYS(fcntl), DUPLICATE },	   /* moves peers' sockets where workers do not copy them */
 	{ SCMP_SYS(renameat2), ANY_ARGS }, /* puts a record in place, or sets it aside */
 	{ SCMP_SYS(unlinkat), FILES },	   /* removes a record */
-	{ SCMP_SYS(inotify_add_watch), ANY_ARGS }, /* watches a lent node */
+	{ SCMP_SYS(inotify_add_watch), ANY_ARGS }, /* watches a lent node, and /dev/vfio */
 	{ SCMP_SYS(inotify_rm_watch), ANY_ARGS },  /* a node that is not lent any more */
+	{ SCMP_SYS(statx), ANY_ARGS },		   /* the owner and mode of a node that is lent */
 	{ SCMP_SYS(ioctl), VFIO_STATUS },	   /* whether a group is viable */
 	{ SCMP_SYS(prlimit64), MEMLOCK },	   /* the claimer's limit */
 	{ SCMP_SYS(clone), FORK },		   /* workers and closers */

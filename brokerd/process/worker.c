@@ -348,14 +348,11 @@ run_child(const struct work *work, int pipe, bool shared, const struct confine_f
 	if (write(pipe, &report, sizeof(report)) != sizeof(report))
 		_exit(1);
 	if (work->n_steps && work->steps[0].does == OPENS) {
-		opened = kernel_group_open_in(work->steps[0].fd, work->steps[0].group);
 		/*
-		 * Only whether it could be opened matters; no descriptor of it is kept under the
-		 * filter.
+		 * Only what was found matters; no descriptor of it is kept under the filter.
 		 */
+		opened = kernel_group_probe_in(work->steps[0].fd, work->steps[0].group);
 		close(work->steps[0].fd);
-		if (opened >= 0)
-			close(opened);
 	}
 	if (filter_apply(filter))
 		_exit(2);

@@ -116,9 +116,10 @@ int work_add_table(struct work *work, int fd, work_row_func row, const char *wha
 int work_add_expect(struct work *work, int fd, const char *text, const char *what,
 		    const struct pci_address *address);
 /*
- * Adds a step, which must be the first, that opens a group's node in a directory (which the work
- * owns from now on) and closes it: the open waits while the kernel unpins the last holder's memory,
- * which takes seconds.
+ * Adds a step, which must be the first, that looks in a directory (which the work owns from now on)
+ * whether a process has a group, see kernel_group_probe_in(): the open waits while the kernel
+ * unpins the last holder's memory, which takes seconds. The error of the result is EBUSY, or that
+ * of KERNEL_ATTACHED, if one has it.
  */
 int work_add_open(struct work *work, int directory, uint32_t group,
 		  const struct pci_address *address);

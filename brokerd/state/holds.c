@@ -20,14 +20,25 @@ void holds_remove(struct holds *holds, struct hold *hold)
 	TAILQ_REMOVE(&holds->list, hold, link);
 }
 
-const struct hold *holds_find_group(const struct holds *holds, uint32_t group)
+static const struct hold *find_of_kind(const struct holds *holds, enum hold_kind kind,
+				       uint32_t group)
 {
 	const struct hold *hold;
 
 	TAILQ_FOREACH(hold, &holds->list, link)
-		if (hold->kind == HOLD_PREPARING && hold->group == group)
+		if (hold->kind == kind && hold->group == group)
 			return hold;
 	return NULL;
+}
+
+const struct hold *holds_find_group(const struct holds *holds, uint32_t group)
+{
+	return find_of_kind(holds, HOLD_PREPARING, group);
+}
+
+const struct hold *holds_find_foreign(const struct holds *holds, uint32_t group)
+{
+	return find_of_kind(holds, HOLD_FOREIGN, group);
 }
 
 const struct hold *holds_find_sriov(const struct holds *holds, const struct group_view *view)
@@ -79,6 +90,8 @@ int holds_refuse(const struct holds *holds, const struct group_view *view,
 
 	if (hold)
 		return refuse_preparing(ret_refusal, hold, asked);
+	if (holds_find_foreign(holds, view->group))
+		return refuse_foreign(ret_refusal, asked, view->group);
 	hold = holds_find_sriov(holds, view);
 	if (!hold)
 		return 0;

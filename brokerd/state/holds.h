@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Holds: reasons other than a lease that keep a group from being lent. prepare/ adds them, each
- * embedded in the object that it is about; claim/ and peer/ read them. No I/O.
+ * Holds: reasons other than a lease that keep a group from being lent. prepare/ and claim/ add
+ * them, each embedded in the object that it is about; claim/ and peer/ read them. No I/O.
  */
 #pragma once
 
@@ -14,13 +14,14 @@
 
 enum hold_kind {
 	HOLD_PREPARING, /* a group is being bound to VFIO, as the policy's prepare asks */
+	HOLD_FOREIGN,	/* a claim has found that another program has a group through VFIO */
 	HOLD_SRIOV,	/* the number of a physical function's virtual functions is being changed */
 };
 
 struct hold {
 	TAILQ_ENTRY(hold) link;
 	enum hold_kind kind;
-	uint32_t group;		     /* for HOLD_PREPARING */
+	uint32_t group;		     /* for HOLD_PREPARING and HOLD_FOREIGN */
 	struct pci_address function; /* for HOLD_SRIOV: the physical function */
 	bool late;		     /* its worker has not ended in time */
 };
@@ -36,6 +37,8 @@ void holds_remove(struct holds *holds, struct hold *hold);
 
 /* Returns the hold of a group that is being prepared, or NULL. */
 const struct hold *holds_find_group(const struct holds *holds, uint32_t group);
+/* Returns the hold of a group that another program has, or NULL. */
+const struct hold *holds_find_foreign(const struct holds *holds, uint32_t group);
 /* Returns the hold of an SR-IOV change that affects a function of the view, or its PF; or NULL. */
 const struct hold *holds_find_sriov(const struct holds *holds, const struct group_view *view);
 

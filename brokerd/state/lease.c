@@ -47,6 +47,9 @@ static const enum gpubroker_lease_state transitions[][LEASE_N_EVENTS] = {
 	},
 	[RELEASING] = {
 		[LEASE_REGAINED] = RESTORING,
+		/* its holder has closed the group only, and uses a device by an iommufd */
+		[LEASE_SENT] = LEASED,
+		[LEASE_FAILED] = STUCK, /* the group cannot be looked at */
 	},
 	[RESTORING] = {
 		[LEASE_RESTORED] = HOST,

@@ -80,6 +80,7 @@ struct lease_failure {
 	struct pci_address address; /* the function that failed */
 	bool has_address;
 	bool none_left; /* the driver has no instance of the profile left */
+	bool foreign;	/* another program has the group through VFIO */
 	int error;	/* errno, or 0 */
 };
 
@@ -142,9 +143,12 @@ struct lease {
 	size_t n_cdev_watches;
 	/* the group file that was lent: any process may have it open, or none */
 	enum { GROUP_OPEN, GROUP_UNKNOWN, GROUP_CLOSED } group_file;
-	struct work *work; /* its worker, or NULL */
-	bool probing;	   /* that worker only probes whether anybody holds the group */
-	uint64_t warn_at;  /* when the holder is warned that the lease ends soon */
+	bool attached;	      /* its holder has closed the group, and uses a device by an iommufd */
+	uint64_t released_at; /* when its holder let go, in seconds since the epoch; 0: not yet */
+	const char *slow;     /* static: what it has waited for since; NULL: not for long */
+	struct work *work;    /* its worker, or NULL */
+	bool probing;	      /* that worker only probes whether anybody holds the group */
+	uint64_t warn_at;     /* when the holder is warned that the lease ends soon */
 	bool warned;
 	const char *recall;   /* static: why to take it back once its worker has ended */
 	struct event *expiry; /* the timer for `ends` and `warn_at`, or NULL */

@@ -114,3 +114,23 @@ int refuse_reserved(struct message_refusal *ret_refusal, const struct pci_addres
 	ret_refusal->detail = REFUSAL_RESERVED;
 	return GPUBROKER_REFUSED_BUSY;
 }
+
+int refuse_foreign(struct message_refusal *ret_refusal, const struct pci_address *address,
+		   uint32_t group)
+{
+	refuse_address(ret_refusal, GPUBROKER_REFUSED_BUSY, address);
+	ret_refusal->group = group;
+	ret_refusal->detail = REFUSAL_FOREIGN;
+	return GPUBROKER_REFUSED_BUSY;
+}
+
+int refuse_node(struct message_refusal *ret_refusal, const struct pci_address *address,
+		uint32_t group, const char *path, uint32_t uid, uint32_t mode)
+{
+	refuse_address(ret_refusal, GPUBROKER_REFUSED_NODE, address);
+	ret_refusal->group = group;
+	refusal_say(ret_refusal, "%s", path);
+	ret_refusal->holder_uid = uid;
+	ret_refusal->limit = mode;
+	return GPUBROKER_REFUSED_NODE;
+}

@@ -39,6 +39,14 @@ int refuse_held(struct message_refusal *ret_refusal, const struct lease *lease,
 /* The same, with the advice for root. */
 int refuse_held_for_root(struct message_refusal *ret_refusal, const struct lease *lease,
 			 const struct pci_address *address);
+/* Refuses because another program has the group through VFIO. */
+int refuse_foreign(struct message_refusal *ret_refusal, const struct pci_address *address,
+		   uint32_t group);
+/*
+ * Refuses because others than root may open a node of the group: its path, owner and permissions.
+ */
+int refuse_node(struct message_refusal *ret_refusal, const struct pci_address *address,
+		uint32_t group, const char *path, uint32_t uid, uint32_t mode);
 /* Refuses because the group is reserved for a claim that waits. */
 int refuse_reserved(struct message_refusal *ret_refusal, const struct pci_address *address,
 		    uint32_t group);

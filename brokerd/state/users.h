@@ -28,6 +28,8 @@
 #define COST_LINE 512		  /* a line of a listing */
 #define COST_FUNCTION 32	  /* a function that is judged, beside the rules */
 #define COST_READ 1024		  /* a function that is read from sysfs */
+#define COST_USE 4096		  /* how the host uses a function */
+#define COST_ATTRIBUTE 256	  /* another attribute of a function */
 #define COST_GROUPS(n) ((n) / 16) /* a process' supplementary groups */
 
 struct users_entry;

@@ -88,6 +88,8 @@ int group_check(const struct group_view *view, const struct policy_verdict *verd
 		return r;
 	case GUARD_BOOT_VGA:
 		r = refuse_function(ret_refusal, GPUBROKER_REFUSED_BOOT_VGA, view, asked, which);
+		snprintf(ret_refusal->text, sizeof(ret_refusal->text), "%s",
+			 view->functions[which].console);
 		if (verdict->boot_vga)
 			ret_refusal->detail = REFUSAL_FORCE;
 		return r;
@@ -131,6 +133,7 @@ static void show_as_claimed(struct function *function, const struct lease_functi
 	if (strcmp(was->driver, LEASE_DRIVER_UNKNOWN) != 0)
 		memcpy(function->driver, was->driver, sizeof(function->driver));
 	function->boot_vga = false;
+	function->console[0] = '\0';
 	function->in_use[0] = '\0';
 }
 

@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "client/command/cli.h"
+#include "client/command/holders.h"
 #include "client/common/util.h"
 #include "policy/units.h"
 
@@ -167,4 +168,29 @@ int cli_failed_for(const struct cli *cli, const struct gpubroker *handle, int r,
 		return cli_failed(cli, handle, r);
 	cli_error("'%s' is no PCI address; 'gpubroker list --all' shows them", address);
 	return EXIT_BAD_USAGE;
+}
+
+static void print_holder(const char *text)
+{
+	cli_error("  %s", text);
+}
+
+static int print_foreign(void *userdata, const struct gpubroker_device *device)
+{
+	int64_t *last = userdata;
+
+	if (device->status == GPUBROKER_IN_USE && device->iommu_group != *last) {
+		cli_error("%s is", device->address);
+		holders_print((uint32_t)device->iommu_group, print_holder);
+		*last = device->iommu_group;
+	}
+	return 0;
+}
+
+void cli_print_foreign(struct gpubroker *handle)
+{
+	int64_t last = -1;
+
+	if (!geteuid())
+		gpubroker_list(handle, print_foreign, &last);
 }

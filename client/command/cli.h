@@ -51,6 +51,11 @@ int cli_profiles(const struct cli *cli, int argc, char **argv);
 int cli_vfs(const struct cli *cli, int argc, char **argv);
 int cli_watch(const struct cli *cli, int argc, char **argv);
 
+/*
+ * For root, after a refusal as busy: prints which processes have what is in use without a lease.
+ */
+void cli_print_foreign(struct gpubroker *handle);
+
 /* Connects; 0, or the exit status after the reason was printed. */
 int cli_open(const struct cli *cli, struct gpubroker **ret_handle);
 

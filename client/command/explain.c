@@ -9,6 +9,7 @@
 
 #include "client/command/policy.h"
 #include "client/command/cli.h"
+#include "client/command/holders.h"
 #include "client/command/inventory.h"
 #include "client/command/policy-sources.h"
 #include "client/host/interrupts.h"
@@ -182,6 +183,38 @@ static bool has_safe_interrupts(void)
 	return sys < 0 || interrupts_are_remapped(sys) || interrupts_may_be_unsafe(sys, false);
 }
 
+/* Prints whether the group can be lent now, if no guard forbids it. Returns the exit status. */
+static int print_unguarded(const struct question *q, const struct group_view *view)
+{
+	char text[PCI_ADDRESS_TEXT], node[320];
+	const struct function *f;
+
+	if (!q->saved && holders_node_text(view->group, node, sizeof(node))) {
+		printf("refused: %s\n", node);
+		return EXIT_IN_USE;
+	}
+	for (size_t i = 0; i < view->n_functions; i++) {
+		f = &view->functions[i];
+		if (!is_console(f))
+			continue;
+		fputs("could be lent with --force: ", stdout);
+		cli_print_text(stdout, f->console[0] ? f->console : "it shows the host's console",
+			       -1);
+		putchar('\n');
+		return 0;
+	}
+	for (size_t i = 0; i < view->n_functions; i++) {
+		if (!view->functions[i].opened)
+			continue;
+		printf("in use: a process has %s open through VFIO, by a lease or without; see "
+		       "'gpubroker list' and 'gpubroker leases'\n",
+		       pci_address_format(&view->functions[i].address, text));
+		return EXIT_BUSY;
+	}
+	puts("could be lent, if nobody has it");
+	return 0;
+}
+
 /* Prints whether the guards permit it now. Returns the exit status. */
 static int print_now(const struct question *q, const struct group_view *view,
 		     const struct policy_verdict *v)
@@ -199,13 +232,17 @@ static int print_now(const struct question *q, const struct group_view *view,
 	case GUARD_NONE:
 		break;
 	case GUARD_NOT_VIABLE:
-		printf("refused: its group %s%s%s\n", view->has_blocker ? "has " : "",
-		       view->has_blocker ? pci_address_format(&view->blocker, text) : "",
-		       view->not_viable);
+		printf("refused: its group %s%s", view->has_blocker ? "has " : "",
+		       view->has_blocker ? pci_address_format(&view->blocker, text) : "");
+		cli_print_text(stdout, view->not_viable, -1); /* has a driver's name */
+		putchar('\n');
 		return EXIT_NO_GROUP;
 	case GUARD_BOOT_VGA:
-		printf("refused: %s is the boot VGA and no rule has boot-vga\n",
-		       pci_address_format(&view->functions[which].address, text));
+		f = &view->functions[which];
+		printf("refused: %s is ", pci_address_format(&f->address, text));
+		fputs(f->console[0] ? "part of the host's console (" : "the boot VGA", stdout);
+		cli_print_text(stdout, f->console, -1);
+		printf("%s and no rule has boot-vga\n", f->console[0] ? ")" : "");
 		return EXIT_IN_USE;
 	case GUARD_IN_USE:
 		f = &view->functions[which];
@@ -226,14 +263,7 @@ static int print_now(const struct question *q, const struct group_view *view,
 		       pci_address_format(&f->address, text));
 		return EXIT_NO_GROUP;
 	}
-	for (size_t i = 0; i < view->n_functions; i++) {
-		if (shows_console(view->functions[i].boot_vga, view->functions[i].driver)) {
-			puts("could be lent with --force: it shows the host's console");
-			return 0;
-		}
-	}
-	puts("could be lent, if nobody has it");
-	return 0;
+	return print_unguarded(q, view);
 }
 
 /*

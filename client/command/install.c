@@ -8,6 +8,7 @@
 
 #include "client/command/policy.h"
 #include "client/command/cli.h"
+#include "client/command/inventory.h"
 #include "client/command/policy-sources.h"
 #include "client/host/udevrules-host.h"
 #include "client/host/udevrules.h"
@@ -80,26 +81,98 @@ static int replace_file(char *path, const char *text)
 	return 0;
 }
 
-static int install_rules(const struct policy *policy, const char *root)
+/* The options of the command line, beside the policy. */
+struct install_options {
+	const char *root;
+	const char *devices; /* another host's list, or NULL */
+	bool keep;	     /* what the installed rules say of places */
+};
+
+/* Prints that another device is now where the rules were made for one; they leave it alone. */
+static void say_moved(const struct places *places, const struct inventory *inventory)
+{
+	char text[PCI_ADDRESS_TEXT];
+
+	for (size_t i = 0; i < places->n; i++) {
+		const struct place *p = &places->list[i];
+		const struct function *f = p->seen ? inventory_find(inventory, &p->address) : NULL;
+
+		if (f && (f->vendor != p->vendor || f->device != p->device))
+			cli_error("%s is %04x:%04x, and was %04x:%04x when the udev rules were "
+				  "made, so they leave it to the host at boot; if the policy "
+				  "means it, run 'gpubroker policy install'",
+				  pci_address_format(&p->address, text), f->vendor, f->device,
+				  p->vendor, p->device);
+	}
+}
+
+/* Finds out what is where, and what is spared. 0 or an exit status. */
+static int look_at_host(const struct policy *policy, const struct install_options *options,
+			struct places *ret_places, struct spared *ret_spared)
+{
+	struct inventory inventory = { 0 };
+	struct places kept = { 0 };
+	const char *why = NULL;
+	int r;
+
+	r = options->devices ? inventory_read_json(options->devices, &inventory, &why)
+			     : inventory_read_local(&inventory);
+	/* A system that is being built may have no devices. */
+	if (r && (options->devices || r != -ENOENT)) {
+		cli_error("%s: %s", options->devices ? options->devices : "/sys/bus/pci/devices",
+			  why ? why : strerror(-r));
+		return options->devices ? EXIT_BAD_POLICY : EXIT_SOFTWARE;
+	}
+	r = options->keep ? places_read(UDEVRULES_FILE, &kept) : 0;
+	if (!r)
+		r = places_make(policy, &kept, inventory.functions, inventory.n, ret_places);
+	if (!r && options->keep)
+		say_moved(ret_places, &inventory);
+	if (!r)
+		r = spared_find(inventory.functions, inventory.n, ret_spared);
+	places_done(&kept);
+	inventory_done(&inventory);
+	if (r)
+		cli_error("the places of devices cannot be found out: %s", strerror(-r));
+	return r ? EXIT_SOFTWARE : 0;
+}
+
+static int make_rules(const struct policy *policy, const struct install_options *options,
+		      char **ret_text)
+{
+	struct places places = { 0 };
+	struct spared spared = { 0 };
+	int r = look_at_host(policy, options, &places, &spared);
+
+	if (!r) {
+		r = udevrules_for_host(policy, &places, &spared, ret_text);
+		if (r == -E2BIG)
+			cli_error("the prepare rules make more than %d MB of udev rules; nothing "
+				  "was changed",
+				  UDEVRULES_SIZE_MAX >> 20);
+		else if (r)
+			cli_error("the udev rules cannot be made: %s", strerror(-r));
+		if (r)
+			r = r == -E2BIG ? EXIT_BAD_POLICY : EXIT_SOFTWARE;
+	}
+	places_done(&places);
+	spared_done(&spared);
+	return r;
+}
+
+static int install_rules(const struct policy *policy, const struct install_options *options)
 {
 	cleanup_free char *text = NULL;
+	const char *root = options->root;
 	char path[PATH_MAX];
 	int r;
 
 	/* First, since other things may be closed to this user too, but this message helps. */
 	if (!*root && geteuid() && access("/etc/udev/rules.d", W_OK) && errno == EACCES)
 		return say_cannot("write", UDEVRULES_FILE, EACCES);
-	r = udevrules_for_host(policy, !*root, &text);
-	if (r == -E2BIG) {
-		cli_error(
-			"the prepare rules make more than %d MB of udev rules; nothing was changed",
-			UDEVRULES_SIZE_MAX >> 20);
-		return EXIT_BAD_POLICY;
-	}
-	if (r) {
-		cli_error("the udev rules cannot be made: %s", strerror(-r));
-		return EXIT_SOFTWARE;
-	}
+	r = make_rules(policy, options, &text);
+	if (r)
+		return r;
 	if (snprintf(path, sizeof(path), "%s%s", root, UDEVRULES_FILE) >= (int)sizeof(path))
 		return say_cannot("write below", root, ENAMETOOLONG);
 	if (!*text) {
@@ -117,24 +190,33 @@ int policy_install(int argc, char **argv)
 	static const struct option options[] = {
 		{ "policy", required_argument, NULL, 'p' },
 		{ "root", required_argument, NULL, 'r' },
+		{ "devices", required_argument, NULL, 'd' },
+		{ "keep", no_argument, NULL, 'k' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct policy_sources sources;
 	struct policy_report report = { .mistakes_only = true }; /* warnings are for `check` */
 	struct policy policy = { 0 };
-	const char *root = "";
+	struct install_options install = { .root = "" };
 	int c, r;
 
 	policy_sources_init(&sources);
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		r = 0;
 		if (c == 'r')
-			root = optarg;
-		r = c == 'p' ? policy_sources_add(&sources, optarg) : c == 'r' ? 0 : EXIT_BAD_USAGE;
+			install.root = optarg;
+		else if (c == 'd')
+			install.devices = optarg;
+		else if (c == 'k')
+			install.keep = true;
+		else
+			r = c == 'p' ? policy_sources_add(&sources, optarg) : EXIT_BAD_USAGE;
 		if (r)
 			return r;
 	}
 	if (optind != argc) {
-		cli_error("policy install takes no arguments, only --policy DIR and --root DIR");
+		cli_error("policy install takes no arguments, only --policy DIR, --root DIR, "
+			  "--devices FILE and --keep");
 		return EXIT_BAD_USAGE;
 	}
 	sources.without_accounts = true; /* prepare rules concern no user, and this is root */
@@ -149,7 +231,7 @@ int policy_install(int argc, char **argv)
 		cli_finish_output();
 		return r < 0 ? EXIT_SOFTWARE : EXIT_BAD_POLICY;
 	}
-	r = install_rules(&policy, root);
+	r = install_rules(&policy, &install);
 	policy_done(&policy);
 	c = cli_finish_output();
 	return r ? r : c;

@@ -162,10 +162,14 @@ static const char *take_object(struct json_object *object, struct function *f)
 	if (!copy_text(f->driver, sizeof(f->driver), text_of(object, "driver")))
 		return "a device has no \"driver\", or one of more than 31 characters";
 	text = text_of(object, "in_use");
-	copy_text(f->in_use, sizeof(f->in_use), text ? text : "");
+	/* Cut if it is long: that it is used is what matters. */
+	snprintf(f->in_use, sizeof(f->in_use), "%.*s", (int)sizeof(f->in_use) - 1,
+		 text ? text : "");
 	f->boot_vga = flag_of(object, "boot_vga");
 	f->is_bridge = class_is_bridge(f->class_code) || !strcmp(f->driver, "pcieport") ||
 		       flag_of(object, "bridge");
+	text = text_of(object, "console");
+	copy_text(f->console, sizeof(f->console), text ? text : "");
 	text = text_of(object, "path");
 	copy_text(f->path, sizeof(f->path), text ? text : "");
 	text = text_of(object, "serial");
@@ -250,9 +254,13 @@ int inventory_read_json(const char *path, struct inventory *ret_inventory, const
 	if (!tokener)
 		return -ENOMEM;
 	array = json_tokener_parse_ex(tokener, text ? text : "", (int)len);
+	why = json_tokener_get_error(tokener) == json_tokener_continue
+		      ? "it is no whole JSON: it ends too early"
+		      : "it is no JSON";
 	json_tokener_free(tokener);
 	r = -EBADMSG;
-	why = array ? take_array(array, &inventory, &r) : "it is no JSON";
+	if (array)
+		why = take_array(array, &inventory, &r);
 	json_object_put(array);
 	if (why) {
 		inventory_done(&inventory);

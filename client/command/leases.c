@@ -79,6 +79,7 @@ static void add_json(struct json_object *array, const struct gpubroker_lease *le
 	json_object_object_add(o, "since", json_object_new_int64((int64_t)lease->since));
 	json_object_object_add(o, "reason", json_out_text(lease->reason));
 	json_object_object_add(o, "stuck_since", json_out_number(lease->stuck_since));
+	json_object_object_add(o, "released_at", json_out_number(lease->released_at));
 	json_object_object_add(o, "rule", json_out_text(lease->rule));
 	json_object_object_add(o, "allowed", json_object_new_boolean(lease->allowed));
 	json_object_object_add(o, "expires", json_out_number(lease->expires));
@@ -97,7 +98,7 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 {
 	struct output *output = userdata;
 	const struct passwd *user;
-	char held[24], uid[16], group[16] = "-";
+	char held[24], uid[16], group[16] = "-", node[320];
 
 	output->n++;
 	if (output->array) {
@@ -131,12 +132,19 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	if (lease->expires)
 		print_end(lease->expires);
 	if (lease->reason[0]) {
-		held_text(lease->stuck_since, held);
-		printf("       stuck for %s: ", held);
+		fputs("       ", stdout);
+		if (lease->stuck_since || lease->released_at) {
+			held_text(lease->stuck_since ? lease->stuck_since : lease->released_at,
+				  held);
+			printf("%s for %s: ", lease->stuck_since ? "stuck" : "releasing", held);
+		}
 		cli_print_text(stdout, lease->reason, -1);
 		putchar('\n');
 		holders_print(lease->iommu_group, print_holder);
 	}
+	if (lease->iommu_group != UINT32_MAX &&
+	    holders_node_text(lease->iommu_group, node, sizeof(node)))
+		print_holder(node);
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "client/command/cli.h"
+#include "client/command/holders.h"
 #include "client/command/json-out.h"
 #include "client/command/table.h"
 #include "client/host/function.h"
@@ -15,6 +16,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <string.h>
+#include <unistd.h>
 
 struct row {
 	struct gpubroker_device device;
@@ -142,6 +144,7 @@ static void add_local(struct json_object *object, int sys, const char *address)
 		sysfs_function_read(sys, &parsed, &f);
 	json_object_object_add(object, "boot_vga", json_object_new_boolean(f.boot_vga));
 	json_object_object_add(object, "bridge", json_object_new_boolean(f.is_bridge));
+	json_object_object_add(object, "console", json_out_text(f.console));
 	json_object_object_add(object, "in_use", json_out_text(f.in_use));
 	json_object_object_add(object, "path", json_out_text(f.path));
 	json_object_object_add(object, "serial", json_out_text(f.serial));
@@ -169,7 +172,7 @@ static void print_json(const struct listing *listing)
 	for (size_t i = 0; i < listing->n_rows; i++) {
 		const struct gpubroker_device *d = &listing->rows[i].device;
 		struct json_object *o = json_object_new_object();
-		char hex[8];
+		char hex[8], node[320];
 
 		json_object_object_add(o, "address", json_object_new_string(d->address));
 		snprintf(hex, sizeof(hex), "%04x", d->vendor);
@@ -196,6 +199,12 @@ static void print_json(const struct listing *listing)
 				       d->lease ? json_object_new_int64(d->holder_uid) : NULL);
 		json_object_object_add(o, "physfn", json_out_text(d->physfn));
 		json_object_object_add(o, "vfs", vfs_object(&listing->rows[i]));
+		json_object_object_add(o, "node",
+				       d->iommu_group >= 0 &&
+						       holders_node_text((uint32_t)d->iommu_group,
+									 node, sizeof(node))
+					       ? json_object_new_string(node)
+					       : NULL);
 		add_local(o, sys, d->address);
 		json_object_array_add(array, o);
 	}
@@ -236,6 +245,35 @@ static void fit_devices(int *widths, int room)
 		widths[widths[VENDOR] > widths[MODEL] ? VENDOR : MODEL]--;
 }
 
+static void print_holder(const char *text)
+{
+	cli_error("  %s", text);
+}
+
+/*
+ * Says beside the table what it has no room for: nodes that others may open, and for root which
+ * programs have what is in use.
+ */
+static void print_notes(const struct listing *listing)
+{
+	int64_t last = -1;
+	char text[320];
+
+	for (size_t i = 0; i < listing->n_rows; i++) {
+		const struct gpubroker_device *d = &listing->rows[i].device;
+
+		if (d->iommu_group < 0 || d->iommu_group == last)
+			continue;
+		last = d->iommu_group;
+		if (holders_node_text((uint32_t)last, text, sizeof(text)))
+			cli_error("%s: %s", d->address, text);
+		if (d->status != GPUBROKER_IN_USE || geteuid())
+			continue;
+		cli_error("%s is", d->address);
+		holders_print((uint32_t)last, print_holder);
+	}
+}
+
 static void print_devices(const struct listing *listing)
 {
 	const struct table table = {
@@ -248,6 +286,8 @@ static void print_devices(const struct listing *listing)
 	};
 
 	table_print(&table, -1);
+	fflush(stdout);
+	print_notes(listing);
 }
 
 int cli_list(const struct cli *cli, int argc, char **argv)

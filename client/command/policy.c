@@ -41,6 +41,10 @@ static int lint_policy(const struct policy *policy, const char *devices,
 	if (facts && inventory.n)
 		policy_lint(policy, facts, inventory.n, policy_sources_print, report);
 	spared_check(policy, &inventory, report);
+	for (size_t i = 0; facts && i < inventory.n; i++)
+		if (inventory.functions[i].in_use[0])
+			policy_lint_in_use(policy, &facts[i], inventory.functions[i].in_use,
+					   policy_sources_print, report);
 	free(facts);
 	inventory_done(&inventory);
 	return 0;
@@ -97,7 +101,8 @@ static const char usage_of_policy[] =
 	"usage: gpubroker policy check [--policy DIR]... [--devices FILE] [FILE...]\n"
 	"       gpubroker policy explain [--policy DIR]... [--devices FILE | --profile PROFILE]\n"
 	"                                --user USER DEVICE\n"
-	"       gpubroker policy install [--policy DIR]... [--root DIR]\n";
+	"       gpubroker policy install [--policy DIR]... [--root DIR] [--devices FILE]\n"
+	"                                [--keep]\n";
 
 int cli_policy(const struct cli *cli, int argc, char **argv)
 {

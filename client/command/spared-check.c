@@ -86,7 +86,7 @@ int spared_check(const struct policy *policy, const struct inventory *inventory,
 			continue;
 		/* Use by the host comes and goes, and must not hide the display. */
 		for (size_t k = 0; k < view->n_functions; k++)
-			view->functions[k].in_use[0] = '\0';
+			view->functions[k].in_use[0] = view->functions[k].console[0] = '\0';
 		guard = group_guard(view, false, &which);
 		if (guard == GUARD_BOOT_VGA || guard == GUARD_NOT_VIABLE)
 			check_group(policy, view, which, report);

@@ -35,14 +35,24 @@ bool driver_is_vfio(const char *driver)
 	return strstr(driver, "vfio-pci") || strstr(driver, "vfio_pci");
 }
 
-bool shows_console(bool boot_vga, const char *driver)
+bool shows_console(bool on_console, const char *driver)
 {
-	return boot_vga && !driver_is_vfio(driver);
+	return on_console && !driver_is_vfio(driver);
+}
+
+bool is_console(const struct function *function)
+{
+	return shows_console(function->boot_vga || function->console[0], function->driver);
+}
+
+bool class_is_display(uint32_t class_code)
+{
+	return class_code >> 16 == 0x03;
 }
 
 bool class_is_gpu(uint32_t class_code)
 {
-	return class_code >> 16 == 0x03 || class_code >> 16 == 0x12;
+	return class_is_display(class_code) || class_code >> 16 == 0x12;
 }
 
 bool class_is_bridge(uint32_t class_code)
@@ -82,7 +92,7 @@ enum guard group_guard(const struct group_view *view, bool boot_vga_too, size_t 
 		const struct function *f = &view->functions[i];
 
 		*ret_which = i;
-		if (shows_console(f->boot_vga, f->driver) && !boot_vga_too)
+		if (is_console(f) && !boot_vga_too)
 			return GUARD_BOOT_VGA;
 		if (f->in_use[0])
 			return GUARD_IN_USE;

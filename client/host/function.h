@@ -30,9 +30,15 @@ struct function {
 	uint32_t class_code;
 	uint32_t iommu_group;		/* NO_GROUP: none */
 	char driver[FUNCTION_NAME_MAX]; /* "": none */
+	/*
+	 * The display that the firmware or the kernel has chosen for the console: the boot VGA. It
+	 * stays that at the next boot.
+	 */
 	bool boot_vga;
-	bool is_bridge;	 /* stays with the host, see class_is_bridge() */
-	char in_use[88]; /* how the host uses it, "": it does not */
+	char console[88]; /* why it is part of the console; "": it is not, or it is the boot VGA */
+	bool is_bridge;	  /* stays with the host, see class_is_bridge() */
+	char in_use[88];  /* how the host uses it, "": it does not */
+	bool opened;	  /* on VFIO, and a process seems to have it open: a lease's, or another */
 	/* root bus, bridges, itself: "pci0000:00/10.0/00.0"; "": too deep */
 	char path[FUNCTION_PATH_MAX];
 	char serial[FUNCTION_SERIAL_MAX]; /* lower case; "": it has none, or see serial_unknown */
@@ -59,10 +65,13 @@ struct policy_facts function_facts(const struct function *function);
 bool driver_is_vfio(const char *driver);
 
 /*
- * Returns true for the boot VGA while it shows the host's console: on a VFIO driver it shows
- * nothing of the host's, since the kernel takes the console from a display that VFIO gets.
+ * Return true for what is part of the host's console now. On a VFIO driver nothing is, not even the
+ * boot VGA, since the kernel takes the console from a display that VFIO gets.
  */
-bool shows_console(bool boot_vga, const char *driver);
+bool shows_console(bool on_console, const char *driver);
+bool is_console(const struct function *function);
+
+bool class_is_display(uint32_t class_code);
 
 /* A display controller or a processing accelerator: what "any" may choose. */
 bool class_is_gpu(uint32_t class_code);
@@ -90,7 +99,7 @@ size_t group_find(const struct group_view *view, const struct pci_address *addre
 enum guard {
 	GUARD_NONE, /* may be lent */
 	GUARD_NOT_VIABLE,
-	GUARD_BOOT_VGA,
+	GUARD_BOOT_VGA, /* part of the console, see struct function */
 	GUARD_IN_USE,
 };
 

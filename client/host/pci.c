@@ -11,14 +11,13 @@
 
 #include "client/host/pci.h"
 #include "client/host/directory.h"
-#include "client/host/mdev.h"
+#include "client/host/inuse.h"
 #include "client/host/sysfs.h"
 #include "client/common/util.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <net/if.h>
 #include <string.h>
 
 int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_group)
@@ -28,109 +27,6 @@ int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_gro
 	if (dir < 0)
 		return dir == -ENOENT ? -ENODEV : dir;
 	return sysfs_group_below(dir, ret_group);
-}
-
-static bool net_is_up(int sys, const char *name)
-{
-	char text[32];
-
-	if (sysfs_read_text(sysfs_open(sys, O_RDONLY, "class/net/%s/flags", name), text,
-			    sizeof(text)))
-		return true; /* not known: refuse rather than cut off the host */
-	return strtoul(text, NULL, 16) & IFF_UP;
-}
-
-static bool counts_always(int sys, const char *name)
-{
-	(void)sys;
-	(void)name;
-	return true;
-}
-
-/*
- * Looks in a /sys/class directory for a device below this function, also behind a USB controller or
- * an NVMe namespace: the target of its link then has the function's address as a component. Returns
- * 1 with its name, 0, or -errno.
- */
-static int find_below(int sys, const char *class, const char *component,
-		      bool (*counts)(int sys, const char *name), char *out, size_t size)
-{
-	cleanup_fd int fd = sysfs_open(sys, O_RDONLY | O_DIRECTORY, "class/%s", class);
-	struct directory dir = DIRECTORY(fd);
-	const char *entry;
-	int result = 0;
-
-	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
-	while (!result && (entry = directory_next(&dir))) {
-		char target[1024];
-		ssize_t n = readlinkat(fd, entry, target, sizeof(target) - 1);
-
-		/*
-		 * EINVAL: no link; ENOENT: gone meanwhile. Another error may hide the host's disk.
-		 */
-		if (n < 0 && errno != EINVAL && errno != ENOENT)
-			result = -errno;
-		if (n <= 0)
-			continue;
-		target[n] = '\0';
-		if (strstr(target, component) && counts(sys, entry)) {
-			snprintf(out, size, "%.*s", (int)size - 1, entry);
-			result = 1;
-		}
-	}
-	return result ? result : dir.error;
-}
-
-/* Linux, Documentation/ABI/testing/sysfs-devices-vfio-dev: from 6.1 on. */
-int sysfs_has_vfio(int sys, const struct pci_address *address)
-{
-	cleanup_fd int fd = sysfs_function_open(sys, address, O_RDONLY | O_DIRECTORY, "vfio-dev");
-	struct directory dir = DIRECTORY(fd);
-
-	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
-	return directory_next(&dir) ? 1 : dir.error;
-}
-
-/* Reads what the host would lose. Disks count whether mounted or not, which sysfs does not show. */
-static int read_in_use(int sys, const struct pci_address *address, const char *driver, char *out,
-		       size_t size)
-{
-	char text[PCI_ADDRESS_TEXT], component[PCI_ADDRESS_TEXT + 2], name[64];
-	cleanup_fd int dir = -1;
-	int r;
-
-	snprintf(component, sizeof(component), "/%s/", pci_address_format(address, text));
-	r = find_below(sys, "net", component, net_is_up, name, sizeof(name));
-	if (r > 0)
-		snprintf(out, size, "network interface %s is up", name);
-	if (r)
-		return r < 0 ? r : 0;
-	r = find_below(sys, "block", component, counts_always, name, sizeof(name));
-	if (r > 0)
-		snprintf(out, size, "disk %s is on it", name);
-	if (r)
-		return r < 0 ? r : 0;
-	/* Not sriov_numvfs: reading it takes the device's lock. */
-	dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
-	if (dir < 0)
-		return dir;
-	r = sysfs_read_link(dir, "virtfn0", name, sizeof(name));
-	if (!r)
-		strcpy(out, "it has virtual functions");
-	if (r != -ENOENT)
-		return r;
-	/* Its driver would wait for the holder of one of them. */
-	r = mdev_has_any(sys, address);
-	if (r > 0)
-		strcpy(out, "it has mediated devices");
-	if (r || !*driver || driver_is_vfio(driver))
-		return r < 0 ? r : 0;
-	r = sysfs_has_vfio(sys, address);
-	if (r > 0)
-		strcpy(out, "its driver has made a vGPU of it");
-	return r < 0 ? r : 0;
 }
 
 int sysfs_cdev_of(int sys, const char *device, uint32_t *ret_number)
@@ -303,12 +199,32 @@ static int read_bridge(int sys, struct function *f)
 	return r < 0 ? r : 0;
 }
 
+/* vfio-pci enables a function for its first holder, and disables it after the last. */
+int sysfs_opened(int sys, const struct pci_address *address)
+{
+	uint32_t enabled = 0;
+	int r = sysfs_read_number(sys, address, "enable", 10, &enabled);
+
+	return r == -ENOENT ? 0 : r ? r : enabled > 0;
+}
+
+/* Reads how the host uses a function, or who else does. Its ids are known. */
+static int read_users(int sys, struct function *f)
+{
+	int r = inuse_read(sys, f);
+
+	if (!r && driver_is_vfio(f->driver))
+		r = sysfs_opened(sys, &f->address);
+	f->opened = r > 0;
+	return r < 0 ? r : 0;
+}
+
 int sysfs_function_read_ids(int sys, const struct pci_address *address,
 			    struct function *ret_function)
 {
 	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
 	struct function f = { .address = *address };
-	uint32_t vendor, device, subsystem_vendor, subsystem_device, boot_vga;
+	uint32_t vendor, device, subsystem_vendor, subsystem_device;
 	int r;
 
 	if (dir < 0)
@@ -325,11 +241,6 @@ int sysfs_function_read_ids(int sys, const struct pci_address *address,
 	f.device = (uint16_t)device;
 	f.subsystem_vendor = (uint16_t)subsystem_vendor;
 	f.subsystem_device = (uint16_t)subsystem_device;
-	/* Only display controllers have the attribute. Any other error is not a no. */
-	r = sysfs_read_number(sys, address, "boot_vga", 10, &boot_vga);
-	if (r && r != -ENOENT)
-		return r;
-	f.boot_vga = !r && boot_vga;
 	read_path(sys, address, f.path, sizeof(f.path));
 	read_serial(sys, address, &f);
 	r = read_bridge(sys, &f);
@@ -347,7 +258,7 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 	int r = sysfs_function_read_ids(sys, address, &f);
 
 	if (!r)
-		r = read_in_use(sys, address, f.driver, f.in_use, sizeof(f.in_use));
+		r = read_users(sys, &f);
 	if (!r)
 		*ret_function = f;
 	return r;
@@ -479,12 +390,8 @@ int sysfs_group_read_use(int sys, struct group_view *view)
 {
 	int r = 0;
 
-	for (size_t i = 0; !r && i < view->n_functions; i++) {
-		struct function *f = &view->functions[i];
-
-		f->in_use[0] = '\0';
-		r = read_in_use(sys, &f->address, f->driver, f->in_use, sizeof(f->in_use));
-	}
+	for (size_t i = 0; !r && i < view->n_functions; i++)
+		r = read_users(sys, &view->functions[i]);
 	return r;
 }
 

@@ -195,7 +195,7 @@ static void look_up_owners(const struct reading *reading, const char *file, stru
 /* ---- lines ---- */
 
 /* Returns false unless it is a number without a sign, at most the number of ids. */
-static bool take_number(const char *text, uint64_t *ret_number)
+static bool scan_number(const char *text, uint64_t *ret_number)
 {
 	char *end;
 
@@ -213,7 +213,7 @@ static bool take_line(char *text, struct entry *ret_entry)
 	if (!count || first == text)
 		return false;
 	*first++ = *count++ = '\0';
-	if (!take_number(first, &ret_entry->first) || !take_number(count, &n) || !n)
+	if (!scan_number(first, &ret_entry->first) || !scan_number(count, &n) || !n)
 		return false;
 	ret_entry->end = ret_entry->first + n;
 	if (ret_entry->end > UINT32_MAX) /* the last id means "none" */

@@ -128,3 +128,14 @@ int sysfs_group_below(int dir, uint32_t *ret_group)
 	*ret_group = (uint32_t)value;
 	return 0;
 }
+
+/* Linux, Documentation/ABI/testing/sysfs-devices-vfio-dev: from 6.1 on. */
+int sysfs_has_vfio(int sys, const struct pci_address *address)
+{
+	cleanup_fd int fd = sysfs_function_open(sys, address, O_RDONLY | O_DIRECTORY, "vfio-dev");
+	struct directory dir = DIRECTORY(fd);
+
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	return directory_next(&dir) ? 1 : dir.error;
+}

@@ -30,3 +30,6 @@ int sysfs_read_link(int dir, const char *link, char *out, size_t size);
 
 /* The IOMMU group of the device whose directory this is, NO_GROUP where it has none. */
 int sysfs_group_below(int dir, uint32_t *ret_group);
+
+/* Returns 1 if it has a VFIO device, whichever driver made it, else 0. */
+int sysfs_has_vfio(int sys, const struct pci_address *address);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The udev rules for this host, and whether a file has them, see udevrules-host.h. Reads the
- * modules' aliases, sysfs and that file.
+ * The udev rules for a host, and whether a file has them, see udevrules-host.h. Reads the modules'
+ * aliases and that file; udevrules.c makes the text.
  */
 #include "config.h"
 
@@ -10,24 +10,37 @@
 #include "client/common/util.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
-int udevrules_for_host(const struct policy *policy, bool here, char **ret_text)
+int udevrules_for_host(const struct policy *policy, const struct places *places,
+		       const struct spared *spared, char **ret_text)
 {
-	const bool any = udevrules_needed(policy);
-	cleanup_fd int sys = any && here ? open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
 	struct aliases aliases = { 0 };
-	struct spared spared = { 0 };
-	int r = any ? aliases_add_installed(&aliases) : 0;
+	int r = udevrules_needed(policy) ? aliases_add_installed(&aliases) : 0;
 
-	if (!r && sys >= 0)
-		r = spared_read(sys, &spared);
 	if (!r)
-		r = udevrules_text(policy, &aliases, &spared, ret_text);
-	spared_done(&spared);
+		r = udevrules_text(policy, &aliases, places, spared, ret_text);
 	aliases_done(&aliases);
+	return r;
+}
+
+int udevrules_is_stale(const struct policy *policy, const struct spared *spared, const char *path)
+{
+	struct places kept = { 0 }, places = { 0 };
+	cleanup_free char *text = NULL;
+	int r = places_read(path, &kept);
+
+	if (!r)
+		r = places_make(policy, &kept, NULL, 0, &places);
+	if (!r)
+		r = udevrules_for_host(policy, &places, spared, &text);
+	if (!r)
+		r = udevrules_compare(path, text);
+	if (r == -ENOENT && text && !*text)
+		r = 0;
+	places_done(&kept);
+	places_done(&places);
 	return r;
 }
 

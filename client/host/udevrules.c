@@ -20,14 +20,13 @@
 #include "config.h"
 
 #include "client/host/udevrules.h"
+#include "client/host/name-lines.h"
 #include "client/common/util.h"
 
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-
-#define NO_RULE UINT32_MAX
 
 /* The attributes that are written here. To leave another one out would make a rule match more. */
 #define WRITTEN                                                                                    \
@@ -47,6 +46,7 @@ static const char header[] =
 	"ATTR{class}==\"0x060[0-7]*\", GOTO=\"gpubroker_end\"\n"
 	"TEST==\"secondary_bus_number\", GOTO=\"gpubroker_end\"\n"
 	"ATTR{boot_vga}==\"1\", GOTO=\"gpubroker_end\"\n"
+	"ATTR{boot_display}==\"1\", GOTO=\"gpubroker_end\"\n"
 	"TEST!=\"iommu_group\", GOTO=\"gpubroker_end\"\n";
 
 /* udev checks TEST before it does IMPORT, wherever they are in a line: so each has its own. */
@@ -392,31 +392,6 @@ static void put_origin(FILE *out, const struct policy *policy, const struct poli
 	fprintf(out, ":%u%s\n", (unsigned)rule->line, note);
 }
 
-/* The device lines of each name, as linked lists: rules times rules would be too slow. */
-struct chains {
-	uint32_t *first; /* by name */
-	uint32_t *next;	 /* by rule */
-};
-
-static int chains_make(struct chains *c, const struct policy *policy)
-{
-	c->first = malloc((policy->n_names + 1) * sizeof(*c->first));
-	c->next = malloc((policy->n_rules + 1) * sizeof(*c->next));
-	if (!c->first || !c->next)
-		return -ENOMEM;
-	for (size_t i = 0; i < policy->n_names; i++)
-		c->first[i] = NO_RULE;
-	for (size_t i = policy->n_rules; i--;) {
-		const struct policy_rule *rule = &policy->rules[i];
-
-		if (rule->verb != POLICY_DEVICE || rule->name >= policy->n_names)
-			continue;
-		c->next[i] = c->first[rule->name];
-		c->first[rule->name] = (uint32_t)i;
-	}
-	return 0;
-}
-
 /* The three passes over the rules, in this order. */
 enum pass {
 	PASS_VFS, /* devices that get virtual functions are left alone, whatever other rules say */
@@ -424,10 +399,11 @@ enum pass {
 	PASS_UNNAMED,
 };
 
-static void put_pattern(FILE *out, const struct policy *policy, const struct policy_rule *rule,
-			const struct policy_match *name, enum pass pass, const char *driver)
+static void put_match(FILE *out, const struct policy *policy, const struct policy_rule *rule,
+		      const struct policy_match *match, const struct policy_match *name,
+		      enum pass pass, const char *driver)
 {
-	struct pattern p = pattern_make(policy, &rule->match, name);
+	struct pattern p = pattern_make(policy, match, name);
 
 	if (is_empty(&p))
 		return; /* the name and the rule exclude each other */
@@ -442,8 +418,51 @@ static void put_pattern(FILE *out, const struct policy *policy, const struct pol
 		put_slot(out, policy, &p);
 }
 
-static int put_rules(FILE *out, const struct policy *policy, const struct chains *chains,
-		     enum pass pass)
+/*
+ * Writes a rule that means its device by a place for what was seen there: with its ids, and where
+ * any address would do with its own.
+ */
+static void put_seen(FILE *out, const struct policy *policy, const struct policy_rule *rule,
+		     const struct policy_match *name, enum pass pass, const char *driver,
+		     const struct place *place)
+{
+	struct policy_match match = rule->match;
+
+	place_print(out, place);
+	if (!place->seen || (match.attributes & POLICY_VENDOR && match.vendor != place->vendor) ||
+	    (match.attributes & POLICY_DEVICE_ID && match.device != place->device))
+		return;
+	match.attributes |= POLICY_VENDOR | POLICY_DEVICE_ID;
+	match.vendor = place->vendor;
+	match.device = place->device;
+	if ((match.attributes | (name ? name->attributes : 0)) & POLICY_ADDRESS) {
+		match.attributes |= POLICY_ADDRESS;
+		match.address = place->address;
+		match.address_any = 0;
+	}
+	put_match(out, policy, rule, &match, name, pass, driver);
+}
+
+static void put_pattern(FILE *out, const struct policy *policy, const struct places *places,
+			const struct policy_rule *rule, const struct policy_match *name,
+			enum pass pass, const char *driver)
+{
+	char key[PLACE_KEY_MAX];
+	const struct place *at;
+	size_t n = 0;
+
+	/* A device that is left alone is so whatever it is. */
+	if (!places || pass == PASS_VFS || !place_key(&rule->match, name, key)) {
+		put_match(out, policy, rule, &rule->match, name, pass, driver);
+		return;
+	}
+	at = places_find(places, key, &n);
+	for (size_t i = 0; i < n; i++)
+		put_seen(out, policy, rule, name, pass, driver, &at[i]);
+}
+
+static int put_rules(FILE *out, const struct policy *policy, const struct name_lines *lines,
+		     const struct places *places, enum pass pass)
 {
 	for (size_t i = 0; i < policy->n_rules; i++) {
 		const struct policy_rule *rule = &policy->rules[i];
@@ -453,11 +472,11 @@ static int put_rules(FILE *out, const struct policy *policy, const struct chains
 		    (pass == PASS_NAMED && !is_plain(driver)))
 			continue;
 		if (rule->name == POLICY_NO_NAME)
-			put_pattern(out, policy, rule, NULL, pass, driver);
-		for (uint32_t l = rule->name < policy->n_names ? chains->first[rule->name]
-							       : NO_RULE;
-		     l != NO_RULE; l = chains->next[l]) {
-			put_pattern(out, policy, rule, &policy->rules[l].match, pass, driver);
+			put_pattern(out, policy, places, rule, NULL, pass, driver);
+		for (uint32_t l = name_lines_of(lines, policy, rule); l != NO_LINE;
+		     l = lines->next[l]) {
+			put_pattern(out, policy, places, rule, &policy->rules[l].match, pass,
+				    driver);
 			if (ftell(out) > UDEVRULES_SIZE_MAX)
 				return -E2BIG;
 		}
@@ -533,35 +552,34 @@ bool udevrules_needed(const struct policy *policy)
 }
 
 int udevrules_text(const struct policy *policy, const struct aliases *aliases,
-		   const struct spared *spared, char **ret_text)
+		   const struct places *places, const struct spared *spared, char **ret_text)
 {
-	struct chains chains = { 0 };
+	struct name_lines lines = { 0 };
 	char *text = NULL;
 	size_t size = 0;
 	FILE *out = open_memstream(&text, &size);
 	int r = out ? 0 : -ENOMEM;
 
 	if (!r && udevrules_needed(policy)) {
-		r = chains_make(&chains, policy);
+		r = name_lines_make(&lines, policy);
 		fputs(header, out);
 		put_spared(out, spared);
 		put_functions(out);
 		if (!r)
-			r = put_rules(out, policy, &chains, PASS_VFS);
+			r = put_rules(out, policy, &lines, places, PASS_VFS);
 		/* A named driver is only for what the rule itself matches, and goes first. */
 		if (!r)
-			r = put_rules(out, policy, &chains, PASS_NAMED);
+			r = put_rules(out, policy, &lines, places, PASS_NAMED);
 		fputs(after_named, out);
 		if (!r)
-			r = put_rules(out, policy, &chains, PASS_UNNAMED);
+			r = put_rules(out, policy, &lines, places, PASS_UNNAMED);
 		fputs(after_unnamed, out);
 		put_variants(out, aliases);
 		fputs(footer, out);
 	}
 	if (out && fclose(out) && !r)
 		r = -ENOMEM;
-	free(chains.first);
-	free(chains.next);
+	name_lines_done(&lines);
 	if (r) {
 		free(text);
 		return r;

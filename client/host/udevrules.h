@@ -9,6 +9,7 @@
 #include <stddef.h>
 
 #include "client/host/aliases.h"
+#include "client/host/places.h"
 #include "client/host/spared.h"
 #include "policy/policy.h"
 
@@ -21,9 +22,11 @@
 bool udevrules_needed(const struct policy *policy);
 
 /*
- * Makes the text, "" if the policy prepares nothing; it is the caller's. -E2BIG: it would be larger
- * than UDEVRULES_SIZE_MAX; -ENOMEM. The same arguments always give the same text. The aliases are
- * those of all installed kernels, so the text does not depend on which one runs.
+ * Makes the text, "" if the policy prepares nothing; it is the caller's. `places` is what was
+ * where, see places.h; NULL: rules by a place mean whatever is there. `spared` is left alone,
+ * whatever a rule says. -E2BIG: it would be larger than UDEVRULES_SIZE_MAX; -ENOMEM. The same
+ * arguments always give the same text. The aliases are those of all installed kernels, so the text
+ * does not depend on which one runs.
  */
 int udevrules_text(const struct policy *policy, const struct aliases *aliases,
-		   const struct spared *spared, char **ret_text);
+		   const struct places *places, const struct spared *spared, char **ret_text);

@@ -178,7 +178,7 @@ const char *gpubroker_status_name(enum gpubroker_status status)
 		[GPUBROKER_AVAILABLE] = "available",   [GPUBROKER_VFIO_READY] = "vfio-ready",
 		[GPUBROKER_BOOT_VGA] = "boot-vga",     [GPUBROKER_LEASED] = "leased",
 		[GPUBROKER_RELEASING] = "releasing",   [GPUBROKER_STUCK] = "stuck",
-		[GPUBROKER_NOT_VIABLE] = "not-viable",
+		[GPUBROKER_NOT_VIABLE] = "not-viable", [GPUBROKER_IN_USE] = "in-use",
 	};
 
 	return (size_t)status < ARRAY_SIZE(names) && names[status] ? names[status] : "unknown";

@@ -60,6 +60,7 @@ static int hand_lease(const struct message_lease *m, gpubroker_lease_func func, 
 	lease.allowed = m->allowed;
 	lease.expires = m->expires;
 	lease.stuck_since = m->stuck_since;
+	lease.released_at = m->released_at;
 	ANSWER_TEXT(lease.reason, m->reason);
 	ANSWER_TEXT(lease.rule, m->rule);
 	ANSWER_TEXT(lease.parent, m->mdev.parent);

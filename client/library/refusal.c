@@ -194,6 +194,12 @@ static void say_busy(const struct sentence *s)
 		    r->holder_uid ? "its user" : "root", r->lease,
 		    r->holder_uid ? "" : "; ask the administrator, or claim again");
 		return;
+	case REFUSAL_FOREIGN:
+		say(s,
+		    "%s is in use by somebody else: a program that did not claim it has it open "
+		    "through VFIO; stop that program, or wait for it with --wait",
+		    what);
+		return;
 	case REFUSAL_PLAIN:
 	case REFUSAL_RELEASING:
 	case REFUSAL_FORCE:
@@ -269,17 +275,14 @@ static void say_boot_vga(const struct sentence *s)
 {
 	/* The boot VGA may be another function of the group than the one asked for. */
 	const char *what = s->other[0] ? s->other : s->subject.text;
+	const bool is_vga = !s->r->text[0];
 
-	if (s->r->detail == REFUSAL_FORCE)
-		say(s,
-		    "%s is the boot VGA and shows the host's console; a rule allows it, add "
-		    "--force if you are sure",
-		    what);
-	else
-		say(s,
-		    "%s is the boot VGA and shows the host's console; it takes a rule with "
-		    "boot-vga and --force to claim it",
-		    what);
+	say(s, "%s is %s%.*s; %s", what,
+	    is_vga ? "the boot VGA and shows the host's console" : "part of the host's console: ",
+	    FIELD(s->r->text),
+	    s->r->detail == REFUSAL_FORCE
+		    ? "a rule allows it, add --force if you are sure"
+		    : "it takes a rule with boot-vga and --force to claim it");
 }
 
 static void say_no_reset(const struct sentence *s)
@@ -288,6 +291,23 @@ static void say_no_reset(const struct sentence *s)
 	    "the rule for %s requires a reset between two users (%.*s), and the kernel has no way "
 	    "to reset %s; the administrator can allow it without require-reset",
 	    s->subject.text, FIELD(s->r->rule), s->other[0] ? s->other : s->subject.text);
+}
+
+static void say_node(const struct sentence *s)
+{
+	const struct message_refusal *r = s->r;
+	char owner[64] = "";
+
+	if (s->names && s->names->user)
+		s->names->user(r->holder_uid, owner, sizeof(owner));
+	if (!owner[0])
+		snprintf(owner, sizeof(owner), "uid %" PRIu32, r->holder_uid);
+	say(s,
+	    "%s is not lent: others than root may open %.*s (owner %s, mode %04" PRIo64
+	    "), and so take it past the policy; the administrator removes the udev rule that gives "
+	    "it away, as the broker needs none: grep -rl vfio /etc/udev/rules.d "
+	    "/run/udev/rules.d /usr/lib/udev/rules.d",
+	    s->subject.text, FIELD(r->text), owner, r->limit);
 }
 
 static void say_no_vfs(const struct sentence *s)
@@ -424,6 +444,7 @@ static void (*const sentences[])(const struct sentence *s) = {
 	[GPUBROKER_REFUSED_NO_MDEVS] = say_no_mdevs,
 	[GPUBROKER_REFUSED_NO_PROFILE] = say_no_profile,
 	[GPUBROKER_REFUSED_NONE_LEFT] = say_none_left,
+	[GPUBROKER_REFUSED_NODE] = say_node,
 };
 
 void refusal_format(const struct message_refusal *r, const struct refusal_names *names, char *out,

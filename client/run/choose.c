@@ -115,6 +115,7 @@ static int on_device(void *userdata, const struct gpubroker_device *device)
 		break;
 	case GPUBROKER_LEASED:
 	case GPUBROKER_RELEASING:
+	case GPUBROKER_IN_USE:
 		c.is_busy = true;
 		break;
 	default:

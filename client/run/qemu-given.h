@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What QEMU's given arguments use already: which functions of the host, which slots and numbers.
- * Private to `gpubroker run --qemu`. Pure: arguments and the texts of configuration files in.
+ * The functions of the host, slots and numbers that QEMU's given arguments use already. Private to
+ * `gpubroker run --qemu`. Pure: arguments and the texts of configuration files in.
  */
 #pragma once
 

@@ -302,8 +302,12 @@ static int claim_asked(const struct cli *cli, struct gpubroker *handle, struct r
 		if (tries == CHOICES_MAX || !came_late(request, r))
 			break;
 	}
-	if (r != -ETIMEDOUT)
-		return cli_failed(cli, handle, r);
+	if (r != -ETIMEDOUT) {
+		status = cli_failed(cli, handle, r);
+		if (r == GPUBROKER_REFUSED_BUSY)
+			cli_print_foreign(handle);
+		return status;
+	}
 	cli_error("the device was not free within the time; nothing was claimed, and the claim "
 		  "has left the queue; 'gpubroker leases' shows who has what");
 	return EXIT_BUSY;

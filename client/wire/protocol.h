@@ -198,13 +198,14 @@ struct message_lease {
 	uint32_t pid; /* the process that claimed; another may hold the descriptor now */
 	uint32_t n_functions;
 	struct pci_address functions[PROTOCOL_FUNCTIONS_MAX];
-	char reason[128];     /* why it is stuck, else "" */
+	char reason[128];     /* why it is stuck, or takes long; else "" */
 	uint64_t expires;     /* seconds since the epoch, 0: never */
 	uint32_t allowed;     /* the policy in force would grant it */
 	uint32_t migration;   /* enum gpubroker_migration */
 	uint64_t stuck_since; /* seconds since the epoch, 0: it is not stuck */
 	char rule[288];
 	struct mdev_name mdev; /* n_functions is 0 then */
+	uint64_t released_at;  /* when its holder let go, in the same seconds; 0: not yet */
 };
 
 struct message_step {
@@ -260,7 +261,8 @@ enum refusal_detail {
 	REFUSAL_WHOLE_AND_PART, /* not-viable: one claim has selected it whole and in part */
 	REFUSAL_NOT_RESTORED,	/* failed: not everything could be put back */
 	REFUSAL_INTERRUPTS,	/* not-viable: the host does not remap interrupts */
-	REFUSAL_ENDED, /* busy: holder_uid, root or the user, ended the claim while it waited */
+	REFUSAL_ENDED,	 /* busy: holder_uid, root or the user, ended the claim while it waited */
+	REFUSAL_FOREIGN, /* busy: not by a lease: another program has it through VFIO */
 	REFUSAL_N_DETAILS,
 };
 
@@ -277,14 +279,15 @@ struct message_refusal {
 	uint32_t detail; /* enum refusal_detail */
 	uint32_t reserved;
 	uint32_t group;	     /* UINT32_MAX: not known */
-	uint32_t holder_uid; /* busy */
+	uint32_t holder_uid; /* busy; node: its owner */
 	uint32_t holder_pid;
 	int32_t error; /* a kernel's errno, positive, or 0 */
 	uint64_t since;
 	uint64_t lease;
 	/*
 	 * memlock: what the rule grants; limit: how many leases; no-vfs: how many VFs it can have;
-	 * no-profile: how many VFs are in use; none-left: how many of the profile are
+	 * no-profile: how many VFs are in use; none-left: how many of the profile are; node: its
+	 * permission bits
 	 */
 	uint64_t limit;
 	char name[PROTOCOL_NAME_MAX];	    /* the policy name asked for */

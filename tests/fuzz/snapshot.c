@@ -33,7 +33,7 @@ static const char policy[] = "device gpu class display\n"
 			     "allow any claim vendor 15b3 vfio-driver mlx5_vfio_pci\n"
 			     "allow user 4294967294 claim iommu-group 7 require-reset\n"
 			     "deny any claim driver nvme\n"
-			     "deny any claim serial 00-11-22-33-44-55-66-77\n"
+			     "deny any claim serial 00-11-22-33-44-55-66-77 device 1eb8\n"
 			     "prepare address 01:00.0\n";
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -243,6 +243,13 @@ void fuzz_seeds(fuzz_write write)
 		"{\"address\":\"0000:01:00.0\",\"vendor\":\"1\",\"device\":\"1\","
 		"\"class\":\"0\",\"iommu_group\":0,\"driver\":\"\"}]";
 
+	static const char control[] =
+		"[{\"address\":\"01:00.0\",\"vendor\":\"1\",\"device\":\"1\","
+		"\"class\":\"030000\",\"iommu_group\":7,\"driver\":null},"
+		"{\"address\":\"00:1f.0\",\"vendor\":\"1\",\"device\":\"1\","
+		"\"class\":\"060100\",\"iommu_group\":7,\"driver\":\"\\u001b[2J\"}]";
+
+	write("control-characters", control, sizeof(control) - 1);
 	write_group(write, "group-of-65", 65);
 	write_kinds(write);
 	write("twins", twins, sizeof(twins) - 1);

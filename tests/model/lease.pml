@@ -673,6 +673,13 @@ inline tidy()
 			tidy()                                                                     \
 	   }                                                                                       \
 	:: atomic { !sent && looks(g) && may_look(g) && look_tells(g) -> look(g); tidy() }         \
+	:: atomic { /* the group cannot be looked at: lease/ending.c, on_unknown() */              \
+		!sent && state[g] == RELEASING && faults > 0 ->                                    \
+			faults--;                                                                  \
+			advance(g, LEASE_FAILED);                                                  \
+			retry[g] = true;                                                           \
+			tidy()                                                                     \
+	   }                                                                                       \
 	:: atomic { !sent && minute_over(g) -> taken_up[g] = false }                               \
 	:: atomic {                                                                                \
 		!sent && recalls > 0 && NEXT(state[g], LEASE_RECALLED) != 0 ->                     \

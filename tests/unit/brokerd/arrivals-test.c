@@ -372,6 +372,24 @@ static void test_guarded(void)
 	tap_ok(lease->n_functions == 2, "a boot display that is lent, by --force, is no reason");
 	need(!unlink(path));
 	clean();
+
+	lease = lend();
+	path_of(path, CARD, "boot_display");
+	scratch_write("sys/bus/pci/devices/" CARD "/boot_display", "1\n");
+	plug_in(DISK, "0x010802\n", "");
+	report(DISK, 0x010802, GROUP);
+	tap_ok(lease->n_functions == 2, "... nor is another display of the console");
+	need(!unlink(path));
+	clean();
+
+	lease = lend();
+	plug_in(DISK, "0x038000\n", "amdgpu");
+	scratch_write("sys/bus/pci/devices/" DISK "/boot_display", "1\n");
+	report(DISK, 0x038000, GROUP);
+	tap_ok(lease->n_functions == 1 && has_driver(DISK, "amdgpu") &&
+		       said_it("it is part of the console: it is the boot display"),
+	       "a display of the console that comes is not touched");
+	clean();
 }
 
 static void test_watcher(void)
@@ -529,6 +547,16 @@ static void test_no_vfio(void)
 		       strstr(answer.refusal.text, "which starts again") && broker_stale == 1 &&
 		       has_driver(CARD, "bochs-drm"),
 	       "nor with a VFIO that this process cannot open: the daemon starts again");
+	set_driver(CARD, "vfio-pci");
+	need(say(fd, &claim, sizeof(claim)));
+	turn(TURNS);
+	fake_run_all();
+	need(hear(fd, &answer) > 0);
+	turn(TURNS);
+	tap_ok(answer.type == MESSAGE_REFUSAL &&
+		       strstr(answer.refusal.text, "which starts again") && broker_stale == 2,
+	       "... also for what is on VFIO: nobody tries to open it");
+	set_driver(CARD, "bochs-drm");
 	broker.kernel.late = false;
 	snprintf(path, sizeof(path), "%s/dev/vfio", scratch_path);
 	nftw(path, remove_entry, 8, FTW_DEPTH | FTW_PHYS);

@@ -27,12 +27,12 @@ static const struct {
 	[LEASE_CLAIMED] = { "claimed", NO, NO, NO, NO, NO, NO, PREPARING },
 	[LEASE_BOUND] = { "bound", READY, NO, NO, NO, NO, NO, NO },
 	[LEASE_ABANDON] = { "abandon", RESTORING, RESTORING, RESTORING, NO, NO, RESTORING, NO },
-	[LEASE_SENT] = { "sent", LEASED, LEASED, NO, NO, NO, NO, NO },
+	[LEASE_SENT] = { "sent", LEASED, LEASED, NO, LEASED, NO, NO, NO },
 	[LEASE_RECALLED] = { "recalled", NO, NO, RESTORING, NO, NO, NO, NO },
 	[LEASE_CLOSED] = { "closed", NO, NO, RELEASING, NO, NO, NO, NO },
 	[LEASE_REGAINED] = { "regained", RESTORING, NO, RESTORING, RESTORING, NO, NO, NO },
 	[LEASE_RESTORED] = { "restored", NO, NO, NO, NO, HOST, HOST, NO },
-	[LEASE_FAILED] = { "failed", NO, NO, NO, NO, STUCK, STUCK, NO },
+	[LEASE_FAILED] = { "failed", NO, NO, NO, STUCK, STUCK, STUCK, NO },
 	[LEASE_LATE] = { "late", STUCK, NO, NO, NO, STUCK, NO, NO },
 };
 

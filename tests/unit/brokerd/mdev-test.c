@@ -49,6 +49,16 @@ int __wrap_kernel_memlock_raise(const struct kernel *kernel, int pidfd, int pid,
 	return 0;
 }
 
+static bool open_to_others; /* others than root may open the nodes of groups */
+
+bool __wrap_kernel_node_is_open(int fd, struct kernel_node *ret_node);
+bool __wrap_kernel_node_is_open(int fd, struct kernel_node *ret_node)
+{
+	(void)fd;
+	*ret_node = (struct kernel_node){ .uid = 1234, .mode = 0640 };
+	return open_to_others;
+}
+
 int __wrap_kernel_group_viable(int fd);
 int __wrap_kernel_group_viable(int fd)
 {
@@ -320,6 +330,13 @@ static void test_lends(int fd)
 	       "... and in the journal");
 	let_go(uuid);
 	tap_ok(as_before(), "let go, it is removed and forgotten");
+
+	open_to_others = true;
+	ask(fd, SELECT_NAME, "card", "card-2");
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NODE) && answer.refusal.holder_uid == 1234 &&
+		       answer.refusal.limit == 0640 && as_before(),
+	       "not if others than root may open its group, and nothing is left of it");
+	open_to_others = false;
 
 	ask(fd, SELECT_NAME, "card", "A part");
 	tap_ok(granted(fd, 1) && sim.left == 2, "by what its driver calls it");

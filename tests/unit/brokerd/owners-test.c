@@ -225,7 +225,7 @@ static int end_as(uint32_t uid, uint64_t id)
 	return r;
 }
 
-/* What waits for a user counts for its limit, whichever of the user's uids waits. */
+/* The claims that wait by any of a user's uids count for its limit. */
 static void test_kept(void)
 {
 	const struct waiting_list *list = &broker.claims.queue.list;

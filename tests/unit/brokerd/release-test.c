@@ -30,8 +30,8 @@ static struct policy_rule rule;
 static int override = -1; /* the override of 0000:05:00.0, a FIFO */
 static int group_says;	  /* result of opening a group in a worker: 0 or -errno */
 
-int __wrap_kernel_group_open_in(int directory, uint32_t group);
-int __wrap_kernel_group_open_in(int directory, uint32_t group)
+int __wrap_kernel_group_probe_in(int directory, uint32_t group);
+int __wrap_kernel_group_probe_in(int directory, uint32_t group)
 {
 	(void)directory;
 	(void)group;
@@ -606,6 +606,110 @@ static void test_expired_while_away(void)
 	tap_ok(quiet(), "and nothing is left");
 }
 
+/* ---- the look whether anybody holds a lease ---- */
+
+static struct lease *lend_recorded(void)
+{
+	struct lease *lease = lend(11, OTHER);
+
+	strcpy(lease->terms.rule, "-");
+	lease->recorded = lease->lent = true;
+	need(!lease_record(lease));
+	return lease;
+}
+
+static bool becomes(const struct lease *lease, enum gpubroker_lease_state state)
+{
+	for (int n = 0; n < 5000 && lease->state != state; n++) {
+		turn(TURNS);
+		poll(NULL, 0, 1);
+	}
+	return lease->state == state;
+}
+
+static struct message_lease listed(void)
+{
+	int fd = dial_in(0);
+	union answer answer = { 0 };
+
+	say_plain(fd, MESSAGE_LEASES);
+	turn(TURNS);
+	need(hear(fd, &answer) == sizeof(answer.lease) && answer.type == MESSAGE_LEASE);
+	hang_up(fd);
+	return answer.lease;
+}
+
+static void test_look(void)
+{
+	struct lease *lease = lend_recorded();
+
+	group_says = -EACCES;
+	lease_closed(lease);
+	tap_ok(lease->state == GPUBROKER_LEASE_RELEASING && lease->released_at,
+	       "a lease whose holder has let go");
+	tap_ok(becomes(lease, GPUBROKER_LEASE_STUCK) &&
+		       strstr(lease->reason, "opening /dev/vfio/11: Permission denied"),
+	       "is stuck if its group cannot be looked at, and says why: %s", lease->reason);
+	tap_ok(strstr(listed().reason, "/dev/vfio/11"), "... in the listing, too");
+	wait_for_workers();
+	let_go_all();
+
+	lease = lend_recorded();
+	group_says = -EBUSY;
+	lease_closed(lease);
+	wait_for_workers();
+	lease->released_at -= 20;
+	lease->tries = 0;
+	lease_probe_holder(lease);
+	wait_for_workers();
+	tap_ok(lease->state == GPUBROKER_LEASE_RELEASING &&
+		       strstr(listed().reason, "still or again"),
+	       "one that a process has again says so after a while, and waits: %s",
+	       listed().reason);
+	tap_ok(listed().released_at == lease->released_at && !listed().stuck_since,
+	       "... and since when");
+	let_go_all();
+
+	/* The kernel has iommufd. */
+	lease = lend_recorded();
+	broker.kernel.cdevs = true;
+	group_says = KERNEL_ATTACHED;
+	lease_closed(lease);
+	wait_for_workers();
+	tap_ok(lease->state == GPUBROKER_LEASE_LEASED && lease->attached && lease->timer,
+	       "one whose holder has closed the group, and uses a device, goes on");
+	lease->tries = 100;
+	lease_probe_holder(lease);
+	wait_for_workers();
+	tap_ok(lease->state == GPUBROKER_LEASE_LEASED && lease->timer &&
+		       event_pending(lease->timer, EV_TIMEOUT, NULL),
+	       "... and is looked at for as long as it takes");
+	group_says = -EBUSY;
+	lease_probe_holder(lease);
+	wait_for_workers();
+	tap_ok(becomes(lease, GPUBROKER_LEASE_RELEASING), "... while it lets go, it is releasing");
+	group_says = KERNEL_ATTACHED;
+	lease_probe_holder(lease);
+	wait_for_workers();
+	tap_ok(lease->state == GPUBROKER_LEASE_LEASED && !lease->released_at,
+	       "... and leased again if a device of it is in use after all");
+	let_go_all();
+	broker.kernel.cdevs = false;
+
+	/* A record does not say whether anybody has the lease, and nor does this look. */
+	lease = lend(11, OTHER);
+	lease->state = GPUBROKER_LEASE_PREPARING;
+	group_says = -EACCES;
+	recover_lease(lease);
+	wait_for_workers();
+	tap_ok(lease->state == GPUBROKER_LEASE_LEASED && listed().reason[0],
+	       "one from a record that cannot be looked at goes on, and says so: %s",
+	       listed().reason);
+	let_go_all();
+	group_says = 0;
+	tap_ok(quiet(), "and nothing is left");
+}
+
 /* ---- watching ---- */
 
 static int watch(int room)
@@ -784,6 +888,7 @@ int main(void)
 	test_restore();
 	test_unloaded();
 	test_expired_while_away();
+	test_look();
 	test_watch();
 	test_watch_silent();
 	test_watch_claim();

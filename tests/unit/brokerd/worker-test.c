@@ -5,17 +5,22 @@
  */
 #include "config.h"
 
+#include "brokerd/kernel/kernel.h"
 #include "brokerd/process/filter.h"
 #include "brokerd/process/worker.h"
 #include "client/common/util.h"
 #include "tests/scratch.h"
 #include "tests/tap.h"
 
+#include <errno.h>
 #include <event2/event.h>
+#include <linux/vfio.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -523,6 +528,27 @@ static void test_shown(void)
 	tap_ok(nothing_left(), "no descriptor is left, and no process");
 }
 
+/* A file in place of a group: what VFIO says of it. */
+static bool viable = true;
+
+int __wrap_ioctl(int fd, unsigned long request, ...);
+int __wrap_ioctl(int fd, unsigned long request, ...)
+{
+	struct vfio_group_status *status;
+	va_list args;
+
+	(void)fd;
+	va_start(args, request);
+	status = va_arg(args, struct vfio_group_status *);
+	va_end(args);
+	if (request != VFIO_GROUP_GET_STATUS) {
+		errno = ENOTTY;
+		return -1;
+	}
+	status->flags = viable ? VFIO_GROUP_FLAGS_VIABLE : 0;
+	return 0;
+}
+
 static void test_open(void)
 {
 	struct work *work = make();
@@ -539,20 +565,38 @@ static void test_open(void)
 	tap_ok(do_it(work) && seen.result.error == ENOENT && seen.result.address.bus == 1 &&
 		       strstr(seen.result.what, "opening") && !holds("a", "opened"),
 	       "one that is not there is not, and ends the work");
+	viable = false;
+	work = make();
+	need(!work_add_open(work, file("vfio", O_PATH | O_DIRECTORY), 17, at(1)) &&
+	     !work_add(work, file("a", O_WRONLY | O_TRUNC), "opened", "next", at(2), STOP));
+	tap_ok(do_it(work) && seen.result.error == -KERNEL_ATTACHED && !holds("a", "opened"),
+	       "one that can be opened and has a device in use is told apart");
+	viable = true;
 	{
 		char path[128];
 
 		snprintf(path, sizeof(path), "%s/vfio/19", scratch_path);
 		need(!symlink("17", path));
 		snprintf(path, sizeof(path), "%s/vfio/20", scratch_path);
-		need(!mkdir(path, 0700));
+		need(!symlink("nothing", path));
 	}
 	work = make();
 	need(!work_add_open(work, file("vfio", O_PATH | O_DIRECTORY), 19, at(1)));
 	tap_ok(do_it(work) && seen.result.error == ELOOP, "a link is not followed");
 	work = make();
 	need(!work_add_open(work, file("vfio", O_PATH | O_DIRECTORY), 20, at(1)));
-	tap_ok(do_it(work) && seen.result.error == EISDIR, "what is no node is told as it is");
+	tap_ok(do_it(work) && seen.result.error == ELOOP, "nor one that leads nowhere");
+	scratch_write("vfio/21", "");
+	{
+		char path[128];
+
+		snprintf(path, sizeof(path), "%s/vfio/21", scratch_path);
+		need(!chmod(path, 0));
+	}
+	work = make();
+	need(!work_add_open(work, file("vfio", O_PATH | O_DIRECTORY), 21, at(1)));
+	tap_ok(do_it(work) && (!geteuid() || seen.result.error == EACCES),
+	       "one that may not be opened is told apart");
 	tap_ok(nothing_left(), "no descriptor is left, and no process");
 }
 

@@ -1253,7 +1253,7 @@ static void test_watch(void)
 
 static void test_names(void)
 {
-	static const uint32_t none[] = { 0, 8, 255, INT32_MAX, UINT32_MAX };
+	static const uint32_t none[] = { 0, 9, 255, INT32_MAX, UINT32_MAX };
 
 	for (size_t i = 0; i < ARRAY_SIZE(none); i++)
 		tap_ok(!strcmp(gpubroker_status_name((enum gpubroker_status)none[i]), "unknown") &&
@@ -1261,7 +1261,7 @@ static void test_names(void)
 					       (enum gpubroker_lease_state)none[i]),
 				       "unknown"),
 		       "%u is no status and no state", (unsigned)none[i]);
-	tap_ok(!strcmp(gpubroker_status_name(GPUBROKER_NOT_VIABLE), "not-viable") &&
+	tap_ok(!strcmp(gpubroker_status_name(GPUBROKER_IN_USE), "in-use") &&
 		       !strcmp(gpubroker_status_name(GPUBROKER_AVAILABLE), "available") &&
 		       !strcmp(gpubroker_lease_state_name(GPUBROKER_LEASE_PREPARING),
 			       "preparing") &&

@@ -104,7 +104,7 @@ static void test_named(void)
 			if (reason == GPUBROKER_REFUSED_STUCK ||
 			    reason == GPUBROKER_REFUSED_IN_USE ||
 			    reason == GPUBROKER_REFUSED_NOT_VIABLE ||
-			    reason == GPUBROKER_REFUSED_FAILED)
+			    reason == GPUBROKER_REFUSED_NODE || reason == GPUBROKER_REFUSED_FAILED)
 				strcpy(m.text,
 				       "disk sda is on it"); /* these always have a detail */
 			if (reason == GPUBROKER_REFUSED_MEMLOCK ||

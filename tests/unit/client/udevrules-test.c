@@ -6,7 +6,10 @@
 #include "config.h"
 
 #include "client/host/aliases.h"
+#include "client/host/places.h"
+#include "client/host/spared.h"
 #include "client/host/udevrules.h"
+#include "client/host/udevrules-host.h"
 #include "client/common/util.h"
 #include "tests/unit/policy/parse.h"
 #include "tests/tap.h"
@@ -16,6 +19,7 @@
 
 static struct aliases aliases;
 static struct spared spared;
+static const struct places *places; /* NULL: rules by a place mean whatever is there */
 
 static char *rules_of(const char *text)
 {
@@ -23,7 +27,7 @@ static char *rules_of(const char *text)
 	char *out = NULL;
 
 	parse_right(text, &parsed);
-	if (udevrules_text(&parsed.policy, &aliases, &spared, &out))
+	if (udevrules_text(&parsed.policy, &aliases, places, &spared, &out))
 		exit(99);
 	parse_done(&parsed);
 	return out;
@@ -52,6 +56,36 @@ static void gives_none(const char *policy, const char *name)
 	free(text);
 }
 
+/* An APU: the display, its audio and a USB controller in one group, with a bridge. */
+static void finds_spared(void)
+{
+	static const struct function apu[] = {
+		{ .address = { .bus = 4, .function = 3 }, .class_code = 0x0c0330, .iommu_group = 8 },
+		{ .address = { .bus = 4, .function = 1 }, .class_code = 0x040300, .iommu_group = 8 },
+		{ .address = { .bus = 4 },
+		  .class_code = 0x030000,
+		  .iommu_group = 8,
+		  .boot_vga = true },
+		{ .address = { .bus = 0 }, .iommu_group = 8, .is_bridge = true },
+		{ .address = { .bus = 6 }, .class_code = 0x030000, .iommu_group = 9 },
+		{ .address = { .bus = 6, .function = 1 }, .iommu_group = 9 },
+		{ .address = { .bus = 7 },
+		  .class_code = 0x030000,
+		  .iommu_group = NO_GROUP,
+		  .boot_vga = true },
+		{ .address = { .bus = 8 }, .iommu_group = NO_GROUP },
+		{ .address = { .bus = 4, .function = 1 }, .class_code = 0x040300, .iommu_group = 8 },
+	};
+	struct spared found;
+
+	if (spared_find(apu, ARRAY_SIZE(apu), &found))
+		exit(99);
+	tap_ok(found.n == 2 && found.list[0].address.function == 1 &&
+		       found.list[1].address.function == 3 && found.list[0].address.bus == 4,
+	       "spared is what shares a group with the boot display, in order, once, but no bridge");
+	spared_done(&found);
+}
+
 /* udev leaves alone the functions that share a group with the boot display, as on an APU. */
 static void spares(void)
 {
@@ -75,6 +109,200 @@ static void spares(void)
 	}
 	free(text);
 	spared = (struct spared){ 0 };
+}
+
+/* ---- places ---- */
+
+static const struct function host[] = {
+	{ .address = { .bus = 7 }, .vendor = 0x10de, .device = 0x1eb8, .iommu_group = 17 },
+	{ .address = { .bus = 7, .function = 1 },
+	  .vendor = 0x10de,
+	  .device = 0x10f8,
+	  .iommu_group = 17 },
+	{ .address = { .bus = 8 }, .vendor = 0x144d, .device = 0xa808, .iommu_group = 18 },
+	{ .address = { .domain = 1, .bus = 7 },
+	  .vendor = 0x10de,
+	  .device = 0x1eb8,
+	  .iommu_group = 19 },
+	{ .address = { .bus = 6 },
+	  .vendor = 0x8086,
+	  .device = 1,
+	  .iommu_group = 17,
+	  .is_bridge = true },
+};
+
+/* The rules of a policy, at a host with these functions and an installed file with `kept`. */
+static char *rules_at(const char *text, const struct function *functions, size_t n,
+		      const struct places *kept)
+{
+	struct places made;
+	struct parsed parsed;
+	char *out = NULL;
+
+	parse_right(text, &parsed);
+	if (places_make(&parsed.policy, kept, functions, n, &made) ||
+	    udevrules_text(&parsed.policy, &aliases, &made, &spared, &out))
+		exit(99);
+	places_done(&made);
+	parse_done(&parsed);
+	return out;
+}
+
+static unsigned count_of(const char *text, const char *what)
+{
+	unsigned n = 0;
+
+	while ((text = strstr(text, what))) {
+		text += strlen(what);
+		n++;
+	}
+	return n;
+}
+
+static void at(const char *policy, const char *want, unsigned rules, const char *name)
+{
+	char *text = rules_at(policy, host, ARRAY_SIZE(host), NULL);
+	bool found = strstr(text, want);
+
+	if (!tap_ok(found && count_of(text, "GPUBROKER_FUNCTIONS}==") == rules, "%s", name)) {
+		char *rest = strstr(text, "# test");
+
+		printf("# wanted: %s\n# got %u: %s\n", want,
+		       count_of(text, "GPUBROKER_FUNCTIONS}=="), rest ? rest : text);
+	}
+	free(text);
+}
+
+static char *file_with(const char *text)
+{
+	static char path[32];
+	FILE *file;
+	int fd;
+
+	strcpy(path, "/tmp/gpubroker-rules.XXXXXX");
+	fd = mkstemp(path);
+	file = fd < 0 ? NULL : fdopen(fd, "w");
+	if (!file || fputs(text, file) < 0 || fclose(file))
+		exit(99);
+	return path;
+}
+
+/* A card was added since: the disk has the address of the card. */
+static void renumbered(void)
+{
+	static const struct function moved[] = {
+		{ .address = { .bus = 7 }, .vendor = 0x144d, .device = 0xa808, .iommu_group = 17 },
+		{ .address = { .bus = 9 }, .vendor = 0x10de, .device = 0x1eb8, .iommu_group = 18 },
+	};
+	static const char policy[] = "prepare address 07:00.0\n";
+	static const char more[] = "prepare address 07:00.0\nprepare address 09:00.0\n";
+	char *before = rules_at(policy, host, ARRAY_SIZE(host), NULL), *path = file_with(before);
+	struct places kept;
+	char *after, *anew;
+	FILE *file;
+
+	if (places_read(path, &kept))
+		exit(99);
+	after = rules_at(policy, moved, ARRAY_SIZE(moved), &kept);
+	tap_ok(!strcmp(before, after),
+	       "a renewal keeps the ids, so the disk that has the address now is left alone");
+	free(after);
+	after = rules_at(more, moved, ARRAY_SIZE(moved), &kept);
+	tap_ok(strstr(after, "# at address 0000:07:00.0: 10de:1eb8 is 0000:07:00.0\n") &&
+		       strstr(after, "# at address 0000:09:00.0: 10de:1eb8 is 0000:09:00.0\n"),
+	       "a place that is new in the policy is looked at");
+	anew = rules_at(policy, moved, ARRAY_SIZE(moved), NULL);
+	tap_ok(strstr(anew, "v0000144Dd0000A808"), "and by hand what is there now is taken");
+	free(anew);
+	places_done(&kept);
+
+	unlink(path);
+
+	/* Lines that place_print() does not write. */
+	path = file_with("# at address 0000:07:00.0: 10de:1eb8 is 0000:07:00.8\n"
+			 "# at address 0000:07:00.0: 10de:1eb is 0000:07:00.0\n"
+			 "# at address 0000:07:00.0:10de:1eb8 is 0000:07:00.0\n"
+			 "# at : \n# at \n# at x: nothin\n# at x: nothing else\n"
+			 "at address 0000:07:00.0: 10de:1eb8 is 0000:07:00.0\n"
+			 "# at y: nothing\n# at y: nothing\n# at y: 1234:5678 is 01:00.0");
+	if (places_read(path, &kept))
+		exit(99);
+	tap_ok(kept.n == 2 && !strcmp(kept.list[0].key, "y") && !kept.list[0].seen &&
+		       kept.list[1].seen && kept.list[1].vendor == 0x1234,
+	       "what is damaged is no entry, and none is there twice");
+	places_done(&kept);
+	file = fopen(path, "w");
+	for (int i = 0; file && i < 100000; i++)
+		fputc('#', file);
+	if (!file || fclose(file) || places_read(path, &kept))
+		exit(99);
+	tap_ok(!kept.n, "nor is a line that is too long");
+	unlink(path);
+	free(before);
+	free(after);
+}
+
+/* What is installed is right for its places, whatever is there now, and for what is spared. */
+static void stale(void)
+{
+	static const char policy[] = "prepare address 07:00.0\n";
+	struct function neighbour = { .address = { .bus = 7, .function = 1 } };
+	const struct spared none = { 0 }, one = { &neighbour, 1 };
+	struct places made;
+	struct parsed parsed;
+	char *text, *path;
+
+	parse_right(policy, &parsed);
+	if (places_make(&parsed.policy, NULL, host, ARRAY_SIZE(host), &made) ||
+	    udevrules_for_host(&parsed.policy, &made, &none, &text))
+		exit(99);
+	path = file_with(text);
+	tap_ok(!udevrules_is_stale(&parsed.policy, &none, path),
+	       "the file is not stale, whatever moved");
+	tap_ok(udevrules_is_stale(&parsed.policy, &one, path) == 1,
+	       "... but if something else is spared by now");
+	places_done(&made);
+	parse_done(&parsed);
+	parse_right("prepare address 07:00.0\nprepare address 09:00.0\n", &parsed);
+	tap_ok(udevrules_is_stale(&parsed.policy, &none, path) == 1, "for another policy it is");
+	parse_done(&parsed);
+	parse_right("allow any claim any\n", &parsed);
+	tap_ok(udevrules_is_stale(&parsed.policy, &none, path) == 1 &&
+		       !udevrules_is_stale(&parsed.policy, &none, "/nonexistent/rules"),
+	       "if nothing is to be prepared, there should be none");
+	parse_done(&parsed);
+	unlink(path);
+	free(text);
+}
+
+static void test_places(void)
+{
+	at("prepare address 07:00.0\n",
+	   "# at address 0000:07:00.0: 10de:1eb8 is 0000:07:00.0\n# test.policy:1\n"
+	   "ENV{.GPUBROKER_DRIVER}==\"\", KERNEL==\"0000:07:00.?\", "
+	   "ENV{.GPUBROKER_FUNCTIONS}==\"*;0pci:v000010DEd00001EB8sv",
+	   1, "a rule by address holds the ids of what is there");
+	at("prepare address 05:00.0\n", "# at address 0000:05:00.0: nothing\n", 0,
+	   "where nothing was, nothing is taken");
+	at("prepare address *:07:00.*\n", "KERNEL==\"0001:07:00.?\"", 3,
+	   "a pattern means each function that it has now");
+	at("prepare iommu-group 17\n",
+	   "TEST==\"/sys/kernel/iommu_groups/17/devices/$env{.GPUBROKER_SLOT}.0\", "
+	   "ENV{.GPUBROKER_FUNCTIONS}==\"*;0pci:v000010DEd00001EB8",
+	   16, "a group the ids of its functions, but no bridge");
+	at("device x address 07:00.0\nprepare x vfio-driver mlx5_vfio_pci\n",
+	   "KERNEL==\"0000:07:00.0\", ENV{MODALIAS}==\"pci:v000010DEd00001EB8", 1,
+	   "so does one by a name, and by the driver that it names");
+	at("device x vendor 1002\nprepare x address 07:00.0\n", "# at address 0000:07:00.0: ", 0,
+	   "if what is there is not what is meant, nothing is taken");
+	at("prepare address 07:00.0 device 1eb8 vendor 10de\n", "v000010DEd00001EB8", 1,
+	   "ids that the rule has are enough");
+	at("prepare path 01.0/00.0\n", "DEVPATH==", 1, "a path is no such place");
+	at("prepare address 07:00.0 vfs 4\nprepare address 07:00.0\n",
+	   "KERNEL==\"0000:07:00.0\", ENV{MODALIAS}==\"pci:v0000????d0000????", 1,
+	   "what is left alone for its virtual functions is so whatever it is");
+	renumbered();
+	stale();
 }
 
 /* The parser never makes such a policy, but a compromised loader can. */
@@ -105,7 +333,7 @@ static void forged(void)
 
 			rule.match = (struct policy_match){ .attributes = attributes[what] };
 			rule.vfio_driver = what == 2 ? 0 : POLICY_NO_TEXT;
-			if (udevrules_text(&policy, &aliases, &spared, &out)) {
+			if (udevrules_text(&policy, &aliases, NULL, &spared, &out)) {
 				kept = false;
 				continue;
 			}
@@ -282,6 +510,8 @@ int main(void)
 	      "IMPORT{file}=\"/sys/bus/pci/devices/$env{.GPUBROKER_SLOT}.3/uevent\"",
 	      "of the slot, only what is in the own group comes along");
 	spares();
+	finds_spared();
+	test_places();
 	forged();
 	variants();
 	return tap_done();

@@ -82,6 +82,16 @@ static void found(void *userdata, const struct policy_finding *finding)
 		finding->line, finding->column, finding->text);
 }
 
+static void found_in_use(void *userdata, const struct policy_finding *finding)
+{
+	fprintf(userdata, "%s%u ",
+		finding->kind == POLICY_KIND_IN_USE &&
+				strstr(finding->text, "0000:01:00.0 (disk sda")
+			? ""
+			: "another kind: ",
+		finding->line);
+}
+
 static bool lint(const char *text, const struct policy_facts *devices, size_t n,
 		 const char *expected)
 {
@@ -100,6 +110,56 @@ static bool lint(const char *text, const struct policy_facts *devices, size_t n,
 		printf("# found:\n%s", findings);
 	parse_done(&parsed);
 	return same;
+}
+
+/* Rules that mean by its place alone a device that the host uses. */
+static bool lint_in_use(const char *text, const char *expected)
+{
+	cleanup_free char *findings = NULL;
+	struct parsed parsed;
+	size_t len;
+	FILE *out = open_memstream(&findings, &len);
+	bool same;
+
+	parse_right(text, &parsed);
+	if (!out || policy_lint_in_use(&parsed.policy, &card[0], "disk sda is on it", found_in_use,
+				       out) < 0)
+		exit(99);
+	fclose(out);
+	same = strcmp(findings, expected) == 0;
+	if (!same)
+		printf("# found:\n%s", findings);
+	parse_done(&parsed);
+	return same;
+}
+
+static void check_in_use(void)
+{
+	static const struct {
+		const char *text, *lines, *name;
+	} cases[] = {
+		{ "prepare address 01:00.0\n", "1 ", "a prepare by address" },
+		{ "allow any claim address 01:00.0\n", "1 ", "an allow by address" },
+		{ "allow any claim address *:01:*.*\n", "1 ", "by a pattern" },
+		{ "allow any claim iommu-group 7\nallow any claim iommu-group 8\n", "1 ",
+		  "by group, but not by another" },
+		{ "device x address 01:00.0\ndevice x class usb\nallow any claim x\nprepare x\n",
+		  "3 4 ", "by a name" },
+		{ "device x class display\nallow any claim x address 01:00.0\n", "2 ",
+		  "by a name and an address" },
+		{ "deny any claim address 01:00.0\nprepare address 01:00.0 vfs 4\n"
+		  "allow any claim address 01:00.0 profile x\n",
+		  "", "a deny, virtual functions and profiles take nothing from the host" },
+		{ "allow any claim class display\nallow any claim path 01.0/00.0\n"
+		  "allow any claim address 02:00.0\n",
+		  "", "nor what is no such place, or another one" },
+		{ "device x 10de:20b0\nallow any claim x address 01:00.0\n"
+		  "allow any claim address 01:00.0 10de:20b0\n",
+		  "", "nor what says which device it means" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		tap_ok(lint_in_use(cases[i].text, cases[i].lines), "in use: %s", cases[i].name);
 }
 
 static void check_lint(void)
@@ -157,5 +217,6 @@ int main(void)
 {
 	check_valid();
 	check_lint();
+	check_in_use();
 	return tap_done();
 }

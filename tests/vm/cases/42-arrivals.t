@@ -111,19 +111,23 @@ prepared_again() { for f in "${prepared[@]}"; do has_driver "$f" vfio-pci || ret
 for f in "${prepared[@]}"; do echo "$f" >/sys/bus/pci/drivers_probe; done
 ok 'what is prepared is taken again' wait_for 20 prepared_again
 
-# Four VFs in the slot of their PF, each in a group of its own; a rule means one.
+# Four VFs in the slot of their PF, each in a group of its own; a rule means one. The rule holds the ids of what was
+# there when it was made.
 rules=/etc/udev/rules.d/69-gpubroker-prepare.rules
 first=${pf%.*}.1
 echo "prepare address $first" >$policy
+echo 0 >$at/sriov_drivers_autoprobe
+echo 4 >$at/sriov_numvfs
+gpubroker policy install >/dev/null
+echo 0 >$at/sriov_numvfs
 reload
-grep -q "$first" $rules || wait_for 10 grep -q "${first%?}" $rules
+ok 'a reload keeps the ids of a VF that has gone' grep -q "^# at address $first: .* is $first\$" $rules
 udevadm control --reload
 if udevadm verify --help >/dev/null 2>&1; then
 	ok 'the udev rules are right' udevadm verify $rules
 else
 	skip 'the udev rules are right' 'this udevadm has no verify'
 fi
-echo 0 >$at/sriov_drivers_autoprobe
 echo 4 >$at/sriov_numvfs
 udevadm settle
 ok 'of four VFs in a slot the one that a rule means is on VFIO' wait_for 20 has_driver "$first" vfio-pci

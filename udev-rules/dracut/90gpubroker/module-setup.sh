@@ -27,7 +27,7 @@ gpubroker_look() {
 	tmp=$(mktemp -d) || return
 	if ! command -v gpubroker >/dev/null; then
 		dwarn "gpubroker: there is no gpubroker command to ask whether $gpubroker_rules is stale"
-	elif ! said=$(gpubroker policy install --root "$tmp" 2>&1); then
+	elif ! said=$(gpubroker policy install --keep --root "$tmp" 2>&1); then
 		dwarn "gpubroker: whether $gpubroker_rules is stale cannot be told: $said"
 	elif [[ ! -e $gpubroker_rules && -e $tmp$gpubroker_rules ]]; then
 		dwarn "gpubroker: $gpubroker_rules is not there, so that nothing is prepared: $renew"
