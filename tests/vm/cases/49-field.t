@@ -136,6 +136,7 @@ gpubroker policy install >/dev/null
 udevadm control --reload
 sleep 1000 <>"/dev/vfio/$(group_of $gpu2)" &
 holder=$!
+wait_for 5 fuser -s "/dev/vfio/$(group_of $gpu2)"
 capture gpubroker restore $gpu2
 is $status 75 'restore of a group that another program has'
 like "$stderr" "$gpu2 is still held by a process" '... says so'

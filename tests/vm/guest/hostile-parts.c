@@ -436,7 +436,7 @@ static const struct attempt {
 	{ "reads /etc/shadow by openat", shadow_openat, { "SIGSYS", "SIGSYS", "SIGSYS", "EACCES" } },
 	{ "reads /etc/shadow by openat2",
 	  shadow_openat2,
-	  { "EACCES L", "SIGSYS", "EACCES", "SIGSYS" } },
+	  { "EACCES L", "SIGSYS", "EACCES", "EACCES" } },
 	{ "opens the memory of process 1",
 	  memory_of_init,
 	  { "EACCES", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT" } },
