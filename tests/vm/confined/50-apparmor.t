@@ -17,7 +17,7 @@ for helper in load watch; do
 	is "$(profile "$(helper_pid $helper)")" 'gpubrokerd (enforce)' "gpubroker-$helper is in it too"
 done
 is "$(run_as alice cat /proc/self/attr/current)" 'gpubroker-test (enforce)' "a user's command is confined"
-is "$(systemd-run -q --wait --pipe --uid=alice /usr/bin/gpubroker run --gpu 02:00.0 -- cat /proc/self/attr/current 2>&1)" \
+is "$(systemd-run -q --wait --pipe --uid=alice /usr/bin/gpubroker run --gpu 02:00.0 -- cat /proc/self/attr/current 2>&1 | tail -n 1)" \
 	unconfined "a system unit's gpubroker run gets its GPU, and no profile"
 ok '... and the host has it back' wait_for 20 is_back $gpu2 bochs-drm
 done_testing

@@ -25,7 +25,7 @@ is "$(selinuxexeccon /usr/bin/gpubroker system_u:system_r:init_t:s0)" \
 # not by systemd-run --pipe.)
 unit() {
 	local unit=/run/systemd/system/gpubroker-vm.service out=/run/gpubroker-vm.out
-	printf '%s\n' '[Service]' Type=oneshot User=alice "StandardOutput=file:$out" "StandardError=file:$out" \
+	printf '%s\n' '[Service]' Type=oneshot User=alice "StandardOutput=file:$out" \
 		"ExecStart=/usr/bin/gpubroker run --gpu 02:00.0 -- $*" >$unit
 	systemctl daemon-reload
 	systemctl start gpubroker-vm
