@@ -17,6 +17,7 @@
 #include "brokerd/prepare/sriov-policy.h"
 #include "brokerd/process/filter.h"
 #include "brokerd/process/log.h"
+#include "brokerd/process/loop.h"
 #include "client/common/util.h"
 
 #include <errno.h>
@@ -406,7 +407,9 @@ int core_start(struct core *core)
 		return -ENOMEM;
 	core->on_nodes =
 		event_new(core->base, core->kernel.nodes, EV_READ | EV_PERSIST, on_nodes, core);
-	if (!core->on_nodes || event_add(core->on_nodes, NULL))
+	/* Anybody may touch /dev/vfio/vfio in a loop: so with the peers' priority, and in turn. */
+	if (!core->on_nodes || event_priority_set(core->on_nodes, PRIORITY_PEERS) ||
+	    event_add(core->on_nodes, NULL))
 		return -ENOMEM;
 	return helpers_listen(&core->helpers);
 }
@@ -428,7 +431,8 @@ void core_serve(struct core *core)
 	}
 	core->serving = true;
 	core->served_since = time(NULL);
-	core->never_fresh = kernel_vfio_check(&core->kernel, false) == -ESTALE;
+	core->never_fresh = !core->kernel.late &&
+			    kernel_vfio_check(&core->kernel, false) == -ESTALE;
 	log_notice("serving: %zu functions, %zu rules, %zu leases taken up", core->devices.n,
 		   core->policy.policy.n_rules, core->leases.table.n);
 	if (!core->ops->serving(core->userdata))

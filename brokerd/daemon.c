@@ -402,8 +402,7 @@ static int open_privileged(struct process *process, const struct daemon_options 
 		log_error("cannot open /sys and /dev: %s", strerror(-r));
 		return r;
 	}
-	core->kernel.late = process->notify_fd >= 0 &&
-			    kernel_vfio_check(&core->kernel, false) == -ENOENT;
+	core->kernel.late = process->notify_fd >= 0 && !kernel_vfio_is_loaded(&core->kernel);
 	r = mdev_seed(&core->leases);
 	if (r) {
 		log_error("the kernel has no random numbers: %s", strerror(-r));

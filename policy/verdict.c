@@ -308,10 +308,12 @@ bool policy_may_grant_part(const struct policy *policy, const struct policy_subj
 {
 	struct subject subject;
 	struct part_question q = { .policy = policy, .subject = &subject, .facts = facts };
+	struct policy_facts any_part = *facts;
 
+	any_part.profile = NULL;
 	subject_init(policy, who, &subject);
 	if (policy->index)
-		subject_candidates(policy, &subject, NULL, ask_allow, &q);
+		subject_candidates(policy, &subject, &any_part, ask_allow, &q);
 	else
 		for (size_t i = 0; i < policy->n_rules && ask_allow(&q, i); i++)
 			;

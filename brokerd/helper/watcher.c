@@ -156,7 +156,7 @@ static int look_at_function(struct watcher *watcher, const struct pci_address *a
 {
 	struct watcher_record record = { .type = WATCHER_GONE, .address = *address };
 	struct function function;
-	int r = sysfs_function_read_ids(watcher->sys, address, &function);
+	int r = sysfs_function_read(watcher->sys, address, &function);
 
 	if (!r) {
 		fill_record(watcher, &function, &record);

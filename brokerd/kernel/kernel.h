@@ -110,6 +110,8 @@ int kernel_open_vgpu(const struct kernel *kernel, const struct pci_address *vf);
  * of the start, or was not there then, so the process must be started again to open it.
  */
 int kernel_vfio_check(const struct kernel *kernel, bool cdevs);
+/* Returns true if vfio.ko is there, or built in: it makes a class. */
+bool kernel_vfio_is_loaded(const struct kernel *kernel);
 
 /*
  * Opens /dev/vfio/N. -EBUSY: a process holds it (a group opens once). -ENOENT: no function of it is

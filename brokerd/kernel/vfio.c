@@ -80,8 +80,7 @@ int kernel_init(struct kernel *kernel)
 	if (kernel->inotify < 0)
 		return -errno;
 	kernel->nodes = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	if (kernel->nodes < 0)
-		return -errno;
+	/* Without one, a user's limit of instances is reached, grants do not wait for udev. */
 	kernel->no_remapping = !interrupts_are_remapped(kernel->sys);
 	kernel->cdevs = !faccessat(kernel->dev, "iommu", F_OK, 0);
 	kernel->ends = epoll_create1(EPOLL_CLOEXEC);
@@ -115,18 +114,43 @@ static int check_directory(int fd)
 	return dir.error == -ENOENT ? -ESTALE : dir.error ? dir.error : -ENOENT;
 }
 
+/* statx() and not fstat(), which is another system call in each C library. */
+static bool is_open_to_others(int directory, const char *path, int flags,
+			      struct kernel_node *ret_node)
+{
+	struct statx st;
+
+	if (statx(directory, path, flags | AT_SYMLINK_NOFOLLOW, STATX_UID | STATX_GID | STATX_MODE,
+		  &st))
+		return false;
+	*ret_node = (struct kernel_node){ st.stx_uid, st.stx_gid, st.stx_mode & 07777 };
+	return st.stx_uid || st.stx_mode & 077;
+}
+
+bool kernel_vfio_is_loaded(const struct kernel *kernel)
+{
+	/* The nodes tell nothing: kmod's static nodes are there without the module. */
+	cleanup_fd int groups = open_in(kernel->sys, "class/vfio", O_PATH | O_DIRECTORY);
+	cleanup_fd int devices = open_in(kernel->sys, "class/vfio-dev", O_PATH | O_DIRECTORY);
+
+	return groups >= 0 || devices >= 0;
+}
+
 int kernel_vfio_check(const struct kernel *kernel, bool cdevs)
 {
 	/* To read a directory takes a right that Landlock gives for the one of the start alone. */
 	cleanup_fd int fd = open_in(kernel->dev, "vfio", O_RDONLY | O_DIRECTORY);
 	cleanup_fd int iommu = -1;
+	struct kernel_node node;
 	int r = fd < 0 ? fd : check_directory(fd);
 
 	if (!r && kernel->late)
-		r = -ESTALE;
+		r = kernel_vfio_is_loaded(kernel) ? -ESTALE : -ENOENT;
 	if (!r && cdevs && kernel->cdevs) {
+		/* Any other error means that the group is lent alone, see cdevs_open(). */
 		iommu = open_in(kernel->dev, "iommu", O_RDWR);
-		r = iommu < 0 ? iommu : 0;
+		if (iommu == -EACCES && !is_open_to_others(kernel->dev, "iommu", 0, &node))
+			r = -ESTALE;
 	}
 	return r == -EACCES ? -ESTALE : r;
 }
@@ -174,19 +198,6 @@ int kernel_group_probe_in(int directory, uint32_t group)
 
 /* ---- who may open a node ---- */
 
-/* statx() and not fstat(), which is another system call in each C library. */
-static bool is_open_to_others(int directory, const char *path, int flags,
-			      struct kernel_node *ret_node)
-{
-	struct statx st;
-
-	if (statx(directory, path, flags | AT_SYMLINK_NOFOLLOW, STATX_UID | STATX_GID | STATX_MODE,
-		  &st))
-		return false;
-	*ret_node = (struct kernel_node){ st.stx_uid, st.stx_gid, st.stx_mode & 07777 };
-	return st.stx_uid || st.stx_mode & 077;
-}
-
 bool kernel_node_is_open(int fd, struct kernel_node *ret_node)
 {
 	return is_open_to_others(fd, "", AT_EMPTY_PATH, ret_node);
@@ -224,13 +235,19 @@ static uint32_t node_key(const char *name)
 					     : (uint32_t)number | (cdev ? KERNEL_CDEV : 0);
 }
 
+/* So that a user who touches a node in a loop does not keep the process here. */
+#define READS_A_TURN 16
+
 void kernel_nodes_read(struct kernel_touches *touches, const struct kernel *kernel)
 {
 	const int inotify = kernel->nodes;
 	char events[1024] __attribute__((aligned(__alignof__(struct inotify_event))));
 	ssize_t n;
 
-	while (inotify >= 0 && (n = read(inotify, events, sizeof(events))) > 0) {
+	for (int i = 0; i < READS_A_TURN && inotify >= 0; i++) {
+		n = read(inotify, events, sizeof(events));
+		if (n <= 0)
+			break;
 		for (ssize_t at = 0; at + (ssize_t)sizeof(struct inotify_event) <= n;) {
 			const struct inotify_event *event = (const void *)(events + at);
 			const uint32_t key = event->len ? node_key(event->name) : UINT32_MAX;

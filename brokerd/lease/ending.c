@@ -364,7 +364,8 @@ void lease_recall(struct lease *lease, const char *why)
 	 * the lease: see lease_resume_pending().
 	 */
 	if (lease->state == GPUBROKER_LEASE_PREPARING ||
-	    (lease->work && lease->state == GPUBROKER_LEASE_LEASED))
+	    (lease->work &&
+	     (lease->state == GPUBROKER_LEASE_LEASED || lease->state == GPUBROKER_LEASE_RELEASING)))
 		lease->recall = why;
 	if (lease->work || !lease_transition(lease, LEASE_RECALLED))
 		return;

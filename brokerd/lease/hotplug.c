@@ -186,6 +186,11 @@ static void on_kept(void *userdata, const struct work_result *result)
 			  lease->id, pci_address_format(&address, text));
 		lease->recall = "recalled";
 	}
+	/* A close that came meanwhile was not looked into, since a worker was at work. */
+	if (!lease->recall && lease->group_file != GROUP_OPEN) {
+		lease_probe_holder(lease);
+		return;
+	}
 	lease_resume_pending(lease);
 }
 

@@ -169,7 +169,11 @@ int release_lease(struct peer *peer, const struct message_release *request,
 	if (lease->state == GPUBROKER_LEASE_LEASED && set_end(lease, 0, ret_refusal))
 		log_error("lease %" PRIu64 ": cannot record that it is to end: %s", lease->id,
 			  strerror(ret_refusal->error));
-	lease_recall(lease, revoke ? "revoked" : "released");
+	/*
+	 * Its holder has let go already: only root's revocation asks a process that has it again.
+	 */
+	if (revoke || lease->state != GPUBROKER_LEASE_RELEASING)
+		lease_recall(lease, revoke ? "revoked" : "released");
 	return 0;
 }
 

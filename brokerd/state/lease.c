@@ -47,6 +47,7 @@ static const enum gpubroker_lease_state transitions[][LEASE_N_EVENTS] = {
 	},
 	[RELEASING] = {
 		[LEASE_REGAINED] = RESTORING,
+		[LEASE_RECALLED] = RESTORING, /* a process has it still, or again */
 		/* its holder has closed the group only, and uses a device by an iommufd */
 		[LEASE_SENT] = LEASED,
 		[LEASE_FAILED] = STUCK, /* the group cannot be looked at */

@@ -160,7 +160,7 @@ static void look_up_owner(const struct reading *reading, const char *file, struc
 		found = getpwnam(entry->name);
 	if (!account && !found && errno && errno != ENOENT && errno != ESRCH)
 		warn(reading, file, entry->line,
-		     "the user '%.64s' cannot be looked up (%s): these ids are users of their own",
+		     "the user '%.64s' cannot be looked up (%s): no rule allows these ids anything",
 		     entry->name, strerror(errno));
 	entry->known = account || found;
 	if (!entry->known)
@@ -363,6 +363,9 @@ static int find_ranges(struct reading *reading, struct policy_owners *owners)
 		if (counts(&uids->list[i]))
 			ranges[i] = (struct id_range){ uids->list[i].first, uids->list[i].end,
 						       uids->list[i].owner };
+		else if (!uids->list[i].known) /* somebody's, who may be denied */
+			ranges[i] = (struct id_range){ uids->list[i].first, uids->list[i].end,
+						       POLICY_NOBODY };
 	return ids_join(ranges, uids->n, reading->points, reading->n_points, warn_of_range, reading,
 			owners);
 }

@@ -143,7 +143,9 @@ static void discard(int socket)
 {
 	struct msghdr message = { 0 };
 
-	while (recvmsg(socket, &message, MSG_DONTWAIT) < 0 && errno == EINTR)
+	/* ECONNRESET comes once, before the packet, if the sender has died since the look. */
+	while (recvmsg(socket, &message, MSG_DONTWAIT) < 0 &&
+	       (errno == EINTR || errno == ECONNRESET))
 		;
 }
 

@@ -28,7 +28,7 @@ static const struct {
 	[LEASE_BOUND] = { "bound", READY, NO, NO, NO, NO, NO, NO },
 	[LEASE_ABANDON] = { "abandon", RESTORING, RESTORING, RESTORING, NO, NO, RESTORING, NO },
 	[LEASE_SENT] = { "sent", LEASED, LEASED, NO, LEASED, NO, NO, NO },
-	[LEASE_RECALLED] = { "recalled", NO, NO, RESTORING, NO, NO, NO, NO },
+	[LEASE_RECALLED] = { "recalled", NO, NO, RESTORING, RESTORING, NO, NO, NO },
 	[LEASE_CLOSED] = { "closed", NO, NO, RELEASING, NO, NO, NO, NO },
 	[LEASE_REGAINED] = { "regained", RESTORING, NO, RESTORING, RESTORING, NO, NO, NO },
 	[LEASE_RESTORED] = { "restored", NO, NO, NO, NO, HOST, HOST, NO },

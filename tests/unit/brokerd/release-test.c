@@ -270,6 +270,12 @@ static void test_release_states(void)
 			       lease->state == still[i],
 		       "one that is %s goes its way", i ? "restored" : "closed");
 	}
+	lease->state = GPUBROKER_LEASE_RELEASING;
+	lease->work = (struct work *)1;
+	lease_recall(lease, "expired");
+	tap_ok(lease->recall, "the end of its time is not forgotten while it is looked at");
+	lease->recall = NULL;
+	lease->work = NULL;
 	lease->state = GPUBROKER_LEASE_STUCK;
 	tap_ok(!release_as(OTHER, lease->id, NULL) && !broker.leases.table.n,
 	       "one that is stuck is tried again");

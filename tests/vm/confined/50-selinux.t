@@ -29,7 +29,7 @@ unit() {
 		"ExecStart=/usr/bin/gpubroker run --gpu 02:00.0 -- $*" >$unit
 	systemctl daemon-reload
 	systemctl start gpubroker-vm
-	tr -d '\0' <$out
+	tr -d '\0' <$out | tail -n 1
 	rm -f $unit $out
 	systemctl daemon-reload
 }
