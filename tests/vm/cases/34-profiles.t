@@ -1,6 +1,5 @@
 #!/bin/bash
-# `gpubroker profiles`, of real mdev drivers: the kernel's samples, which only a kernel of our own has
-# (tests/vm/run --on lab). It asks no broker.
+# `gpubroker profiles`, of real mdev drivers: the kernel's samples. It asks no broker.
 . ./lib.sh
 
 for m in mtty mbochs mdpy; do
