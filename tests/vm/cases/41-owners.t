@@ -6,7 +6,7 @@
 cp /tests/{wire,who}.py /tmp
 who() { python3 /tmp/who.py "$@"; }
 policy=/etc/gpubroker/policy.d/41-owners.policy
-first=300000
+first=300000 alice=$(id -u alice) bob=$(id -u bob)
 said() { journalctl -q --no-pager -o cat -u gpubroker --after-cursor "$mark" | grep -cE "$1"; }
 loaded() { [ "$(said 'loaded again|^serving: ')" -ge 1 ]; }
 rules() {
