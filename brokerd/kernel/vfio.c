@@ -80,7 +80,7 @@ int kernel_init(struct kernel *kernel)
 	if (kernel->inotify < 0)
 		return -errno;
 	kernel->nodes = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	/* Without one, a user's limit of instances is reached, grants do not wait for udev. */
+	/* If root has no inotify instance left, there is none, and grants do not wait for udev. */
 	kernel->no_remapping = !interrupts_are_remapped(kernel->sys);
 	kernel->cdevs = !faccessat(kernel->dev, "iommu", F_OK, 0);
 	kernel->ends = epoll_create1(EPOLL_CLOEXEC);
