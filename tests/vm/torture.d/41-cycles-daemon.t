@@ -14,11 +14,17 @@ ok '... and it serves' wait_for 20 serves
 isnt "$(main_pid)" "$core" '... a new one'
 restored 'the daemon killed'
 
-# The last daemon took up leases at its start and ended them: it must not have kept anything either.
+# The last daemon took up leases at its start and ended them: it must not have kept anything either. Its memory is
+# compared with its own, after as much as the first had done when it was measured: what a start that takes up leases
+# leaves in malloc's arenas is no leak.
 core=$(main_pid)
 cycle -n 40 -s 60
 wait_for 20 all_back
 ok "the last daemon has no more descriptors than the first, $fds_before" wait_for 10 has_fds "$fds_before"
+rss_before=$(rss)
+cycle -n 40 -s 60
+wait_for 20 all_back
+ok '... nor more than that after further claims' wait_for 10 has_fds "$fds_before"
 grown=$(($(rss) - rss_before))
-ok "... and less than 256 KiB more of memory ($grown KiB)" test $grown -lt 256
+ok "... and these took less than 128 KiB more of memory ($grown KiB)" test $grown -lt 128
 finish
