@@ -34,6 +34,65 @@ static struct users_entry **find_entry(struct users_entry **buckets, uint32_t ui
 	return place;
 }
 
+/* Returns what is left of a cost after so many turns, each of which pays for a budget. */
+static uint64_t left_of(uint64_t spent, uint64_t turns)
+{
+	return turns < USERS_DEBT && spent > turns * USERS_BUDGET ? spent - turns * USERS_BUDGET
+								   : 0;
+}
+
+/* Takes from the user's cost what the turns since have paid. */
+static void pay(struct users_entry *entry, uint64_t turn)
+{
+	entry->spent = left_of(entry->spent, turn - entry->turn);
+	entry->turn = turn;
+}
+
+/* ---- debts of users without connections ---- */
+
+static struct users_debt *debts_of(struct users *counts, uint32_t uid)
+{
+	return counts->debts[(uid * UINT32_C(2654435761)) >> 26];
+}
+
+/* Gives a user who comes back the debt that was kept. */
+static void take_debt(struct users *counts, struct users_entry *entry)
+{
+	struct users_debt *debts = debts_of(counts, entry->uid);
+
+	for (size_t i = 0; i < USERS_DEBTS_A_SET; i++) {
+		if (!debts[i].spent || debts[i].uid != entry->uid)
+			continue;
+		entry->spent = debts[i].spent;
+		entry->turn = debts[i].turn;
+		debts[i].spent = 0;
+		return;
+	}
+}
+
+/* Keeps the debt of a user who goes, in place of one that is paid, or of the smallest. */
+static void keep_debt(struct users *counts, const struct users_entry *entry)
+{
+	struct users_debt *debts = debts_of(counts, entry->uid), *least = NULL;
+	uint64_t now = entry->turn; /* no debt is older than the last turn that is known */
+
+	for (size_t i = 0; i < USERS_DEBTS_A_SET; i++)
+		if (debts[i].spent && debts[i].turn > now)
+			now = debts[i].turn;
+	for (size_t i = 0; i < USERS_DEBTS_A_SET; i++) {
+		if (debts[i].spent)
+			debts[i].spent = left_of(debts[i].spent, now - debts[i].turn);
+		debts[i].turn = now;
+		if (!least || debts[i].spent < least->spent)
+			least = &debts[i];
+	}
+	if (left_of(entry->spent, now - entry->turn) > least->spent)
+		*least = (struct users_debt){ entry->uid,
+					      left_of(entry->spent, now - entry->turn), now };
+}
+
+/* ---- connections ---- */
+
 int users_take(struct users *counts, uint32_t uid, unsigned limit)
 {
 	struct users_entry **place = find_entry(counts->buckets, uid);
@@ -46,6 +105,7 @@ int users_take(struct users *counts, uint32_t uid, unsigned limit)
 			return -ENOMEM;
 		(*place)->uid = uid;
 		TAILQ_INIT(&(*place)->members);
+		take_debt(counts, *place);
 	}
 	(*place)->n++;
 	return 0;
@@ -57,20 +117,12 @@ void users_give(struct users *counts, uint32_t uid)
 
 	if (!entry || --entry->n)
 		return;
+	keep_debt(counts, entry);
 	*place = entry->next;
 	free(entry);
 }
 
-/* Takes from the user's cost what the turns since have paid. */
-static void pay(struct users_entry *entry, uint64_t turn)
-{
-	const uint64_t turns = turn - entry->turn;
-
-	entry->spent = turns < USERS_DEBT && entry->spent > turns * USERS_BUDGET
-			       ? entry->spent - turns * USERS_BUDGET
-			       : 0;
-	entry->turn = turn;
-}
+/* ---- costs ---- */
 
 static void add_cost(struct users_entry *entry, uint64_t cost)
 {

@@ -6,7 +6,8 @@
  * which user has most. No I/O.
  *
  * There is an entry for each uid that has a connection; it goes with the last one. So the number of
- * connections bounds what is allocated.
+ * connections bounds what is allocated. The user's debt is kept then, in a table of fixed size: no
+ * user gets a new budget by connecting anew.
  */
 #pragma once
 
@@ -16,6 +17,8 @@
 #include <sys/queue.h>
 
 #define USERS_BUCKETS 256
+#define USERS_DEBT_SETS 64
+#define USERS_DEBTS_A_SET 4
 #define USERS_RANKS 128 /* users with more members than this count as having so many */
 
 /*
@@ -34,9 +37,18 @@
 
 struct users_entry;
 
+/* The debt of a user who has no connections. */
+struct users_debt {
+	uint32_t uid;
+	uint64_t spent; /* as it was in `turn` */
+	uint64_t turn;
+};
+
 /* All zero: no connections. */
 struct users {
 	struct users_entry *buckets[USERS_BUCKETS];
+	/* by a hash of the uid; if a set is full, the smallest debt is forgotten */
+	struct users_debt debts[USERS_DEBT_SETS][USERS_DEBTS_A_SET];
 	/* the users with so many members */
 	LIST_HEAD(, users_entry) ranks[USERS_RANKS + 1];
 };

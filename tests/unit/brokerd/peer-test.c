@@ -128,6 +128,45 @@ static void test_users(void)
 	tap_ok(counts_nobody(&counts), "when all have gone nothing is left");
 }
 
+/* A user whose last connection closes, and who connects again. */
+static bool spends_anew(struct users *counts, uint32_t uid, uint64_t turn)
+{
+	bool spends;
+
+	need(!users_take(counts, uid, 1));
+	spends = users_spend(counts, uid, turn, 0);
+	users_give(counts, uid);
+	return spends;
+}
+
+static void owe_and_go(struct users *counts, uint32_t uid, uint64_t turn, uint64_t cost)
+{
+	need(!users_take(counts, uid, 1));
+	users_owe(counts, uid, turn, cost);
+	users_give(counts, uid);
+}
+
+static void test_debts(void)
+{
+	struct users counts = { 0 };
+	bool all = true;
+
+	owe_and_go(&counts, 1000, 5, 10 * USERS_BUDGET);
+	tap_ok(!spends_anew(&counts, 1000, 5) && !spends_anew(&counts, 1000, 14) &&
+		       spends_anew(&counts, 1001, 5) && spends_anew(&counts, 1000, 15),
+	       "who hangs up and connects anew has the same debt, for as many turns");
+	/* Many users with small debts, which are of later turns too. */
+	owe_and_go(&counts, 1000, 20, UINT64_MAX);
+	for (uint32_t uid = 2000; uid < 6000; uid++)
+		owe_and_go(&counts, uid, 20 + uid % 3, 2 * USERS_BUDGET);
+	tap_ok(!spends_anew(&counts, 1000, 20 + USERS_DEBT - 1),
+	       "... also if so many others have one that the smallest are forgotten");
+	for (uint32_t uid = 2000; uid < 6000; uid++)
+		all = all && spends_anew(&counts, uid, 20 + USERS_DEBT);
+	tap_ok(all && spends_anew(&counts, 1000, 20 + USERS_DEBT) && counts_nobody(&counts),
+	       "... and not for ever");
+}
+
 static void test_quota(void)
 {
 	int fds[PEERS_PER_UID], fd;
@@ -1137,6 +1176,7 @@ int main(void)
 
 	test_hello();
 	test_users();
+	test_debts();
 	test_quota();
 	test_bad_claims();
 	test_descriptors();
