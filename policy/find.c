@@ -32,16 +32,17 @@ static bool ask_line(void *userdata, size_t index)
 }
 
 bool find_name(const struct policy *policy, uint32_t name, const struct policy_facts *facts,
-	       enum match_unknown unknown, uint32_t attributes)
+	       enum match_unknown unknown, uint32_t attributes, uint64_t *cost)
 {
 	struct name_question q = { policy, facts, unknown, name, attributes, false };
+	const struct index_walk walk = { ask_line, &q, cost };
 
 	if (name >= match_name_count(policy))
 		return false;
 	if (policy->index && facts)
-		index_matching(policy, INDEX_NAME, name, facts, ask_line, &q);
+		index_matching(policy, INDEX_NAME, name, facts, &walk);
 	else if (policy->index)
-		index_all(policy, INDEX_NAME, name, ask_line, &q);
+		index_all(policy, INDEX_NAME, name, &walk);
 	else
 		for (size_t i = 0; i < policy->n_rules && ask_line(&q, i); i++)
 			;
@@ -49,20 +50,20 @@ bool find_name(const struct policy *policy, uint32_t name, const struct policy_f
 }
 
 bool policy_name_matches(const struct policy *policy, uint32_t name,
-			 const struct policy_facts *facts)
+			 const struct policy_facts *facts, uint64_t *cost)
 {
-	return find_name(policy, name, facts, MATCH_SURE, 0);
+	return find_name(policy, name, facts, MATCH_SURE, 0, cost);
 }
 
 bool policy_name_means_part(const struct policy *policy, uint32_t name,
-			    const struct policy_facts *facts)
+			    const struct policy_facts *facts, uint64_t *cost)
 {
-	return find_name(policy, name, facts, MATCH_SURE, POLICY_PROFILE);
+	return find_name(policy, name, facts, MATCH_SURE, POLICY_PROFILE, cost);
 }
 
-bool policy_name_has_part(const struct policy *policy, uint32_t name)
+bool policy_name_has_part(const struct policy *policy, uint32_t name, uint64_t *cost)
 {
-	return find_name(policy, name, NULL, MATCH_SURE, POLICY_PROFILE);
+	return find_name(policy, name, NULL, MATCH_SURE, POLICY_PROFILE, cost);
 }
 
 int policy_name_find(const struct policy *policy, const char *text, uint32_t *ret_name)

@@ -19,16 +19,20 @@ enum index_section {
 	INDEX_LINES,   /* device lines, whatever their name */
 };
 
-/* Returns false to stop. */
-typedef bool (*index_visit)(void *userdata, size_t rule);
+/* What is done with each rule that is visited. */
+struct index_walk {
+	bool (*visit)(void *userdata, size_t rule); /* returns false to stop */
+	void *userdata;
+	uint64_t *cost; /* the rules that are looked at are added to it, visited or not; or NULL */
+};
 
 /* Visits all rules of a section with this id (0 where the section has none). */
 void index_all(const struct policy *policy, enum index_section section, uint32_t id,
-	       index_visit visit, void *userdata);
+	       const struct index_walk *walk);
 
 /* The same, but may leave out rules that cannot match the facts, whatever is unknown of them. */
 void index_matching(const struct policy *policy, enum index_section section, uint32_t id,
-		    const struct policy_facts *facts, index_visit visit, void *userdata);
+		    const struct policy_facts *facts, const struct index_walk *walk);
 
 /* Returns true if the section has a rule with this id. */
 bool index_has(const struct policy *policy, enum index_section section, uint32_t id);

@@ -21,7 +21,7 @@ const char *policy_text(const struct policy *policy, uint32_t text)
 	return text < policy->n_texts && text < POLICY_TEXTS_MAX ? policy->texts[text].text : NULL;
 }
 
-static char fold_case(char c)
+char match_fold_case(char c)
 {
 	return c >= 'A' && c <= 'F' ? (char)(c - 'A' + 'a') : c;
 }
@@ -31,11 +31,10 @@ static bool same_text(const char *text, const char *fact)
 	return strncmp(text, fact, POLICY_TEXT_MAX) == 0;
 }
 
-/* A serial number may be hex or plain text, in either case. */
 static bool same_serial(const char *text, const char *fact)
 {
 	for (size_t i = 0; i < POLICY_TEXT_MAX; i++) {
-		if (text[i] != fold_case(fact[i]))
+		if (text[i] != match_fold_case(fact[i]))
 			return false;
 		if (!text[i])
 			return true;

@@ -28,6 +28,9 @@ struct name_set {
 bool match_facts(const struct policy *policy, const struct policy_match *match,
 		 const struct policy_facts *facts, enum match_unknown unknown);
 
+/* A serial number may be hex or plain text, in either case; rules have it in lower case. */
+char match_fold_case(char c);
+
 /* One pass over the device lines: looking names up rule by rule would cost the square. */
 void match_names(const struct policy *policy, const struct policy_facts *facts,
 		 enum match_unknown unknown, struct name_set *ret_set);

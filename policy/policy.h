@@ -400,7 +400,7 @@ struct policy_verdict {
 	 */
 	uint32_t vfio_driver;
 	/* Not the verdict, but its cost: the rules that were looked at, for all functions. */
-	uint32_t cost;
+	uint64_t cost;
 };
 
 /*
@@ -434,10 +434,11 @@ void policy_judged_none(struct policy_verdict *judged, size_t n_functions);
 
 /*
  * Returns true if some rule may allow this subject some part of this function. If not, the driver
- * need not be asked for its parts. Deny rules do not count.
+ * need not be asked for its parts. Deny rules do not count. Adds the rules that it looked at to
+ * *cost, unless that is NULL.
  */
 bool policy_may_grant_part(const struct policy *policy, const struct policy_subject *subject,
-			   const struct policy_facts *facts);
+			   const struct policy_facts *facts, uint64_t *cost);
 
 /*
  * Returns true if this function should be on a VFIO driver from boot on: by a prepare rule (without
@@ -461,17 +462,17 @@ uint32_t policy_vfs(const struct policy *policy, const struct policy_facts *fact
 
 /*
  * Returns true if the named device (index into names) matches these facts. Unknown facts do not
- * match.
+ * match. Adds the rules that it looked at to *cost, unless that is NULL.
  */
 bool policy_name_matches(const struct policy *policy, uint32_t name,
-			 const struct policy_facts *facts);
+			 const struct policy_facts *facts, uint64_t *cost);
 
 /* The same, but only by a line with `profile`: a claim for the name alone then means this part. */
 bool policy_name_means_part(const struct policy *policy, uint32_t name,
-			    const struct policy_facts *facts);
+			    const struct policy_facts *facts, uint64_t *cost);
 
 /* Returns true if some line of the name has `profile`. */
-bool policy_name_has_part(const struct policy *policy, uint32_t name);
+bool policy_name_has_part(const struct policy *policy, uint32_t name, uint64_t *cost);
 
 /* Finds a name's index. -ENOENT: there is no such name. */
 int policy_name_find(const struct policy *policy, const char *text, uint32_t *ret_name);

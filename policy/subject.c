@@ -65,7 +65,6 @@ struct group_question {
 	const struct policy *policy;
 	uint32_t gid;
 	enum policy_verb verb;
-	uint64_t *cost;
 	bool found;
 };
 
@@ -74,7 +73,6 @@ static bool ask_group_rule(void *userdata, size_t index)
 	struct group_question *q = userdata;
 	const struct policy_rule *rule = &q->policy->rules[index];
 
-	++*q->cost;
 	q->found = rule->verb == (uint32_t)q->verb && rule->who == POLICY_WHO_GROUP &&
 		   rule->id == q->gid;
 	return !q->found;
@@ -83,10 +81,11 @@ static bool ask_group_rule(void *userdata, size_t index)
 bool policy_group_has(const struct policy *policy, uint32_t gid, enum policy_verb verb,
 		      uint64_t *cost)
 {
-	struct group_question q = { policy, gid, verb, cost, false };
+	struct group_question q = { policy, gid, verb, false };
+	const struct index_walk walk = { ask_group_rule, &q, cost };
 
 	if (policy->index)
-		index_all(policy, INDEX_GROUP, gid, ask_group_rule, &q);
+		index_all(policy, INDEX_GROUP, gid, &walk);
 	else
 		for (size_t i = 0; i < policy->n_rules && ask_group_rule(&q, i); i++)
 			;
@@ -150,31 +149,29 @@ bool subject_matches(const struct policy_rule *rule, const struct subject *subje
 
 /* Rules about a subject are in several sections; `facts` may be NULL, for any function. */
 static void visit_section(const struct policy *policy, enum index_section section, uint32_t id,
-			  const struct policy_facts *facts, index_visit visit, void *userdata)
+			  const struct policy_facts *facts, const struct index_walk *walk)
 {
 	if (facts)
-		index_matching(policy, section, id, facts, visit, userdata);
+		index_matching(policy, section, id, facts, walk);
 	else
-		index_all(policy, section, id, visit, userdata);
+		index_all(policy, section, id, walk);
 }
 
 void subject_candidates(const struct policy *policy, const struct subject *subject,
-			const struct policy_facts *facts, index_visit visit, void *userdata)
+			const struct policy_facts *facts, const struct index_walk *walk)
 {
 	const struct policy_subject *who = subject->who;
 
-	visit_section(policy, INDEX_ANY, 0, facts, visit, userdata);
-	visit_section(policy, INDEX_USER, subject->found->owner, facts, visit, userdata);
+	visit_section(policy, INDEX_ANY, 0, facts, walk);
+	visit_section(policy, INDEX_USER, subject->found->owner, facts, walk);
 	if (who->uid != subject->found->owner)
-		visit_section(policy, INDEX_USER, who->uid, facts, visit, userdata);
+		visit_section(policy, INDEX_USER, who->uid, facts, walk);
 	for (size_t i = 0; i < subject->found->n_groups; i++)
-		visit_section(policy, INDEX_GROUP, subject->found->groups[i], facts, visit,
-			      userdata);
+		visit_section(policy, INDEX_GROUP, subject->found->groups[i], facts, walk);
 	for (size_t i = 0; i < subject->found->n_members; i++)
-		visit_section(policy, INDEX_GROUP, subject->found->members[i].gid, facts, visit,
-			      userdata);
+		visit_section(policy, INDEX_GROUP, subject->found->members[i].gid, facts, walk);
 	/* The kernel sorts a process' groups; the same one again would only cost time. */
 	for (size_t i = 0; subject->found->many && i < who->n_groups; i++)
 		if (!i || who->groups[i] != who->groups[i - 1])
-			visit_section(policy, INDEX_GROUP, who->groups[i], facts, visit, userdata);
+			visit_section(policy, INDEX_GROUP, who->groups[i], facts, walk);
 }

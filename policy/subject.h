@@ -2,6 +2,7 @@
 /* The subject of a verdict, and which rules may be about it. Private to policy/. */
 #pragma once
 
+#include "policy/index.h"
 #include "policy/match.h"
 
 /* A subject, looked up. */
@@ -20,5 +21,4 @@ bool subject_matches(const struct policy_rule *rule, const struct subject *subje
  * Without facts: about a subject and any function. A rule may be visited twice.
  */
 void subject_candidates(const struct policy *policy, const struct subject *subject,
-			const struct policy_facts *facts,
-			bool (*visit)(void *userdata, size_t rule), void *userdata);
+			const struct policy_facts *facts, const struct index_walk *walk);

@@ -28,7 +28,7 @@ struct judging {
 	size_t unlimited;  /* the same, without a limit */
 	size_t used_up;	   /* an allow that is */
 	size_t has_driver; /* an allow that is not used up and names a driver */
-	uint32_t cost;
+	uint64_t *cost;
 	struct policy_verdict granted; /* by all allows that are not used up */
 };
 
@@ -76,9 +76,9 @@ static bool rule_matches(const struct judging *j, const struct policy_rule *rule
 		       (denies || !j->is_part || match_grants_part(rule, j->parts));
 	return match_facts(j->policy, &rule->match, j->facts, unknown) &&
 	       (rule->name == POLICY_NO_NAME ||
-		find_name(j->policy, rule->name, j->facts, unknown, 0)) &&
+		find_name(j->policy, rule->name, j->facts, unknown, 0, j->cost)) &&
 	       (denies || !j->is_part || rule->match.attributes & POLICY_PROFILE ||
-		find_name(j->policy, rule->name, j->facts, unknown, POLICY_PROFILE));
+		find_name(j->policy, rule->name, j->facts, unknown, POLICY_PROFILE, j->cost));
 }
 
 /* Looks at one rule. */
@@ -87,7 +87,6 @@ static bool judge_rule(void *userdata, size_t index)
 	struct judging *j = userdata;
 	const struct policy_rule *rule = &j->policy->rules[index];
 
-	j->cost++;
 	if (index >= j->denied || (rule->verb != POLICY_ALLOW && rule->verb != POLICY_DENY) ||
 	    (rule->verb == POLICY_ALLOW && j->denied != SIZE_MAX) || !rule_matches(j, rule))
 		return true;
@@ -124,7 +123,7 @@ static struct policy_verdict verdict_of(const struct judging *j)
 		verdict.outcome = POLICY_LIMIT;
 		verdict.rule = j->used_up;
 	}
-	verdict.cost = j->cost;
+	verdict.cost = *j->cost;
 	return verdict;
 }
 
@@ -142,7 +141,7 @@ static void judge_all(struct judging *j)
 	}
 	if (j->is_part)
 		match_part_names(j->policy, j->facts, &parts);
-	for (size_t i = 0; i < j->policy->n_rules && j->denied == SIZE_MAX; i++)
+	for (size_t i = 0; i < j->policy->n_rules && j->denied == SIZE_MAX; i++, ++*j->cost)
 		judge_rule(j, i);
 	j->sure = j->maybe = j->parts = NULL;
 }
@@ -152,6 +151,7 @@ static struct policy_verdict judge_one(const struct policy *policy, const struct
 				       const struct policy_facts *facts,
 				       const struct policy_usage *usage)
 {
+	uint64_t cost = 0;
 	struct judging j = { .policy = policy,
 			     .subject = subject,
 			     .facts = facts,
@@ -161,10 +161,12 @@ static struct policy_verdict judge_one(const struct policy *policy, const struct
 			     .allowed = SIZE_MAX,
 			     .unlimited = SIZE_MAX,
 			     .used_up = SIZE_MAX,
-			     .has_driver = SIZE_MAX };
+			     .has_driver = SIZE_MAX,
+			     .cost = &cost };
+	const struct index_walk walk = { judge_rule, &j, &cost };
 
 	if (policy->index)
-		subject_candidates(policy, subject, facts, judge_rule, &j);
+		subject_candidates(policy, subject, facts, &walk);
 	else
 		judge_all(&j);
 	return verdict_of(&j);
@@ -210,7 +212,7 @@ void policy_decide_again(const struct policy *policy, const struct policy_subjec
 					  .rule = SIZE_MAX,
 					  .vfio_driver = POLICY_NO_TEXT };
 	struct subject subject;
-	uint32_t cost;
+	uint64_t cost;
 
 	subject_init(policy, who, &subject);
 	if (asked < n_functions)
@@ -264,6 +266,7 @@ struct part_question {
 	/* about a name: a line of it may mean the device, and one with `profile` */
 	bool may, part;
 	bool granted;
+	uint64_t *cost;
 };
 
 static bool ask_name_line(void *userdata, size_t index)
@@ -283,6 +286,7 @@ static bool ask_allow(void *userdata, size_t index)
 {
 	struct part_question *q = userdata;
 	const struct policy_rule *rule = &q->policy->rules[index];
+	const struct index_walk walk = { ask_name_line, q, q->cost };
 
 	if (q->granted) /* by another list of rules */
 		return false;
@@ -295,7 +299,7 @@ static bool ask_allow(void *userdata, size_t index)
 	if (q->may)
 		;
 	else if (q->policy->index)
-		index_all(q->policy, INDEX_NAME, rule->name, ask_name_line, q);
+		index_all(q->policy, INDEX_NAME, rule->name, &walk);
 	else
 		for (size_t i = 0; i < q->policy->n_rules; i++)
 			ask_name_line(q, i);
@@ -304,16 +308,19 @@ static bool ask_allow(void *userdata, size_t index)
 }
 
 bool policy_may_grant_part(const struct policy *policy, const struct policy_subject *who,
-			   const struct policy_facts *facts)
+			   const struct policy_facts *facts, uint64_t *cost)
 {
 	struct subject subject;
-	struct part_question q = { .policy = policy, .subject = &subject, .facts = facts };
+	struct part_question q = {
+		.policy = policy, .subject = &subject, .facts = facts, .cost = cost
+	};
+	const struct index_walk walk = { ask_allow, &q, cost };
 	struct policy_facts any_part = *facts;
 
 	any_part.profile = NULL;
 	subject_init(policy, who, &subject);
 	if (policy->index)
-		subject_candidates(policy, &subject, &any_part, ask_allow, &q);
+		subject_candidates(policy, &subject, &any_part, &walk);
 	else
 		for (size_t i = 0; i < policy->n_rules && ask_allow(&q, i); i++)
 			;
@@ -338,7 +345,7 @@ static bool look_at_prepare(void *userdata, size_t index)
 	if (rule->verb != POLICY_PREPARE ||
 	    !match_facts(p->policy, &rule->match, p->facts, MATCH_SURE) ||
 	    (rule->name != POLICY_NO_NAME &&
-	     !find_name(p->policy, rule->name, p->facts, MATCH_SURE, 0)))
+	     !find_name(p->policy, rule->name, p->facts, MATCH_SURE, 0, NULL)))
 		return true;
 	if (rule->vfs > p->vfs || (rule->vfs && rule->vfs == p->vfs && index < p->vfs_rule)) {
 		p->vfs = rule->vfs;
@@ -358,9 +365,10 @@ static struct preparing prepare_rules(const struct policy *policy, const struct 
 			       .vfs_rule = SIZE_MAX,
 			       .rule = SIZE_MAX,
 			       .with_driver = SIZE_MAX };
+	const struct index_walk walk = { look_at_prepare, &p, NULL };
 
 	if (policy->index)
-		index_matching(policy, INDEX_PREPARE, 0, facts, look_at_prepare, &p);
+		index_matching(policy, INDEX_PREPARE, 0, facts, &walk);
 	else
 		for (size_t i = 0; i < policy->n_rules; i++)
 			look_at_prepare(&p, i);

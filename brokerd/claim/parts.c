@@ -24,7 +24,7 @@ _Static_assert(MDEV_PARENT_MAX == PROTOCOL_NAME_MAX && MDEV_TYPE_MAX == PROTOCOL
 		       MDEV_UUID_MAX == PROTOCOL_UUID,
 	       "names of mdevs go into messages whole");
 
-bool parts_meant(const struct policy *policy, const struct selector *selector)
+bool parts_meant(const struct policy *policy, const struct selector *selector, uint64_t *cost)
 {
 	uint32_t name;
 
@@ -33,7 +33,7 @@ bool parts_meant(const struct policy *policy, const struct selector *selector)
 	if (selector->kind != SELECT_NAME || policy_name_find(policy, selector->name, &name))
 		return false;
 	/* Such a name may mean whole devices too; a user can claim those by their address. */
-	return policy_name_has_part(policy, name);
+	return policy_name_has_part(policy, name, cost);
 }
 
 static struct policy_facts facts_of(const struct part_search *search, const char *type,
@@ -110,7 +110,7 @@ int part_search_decide(struct part_search *search, const char *type, const char 
 	return (int)refusal.reason;
 }
 
-bool part_search_means(const struct part_search *search, const char *type, const char *name)
+bool part_search_means(struct part_search *search, const char *type, const char *name)
 {
 	const struct policy *policy = &search->claims->policy->policy;
 	const char *profile = search->selector->profile;
@@ -120,8 +120,8 @@ bool part_search_means(const struct part_search *search, const char *type, const
 		return false;
 	if (search->name == POLICY_NO_NAME)
 		return true;
-	return *profile ? policy_name_matches(policy, search->name, &facts)
-			: policy_name_means_part(policy, search->name, &facts);
+	return *profile ? policy_name_matches(policy, search->name, &facts, &search->cost)
+			: policy_name_means_part(policy, search->name, &facts, &search->cost);
 }
 
 /* No part can be made while the parent is lent whole. */
@@ -220,7 +220,8 @@ static bool add_vf(struct part_search *search, const struct pci_address *address
 		return false;
 	facts = function_facts(&f);
 	search->any_type = true;
-	if (policy_may_grant_part(&search->claims->policy->policy, search->subject, &facts)) {
+	if (policy_may_grant_part(&search->claims->policy->policy, search->subject, &facts,
+				  &search->cost)) {
 		char parent[PCI_ADDRESS_TEXT];
 		uint32_t key = wanted_key_of_parent(search->claims->devices,
 						    pci_address_format(address, parent));

@@ -27,7 +27,7 @@ struct part_search {
 };
 
 /* Returns true if the selector means a part, not a whole device. */
-bool parts_meant(const struct policy *policy, const struct selector *selector);
+bool parts_meant(const struct policy *policy, const struct selector *selector, uint64_t *cost);
 
 /*
  * Finds the candidates for a part that the policy allows and that exist; changes nothing. Returns 0
@@ -51,7 +51,7 @@ void part_search_miss(struct part_search *search, const struct message_refusal *
 int part_search_decide(struct part_search *search, const char *type, const char *name,
 		       struct policy_verdict *ret_verdict);
 /* Returns true if the selector means this type of the parent. */
-bool part_search_means(const struct part_search *search, const char *type, const char *name);
+bool part_search_means(struct part_search *search, const char *type, const char *name);
 /* Returns true, and notes the refusal, if the parent itself has a lease. */
 bool part_search_is_held(struct part_search *search);
 /* Fills a candidate with the terms that the policy has granted. */

@@ -320,7 +320,7 @@ static int select_candidate(struct selecting *s, const struct selector *selector
 		struct message_refusal refusal;
 		int r;
 
-		if (!name_means(&s->claims->policy->policy, name, device))
+		if (!name_means(&s->claims->policy->policy, name, device, &s->selection->cost))
 			continue;
 		if (device->record.group != NO_GROUP &&
 		    find_selected(s->selection, device->record.group) != SIZE_MAX)
@@ -383,7 +383,7 @@ static int check_name(const struct selecting *s, const struct selector *selector
 	s->selection->cost += COST_READ;
 	if (!sysfs_function_read_ids(s->claims->kernel->sys, &selector->address, &function)) {
 		facts = function_facts(&function);
-		if (policy_name_matches(policy, name, &facts))
+		if (policy_name_matches(policy, name, &facts, &s->selection->cost))
 			return 0;
 	}
 	return refuse_selector(ret_refusal, GPUBROKER_REFUSED_NO_DEVICE, &by_name);
@@ -396,7 +396,7 @@ static int select_one(struct selecting *s, const struct selector *selector,
 	uint32_t name = POLICY_NO_NAME;
 	int r;
 
-	if (parts_meant(policy, selector))
+	if (parts_meant(policy, selector, &s->selection->cost))
 		return select_part(s, selector, ret_refusal);
 	switch ((enum selector_kind)selector->kind) {
 	case SELECT_ADDRESS:

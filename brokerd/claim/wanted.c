@@ -105,12 +105,13 @@ uint32_t wanted_group(uint32_t key)
 	return key & NO_FUNCTION ? NO_GROUP : key;
 }
 
-bool name_means(const struct policy *policy, uint32_t name, const struct device *device)
+bool name_means(const struct policy *policy, uint32_t name, const struct device *device,
+		uint64_t *cost)
 {
 	struct policy_facts facts = device_facts(device);
 
 	return name == POLICY_NO_NAME ? device_is_gpu(device)
-				      : policy_name_matches(policy, name, &facts);
+				      : policy_name_matches(policy, name, &facts, cost);
 }
 
 bool selector_means(const struct policy *policy, const struct selector *selector,
@@ -121,5 +122,5 @@ bool selector_means(const struct policy *policy, const struct selector *selector
 	if (selector->kind == SELECT_NAME && policy_name_find(policy, selector->name, &name))
 		return false;
 	return (selector->kind == SELECT_NAME || selector->kind == SELECT_ANY) &&
-	       name_means(policy, name, device);
+	       name_means(policy, name, device, NULL);
 }

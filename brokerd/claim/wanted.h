@@ -52,8 +52,12 @@ uint32_t wanted_key_of_parent(const struct devices *devices, const char *parent)
 /* Returns the IOMMU group that a key stands for, or NO_GROUP. */
 uint32_t wanted_group(uint32_t key);
 
-/* Returns true if a policy name, or POLICY_NO_NAME for "any", means the device. */
-bool name_means(const struct policy *policy, uint32_t name, const struct device *device);
+/*
+ * Returns true if a policy name, or POLICY_NO_NAME for "any", means the device. Adds the cost, in
+ * the unit of state/users.h, to *cost.
+ */
+bool name_means(const struct policy *policy, uint32_t name, const struct device *device,
+		uint64_t *cost);
 /* The same for a selector by name, or "any"; always false for addresses and groups. */
 bool selector_means(const struct policy *policy, const struct selector *selector,
 		    const struct device *device);

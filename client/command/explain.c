@@ -415,8 +415,8 @@ static bool part_is_meant(const struct question *q, const struct profile *p, con
 	if (q->profile && strcmp(q->profile, p->type) != 0 && strcmp(q->profile, p->name) != 0)
 		return false;
 	if (name != POLICY_NO_NAME)
-		return q->profile ? policy_name_matches(&q->policy, name, facts)
-				  : policy_name_means_part(&q->policy, name, facts);
+		return q->profile ? policy_name_matches(&q->policy, name, facts, NULL)
+				  : policy_name_means_part(&q->policy, name, facts, NULL);
 	if (!q->profile)
 		return false;
 	if (!pci_address_parse(device, &wanted))
@@ -493,7 +493,7 @@ static int explain_device(struct question *q, const char *device)
 		if (any	    ? class_is_gpu(f->class_code)
 		    : group ? f->iommu_group != NO_GROUP && !strcmp(number, device + 12) &&
 				      !f->is_bridge
-			    : policy_name_matches(&q->policy, name, &facts))
+			    : policy_name_matches(&q->policy, name, &facts, NULL))
 			explain_function(q, f);
 	}
 	if (!q->asked) {

@@ -105,7 +105,7 @@ static void use(const struct policy *policy)
 	for (uint32_t i = 0; i < policy->n_names && i < 64; i++) {
 		must(!policy_name_find(policy, policy->names[i].text, &found) && found <= i);
 		for (size_t k = 0; k < sizeof(card) / sizeof(*card); k++)
-			policy_name_matches(policy, i, &card[k]);
+			policy_name_matches(policy, i, &card[k], NULL);
 	}
 }
 

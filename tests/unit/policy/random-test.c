@@ -270,8 +270,8 @@ static bool nonsense_rules(uint64_t number)
 		exit(99);
 	policy_decide(&policy, &subject, facts, make_roll(3), make_roll(4), &usage, &verdict);
 	policy_prepares(&policy, &facts[0], facts, 2, &found);
-	policy_name_matches(&policy, make_roll(70000), facts);
-	policy_name_means_part(&policy, make_roll(70000), facts);
+	policy_name_matches(&policy, make_roll(70000), facts, NULL);
+	policy_name_means_part(&policy, make_roll(70000), facts, NULL);
 	policy_name_find(&policy, "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", &name);
 	policy_name_find(&policy, "x", &name);
 	policy_done(&policy);

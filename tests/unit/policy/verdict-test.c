@@ -76,7 +76,7 @@ static bool may_grant(const char *text)
 	bool may;
 
 	parse_right(text, &parsed);
-	may = policy_may_grant_part(&parsed.policy, &alice, &card[0]);
+	may = policy_may_grant_part(&parsed.policy, &alice, &card[0], NULL);
 	parse_done(&parsed);
 	return may;
 }
