@@ -83,32 +83,27 @@ static void set_terms(const struct selecting *s, const struct policy_verdict *ve
  * Reads what the guards need to know of the group, which only a group that the policy allows costs.
  * Returns 0, or the reason.
  */
-static int read_use(struct selecting *s, const struct pci_address *address,
+static int read_use(struct selecting *s, struct view *view, const struct pci_address *address,
 		    struct message_refusal *ret_refusal)
 {
-	int r;
+	int r = views_read_use(s, view);
 
-	if (s->view_has_use)
+	if (!r)
 		return 0;
-	s->selection->cost += s->view->n_functions * COST_USE;
-	r = sysfs_group_read_use(s->claims->kernel->sys, s->view);
-	if (r) {
-		refuse_address(ret_refusal, GPUBROKER_REFUSED_FAILED, address);
-		refusal_say(ret_refusal, "reading its IOMMU group");
-		ret_refusal->error = -r;
-		return GPUBROKER_REFUSED_FAILED;
-	}
-	s->view_has_use = true;
-	return 0;
+	refuse_address(ret_refusal, GPUBROKER_REFUSED_FAILED, address);
+	refusal_say(ret_refusal, "reading its IOMMU group");
+	ret_refusal->error = -r;
+	return GPUBROKER_REFUSED_FAILED;
 }
 
 /*
  * Adds a group that was read to the selection, if the policy and the guards allow it. Returns 0, or
  * the reason.
  */
-static int take_group(struct selecting *s, size_t asked, struct message_refusal *ret_refusal)
+static int take_group(struct selecting *s, struct view *read, size_t asked,
+		      struct message_refusal *ret_refusal)
 {
-	const struct group_view *view = s->view;
+	const struct group_view *view = read->group;
 	const struct policy *policy = &s->claims->policy->policy;
 	const struct policy_usage usage = { .leases = selecting_count_leases, .userdata = s };
 	struct selected *item = &s->selection->items[s->selection->n];
@@ -116,12 +111,12 @@ static int take_group(struct selecting *s, size_t asked, struct message_refusal 
 	struct policy_verdict verdict;
 	int r;
 
-	r = group_permit(view, policy, &s->subject, asked, &usage, s->judged, &verdict,
+	r = group_permit(view, policy, &s->subject, asked, &usage, read->judged, &verdict,
 			 ret_refusal);
 	s->selection->cost += COST_FUNCTION + verdict.cost;
 	if (r)
 		return r;
-	r = read_use(s, &address, ret_refusal);
+	r = read_use(s, read, &address, ret_refusal);
 	if (r)
 		return r;
 	r = group_check(view, &verdict, asked, s->request->flags, ret_refusal);
@@ -148,7 +143,7 @@ static int take_group(struct selecting *s, size_t asked, struct message_refusal 
 	}
 	selecting_keep_group_of(s, verdict.rule);
 	item->asked = address;
-	item->view = TAKE_PTR(s->view);
+	item->view = views_take(&s->views, read);
 	s->selection->n++;
 	return 0;
 }
@@ -206,15 +201,15 @@ static bool is_policy(int reason)
  * Adds the group by the first function that the policy allows (`any`), or by the one that was asked
  * for.
  */
-static int take_allowed(struct selecting *s, size_t asked, bool any,
+static int take_allowed(struct selecting *s, struct view *view, size_t asked, bool any,
 			struct message_refusal *ret_refusal)
 {
-	const size_t n_functions = s->view->n_functions;
+	const size_t n_functions = view->group->n_functions;
 	struct message_refusal first;
 	int r, first_reason = 0;
 
 	do {
-		r = take_group(s, asked, ret_refusal);
+		r = take_group(s, view, asked, ret_refusal);
 		/* A refusal by the policy is returned only if the policy refuses every function. */
 		if (!first_reason || !is_policy(r)) {
 			first_reason = r;
@@ -226,28 +221,6 @@ static int take_allowed(struct selecting *s, size_t asked, bool any,
 	return r ? first_reason : 0;
 }
 
-/* Reads a group, unless it was read last. Returns as sysfs_group_read_ids(). */
-static int read_its_group(struct selecting *s, uint32_t group)
-{
-	int r;
-
-	if (s->view && s->view->group == group)
-		return s->view_is_whole ? 0 : -E2BIG;
-	free(s->view);
-	s->view_has_use = false;
-	s->view = calloc(1, sizeof(*s->view));
-	if (!s->view)
-		return -ENOMEM;
-	r = sysfs_group_read_ids(s->claims->kernel->sys, group, s->view);
-	s->selection->cost += (s->view->n_functions + 1) * (COST_READ + COST_FUNCTION);
-	s->view_is_whole = !r;
-	if (r && r != -E2BIG)
-		free(TAKE_PTR(s->view));
-	else if (!r)
-		policy_judged_none(s->judged, s->view->n_functions);
-	return r;
-}
-
 /*
  * Reads a group and adds it. `address` is the function that was asked for; NULL: the first one that
  * the policy allows.
@@ -256,19 +229,20 @@ static int select_group(struct selecting *s, const struct selector *selector, ui
 			const struct pci_address *address, struct message_refusal *ret_refusal)
 {
 	const struct group_view *view;
+	struct view *read;
 	size_t asked = 0;
 	int r;
 
 	if (s->selection->n == PROTOCOL_SELECTORS_MAX)
 		return refuse_error(ret_refusal, selector, "too many groups in one claim", 0);
-	r = read_its_group(s, group);
-	view = s->view;
+	r = views_read(s, group, &read);
 	if (r == -ENODEV)
 		return refuse_selector(ret_refusal, GPUBROKER_REFUSED_NO_DEVICE, selector);
 	if (r == -E2BIG)
-		return refuse_too_many(s, selector, address, view, ret_refusal);
+		return refuse_too_many(s, selector, address, read->group, ret_refusal);
 	if (r)
 		return refuse_error(ret_refusal, selector, "reading its IOMMU group", r);
+	view = read->group;
 	if (address)
 		asked = group_find(view, address);
 	if (address && (!view->n_functions || asked == SIZE_MAX))
@@ -280,7 +254,7 @@ static int select_group(struct selecting *s, const struct selector *selector, ui
 		refusal_say(ret_refusal, "has only bridges");
 		return GPUBROKER_REFUSED_NOT_VIABLE;
 	}
-	return take_allowed(s, asked, !address, ret_refusal);
+	return take_allowed(s, read, asked, !address, ret_refusal);
 }
 
 static int select_address(struct selecting *s, const struct selector *selector,
@@ -290,6 +264,7 @@ static int select_address(struct selecting *s, const struct selector *selector,
 	size_t i;
 	int r = sysfs_group_of(s->claims->kernel->sys, address, &group);
 
+	s->selection->cost += COST_ATTRIBUTE;
 	if (r == -ENODEV)
 		return refuse_selector(ret_refusal, GPUBROKER_REFUSED_NO_DEVICE, selector);
 	if (r)
@@ -563,7 +538,7 @@ int selection_decide(const struct claims *claims, const struct claimant *claiman
 	if (r)
 		return r;
 	r = select_all(&s, ret_refusal);
-	free(TAKE_PTR(s.view));
+	views_done(&s.views);
 	if (r && r != GPUBROKER_REFUSED_BUSY)
 		return r;
 	selecting_keep_groups(&s);

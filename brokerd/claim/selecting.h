@@ -3,6 +3,7 @@
 #pragma once
 
 #include "brokerd/claim/claims.h"
+#include "brokerd/claim/views.h"
 
 struct selecting {
 	const struct claims *claims;
@@ -12,14 +13,7 @@ struct selecting {
 	struct policy_looked_up looked_up; /* of the subject */
 	struct selection *selection;	   /* as far as it is made */
 	uint64_t busy_memlock;		   /* the most that the rules of busy candidates grant */
-	/*
-	 * The group that was read last, since several candidates may be in one: each group is read
-	 * once, and each function that comes along is judged once. NULL: none.
-	 */
-	struct group_view *view;
-	bool view_is_whole; /* else it has too many functions, see sysfs_group_read() */
-	bool view_has_use;  /* sysfs_group_read_use() was done */
-	struct policy_verdict judged[FUNCTIONS_MAX];
+	struct views views;		   /* the groups that were read */
 };
 
 /*

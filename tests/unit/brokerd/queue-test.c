@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "brokerd/claim/claim.h"
+#include "brokerd/claim/select.h"
 #include "brokerd/lease/bringup.h"
 #include "brokerd/state/verdict.h"
 #include "brokerd/prepare/prepare.h"
@@ -1057,6 +1058,42 @@ static void test_memlock(void)
 	tap_ok(nobody(), "and nothing is left");
 }
 
+/* Returns what it costs to decide a claim of the first peer's. */
+static uint64_t cost_of(const struct message_claim *claim)
+{
+	struct selection *selection = calloc(1, sizeof(*selection));
+	struct message_refusal refusal;
+	uint64_t cost;
+
+	need(selection);
+	need(selection_decide(&broker.claims, &TAILQ_FIRST(&broker.peers.list)->claimant, claim,
+			      selection, &refusal) == GPUBROKER_REFUSED_BUSY);
+	cost = selection->cost;
+	selection_done(selection);
+	free(selection);
+	return cost;
+}
+
+static void test_cost(void)
+{
+	struct message_claim any = claim_of_any();
+	const int fd = dial_in(0);
+	uint64_t one, all;
+
+	for (size_t i = 0; i < GROUPS; i++)
+		lend(i, 0);
+	one = cost_of(&any);
+	any.n_selectors = PROTOCOL_SELECTORS_MAX;
+	for (size_t i = 1; i < any.n_selectors; i++)
+		any.selectors[i] = any.selectors[0];
+	all = cost_of(&any);
+	tap_ok(all < 4 * one, "16 times any reads no group 16 times: %llu, once %llu",
+	       (unsigned long long)all, (unsigned long long)one);
+	let_go_all();
+	hang_up(fd);
+	tap_ok(nobody(), "and nothing is left");
+}
+
 int main(void)
 {
 	alarm(100);
@@ -1082,6 +1119,7 @@ int main(void)
 	test_shown();
 	test_ended();
 	test_memlock();
+	test_cost();
 
 	broker_drop();
 	return tap_done();
