@@ -35,6 +35,19 @@ verify() {
 	return "$status"
 }
 
+# The loader comes after a network's name service, which comes after the network, and this is no circle.
+waits_for_names() {
+	cp "$dir"/verify/* "$dir/names" || return 1
+	printf '%s\n' '[Unit]' 'Wants=nss-user-lookup.target network-online.target' 'Before=nss-user-lookup.target' \
+		'After=network-online.target' '[Service]' "ExecStart=$(command -v true)" >"$dir/names/names.service"
+	printf '%s\n' '[Unit]' 'Wants=names.service' >>"$dir/names/gpubroker.socket"
+	# shellcheck disable=SC2086 # a list
+	out=$(cd "$dir/names" && SYSTEMD_UNIT_PATH="$dir/names:" systemd-analyze verify --man=no $made $kept \
+		names.service 2>&1)
+	! printf '%s\n' "$out" | grep -i 'cycle' &&
+		grep -q '^After=.*nss-user-lookup.target' "$dir/gpubroker-load.service"
+}
+
 # score UNIT MOST: fails if systemd's measure of the unit's exposure is above MOST, in tenths.
 score() {
 	out=$(systemd-analyze security --no-pager --offline=yes --threshold="$2" "$dir/$1" 2>&1) && return
@@ -94,8 +107,11 @@ tap_ok "units have their paths" substituted
 tap_ok "memory and tasks of each are limited, and the core is watched" limited
 if command -v systemd-analyze >/dev/null; then
 	tap_ok "systemd-analyze verify" verify
+	mkdir "$dir/names"
+	tap_ok "the loader waits for name services" waits_for_names
 else
 	tap_skip "systemd-analyze verify" "no systemd-analyze"
+	tap_skip "the loader waits for name services" "no systemd-analyze"
 fi
 # From systemd 250 on, `security` reads files.
 if systemd-analyze security --offline=yes "$dir/gpubroker.service" >/dev/null 2>&1; then

@@ -235,7 +235,10 @@ static int load_and_send(struct loader *loader)
 	return sent ? EX_SOFTWARE : 0;
 }
 
-/* Begins to watch for changes of /etc/subuid, which useradd makes. */
+/*
+ * Begins to watch for changes of /etc/subuid and of the accounts, which useradd makes: an account
+ * is its own owner, even in somebody's range.
+ */
 static void watch_subids(struct loader *loader)
 {
 	const uint32_t events = IN_MOVED_TO | IN_CLOSE_WRITE | IN_DELETE | IN_ONLYDIR;
@@ -249,7 +252,7 @@ static void watch_subids(struct loader *loader)
 	loader->watch = fd_close(loader->watch);
 }
 
-/* Reads what changed. Returns true if that was one of the two files. */
+/* Reads what changed. Returns true if the owners may be others now. */
 static bool read_changes(const struct loader *loader)
 {
 	_Alignas(struct inotify_event) char events[4096];
@@ -263,8 +266,7 @@ static bool read_changes(const struct loader *loader)
 			const struct inotify_event *event = (const void *)p;
 
 			changed = changed || event->mask & IN_Q_OVERFLOW ||
-				  (event->len && (!strcmp(event->name, SUBIDS_UIDS) ||
-						  !strcmp(event->name, SUBIDS_GIDS)));
+				  (event->len && subids_is_source(event->name));
 			p += sizeof(*event) + event->len;
 		}
 	}

@@ -535,6 +535,16 @@ static void free_entries(struct entries *entries)
 	free(entries->list);
 }
 
+bool subids_is_source(const char *name)
+{
+	static const char *const names[] = { SUBIDS_UIDS, SUBIDS_GIDS, "passwd", "group" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcmp(name, names[i]))
+			return true;
+	return false;
+}
+
 int subids_load(const struct subids *request, struct policy_owners *ret_owners)
 {
 	struct reading reading = { .request = request };

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,6 +37,12 @@ struct subids {
 	void (*found)(void *userdata, const struct policy_finding *finding);
 	void *userdata;
 };
+
+/*
+ * Returns true if a file of that name in the directory is one of the files, or says who has
+ * accounts and which groups they are in: after a change of it subids_load() may find other owners.
+ */
+bool subids_is_source(const char *name);
 
 /*
  * Reads the files, and looks up their users with NSS. Returns 0 with owners that are valid for

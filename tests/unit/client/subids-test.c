@@ -152,6 +152,20 @@ static void test_sources(void)
 	need(!rmdir(path));
 }
 
+static void test_changes(void)
+{
+	tap_ok(subids_is_source("subuid") && subids_is_source("subgid") &&
+		       subids_is_source("passwd") && subids_is_source("group") &&
+		       !subids_is_source("passwd-") && !subids_is_source("shadow"),
+	       "a change of the ranges or of the accounts is a reason to read them again");
+	/* It then finds that the uid of a new account is no longer a subordinate one. */
+	need(!load("alice:100000:65536\n", "", NULL) && owned(150000, 1000));
+	scratch_write("passwd", "alice:x:1000:1000::/:/bin/sh\ncarol:x:150000:150000::/:/bin/sh\n");
+	tap_ok(!load("alice:100000:65536\n", "", NULL) && owned(150000, 150000) &&
+		       owned(149999, 1000) && owned(150001, 1000),
+	       "an account in a range is its own owner, once it is there");
+}
+
 static void on_fault(void *userdata, enum id_fault fault, size_t which, uint32_t id)
 {
 	(void)userdata;
@@ -210,6 +224,7 @@ int main(void)
 	test_shared();
 	test_members();
 	test_sources();
+	test_changes();
 	test_random();
 	policy_owners_done(&policy.owners);
 	return tap_done();
