@@ -292,18 +292,15 @@ static void on_wake(evutil_socket_t fd, short what, void *userdata)
 		/* A user whose requests have cost enough in this turn waits for a later one. */
 		if (waiting->look && looks < LOOKS_A_TURN &&
 		    waiting->claimant->ops->spend(waiting->claimant, 0)) {
-			struct waiting *other;
-
 			looks++;
-			/* Whatever the result, the others' places or times may change. */
-			TAILQ_FOREACH(other, &claims->queue.list, link)
-				other->tell = true;
 			try_waiting(claims, waiting);
 		} else {
 			more = more || waiting->look;
 		}
 	}
 	TAILQ_FOREACH(waiting, &claims->queue.list, link) {
+		/* Whatever the result, the others' places or times may have changed. */
+		waiting->tell = waiting->tell || looks;
 		if (waiting->tell && tells++ < TELLS_A_TURN)
 			queue_tell_place(waiting);
 		else

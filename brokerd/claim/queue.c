@@ -19,9 +19,19 @@
 #include <string.h>
 #include <time.h>
 
+/*
+ * A timer, and not event_active(): an event that becomes active while the loop handles its priority
+ * is handled in the same turn, so one that wakes itself would keep all others waiting. A timer that
+ * is set already stays as it is, or somebody who wakes the queue in each turn could put it off.
+ */
 void queue_wake(struct queue *queue)
 {
-	if (!TAILQ_EMPTY(&queue->list) && queue->wake)
+	const struct timeval now = { 0 };
+
+	if (TAILQ_EMPTY(&queue->list) || !queue->wake ||
+	    event_pending(queue->wake, EV_TIMEOUT, NULL))
+		return;
+	if (evtimer_add(queue->wake, &now)) /* no memory */
 		event_active(queue->wake, EV_TIMEOUT, 1);
 }
 

@@ -1058,6 +1058,46 @@ static void test_memlock(void)
 	tap_ok(nobody(), "and nothing is left");
 }
 
+static size_t count_marked(void)
+{
+	const struct waiting *waiting;
+	size_t n = 0;
+
+	TAILQ_FOREACH(waiting, &broker.claims.queue.list, link)
+		n += waiting->look;
+	return n;
+}
+
+static void test_turns(void)
+{
+	const struct message_claim claim = claim_of_bus(0);
+	int fds[WAITING_PER_UID];
+	size_t before;
+
+	lend(0, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		fds[i] = join(&claim);
+		last_is_user(1000 + (uint32_t)i);
+	}
+	turn(USERS_DEBT);
+	queue_mark_all(&broker.claims.queue);
+	before = count_marked();
+	event_base_loop(broker.base, EVLOOP_NONBLOCK | EVLOOP_ONCE);
+	tap_ok(before == ARRAY_SIZE(fds) && count_marked() && count_marked() < before,
+	       "a turn of the loop tries some of the marked claims, and not all (%zu are left)",
+	       count_marked());
+	for (size_t i = 0; i < ARRAY_SIZE(fds) && count_marked(); i++) {
+		queue_wake(&broker.claims.queue); /* which does not put it off */
+		event_base_loop(broker.base, EVLOOP_NONBLOCK | EVLOOP_ONCE);
+	}
+	tap_ok(!count_marked(), "... and further turns the others");
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		close(fds[i]);
+	turn(TURNS);
+	let_go_all();
+	tap_ok(nobody(), "and nothing is left");
+}
+
 /* Returns what it costs to decide a claim of the first peer's. */
 static uint64_t cost_of(const struct message_claim *claim)
 {
@@ -1120,6 +1160,7 @@ int main(void)
 	test_ended();
 	test_memlock();
 	test_cost();
+	test_turns();
 
 	broker_drop();
 	return tap_done();
