@@ -446,7 +446,10 @@ static void name_choice(const struct part_choice *choice, struct audit_line *lin
 	line->rule = NULL;
 }
 
-/* Logs the end of a claim whose claimant is gone and cannot be answered. */
+/*
+ * Logs the end of a claim whose claimant is gone and cannot be answered: as a refusal, since a
+ * client can cause many without a change of anything.
+ */
 static void log_abandoned(const struct claim *claim)
 {
 	const struct claim_item *first = &claim->items[0];
@@ -471,7 +474,7 @@ static void log_abandoned(const struct claim *claim)
 	line.reason = claim->failed ? refusal_name(claim->refusal.reason) : "gone";
 	if (first->choice)
 		name_choice(first->choice, &line);
-	audit_write(&line);
+	audit_asked(claim->claims->audit, claim->claimant->uid, &line);
 }
 
 void claims_forget(struct claimant *claimant)

@@ -89,7 +89,7 @@ static void log_request(const struct peer *peer, const struct lease *lease, cons
 	snprintf(reason, sizeof(reason), "after %" PRIu64 " s", after);
 	if (after)
 		line.reason = reason;
-	audit_asked(peer->peers->audit, peer->claimant.uid, &line);
+	audit_act(peer->peers->audit, peer->claimant.uid, &line);
 }
 
 /*
@@ -119,7 +119,7 @@ static void log_ended(const struct peer *peer, const struct waiting *waiting, co
 		.reason = "waiting",
 	};
 
-	audit_asked(peer->peers->audit, peer->claimant.uid, &line);
+	audit_act(peer->peers->audit, peer->claimant.uid, &line);
 }
 
 /* Ends a waiting claim for its user or root: at once, since it holds nothing. */

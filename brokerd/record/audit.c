@@ -133,6 +133,8 @@ void audit_write_suppressed(struct audit *audit)
 		write_suppressed((int64_t)audit->users[i].uid, audit->users[i].suppressed);
 		audit->users[i].suppressed = 0;
 	}
+	write_suppressed(0, audit->root.suppressed);
+	audit->root.suppressed = 0;
 	write_suppressed(AUDIT_NOBODY, audit->suppressed);
 	audit->suppressed = 0;
 	audit->waits = false;
@@ -181,19 +183,38 @@ static struct audit_user *user_of(struct audit *audit, uint32_t uid)
 	return oldest;
 }
 
+/* Takes a line from a user's share and from that of all. Returns false if one has none left. */
+static bool take_from_shares(struct audit *audit, struct audit_user *user, uint64_t now)
+{
+	user->asked = ++audit->n_asked;
+	fill_share(&user->share, now, AUDIT_BURST, 1, AUDIT_SECONDS);
+	if (!user->share.left || !audit->all.left)
+		return false;
+	user->share.left--;
+	audit->all.left--;
+	return true;
+}
+
+/* Other users must not be able to use up the lines that show what root does. */
+static bool take_from_roots_share(struct audit *audit, uint64_t now)
+{
+	fill_share(&audit->root.share, now, AUDIT_ALL_BURST, AUDIT_ALL_LINES, 1);
+	if (!audit->root.share.left)
+		return false;
+	audit->root.share.left--;
+	return true;
+}
+
 void audit_asked(struct audit *audit, uint32_t uid, const struct audit_line *line)
 {
 	const uint64_t now = seconds();
 	const uint32_t owner = audit->owner ? audit->owner(audit->userdata, uid) : uid;
-	struct audit_user *user;
+	struct audit_user *user = &audit->root;
 
 	fill_share(&audit->all, now, AUDIT_ALL_BURST, AUDIT_ALL_LINES, 1);
-	user = user_of(audit, owner);
-	user->asked = ++audit->n_asked;
-	fill_share(&user->share, now, AUDIT_BURST, 1, AUDIT_SECONDS);
-	if (user->share.left && audit->all.left) {
-		user->share.left--;
-		audit->all.left--;
+	if (uid)
+		user = user_of(audit, owner);
+	if (uid ? take_from_shares(audit, user, now) : take_from_roots_share(audit, now)) {
 		audit_write(line);
 		return;
 	}
@@ -201,6 +222,14 @@ void audit_asked(struct audit *audit, uint32_t uid, const struct audit_line *lin
 		user->suppressed++;
 	if (!audit->waits && audit->later)
 		audit->waits = audit->later(audit->userdata, AUDIT_SUPPRESSED_SECONDS);
+}
+
+void audit_act(struct audit *audit, uint32_t uid, const struct audit_line *line)
+{
+	if (uid)
+		audit_asked(audit, uid, line);
+	else
+		audit_write(line);
 }
 
 void audit_refused(struct audit *audit, uint32_t uid, uint32_t pid,

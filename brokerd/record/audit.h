@@ -13,7 +13,8 @@
  * many. Lines about mere requests (refusals, for example) are limited for each user: AUDIT_BURST at
  * once, then one in AUDIT_SECONDS; and for all users together: AUDIT_ALL_BURST at once, then
  * AUDIT_ALL_LINES a second. The others are counted, and a line with outcome=suppressed gives their
- * number.
+ * number. Root's requests have a share as large as that of all users, beside it; and what root does
+ * to the lease or claim of another is always written.
  *
  * The shares of AUDIT_USERS users are known. The share of a user who asks after those is the one of
  * the user who asked longest ago, so a user with many uids has no more lines than AUDIT_USERS
@@ -62,6 +63,7 @@ struct audit {
 		uint64_t asked; /* n_asked at the user's last request; 0: the entry is free */
 	} users[AUDIT_USERS];
 	struct audit_share all;
+	struct audit_user root;
 	uint64_t suppressed; /* lines of users whose entries are another's by now */
 	uint64_t n_asked;
 	bool waits; /* later() has been called */
@@ -87,6 +89,8 @@ struct audit_line audit_line_of(const struct lease *lease, const char *outcome);
 
 /* Writes a line if the owner of uid is within the limit; otherwise counts it. */
 void audit_asked(struct audit *audit, uint32_t uid, const struct audit_line *line);
+/* The same for what the user does to a lease or a claim: root's line is always written. */
+void audit_act(struct audit *audit, uint32_t uid, const struct audit_line *line);
 /* The same for the refusal of a client's request. */
 void audit_refused(struct audit *audit, uint32_t uid, uint32_t pid,
 		   const struct message_refusal *refusal);

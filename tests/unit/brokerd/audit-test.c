@@ -126,6 +126,20 @@ static void test_limit(void)
 
 	tap_ok(written(1000, 500) == AUDIT_BURST, "a user causes so many lines and no more");
 	tap_ok(written(1001, 1) == 1 && written(0, 1) == 1, "which takes none from others");
+	tap_ok(written(0, 500) == AUDIT_ALL_BURST - 1, "root causes more, but not any number");
+	listen_in();
+	for (int i = 0; i < 100; i++)
+		audit_act(&broker.audit, 0, &line);
+	tap_ok(listened() == 100, "what root does to others' leases is always written");
+	listen_in();
+	audit_write_suppressed(&broker.audit);
+	tap_ok(listened() == 2 && strstr(journal, "uid=0 "),
+	       "and root too is told how many were not");
+	need(!written(1000, 1));
+	listen_in();
+	for (int i = 0; i < 100; i++)
+		audit_act(&broker.audit, 1000, &line);
+	tap_ok(listened() == 0, "what others do counts among their lines");
 	listen_in();
 	for (int i = 0; i < 100; i++)
 		audit_write(&line);
@@ -156,6 +170,7 @@ static void test_limit(void)
 static void let_pass(uint64_t seconds)
 {
 	broker.audit.all.filled -= seconds;
+	broker.audit.root.share.filled -= seconds;
 	for (size_t i = 0; i < AUDIT_USERS; i++)
 		if (broker.audit.users[i].asked)
 			broker.audit.users[i].share.filled -= seconds;
@@ -184,6 +199,7 @@ static void test_many_users(void)
 	n += listened();
 	tap_ok(n <= most + 2 * AUDIT_ALL_LINES && n >= most,
 	       "19,200 lines of 640 users are as many as are for all (%zu)", n);
+	tap_ok(written(0, 1) == 1, "root has lines whatever others have used up");
 	listen_in();
 	audit_write_suppressed(&broker.audit);
 	n = listened();

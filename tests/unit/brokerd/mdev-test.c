@@ -984,9 +984,19 @@ static void abandon(enum selector_kind kind, const char *device, const char *pro
 
 static void test_abandoned(void)
 {
+	uint64_t asked;
+
+	/* The refusals of the tests before have used up the user's lines. */
+	broker.audit.all = (struct audit_share){ 0 };
+	broker.audit.root = (struct audit_user){ 0 };
+	memset(broker.audit.users, 0, sizeof(broker.audit.users));
+	asked = broker.audit.n_asked;
 	allow("allow any claim address 0000:03:00.1 profile 557\n"
 	      "allow any claim address 0000:03:00.2 profile 558");
 	abandon(SELECT_ADDRESS, PF, "NVIDIA X-2Q", true);
+	tap_ok(broker.audit.n_asked == asked + 1 ||
+		       broker.audit.root.share.left == AUDIT_ALL_BURST - 1,
+	       "the line of an abandoned claim is one of the user's share");
 	tap_ok(strstr(last_log, "device=0000:03:00.2 ") && strstr(last_log, "name=558 ") &&
 		       strstr(last_log, ":2 by=- outcome=refused reason=\"gone\""),
 	       "an abandoned vGPU is logged as the VF, type and rule that it got");
