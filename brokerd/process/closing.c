@@ -197,6 +197,9 @@ static void park(struct closing *closing, int fd, int64_t uid)
 {
 	size_t i = closing->n++;
 
+	/* One that was turned away has a low number, which each worker would copy. */
+	if (fd < WORK_DESCRIPTORS)
+		fd = worker_move_high(fd);
 	for (; i && closing->parked[i - 1].fd > fd; i--)
 		closing->parked[i] = closing->parked[i - 1];
 	closing->parked[i] = (struct parked){ .fd = fd, .uid = uid };

@@ -159,6 +159,14 @@ static void on_closed(void *userdata, uint32_t uid)
 	last_closed = uid;
 }
 
+static bool parked_are_high(void)
+{
+	for (size_t i = 0; i < broker.closing.n; i++)
+		if (broker.closing.parked[i].fd < WORK_DESCRIPTORS)
+			return false;
+	return true;
+}
+
 static void test_closing(void)
 {
 	void (*closed)(void *userdata, uint32_t uid) = broker.closing.closed;
@@ -212,6 +220,7 @@ static void test_closing(void)
 	for (size_t i = 1; i < broker.closing.n; i++)
 		apart = apart && broker.closing.parked[i - 1].fd < broker.closing.parked[i].fd;
 	tap_ok(apart, "... in the order of their numbers");
+	tap_ok(parked_are_high(), "... which are none that workers copy");
 	broker.workers.copying++;
 	for (int i = 0; i < 200; i++) {
 		poll(NULL, 0, 1);
