@@ -101,7 +101,7 @@ static void format_device(struct listing *listing, const struct device *device,
 		.vfs = devices_vfs(peers->devices, device),
 	};
 	if (ret_message->status <= GPUBROKER_BOOT_VGA && peers->kernel->no_remapping &&
-	    !interrupts_may_be_unsafe(peers->kernel->sys, false))
+	    !interrupts_may_be_unsafe_somehow(peers->kernel->sys, peers->kernel->cdevs))
 		ret_message->status = GPUBROKER_NOT_VIABLE;
 	if (ret_message->status == GPUBROKER_VFIO_READY && is_foreign(listing, device))
 		ret_message->status = GPUBROKER_IN_USE;

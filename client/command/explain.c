@@ -180,7 +180,8 @@ static bool has_safe_interrupts(void)
 {
 	cleanup_fd int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-	return sys < 0 || interrupts_are_remapped(sys) || interrupts_may_be_unsafe(sys, false);
+	return sys < 0 || interrupts_are_remapped(sys) ||
+	       interrupts_may_be_unsafe_somehow(sys, !access("/dev/iommu", F_OK));
 }
 
 /* Prints whether the group can be lent now, if no guard forbids it. Returns the exit status. */

@@ -50,3 +50,9 @@ bool interrupts_may_be_unsafe(int sys, bool iommufd)
 			       text, sizeof(text)) ||
 	       strcmp(text, "N") != 0;
 }
+
+bool interrupts_may_be_unsafe_somehow(int sys, bool cdevs)
+{
+	return interrupts_may_be_unsafe(sys, false) ||
+	       (cdevs && interrupts_may_be_unsafe(sys, true));
+}

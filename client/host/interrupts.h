@@ -19,3 +19,10 @@ bool interrupts_are_remapped(int sys);
  * module may not be loaded yet. `iommufd`: for devices' own nodes.
  */
 bool interrupts_may_be_unsafe(int sys, bool iommufd);
+
+/*
+ * Returns true if a group may be attached on a host that does not remap interrupts in one of the
+ * ways that a claim can take: by the group, or, if the kernel has /dev/iommu (`cdevs`), by the
+ * devices' own nodes. Each has a parameter of its own.
+ */
+bool interrupts_may_be_unsafe_somehow(int sys, bool cdevs);

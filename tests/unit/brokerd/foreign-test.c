@@ -222,6 +222,30 @@ static void test_waiting(void)
 	       "nothing is remembered, and nothing is looked at, when nobody waits");
 }
 
+static void test_interrupts(void)
+{
+	static const char type1[] = "sys/module/vfio_iommu_type1/parameters/"
+				    "allow_unsafe_interrupts",
+			  iommufd[] = "sys/module/iommufd/parameters/allow_unsafe_interrupts";
+
+	broker.kernel.no_remapping = true;
+	scratch_write(type1, "N\n");
+	scratch_write(iommufd, "N\n");
+	tap_ok(status_of(FREE) == GPUBROKER_NOT_VIABLE,
+	       "nothing can be lent on a host that does not remap interrupts");
+	scratch_write(iommufd, "Y\n");
+	tap_ok(status_of(FREE) == GPUBROKER_NOT_VIABLE,
+	       "... and iommufd's parameter is nothing to one without devices' own nodes");
+	broker.kernel.cdevs = true;
+	tap_ok(status_of(FREE) == GPUBROKER_VFIO_READY,
+	       "... but with those it is one of the ways that a claim can take");
+	scratch_write(iommufd, "N\n");
+	tap_ok(status_of(FREE) == GPUBROKER_NOT_VIABLE, "... if root has set it");
+	scratch_write(type1, "Y\n");
+	tap_ok(status_of(FREE) == GPUBROKER_VFIO_READY, "VFIO's own parameter is the other way");
+	broker.kernel.no_remapping = broker.kernel.cdevs = false;
+}
+
 /* A node of /dev/vfio that a rule of udev's gives away. */
 static void test_nodes(void)
 {
@@ -273,6 +297,7 @@ int main(void)
 	fds_at_start = open_descriptors();
 	test_claims();
 	test_hint();
+	test_interrupts();
 	test_waiting();
 	test_nodes();
 	tap_ok(quiet(), "no descriptor is left, and no claim");
