@@ -62,15 +62,6 @@ int check_free(const struct selecting *s, const struct group_view *view,
 	return holds_refuse(s->claims->holds, view, address, ret_refusal);
 }
 
-int check_hint(const struct selecting *s, const struct group_view *view,
-	       const struct pci_address *address, struct message_refusal *ret_refusal)
-{
-	for (size_t i = 0; s->request->flags & CLAIM_ASK && i < view->n_functions; i++)
-		if (view->functions[i].opened)
-			return refuse_foreign(ret_refusal, address, view->group);
-	return 0;
-}
-
 int check_node(const struct selecting *s, const struct group_view *view,
 	       const struct pci_address *address, struct message_refusal *ret_refusal)
 {

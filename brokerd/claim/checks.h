@@ -20,12 +20,6 @@ int check_interrupts(const struct selecting *s, const struct group_view *view, s
 /* Checks that no lease, no reservation and no hold has the group. */
 int check_free(const struct selecting *s, const struct group_view *view,
 	       const struct pci_address *address, struct message_refusal *ret_refusal);
-/*
- * A claim that is only asked for starts no worker, so it goes by the kernel's hint whether another
- * program has the group.
- */
-int check_hint(const struct selecting *s, const struct group_view *view,
-	       const struct pci_address *address, struct message_refusal *ret_refusal);
 /* Checks that only root may open the group's node, if it has one. */
 int check_node(const struct selecting *s, const struct group_view *view,
 	       const struct pci_address *address, struct message_refusal *ret_refusal);

@@ -131,8 +131,6 @@ static int take_group(struct selecting *s, struct view *read, size_t asked,
 	}
 	set_terms(s, &verdict, &item->terms);
 	r = check_free(s, view, &address, ret_refusal);
-	if (!r)
-		r = check_hint(s, view, &address, ret_refusal);
 	if (!r && check_node(s, view, &address, ret_refusal))
 		return GPUBROKER_REFUSED_NODE;
 	/* Now only leases, claims and other programs can be in the way, so waiting helps. */

@@ -168,26 +168,28 @@ static void test_claims(void)
 	taken_says = -EBUSY;
 }
 
-static void test_hint(void)
+/* Only a group that is busy shows another program, not a function that somebody has enabled. */
+static void test_evidence(void)
 {
 	struct message_refusal r;
 
 	forget();
-	set_enabled(TAKEN, "0\n");
+	set_enabled(TAKEN, "1\n");
+	taken_says = 0;
 	tap_ok(status_of(TAKEN) == GPUBROKER_VFIO_READY,
-	       "what the kernel has not enabled is ready");
+	       "a function that a driver or root has left enabled is ready");
 	r = refusal_to(SELECT_ADDRESS, TAKEN, CLAIM_ASK);
 	tap_ok(!r.reason, "... by a question, too");
-	set_enabled(TAKEN, "1\n");
-	tap_ok(status_of(TAKEN) == GPUBROKER_IN_USE,
-	       "what it has enabled is in use, before any claim");
-	r = refusal_to(SELECT_ADDRESS, TAKEN, CLAIM_ASK);
-	tap_ok(is_foreign(&r, TAKEN), "... and busy, by a question");
-	taken_says = 0;
 	r = refusal_to(SELECT_ADDRESS, TAKEN, 0);
-	tap_ok(got_on(&r, TAKEN), "a claim asks the kernel, and not the hint");
-	taken_says = -EBUSY;
+	tap_ok(got_on(&r, TAKEN), "... and is lent");
 	set_enabled(TAKEN, "0\n");
+	taken_says = -EBUSY;
+	r = refusal_to(SELECT_ADDRESS, TAKEN, 0);
+	tap_ok(is_foreign(&r, TAKEN), "a group that is busy is another program's");
+	r = refusal_to(SELECT_ADDRESS, TAKEN, CLAIM_ASK);
+	tap_ok(status_of(TAKEN) == GPUBROKER_IN_USE && is_foreign(&r, TAKEN),
+	       "... also by a listing and a question, for a while");
+	forget();
 }
 
 static void test_waiting(void)
@@ -296,7 +298,7 @@ int main(void)
 	need(broker.kernel.dev >= 0);
 	fds_at_start = open_descriptors();
 	test_claims();
-	test_hint();
+	test_evidence();
 	test_interrupts();
 	test_waiting();
 	test_nodes();
