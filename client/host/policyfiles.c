@@ -224,6 +224,21 @@ static bool is_unchanged(const struct stat *a, const struct stat *b)
 }
 
 /*
+ * Returns true if the file that was just read, as *st says, may have been cut off to be written
+ * anew. ext4 makes a file smaller before it dates that (ext4_setattr()), so for a moment an empty
+ * file has the times of what was in it.
+ */
+static bool is_cut_off(int fd, const struct stat *st)
+{
+	struct stat after;
+
+	if (st->st_size)
+		return false;
+	poll(NULL, 0, REST);
+	return fstat(fd, &after) || !is_unchanged(st, &after);
+}
+
+/*
  * Checks and reads it, again if it was changed meanwhile, so that neither half of a version nor a
  * mix of two is used. A file that was replaced by another of its name can still be read whole here.
  * 0; or 1 and why it must not be used; or -errno. A writer that stops half-way for longer than REST
@@ -260,7 +275,8 @@ static int read_steadily(int fd, bool trusted, const char **ret_why, char **ret_
 			return r;
 		if (fstat(fd, &after))
 			return -errno;
-		if ((size_t)st.st_size == len && is_unchanged(&st, &after)) {
+		if ((size_t)st.st_size == len && is_unchanged(&st, &after) &&
+		    !is_cut_off(fd, &st)) {
 			*ret_text = TAKE_PTR(text);
 			*ret_len = len;
 			return 0;
