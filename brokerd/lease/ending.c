@@ -81,6 +81,12 @@ static void regain_lease(struct lease *lease)
 		lease_restore(lease);
 }
 
+void lease_end_is_late(struct lease *lease)
+{
+	if (lease->late)
+		lease_worker_late(lease, "binding what came into its group", &lease->asked);
+}
+
 void lease_resume_pending(struct lease *lease)
 {
 	const struct lease_table *table = lease->table;
@@ -291,6 +297,7 @@ void lease_closed(struct lease *lease)
 		lease_probe_holder(lease);
 	} else {
 		mark_released(lease);
+		lease_end_is_late(lease);
 		if (lease->state == GPUBROKER_LEASE_RELEASING)
 			lease_probe_holder(lease);
 	}
@@ -367,6 +374,7 @@ void lease_recall(struct lease *lease, const char *why)
 	    (lease->work &&
 	     (lease->state == GPUBROKER_LEASE_LEASED || lease->state == GPUBROKER_LEASE_RELEASING)))
 		lease->recall = why;
+	lease_end_is_late(lease);
 	if (lease->work || !lease_transition(lease, LEASE_RECALLED))
 		return;
 	audit_lease(lease, why, LOG_NOTICE, NULL);

@@ -32,6 +32,12 @@ void lease_probe_holder(struct lease *lease);
 void lease_recall(struct lease *lease, const char *why);
 
 /*
+ * The lease is to end. If a worker still binds what came into its group, and has not ended in time
+ * (lease->late), the lease is stuck until it does.
+ */
+void lease_end_is_late(struct lease *lease);
+
+/*
  * The worker of a lent lease has ended. Does what had to wait for that. The lease may be gone on
  * return.
  */

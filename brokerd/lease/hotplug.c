@@ -169,11 +169,13 @@ static void on_kept(void *userdata, const struct work_result *result)
 	char text[PCI_ADDRESS_TEXT];
 	struct pci_address address;
 
+	lease->late = false;
 	if (lease->state == GPUBROKER_LEASE_STUCK) {
 		lease_worker_ended(lease);
 		return;
 	}
 	lease->work = NULL;
+	lease->slow = NULL;
 	if (result->error)
 		log_error("lease %" PRIu64 ": a new function of its group cannot be bound: %s: %s",
 			  lease->id, result->what, strerror(result->error));
@@ -194,10 +196,33 @@ static void on_kept(void *userdata, const struct work_result *result)
 	lease_resume_pending(lease);
 }
 
+/*
+ * The driver of what came hangs. Its holder can use the rest of the group, so the lease stays lent,
+ * and says so; it cannot end before the worker has, so if it is to end it is stuck: see
+ * lease_end_is_late().
+ */
+static void on_bind_late(void *userdata, const char *what, const struct pci_address *address)
+{
+	static const char slow[] = "the kernel is still binding a function that came into its "
+				   "group, and the lease cannot end before";
+	struct lease *lease = userdata;
+	char text[PCI_ADDRESS_TEXT];
+
+	(void)what;
+	lease->late = true;
+	if (lease->state == GPUBROKER_LEASE_LEASED && !lease->recall) {
+		lease->slow = slow;
+		log_warning("lease %" PRIu64 ", %s: %s", lease->id,
+			    pci_address_format(address, text), slow);
+		return;
+	}
+	lease_end_is_late(lease);
+}
+
 /* Starts the worker that binds the functions of the lease from `first` on. Returns 0, or -errno. */
 static int start_binding(struct lease *lease, const struct group_view *view, size_t first)
 {
-	static const struct work_ops ops = { .done = on_kept, .late = lease_worker_late };
+	static const struct work_ops ops = { .done = on_kept, .late = on_bind_late };
 	const struct leases *leases = leases_of(lease);
 	struct work *work = work_new(&ops, lease);
 	int r = work ? 0 : -ENOMEM;

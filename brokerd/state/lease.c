@@ -44,6 +44,8 @@ static const enum gpubroker_lease_state transitions[][LEASE_N_EVENTS] = {
 		[LEASE_RECALLED] = RESTORING,
 		[LEASE_REGAINED] = RESTORING,
 		[LEASE_ABANDON] = RESTORING, /* the grant could not be sent after all */
+		/* it is to end, and a worker still binds what came into its group */
+		[LEASE_LATE] = STUCK,
 	},
 	[RELEASING] = {
 		[LEASE_REGAINED] = RESTORING,
@@ -51,6 +53,7 @@ static const enum gpubroker_lease_state transitions[][LEASE_N_EVENTS] = {
 		/* its holder has closed the group only, and uses a device by an iommufd */
 		[LEASE_SENT] = LEASED,
 		[LEASE_FAILED] = STUCK, /* the group cannot be looked at */
+		[LEASE_LATE] = STUCK,
 	},
 	[RESTORING] = {
 		[LEASE_RESTORED] = HOST,

@@ -146,6 +146,7 @@ struct lease {
 	bool attached;	      /* its holder has closed the group, and uses a device by an iommufd */
 	uint64_t released_at; /* when its holder let go, in seconds since the epoch; 0: not yet */
 	const char *slow;     /* static: what it has waited for since; NULL: not for long */
+	bool late;	      /* lent, and the worker that binds what came has not ended in time */
 	struct work *work;    /* its worker, or NULL */
 	bool probing;	      /* that worker only probes whether anybody holds the group */
 	uint64_t warn_at;     /* when the holder is warned that the lease ends soon */

@@ -274,6 +274,71 @@ static void test_allowed(void)
 	clean();
 }
 
+/* Alice's lease, into whose group a function comes whose driver hangs. */
+static struct lease *lend_and_hang(void)
+{
+	struct lease *lease = lend();
+
+	plug_in(DISK, "0x010802\n", "");
+	report(DISK, 0x010802, GROUP);
+	need(lease->work);
+	return lease;
+}
+
+static bool is_stuck(const struct lease *lease)
+{
+	return lease->state == GPUBROKER_LEASE_STUCK &&
+	       strstr(lease->reason, "binding what came into its group") &&
+	       said_it("outcome=stuck");
+}
+
+/* The bind is done; at the lease's end the host's driver gets what came. */
+static bool is_over_after_bind(void)
+{
+	fake_run(fake_first());
+	takes = "nvme";
+	fake_run_all();
+	return is_over() && has_driver(DISK, "nvme");
+}
+
+static void test_hangs(void)
+{
+	struct lease *lease;
+
+	allow("allow user 1000 claim vendor 1234");
+	lease = lend_and_hang();
+	fake_be_late(fake_first());
+	tap_ok(lease->state == GPUBROKER_LEASE_LEASED && lease->slow &&
+		       said_it("still binding a function that came"),
+	       "if the bind of what came hangs, the lease says so and stays");
+	fake_run_all();
+	tap_ok(lease->state == GPUBROKER_LEASE_LEASED && !lease->slow && !lease->late,
+	       "... until the bind is done");
+	clean();
+
+	lease = lend_and_hang();
+	fake_be_late(fake_first());
+	lease_closed(lease);
+	tap_ok(is_stuck(lease), "if its holder lets go meanwhile, it is stuck");
+	tap_ok(is_over_after_bind(), "... and restored when the bind is done");
+	clean();
+
+	lease = lend_and_hang();
+	lease_closed(lease);
+	need(lease->state == GPUBROKER_LEASE_RELEASING);
+	fake_be_late(fake_first());
+	tap_ok(is_stuck(lease), "so is one whose holder had let go before");
+	tap_ok(is_over_after_bind(), "... and restored");
+	clean();
+
+	lease = lend_and_hang();
+	fake_be_late(fake_first());
+	lease_recall(lease, "revoked");
+	tap_ok(is_stuck(lease), "and one that is revoked");
+	tap_ok(is_over_after_bind(), "... and restored");
+	clean();
+}
+
 static void test_spoilt(void)
 {
 	struct lease *lease;
@@ -615,6 +680,7 @@ int main(void)
 	broker.store.directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	need(broker.kernel.dev >= 0 && broker.store.directory >= 0);
 	test_allowed();
+	test_hangs();
 	test_spoilt();
 	test_denied();
 	test_guarded();

@@ -33,7 +33,7 @@ static const struct {
 	[LEASE_REGAINED] = { "regained", RESTORING, NO, RESTORING, RESTORING, NO, NO, NO },
 	[LEASE_RESTORED] = { "restored", NO, NO, NO, NO, HOST, HOST, NO },
 	[LEASE_FAILED] = { "failed", NO, NO, NO, STUCK, STUCK, STUCK, NO },
-	[LEASE_LATE] = { "late", STUCK, NO, NO, NO, STUCK, NO, NO },
+	[LEASE_LATE] = { "late", STUCK, NO, STUCK, STUCK, STUCK, NO, NO },
 };
 
 /* The last call of events->state(), and the number of calls. */
