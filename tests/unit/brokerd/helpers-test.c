@@ -313,7 +313,7 @@ int main(void)
 	log_file_make();
 	broker.helpers.fd = fd;
 	broker.helpers.uid = getuid();
-	alarm(60);
+	alarm(300);
 	need(!helpers_listen(&broker.helpers));
 	fds_without = open_descriptors();
 	test_honest();
