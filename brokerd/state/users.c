@@ -61,16 +61,6 @@ void users_give(struct users *counts, uint32_t uid)
 	free(entry);
 }
 
-void users_done(struct users *counts)
-{
-	for (size_t i = 0; i < USERS_BUCKETS; i++)
-		for (struct users_entry *entry = counts->buckets[i], *next; entry; entry = next) {
-			next = entry->next;
-			free(entry);
-		}
-	*counts = (struct users){ 0 };
-}
-
 /* Takes from the user's cost what the turns since have paid. */
 static void pay(struct users_entry *entry, uint64_t turn)
 {
@@ -185,4 +175,14 @@ struct users_member *users_idlest(const struct users *counts, uint32_t uid,
 		if (may_go(member))
 			return member;
 	return NULL;
+}
+
+void users_done(struct users *counts)
+{
+	for (size_t i = 0; i < USERS_BUCKETS; i++)
+		for (struct users_entry *entry = counts->buckets[i], *next; entry; entry = next) {
+			next = entry->next;
+			free(entry);
+		}
+	*counts = (struct users){ 0 };
 }
