@@ -524,4 +524,5 @@ void peers_done(struct peers *peers)
 	if (peers->on_turn_end)
 		event_free(TAKE_PTR(peers->on_turn_end));
 	free(TAKE_PTR(peers->groups));
+	users_done(&peers->users);
 }

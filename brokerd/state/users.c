@@ -228,3 +228,13 @@ struct users_member *users_idlest(const struct users *counts, uint32_t uid,
 			return member;
 	return NULL;
 }
+
+void users_done(struct users *counts)
+{
+	for (size_t i = 0; i < USERS_BUCKETS; i++)
+		for (struct users_entry *entry = counts->buckets[i], *next; entry; entry = next) {
+			next = entry->next;
+			free(entry);
+		}
+	*counts = (struct users){ 0 };
+}

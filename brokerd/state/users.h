@@ -67,6 +67,11 @@ int users_take(struct users *counts, uint32_t uid, unsigned limit);
 /* Counts one connection less. Does nothing for a user who has none. */
 void users_give(struct users *counts, uint32_t uid);
 /*
+ * Frees all entries. Connections that are still parked or with a closer have some; no member may be
+ * touched afterwards.
+ */
+void users_done(struct users *counts);
+/*
  * Returns true and adds `cost`, if the user's cost in this turn is below the budget. A cost that is
  * known only afterwards is added by users_owe(). `turn` counts the turns.
  */

@@ -560,7 +560,7 @@ static void test_prepare(void)
 	broker.prepare.open = true;
 	add_device(1, 0, 0x030000, GROUP);
 	prepare_look_at_all(&broker.prepare);
-	for (int i = 0; i < 5000 && !strstr(said, "prepared") && !fake_first(); i++) {
+	for (int i = 0; i < 30000 && !strstr(said, "prepared") && !fake_first(); i++) {
 		turn(1);
 		usleep(1000);
 	}
@@ -569,7 +569,7 @@ static void test_prepare(void)
 	       "nothing of a group is prepared while the host is using a part of it");
 	pull(DISK);
 	prepare_look_at_all(&broker.prepare);
-	for (int i = 0; i < 5000 && !fake_first(); i++) {
+	for (int i = 0; i < 30000 && !fake_first(); i++) {
 		turn(1);
 		usleep(1000);
 	}

@@ -441,6 +441,7 @@ static void test_stop(void)
 	broker_drop();
 	tap_ok(slow_now() - start < SOON, "... and gives it to a last closer (%.3f s)",
 	       slow_now() - start);
+	tap_ok(counts_nobody(&broker.peers.users), "... and frees what counted it");
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		close(fds[i]);
 

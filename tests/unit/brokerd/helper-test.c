@@ -630,7 +630,7 @@ int main(void)
 {
 	size_t before;
 
-	alarm(150);
+	alarm(300);
 	spare = open("/dev/null", O_RDWR | O_CLOEXEC);
 	need(spare >= 0);
 	before = open_descriptors();

@@ -16,6 +16,7 @@
 #include "tests/unit/brokerd/fake-worker.h"
 #include "tests/unit/brokerd/last-log.h"
 #include "tests/unit/brokerd/mdev-kernel.h"
+#include "tests/unit/brokerd/skip-clock.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/unit/policy/parse.h"
 #include "tests/tap.h"
@@ -303,7 +304,7 @@ static void settle(void)
 			open = open || lease->state != GPUBROKER_LEASE_LEASED;
 		if (!open)
 			return;
-		poll(NULL, 0, 10);
+		skip_ms(10);
 	}
 }
 
@@ -830,7 +831,7 @@ static void test_late(int *fd)
 	tap_ok(record_has(uuid), "one that is not there is looked for a while");
 	sim.half = true;
 	need(!sim_create(path, uuid));
-	poll(NULL, 0, 120);
+	skip_ms(120);
 	work_on();
 	tap_ok(find(uuid) >= 0 && record_has(uuid), "... it comes, but is not complete");
 	complete(find(uuid));

@@ -156,7 +156,7 @@ static void let_fail(size_t i)
 	uint64_t id = lease ? lease->id : 0;
 
 	need(write(overrides[i], "(null)\n", 7) == 7);
-	for (int n = 0; id && n < 5000; n++) {
+	for (int n = 0; id && n < 30000; n++) {
 		turn(1);
 		lease = lease_find_from(&broker.leases.table, id);
 		if (!lease || lease->id != id || !lease->work)
@@ -460,7 +460,7 @@ static void test_prepared(void)
 		lend(i, 0); /* so that only the first group is prepared */
 	broker.prepare.open = true;
 	prepare_look_at_all(&broker.prepare);
-	for (int n = 0; n < 3000 && !holds_find_group(&broker.holds, FIRST_GROUP); n++) {
+	for (int n = 0; n < 30000 && !holds_find_group(&broker.holds, FIRST_GROUP); n++) {
 		turn(1);
 		poll(NULL, 0, 1);
 	}
@@ -483,7 +483,7 @@ static void test_prepared(void)
 	need(read(overrides[0], block, sizeof(block)) > 0);
 	while (read(probe, block, sizeof(block)) > 0)
 		;
-	for (int n = 0; n < 3000 && holds_find_group(&broker.holds, FIRST_GROUP); n++) {
+	for (int n = 0; n < 30000 && holds_find_group(&broker.holds, FIRST_GROUP); n++) {
 		turn(1);
 		poll(NULL, 0, 1);
 	}
@@ -1136,7 +1136,7 @@ static void test_cost(void)
 
 int main(void)
 {
-	alarm(100);
+	alarm(300);
 	broker_make_with_workers(&rule);
 	make_host();
 	fds_at_start = open_descriptors();

@@ -19,10 +19,10 @@ static inline void broker_make_with_workers(struct policy_rule *rule)
 	broker_allow_all(rule);
 }
 
-/* Waits until no worker is at work, for at most 5 seconds. */
+/* Waits until no worker is at work, for at most half a minute. */
 static inline void wait_for_workers(void)
 {
-	for (int n = 0; n < 5000; n++) {
+	for (int n = 0; n < 30000; n++) {
 		const struct lease *lease;
 		bool work = false;
 

@@ -350,7 +350,7 @@ static void test_settled_by_root(void)
 
 int main(void)
 {
-	alarm(60);
+	alarm(300);
 	broker_make_with_workers(&rule);
 	make_host();
 	scratch_write("sys/bus/pci/drivers_probe", "");

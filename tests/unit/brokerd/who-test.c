@@ -277,7 +277,7 @@ int main(void)
 {
 	static struct policy_rule rule;
 
-	alarm(60);
+	alarm(300);
 	log_file_make();
 	broker_make();
 	add_function("0000:01:00.0", "0x030000\n", 14);

@@ -135,7 +135,7 @@ static bool is_done_in(int milliseconds)
 static bool do_it(struct work *work)
 {
 	need(!workers_start(&workers, work));
-	return is_done_in(5000) && !seen.n_late;
+	return is_done_in(30000) && !seen.n_late;
 }
 
 /* Returns true if all descriptors but those of the start are closed, and no child is left. */
@@ -234,7 +234,7 @@ static size_t descriptors_of(pid_t pid, int *ret_highest)
 /* Waits until the process is under a filter and asleep. Returns whether it is. */
 static bool comes_under_filter(pid_t pid)
 {
-	for (int n = 0; n < 2000; n++) {
+	for (int n = 0; n < 30000; n++) {
 		char path[64], text[4096] = "";
 		int fd;
 		ssize_t got;
@@ -469,7 +469,7 @@ static void test_flood(void)
 	scratch_write("table", "a line");
 	need(!work_add_table(work, file("table", O_RDONLY), flood, "table", at(1)));
 	need(!workers_start(&workers, work));
-	tap_ok(is_done_in(5000) && seen.result.error && !seen.n_told,
+	tap_ok(is_done_in(30000) && seen.result.error && !seen.n_told,
 	       "who says more than there is to say is not listened to");
 	tap_ok(nothing_left(), "... and nothing is left");
 }
@@ -513,7 +513,7 @@ static void test_shown(void)
 	tap_ok(seen.n_begun == 1 && seen.index[0] == 1 && seen.total[0] == 3 &&
 		       seen.begun_bus[0] == 1,
 	       "the first shown step is told of when it begins");
-	for (int n = 0; n < 2000 && seen.n_begun < 2; n++) {
+	for (int n = 0; n < 30000 && seen.n_begun < 2; n++) {
 		turn();
 		poll(NULL, 0, 1);
 	}
@@ -521,7 +521,7 @@ static void test_shown(void)
 		       seen.begun_bus[1] == 3 && !seen.n_done,
 	       "the second too, not after it");
 	drain(other);
-	tap_ok(is_done_in(2000) && seen.n_begun == 3 && seen.index[2] == 3 &&
+	tap_ok(is_done_in(30000) && seen.n_begun == 3 && seen.index[2] == 3 &&
 		       seen.begun_bus[2] == 4 && !seen.result.error,
 	       "and each is counted among those that are shown");
 	close(other);
@@ -613,7 +613,7 @@ static void test_late(void)
 	     !work_add(work, file("b", O_WRONLY | O_TRUNC), "after", "last", at(3), STOP));
 	began = now();
 	need(!workers_start_within(&workers, work, 1));
-	for (int n = 0; n < 3000 && !seen.n_late; n += 10) {
+	for (int n = 0; n < 30000 && !seen.n_late; n += 10) {
 		turn();
 		poll(NULL, 0, 10);
 	}
@@ -625,7 +625,7 @@ static void test_late(void)
 	       "a worker that does not come back is late, with the step at which it is");
 	turn();
 	drain(other);
-	tap_ok(is_done_in(2000) && !seen.result.error && holds("b", "after") && seen.n_late == 1,
+	tap_ok(is_done_in(30000) && !seen.result.error && holds("b", "after") && seen.n_late == 1,
 	       "when it comes back after all it is done, once late");
 	close(other);
 	tap_ok(nothing_left(), "no descriptor is left, and no process");
@@ -645,7 +645,7 @@ static void test_killed(void)
 	need(pid > 0);
 	tap_ok(comes_under_filter(pid), "a worker that waits is under its filter");
 	kill(pid, SIGKILL);
-	tap_ok(is_done_in(2000) && seen.result.error == EINTR &&
+	tap_ok(is_done_in(30000) && seen.result.error == EINTR &&
 		       !strcmp(seen.result.what, "at work") && seen.result.address.bus == 2,
 	       "one that is killed has not done the step at which it was");
 	tap_ok(holds("a", "done") && holds("b", "") && !seen.n_late, "nor what comes after");
@@ -655,7 +655,7 @@ static void test_killed(void)
 	need(!work_add(work, full_pipe(&other), "1", "at work", at(1), IGNORE_ERROR));
 	need(!workers_start(&workers, work));
 	kill(worker(), SIGKILL);
-	tap_ok(is_done_in(2000) && seen.result.error == EINTR,
+	tap_ok(is_done_in(30000) && seen.result.error == EINTR,
 	       "also in the last one, and a quiet one");
 	close(other);
 	tap_ok(nothing_left(), "no descriptor is left, and no process");
@@ -699,7 +699,7 @@ static void test_keeps(int number)
 		       (high < 0 || fcntl(high, F_GETFD) == FD_CLOEXEC),
 	       "and what it has closed is open here");
 	drain(other);
-	tap_ok(is_done_in(2000) && !seen.result.error && holds("a", "1") && holds("b", "kept"),
+	tap_ok(is_done_in(30000) && !seen.result.error && holds("a", "1") && holds("b", "kept"),
 	       "with which it does its work");
 	close(other);
 	close(low);
@@ -792,7 +792,7 @@ static void test_worker_is_busy(void)
 	need(!workers_start(&workers, work));
 	tap_ok(workers.busy == 1, "a worker is");
 	drain(other);
-	tap_ok(is_done_in(2000) && !workers.busy && n_idle == 1 && done_when_idle == 1,
+	tap_ok(is_done_in(30000) && !workers.busy && n_idle == 1 && done_when_idle == 1,
 	       "until its end, and done() comes before idle()");
 	close(other);
 
@@ -825,7 +825,7 @@ static void test_one_after_another(void)
 	memset(&seen, 0, sizeof(seen));
 	need(work && !work_add(work, file("a", O_WRONLY | O_TRUNC), "1", "a", at(1), STOP) &&
 	     !workers_start(&workers, work));
-	tap_ok(is_done_in(5000) && holds("b", "next") && n_idle == 1 && done_when_idle == 1 &&
+	tap_ok(is_done_in(30000) && holds("b", "next") && n_idle == 1 && done_when_idle == 1 &&
 		       !workers.busy,
 	       "between a worker and the next, which its end starts, it is not idle");
 	tap_ok(nothing_left(), "no descriptor is left, and no process");
@@ -839,7 +839,7 @@ static void test_late_is_left(void)
 	watch_idle();
 	add_slow(work, &other);
 	need(!workers_start_within(&workers, work, 1));
-	for (int n = 0; n < 3000 && !seen.n_late; n += 10) {
+	for (int n = 0; n < 30000 && !seen.n_late; n += 10) {
 		turn();
 		poll(NULL, 0, 10);
 	}
@@ -847,7 +847,7 @@ static void test_late_is_left(void)
 	       "a late worker is not waited for, and late() comes before idle()");
 	workers_enter(&workers);
 	drain(other);
-	tap_ok(is_done_in(2000) && workers.busy == 1 && n_idle == 1,
+	tap_ok(is_done_in(30000) && workers.busy == 1 && n_idle == 1,
 	       "and is not counted a second time when it comes back");
 	workers_leave(&workers);
 	tap_ok(!workers.busy && n_idle == 2, "so what began meanwhile is waited for");
@@ -870,13 +870,13 @@ static void test_may_be_left(void)
 	add_slow(work, &other);
 	need(!workers_start_within(&workers, work, 1));
 	tap_ok(!workers.busy, "a worker that only looks is not waited for");
-	for (int n = 0; n < 3000 && !seen.n_late; n += 10) {
+	for (int n = 0; n < 30000 && !seen.n_late; n += 10) {
 		turn();
 		poll(NULL, 0, 10);
 	}
 	tap_ok(seen.n_late == 1 && !workers.busy && !n_idle, "it is not counted when it is late");
 	drain(other);
-	tap_ok(is_done_in(2000) && !workers.busy && !n_idle, "nor when it comes back");
+	tap_ok(is_done_in(30000) && !workers.busy && !n_idle, "nor when it comes back");
 	close(other);
 	tap_ok(nothing_left(), "no descriptor is left, and no process");
 	workers.idle = NULL;
@@ -886,7 +886,7 @@ int main(void)
 {
 	struct rlimit limit;
 
-	alarm(60);
+	alarm(300);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGCHLD, SIG_IGN); /* as the daemon does */
 	need(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));

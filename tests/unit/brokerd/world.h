@@ -123,12 +123,12 @@ static inline bool counts_nobody(const struct users *counts)
 }
 
 /*
- * Waits until no connection is parked and no closer is left, for at most 10 seconds. Returns true
+ * Waits until no connection is parked and no closer is left, for at most half a minute. Returns true
  * if so.
  */
 static inline bool all_closed(void)
 {
-	for (int n = 0; n < 10000 && (broker.closing.n || broker.closing.n_closers); n++) {
+	for (int n = 0; n < 30000 && (broker.closing.n || broker.closing.n_closers); n++) {
 		poll(NULL, 0, 1);
 		turn(TURNS);
 	}

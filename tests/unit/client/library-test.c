@@ -205,7 +205,7 @@ static void start(const struct packet *script, bool close_after)
 	child = fork();
 	need(child >= 0);
 	if (!child) {
-		alarm(60);
+		alarm(300);
 		serve(script, close_after);
 	}
 	gate[1][1] = fd_close(gate[1][1]);
@@ -825,7 +825,7 @@ static void test_request(void)
 	child = fork();
 	need(child >= 0);
 	if (!child) {
-		alarm(60);
+		alarm(300);
 		fd = accept(listener, NULL, NULL);
 		if (recv(fd, &request, sizeof(request), 0) <= 0 ||
 		    send(fd, &hello, sizeof(hello), 0) <= 0 ||
@@ -1095,7 +1095,7 @@ static void test_ending_requests(void)
 	child = fork();
 	need(child >= 0);
 	if (!child) {
-		alarm(60);
+		alarm(300);
 		fd = accept(listener, NULL, NULL);
 		if (recv(fd, &request, sizeof(request), 0) <= 0 ||
 		    send(fd, &hello, sizeof(hello), 0) <= 0)
@@ -1361,7 +1361,7 @@ int main(void)
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	size_t before;
 
-	alarm(150);
+	alarm(300);
 	sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = on_hold }, NULL);
 	spare = open("/dev/null", O_RDWR | O_CLOEXEC);
 	listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);

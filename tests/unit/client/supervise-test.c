@@ -90,7 +90,7 @@ static int count_fds(pid_t pid)
  */
 static bool has_fds(pid_t pid, int n)
 {
-	for (int i = 0; i < 100 && count_fds(pid) != n; i++)
+	for (int i = 0; i < 3000 && count_fds(pid) != n; i++)
 		sleep_ms(10);
 	return count_fds(pid) == n;
 }
@@ -194,7 +194,7 @@ static int wait_status(pid_t pid)
 /* Waits until the test has no child. For a subreaper that also means no supervisor. */
 static bool all_gone(void)
 {
-	for (int i = 0; i < 500; i++) {
+	for (int i = 0; i < 3000; i++) {
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
 		if (waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD)
@@ -1054,7 +1054,7 @@ int main(int argc, char **argv)
 		       ptrace_scope());
 		return 0;
 	}
-	alarm(120);
+	alarm(300);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	lent = memfd_create("lent", MFD_CLOEXEC);
 	if (lent < 0 || fstat(lent, &lent_stat) < 0 ||

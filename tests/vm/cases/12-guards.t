@@ -71,7 +71,7 @@ is "$(drivers)" "$before" '... and each function comes back to its own driver, o
 is "$(for f in 0 1 2 3; do override_of $quad.$f; done | xargs)" '' '... without an override'
 
 # A holder of the second: the pair is refused, and the first is not touched.
-run_as carol gpubroker run --gpu second -- sleep 60 &
+run_as carol gpubroker run --gpu second -- sleep 1000 &
 holder=$!
 ok 'the second GPU is lent' wait_for 20 is_leased $gpu2
 capture run_as carol gpubroker run --gpu $gpu --gpu $gpu2 -- true
@@ -89,7 +89,7 @@ wait_for 20 no_records
 echo vfio-pci >/sys/bus/pci/devices/$gpu2/driver_override
 echo $gpu2 >/sys/bus/pci/drivers/bochs-drm/unbind
 echo $gpu2 >/sys/bus/pci/drivers_probe
-sleep 300 3<>"/dev/vfio/$(group_of $gpu2)" &
+sleep 1000 3<>"/dev/vfio/$(group_of $gpu2)" &
 root_holder=$!
 wait_for 5 fuser -s "/dev/vfio/$(group_of $gpu2)"
 capture run_as carol gpubroker run --gpu $gpu --gpu $gpu2 -- true
@@ -111,7 +111,7 @@ echo $gpu2 >/sys/bus/pci/drivers_probe
 is "$(driver_of $gpu2)" bochs-drm 'the second GPU is as the case found it'
 
 # A host driver that is gone when the lease ends: said, kept trying, settled when it is back.
-run_as carol gpubroker run --gpu $gpu -- sleep 300 &
+run_as carol gpubroker run --gpu $gpu -- sleep 1000 &
 holder=$!
 wait_for 20 is_leased $gpu_audio
 modprobe -r snd_hda_intel

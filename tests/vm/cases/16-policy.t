@@ -26,7 +26,7 @@ is "$(systemctl show -P MainPID gpubroker)" "$core" '... by the same process'
 like "$(said)" 'loaded again: 8 rules' '... and the journal counts its rules'
 
 # Paths tell the cards apart; limits count by user and rule.
-run_as alice gpubroker run --gpu right -- sleep 300 &
+run_as alice gpubroker run --gpu right -- sleep 1000 &
 holder=$!
 ok 'a card named by its path is lent' wait_for 20 is_leased $gpu2
 is "$(driver_of $gpu)" bochs-drm '... and its identical twin is not'

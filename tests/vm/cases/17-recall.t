@@ -75,10 +75,9 @@ like "$(gpubroker leases)" "stuck .*
        held by pid $holder \(holder\) of alice" 'leases says since when, and who'
 capture run_as alice gpubroker run --gpu 02:00.0 -- true
 is $status 75 'it is not lent'
-before=$EPOCHREALTIME
-systemctl stop gpubroker.service gpubroker.socket
-ok 'the daemon stops all the same, in the 4 s that systemd waits (15 on a busy machine)' \
-	test $((${EPOCHREALTIME/./} - ${before/./})) -lt 15000000
+# systemd waits for 4 s. By its defaults it would wait for 90.
+ok 'the daemon stops all the same, and does not wait for the holder' \
+	timeout 60 systemctl stop gpubroker.service gpubroker.socket
 systemctl start gpubroker.socket gpubroker.service
 like "$(gpubroker leases --json | tr -d ' \n')" "\"id\":$id,.*\"state\":\"stuck\".*unbind" \
 	'started again, the lease is stuck as it was'

@@ -21,7 +21,8 @@ verified() {
 		skip "$1" 'this udevadm has no verify'
 	fi
 }
-now() { sleep 1; date '+%F %T'; }
+# Whatever was written before is in the journal with an earlier second.
+now() { command journalctl --sync 2>/dev/null; sleep 1; date '+%F %T'; }
 
 # The boot.
 cp /run/uevents.boot /tmp/boot

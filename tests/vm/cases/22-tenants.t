@@ -52,7 +52,7 @@ ok '... reset and all' wait_for 20 no_records
 # A reset that fails: the kernel is told that it has no method after all.
 method=$(cat "/sys/bus/pci/devices/$gpu2/reset_method")
 end_without_reset() {
-	run_as bob gpubroker run --gpu $gpu2 -- sleep 300 &
+	run_as bob gpubroker run --gpu $gpu2 -- sleep 1000 &
 	holder=$!
 	wait_for 20 is_leased $gpu2
 	echo '' >"/sys/bus/pci/devices/$gpu2/reset_method"
@@ -79,7 +79,7 @@ echo "$method" >"/sys/bus/pci/devices/$gpu2/reset_method"
 wait_for 10 no_records
 
 # A record that was damaged while its lease was held.
-run_as carol gpubroker run --gpu 02:00.0 -- sleep 300 &
+run_as carol gpubroker run --gpu 02:00.0 -- sleep 1000 &
 holder=$!
 wait_for 20 is_leased $gpu2
 id=$(basename $state/*)

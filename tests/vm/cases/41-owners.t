@@ -87,7 +87,7 @@ who crowd $first 128 </tmp/owners.go >/tmp/owners.crowd 2>&1 &
 crowd=$!
 exec 9>/tmp/owners.go
 full() { grep -q '^128$' /tmp/owners.crowd; }
-ok '128 subordinate uids of hers connect' wait_for 60 full
+ok '128 subordinate uids of hers connect' wait_for 60 full || diag "$(</tmp/owners.crowd)" "$(gpubroker leases)"
 is "$(own $((first + 200)))" 'refused quota' 'another one cannot'
 is "$(own "$alice")" 'refused quota' '... nor can she herself'
 is "$(own "$bob")" 'granted' 'bob goes on'

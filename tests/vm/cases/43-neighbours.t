@@ -140,7 +140,7 @@ wait $waiter
 wait_for 20 no_records
 rm -f /tmp/got-it /tmp/foreign.out
 # A program that has opened the group, and no device.
-sleep 300 3<>$group &
+sleep 1000 3<>$group &
 foreign=$!
 wait_for 5 fuser -s $group
 refused carol 75 "$gpu2 is in use by somebody else" 'who has only the group is found by the claim' --gpu $gpu2
@@ -155,7 +155,7 @@ is "$(driver_of $gpu2)" bochs-drm 'it is as the case found it'
 # ---- a container's network ----
 if ! lacks 'an interface in a network namespace' e1000; then
 	net=$(basename /sys/bus/pci/devices/$multi_net/net/*)
-	unshare --net sleep 300 &
+	unshare --net sleep 1000 &
 	container=$!
 	elsewhere() { [ "$(readlink /proc/$container/ns/net)" != "$(readlink /proc/self/ns/net)" ]; }
 	wait_for 10 elsewhere

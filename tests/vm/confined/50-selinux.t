@@ -50,12 +50,13 @@ is "$(label /run/gpubroker/helpers)" system_u:object_r:gpubroker_runtime_t:s0 ".
 is "$(label /run/gpubroker/leases)" system_u:object_r:gpubroker_lease_t:s0 'its records have their type'
 is "$(label /etc/gpubroker/policy.d)" system_u:object_r:gpubroker_conf_t:s0 'its policy has its type'
 is "$(label /dev/vfio)" system_u:object_r:gpubroker_vfio_dir_t:s0 'the directory of VFIO has its type'
+ok '... and root, who is not confined, may list it' ls /dev/vfio
 is "$(label /dev/vfio/vfio)" system_u:object_r:gpubroker_vfio_container_t:s0 'the container has its own'
 is "$(label "/dev/vfio/$(group_of $prep_gpu)")" system_u:object_r:vfio_device_t:s0 'a group has its type'
 
 # At birth, by the kernel: udevd is stopped, so nobody labels it later.
 systemctl stop systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket 2>/dev/null
-run_as alice gpubroker run --gpu 02:00.0 -- sleep 60 &
+run_as alice gpubroker run --gpu 02:00.0 -- sleep 1000 &
 holder=$!
 ok 'a function is bound while udevd is stopped' wait_for 20 has_driver $gpu2 vfio-pci
 is "$(label "/dev/vfio/$(group_of $gpu2)")" system_u:object_r:vfio_device_t:s0 'a group has its type at birth'

@@ -6,7 +6,7 @@
 group=/dev/vfio/$(group_of $prep_gpu)
 cp /tests/beyond /tmp/beyond
 touch /tmp/empty.ko
-sleep 300 &
+sleep 1000 &
 sleeper=$!
 
 # beyond PROFILE VERB ARGUMENT...

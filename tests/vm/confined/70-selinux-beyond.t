@@ -7,7 +7,7 @@ daemon=unconfined_u:unconfined_r:gpubrokerd_t:s0
 vmm=unconfined_u:unconfined_r:gpubroker_test_t:s0:c1,c2
 group=/dev/vfio/$(group_of $prep_gpu)
 touch /tmp/empty.ko
-sleep 300 &
+sleep 1000 &
 sleeper=$!
 
 # beyond CONTEXT VERB ARGUMENT...: by a program that may be the way into the domain.

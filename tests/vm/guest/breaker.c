@@ -58,9 +58,10 @@
 #include <unistd.h>
 
 #define TRACEES_MAX 64
-#define READY_SECONDS 30
-#define IDLE_SECONDS 30
-#define GONE_SECONDS 10
+/* Far more than it takes: a machine may be ten times as busy, and what hangs hangs for ever. */
+#define READY_SECONDS 90
+#define IDLE_SECONDS 90
+#define GONE_SECONDS 60
 #define QUIET_MS 60 /* in its loop for so long, without a worker: idle */
 
 enum kind {

@@ -6,7 +6,7 @@
  *	granted LEASE GROUP [LEASE GROUP]...
  *	refused NUMBER SENTENCE
  *	fault STAGE ERROR
- *	hung STAGE		nobody has answered for 25 seconds
+ *	hung STAGE		nobody has answered for 90 seconds
  *
  * A DEVICE=PROFILE is a part of a device.
  *
@@ -26,7 +26,7 @@
 #include <unistd.h>
 #include <signal.h>
 
-#define HUNG_SECONDS 25
+#define HUNG_SECONDS 90
 
 static const char *stage = "open";
 

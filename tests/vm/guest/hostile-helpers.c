@@ -31,12 +31,6 @@ static bool is(const char *name)
 	return !strcmp(script, name);
 }
 
-/* Both filters have it. */
-static void wait_ms(int ms)
-{
-	poll(NULL, 0, ms);
-}
-
 static void __attribute__((noreturn)) until_the_end(int socket)
 {
 	struct pollfd p = { .fd = socket };
@@ -133,6 +127,20 @@ static void say_whole(int socket)
 	say(socket, &end, sizeof(end));
 }
 
+/* Reads the core's request of the start, and returns when there is another one to read. */
+static void wait_for_reload(int socket)
+{
+	struct pollfd p = { .fd = socket, .events = POLLIN };
+	uint32_t asked;
+
+	for (int i = 0; i < 2; i++) {
+		while (poll(&p, 1, -1) < 0)
+			;
+		if (!i && recv(socket, &asked, sizeof(asked), 0) <= 0)
+			_exit(0); /* the core has ended */
+	}
+}
+
 static void play_loader(int socket, const void *options)
 {
 	struct loader_record record = allow_all(), end = empty(LOADER_END);
@@ -186,9 +194,10 @@ static void play_loader(int socket, const void *options)
 		begin(socket, 0, 1, 1, 0);
 		say_file(socket);
 		_exit(0);
-	} else if (is("late")) { /* a million rules are announced, nothing comes; then the honest one's */
+	} else if (is("late")) {
+		/* A million rules are announced, nothing comes; from the next reload on it is honest. */
 		begin(socket, 0, 1, POLICY_RULES_MAX, 0);
-		wait_ms(25000);
+		wait_for_reload(socket);
 		return;
 	} else if (is("all-to-all")) {
 		say_whole(socket);
@@ -332,10 +341,8 @@ static void play_watcher(int socket)
 			say(socket, &record, sizeof(record));
 		}
 		log_notice("hostile watcher: flooded");
-	} else if (is("late"))
-		wait_ms(25000);
-	if (!is("late"))
-		until_the_end(socket);
+	}
+	until_the_end(socket);
 }
 
 /* ---- in place of the honest ones ---- */

@@ -35,16 +35,21 @@ drivers() { for f in $boot_vga $disk $gpu2 $driverless $multi_gpu $multi_net; do
 
 # ends_itself WHO:SCRIPT...: one start after the other, each with the next script; then an honest one.
 ends_itself() {
-	local s
+	local s n=0
 	set_mark
 	for s; do echo "${s/:/ }"; done >$scripts
 	systemctl kill -s KILL --kill-whom=main gpubroker
 	ok "$# hostile starts, and the core comes back to serve" wait_for 90 all_played $#
 	said >/tmp/said
+	# The n-th of each is of the n-th start. What two processes write may be in the journal in another order. The first
+	# end is by the signal above.
+	grep '^hostile ' /tmp/said >/tmp/said.starts
+	grep '; ending, to be started again' /tmp/said >/tmp/said.reasons
+	grep '^gpubroker.service: Main process exited' /tmp/said | tail -n +2 >/tmp/said.ends
 	for s; do
-		# Up to the next start of a hostile one.
-		like "$(sed -n "/^hostile ${s/:/: }\$/,/^hostile /p" /tmp/said | grep -vE '^lease=')" \
-			"the ${s%:*} sent [^;]*; ending.*Main process exited, code=exited, status=70" \
+		n=$((n + 1))
+		like "$(for f in starts reasons ends; do sed -n ${n}p /tmp/said.$f; done)" \
+			"^hostile ${s/:/: }.the ${s%:*} sent [^;]*; ending[^;]*code=exited, status=70" \
 			"a ${s%:*} that sends ${s#*:}: the core ends itself, with a status that says so"
 	done
 	unlike "$(cat /tmp/said)" 'code=(killed, status=(11|6|31)|dumped)' '... and none of them by a signal'
@@ -53,7 +58,7 @@ ends_itself() {
 	capture run_as alice gpubroker run --gpu "$gpu2" -- true
 	is "$status" 0 '... and with honest helpers it lends'
 	wait_for 20 is_back "$gpu2" bochs-drm
-	rm /tmp/said
+	rm /tmp/said /tmp/said.*
 }
 # ends_in_the_middle WHO UNIT: a helper that ends is another one's to follow, and nobody's end.
 ends_in_the_middle() {

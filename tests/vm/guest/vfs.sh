@@ -26,7 +26,8 @@ counts() { field "$pf" '"{free}/{created}/{total}".format(**d["vfs"])'; }
 has_counts() { [ "$(counts)" = "$1" ]; }
 is_status() { [ "$(field "$1" 'd["status"]')" = "$2" ]; }
 log() { journalctl -q -ugpubroker --since "$1" -o cat | grep -qE -- "$2"; }
-now() { sleep 1; date '+%F %T'; }
+# Whatever was written before is in the journal with an earlier second.
+now() { command journalctl --sync 2>/dev/null; sleep 1; date '+%F %T'; }
 
 # Who may have them; a case removes it.
 allow_vfs() {

@@ -129,12 +129,14 @@ def crowd():
         pid = os.fork()
         if not pid:
             become(uid)
-            socket.send_fds(theirs, [b"x"], [connect().fileno()])
+            s = connect()  # by a name, since what has none is closed before it is sent
+            socket.send_fds(theirs, [b"x"], [s.fileno()])
             os._exit(0)
+        # Only the child has this end now, and that of one that cannot connect ends with it.
+        theirs.close()
         kept += socket.recv_fds(ours, 1, 1)[1]
         os.waitpid(pid, 0)
         ours.close()
-        theirs.close()
     print(len(kept), flush=True)
     sys.stdin.read()
 

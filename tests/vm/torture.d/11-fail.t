@@ -15,13 +15,14 @@ declare -A n_calls n_writes n_points n_outcome
 descriptors() { local f=("/proc/$core/fd"/*); n_descriptors=${#f[@]}; }
 few() { descriptors; [ "$n_descriptors" -le "$before" ]; }
 
+restored_or_stuck() { restored || { [ -n "$alive" ] && on_record stuck && seen=stuck; }; }
+
 # settle: the host has everything back: at once; or, where giving it back was what failed, when the
 # daemon is started again, which tries again as it does every ten seconds by itself.
 settle() {
-	local seen=''
-	await 1 restored && return
-	[ -z "$alive" ] || { on_record stuck && seen=stuck; }
-	if [ -z "$seen" ] && [ -n "$alive" ] && await 5 restored; then
+	seen=''
+	await 1 restored_or_stuck && [ -z "$seen" ] && return
+	if [ -z "$seen" ] && [ -n "$alive" ] && await 5 restored_or_stuck && [ -z "$seen" ]; then
 		how_settled=late
 		return
 	fi

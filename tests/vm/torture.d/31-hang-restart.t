@@ -9,7 +9,7 @@ f=${plain[0]}
 load_driver
 
 claim_hangs $f
-capture run_as u1 timeout 30 gpubroker run --gpu plain -- true
+capture run_as u1 timeout 120 gpubroker run --gpu plain -- true
 is $status 0 'a name that means the stuck one too means another one'
 isnt "$(state "$(main_pid)")" D 'the core does not hang with it'
 asks_nothing_that_waits $f

@@ -12,7 +12,7 @@ f=${plain[0]}
 load_driver
 
 hang probe $f
-capture run_as alice timeout 90 gpubroker run --gpu $f -- true
+capture run_as alice timeout 120 gpubroker run --gpu $f -- true
 is $status 0 'a claim whose way back will hang is granted'
 ok 'its lease is stuck after ten seconds' wait_for 30 is_stuck $f
 stuck_as_told $f bind 'hanging'

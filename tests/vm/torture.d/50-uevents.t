@@ -8,11 +8,11 @@ noise=(systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.s
 watcher=$(pgrep -x gpubroker-watch)
 since=$(date '+%F %T')
 lost() { journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch} --since "$since" | grep -c 'uevents were lost'; }
-# agrees NAME [PID]: `list` and sysfs are the same within a second; a busy machine has thirty. With PID that
+# agrees NAME [PID]: `list` and sysfs are the same within a second; a busy machine has ninety. With PID that
 # process, which is stopped, goes on when the time begins.
 agrees() {
 	local out rc=0
-	out=$(/tests/uevents compare 30 ${2:-}) || rc=$?
+	out=$(/tests/uevents compare 90 ${2:-}) || rc=$?
 	result $rc "$1: list says of every function what sysfs says (${out#*ms=} ms)" || diag "$out"
 }
 # The same by the command, which is what people see.

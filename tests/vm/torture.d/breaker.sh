@@ -97,9 +97,9 @@ release() {
 	wait $claimer
 }
 
-# await SECONDS CONDITION: one that costs nothing.
+# await SECONDS CONDITION: one that costs little. As in wait_for, a busy machine has three times SECONDS.
 await() {
-	local end=$((${EPOCHREALTIME/./} + $1 * 1000000))
+	local end=$((${EPOCHREALTIME/./} + 3 * $1 * 1000000))
 	until "$2"; do
 		[ "${EPOCHREALTIME/./}" -lt $end ] || return 1
 		read -rt 0.03 -u "$pause_fd" _ || :
