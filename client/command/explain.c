@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "client/command/policy.h"
+#include "client/command/arguments.h"
 #include "client/command/cli.h"
 #include "client/command/holders.h"
 #include "client/command/inventory.h"
@@ -19,7 +20,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <grp.h>
 #include <inttypes.h>
 #include <pwd.h>
@@ -548,10 +548,11 @@ int policy_explain(int argc, char **argv)
 	const char *user = NULL, *devices = NULL;
 	struct policy_sources sources;
 	struct question q = { 0 };
+	struct arguments arguments = { .command = "policy explain", .mode = "" };
 	int c, r;
 
 	policy_sources_init(&sources);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((c = arguments_next(&arguments, argc, argv, options)) != ARGUMENTS_END) {
 		switch (c) {
 		case 'p':
 			r = policy_sources_add(&sources, optarg);
@@ -568,7 +569,7 @@ int policy_explain(int argc, char **argv)
 			q.profile = optarg;
 			break;
 		default:
-			return EXIT_BAD_USAGE;
+			return arguments.status;
 		}
 	}
 	if (!user || optind + 1 != argc) {

@@ -6,13 +6,15 @@
 #include "config.h"
 
 #include "client/command/policy.h"
+#include "client/command/arguments.h"
 #include "client/command/cli.h"
+#include "client/command/help.h"
 #include "client/command/inventory.h"
 #include "client/command/policy-sources.h"
 #include "client/command/spared-check.h"
+#include "client/common/nearness.h"
 #include "client/common/util.h"
 
-#include <getopt.h>
 #include <string.h>
 
 /*
@@ -61,15 +63,18 @@ static int check_policy(int argc, char **argv)
 	struct policy_sources sources;
 	struct policy_report report = { 0 };
 	struct policy policy = { 0 };
+	struct arguments arguments = { .command = "policy check", .mode = "" };
 	int c, r;
 
 	policy_sources_init(&sources);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((c = arguments_next(&arguments, argc, argv, options)) != ARGUMENTS_END) {
 		if (c == 'd') {
 			devices = optarg;
 			continue;
 		}
-		r = c == 'p' ? policy_sources_add(&sources, optarg) : EXIT_BAD_USAGE;
+		if (c == ARGUMENTS_STOP)
+			return arguments.status;
+		r = policy_sources_add(&sources, optarg);
 		if (r)
 			return r;
 	}
@@ -97,22 +102,36 @@ static int check_policy(int argc, char **argv)
 	return r ? EXIT_BAD_POLICY : c;
 }
 
-static const char usage_of_policy[] =
-	"usage: gpubroker policy check [--policy DIR]... [--devices FILE] [FILE...]\n"
-	"       gpubroker policy explain [--policy DIR]... [--devices FILE | --profile PROFILE]\n"
-	"                                --user USER DEVICE\n"
-	"       gpubroker policy install [--policy DIR]... [--root DIR] [--devices FILE]\n"
-	"                                [--keep]\n";
-
 int cli_policy(const struct cli *cli, int argc, char **argv)
 {
+	static const struct {
+		const char *name;
+		int (*run)(int argc, char **argv);
+	} commands[] = {
+		{ "check", check_policy },
+		{ "explain", policy_explain },
+		{ "install", policy_install },
+	};
+	const char *names[ARRAY_SIZE(commands)];
+	const char *given = argc > 1 ? argv[1] : "", *near;
+
 	(void)cli;
-	if (argc > 1 && !strcmp(argv[1], "check"))
-		return check_policy(argc - 1, argv + 1);
-	if (argc > 1 && !strcmp(argv[1], "explain"))
-		return policy_explain(argc - 1, argv + 1);
-	if (argc > 1 && !strcmp(argv[1], "install"))
-		return policy_install(argc - 1, argv + 1);
-	fputs(usage_of_policy, stderr);
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		names[i] = commands[i].name;
+		if (!strcmp(given, names[i]))
+			return commands[i].run(argc - 1, argv + 1);
+	}
+	if (!strcmp(given, "--help") || !strcmp(given, "-h") || !strcmp(given, "help")) {
+		help_print(stdout, "policy");
+		return cli_finish_output();
+	}
+	near = nearness_best(given, names, ARRAY_SIZE(names));
+	if (near)
+		cli_error("there is no command 'policy %s'; did you mean 'policy %s'?", given,
+			  near);
+	else if (*given)
+		cli_error("there is no command 'policy %s'; see 'gpubroker policy --help'", given);
+	else
+		help_print(stderr, "policy");
 	return EXIT_BAD_USAGE;
 }
