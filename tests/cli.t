@@ -297,6 +297,35 @@ tap_ok "a directory in PATH is no command: 127" says 127 run -- adirectory
 PATH=$dir:$PATH
 tap_ok "a file in PATH that cannot be executed: 126" says 126 run -- plain
 
+# checks STATUS TEXT ARG...: policy check of the directory $dir/d, or of drafts for it.
+checks() {
+	want=$1 text=$2
+	shift 2
+	"$command" policy check --policy "$dir/d" "$@" >"$dir/out" 2>&1
+	[ $? = "$want" ] && grep -qF -- "$text" "$dir/out" && return
+	cat "$dir/out"
+	return 1
+}
+mkdir "$dir/d"
+echo 'device teaching vendor 10de' >"$dir/d/names.policy"
+echo 'allow any claim teaching' >"$dir/draft.policy"
+if [ "$(id -u)" = 0 ]; then
+	chown root "$dir/d" "$dir/d/names.policy"
+	tap_ok "check: a draft may use the names of the other files" checks 0 "1 statement in 1 file, no mistake" "$dir/draft.policy"
+	: >"$dir/d/alice.conf"
+	: >"$dir/d/names.policy~"
+	tap_ok "check: a file that is not read because of its name is named" checks 0 "alice.conf: warning: is not read"
+	tap_ok "... a backup is not" checks 0 "1 statement in 1 file, no mistake, 3 warnings"
+	echo alow >"$dir/d/broken.policy"
+	tap_ok "check: mistakes in other files than the draft are counted, and not the draft's" 		checks 0 "The other files have 1 mistake" "$dir/draft.policy"
+	cp "$dir/d/broken.policy" "$dir/names.policy"
+	tap_ok "check: a draft stands for the file of its name" checks 65 'found "alow"' "$dir/names.policy"
+else
+	tap_skip "check of a directory" "it has to be root's"
+fi
+tap_ok "check: a directory that is not there is a mistake" \
+	sh -c '"$0" policy check --policy /does/not/exist; [ $? = 65 ]' "$command"
+
 # A display of an APU, the console's own, and a USB controller in its slot and group; and a card by itself.
 cat >"$dir/devices.json" <<'JSON'
 [ { "address": "0000:04:00.0", "vendor": "1002", "device": "1638", "class": "030000", "driver": "amdgpu",

@@ -52,6 +52,47 @@ static int lint_policy(const struct policy *policy, const char *devices,
 	return 0;
 }
 
+/*
+ * How many statements there are in the files that were given, or in all; *ret_files: in how many
+ * files.
+ */
+static size_t count_statements(const struct policy *policy, const struct policy_report *report,
+			       size_t *ret_files)
+{
+	size_t n = 0;
+
+	*ret_files = report->n_files ? report->n_files : policy->n_files;
+	for (size_t i = 0; i < policy->n_rules; i++)
+		for (size_t k = 0; k < report->n_files; k++)
+			n += !strcmp(policy->files[policy->rules[i].file].path, report->files[k]);
+	return report->n_files ? n : policy->n_rules;
+}
+
+/* The last line: what was found. `r` as policy_sources_load() returned it. */
+static void print_verdict(const struct policy *policy, int r, const struct policy_report *report)
+{
+	size_t n, files;
+
+	if (report->mistakes) {
+		printf("%u mistake%s", report->mistakes, report->mistakes == 1 ? "" : "s");
+	} else if (r) {
+		fputs("no mistake here", stdout);
+	} else {
+		n = count_statements(policy, report, &files);
+		printf("%zu statement%s in %zu file%s, no mistake", n, n == 1 ? "" : "s", files,
+		       files == 1 ? "" : "s");
+	}
+	printf(", %u warning%s\n", report->warnings, report->warnings == 1 ? "" : "s");
+	if (report->others)
+		printf("The other files have %u mistake%s, so the policy cannot be "
+		       "loaded; 'gpubroker policy check' shows %s.\n",
+		       report->others, report->others == 1 ? "" : "s",
+		       report->others == 1 ? "it" : "them");
+	else if (!r && !report->n_files && !policy->n_files)
+		puts("There is no policy file, so nobody may claim anything. 'gpubroker policy "
+		     "check' reads /etc/gpubroker/policy.d/*.policy.");
+}
+
 static int check_policy(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -84,20 +125,14 @@ static int check_policy(int argc, char **argv)
 		cli_error("the policy cannot be read: %s", strerror(-r));
 		return EXIT_SOFTWARE;
 	}
-	if (!r) {
-		c = lint_policy(&policy, devices, &report);
-		if (c) {
-			policy_done(&policy);
-			return c;
-		}
-		printf("%zu statement%s in %zu file%s, no mistake", policy.n_rules,
-		       policy.n_rules == 1 ? "" : "s", policy.n_files,
-		       policy.n_files == 1 ? "" : "s");
+	c = r ? 0 : lint_policy(&policy, devices, &report);
+	if (c) {
 		policy_done(&policy);
-	} else {
-		printf("%d mistake%s", r, r == 1 ? "" : "s");
+		return c;
 	}
-	printf(", %u warning%s\n", report.warnings, report.warnings == 1 ? "" : "s");
+	print_verdict(&policy, r, &report);
+	policy_done(&policy);
+	r = (int)report.mistakes;
 	c = cli_finish_output();
 	return r ? EXIT_BAD_POLICY : c;
 }

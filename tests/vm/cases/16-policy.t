@@ -50,6 +50,25 @@ like "$stdout" '20-broken.policy:1:[0-9]+: error: .*
  +\^' '... with the line and a caret'
 rm $dir/20-broken.policy
 
+# A file that root can read, and the loader not: what check says is what the daemon does.
+echo 'allow user bob claim right' >$dir/20-closed.policy
+chmod 0600 $dir/20-closed.policy
+capture gpubroker policy check
+is $status 65 'policy check as root fails on a file that the loader cannot read'
+like "$stdout" '20-closed.policy: error: .*chmod a\+r' '... and says what helps'
+loaded 'the daemon answers it'
+like "$(said)" 'the policy in force stays' '... and does not take it either'
+chmod 0644 $dir/20-closed.policy
+chmod 0700 $dir
+capture gpubroker policy check
+is $status 65 'policy check as root fails on a directory that the loader cannot read'
+chmod 0755 $dir
+mv $dir/20-closed.policy $dir/20-closed.conf
+capture gpubroker policy check
+is $status 0 'a file with another name is not read'
+like "$stdout" '20-closed.conf: warning: is not read' '... and policy check says so'
+rm $dir/20-closed.conf
+
 # A policy that would not grant the lease any more: it goes on, marked.
 unlike "$(run_as alice gpubroker leases)" 'would not grant' 'a lease that the policy grants is not marked'
 sed -i '/claim right limit/d' $dir/10-lab.policy
