@@ -92,12 +92,14 @@ sources_without_header() {
 		client/library/claim.c		client/gpubroker.h
 		client/library/listing.c	client/gpubroker.h
 		client/command/complete.c	client/command/cli.h
+		client/command/edit.c		client/command/policy.h
 		client/command/explain.c	client/command/policy.h
 		client/command/install.c	client/command/policy.h
 		client/command/leases.c		client/command/cli.h
 		client/command/list.c		client/command/cli.h
 		client/command/profiles.c	client/command/cli.h
 		client/command/release.c	client/command/cli.h
+		client/command/reload.c		client/command/policy.h
 		client/command/vfs.c		client/command/cli.h
 		client/command/watch.c		client/command/cli.h
 		client/run/run.c		client/command/cli.h

@@ -15,7 +15,7 @@
 static const char usage_of_all[] =
 	"usage: gpubroker [--socket PATH] COMMAND [...]\n"
 	"\n"
-	"  list [--all] [--json]        the GPUs (--all: every PCI function), their status\n"
+	"  list [--all] [--json]        the GPUs (--all: every PCI function)\n"
 	"  run [--gpu DEVICE]... [OPTION]... -- COMMAND [ARG...]\n"
 	"                               claim DEVICE and run COMMAND, a VMM, with it\n"
 	"  profiles [DEVICE] [--json]   parts of devices that drivers offer to make\n"
@@ -25,6 +25,9 @@ static const char usage_of_all[] =
 	"  policy check [FILE...]       show every mistake in the policy\n"
 	"  policy explain --user USER DEVICE\n"
 	"                               whether USER may have DEVICE, and by which rule\n"
+	"  policy add --user USER DEVICE\n"
+	"                               let USER have DEVICE, and load that (root)\n"
+	"  policy edit, policy reload   change the policy, load it and wait (root)\n"
 	"  policy install               set up what prepare rules need at boot (root)\n"
 	"  revoke LEASE [--after TIME]  end anybody's lease or waiting claim (root)\n"
 	"  restore DEVICE               give a device back to its host driver (root)\n"
@@ -117,6 +120,9 @@ static const struct help {
 	  "\n"
 	  "  check [FILE...]             every mistake of the policy, before it is in force\n"
 	  "  explain --user USER DEVICE  whether USER may have DEVICE, and why\n"
+	  "  add --user USER DEVICE      let USER have DEVICE, and load that (root)\n"
+	  "  edit [FILE]                 change a file with an editor, and load it (root)\n"
+	  "  reload                      load the policy, and wait for the verdict (root)\n"
 	  "  install                     set up what prepare rules need at boot (root)\n"
 	  "\n"
 	  "The policy is /etc/gpubroker/policy.d/*.policy, see gpubroker.policy(5).\n"
@@ -131,7 +137,7 @@ static const struct help {
 	  "  --devices FILE  another host's devices, from its 'gpubroker list --all --json'\n"
 	  "\n"
 	  "Examples:\n"
-	  "  gpubroker policy check && systemctl reload gpubroker\n"
+	  "  gpubroker policy check && gpubroker policy reload\n"
 	  "  gpubroker policy check --devices node7.json draft.policy\n" },
 	{ "policy explain", "whether a user may have a device, and why",
 	  "usage: gpubroker policy explain [--policy DIR]...\n"
@@ -148,6 +154,39 @@ static const struct help {
 	  "Examples:\n"
 	  "  gpubroker policy explain --user alice 01:00.0\n"
 	  "  gpubroker policy explain --user bob teaching\n" },
+	{ "policy add", "let a user or group have a device (root)",
+	  "usage: gpubroker policy add (--user USER | --group GROUP) [OPTION]... DEVICE\n"
+	  "\n"
+	  "Adds a rule to the policy, checks it, and has the broker load it. DEVICE is an\n"
+	  "address, a model as 10de:1eb8, a name from the policy, or any.\n"
+	  "\n"
+	  "  --user USER     a name or a uid\n"
+	  "  --group GROUP   all of its members\n"
+	  "  --memlock SIZE  locked memory: a little more than the VM has, as 20G\n"
+	  "  --limit N       so many leases at once\n"
+	  "  --for TIME      each lease ends after TIME, as 8h\n"
+	  "  --file FILE     of /etc/gpubroker/policy.d; 50-local.policy otherwise\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker policy add --user alice 01:00.0 --memlock 20G\n"
+	  "  gpubroker policy add --group students any --limit 1 --for 8h\n" },
+	{ "policy edit", "change a file of the policy with an editor (root)",
+	  "usage: gpubroker policy edit [FILE]\n"
+	  "\n"
+	  "Edits a file of /etc/gpubroker/policy.d, 50-local.policy if none is given, with\n"
+	  "$VISUAL or $EDITOR. It is checked first; then the broker loads it.\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker policy edit\n"
+	  "  EDITOR=nano gpubroker policy edit 10-lab\n" },
+	{ "policy reload", "load the policy and wait for the verdict (root)",
+	  "usage: gpubroker policy reload\n"
+	  "\n"
+	  "Has the broker load the policy, and waits. If it has mistakes, shows them, and\n"
+	  "exits with 65; the policy that was in force stays so.\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker policy reload\n" },
 	{ "policy install", "set up what prepare rules need at boot",
 	  "usage: gpubroker policy install [--policy DIR]... [--root DIR]\n"
 	  "                                [--devices FILE] [--keep]\n"

@@ -142,19 +142,21 @@ int cli_policy(const struct cli *cli, int argc, char **argv)
 	static const struct {
 		const char *name;
 		int (*run)(int argc, char **argv);
+		int (*ask)(const struct cli *cli, int argc, char **argv); /* the broker, too */
 	} commands[] = {
-		{ "check", check_policy },
-		{ "explain", policy_explain },
-		{ "install", policy_install },
+		{ "check", check_policy, NULL },   { "explain", policy_explain, NULL },
+		{ "add", NULL, policy_add },	   { "edit", NULL, policy_edit },
+		{ "reload", NULL, policy_reload }, { "install", policy_install, NULL },
 	};
 	const char *names[ARRAY_SIZE(commands)];
 	const char *given = argc > 1 ? argv[1] : "", *near;
 
-	(void)cli;
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
 		names[i] = commands[i].name;
-		if (!strcmp(given, names[i]))
-			return commands[i].run(argc - 1, argv + 1);
+		if (strcmp(given, names[i]))
+			continue;
+		return commands[i].run ? commands[i].run(argc - 1, argv + 1)
+				       : commands[i].ask(cli, argc - 1, argv + 1);
 	}
 	if (!strcmp(given, "--help") || !strcmp(given, "-h") || !strcmp(given, "help")) {
 		help_print(stdout, "policy");
