@@ -63,6 +63,12 @@ void cli_print_foreign(struct gpubroker *handle);
  */
 void cli_hint_name(const char *given);
 
+/*
+ * After a refusal by the policy: prints why, as far as that can be found out, and what the caller
+ * may claim. `device` is the one that was asked for, NULL if there were several or a part of one.
+ */
+void cli_explain_denied(struct gpubroker *handle, const char *device);
+
 /* Connects; 0, or the exit status after the reason was printed. */
 int cli_open(const struct cli *cli, struct gpubroker **ret_handle);
 

@@ -328,6 +328,11 @@ static int claim_asked(const struct cli *cli, struct gpubroker *handle, struct r
 			cli_print_foreign(handle);
 		else if (r == GPUBROKER_REFUSED_NO_NAME)
 			hint_names(request);
+		else if (r == GPUBROKER_REFUSED_POLICY)
+			cli_explain_denied(handle,
+					   request->n_devices == 1 && !request->devices[0].profile
+						   ? request->devices[0].name
+						   : NULL);
 		return status;
 	}
 	cli_error("the device was not free within the time; nothing was claimed, and the claim "
