@@ -12,6 +12,7 @@
 #include "brokerd/lease/recover.h"
 #include "brokerd/lease/restore.h"
 #include "brokerd/peer/listener.h"
+#include "brokerd/peer/reload.h"
 #include "brokerd/peer/request.h"
 #include "brokerd/peer/watching.h"
 #include "brokerd/prepare/sriov-policy.h"
@@ -133,12 +134,14 @@ static void on_devices_read(void *userdata)
 }
 
 /* Takes over a policy that was loaded; NULL: the policy on disk has mistakes. */
-static void on_policy_loaded(void *userdata, struct policy *policy)
+static void on_policy_loaded(void *userdata, struct policy *policy, uint64_t mistakes)
 {
 	struct core *core = userdata;
 
+	core->policy.mistakes = policy ? 0 : mistakes + !mistakes;
 	if (!policy && core->policy.good) {
 		log_error("the policy in force stays");
+		reload_ended(&core->peers, core->helpers.loads_ended);
 		core->ops->policy(core->userdata, true);
 		return;
 	}
@@ -154,6 +157,9 @@ static void on_policy_loaded(void *userdata, struct policy *policy)
 	}
 	core->policy.good = policy;
 	core->policy.known = true;
+	core->policy.loaded = (uint64_t)time(NULL);
+	/* First, since the daemon may end now, to be started again with a capability. */
+	reload_ended(&core->peers, core->helpers.loads_ended);
 	core->ops->policy(core->userdata, false);
 	if (core->serving) {
 		prepare_look_at_all(&core->prepare);
@@ -173,6 +179,14 @@ static void on_owners_loaded(void *userdata, struct policy_owners *owners)
 	core->policy.policy.owners = *owners;
 	peers_count_again(&core->peers);
 	queue_mark_all(&core->claims.queue); /* a claim that waits may be denied now */
+}
+
+/* Has the policy read again, for a peer. */
+static uint64_t on_reload_asked(void *userdata)
+{
+	struct core *core = userdata;
+
+	return helpers_reload(&core->helpers);
 }
 
 static uint32_t owner_of(void *userdata, uint32_t uid)
@@ -381,6 +395,8 @@ static int connect_peers(struct core *core)
 	peers->prepare = &core->prepare;
 	peers->sriov = &core->sriov;
 	peers->holds = &core->holds;
+	peers->reload = on_reload_asked;
+	peers->userdata = core;
 	return peers_init(peers);
 }
 

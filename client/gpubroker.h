@@ -292,6 +292,29 @@ int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_add
  */
 int gpubroker_vfs(struct gpubroker *handle, const char *device, uint32_t vfs, char ret_address[20]);
 
+/* The policy that decides about claims. */
+struct gpubroker_policy {
+	bool in_force;	   /* there is one; otherwise nothing is lent */
+	bool refused;	   /* the files as read last have mistakes, and are not in force */
+	uint64_t loaded;   /* when the one in force was read, seconds since the epoch; 0: none is */
+	uint64_t rules;	   /* statements, */
+	uint64_t files;	   /* ... and files of the one in force */
+	uint64_t mistakes; /* in the files, where refused */
+};
+
+/*
+ * Asks which policy is in force; waits while a broker that has just started reads its files. 0, a
+ * refusal, or -errno as gpubroker_open().
+ */
+int gpubroker_policy(struct gpubroker *handle, struct gpubroker_policy *ret_policy);
+
+/*
+ * For root: has the files read again, and waits until that has ended. 0 also where they are
+ * refused, see the fields. -ECONNRESET: the broker has ended, and systemd starts it again with the
+ * files as they are.
+ */
+int gpubroker_policy_reload(struct gpubroker *handle, struct gpubroker_policy *ret_policy);
+
 /* ---- claiming ---- */
 
 struct gpubroker_claim;

@@ -14,6 +14,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "client/common/nearness.h"
 #include "client/common/util.h"
 #include "policy/classes.h"
 #include "policy/findings.h"
@@ -161,7 +162,7 @@ static const char *near_name(struct policy_parser *parser, const char *text)
 		return NULL;
 	parser->hints++;
 	for (int i = 0; name && i < HINT_NAMES_MAX; i++, name = name->next)
-		if (name->defined && words_are_near(text, name->text))
+		if (name->defined && nearness(text, name->text) != NEARNESS_NONE)
 			return name->text;
 	return words_near(WORD_ATTRIBUTE | WORD_ANY, text);
 }

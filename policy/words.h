@@ -57,9 +57,6 @@ const struct word *words_find(unsigned int kinds, const char *text);
 /* The nearest word of these kinds, or NULL where none is near. */
 const char *words_near(unsigned int kinds, const char *text);
 
-/* Returns true if a may be a misspelled b. Case does not count; so ALLOW is near allow. */
-bool words_are_near(const char *a, const char *b);
-
 /* Writes "one, two or three", all the words of these kinds. Returns out. */
 char *words_list(unsigned int kinds, char *out, size_t size);
 

@@ -83,13 +83,49 @@ explain_in_synopsis() {
 	synopsis "policy explain" | all_in client/command/explain.c '-'
 }
 
-explain_in_usage() {
-	"$command" policy 2>&1 | sed -n '/explain/,/install/p' | all_in client/command/explain.c '--'
+# in_help SOURCE COMMAND...: the command's help names each option that the source takes.
+in_help() {
+	source=$1
+	shift
+	"$command" "$@" --help | all_in "$source" '--'
+}
+
+# on_a_screen COMMAND...: its help goes to standard output, is the same by -h and by `help`, has an example, and fits
+# on a terminal of 24 lines of 80 columns.
+on_a_screen() {
+	"$command" "$@" --help >"$dir/out" 2>"$dir/err" && "$command" "$@" -h >"$dir/h" && "$command" help "$@" >"$dir/help" &&
+		[ ! -s "$dir/err" ] && cmp "$dir/out" "$dir/h" && cmp "$dir/out" "$dir/help" &&
+		grep -q "^usage: gpubroker $*" "$dir/out" &&
+		{ [ "$*" = policy ] || grep -q '^Examples:' "$dir/out"; } &&
+		awk 'length > 80 { print NR ": " $0; wide = 1 } END { exit wide || NR > 24 }' "$dir/out"
+}
+
+# offers WORD WORD...: `gpubroker __complete WORD...` offers the first word.
+offers() {
+	want=$1
+	shift
+	"$command" --socket "$dir/socket" __complete "$@" >"$dir/out" 2>"$dir/err" && [ ! -s "$dir/err" ] &&
+		grep -qE "^$want(	|\$)" "$dir/out" || { cat "$dir/out" "$dir/err"; return 1; }
 }
 
 tap_ok "the manual's SYNOPSIS has each option of run" run_in_synopsis
 tap_ok "... and of policy explain" explain_in_synopsis
-tap_ok "the usage of policy has each option of explain" explain_in_usage
+tap_ok "the help of run has each option" in_help client/run/options.c run
+for c in list leases profiles watch; do
+	tap_ok "the help of $c has each option" in_help "client/command/$c.c" "$c"
+done
+tap_ok "the help of revoke has each option" in_help client/command/release.c revoke
+for c in check explain install; do
+	file=client/command/$c.c
+	[ $c != check ] || file=client/command/policy.c
+	tap_ok "the help of policy $c has each option" in_help "$file" policy "$c"
+	tap_ok "... and fits on a screen" on_a_screen policy "$c"
+done
+for c in list run profiles leases release watch policy revoke restore vfs; do
+	tap_ok "the help of $c fits on a screen" on_a_screen "$c"
+done
+tap_ok "the usage fits on a screen" sh -c '"$0" --help | awk "length > 80 { exit 1 } END { exit NR > 24 }"' "$command"
+tap_ok "a command's arguments are not looked at for --help" says_that "nothing was claimed" 127 run -- no-such-command --help
 
 tap_ok "--help is usage on standard output" helps --help
 tap_ok "help too" helps help
@@ -98,6 +134,36 @@ tap_ok "what cannot be written is said, not swallowed" full
 
 tap_ok "no command: 64" exits 64
 tap_ok "an unknown command: 64, and named" says_that "'lend'" 64 lend
+for c in lst/list ls/list status/leases check/'policy check' relase/release version/--version; do
+	tap_ok "${c%%/*}: 64, and what was meant" says_that "did you mean 'gpubroker ${c#*/}'?" 64 "${c%%/*}"
+done
+tap_ok "policy chekc: 64, and what was meant" says_that "did you mean 'policy check'?" 64 policy chekc
+tap_ok "help of what is no command: 64, and what was meant" says_that "did you mean 'gpubroker run'?" 64 help runn
+tap_ok "list --jsno: 64, and what was meant" says_that "did you mean '--json'?" 64 list --jsno
+tap_ok "list -j: 64, and what was meant" says_that "did you mean '--json'?" 64 list -j
+tap_ok "run --gpus: 64, and what was meant" says_that "did you mean '--gpu'?" 64 run --gpus 01:00.0 -- true
+tap_ok "run --gpu without a device, before --: 64, and named" says_that "--gpu needs a value" 64 run --gpu -- true
+tap_ok "a time behind --wait, without =: what was meant" says_that "did you mean --wait=30m?" 127 run --wait 30m -- true
+tap_ok "a device without --gpu: what was meant" says_that "did you mean --gpu 01:00.0?" 127 run 01:00.0 -- true
+for d in 1:0.0 0000:01:00 01:00 01:00:0; do
+	tap_ok "--gpu $d: 64, and what was meant" says_that "did you mean 0000:01:00.0?" 64 run --gpu $d -- true
+done
+tap_ok "--gpu /dev/vfio/10: 64, and what was meant" says_that "did you mean iommu-group:10?" 64 run --gpu /dev/vfio/10 -- true
+tap_ok "--gpu a,b: 64, and how several are given" says_that "--gpu a --gpu b" 64 run --gpu a,b -- true
+tap_ok "--gpu with a model's ids: 64, and what to give" says_that "one card's address" 64 run --gpu 10de:24b0 -- true
+tap_ok "--gpu 0: 64, and that there are no numbers" says_that "no numbers" 64 run --gpu 0 -- true
+
+tap_ok "completion: commands" offers list ""
+tap_ok "completion: ... that begin so" offers leases le
+tap_ok "completion: policy's" offers check policy ""
+tap_ok "completion: options" offers --memlock run --gpu any --m
+tap_ok "completion: ... not behind COMMAND, which is the shell's" offers ":command 5" run --gpu any -- qemu -
+tap_ok "completion: any, where no broker answers" offers any run --gpu ""
+tap_ok "completion: files" offers :file policy check ""
+tap_ok "completion: directories" offers :directory policy install --root ""
+tap_ok "completion: users" offers root policy explain --user ro
+tap_ok "completion: nothing for a time, and no error" sh -c '[ -z "$("$0" __complete revoke --after "" 2>&1)" ]' "$command"
+
 tap_ok "an unknown option before the command: 64" exits 64 --lend list
 tap_ok "--socket without a path: 64" sh -c '"$0" --socket >/dev/null 2>&1; [ $? = 64 ]' "$command"
 tap_ok "list with an argument: 64" says 64 list 01:00.0
@@ -230,6 +296,35 @@ PATH=$dir/bin:$PATH
 tap_ok "a directory in PATH is no command: 127" says 127 run -- adirectory
 PATH=$dir:$PATH
 tap_ok "a file in PATH that cannot be executed: 126" says 126 run -- plain
+
+# checks STATUS TEXT ARG...: policy check of the directory $dir/d, or of drafts for it.
+checks() {
+	want=$1 text=$2
+	shift 2
+	"$command" policy check --policy "$dir/d" "$@" >"$dir/out" 2>&1
+	[ $? = "$want" ] && grep -qF -- "$text" "$dir/out" && return
+	cat "$dir/out"
+	return 1
+}
+mkdir "$dir/d"
+echo 'device teaching vendor 10de' >"$dir/d/names.policy"
+echo 'allow any claim teaching' >"$dir/draft.policy"
+if [ "$(id -u)" = 0 ]; then
+	chown root "$dir/d" "$dir/d/names.policy"
+	tap_ok "check: a draft may use the names of the other files" checks 0 "1 statement in 1 file, no mistake" "$dir/draft.policy"
+	: >"$dir/d/alice.conf"
+	: >"$dir/d/names.policy~"
+	tap_ok "check: a file that is not read because of its name is named" checks 0 "alice.conf: warning: is not read"
+	tap_ok "... a backup is not" checks 0 "1 statement in 1 file, no mistake, 3 warnings"
+	echo alow >"$dir/d/broken.policy"
+	tap_ok "check: mistakes in other files than the draft are counted, and not the draft's" 		checks 0 "The other files have 1 mistake" "$dir/draft.policy"
+	cp "$dir/d/broken.policy" "$dir/names.policy"
+	tap_ok "check: a draft stands for the file of its name" checks 65 'found "alow"' "$dir/names.policy"
+else
+	tap_skip "check of a directory" "it has to be root's"
+fi
+tap_ok "check: a directory that is not there is a mistake" \
+	sh -c '"$0" policy check --policy /does/not/exist; [ $? = 65 ]' "$command"
 
 # A display of an APU, the console's own, and a USB controller in its slot and group; and a card by itself.
 cat >"$dir/devices.json" <<'JSON'

@@ -58,7 +58,7 @@ floor_plan() {
 		client/gpubroker
 		client/library		client/gpubroker client/common client/wire
 		client/command		client/gpubroker client/common client/host policy
-		client/run		client/gpubroker client/common client/host client/command/cli.h
+		client/run		client/gpubroker client/common client/host client/command/cli.h client/command/arguments.h client/command/names.h client/command/denied.h
 		# main() and the table of commands, which no command may call back.
 		client/main		client/gpubroker client/common client/command client/run
 		client/policy-install	-
@@ -91,12 +91,16 @@ sources_without_header() {
 		brokerd/kernel/vfio.c		brokerd/kernel/kernel.h
 		client/library/claim.c		client/gpubroker.h
 		client/library/listing.c	client/gpubroker.h
+		client/command/complete.c	client/command/cli.h
+		client/command/denied.c		client/command/cli.h
+		client/command/edit.c		client/command/policy.h
 		client/command/explain.c	client/command/policy.h
 		client/command/install.c	client/command/policy.h
 		client/command/leases.c		client/command/cli.h
 		client/command/list.c		client/command/cli.h
 		client/command/profiles.c	client/command/cli.h
 		client/command/release.c	client/command/cli.h
+		client/command/reload.c		client/command/policy.h
 		client/command/vfs.c		client/command/cli.h
 		client/command/watch.c		client/command/cli.h
 		client/run/run.c		client/command/cli.h

@@ -135,13 +135,15 @@ static void on_loader(evutil_socket_t fd, short what, void *userdata)
 		case INTAKE_MORE:
 			break;
 		case INTAKE_POLICY:
-			helpers->ops->policy(helpers->userdata, &policy);
+			helpers->loads_ended++;
+			helpers->ops->policy(helpers->userdata, &policy, 0);
 			break;
 		case INTAKE_OWNERS:
 			helpers->ops->owners(helpers->userdata, &owners);
 			break;
 		case INTAKE_MISTAKES:
-			helpers->ops->policy(helpers->userdata, NULL);
+			helpers->loads_ended++;
+			helpers->ops->policy(helpers->userdata, NULL, record.counts[0]);
 			break;
 		case INTAKE_NONSENSE:
 		case INTAKE_NO_MEMORY:
@@ -156,7 +158,9 @@ static void ask_to_load(struct helpers *helpers)
 	const uint32_t packet = LOADER_LOAD;
 	int r = passfd_send(helpers->loader.fd, &packet, sizeof(packet), NULL, 0);
 
-	if (r) /* -EAGAIN: it has requests that it has not read yet */
+	if (!r)
+		helpers->loads_asked++;
+	else /* -EAGAIN: it has requests that it has not read yet, and reads the files for those */
 		log_warning("the loader cannot be asked to load: %s", strerror(-r));
 }
 
@@ -196,8 +200,10 @@ static void take_helper(struct helpers *helpers, enum helper_role role, int fd)
 	}
 	helper->fd = fd;
 	/* The records of an earlier loader must not be mixed with this one's. */
-	if (role == HELPER_LOADER)
+	if (role == HELPER_LOADER) {
 		intake_done(&helpers->intake);
+		helpers->loads_ended = helpers->loads_asked; /* it was asked in vain */
+	}
 	if (start_reading(helpers, role)) {
 		log_error("cannot read from the %s: no memory", helper_role_name(role));
 		drop_helper(helpers, role);
@@ -354,12 +360,14 @@ int helpers_listen(struct helpers *helpers)
 		       : -ENOMEM;
 }
 
-void helpers_reload(struct helpers *helpers)
+uint64_t helpers_reload(struct helpers *helpers)
 {
-	if (helpers->loader.fd >= 0)
-		ask_to_load(helpers);
-	else
+	if (helpers->loader.fd < 0) {
 		log_notice("the policy is loaded when the loader connects");
+		return helpers->loads_asked + 1;
+	}
+	ask_to_load(helpers);
+	return helpers->loads_asked;
 }
 
 void helpers_done(struct helpers *helpers)

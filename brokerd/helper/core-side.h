@@ -21,9 +21,9 @@ struct helpers_ops {
 	void (*devices_read)(void *userdata);
 	/*
 	 * The loader has sent a policy, which the callee takes over; NULL: the policy on disk has
-	 * mistakes.
+	 * so many mistakes.
 	 */
-	void (*policy)(void *userdata, struct policy *policy);
+	void (*policy)(void *userdata, struct policy *policy, uint64_t mistakes);
 	/* The loader has sent whose the subordinate uids are, which the callee takes over. */
 	void (*owners)(void *userdata, struct policy_owners *owners);
 	/* The core must end with that exit status, to be started again. */
@@ -48,7 +48,8 @@ struct helpers {
 	struct event *on_helper, *on_helper_again, *on_missing;
 	struct event *on_watcher, *on_loader; /* NULL while the helper is missing */
 	struct policy_intake intake;
-	bool closed; /* the daemon is ending, so a helper's end is ignored */
+	uint64_t loads_asked, loads_ended; /* of the policy, by the loader */
+	bool closed;			   /* the daemon is ending, so a helper's end is ignored */
 };
 
 #define HELPERS_INIT                                                                               \
@@ -65,6 +66,9 @@ int helpers_prepare(struct helpers *helpers, const struct loader_options *option
 int helpers_listen(struct helpers *helpers);
 /* Logs which helpers are missing. Returns false if none is. */
 bool helpers_log_missing(struct helpers *helpers);
-/* Asks the loader to load the policy again. */
-void helpers_reload(struct helpers *helpers);
+/*
+ * Asks the loader to load the policy again. Returns the number of that load: it has ended when
+ * `loads_ended` is as large.
+ */
+uint64_t helpers_reload(struct helpers *helpers);
 void helpers_done(struct helpers *helpers);

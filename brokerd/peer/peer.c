@@ -135,10 +135,13 @@ bool peer_wait_for_room(struct peer *peer, bool wait)
 	return true;
 }
 
-static void stop_watching(struct peer *peer)
+/* The peer is not busy any more, or not for long: it is about to go. */
+static void be_idle(struct peer *peer)
 {
 	if (peer->busy == PEER_WATCHING)
 		peer->peers->n_watching--;
+	if (peer->busy == PEER_POLICY)
+		peer->peers->n_awaiting--;
 	peer->busy = PEER_IDLE;
 }
 
@@ -149,7 +152,7 @@ bool peer_is_busy(const struct peer *peer)
 
 static void send_answer(struct peer *peer, const void *packet, size_t size)
 {
-	peer->busy = PEER_IDLE;
+	be_idle(peer);
 	users_touch(&peer->member);
 	if (peer->fd >= 0 && passfd_send(peer->fd, packet, size, NULL, 0))
 		peer_doom(peer);
@@ -165,6 +168,11 @@ void peer_end(struct peer *peer)
 	const struct message_plain end = { .type = MESSAGE_END };
 
 	send_answer(peer, &end, sizeof(end));
+}
+
+void peer_policy_state(struct peer *peer, const struct message_policy_state *state)
+{
+	send_answer(peer, state, sizeof(*state));
 }
 
 void peer_answer(struct peer *peer, int reason, const struct message_refusal *refusal)
@@ -383,7 +391,7 @@ void peer_doom(struct peer *peer)
 	/* Before the close: the descriptor's number may be another peer's before the next turn. */
 	event_del(peer->on_readable);
 	peer_wait_for_room(peer, false);
-	stop_watching(peer);
+	be_idle(peer);
 	forget_stranger(peer);
 	users_remove(&peer->peers->users, &peer->member);
 	peer->greeted = false;
@@ -395,7 +403,7 @@ void peer_free(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
 
-	stop_watching(peer);
+	be_idle(peer);
 	peers->ops->gone(peer);
 	event_free(peer->on_readable);
 	peer_wait_for_room(peer, false);

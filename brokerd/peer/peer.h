@@ -30,6 +30,7 @@ union peer_packet {
 	struct message_restore restore;
 	struct message_vfs vfs;
 	struct message_migration migration;
+	struct message_policy policy;
 };
 
 struct peer {
@@ -56,7 +57,9 @@ struct peer {
 		PEER_QUEUE,
 		PEER_WATCHING,
 		PEER_SRIOV,
+		PEER_POLICY,
 	} busy;
+	uint64_t awaits_load; /* while PEER_POLICY: the load that must have ended */
 	/* the listing's cursor */
 	struct pci_address next_device;
 	bool devices_done;
@@ -91,6 +94,9 @@ struct peers {
 	struct prepare *prepare;
 	struct sriov *sriov;
 	const struct holds *holds;
+	/* Has the policy read again; returns the number of that load, see peers_policy_loaded(). */
+	uint64_t (*reload)(void *userdata);
+	void *userdata;
 	int listen_fd;
 	bool made_listener; /* it is not systemd's */
 	struct event *on_connect, *on_accept_again;
@@ -99,6 +105,8 @@ struct peers {
 	struct event *on_no_hello;    /* the first stranger's time is over */
 	size_t n;		      /* connections, and those that are parked */
 	size_t n_watching;	      /* peers that watch */
+	size_t n_awaiting;	      /* peers that wait for a load of the policy */
+	uint64_t loads;		      /* the last load of the policy that has ended */
 	struct users users;	      /* the connections of each user */
 	gid_t *groups;		      /* room for a process' groups, see peer_subject() */
 	struct event *on_turn_end;    /* of PRIORITY_PEERS, like all events of peers */
@@ -152,6 +160,7 @@ int peer_subject(const struct peer *peer, struct policy_subject *ret_subject);
 /* Send answers, each of which ends a request. */
 void peer_refuse(struct peer *peer, const struct message_refusal *refusal);
 void peer_end(struct peer *peer);
+void peer_policy_state(struct peer *peer, const struct message_policy_state *state);
 /* Sends the end if `reason` is 0; otherwise logs and sends the refusal. */
 void peer_answer(struct peer *peer, int reason, const struct message_refusal *refusal);
 

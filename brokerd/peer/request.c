@@ -11,6 +11,7 @@
 #include "brokerd/claim/claim.h"
 #include "brokerd/peer/listing.h"
 #include "brokerd/peer/release.h"
+#include "brokerd/peer/reload.h"
 #include "brokerd/peer/watching.h"
 #include "brokerd/state/refuse.h"
 #include "client/common/name.h"
@@ -141,6 +142,15 @@ static void do_migration(struct peer *peer, const union peer_packet *packet)
 	peer_answer(peer, release_note_migration(peer, &packet->migration, &refusal), &refusal);
 }
 
+static void do_policy(struct peer *peer, const union peer_packet *packet)
+{
+	struct message_refusal refusal;
+	int r = reload_ask(peer, &packet->policy, &refusal);
+
+	if (r)
+		peer_answer(peer, r, &refusal);
+}
+
 static void do_watch(struct peer *peer, const union peer_packet *packet)
 {
 	(void)packet;
@@ -172,6 +182,11 @@ static request_handler handler_of(const union peer_packet *packet, size_t size)
 			       : NULL;
 	case MESSAGE_VFS:
 		return size == sizeof(packet->vfs) && valid_vfs(&packet->vfs) ? do_vfs : NULL;
+	case MESSAGE_POLICY:
+		return size == sizeof(packet->policy) && !(packet->policy.flags &
+							   ~(uint32_t)(POLICY_RELOAD | POLICY_WAIT))
+			       ? do_policy
+			       : NULL;
 	case MESSAGE_MIGRATION:
 		return size == sizeof(packet->migration) && valid_migration(&packet->migration)
 			       ? do_migration

@@ -19,6 +19,8 @@ struct policy_state {
 	struct policy policy;
 	bool known; /* the loader has sent a policy, or has found mistakes in it */
 	bool good;  /* there is a valid policy; else nothing is lent */
+	uint64_t mistakes; /* in the files as they were read last, which are not in force; else 0 */
+	uint64_t loaded;   /* when the policy in force came, seconds since the epoch */
 };
 
 #define RULE_ORIGIN_MAX 288 /* the size of lease_terms.rule, too */

@@ -12,7 +12,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <getopt.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -139,26 +138,6 @@ bool cli_parse_size(const char *text, uint64_t *ret_bytes)
 char *cli_size_text(uint64_t bytes, char out[CLI_SIZE_TEXT])
 {
 	return units_size(bytes, out);
-}
-
-int cli_parse_json(int argc, char **argv, const char *shown, bool *ret_json)
-{
-	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ NULL, 0, NULL, 0 },
-	};
-	int c;
-
-	*ret_json = false;
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c != 'j')
-			return EXIT_BAD_USAGE;
-		*ret_json = true;
-	}
-	if (optind == argc)
-		return 0;
-	cli_error("%s takes no argument '%s'; it shows all %s", argv[0], argv[optind], shown);
-	return EXIT_BAD_USAGE;
 }
 
 int cli_failed_for(const struct cli *cli, const struct gpubroker *handle, int r,

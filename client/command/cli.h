@@ -50,11 +50,24 @@ int cli_restore(const struct cli *cli, int argc, char **argv);
 int cli_profiles(const struct cli *cli, int argc, char **argv);
 int cli_vfs(const struct cli *cli, int argc, char **argv);
 int cli_watch(const struct cli *cli, int argc, char **argv);
+int cli_complete(const struct cli *cli, int argc, char **argv);
 
 /*
  * For root, after a refusal as busy: prints which processes have what is in use without a lease.
  */
 void cli_print_foreign(struct gpubroker *handle);
+
+/*
+ * After a refusal because the policy does not have the name: prints the one that was perhaps meant,
+ * or those that there are, as far as the policy's files tell.
+ */
+void cli_hint_name(const char *given);
+
+/*
+ * After a refusal by the policy: prints why, as far as that can be found out, and what the caller
+ * may claim. `device` is the one that was asked for, NULL if there were several or a part of one.
+ */
+void cli_explain_denied(struct gpubroker *handle, const char *device);
 
 /* Connects; 0, or the exit status after the reason was printed. */
 int cli_open(const struct cli *cli, struct gpubroker **ret_handle);
@@ -66,12 +79,6 @@ bool cli_parse_time(const char *text, uint64_t *ret_seconds);
 bool cli_parse_size(const char *text, uint64_t *ret_bytes);
 /* Writes bytes in the largest unit that says them exactly. Returns out. */
 char *cli_size_text(uint64_t bytes, char out[CLI_SIZE_TEXT]);
-
-/*
- * Parses the arguments of a command that takes only --json; `shown` is what it shows, for the
- * message. 0 or an exit status.
- */
-int cli_parse_json(int argc, char **argv, const char *shown, bool *ret_json);
 
 /* Prints why r (negative errno or refusal) happened and returns the exit status for it. */
 int cli_failed(const struct cli *cli, const struct gpubroker *handle, int r);

@@ -8,6 +8,8 @@
 #include "config.h"
 
 #include "client/command/policy.h"
+#include "client/command/account.h"
+#include "client/command/arguments.h"
 #include "client/command/cli.h"
 #include "client/command/holders.h"
 #include "client/command/inventory.h"
@@ -19,17 +21,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
-#include <grp.h>
 #include <inttypes.h>
-#include <pwd.h>
 #include <string.h>
 #include <unistd.h>
 
 struct question {
 	const char *user_name;
-	struct policy_subject user;
-	gid_t *groups;
+	struct account user;
 	struct policy policy;
 	struct inventory inventory;
 	bool saved;	     /* the inventory is a file, perhaps another host's */
@@ -37,45 +35,6 @@ struct question {
 	unsigned asked;
 	int status; /* of the best answer so far */
 };
-
-/* ---- who ---- */
-
-static int take_user(struct question *q, const char *name)
-{
-	const struct passwd *entry;
-	char *end;
-	int n = 0;
-
-	q->user_name = name;
-	errno = 0;
-	entry = getpwnam(name);
-	if (!entry && *name >= '0' && *name <= '9') {
-		unsigned long uid = strtoul(name, &end, 10);
-
-		if (!*end && uid < UINT32_MAX) {
-			entry = getpwuid((uid_t)uid);
-			if (!entry) { /* a uid without a name can have rules */
-				q->user.uid = q->user.gid = (uid_t)uid;
-				return 0;
-			}
-		}
-	}
-	if (!entry) {
-		cli_error("there is no user '%s'; give a name or a uid that this host knows", name);
-		return EXIT_NO_NAME;
-	}
-	q->user.uid = entry->pw_uid;
-	q->user.gid = entry->pw_gid;
-	getgrouplist(entry->pw_name, entry->pw_gid, NULL, &n);
-	q->groups = calloc((size_t)n + 1, sizeof(*q->groups));
-	if (!q->groups || getgrouplist(entry->pw_name, entry->pw_gid, q->groups, &n) < 0) {
-		cli_error("the groups of '%s' cannot be found out", name);
-		return EXIT_SOFTWARE;
-	}
-	q->user.groups = q->groups;
-	q->user.n_groups = (size_t)n;
-	return 0;
-}
 
 /* ---- the answer ---- */
 
@@ -117,15 +76,15 @@ static void print_limits(const struct question *q, const struct policy_verdict *
 /* Prints that the rules are about another uid than the one that was asked about. */
 static void print_owner(const struct question *q)
 {
-	const uint32_t owner = policy_owner(&q->policy, q->user.uid);
+	const uint32_t owner = policy_owner(&q->policy, q->user.subject.uid);
 
 	if (owner == POLICY_NOBODY)
 		printf("  user      uid %u is a subordinate uid of several users, so no rule "
 		       "allows it anything\n",
-		       (unsigned)q->user.uid);
-	else if (owner != q->user.uid)
+		       (unsigned)q->user.subject.uid);
+	else if (owner != q->user.subject.uid)
 		printf("  user      uid %u is a subordinate uid of user %u, whose rules count\n",
-		       (unsigned)q->user.uid, (unsigned)owner);
+		       (unsigned)q->user.subject.uid, (unsigned)owner);
 }
 
 /* Prints for each function of the group why it comes along: its slot, or a rule of its own. */
@@ -143,7 +102,7 @@ static void print_group(const struct question *q, const struct group_view *view,
 		struct policy_verdict own;
 
 		printf("    %s  ", pci_address_format(a, text));
-		policy_decide(&q->policy, &q->user, &alone, 1, 0, NULL, &own);
+		policy_decide(&q->policy, &q->user.subject, &alone, 1, 0, NULL, &own);
 		if (own.outcome == POLICY_DENIED) {
 			fputs("denied by ", stdout);
 			print_rule(q, own.rule);
@@ -306,7 +265,7 @@ static void explain_function(struct question *q, const struct function *function
 	asked = view_group(q, function, view);
 	for (size_t i = 0; i < view->n_functions; i++)
 		facts[i] = function_facts(&view->functions[i]);
-	policy_decide(&q->policy, &q->user, facts, view->n_functions, asked, NULL, &v);
+	policy_decide(&q->policy, &q->user.subject, facts, view->n_functions, asked, NULL, &v);
 	pci_address_format(&function->address, text);
 	if (q->asked++)
 		putchar('\n');
@@ -341,7 +300,7 @@ static void explain_part(struct question *q, const struct profile *p,
 	struct policy_verdict v;
 	int status = 0;
 
-	policy_decide(&q->policy, &q->user, facts, 1, 0, NULL, &v);
+	policy_decide(&q->policy, &q->user.subject, facts, 1, 0, NULL, &v);
 	if (q->asked++)
 		putchar('\n');
 	cli_print_text(stdout, p->type, -1);
@@ -522,10 +481,11 @@ static int answer_question(struct question *q, const struct policy_sources *sour
 			   const char *user, const char *devices, const char *device)
 {
 	struct policy_report report = { .mistakes_only = true };
-	int r = take_user(q, user);
+	int r = account_find(user, &q->user);
 
 	if (r)
 		return r;
+	q->user_name = user;
 	r = policy_sources_load(sources, NULL, 0, &report, &q->policy);
 	if (r) {
 		cli_error("the policy cannot be explained before its mistakes are corrected");
@@ -548,10 +508,11 @@ int policy_explain(int argc, char **argv)
 	const char *user = NULL, *devices = NULL;
 	struct policy_sources sources;
 	struct question q = { 0 };
+	struct arguments arguments = { .command = "policy explain", .mode = "" };
 	int c, r;
 
 	policy_sources_init(&sources);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((c = arguments_next(&arguments, argc, argv, options)) != ARGUMENTS_END) {
 		switch (c) {
 		case 'p':
 			r = policy_sources_add(&sources, optarg);
@@ -568,7 +529,7 @@ int policy_explain(int argc, char **argv)
 			q.profile = optarg;
 			break;
 		default:
-			return EXIT_BAD_USAGE;
+			return arguments.status;
 		}
 	}
 	if (!user || optind + 1 != argc) {
@@ -584,7 +545,7 @@ int policy_explain(int argc, char **argv)
 	r = answer_question(&q, &sources, user, devices, argv[optind]);
 	policy_done(&q.policy);
 	inventory_done(&q.inventory);
-	free(q.groups);
+	account_done(&q.user);
 	c = cli_finish_output();
 	return r ? r : c;
 }

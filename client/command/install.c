@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "client/command/policy.h"
+#include "client/command/arguments.h"
 #include "client/command/cli.h"
 #include "client/command/inventory.h"
 #include "client/command/policy-sources.h"
@@ -14,7 +15,6 @@
 #include "client/host/udevrules.h"
 #include "client/common/util.h"
 
-#include <getopt.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <string.h>
@@ -198,11 +198,14 @@ int policy_install(int argc, char **argv)
 	struct policy_report report = { .mistakes_only = true }; /* warnings are for `check` */
 	struct policy policy = { 0 };
 	struct install_options install = { .root = "" };
+	struct arguments arguments = { .command = "policy install", .mode = "" };
 	int c, r;
 
 	policy_sources_init(&sources);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((c = arguments_next(&arguments, argc, argv, options)) != ARGUMENTS_END) {
 		r = 0;
+		if (c == ARGUMENTS_STOP)
+			return arguments.status;
 		if (c == 'r')
 			install.root = optarg;
 		else if (c == 'd')
@@ -210,7 +213,7 @@ int policy_install(int argc, char **argv)
 		else if (c == 'k')
 			install.keep = true;
 		else
-			r = c == 'p' ? policy_sources_add(&sources, optarg) : EXIT_BAD_USAGE;
+			r = policy_sources_add(&sources, optarg);
 		if (r)
 			return r;
 	}

@@ -6,10 +6,10 @@
 #include "config.h"
 
 #include "client/command/cli.h"
+#include "client/command/arguments.h"
 #include "client/command/holders.h"
 #include "client/command/json-out.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <pwd.h>
 #include <string.h>
@@ -222,7 +222,7 @@ static int on_waiting(void *userdata, const struct gpubroker_waiting *waiting)
 	return 0;
 }
 
-/* Parses the arguments. 0, or the exit status. */
+/* Parses the arguments. Returns ARGUMENTS_END, or the exit status. */
 static int parse_arguments(int argc, char **argv, bool *ret_json, bool *ret_waiting)
 {
 	static const struct option options[] = {
@@ -230,17 +230,18 @@ static int parse_arguments(int argc, char **argv, bool *ret_json, bool *ret_wait
 		{ "waiting", no_argument, NULL, 'w' },
 		{ NULL, 0, NULL, 0 },
 	};
+	struct arguments arguments = { .command = "leases", .mode = "" };
 	int c;
 
 	*ret_json = *ret_waiting = false;
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c != 'j' && c != 'w')
-			return EXIT_BAD_USAGE;
+	while ((c = arguments_next(&arguments, argc, argv, options)) != ARGUMENTS_END) {
+		if (c == ARGUMENTS_STOP)
+			return arguments.status;
 		*ret_json = *ret_json || c == 'j';
 		*ret_waiting = *ret_waiting || c == 'w';
 	}
 	if (optind == argc)
-		return 0;
+		return ARGUMENTS_END;
 	cli_error("leases takes no argument '%s'; it shows all leases", argv[optind]);
 	return EXIT_BAD_USAGE;
 }
@@ -252,8 +253,9 @@ int cli_leases(const struct cli *cli, int argc, char **argv)
 	bool json, waiting;
 	int r = parse_arguments(argc, argv, &json, &waiting);
 
-	if (!r)
-		r = cli_open(cli, &handle);
+	if (r != ARGUMENTS_END)
+		return r;
+	r = cli_open(cli, &handle);
 	if (r)
 		return r;
 	if (json)

@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "client/command/cli.h"
+#include "client/command/arguments.h"
 #include "client/command/holders.h"
 #include "client/command/json-out.h"
 #include "client/command/table.h"
@@ -14,7 +15,6 @@
 #include "client/common/util.h"
 
 #include <fcntl.h>
-#include <getopt.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -306,15 +306,16 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 	struct gpubroker *handle;
 	struct listing listing = { 0 };
 	bool json = false;
+	struct arguments arguments = { .command = "list", .mode = "" };
 	int c, r;
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((c = arguments_next(&arguments, argc, argv, options)) != ARGUMENTS_END) {
 		if (c == 'a')
 			listing.all = true;
 		else if (c == 'j')
 			json = true;
 		else
-			return EXIT_BAD_USAGE;
+			return arguments.status;
 	}
 	if (optind < argc) {
 		cli_error("list takes no argument '%s'; it shows all GPUs, with --all all PCI "

@@ -11,6 +11,8 @@
 #include "client/host/subids.h"
 
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 static const char *default_directories[] = { GPUBROKER_POLICY_DIR, GPUBROKER_VENDOR_POLICY_DIR };
 
@@ -52,10 +54,20 @@ static void print_source(const struct policy_finding *f)
 	printf("\n    %*s^\n", (int)(column - from), "");
 }
 
+static bool is_asked_for(const struct policy_report *report, const char *path)
+{
+	for (size_t i = 0; i < report->n_files; i++)
+		if (!strcmp(report->files[i], path))
+			return true;
+	return !report->n_files;
+}
+
 void policy_sources_print(void *userdata, const struct policy_finding *f)
 {
 	struct policy_report *report = userdata;
 
+	if (!is_asked_for(report, f->path))
+		return;
 	if (f->severity == POLICY_MISTAKE)
 		report->mistakes++;
 	else if (report->mistakes_only)
@@ -96,16 +108,20 @@ int policy_sources_load(const struct policy_sources *sources, const char *const 
 		.files = files,
 		.n_files = n_files,
 		.without_accounts = sources->without_accounts,
+		.directories = sources->n_given ? sources->given : default_directories,
+		.n_directories = sources->n_given ? sources->n_given
+						  : ARRAY_SIZE(default_directories),
+		.must_exist = sources->n_given > 0,
+		/* Root can read all, so an open file shows nothing. */
+		.reader = geteuid() || sources->n_given ? NULL : "gpubroker",
+		.others = &report->others,
 		.found = policy_sources_print,
 		.userdata = report,
 	};
 	int r;
 
-	if (!n_files) {
-		request.directories = sources->n_given ? sources->given : default_directories;
-		request.n_directories = sources->n_given ? sources->n_given
-							 : ARRAY_SIZE(default_directories);
-	}
+	report->files = files;
+	report->n_files = n_files;
 	r = policyfiles_load(&request, ret_policy);
 	if (!r && !sources->without_accounts)
 		r = load_owners(report, ret_policy);

@@ -13,6 +13,10 @@ struct policy_sources {
 struct policy_report {
 	bool mistakes_only;	     /* warnings are left out */
 	unsigned mistakes, warnings; /* so many were printed */
+	unsigned others;	     /* mistakes in other files than those that were given */
+	/* If not NULL, findings about other files are left out. */
+	const char *const *files;
+	size_t n_files;
 };
 
 void policy_sources_init(struct policy_sources *sources);
@@ -20,7 +24,9 @@ void policy_sources_init(struct policy_sources *sources);
 /* Adds a directory. 0, or an exit status after the reason was printed. */
 int policy_sources_add(struct policy_sources *sources, const char *directory);
 
-/* As policyfiles_load(), of these files or else of the directories; prints each finding. */
+/*
+ * As policyfiles_load(): the directories, or these files as drafts among them; prints each finding.
+ */
 int policy_sources_load(const struct policy_sources *sources, const char *const *files,
 			size_t n_files, struct policy_report *report, struct policy *ret_policy);
 

@@ -5,5 +5,16 @@
  */
 #pragma once
 
+struct cli;
+
 int policy_explain(int argc, char **argv);
 int policy_install(int argc, char **argv);
+int policy_reload(const struct cli *cli, int argc, char **argv);
+int policy_add(const struct cli *cli, int argc, char **argv);
+int policy_edit(const struct cli *cli, int argc, char **argv);
+
+/*
+ * Writes the udev rules anew, has the broker read the policy, and prints what came of it. Returns
+ * the exit status.
+ */
+int policy_reload_now(const struct cli *cli);

@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "client/command/cli.h"
+#include "client/command/arguments.h"
 #include "client/command/json-out.h"
 #include "client/command/table.h"
 #include "client/common/address.h"
@@ -16,7 +17,6 @@
 #include "client/common/util.h"
 
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -294,11 +294,12 @@ int cli_profiles(const struct cli *cli, int argc, char **argv)
 	char device[PROFILE_NAME_MAX];
 	cleanup_fd int sys = -1;
 	bool json = false;
+	struct arguments arguments = { .command = "profiles", .mode = "" };
 	int c;
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c != 'j')
-			return EXIT_BAD_USAGE;
+	while ((c = arguments_next(&arguments, argc, argv, options)) != ARGUMENTS_END) {
+		if (c == ARGUMENTS_STOP)
+			return arguments.status;
 		json = true;
 	}
 	if (argc - optind > 1) {

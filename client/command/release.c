@@ -7,10 +7,10 @@
 #include "config.h"
 
 #include "client/command/cli.h"
+#include "client/command/arguments.h"
 #include "client/command/holders.h"
 #include "client/common/util.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -174,9 +174,10 @@ static int end_lease(const struct cli *cli, const char *text, bool revoke, uint6
 int cli_release(const struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = { { NULL, 0, NULL, 0 } };
+	struct arguments arguments = { .command = "release", .mode = "" };
 
-	if (getopt_long(argc, argv, "", options, NULL) != -1)
-		return EXIT_BAD_USAGE;
+	if (arguments_next(&arguments, argc, argv, options) != ARGUMENTS_END)
+		return arguments.status;
 	if (argc - optind != 1) {
 		cli_error("release needs one LEASE, as in: gpubroker release 3; 'gpubroker leases' "
 			  "shows them");
@@ -193,10 +194,11 @@ int cli_revoke(const struct cli *cli, int argc, char **argv)
 	};
 	uint64_t after = 0;
 	int c;
+	struct arguments arguments = { .command = "revoke", .mode = "" };
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c != 'a')
-			return EXIT_BAD_USAGE;
+	while ((c = arguments_next(&arguments, argc, argv, options)) != ARGUMENTS_END) {
+		if (c == ARGUMENTS_STOP)
+			return arguments.status;
 		if (!cli_parse_time(optarg, &after)) {
 			cli_error("--after '%s' is no time: give it as 30s, 10m or 1h30m", optarg);
 			return EXIT_BAD_USAGE;
@@ -217,9 +219,10 @@ int cli_restore(const struct cli *cli, int argc, char **argv)
 	struct look look = { 0 };
 	char address[20];
 	int r;
+	struct arguments arguments = { .command = "restore", .mode = "" };
 
-	if (getopt_long(argc, argv, "", options, NULL) != -1)
-		return EXIT_BAD_USAGE;
+	if (arguments_next(&arguments, argc, argv, options) != ARGUMENTS_END)
+		return arguments.status;
 	if (argc - optind != 1) {
 		cli_error("restore needs one DEVICE, a PCI address, as in: gpubroker restore "
 			  "01:00.0");

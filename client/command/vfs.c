@@ -6,9 +6,9 @@
 #include "config.h"
 
 #include "client/command/cli.h"
+#include "client/command/arguments.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,9 +33,10 @@ int cli_vfs(const struct cli *cli, int argc, char **argv)
 	char address[20];
 	uint32_t number;
 	int r;
+	struct arguments arguments = { .command = "vfs", .mode = "" };
 
-	if (getopt_long(argc, argv, "", options, NULL) != -1)
-		return EXIT_BAD_USAGE;
+	if (arguments_next(&arguments, argc, argv, options) != ARGUMENTS_END)
+		return arguments.status;
 	if (argc - optind != 2) {
 		cli_error("vfs needs one DEVICE, a PCI address, and a number, as in: gpubroker vfs "
 			  "3b:00.0 4");

@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "client/command/cli.h"
+#include "client/command/arguments.h"
 #include "client/command/json-out.h"
 
 #include <inttypes.h>
@@ -151,14 +152,37 @@ static int on_event(void *userdata, const struct gpubroker_event *event)
 	return fflush(stdout) || ferror(stdout) ? EXIT_SOFTWARE : 0;
 }
 
+/* Parses the arguments. Returns ARGUMENTS_END, or the exit status. */
+static int take_arguments(int argc, char **argv, bool *ret_json)
+{
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct arguments arguments = { .command = "watch", .mode = "" };
+	int c;
+
+	*ret_json = false;
+	while ((c = arguments_next(&arguments, argc, argv, options)) != ARGUMENTS_END) {
+		if (c == ARGUMENTS_STOP)
+			return arguments.status;
+		*ret_json = true;
+	}
+	if (optind == argc)
+		return ARGUMENTS_END;
+	cli_error("watch takes no argument '%s'; it shows all events", argv[optind]);
+	return EXIT_BAD_USAGE;
+}
+
 int cli_watch(const struct cli *cli, int argc, char **argv)
 {
 	struct gpubroker *handle;
 	bool json;
-	int r = cli_parse_json(argc, argv, "events", &json);
+	int r = take_arguments(argc, argv, &json);
 
-	if (!r)
-		r = cli_open(cli, &handle);
+	if (r != ARGUMENTS_END)
+		return r;
+	r = cli_open(cli, &handle);
 	if (r)
 		return r;
 	r = gpubroker_watch(handle, on_event, &json);

@@ -38,20 +38,77 @@ struct loading {
 	struct source *sources;
 	size_t n_sources;
 	int mistakes; /* of files as a whole; the parser counts those in the text */
+	bool has_reader;
+	uid_t uid; /* of the reader */
+	gid_t gid;
 };
 
-/* Reports a mistake of a file as a whole, with a path and no line. */
-static void file_mistake(struct loading *loading, const char *path, const char *text)
+static bool is_draft(const struct policyfiles *request, const char *path)
+{
+	for (size_t i = 0; i < request->n_files; i++)
+		if (!strcmp(request->files[i], path))
+			return true;
+	return false;
+}
+
+/* Passes a finding on, or counts it if it is about another file than the drafts. */
+static void pass_finding(void *userdata, const struct policy_finding *finding)
+{
+	const struct policyfiles *request = userdata;
+
+	if (request->n_files && !is_draft(request, finding->path)) {
+		if (request->others && finding->severity == POLICY_MISTAKE)
+			(*request->others)++;
+	} else if (request->found) {
+		request->found(request->userdata, finding);
+	}
+}
+
+/* Reports something about a file as a whole, with a path and no line. */
+static void file_finding(struct loading *loading, enum policy_severity severity, const char *path,
+			 const char *text)
 {
 	const struct policy_finding finding = {
-		.severity = POLICY_MISTAKE,
+		.severity = severity,
 		.path = path,
 		.text = text,
 	};
 
-	loading->mistakes++;
-	if (loading->request->found)
-		loading->request->found(loading->request->userdata, &finding);
+	loading->mistakes += severity == POLICY_MISTAKE;
+	pass_finding((void *)loading->request, &finding);
+}
+
+static void file_mistake(struct loading *loading, const char *path, const char *text)
+{
+	file_finding(loading, POLICY_MISTAKE, path, text);
+}
+
+/* ---- may the loader read it? ---- */
+
+static void find_reader(struct loading *loading)
+{
+	const struct passwd *entry = loading->request->reader ? getpwnam(loading->request->reader)
+							      : NULL;
+
+	loading->has_reader = entry != NULL;
+	if (entry) {
+		loading->uid = entry->pw_uid;
+		loading->gid = entry->pw_gid;
+	}
+}
+
+/* Returns true if the mode keeps the reader out; `bits` are those of others that it needs. */
+static bool is_closed(const struct loading *loading, const struct stat *st, mode_t bits)
+{
+	mode_t mode = st->st_mode;
+
+	if (!loading->has_reader)
+		return false;
+	if (st->st_uid == loading->uid)
+		mode >>= 6;
+	else if (st->st_gid == loading->gid)
+		mode >>= 3;
+	return (mode & bits) != bits;
 }
 
 static int ask_user(void *userdata, const char *name, uid_t *ret_uid)
@@ -88,25 +145,48 @@ static int ask_group(void *userdata, const char *name, gid_t *ret_gid)
 	return 0;
 }
 
-static void pass_finding(void *userdata, const struct policy_finding *finding)
-{
-	const struct policyfiles *request = userdata;
-
-	if (request->found)
-		request->found(request->userdata, finding);
-}
-
 static int by_name(const void *a, const void *b)
 {
 	return strcmp(((const struct source *)a)->name, ((const struct source *)b)->name);
 }
 
+/* Returns true if a draft or a file of an earlier directory has the name. */
 static bool is_masked(const struct loading *loading, const char *name)
 {
+	const struct policyfiles *request = loading->request;
+
+	for (size_t i = 0; i < request->n_files; i++) {
+		const char *slash = strrchr(request->files[i], '/');
+
+		if (!strcmp(slash ? slash + 1 : request->files[i], name))
+			return true;
+	}
 	for (size_t i = 0; i < loading->n_sources; i++)
 		if (!strcmp(loading->sources[i].name, name))
 			return true;
 	return false;
+}
+
+static bool is_policy_name(const char *name)
+{
+	const size_t n = strlen(name);
+
+	return name[0] != '.' && n >= 8 && !strcmp(name + n - 7, ".policy");
+}
+
+/* Warns of a file that somebody may take for a part of the policy. Backups and README are not. */
+static void say_not_read(struct loading *loading, const char *directory, const char *name)
+{
+	const size_t n = strlen(name);
+	cleanup_free char *path = NULL;
+
+	if (name[0] == '.' || name[n - 1] == '~' || name[0] == '#' || !strncmp(name, "README", 6) ||
+	    strstr(name, ".policy."))
+		return;
+	if (asprintf(&path, "%s/%s", directory, name) < 0)
+		path = NULL;
+	file_finding(loading, POLICY_WARNING, path ? path : directory,
+		     "is not read, since its name does not end in .policy; rename it");
 }
 
 /* Adds a directory's *.policy files, except those whose name a file of an earlier one has. */
@@ -118,7 +198,7 @@ static int add_directory(struct loading *loading, const char *path)
 	int r = 0;
 
 	if (!dir) {
-		if (errno == ENOENT)
+		if (errno == ENOENT && !loading->request->must_exist)
 			return 0;
 		r = -errno;
 		if (r == -ENOMEM)
@@ -134,13 +214,17 @@ static int add_directory(struct loading *loading, const char *path)
 		closedir(dir);
 		return 0;
 	}
+	if (is_closed(loading, &st, S_IROTH | S_IXOTH))
+		file_mistake(loading, path,
+			     "cannot be read by the loader, which is not root; chmod a+rx it");
 	while (!r && (entry = readdir(dir))) {
-		size_t n = strlen(entry->d_name);
 		struct source *sources;
 
-		if (entry->d_name[0] == '.' || n < 8 ||
-		    strcmp(entry->d_name + n - 7, ".policy") != 0 ||
-		    is_masked(loading, entry->d_name))
+		if (!is_policy_name(entry->d_name)) {
+			say_not_read(loading, path, entry->d_name);
+			continue;
+		}
+		if (is_masked(loading, entry->d_name))
 			continue;
 		sources = reallocarray(loading->sources, loading->n_sources + 1, sizeof(*sources));
 		if (!sources) {
@@ -155,8 +239,21 @@ static int add_directory(struct loading *loading, const char *path)
 	return r;
 }
 
+static const char *why_not_opened(int error)
+{
+	switch (error) {
+	case ELOOP:
+		return "is a symbolic link; a policy file must be a file of its own (or a link "
+		       "to /dev/null, to mask its namesake)";
+	case EACCES:
+		return "cannot be read by the loader, which is not root; chmod a+r it";
+	default:
+		return strerror(error);
+	}
+}
+
 /* Why a file must not be used, or NULL. */
-static const char *why_unfit(const struct stat *st, bool trusted)
+static const char *why_unfit(const struct loading *loading, const struct stat *st, bool trusted)
 {
 	if (!S_ISREG(st->st_mode))
 		return "is not a regular file";
@@ -168,6 +265,8 @@ static const char *why_unfit(const struct stat *st, bool trusted)
 		return "does not belong to root, so it could grant anything to anybody; chown it";
 	if (st->st_mode & (S_IWGRP | S_IWOTH))
 		return "can be written by others than root; chmod go-w it";
+	if (is_closed(loading, st, S_IROTH))
+		return why_not_opened(EACCES);
 	return NULL;
 }
 
@@ -244,8 +343,8 @@ static bool is_cut_off(int fd, const struct stat *st)
  * 0; or 1 and why it must not be used; or -errno. A writer that stops half-way for longer than REST
  * cannot be told from one that has finished: hence "rename".
  */
-static int read_steadily(int fd, bool trusted, const char **ret_why, char **ret_text,
-			 size_t *ret_len)
+static int read_steadily(const struct loading *loading, int fd, bool trusted, const char **ret_why,
+			 char **ret_text, size_t *ret_len)
 {
 	for (int tries = 0; tries < TRIES; tries++) {
 		cleanup_free char *text = NULL;
@@ -258,7 +357,7 @@ static int read_steadily(int fd, bool trusted, const char **ret_why, char **ret_
 		/* The clock of file times, so that a late tick does not matter. */
 		if (clock_gettime(CLOCK_REALTIME_COARSE, &now) || fstat(fd, &st))
 			return -errno;
-		why = why_unfit(&st, trusted);
+		why = why_unfit(loading, &st, trusted);
 		if (why) {
 			*ret_why = why;
 			return 1;
@@ -295,19 +394,6 @@ static bool is_mask(const char *path)
 	return readlink(path, target, sizeof(target) - 1) == 9 && !strcmp(target, "/dev/null");
 }
 
-static const char *why_not_opened(int error)
-{
-	switch (error) {
-	case ELOOP:
-		return "is a symbolic link; a policy file must be a file of its own (or a link "
-		       "to /dev/null, to mask its namesake)";
-	case EACCES:
-		return "cannot be read by the loader, which is not root; chmod a+r it";
-	default:
-		return strerror(error);
-	}
-}
-
 static int load_file(struct loading *loading, const char *path, bool trusted)
 {
 	cleanup_free char *text = NULL;
@@ -323,7 +409,7 @@ static int load_file(struct loading *loading, const char *path, bool trusted)
 			file_mistake(loading, path, why_not_opened(r));
 		return 0;
 	}
-	r = read_steadily(fd, trusted, &why, &text, &len);
+	r = read_steadily(loading, fd, trusted, &why, &text, &len);
 	if (r == -ENOMEM)
 		return r;
 	if (r) {
@@ -358,6 +444,7 @@ int policyfiles_load(const struct policyfiles *request, struct policy *ret_polic
 
 	if (r)
 		return r;
+	find_reader(&loading);
 	for (size_t i = 0; !r && i < request->n_directories; i++)
 		r = add_directory(&loading, request->directories[i]);
 	if (loading.n_sources)

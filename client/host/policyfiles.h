@@ -11,12 +11,23 @@
 #include "policy/policy.h"
 
 struct policyfiles {
-	/* Either directories, in order of precedence: the first one's namesake masks ... */
+	/* Directories, in order of precedence: the first one's namesake masks the others'. */
 	const char *const *directories;
 	size_t n_directories;
-	/* ... or these files, whoever owns them: an administrator's drafts. */
+	/*
+	 * Drafts, whoever owns them: each stands for the file of its name in the directories, whose
+	 * others are read for the names that they define. Then only findings about the drafts are
+	 * passed on, and *others counts the mistakes of the rest.
+	 */
 	const char *const *files;
 	size_t n_files;
+	unsigned *others;
+	bool must_exist; /* a directory that is not there is a mistake */
+	/*
+	 * An account that must be able to read the files, as the loader must: by their modes, for a
+	 * caller who can read all. NULL: it need not.
+	 */
+	const char *reader;
 	/*
 	 * Does not ask NSS: users and groups get any id. For a root process that needs only rules
 	 * that concern no user, since NSS modules have no business in one.

@@ -28,6 +28,8 @@ size_t answer_size(uint32_t type)
 		return sizeof(struct message_waiting);
 	case MESSAGE_QUEUED:
 		return sizeof(struct message_queued);
+	case MESSAGE_POLICY_STATE:
+		return sizeof(struct message_policy_state);
 	case MESSAGE_EVENT:
 		return sizeof(struct message_event);
 	default:

@@ -20,6 +20,7 @@ union answer {
 	struct message_queued queued;
 	struct message_waiting waiting;
 	struct message_event event;
+	struct message_policy_state policy;
 };
 
 /* The size of an answer of this type; 0 where it is no answer. */

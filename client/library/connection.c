@@ -235,6 +235,41 @@ int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_add
 	return r;
 }
 
+static int ask_policy(struct gpubroker *handle, uint32_t flags, struct gpubroker_policy *ret_policy)
+{
+	const struct message_policy request = { .type = MESSAGE_POLICY, .flags = flags };
+	union answer answer;
+	int r = connection_send(handle, &request, sizeof(request));
+
+	if (!r)
+		r = connection_receive_wait(handle, &answer);
+	if (r)
+		return r;
+	if (answer.type == MESSAGE_REFUSAL)
+		return connection_refused(handle, &answer.refusal);
+	if (answer.type != MESSAGE_POLICY_STATE)
+		return -EPROTO;
+	*ret_policy = (struct gpubroker_policy){
+		.in_force = answer.policy.flags & POLICY_IN_FORCE,
+		.refused = answer.policy.flags & POLICY_REFUSED,
+		.loaded = answer.policy.loaded,
+		.rules = answer.policy.rules,
+		.files = answer.policy.files,
+		.mistakes = answer.policy.mistakes,
+	};
+	return 0;
+}
+
+int gpubroker_policy(struct gpubroker *handle, struct gpubroker_policy *ret_policy)
+{
+	return ask_policy(handle, POLICY_WAIT, ret_policy);
+}
+
+int gpubroker_policy_reload(struct gpubroker *handle, struct gpubroker_policy *ret_policy)
+{
+	return ask_policy(handle, POLICY_RELOAD, ret_policy);
+}
+
 int gpubroker_vfs(struct gpubroker *handle, const char *device, uint32_t vfs, char ret_address[20])
 {
 	struct message_vfs request = { .type = MESSAGE_VFS, .vfs = vfs };

@@ -8,7 +8,6 @@
 #include "client/command/cli.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -150,10 +149,14 @@ int options_parse(int argc, char **argv, struct request *request, struct qemu_ru
 		{ "iommufd", no_argument, NULL, 'i' },
 		{ NULL, 0, NULL, 0 },
 	};
+	struct arguments arguments = { .command = "run", .mode = "+" };
 	int c, r = 0;
 
-	while (!r && (c = getopt_long(argc, argv, "+", options, NULL)) != -1)
+	while (!r && (c = arguments_next(&arguments, argc, argv, options)) != ARGUMENTS_END) {
+		if (c == ARGUMENTS_STOP)
+			return arguments.status;
 		r = take_option(c, request, qemu);
+	}
 	if (r)
 		return r;
 	if (optind == argc) {
@@ -163,5 +166,7 @@ int options_parse(int argc, char **argv, struct request *request, struct qemu_ru
 	}
 	last_device(request);
 	r = request_check(request);
-	return r ? r : check_qemu(qemu);
+	if (!r)
+		r = check_qemu(qemu);
+	return r ? r : ARGUMENTS_END;
 }

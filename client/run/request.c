@@ -8,6 +8,7 @@
 #include "client/run/request.h"
 #include "client/command/cli.h"
 #include "client/common/address.h"
+#include "client/run/hint.h"
 
 #include <errno.h>
 #include <string.h>
@@ -23,6 +24,8 @@ bool request_has_memory(const struct request *request)
 /* Adds a device by the name and profile that the user gave. */
 static int add_asked(struct gpubroker_claim *claim, const struct request_device *device)
 {
+	char hint[HINT_TEXT];
+
 	switch (device->profile ? gpubroker_claim_add_profile(claim, device->name, device->profile)
 				: gpubroker_claim_add(claim, device->name)) {
 	case 0:
@@ -36,6 +39,10 @@ static int add_asked(struct gpubroker_claim *claim, const struct request_device 
 		if (device->profile && !strncmp(device->name, "iommu-group:", 12)) {
 			cli_error("--profile needs a device, not %s; give the device's address",
 				  device->name);
+			return EXIT_BAD_USAGE;
+		}
+		if (hint_device(device->name, hint)) {
+			cli_error("'%s' is no device; %s", device->name, hint);
 			return EXIT_BAD_USAGE;
 		}
 		cli_error("'%s' is no device: give a PCI address as 0000:01:00.0 or 01:00.0, "

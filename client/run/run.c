@@ -10,6 +10,7 @@
 #include "config.h"
 
 #include "client/command/cli.h"
+#include "client/run/hint.h"
 #include "client/run/choose.h"
 #include "client/run/memlock.h"
 #include "client/run/options.h"
@@ -280,6 +281,25 @@ static bool came_late(const struct request *request, int r)
 		r == GPUBROKER_REFUSED_NO_DEVICE);
 }
 
+/* One of the DEVICEs is a name that the policy does not have. */
+static void hint_names(const struct request *request)
+{
+	char hint[HINT_TEXT];
+	struct pci_address address;
+
+	for (size_t i = 0; i < request->n_devices; i++) {
+		const char *name = request->devices[i].name;
+
+		if (!strcmp(name, "any") || !pci_address_parse(name, &address) ||
+		    !strncmp(name, "iommu-group:", 12))
+			continue;
+		if (hint_device(name, hint))
+			cli_error("%s", hint);
+		else
+			cli_hint_name(name);
+	}
+}
+
 /* Claims all that is asked for. 0 with the claim, or an exit status. */
 static int claim_asked(const struct cli *cli, struct gpubroker *handle, struct request *request,
 		       struct gpubroker_claim **ret_claim)
@@ -306,11 +326,31 @@ static int claim_asked(const struct cli *cli, struct gpubroker *handle, struct r
 		status = cli_failed(cli, handle, r);
 		if (r == GPUBROKER_REFUSED_BUSY)
 			cli_print_foreign(handle);
+		else if (r == GPUBROKER_REFUSED_NO_NAME)
+			hint_names(request);
+		else if (r == GPUBROKER_REFUSED_POLICY)
+			cli_explain_denied(handle,
+					   request->n_devices == 1 && !request->devices[0].profile
+						   ? request->devices[0].name
+						   : NULL);
 		return status;
 	}
 	cli_error("the device was not free within the time; nothing was claimed, and the claim "
 		  "has left the queue; 'gpubroker leases' shows who has what");
 	return EXIT_BUSY;
+}
+
+/* COMMAND, argv[0], cannot be run. */
+static void say_not_run(int status, char **argv)
+{
+	char hint[HINT_TEXT] = "";
+
+	if (status != EXIT_NOT_FOUND)
+		cli_error("%s: cannot be executed; nothing was claimed", argv[0]);
+	else if (hint_command(argv[0], argv[-1], hint))
+		cli_error("%s: no such command; nothing was claimed; %s", argv[0], hint);
+	else
+		cli_error("%s: no such command; nothing was claimed", argv[0]);
 }
 
 int cli_run(const struct cli *cli, int argc, char **argv)
@@ -322,14 +362,12 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	int r;
 
 	r = options_parse(argc, argv, &request, &qemu);
-	if (r)
+	if (r != ARGUMENTS_END)
 		goto out;
 	argv += optind;
 	r = check_command(argv[0]);
 	if (r) {
-		cli_error("%s: %s", argv[0],
-			  r == EXIT_NOT_FOUND ? "no such command; nothing was claimed"
-					      : "cannot be executed; nothing was claimed");
+		say_not_run(r, argv);
 		goto out;
 	}
 	r = qemu_run_foresee(&qemu, &request, argv);

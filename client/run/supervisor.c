@@ -202,6 +202,7 @@ int supervisor_seclude(struct supervisor *s, int *socket, pid_t command, const c
 	}
 
 	/* The command's process, not a number that another one may get later. */
+	s->pid = command;
 	s->command = (int)syscall(SYS_pidfd_open, command, 0);
 	if (s->command < 0) {
 		*ret_what = "watch the command's process";
@@ -487,8 +488,45 @@ static void answer_one(struct supervisor *s)
 		let_pass(s);
 }
 
+/* Returns true if the command's program is a QEMU, which uses all that it is given at its start. */
+static bool is_qemu(const struct supervisor *s)
+{
+	char name[32], path[64];
+
+	snprintf(path, sizeof(path), "/proc/%ld/comm", (long)s->pid);
+	read_word(path, name, sizeof(name));
+	return !strncmp(name, "qemu-", 5) || !strcmp(name, "kvm");
+}
+
+/*
+ * Says that nothing of what is lent was opened: by a QEMU that runs for a while, or, on a terminal,
+ * by a command that has ended. A script may have its reasons.
+ */
+static void warn_unused(const struct supervisor *s, bool qemu)
+{
+	for (size_t i = 0; i < s->n_lent; i++)
+		if (s->lent[i].handed_out)
+			return;
+	if (!s->n_lent || (!qemu && !isatty(STDERR_FILENO)))
+		return;
+	if (qemu)
+		say(s,
+		    "gpubroker: QEMU has not opened %s, so the VM is without %s; `gpubroker run "
+		    "--qemu` adds the arguments that give it to QEMU.\n",
+		    s->lent[0].file.path, s->lent[0].file.what);
+	else
+		say(s,
+		    "gpubroker: the command never opened %s, so it did not use %s; for QEMU, add "
+		    "--qemu.\n",
+		    s->lent[0].file.path, s->lent[0].file.what);
+}
+
+#define UNUSED_FOR 10000 /* ms that a QEMU may take to open what is lent */
+
 void supervisor_serve(struct supervisor *s, int listener)
 {
+	int limit = UNUSED_FOR, n;
+
 	struct pollfd p[] = {
 		{ .fd = listener, .events = POLLIN },
 		{ .fd = s->command, .events = POLLIN },
@@ -496,9 +534,16 @@ void supervisor_serve(struct supervisor *s, int listener)
 
 	s->listener = listener;
 	for (;;) {
-		if (poll(p, ARRAY_SIZE(p), -1) < 0) {
+		n = poll(p, ARRAY_SIZE(p), limit);
+		if (n < 0) {
 			if (errno != EINTR)
 				poll(NULL, 0, 10);
+			continue;
+		}
+		if (!n) {
+			limit = -1;
+			if (is_qemu(s))
+				warn_unused(s, true);
 			continue;
 		}
 		/*
@@ -507,6 +552,8 @@ void supervisor_serve(struct supervisor *s, int listener)
 		 * the daemon does.
 		 */
 		if (p[1].revents) {
+			warn_unused(s, false);
+			limit = -1;
 			dup2(STDOUT_FILENO, STDERR_FILENO);
 			p[1].fd = s->command = fd_close(s->command);
 			s->has_stderr = false;

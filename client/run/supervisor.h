@@ -37,6 +37,7 @@ struct supervisor {
 
 	int listener; /* what the filter reports to */
 	int command;  /* a pidfd; readable when the command has ended */
+	pid_t pid;    /* of the command */
 	bool has_stderr;
 	bool warned_unreadable, warned_refused, warned_kind;
 

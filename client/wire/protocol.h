@@ -65,6 +65,7 @@ enum message_type {
 	MESSAGE_VFS,
 	MESSAGE_MIGRATION,
 	MESSAGE_QUEUE,
+	MESSAGE_POLICY,
 	/* answers */
 	MESSAGE_WELCOME = 101,
 	MESSAGE_DEVICE,
@@ -76,6 +77,7 @@ enum message_type {
 	MESSAGE_QUEUED,
 	MESSAGE_EVENT,
 	MESSAGE_WAITING,
+	MESSAGE_POLICY_STATE,
 };
 
 struct message_hello { /* also the welcome */
@@ -154,6 +156,29 @@ struct message_restore { /* by root: gives a function, with its group, to its ho
 	uint32_t type;
 	uint32_t reserved;
 	struct pci_address address;
+};
+
+enum policy_request_flags {
+	POLICY_RELOAD = 1 << 0, /* by root: reads the files again, and then answers */
+	POLICY_WAIT = 1 << 1,	/* answers once the files have been read, of a daemon that starts */
+};
+
+struct message_policy { /* asks which policy is in force */
+	uint32_t type;
+	uint32_t flags;
+};
+
+enum policy_state_flags {
+	POLICY_IN_FORCE = 1 << 0, /* there is a policy; otherwise nothing is lent */
+	POLICY_REFUSED = 1 << 1,  /* the files were read since, and have mistakes */
+};
+
+struct message_policy_state {
+	uint32_t type;
+	uint32_t flags;
+	uint64_t loaded; /* when the one in force was loaded, seconds since the epoch */
+	uint64_t rules, files;
+	uint64_t mistakes; /* where refused */
 };
 
 struct message_vfs { /* by root: gives a physical function so many virtual ones, on VFIO drivers */

@@ -41,6 +41,7 @@ enum {
 	ASK_RESTORE,
 	ASK_CLAIM,
 	ASK_QUEUE,
+	ASK_POLICY,
 	N_ASKS
 };
 #define ASK_UNGREETED 0x80 /* the input's first answer answers the hello */
@@ -212,6 +213,7 @@ static int claim(struct gpubroker *broker)
 
 static int ask(struct gpubroker *broker, unsigned what)
 {
+	struct gpubroker_policy policy;
 	char address[20] = "";
 	int r;
 
@@ -236,6 +238,8 @@ static int ask(struct gpubroker *broker, unsigned what)
 		r = gpubroker_restore(broker, "01:00.0", address);
 		must(!r == !strcmp(address, "0000:01:00.0"));
 		return r;
+	case ASK_POLICY:
+		return gpubroker_policy_reload(broker, &policy);
 	default:
 		return claim(broker);
 	}

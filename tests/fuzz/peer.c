@@ -423,6 +423,7 @@ static void send_one(struct client *client, struct input *input)
 		[MESSAGE_VFS] = sizeof(struct message_vfs),
 		[MESSAGE_MIGRATION] = sizeof(struct message_migration),
 		[MESSAGE_QUEUE] = sizeof(struct message_plain),
+		[MESSAGE_POLICY] = sizeof(struct message_policy),
 	};
 	uint8_t kind = input_byte(input) % 16;
 	union {
@@ -874,6 +875,11 @@ static void seed_claims(struct seed *seed, fuzz_write write)
 	request(seed, 2, MESSAGE_RELEASE, &ended, sizeof(ended));
 	op(seed, 1, OP_READ, 0);
 	write("ended", seed->data, seed->n);
+	seed->n = 0;
+	op(seed, 0, OP_DIAL, 0);
+	plain(seed, 0, MESSAGE_POLICY);
+	op(seed, 0, OP_READ, 0);
+	write("policy", seed->data, seed->n);
 	seed->n = 0;
 	op(seed, 0, OP_DIAL, 0);
 	claim(seed, 0, 1, CLAIM_CDEVS);

@@ -24,4 +24,5 @@ static const struct {
 	{ MESSAGE_QUEUED, sizeof(struct message_queued) },
 	{ MESSAGE_EVENT, sizeof(struct message_event) },
 	{ MESSAGE_WAITING, sizeof(struct message_waiting) },
+	{ MESSAGE_POLICY_STATE, sizeof(struct message_policy_state) },
 };

@@ -300,6 +300,80 @@ static void test_passed(void)
 	tap_ok(sorted(1, "helpers") == 1, "the helpers' alone is not taken for its own");
 }
 
+/* Sends a question about the policy as that user. Returns its connection. */
+static int ask_policy(uint32_t uid, uint32_t flags)
+{
+	const struct message_policy request = { .type = MESSAGE_POLICY, .flags = flags };
+	int fd = dial_in(1);
+
+	TAILQ_LAST(&broker.peers.list, peer_list)->claimant.uid = uid;
+	need(say(fd, &request, sizeof(request)));
+	turn(TURNS);
+	return fd;
+}
+
+/* Returns true if the answer has come, and has these flags. */
+static bool is_answered(int fd, uint32_t flags)
+{
+	union answer answer;
+
+	turn(TURNS);
+	return hear(fd, &answer) == sizeof(answer.policy) && answer.type == MESSAGE_POLICY_STATE &&
+	       answer.policy.flags == flags;
+}
+
+static void test_reload(void)
+{
+	const struct message_policy unknown = { .type = MESSAGE_POLICY, .flags = 4 };
+	int loader = come_as(HELPER_LOADER), root, second, alice;
+	union answer answer;
+
+	asked_to_load(loader);
+	load(loader, LOADER_BEGIN);
+	load(loader, LOADER_END);
+	run(20);
+	root = ask_policy(0, POLICY_RELOAD);
+	tap_ok(asked_to_load(loader) == 1, "root's reload has the loader asked");
+	tap_ok(hear(root, &answer) < 0, "... and is not answered before the loader has");
+	alice = ask_policy(1000, POLICY_WAIT);
+	tap_ok(is_answered(alice, POLICY_IN_FORCE), "... while others are, about the one in force");
+	close(alice);
+	second = ask_policy(0, POLICY_RELOAD);
+	load(loader, LOADER_INVALID);
+	run(20);
+	tap_ok(is_answered(root, POLICY_IN_FORCE | POLICY_REFUSED),
+	       "mistakes are the answer, and the policy in force stays");
+	tap_ok(hear(second, &answer) < 0, "... not to a reload that was asked for later");
+	leave(loader);
+	tap_ok(hear(second, &answer) < 0, "a loader that ends answers nothing");
+	loader = come_as(HELPER_LOADER);
+	load(loader, LOADER_BEGIN);
+	load(loader, LOADER_END);
+	run(20);
+	tap_ok(is_answered(second, POLICY_IN_FORCE), "... the next one does");
+	close(root);
+	close(second);
+	asked_to_load(loader);
+
+	alice = ask_policy(1000, POLICY_RELOAD);
+	tap_ok(hear(alice, &answer) == sizeof(answer.refusal) &&
+		       answer.refusal.reason == GPUBROKER_REFUSED_NOT_YOURS,
+	       "a reload by anybody else is refused");
+	tap_ok(!asked_to_load(loader), "... and the loader is not asked");
+	need(say(alice, &unknown, sizeof(unknown)));
+	turn(TURNS);
+	tap_ok(!hear(alice, &answer), "an unknown flag drops the peer");
+	close(alice);
+
+	root = ask_policy(0, POLICY_RELOAD);
+	close(root);
+	load(loader, LOADER_BEGIN);
+	load(loader, LOADER_END);
+	run(20);
+	tap_ok(!broker.peers.n && !broker.peers.n_awaiting, "one who has left is forgotten");
+	leave(loader);
+}
+
 int main(void)
 {
 	int fd;
@@ -319,6 +393,7 @@ int main(void)
 	test_honest();
 	test_others();
 	test_silent();
+	test_reload();
 	helpers_done(&broker.helpers);
 	return tap_done();
 }

@@ -247,7 +247,8 @@ static void test_sizes(void)
 		MESSAGE_VFS,
 		MESSAGE_MIGRATION,
 		MESSAGE_QUEUE,
-		MESSAGE_QUEUE + 1,
+		MESSAGE_POLICY,
+		MESSAGE_POLICY + 1,
 		MESSAGE_WELCOME,
 		MESSAGE_DEVICE,
 		MESSAGE_LEASE,
@@ -288,6 +289,8 @@ static void test_sizes(void)
 					right = sizeof(struct message_vfs);
 				else if (greeted && types[i] == MESSAGE_MIGRATION)
 					right = sizeof(struct message_migration);
+				else if (greeted && types[i] == MESSAGE_POLICY)
+					right = sizeof(struct message_policy);
 				say(fd, packet, size);
 				turn(2);
 				dropped = !broker.peers.n;
@@ -299,7 +302,7 @@ static void test_sizes(void)
 				hang_up(fd);
 			}
 		}
-		tap_ok(!wrong && taken == (types[i] >= MESSAGE_HELLO && types[i] <= MESSAGE_QUEUE),
+		tap_ok(!wrong && taken == (types[i] >= MESSAGE_HELLO && types[i] <= MESSAGE_POLICY),
 		       "type %u: every size but the right one drops the peer (%u wrong, last %zu)",
 		       (unsigned)types[i], wrong, where);
 	}

@@ -50,6 +50,61 @@ like "$stdout" '20-broken.policy:1:[0-9]+: error: .*
  +\^' '... with the line and a caret'
 rm $dir/20-broken.policy
 
+# The command waits for the verdict, and fails with the finding.
+capture gpubroker policy reload
+is $status 0 'policy reload takes a good policy'
+like "$stdout" 'in force: 8 statements in 1 file' '... and says so'
+echo 'allow user bob claim anny thing' >$dir/20-broken.policy
+capture gpubroker policy reload
+is $status 65 'policy reload fails on a mistake'
+like "$stdout" '20-broken.policy:1:[0-9]+: error: ' '... with the line'
+like "$stdout" 'not loaded; the one of .* stays in force' '... and says which policy is in force'
+rm $dir/20-broken.policy
+capture run_as alice gpubroker policy reload
+is $status 77 'only root may reload'
+capture gpubroker policy add --user bob "$gpu2" --memlock 1G
+is $status 0 'policy add lets bob have a device'
+is "$(cat $dir/50-local.policy)" "allow user bob claim address $gpu2 memlock 1G" '... by one line'
+like "$stdout" 'in force: 9 statements in 2 files' '... that is in force at once, by a daemon with the capability'
+like "$(gpubroker policy explain --user bob "$gpu2")" 'allowed for bob' '... as explain has it'
+capture gpubroker policy add --user bob "$gpu2" --memlock 1Q
+is $status 65 'policy add refuses a rule with a mistake'
+is "$(cat $dir/50-local.policy)" "allow user bob claim address $gpu2 memlock 1G" '... and leaves the file as it was'
+printf '#!/bin/sh\necho alow >>"$1"\n' >/tmp/editor
+chmod 0755 /tmp/editor
+capture env VISUAL=/tmp/editor gpubroker policy edit 50-local </dev/null
+is $status 65 'policy edit refuses a mistake'
+is "$(cat $dir/50-local.policy)" "allow user bob claim address $gpu2 memlock 1G" '... and leaves the file as it was'
+printf '#!/bin/sh\n: >"$1"\n' >/tmp/editor
+umask 077
+capture env VISUAL=/tmp/editor gpubroker policy edit 50-local
+umask 022
+is $status 0 'policy edit takes the rule away'
+like "$stdout" 'in force: 8 statements' '... at once'
+is "$(stat -c %a:%U $dir/50-local.policy)" 644:root '... and the loader can read the file, whatever the umask'
+ok '... nothing else is left' test -z "$(ls -d /etc/gpubroker/edit.* 2>/dev/null)"
+rm $dir/50-local.policy
+loaded 'the policy is as before'
+
+# A file that root can read, and the loader not: what check says is what the daemon does.
+echo 'allow user bob claim right' >$dir/20-closed.policy
+chmod 0600 $dir/20-closed.policy
+capture gpubroker policy check
+is $status 65 'policy check as root fails on a file that the loader cannot read'
+like "$stdout" '20-closed.policy: error: .*chmod a\+r' '... and says what helps'
+loaded 'the daemon answers it'
+like "$(said)" 'the policy in force stays' '... and does not take it either'
+chmod 0644 $dir/20-closed.policy
+chmod 0700 $dir
+capture gpubroker policy check
+is $status 65 'policy check as root fails on a directory that the loader cannot read'
+chmod 0755 $dir
+mv $dir/20-closed.policy $dir/20-closed.conf
+capture gpubroker policy check
+is $status 0 'a file with another name is not read'
+like "$stdout" '20-closed.conf: warning: is not read' '... and policy check says so'
+rm $dir/20-closed.conf
+
 # A policy that would not grant the lease any more: it goes on, marked.
 unlike "$(run_as alice gpubroker leases)" 'would not grant' 'a lease that the policy grants is not marked'
 sed -i '/claim right limit/d' $dir/10-lab.policy

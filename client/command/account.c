@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/* An account that a question about the policy is about, see account.h. Asks NSS. */
+#include "config.h"
+
+#include "client/command/account.h"
+#include "client/command/cli.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdlib.h>
+
+int account_find(const char *name, struct account *ret_account)
+{
+	struct account *a = ret_account;
+	const struct passwd *entry;
+	char *end;
+	int n = 0;
+
+	*a = (struct account){ 0 };
+	errno = 0;
+	entry = getpwnam(name);
+	if (!entry && *name >= '0' && *name <= '9') {
+		unsigned long uid = strtoul(name, &end, 10);
+
+		if (!*end && uid < UINT32_MAX) {
+			entry = getpwuid((uid_t)uid);
+			if (!entry) { /* a uid without a name can have rules */
+				a->subject.uid = a->subject.gid = (uid_t)uid;
+				return 0;
+			}
+		}
+	}
+	if (!entry) {
+		cli_error("there is no user '%s'; give a name or a uid that this host knows", name);
+		return EXIT_NO_NAME;
+	}
+	a->subject.uid = entry->pw_uid;
+	a->subject.gid = entry->pw_gid;
+	getgrouplist(entry->pw_name, entry->pw_gid, NULL, &n);
+	a->groups = calloc((size_t)n + 1, sizeof(*a->groups));
+	if (!a->groups || getgrouplist(entry->pw_name, entry->pw_gid, a->groups, &n) < 0) {
+		cli_error("the groups of '%s' cannot be found out", name);
+		return EXIT_SOFTWARE;
+	}
+	a->subject.groups = a->groups;
+	a->subject.n_groups = (size_t)n;
+	return 0;
+}
+
+void account_done(struct account *account)
+{
+	free(account->groups);
+	account->groups = NULL;
+}

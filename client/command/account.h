@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An account that a question about the policy is about, with all groups that it has in the
+ * directory.
+ */
+#pragma once
+
+#include "policy/policy.h"
+
+struct account {
+	struct policy_subject subject;
+	gid_t *groups; /* the subject's */
+};
+
+/*
+ * Looks up a name or a uid. 0, or an exit status after the reason was printed. account_done() is
+ * due.
+ */
+int account_find(const char *name, struct account *ret_account);
+void account_done(struct account *account);

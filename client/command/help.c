@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The help of each command, see help.h: a screen of 24 lines of 80 columns, its examples at the
+ * end. tests/cli.t compares the options in it with those that the command takes, and complete.c
+ * takes them from here.
+ */
+#include "config.h"
+
+#include "client/command/help.h"
+#include "client/common/nearness.h"
+#include "client/common/util.h"
+
+#include <string.h>
+
+static const char usage_of_all[] =
+	"usage: gpubroker [--socket PATH] COMMAND [...]\n"
+	"\n"
+	"  list [--all] [--json]        the GPUs (--all: every PCI function)\n"
+	"  run [--gpu DEVICE]... [OPTION]... -- COMMAND [ARG...]\n"
+	"                               claim DEVICE and run COMMAND, a VMM, with it\n"
+	"  profiles [DEVICE] [--json]   parts of devices that drivers offer to make\n"
+	"  leases [--waiting] [--json]  who has which device, and who waits for one\n"
+	"  release LEASE                end a lease or a waiting claim of your own\n"
+	"  watch [--json]               changes of leases and of the queue\n"
+	"  policy check [FILE...]       show every mistake in the policy\n"
+	"  policy explain --user USER DEVICE\n"
+	"                               whether USER may have DEVICE, and by which rule\n"
+	"  policy add --user USER DEVICE\n"
+	"                               let USER have DEVICE, and load that (root)\n"
+	"  policy edit, policy reload   change the policy, load it and wait (root)\n"
+	"  policy install               set up what prepare rules need at boot (root)\n"
+	"  revoke LEASE [--after TIME]  end anybody's lease or waiting claim (root)\n"
+	"  restore DEVICE               give a device back to its host driver (root)\n"
+	"  vfs DEVICE N                 create N virtual functions (root)\n"
+	"  help [COMMAND], --version\n"
+	"\n"
+	"DEVICE is a PCI address, iommu-group:N, a name from the policy, or any.\n"
+	"'gpubroker COMMAND --help' has the options and examples of a command.\n";
+
+static const struct help {
+	const char *command, *what, *text;
+} helps[] = {
+	{ "list", "the GPUs and their status",
+	  "usage: gpubroker list [--all] [--json]\n"
+	  "\n"
+	  "Shows the GPUs of this host, their drivers, IOMMU groups and status.\n"
+	  "\n"
+	  "  --all    every PCI function, not GPUs alone\n"
+	  "  --json   for programs: also whether you may claim it\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker list\n"
+	  "  gpubroker list --json | jq -r '.[] | select(.allowed) | .address'\n" },
+	{ "run", "claim devices and run a VMM with them",
+	  "usage: gpubroker run [--gpu DEVICE]... [OPTION]... -- COMMAND [ARG...]\n"
+	  "\n"
+	  "Claims DEVICE and runs COMMAND, a VMM or a script that starts one, with it.\n"
+	  "\n"
+	  "  --gpu DEVICE       a PCI address, iommu-group:N, a name of the policy, or any\n"
+	  "  --profile PROFILE  a part of that DEVICE, see 'gpubroker profiles'\n"
+	  "  --memory SIZE      the smallest of that DEVICE with so much memory, as 8G\n"
+	  "  --wait[=TIME]      wait in the queue, for TIME at most, as --wait=30m\n"
+	  "  --force            also a device that shows the console, if its rule allows it\n"
+	  "  --memlock SIZE     less locked memory than the rule grants\n"
+	  "  --iommufd          devices' own nodes and an iommufd, for VMMs that use them\n"
+	  "  --qemu             add the arguments that give the devices to QEMU\n"
+	  "  --rom FILE         with --qemu: the card's video BIOS\n"
+	  "  --primary          with --qemu: the VM's only display\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker run --gpu 01:00.0 --qemu -- qemu-system-x86_64 -m 8G disk.qcow2\n"
+	  "  gpubroker run --gpu any --memory 24G --wait=2h -- ./train-vm.sh\n"
+	  "  gpubroker run --gpu teaching --gpu teaching --qemu -- ./two-cards.sh\n" },
+	{ "profiles", "parts of devices that drivers offer to make",
+	  "usage: gpubroker profiles [DEVICE] [--json]\n"
+	  "\n"
+	  "Shows the parts (mediated devices, vGPUs) that drivers offer to make of DEVICE,\n"
+	  "or of all devices: how much memory each has, and how many more can be made.\n"
+	  "\n"
+	  "  --json   for programs\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker profiles\n"
+	  "  gpubroker profiles 00:02.0\n"
+	  "  gpubroker run --gpu 00:02.0 --profile i915-GVTg_V5_4 --qemu -- ./vm.sh\n" },
+	{ "leases", "who has which device, and who waits",
+	  "usage: gpubroker leases [--waiting] [--json]\n"
+	  "\n"
+	  "Shows who has which device since when, until when, and by which rule; then the\n"
+	  "claims that wait. For root, also the processes that have a stuck device open.\n"
+	  "\n"
+	  "  --waiting  the claims that wait, alone\n"
+	  "  --json     for programs\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker leases\n"
+	  "  gpubroker leases --json | jq -r '.[] | select(.state == \"stuck\") | .reason'\n" },
+	{ "release", "end a lease of your own",
+	  "usage: gpubroker release LEASE\n"
+	  "\n"
+	  "Asks the holder of a lease of your own to give its devices back, as a VM does\n"
+	  "when they are unplugged; or ends a claim of yours that waits.\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker leases\n"
+	  "  gpubroker release 3\n" },
+	{ "watch", "changes as they happen",
+	  "usage: gpubroker watch [--json]\n"
+	  "\n"
+	  "Shows changes of leases, of devices and of the queue as they happen, a line\n"
+	  "each, until it is interrupted.\n"
+	  "\n"
+	  "  --json   for programs: one object a line\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker watch\n"
+	  "  gpubroker watch --json | jq -r 'select(.state == \"stuck\") | .reason'\n" },
+	{ "policy", "check, explain or install the policy",
+	  "usage: gpubroker policy COMMAND [...]\n"
+	  "\n"
+	  "  check [FILE...]             every mistake of the policy, before it is in force\n"
+	  "  explain --user USER DEVICE  whether USER may have DEVICE, and why\n"
+	  "  add --user USER DEVICE      let USER have DEVICE, and load that (root)\n"
+	  "  edit [FILE]                 change a file with an editor, and load it (root)\n"
+	  "  reload                      load the policy, and wait for the verdict (root)\n"
+	  "  install                     set up what prepare rules need at boot (root)\n"
+	  "\n"
+	  "The policy is /etc/gpubroker/policy.d/*.policy, see gpubroker.policy(5).\n"
+	  "'gpubroker policy COMMAND --help' has the options and examples of each.\n" },
+	{ "policy check", "every mistake in the policy",
+	  "usage: gpubroker policy check [--policy DIR]... [--devices FILE] [FILE...]\n"
+	  "\n"
+	  "Shows every mistake in the policy files, and warns of what no device can match.\n"
+	  "Changes nothing; anybody may.\n"
+	  "\n"
+	  "  --policy DIR    read DIR instead of /etc/gpubroker/policy.d\n"
+	  "  --devices FILE  another host's devices, from its 'gpubroker list --all --json'\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker policy check && gpubroker policy reload\n"
+	  "  gpubroker policy check --devices node7.json draft.policy\n" },
+	{ "policy explain", "whether a user may have a device, and why",
+	  "usage: gpubroker policy explain [--policy DIR]...\n"
+	  "                [--devices FILE | --profile PROFILE] --user USER DEVICE\n"
+	  "\n"
+	  "Says whether USER may have DEVICE, by which rule and with which limits, or what\n"
+	  "stands in the way. Claims nothing; anybody may.\n"
+	  "\n"
+	  "  --user USER        a name or a uid\n"
+	  "  --profile PROFILE  a part of DEVICE\n"
+	  "  --policy DIR       read DIR instead of /etc/gpubroker/policy.d\n"
+	  "  --devices FILE     another host's devices, by 'gpubroker list --all --json'\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker policy explain --user alice 01:00.0\n"
+	  "  gpubroker policy explain --user bob teaching\n" },
+	{ "policy add", "let a user or group have a device (root)",
+	  "usage: gpubroker policy add (--user USER | --group GROUP) [OPTION]... DEVICE\n"
+	  "\n"
+	  "Adds a rule to the policy, checks it, and has the broker load it. DEVICE is an\n"
+	  "address, a model as 10de:1eb8, a name from the policy, or any.\n"
+	  "\n"
+	  "  --user USER     a name or a uid\n"
+	  "  --group GROUP   all of its members\n"
+	  "  --memlock SIZE  locked memory: a little more than the VM has, as 20G\n"
+	  "  --limit N       so many leases at once\n"
+	  "  --for TIME      each lease ends after TIME, as 8h\n"
+	  "  --file FILE     of /etc/gpubroker/policy.d; 50-local.policy otherwise\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker policy add --user alice 01:00.0 --memlock 20G\n"
+	  "  gpubroker policy add --group students any --limit 1 --for 8h\n" },
+	{ "policy edit", "change a file of the policy with an editor (root)",
+	  "usage: gpubroker policy edit [FILE]\n"
+	  "\n"
+	  "Edits a file of /etc/gpubroker/policy.d, 50-local.policy if none is given, with\n"
+	  "$VISUAL or $EDITOR. It is checked first; then the broker loads it.\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker policy edit\n"
+	  "  EDITOR=nano gpubroker policy edit 10-lab\n" },
+	{ "policy reload", "load the policy and wait for the verdict (root)",
+	  "usage: gpubroker policy reload\n"
+	  "\n"
+	  "Has the broker load the policy, and waits. If it has mistakes, shows them, and\n"
+	  "exits with 65; the policy that was in force stays so.\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker policy reload\n" },
+	{ "policy install", "set up what prepare rules need at boot",
+	  "usage: gpubroker policy install [--policy DIR]... [--root DIR]\n"
+	  "                                [--devices FILE] [--keep]\n"
+	  "\n"
+	  "Writes the udev rules that have devices of prepare rules on vfio-pci at boot.\n"
+	  "The broker does so at each reload; by hand it is for an image of another system.\n"
+	  "\n"
+	  "  --policy DIR    read DIR instead of /etc/gpubroker/policy.d\n"
+	  "  --root DIR      the root directory of that system\n"
+	  "  --devices FILE  its devices, from its 'gpubroker list --all --json'\n"
+	  "  --keep          keep the ids that were seen when the rules were written before\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker policy install\n"
+	  "  gpubroker policy install --root /mnt/image --devices node7.json\n" },
+	{ "revoke", "end anybody's lease (root)",
+	  "usage: gpubroker revoke LEASE [--after TIME]\n"
+	  "\n"
+	  "Asks the holder of anybody's lease to give its devices back, or ends a claim\n"
+	  "that waits. Only root may.\n"
+	  "\n"
+	  "  --after TIME   the holder is told now, and asked after TIME, as 30s or 1h30m\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker leases\n"
+	  "  gpubroker revoke 3 --after 10m\n" },
+	{ "restore", "give a device back to its host driver (root)",
+	  "usage: gpubroker restore DEVICE\n"
+	  "\n"
+	  "Gives a device that is on a VFIO driver, and not lent, back to its host driver,\n"
+	  "with what shares its IOMMU group. Only root may. DEVICE is a PCI address.\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker list\n"
+	  "  gpubroker restore 01:00.0\n" },
+	{ "vfs", "create virtual functions (root)",
+	  "usage: gpubroker vfs DEVICE N\n"
+	  "\n"
+	  "Creates N virtual functions of a physical function, 0 for none. Only root may.\n"
+	  "DEVICE is a PCI address. `vfs N` in a prepare rule does the same at each boot.\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker vfs 3b:00.0 4\n"
+	  "  gpubroker run --gpu 3b:00.2 --qemu -- ./vm.sh\n" },
+};
+
+/* Names of such a command in other programs. */
+static const struct {
+	const char *name, *command;
+} elsewhere[] = {
+	{ "ls", "list" },
+	{ "devices", "list" },
+	{ "ps", "leases" },
+	{ "status", "leases" },
+	{ "queue", "leases" },
+	{ "who", "leases" },
+	{ "claim", "run" },
+	{ "exec", "run" },
+	{ "start", "run" },
+	{ "attach", "run" },
+	{ "monitor", "watch" },
+	{ "events", "watch" },
+	{ "kill", "revoke" },
+	{ "stop", "revoke" },
+	{ "unbind", "run" },
+	{ "free", "release" },
+	{ "return", "release" },
+	{ "check", "policy check" },
+	{ "explain", "policy explain" },
+	{ "install", "policy install" },
+	{ "version", "--version" },
+	{ "mdev", "profiles" },
+	{ "types", "profiles" },
+	{ "sriov", "vfs" },
+	{ "unset-override", "restore" },
+};
+
+void help_print_all(FILE *file)
+{
+	fputs(usage_of_all, file);
+}
+
+const char *help_command(size_t i)
+{
+	return i < ARRAY_SIZE(helps) ? helps[i].command : NULL;
+}
+
+const char *help_what(const char *command)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(helps); i++)
+		if (!strcmp(helps[i].command, command))
+			return helps[i].what;
+	return NULL;
+}
+
+const char *help_text(const char *command)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(helps); i++)
+		if (!strcmp(helps[i].command, command))
+			return helps[i].text;
+	return NULL;
+}
+
+void help_print(FILE *file, const char *command)
+{
+	const char *text = help_text(command);
+
+	fputs(text ? text : usage_of_all, file);
+}
+
+const char *help_meant(const char *given)
+{
+	const char *names[ARRAY_SIZE(helps)];
+
+	for (size_t i = 0; i < ARRAY_SIZE(elsewhere); i++)
+		if (!strcmp(elsewhere[i].name, given))
+			return elsewhere[i].command;
+	for (size_t i = 0; i < ARRAY_SIZE(helps); i++)
+		names[i] = helps[i].command;
+	return nearness_best(given, names, ARRAY_SIZE(names));
+}
