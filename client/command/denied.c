@@ -43,8 +43,8 @@ static bool function_is_meant(const struct denied *d, const struct function *f)
 		return true;
 	/* A name that means a part is not judged here. */
 	return !policy_name_find(&d->policy, d->device, &name) &&
-	       !policy_name_has_part(&d->policy, name) &&
-	       policy_name_matches(&d->policy, name, &facts);
+	       !policy_name_has_part(&d->policy, name, NULL) &&
+	       policy_name_matches(&d->policy, name, &facts, NULL);
 }
 
 /* Returns true if the files allow the subject one of the functions that are meant. */
@@ -115,10 +115,9 @@ static void say_allowed(const struct denied *d, const struct account *account)
 	if (!files_allow(d, &session))
 		say_groups(account, own, n);
 	else
-		cli_error(
-			"the policy's files allow it by now, and the broker has not loaded them "
+		cli_error("the policy's files allow it by now, and the broker has not loaded them "
 			  "since; "
-			"the administrator can do that with 'gpubroker policy reload'");
+			  "the administrator can do that with 'gpubroker policy reload'");
 	free(own);
 }
 
