@@ -19,7 +19,7 @@ enum index_section {
 	INDEX_LINES,   /* device lines, whatever their name */
 };
 
-/* What is done with each rule that is visited. */
+/* Called for each rule that is visited. */
 struct index_walk {
 	bool (*visit)(void *userdata, size_t rule); /* returns false to stop */
 	void *userdata;

@@ -31,6 +31,31 @@ struct listing {
 	uint64_t cost;
 };
 
+/*
+ * Returns true if another program has the group of a device that is not leased: a claim has found
+ * that, or the kernel shows it for a function of the device's slot. Nothing is opened for a
+ * listing, since an open group is busy for others.
+ */
+static bool is_foreign(struct listing *listing, const struct device *device)
+{
+	const struct peers *peers = listing->peer->peers;
+	struct pci_address address = device->record.address;
+
+	if (holds_find_foreign(peers->holds, device->record.group))
+		return true;
+	for (address.function = 0; address.function < 8; address.function++) {
+		const struct device *other = devices_find(peers->devices, &address);
+
+		if (!other || other->record.group != device->record.group ||
+		    !driver_is_vfio(other->record.driver))
+			continue;
+		listing->cost += COST_ATTRIBUTE;
+		if (sysfs_opened(peers->kernel->sys, &address) > 0)
+			return true;
+	}
+	return false;
+}
+
 /* Returns true if the policy allows the peer's user the device. */
 static bool device_is_allowed(struct listing *listing, const struct device *device)
 {
@@ -78,9 +103,7 @@ static void format_device(struct listing *listing, const struct device *device,
 	if (ret_message->status <= GPUBROKER_BOOT_VGA && peers->kernel->no_remapping &&
 	    !interrupts_may_be_unsafe_somehow(peers->kernel->sys, peers->kernel->cdevs))
 		ret_message->status = GPUBROKER_NOT_VIABLE;
-	/* As a claim has found. An open group is busy for others, so a listing opens none. */
-	if (ret_message->status == GPUBROKER_VFIO_READY &&
-	    holds_find_foreign(peers->holds, record->group))
+	if (ret_message->status == GPUBROKER_VFIO_READY && is_foreign(listing, device))
 		ret_message->status = GPUBROKER_IN_USE;
 	if (lease && ret_message->status != GPUBROKER_NOT_VIABLE) {
 		ret_message->lease = lease->id;

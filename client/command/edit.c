@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker policy edit and add: change one file of the policy as visudo changes sudoers. What is
- * written is checked first, together with the other files; the file is there whole, with the mode
+ * gpubroker policy edit and add: change one file of the policy as visudo changes sudoers. The
+ * draft is checked first, together with the other files; the file is there whole, with the mode
  * that the loader needs, or as it was; and the broker's verdict is awaited. It must never leave a
  * file in the policy with a mistake that it has made.
  */

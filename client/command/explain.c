@@ -146,7 +146,7 @@ static bool has_safe_interrupts(void)
 /* Prints whether the group can be lent now, if no guard forbids it. Returns the exit status. */
 static int print_unguarded(const struct question *q, const struct group_view *view)
 {
-	char node[320];
+	char text[PCI_ADDRESS_TEXT], node[320];
 	const struct function *f;
 
 	if (!q->saved && holders_node_text(view->group, node, sizeof(node))) {
@@ -163,11 +163,12 @@ static int print_unguarded(const struct question *q, const struct group_view *vi
 		putchar('\n');
 		return 0;
 	}
-	/* Only root sees all processes, and nothing else tells without an open of the group. */
-	if (!q->saved && holders_any(view->group)) {
-		printf("in use: a process has group %u open through VFIO, by a lease or without; "
-		       "see 'gpubroker list' and 'gpubroker leases'\n",
-		       (unsigned)view->group);
+	for (size_t i = 0; i < view->n_functions; i++) {
+		if (!view->functions[i].opened)
+			continue;
+		printf("in use: a process has %s open through VFIO, by a lease or without; see "
+		       "'gpubroker list' and 'gpubroker leases'\n",
+		       pci_address_format(&view->functions[i].address, text));
 		return EXIT_BUSY;
 	}
 	puts("could be lent, if nobody has it");

@@ -185,21 +185,6 @@ void holders_print(uint32_t group, void (*print)(const char *text))
 	closedir(dir);
 }
 
-static bool any_holder;
-
-static void note_holder(const char *text)
-{
-	(void)text;
-	any_holder = true;
-}
-
-bool holders_any(uint32_t group)
-{
-	any_holder = false;
-	holders_print(group, note_holder);
-	return any_holder;
-}
-
 bool holders_node_text(uint32_t group, char *out, size_t size)
 {
 	struct nodes nodes = { 0 };

@@ -11,8 +11,6 @@
  * first few. Root sees all processes, others their own.
  */
 void holders_print(uint32_t group, void (*print)(const char *text));
-/* Returns true if there is one, among the processes that the caller sees. */
-bool holders_any(uint32_t group);
 
 /*
  * Writes a sentence into out if others than root may open the node of a group, or one of its

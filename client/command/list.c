@@ -245,19 +245,14 @@ static void fit_devices(int *widths, int room)
 		widths[widths[VENDOR] > widths[MODEL] ? VENDOR : MODEL]--;
 }
 
-static const char *held; /* the device whose holders are printed, before the first one */
-
 static void print_holder(const char *text)
 {
-	if (held)
-		cli_error("%s is", held);
-	held = NULL;
 	cli_error("  %s", text);
 }
 
 /*
  * Says beside the table what it has no room for: nodes that others may open, and for root which
- * programs have what is not lent. The broker learns of those only when somebody claims the device.
+ * programs have what is in use.
  */
 static void print_notes(const struct listing *listing)
 {
@@ -272,10 +267,9 @@ static void print_notes(const struct listing *listing)
 		last = d->iommu_group;
 		if (holders_node_text((uint32_t)last, text, sizeof(text)))
 			cli_error("%s: %s", d->address, text);
-		if ((d->status != GPUBROKER_IN_USE && d->status != GPUBROKER_VFIO_READY) ||
-		    geteuid())
+		if (d->status != GPUBROKER_IN_USE || geteuid())
 			continue;
-		held = d->address;
+		cli_error("%s is", d->address);
 		holders_print((uint32_t)last, print_holder);
 	}
 }

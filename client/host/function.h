@@ -38,6 +38,7 @@ struct function {
 	char console[88]; /* why it is part of the console; "": it is not, or it is the boot VGA */
 	bool is_bridge;	  /* stays with the host, see class_is_bridge() */
 	char in_use[88];  /* how the host uses it, "": it does not */
+	bool opened;	  /* on VFIO, and a process seems to have it open: a lease's, or another */
 	/* root bus, bridges, itself: "pci0000:00/10.0/00.0"; "": too deep */
 	char path[FUNCTION_PATH_MAX];
 	char serial[FUNCTION_SERIAL_MAX]; /* lower case; "": it has none, or see serial_unknown */

@@ -199,6 +199,26 @@ static int read_bridge(int sys, struct function *f)
 	return r < 0 ? r : 0;
 }
 
+/* vfio-pci enables a function for its first holder, and disables it after the last. */
+int sysfs_opened(int sys, const struct pci_address *address)
+{
+	uint32_t enabled = 0;
+	int r = sysfs_read_number(sys, address, "enable", 10, &enabled);
+
+	return r == -ENOENT ? 0 : r ? r : enabled > 0;
+}
+
+/* Reads how the host uses a function, or who else does. Its ids are known. */
+static int read_users(int sys, struct function *f)
+{
+	int r = inuse_read(sys, f);
+
+	if (!r && driver_is_vfio(f->driver))
+		r = sysfs_opened(sys, &f->address);
+	f->opened = r > 0;
+	return r < 0 ? r : 0;
+}
+
 int sysfs_function_read_ids(int sys, const struct pci_address *address,
 			    struct function *ret_function)
 {
@@ -238,7 +258,7 @@ int sysfs_function_read(int sys, const struct pci_address *address, struct funct
 	int r = sysfs_function_read_ids(sys, address, &f);
 
 	if (!r)
-		r = inuse_read(sys, &f);
+		r = read_users(sys, &f);
 	if (!r)
 		*ret_function = f;
 	return r;
@@ -371,7 +391,7 @@ int sysfs_group_read_use(int sys, struct group_view *view)
 	int r = 0;
 
 	for (size_t i = 0; !r && i < view->n_functions; i++)
-		r = inuse_read(sys, &view->functions[i]);
+		r = read_users(sys, &view->functions[i]);
 	return r;
 }
 

@@ -12,8 +12,8 @@
 /* Reads one function. -ENODEV: no such function. */
 int sysfs_function_read(int sys, const struct pci_address *address, struct function *ret_function);
 /*
- * The same without what inuse_read() finds, which costs most of the time: what a policy is asked
- * about.
+ * The same without what inuse_read() and sysfs_opened() find, which costs most of the time: what a
+ * policy is asked about.
  */
 int sysfs_function_read_ids(int sys, const struct pci_address *address,
 			    struct function *ret_function);
@@ -35,6 +35,11 @@ int sysfs_cdev_of(int sys, const char *device, uint32_t *ret_number);
 int sysfs_vfs_read(int sys, const struct pci_address *physfn, struct pci_address *ret_vfs,
 		   size_t max);
 
+/*
+ * Returns 1 if a process seems to have the function open through VFIO, else 0. It opens nothing,
+ * and is only a hint: a host driver that left the function enabled makes it untrue.
+ */
+int sysfs_opened(int sys, const struct pci_address *address);
 /* The IOMMU group of a function, NO_GROUP where it has none. -ENODEV: no such function. */
 int sysfs_group_of(int sys, const struct pci_address *address, uint32_t *ret_group);
 /*

@@ -183,28 +183,26 @@ static void test_claims(void)
 	taken_says = -EBUSY;
 }
 
-/* Only a group that is busy shows another program, not a function that somebody has enabled. */
-static void test_evidence(void)
+static void test_hint(void)
 {
 	struct message_refusal r;
 
 	forget();
-	set_enabled(TAKEN, "1\n");
-	taken_says = 0;
+	set_enabled(TAKEN, "0\n");
 	tap_ok(status_of(TAKEN) == GPUBROKER_VFIO_READY,
-	       "a function that a driver or root has left enabled is ready");
+	       "what the kernel has not enabled is ready");
 	r = refusal_to(SELECT_ADDRESS, TAKEN, CLAIM_ASK);
 	tap_ok(!r.reason, "... by a question, too");
-	r = refusal_to(SELECT_ADDRESS, TAKEN, 0);
-	tap_ok(got_on(&r, TAKEN), "... and is lent");
-	set_enabled(TAKEN, "0\n");
-	taken_says = -EBUSY;
-	r = refusal_to(SELECT_ADDRESS, TAKEN, 0);
-	tap_ok(is_foreign(&r, TAKEN), "a group that is busy is another program's");
+	set_enabled(TAKEN, "1\n");
+	tap_ok(status_of(TAKEN) == GPUBROKER_IN_USE,
+	       "what it has enabled is in use, before any claim");
 	r = refusal_to(SELECT_ADDRESS, TAKEN, CLAIM_ASK);
-	tap_ok(status_of(TAKEN) == GPUBROKER_IN_USE && is_foreign(&r, TAKEN),
-	       "... also by a listing and a question, for a while");
-	forget();
+	tap_ok(!r.reason, "... but not busy by a question: a driver may have left it so");
+	taken_says = 0;
+	r = refusal_to(SELECT_ADDRESS, TAKEN, 0);
+	tap_ok(got_on(&r, TAKEN), "a claim asks the kernel, and not the hint");
+	taken_says = -EBUSY;
+	set_enabled(TAKEN, "0\n");
 }
 
 static void test_waiting(void)
@@ -309,7 +307,7 @@ int main(void)
 	need(broker.kernel.dev >= 0);
 	fds_at_start = open_descriptors();
 	test_claims();
-	test_evidence();
+	test_hint();
 	test_interrupts();
 	test_waiting();
 	test_nodes();

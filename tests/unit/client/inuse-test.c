@@ -305,6 +305,19 @@ static void test_keyboard(void)
 	is_free("... which is also the first's second");
 }
 
+static void test_opened(void)
+{
+	function("0x030000\n", "vfio-pci");
+	tap_ok(!look().opened, "without the attribute nobody has it");
+	below("enable", "0\n");
+	tap_ok(!look().opened, "what is not enabled is not open");
+	below("enable", "1\n");
+	tap_ok(look().opened, "what vfio-pci has enabled is open");
+	function("0x030000\n", "bochs-drm");
+	below("enable", "1\n");
+	tap_ok(!look().opened, "a host driver enables its device for itself");
+}
+
 static void test_guard(void)
 {
 	struct group_view view = { .n_functions = 1 };
@@ -400,6 +413,7 @@ int main(void)
 	test_display();
 	test_framebuffer();
 	test_keyboard();
+	test_opened();
 	test_guard();
 	test_spared();
 	close(sys);

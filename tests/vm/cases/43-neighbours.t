@@ -110,8 +110,8 @@ rm -f /tmp/foreign.out
 GPUBROKER_VGPU=$gpu2 python3 /tests/vfio-hold.py /tmp/foreign.out &
 foreign=$!
 ok 'a VMM of root'\''s takes it by VFIO' wait_for 20 test -s /tmp/foreign.out
-like "$(gpubroker list 2>&1)" "0000:02:00.0 .*vfio-ready" 'list does not know it, before anybody has claimed it'
-like "$(gpubroker list 2>&1)" "held by pid $foreign " '... but names the holder to root'
+like "$(gpubroker list 2>&1)" "0000:02:00.0 .*in-use" 'list says in-use, before anybody has claimed it'
+like "$(gpubroker list 2>&1)" "held by pid $foreign " '... and names the holder to root'
 unlike "$(run_as carol gpubroker list 2>&1)" "held by" '... and to nobody else'
 capture gpubroker policy explain --user carol $gpu2
 is $status 75 'explain does not say that it could be lent'
