@@ -19,7 +19,7 @@ enum index_section {
 	INDEX_LINES,   /* device lines, whatever their name */
 };
 
-/* Called for each rule that is visited. */
+/* The visitor of the rules. */
 struct index_walk {
 	bool (*visit)(void *userdata, size_t rule); /* returns false to stop */
 	void *userdata;
