@@ -277,6 +277,26 @@ tap_ok "a ROM that is not there: 64, and nothing was claimed" says_that "nothing
 tap_ok "a ROM that is a directory: 64" says_that "no regular file" 64 run --qemu --rom "$dir" -- true
 tap_ok "a ROM with nothing in it: 64" says_that "is empty" 64 run --qemu --rom "$dir/empty" -- true
 tap_ok "run --qemu without a broker: 69" says_that "no broker" 69 run --qemu --rom "$command" --primary -- true
+# mute SECONDS: a broker that accepts and says nothing for so long, and then goes.
+mute() {
+	python3 -c 'import socket, sys, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.bind(sys.argv[1]); s.listen(); c = s.accept()[0]; time.sleep(float(sys.argv[2]))' "$dir/mute" "$1" &
+	until [ -S "$dir/mute" ]; do sleep 0.05; done
+	sleep 0.2
+	"$command" --socket "$dir/mute" list 2>"$dir/err"
+	status=$?
+	wait
+	rm -f "$dir/mute"
+	[ $status = 69 ] && grep -q 'waiting for the broker to answer' "$dir/err"
+}
+not_mute() { mute 0.2 && return 1; grep -q 'ended the connection' "$dir/err"; }
+if command -v python3 >/dev/null; then
+	tap_ok "a broker that does not answer for two seconds is said" mute 3
+	tap_ok "... and not sooner" not_mute
+else
+	tap_skip "a broker that does not answer is said" "no python3"
+fi
 tap_ok "a file that nobody listens at: 69" sh -c \
 	': >"$1/file"; "$0" --socket "$1/file" list 2>"$1/err"; [ $? = 69 ] && [ "$(wc -l <"$1/err")" = 1 ]' \
 	"$command" "$dir"

@@ -12,6 +12,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -74,10 +75,38 @@ int cli_failed(const struct cli *cli, const struct gpubroker *handle, int r)
 	}
 }
 
+#define PATIENCE 2 /* seconds, after which the user is told that the broker has not answered */
+
+static void say_waiting(int signal)
+{
+	static const char text[] =
+		"gpubroker: waiting for the broker to answer; 'systemctl status gpubroker' shows "
+		"its state\n";
+
+	(void)signal;
+	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
+		return;
+}
+
+/* As gpubroker_open(), and says on standard error that it waits, if it does. */
+static int open_patiently(const char *socket, struct gpubroker **ret_handle)
+{
+	const struct sigaction say = { .sa_handler = say_waiting, .sa_flags = SA_RESTART };
+	struct sigaction before;
+	int r;
+
+	sigaction(SIGALRM, &say, &before);
+	alarm(PATIENCE);
+	r = gpubroker_open(socket, ret_handle);
+	alarm(0);
+	sigaction(SIGALRM, &before, NULL);
+	return r;
+}
+
 int cli_open(const struct cli *cli, struct gpubroker **ret_handle)
 {
 	struct gpubroker *handle = NULL;
-	int r = gpubroker_open(cli->socket, &handle), status;
+	int r = open_patiently(cli->socket, &handle), status;
 
 	if (!r) {
 		*ret_handle = handle;
