@@ -18,6 +18,18 @@
 #include <unistd.h>
 
 /*
+ * The capabilities that a part keeps. The finder sees the descriptors of every process:
+ * CAP_SYS_PTRACE lets it look through the links in /proc/PID/fd, and CAP_DAC_READ_SEARCH into that
+ * directory, which only the process' own user may read (mode 0500).
+ */
+static uint64_t caps_of(enum confine_part part)
+{
+	return part == CONFINE_FINDER
+		       ? UINT64_C(1) << CAP_SYS_PTRACE | UINT64_C(1) << CAP_DAC_READ_SEARCH
+		       : 0;
+}
+
+/*
  * Confines a process that already runs as the helpers' account. Also makes the filter for after its
  * start, while the process may still make the calls that this takes.
  */
@@ -28,7 +40,11 @@ static int confine_unprivileged(enum confine_part part, struct confine_filter **
 	/* The helpers share an account, and must not be able to read each other's memory. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 		return -errno;
-	r = landlock_helper();
+	/*
+	 * The finder has no Landlock: the kernel lets no process of a Landlock domain look at one
+	 * outside of it, as with ptrace(), whatever its capabilities. Its filter allows less.
+	 */
+	r = part == CONFINE_FINDER ? 0 : landlock_helper();
 	if (!r)
 		r = filter_new(part, ret_settled);
 	return r ? r : filter_load(part);
@@ -37,9 +53,20 @@ static int confine_unprivileged(enum confine_part part, struct confine_filter **
 int confine_helper(enum confine_part part, uid_t uid, gid_t gid,
 		   struct confine_filter **ret_settled)
 {
+	uint64_t keep = 0;
+
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return -errno;
+	if (capng_get_caps_process())
+		return -EINVAL;
+	for (unsigned c = 0; c <= CAP_LAST_CAP; c++)
+		if (capng_have_capability(CAPNG_PERMITTED, c))
+			keep |= caps_of(part) & UINT64_C(1) << c;
 	capng_clear(CAPNG_SELECT_BOTH);
+	for (unsigned c = 0; c <= CAP_LAST_CAP; c++)
+		if (keep & UINT64_C(1) << c &&
+		    capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, c))
+			return -EINVAL;
 	/*
 	 * Drops supplementary groups, sets all six ids, empties the bounding set, then the
 	 * capabilities.
@@ -51,14 +78,15 @@ int confine_helper(enum confine_part part, uid_t uid, gid_t gid,
 }
 
 /*
- * Returns true if the sets that capng_get_caps_process() has read contain at most `allowed`; -1:
- * nothing.
+ * Returns true if the sets that capng_get_caps_process() has read contain at most `allowed`, a
+ * bit for each capability.
  */
-static bool hold_only(const capng_type_t *sets, size_t n_sets, int allowed)
+static bool hold_only(const capng_type_t *sets, size_t n_sets, uint64_t allowed)
 {
 	for (size_t i = 0; i < n_sets; i++)
 		for (int c = 0; c <= CAP_LAST_CAP; c++)
-			if (c != allowed && capng_have_capability(sets[i], (unsigned)c))
+			if (!(allowed & UINT64_C(1) << c) &&
+			    capng_have_capability(sets[i], (unsigned)c))
 				return false;
 	return true;
 }
@@ -85,7 +113,7 @@ int confine_own(enum confine_part part, struct confine_filter **ret_settled)
 		return -EPERM;
 	if (capng_get_caps_process())
 		return -EINVAL;
-	if (!hold_only(sets, ARRAY_SIZE(sets), -1))
+	if (!hold_only(sets, ARRAY_SIZE(sets), caps_of(part)))
 		return -EPERM;
 	return confine_unprivileged(part, ret_settled);
 }
@@ -106,7 +134,7 @@ int confine_core(bool keep_sys_resource, bool cdevs, int state_dir)
 	 * is small from the start, and has no effect on a process that may not execute a program.
 	 */
 	can_empty = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);
-	if (!can_empty && !hold_only(&bounding_set, 1, CAP_SYS_RESOURCE))
+	if (!can_empty && !hold_only(&bounding_set, 1, UINT64_C(1) << CAP_SYS_RESOURCE))
 		return -EPERM;
 	capng_clear(can_empty ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS);
 	/*
