@@ -12,7 +12,6 @@
 #include "brokerd/helper/finder.h"
 #include "brokerd/helper/helper.h"
 #include "brokerd/process/filter.h"
-#include "brokerd/process/log.h"
 #include "brokerd/state/finding.h"
 #include "client/common/util.h"
 #include "client/host/opened.h"
@@ -151,10 +150,6 @@ int finder_run(int socket, struct confine_filter *settled, const void *unused)
 	filter_free(settled);
 	if (!r)
 		r = find_loop(&finder);
-	if (r == -ESTALE)
-		log_info("finder: NVIDIA's driver has another card now; starting again");
-	else if (r != -EPIPE && r != -ECONNRESET)
-		log_error("finder: %s", strerror(-r));
 	fd_close(finder.sys);
 	fd_close(finder.proc);
 	return r == -EPIPE || r == -ECONNRESET || r == -ESTALE ? 0 : EX_SOFTWARE;

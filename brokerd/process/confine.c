@@ -30,6 +30,27 @@ static uint64_t caps_of(enum confine_part part)
 }
 
 /*
+ * Has libcap-ng take these sets away but for the part's capabilities, as far as the process has
+ * them; the caller applies it. Returns 0, or -EINVAL.
+ */
+static int select_caps(enum confine_part part, capng_select_t sets)
+{
+	uint64_t keep = 0;
+
+	if (capng_get_caps_process())
+		return -EINVAL;
+	for (unsigned c = 0; c <= CAP_LAST_CAP; c++)
+		if (capng_have_capability(CAPNG_PERMITTED, c))
+			keep |= caps_of(part) & UINT64_C(1) << c;
+	capng_clear(sets);
+	for (unsigned c = 0; c <= CAP_LAST_CAP; c++)
+		if (keep & UINT64_C(1) << c &&
+		    capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, c))
+			return -EINVAL;
+	return 0;
+}
+
+/*
  * Confines a process that already runs as the helpers' account. Also makes the filter for after its
  * start, while the process may still make the calls that this takes.
  */
@@ -53,20 +74,10 @@ static int confine_unprivileged(enum confine_part part, struct confine_filter **
 int confine_helper(enum confine_part part, uid_t uid, gid_t gid,
 		   struct confine_filter **ret_settled)
 {
-	uint64_t keep = 0;
-
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return -errno;
-	if (capng_get_caps_process())
+	if (select_caps(part, CAPNG_SELECT_BOTH))
 		return -EINVAL;
-	for (unsigned c = 0; c <= CAP_LAST_CAP; c++)
-		if (capng_have_capability(CAPNG_PERMITTED, c))
-			keep |= caps_of(part) & UINT64_C(1) << c;
-	capng_clear(CAPNG_SELECT_BOTH);
-	for (unsigned c = 0; c <= CAP_LAST_CAP; c++)
-		if (keep & UINT64_C(1) << c &&
-		    capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, c))
-			return -EINVAL;
 	/*
 	 * Drops supplementary groups, sets all six ids, empties the bounding set, then the
 	 * capabilities.
@@ -114,6 +125,10 @@ int confine_own(enum confine_part part, struct confine_filter **ret_settled)
 	if (capng_get_caps_process())
 		return -EINVAL;
 	if (!hold_only(sets, ARRAY_SIZE(sets), caps_of(part)))
+		return -EPERM;
+	/* No program that it could start would inherit them; and it starts none. */
+	if (caps_of(part) &&
+	    (select_caps(part, CAPNG_SELECT_CAPS) || capng_apply(CAPNG_SELECT_CAPS)))
 		return -EPERM;
 	return confine_unprivileged(part, ret_settled);
 }

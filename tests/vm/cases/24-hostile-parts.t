@@ -37,7 +37,7 @@ systemctl daemon-reload
 ok 'the hostile build has run in the sandbox of the unit' systemctl start gpubroker-hostile
 attempts 'in the unit' 100
 # The helpers, in theirs, but for TasksMax=: each attempt has a process.
-for helper in watch:watcher load:loader; do
+for helper in watch:watcher load:loader find:finder; do
 	unit=gpubroker-${helper%:*} helper=${helper#*:}
 	sed -e "s|^ExecStart=.*|ExecStart=/tests/hostile-parts --helper $helper --socket /tmp/hostile-core|" \
 		-e 's/^Type=.*/Type=oneshot/' -e 's/^Restart=.*/Restart=no/' -e '/^Requires=/d' -e '/^Before=/d' \

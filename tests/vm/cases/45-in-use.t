@@ -41,9 +41,23 @@ end_opener() {
 	wait "$opener" 2>/dev/null
 }
 
+# fresh: a display that nobody has had open. When the last one closes it, the kernel turns its connector on, and then it
+# counts as a console.
+fresh() {
+	echo $gpu2 >/sys/bus/pci/drivers/bochs-drm/unbind
+	echo $gpu2 >/sys/bus/pci/drivers/bochs-drm/bind
+	wait_for 20 test -e /sys/bus/pci/devices/$gpu2/drm
+	sleep 0.5
+	node=$(card $gpu2)
+	wait_for 20 test -c "$node"
+}
+open_card() {
+	fresh
+	open_node "$node" "$@"
+}
+
 # ---- a display ----
-node=$(card $gpu2)
-open_node "$node"
+open_card
 refused carol 78 "$gpu2 is in use by the host: a program of the host has $node open; stop it, or add --force" \
 	'a display that a program of root has open is not lent' --gpu $gpu2
 unlike "$stderr" "python|$opener" '... and nobody else learns whose it is'
@@ -63,8 +77,7 @@ capture run_as bob gpubroker run --gpu $gpu2 -- true
 is $status 0 'a rule with in-use lends it all the same'
 wait_for 20 is_back $gpu2 bochs-drm
 end_opener
-node=$(card $gpu2)
-open_node "$node"
+open_card
 capture run_as carol gpubroker run --gpu $gpu2 --force -- true
 is $status 0 '... and so does --force'
 end_opener
@@ -74,15 +87,15 @@ is $status 0 'when nobody has it open, it is lent'
 wait_for 20 is_back $gpu2 bochs-drm
 
 # ---- another device instead ----
-node=$(card $gpu2)
-open_node "$node"
-capture run_as carol gpubroker run --gpu pair -- sh -c 'env | grep ^GPUBROKER_'
+open_card
+capture run_as carol gpubroker run --gpu pair -- true
 is $status 0 'a claim by a name goes on to the next device'
-like "$stdout" "$multi_gpu" '... which is the one that nobody has open'
+like "$stderr" "$multi_gpu" '... which is the one that nobody has open'
 wait_for 20 is_back $multi_gpu bochs-drm
-capture run_as alice gpubroker run --gpu any --wait=5 -- true
+capture run_as alice gpubroker run --gpu any --wait=5s -- true
 is $status 78 'one that has no other is refused, and does not wait'
 end_opener
+fresh
 
 # ---- sound ----
 sound() { local c=(/sys/bus/pci/devices/"$1"/sound/card*/controlC*); echo "/dev/snd/${c##*/}"; }
@@ -92,6 +105,7 @@ refused carol 78 "$gpu is in use by the host: $gpu_audio: a program of the host 
 	'a card whose sound a program has open is not lent' --gpu $gpu
 is "$(driver_of $gpu) $(driver_of $gpu_audio)" 'bochs-drm snd_hda_intel' '... and keeps both its drivers'
 end_opener
+fresh
 # The sound is unbound before the display, and the display is given back first.
 udevadm monitor --kernel --subsystem-match=pci >/tmp/order.out &
 monitor=$!
@@ -104,13 +118,13 @@ sleep 1
 kill $monitor
 wait $monitor 2>/dev/null
 # order ACTION: the functions, in the order of the kernel's first events of each
-order() { awk -v action="$1" '$3 == action { sub(/.*\//, "", $4); if (!seen[$4]++) print $4 }' /tmp/order.out | xargs; }
+order() { awk -v action="$1" '$2 == action { sub(/.*\//, "", $3); if (!seen[$3]++) print $3 }' /tmp/order.out | xargs; }
 is "$(order unbind)" "$gpu_audio $gpu" 'its sound is unbound before its display'
-is "$(awk '$3 == "bind" { sub(/.*\//, "", $4); print $4 }' /tmp/order.out | tail -2 | xargs)" "$gpu $gpu_audio" \
+is "$(awk '$2 == "bind" { sub(/.*\//, "", $3); print $3 }' /tmp/order.out | tail -2 | xargs)" "$gpu $gpu_audio" \
 	'... and given back after it'
 
 # ---- those that hide ----
-node=$(card $gpu2)
+fresh
 mkdir -p /tmp/hidden
 : >/tmp/opener.out
 unshare --pid --fork --mount-proc --mount sh -c 'mount -t tmpfs none /tmp/hidden
@@ -122,11 +136,14 @@ refused carol 78 "a program of the host has $node open" \
 	'a process of another pid and mount namespace, by a node of its own, is found' --gpu $gpu2
 pkill -P $opener
 end_opener
+fresh
+fresh
 chmod 666 "$node"
 open_node "$node" run_as carol
 refused carol 78 "python3[.0-9]* \\(pid $opener of carol\\) has $node open" \
 	'of a process of her own she learns which it is' --gpu $gpu2
 end_opener
+fresh
 
 # A file system that does not answer, as FUSE may: who only has a file of it open makes nobody wait.
 if modprobe fuse 2>/dev/null && [ -c /dev/fuse ]; then
@@ -202,13 +219,13 @@ flood=$!
 flooded() { set -- /tmp/flood.[0-9]*; [ $# = 4 ]; }
 wait_for 60 flooded
 diag "descriptors: $(for p in $(pgrep -P $flood); do ls "/proc/$p/fd" | wc -l; done | xargs)"
-node=$(card $gpu2)
-open_node "$node"
+open_card
 start=$(date +%s%N)
 refused carol 78 "has $node open" 'a user with very many descriptors hides nobody who comes later' --gpu $gpu2
 took=$((($(date +%s%N) - start) / 1000000))
 ok "... and keeps nobody waiting ($took ms)" test $took -lt 8000
 end_opener
+fresh
 start=$(date +%s%N)
 capture run_as carol gpubroker run --gpu $gpu2 -- true
 took=$((($(date +%s%N) - start) / 1000000))
@@ -230,11 +247,11 @@ wait_for 20 is_back $gpu2 bochs-drm
 kill -KILL "$killed_finder"
 another() { finder && [ "$(helper_pid find)" != "$killed_finder" ]; }
 ok 'one that is killed is started again' wait_for 20 another
-node=$(card $gpu2)
-open_node "$node"
+open_card
 watches() { run_as carol gpubroker run --gpu $gpu2 -- true; [ $? = 78 ]; }
 ok '... and finds again' wait_for 20 watches
 end_opener
+fresh
 systemctl stop gpubroker-find
 set_mark
 capture run_as carol gpubroker run --gpu $gpu2 -- true
