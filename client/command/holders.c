@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Finds the processes that have /dev/vfio/N open, or the node of a device of that group, or one
- * that the kernel is taking off VFIO, by reading /proc/PID/fd; and those that have nodes of the host
+ * that the kernel is taking off VFIO, by reading /proc/PID/fd; and those that have nodes of host
  * drivers open, as the daemon's finder does. It only informs an administrator: nothing is decided
  * by it, since a descriptor may be on its way between two processes. It skips what it may not read.
  */

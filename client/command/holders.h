@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Processes that have a VFIO group, or nodes of host drivers, open, as /proc shows it to the caller,
- * and who else may open the group.
+ * Processes that have a VFIO group, or nodes of host drivers, open, as /proc shows it to the
+ * caller, and who else may open the group.
  */
 #pragma once
 
@@ -13,7 +13,8 @@
 
 /*
  * Calls print with "held by pid 4711 (qemu-system-x86) of alice" for each that has the group, or
- * else nodes of its host drivers, but only for the first few. Root sees all processes, others their own.
+ * else nodes of its host drivers, but only for the first few. Root sees all processes, others their
+ * own.
  */
 void holders_print(uint32_t group, void (*print)(const char *text));
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who has a device open: the question before a claim takes it, and answers of a finder that the
- * core need not trust. The finder is the test's. Without a state directory each claim that gets
+ * The core asks who has a device open before a claim takes it, and gets answers of a finder that it
+ * need not trust. The finder is the test's. Without a state directory each claim that gets
  * further fails when its lease is to be recorded.
  */
 #include "config.h"
