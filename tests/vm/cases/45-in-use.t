@@ -88,11 +88,11 @@ wait_for 20 is_back $gpu2 bochs-drm
 
 # ---- another device instead ----
 open_card
-capture run_as carol gpubroker run --gpu pair -- true
+capture run_as carol gpubroker run --gpu pair -- gpubroker leases
 is $status 0 'a claim by a name goes on to the next device'
-like "$stderr" "$multi_gpu" '... which is the one that nobody has open'
+like "$stdout" "$multi_gpu" '... which is the one that nobody has open'
 wait_for 20 is_back $multi_gpu bochs-drm
-capture run_as alice gpubroker run --gpu any --wait=5s -- true
+capture run_as alice gpubroker run --gpu $gpu2 --wait=5s -- true
 is $status 78 'one that has no other is refused, and does not wait'
 end_opener
 fresh
