@@ -7,6 +7,7 @@
 
 #include "brokerd/core.h"
 #include "brokerd/claim/begin.h"
+#include "brokerd/claim/opening.h"
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/hotplug.h"
 #include "brokerd/lease/recover.h"
@@ -196,6 +197,20 @@ static uint32_t owner_of(void *userdata, uint32_t uid)
 	return policy_owner(&core->policy.policy, uid);
 }
 
+static void on_found(void *userdata, const struct finder_answer *answer)
+{
+	struct core *core = userdata;
+
+	opening_answered(&core->claims, answer);
+}
+
+static int find(void *userdata, const struct finder_question *question)
+{
+	struct core *core = userdata;
+
+	return helpers_find(&core->helpers, question);
+}
+
 static void on_helpers_failed(void *userdata, int status)
 {
 	struct core *core = userdata;
@@ -208,6 +223,7 @@ static const struct helpers_ops helpers_ops = {
 	.devices_read = on_devices_read,
 	.policy = on_policy_loaded,
 	.owners = on_owners_loaded,
+	.found = on_found,
 	.failed = on_helpers_failed,
 };
 
@@ -341,6 +357,7 @@ static int connect_claims(struct core *core)
 	claims->queue.events = &queue_events;
 	claims->queue.userdata = core;
 	claims->stale = on_claims_stale;
+	claims->find = find;
 	claims->userdata = core;
 	return claims_init(claims);
 }

@@ -22,8 +22,9 @@ static const char usage[] =
 	"  --socket PATH  listen there, where systemd passes no socket\n"
 	"  --state DIR    keep lease records there\n"
 	"  --check        say what is wrong with the policy, and end\n"
-	"  --helper ROLE  be the watcher or the loader of the daemon that listens for it\n"
-	"                 at --socket; for gpubroker-watch.service, gpubroker-load.service\n";
+	"  --helper ROLE  be the watcher, loader or finder of the daemon that listens for it\n"
+	"                 at --socket; for gpubroker-watch.service, gpubroker-load.service,\n"
+	"                 gpubroker-find.service\n";
 
 /* Returns the role of that name, or HELPER_ROLES. */
 static enum helper_role role_of(const char *name)

@@ -347,7 +347,7 @@ int gpubroker_claim_add_profile(struct gpubroker_claim *claim, const char *devic
 int gpubroker_claim_add_of(struct gpubroker_claim *claim, const char *name, const char *address,
 			   const char *profile);
 
-/* Asks for the boot VGA too, if the policy has boot-vga. */
+/* Asks for the boot VGA too, if the policy has boot-vga; and for what programs have open. */
 void gpubroker_claim_set_force(struct gpubroker_claim *claim, bool force);
 
 /*

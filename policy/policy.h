@@ -105,7 +105,8 @@ struct policy_rule {
 	/* The rest is for POLICY_ALLOW, and vfio_driver for POLICY_PREPARE too. */
 	uint32_t limit;		/* leases at once, for each user by this rule; 0: no limit */
 	uint64_t memlock;	/* bytes, below 2^63; 0 grants none */
-	uint32_t boot_vga;	/* 0 or 1 */
+	uint16_t boot_vga;	/* 0 or 1 */
+	uint16_t in_use;	/* 0 or 1 */
 	uint32_t lifetime;	/* seconds that a lease may last; 0: no end */
 	uint32_t vfio_driver;	/* index into struct policy's texts, or POLICY_NO_TEXT */
 	uint32_t require_reset; /* 0 or 1 */
@@ -387,6 +388,7 @@ struct policy_verdict {
 	 */
 	uint64_t memlock;
 	bool boot_vga;
+	bool in_use; /* also while programs of the host have it open */
 	/*
 	 * The kernel must be able to reset every function of the group, and does so before anybody
 	 * else has it. True if any of these rules requires it: not the most that is granted, but

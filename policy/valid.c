@@ -68,11 +68,11 @@ static bool limits_valid(const struct policy_rule *rule, const struct policy_tex
 	bool allow = rule->verb == POLICY_ALLOW;
 	bool may_drive = allow || rule->verb == POLICY_PREPARE;
 
-	if (!allow && (rule->limit || rule->memlock || rule->boot_vga || rule->lifetime ||
-		       rule->require_reset))
+	if (!allow && (rule->limit || rule->memlock || rule->boot_vga || rule->in_use ||
+		       rule->lifetime || rule->require_reset))
 		return false;
 	if (rule->limit > POLICY_LIMIT_MAX || rule->memlock > INT64_MAX || rule->boot_vga > 1 ||
-	    rule->require_reset > 1 || rule->vfs > POLICY_VFS_MAX ||
+	    rule->in_use > 1 || rule->require_reset > 1 || rule->vfs > POLICY_VFS_MAX ||
 	    (rule->vfs && rule->verb != POLICY_PREPARE) ||
 	    (!rule->vfs && (rule->vf_exec_quantum_ms || rule->vf_preempt_timeout_us)))
 		return false;

@@ -181,6 +181,13 @@ bool value_boot_vga(const char *text, struct policy_rule *rule)
 	return true;
 }
 
+bool value_in_use(const char *text, struct policy_rule *rule)
+{
+	(void)text;
+	rule->in_use = 1;
+	return true;
+}
+
 bool value_require_reset(const char *text, struct policy_rule *rule)
 {
 	(void)text;

@@ -24,6 +24,7 @@ bool value_vf_exec_quantum(const char *text, struct policy_rule *rule);
 bool value_vf_preempt_timeout(const char *text, struct policy_rule *rule);
 bool value_memlock(const char *text, struct policy_rule *rule);
 bool value_boot_vga(const char *text, struct policy_rule *rule);      /* text: NULL */
+bool value_in_use(const char *text, struct policy_rule *rule);	      /* text: NULL */
 bool value_require_reset(const char *text, struct policy_rule *rule); /* text: NULL */
 bool value_lifetime(const char *text, struct policy_rule *rule);
 

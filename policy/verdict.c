@@ -48,6 +48,8 @@ static void grant_more(struct judging *j, size_t index)
 		granted->memlock = rule->memlock;
 	if (rule->boot_vga)
 		granted->boot_vga = true;
+	if (rule->in_use)
+		granted->in_use = true;
 	if (rule->require_reset)
 		granted->require_reset = true;
 	if (j->allowed == SIZE_MAX)

@@ -105,6 +105,7 @@ static const struct word words[] = {
 	  .read = value_memlock,
 	  .expected = "a size from 1 byte to below 8388608T, such as 512M or 64G" },
 	{ .text = "boot-vga", .kind = WORD_LIMIT, .value = WORD_BOOT_VGA, .read = value_boot_vga },
+	{ .text = "in-use", .kind = WORD_LIMIT, .value = WORD_IN_USE, .read = value_in_use },
 	{ .text = "require-reset",
 	  .kind = WORD_LIMIT,
 	  .value = WORD_REQUIRE_RESET,

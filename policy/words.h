@@ -34,6 +34,7 @@ enum word_kind {
 #define WORD_VFS (1U << 22)
 #define WORD_VF_EXEC_QUANTUM (1U << 23)
 #define WORD_VF_PREEMPT_TIMEOUT (1U << 24)
+#define WORD_IN_USE (1U << 25)
 
 struct word {
 	const char *text;

@@ -8,8 +8,10 @@
 
 #include "brokerd/claim/begin.h"
 #include "brokerd/claim/ask-mdev.h"
+#include "brokerd/claim/asking.h"
 #include "brokerd/claim/claim.h"
 #include "brokerd/claim/foreign.h"
+#include "brokerd/claim/opening.h"
 #include "brokerd/claim/select.h"
 #include "brokerd/lease/bringup.h"
 #include "brokerd/lease/mdev.h"
@@ -70,14 +72,6 @@ static struct lease *make_lease(struct claim *claim, const struct selection *sel
 	return lease;
 }
 
-static int refuse_no_memory(struct message_refusal *ret_refusal)
-{
-	*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
-	refusal_say(ret_refusal, "claim");
-	ret_refusal->error = ENOMEM;
-	return GPUBROKER_REFUSED_FAILED;
-}
-
 static bool is_on_vfio(const struct selection *selection, size_t i)
 {
 	const struct group_view *view = selection->items[i].view;
@@ -108,7 +102,7 @@ static int begin_leases(struct claim *claim, struct selection *selection,
 		claim->n++;
 	}
 	if (claim->n < selection->n) {
-		refuse_no_memory(ret_refusal);
+		asking_no_memory(ret_refusal);
 		ret_refusal->address = selection->items[0].asked;
 		ret_refusal->has_address = 1;
 		for (size_t i = 0; i < claim->n; i++)
@@ -148,12 +142,23 @@ static struct claim *claim_allocate(struct claims *claims, struct claimant *clai
 	return claim;
 }
 
+/* It is known who has the devices of a claim open. */
+static void on_opened(void *userdata, const struct message_refusal *refusal)
+{
+	struct claim *claim = userdata;
+
+	claim->opening = NULL;
+	if (refusal)
+		claim_refuse(claim, refusal);
+	claim_advance(claim);
+}
+
 static int begin_claim(struct claims *claims, struct claimant *claimant,
 		       const struct message_claim *request, struct selection *selection,
 		       struct message_refusal *ret_refusal)
 {
 	struct claim *claim = claim_allocate(claims, claimant, request, selection);
-	int r = claim ? begin_leases(claim, selection, ret_refusal) : refuse_no_memory(ret_refusal);
+	int r = claim ? begin_leases(claim, selection, ret_refusal) : asking_no_memory(ret_refusal);
 
 	if (r) {
 		audit_refused(claims->audit, claimant->uid, claimant->pid, ret_refusal);
@@ -165,6 +170,7 @@ static int begin_claim(struct claims *claims, struct claimant *claimant,
 	if (claim->request) /* without memory the claim is not queued */
 		*claim->request = *request;
 	claimant->claim = claim;
+	claim->opening = opening_ask(claims, claimant, request, selection, on_opened, claim);
 	claim_advance(claim);
 	return 0;
 }
@@ -188,13 +194,6 @@ static int queue_claim(struct claims *claims, struct claimant *claimant,
 	return GPUBROKER_REFUSED_QUOTA;
 }
 
-static void selection_freep(struct selection **selection)
-{
-	if (*selection)
-		selection_done(*selection);
-	free(*selection);
-}
-
 /*
  * Decides a claim and begins it, or queues it. Returns 0, or the reason; BUSY with
  * claimant->waiting set if it is queued.
@@ -202,11 +201,12 @@ static void selection_freep(struct selection **selection)
 static int try_claim(struct claims *claims, struct claimant *claimant,
 		     const struct message_claim *request, struct message_refusal *ret_refusal)
 {
-	cleanup_(selection_freep) struct selection *selection = calloc(1, sizeof(*selection));
+	cleanup_(asking_selection_freep) struct selection *selection =
+		calloc(1, sizeof(*selection));
 	int r;
 
 	if (!selection)
-		return refuse_no_memory(ret_refusal);
+		return asking_no_memory(ret_refusal);
 	r = selection_decide(claims, claimant, request, selection, ret_refusal);
 	claimant->ops->spend(claimant, selection->cost);
 	if (!r) {
@@ -223,22 +223,11 @@ static int try_claim(struct claims *claims, struct claimant *claimant,
 int claim_start(struct claims *claims, struct claimant *claimant,
 		const struct message_claim *request, struct message_refusal *ret_refusal)
 {
-	int r = try_claim(claims, claimant, request, ret_refusal);
-
-	return claimant->waiting ? 0 : r;
-}
-
-int claim_check(struct claims *claims, struct claimant *claimant,
-		const struct message_claim *request, struct message_refusal *ret_refusal)
-{
-	cleanup_(selection_freep) struct selection *selection = calloc(1, sizeof(*selection));
 	int r;
 
-	if (!selection)
-		return refuse_no_memory(ret_refusal);
-	r = selection_decide(claims, claimant, request, selection, ret_refusal);
-	claimant->ops->spend(claimant, selection->cost);
-	return r;
+	opening_avoid_none(claimant);
+	r = try_claim(claims, claimant, request, ret_refusal);
+	return claimant->waiting ? 0 : r;
 }
 
 /* ---- claims that wait ---- */
@@ -314,6 +303,7 @@ int claims_init(struct claims *claims)
 {
 	TAILQ_INIT(&claims->list);
 	foreign_init(claims);
+	opening_init(claims);
 	TAILQ_INIT(&claims->queue.list);
 	claims->queue.devices = claims->devices;
 	claims->queue.leases = &claims->leases->table;

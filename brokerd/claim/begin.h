@@ -17,9 +17,3 @@ void claims_done(struct claims *claims);
  */
 int claim_start(struct claims *claims, struct claimant *claimant,
 		const struct message_claim *request, struct message_refusal *ret_refusal);
-/*
- * Decides a claim without beginning it; changes and logs nothing. Returns 0, or the reason with
- * *ret_refusal.
- */
-int claim_check(struct claims *claims, struct claimant *claimant,
-		const struct message_claim *request, struct message_refusal *ret_refusal);

@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "brokerd/claim/checks.h"
+#include "brokerd/claim/opening.h"
 #include "brokerd/state/refuse.h"
 #include "client/common/util.h"
 #include "client/host/interrupts.h"
@@ -52,6 +53,12 @@ int check_free(const struct selecting *s, const struct group_view *view,
 {
 	const struct lease_table *table = &s->claims->leases->table;
 	const struct lease *lease = lease_find_group(table, view->group);
+	const struct message_refusal *avoided = opening_avoided(s->claimant, view->group);
+
+	if (avoided) {
+		*ret_refusal = *avoided;
+		return (int)avoided->reason;
+	}
 
 	if (!lease) /* unbinding its host driver would wait for the holder of a part */
 		lease = lease_find_below(table, view);

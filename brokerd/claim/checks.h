@@ -17,7 +17,7 @@ int check_reset(const struct kernel *kernel, const struct group_view *view, size
  */
 int check_interrupts(const struct selecting *s, const struct group_view *view, size_t asked,
 		     struct message_refusal *ret_refusal);
-/* Checks that no lease, no reservation and no hold has the group. */
+/* Checks that no lease, reservation, hold or program that the claim avoids has the group. */
 int check_free(const struct selecting *s, const struct group_view *view,
 	       const struct pci_address *address, struct message_refusal *ret_refusal);
 /* Checks that only root may open the group's node, if it has one. */

@@ -11,8 +11,10 @@
 #include "config.h"
 
 #include "brokerd/claim/claim.h"
+#include "brokerd/claim/asking.h"
 #include "brokerd/claim/foreign.h"
 #include "brokerd/claim/grant.h"
+#include "brokerd/claim/opening.h"
 #include "brokerd/lease/bringup.h"
 #include "brokerd/lease/cdev.h"
 #include "brokerd/lease/ending.h"
@@ -164,25 +166,28 @@ static bool waits_for_own(const struct claim *claim)
 }
 
 /*
- * No instance of the profile is left, or another program has the group. Returns true if the claim
- * has been queued instead; otherwise *refusal may be changed to say why it could not.
+ * No instance of the profile is left, or another program has the group or its nodes open. Returns
+ * true if the claim has been queued instead; otherwise *refusal may be changed to say why it could
+ * not.
  */
 static bool queue_instead(struct claim *claim, struct message_refusal *refusal)
 {
 	const bool foreign = refusal->reason == GPUBROKER_REFUSED_BUSY &&
 			     refusal->detail == REFUSAL_FOREIGN;
+	const bool opened = claim->request &&
+			    opening_avoid(claim->claimant, claim->request, refusal);
 	const bool waits = claim->request && claim->request->flags & CLAIM_WAIT;
 	int r;
 
 	if (!claim->request || claim->claims->closed ||
-	    (!foreign && (refusal->reason != GPUBROKER_REFUSED_NONE_LEFT || !waits)))
+	    (!foreign && !opened && (refusal->reason != GPUBROKER_REFUSED_NONE_LEFT || !waits)))
 		return false;
 	claim->wanted.own = waits_for_own(claim);
 	r = queue_stay(&claim->claims->queue, claim->claimant, claim->request, &claim->wanted);
 	if (r == -EDQUOT && waits)
 		claim_refuse_to_queue(refusal);
 	/* It is tried again at once, and finds another device that its names mean, or waits. */
-	if (!r && foreign)
+	if (!r && (foreign || opened))
 		queue_look(claim->claimant->waiting);
 	return !r;
 }
@@ -311,7 +316,7 @@ void claim_advance(struct claim *claim)
 {
 	if (!claim->claimant && !claim->failed)
 		claim_fail(claim, claim->items[0].lease, NULL, "the claimer is gone", 0);
-	if (!claim->failed && !claim->bound && !is_under_way(claim))
+	if (!claim->failed && !claim->bound && !claim->opening && !is_under_way(claim))
 		make_all(claim);
 	if (!claim->failed && is_ready(claim) && !pause_for_nodes(claim) && claim_grant(claim)) {
 		claim_granted(claim);
@@ -481,6 +486,8 @@ void claims_forget(struct claimant *claimant)
 {
 	struct claim *claim = TAKE_PTR(claimant->claim);
 
+	claim_check_forget(claimant);
+	opening_avoid_none(claimant);
 	queue_leave(claimant);
 	if (!claim)
 		return;

@@ -15,6 +15,8 @@
 struct claim;
 struct claimant;
 struct waiting;
+struct avoided;
+struct check;
 
 struct claimant_ops {
 	/*
@@ -40,6 +42,8 @@ struct claimant_ops {
 		     size_t n_fds);
 	/* Ends the claim with a refusal. */
 	void (*refuse)(struct claimant *claimant, const struct message_refusal *refusal);
+	/* Answers a claim that was only asked for: it would be begun. */
+	void (*checked)(struct claimant *claimant);
 	void (*progress)(struct claimant *claimant, const struct message_step *step);
 	/* Sends its place in the queue. Returns false if that was not sent. */
 	bool (*queued)(struct claimant *claimant, const struct message_queued *queued);
@@ -52,4 +56,6 @@ struct claimant {
 	uint32_t uid, gid, pid;	 /* as the kernel reported when it connected */
 	struct claim *claim;	 /* being begun or undone, or NULL */
 	struct waiting *waiting; /* its place in the queue, or NULL */
+	struct check *check;	 /* a claim that is only asked for, or NULL; see claim_check() */
+	struct avoided *avoided; /* what its claim leaves to others, or NULL; see opening.h */
 };

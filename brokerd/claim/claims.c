@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "brokerd/claim/claims.h"
+#include "brokerd/claim/opening.h"
 #include "brokerd/lease/bringup.h"
 #include "brokerd/state/refuse.h"
 #include "client/host/mdev.h"
@@ -147,6 +148,7 @@ void claim_free(struct claim *claim)
 	if (claim->claimant)
 		claim->claimant->claim = NULL;
 	TAILQ_REMOVE(&claim->claims->list, claim, link);
+	opening_free(claim->opening);
 	if (claim->settle)
 		event_free(claim->settle);
 	free(claim->request);

@@ -16,6 +16,7 @@
 #include "brokerd/claim/selection.h"
 #include "brokerd/lease/leases.h"
 #include "brokerd/record/audit.h"
+#include "brokerd/state/finding.h"
 #include "brokerd/state/holds.h"
 
 /* All but the list and the queue belong to other parts, and outlive the struct. */
@@ -30,7 +31,11 @@ struct claims {
 	struct audit *audit;
 	TAILQ_HEAD(claim_list, claim) list;
 	struct queue queue;
-	TAILQ_HEAD(foreign_list, foreign) foreign; /* groups that other programs have */
+	TAILQ_HEAD(foreign_list, foreign) foreign;  /* groups that other programs have */
+	TAILQ_HEAD(opening_list, opening) openings; /* questions to the finder */
+	uint64_t last_question;
+	bool finder_late;    /* it has not answered in time, and is not asked until it does */
+	bool finder_hurried; /* its last answer was incomplete */
 	struct kernel_touches touches;
 	bool untouched; /* no udev has touched the last new node */
 	bool closed;	/* the daemon is ending: claims are refused */
@@ -40,6 +45,8 @@ struct claims {
 	 * refused.
 	 */
 	void (*stale)(void *userdata, bool iommu);
+	/* Asks the finder. Returns 0, or -errno: there will be no answer. NULL: there is none. */
+	int (*find)(void *userdata, const struct finder_question *question);
 	void *userdata;
 };
 
@@ -59,6 +66,8 @@ struct claim_ended {
 	char profile[PROTOCOL_PROFILE_MAX];
 };
 
+struct opening;
+
 struct claim {
 	TAILQ_ENTRY(claim) link;
 	struct lease_follower follower; /* of all leases of the claim */
@@ -69,15 +78,16 @@ struct claim {
 	struct claim_ended ended;
 	struct wanted wanted;
 	struct message_claim *request; /* kept to queue the claim and try it again; or NULL */
-	bool may_be_foreign;	/* a group is on VFIO already, so another program may have it */
-	struct event *settle;	/* the timer for the pause before the grant, or NULL */
-	uint64_t bound_at;	/* see kernel_nodes_mark() */
-	unsigned looks;		/* at what udev does with the nodes */
-	bool settled;		/* udev has dealt with the nodes, or is not waited for */
-	bool cdevs;		/* the client asked for device nodes */
-	bool bound;		/* the leases are recorded, and making has begun */
-	uint64_t memlock;	/* the limit to raise to, once settled; 0: none */
-	uint64_t memlock_asked; /* the client's limit; 0: what the rules grant */
+	bool may_be_foreign;	 /* a group is on VFIO already, so another program may have it */
+	struct opening *opening; /* who has its devices open is not known yet; or NULL */
+	struct event *settle;	 /* the timer for the pause before the grant, or NULL */
+	uint64_t bound_at;	 /* see kernel_nodes_mark() */
+	unsigned looks;		 /* at what udev does with the nodes */
+	bool settled;		 /* udev has dealt with the nodes, or is not waited for */
+	bool cdevs;		 /* the client asked for device nodes */
+	bool bound;		 /* the leases are recorded, and making has begun */
+	uint64_t memlock;	 /* the limit to raise to, once settled; 0: none */
+	uint64_t memlock_asked;	 /* the client's limit; 0: what the rules grant */
 	bool failed;
 	struct message_refusal refusal; /* if failed */
 };

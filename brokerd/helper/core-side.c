@@ -7,7 +7,7 @@
  *
  * It must never wait for a helper, keep more than a few connections that have not sent their
  * greeting, or go on with a helper that has sent an invalid record: then the core ends, to be
- * started again.
+ * started again. Only the finder, which decides nothing, is dropped instead, and may be missing.
  */
 #include "config.h"
 
@@ -27,18 +27,23 @@
 
 #define HELPERS_ACCOUNT "gpubroker"
 #define RECORD_BURST 256 /* records of a helper that are read in a turn */
+#define ANSWER_BURST 16	 /* answers of the finder */
 #define ACCEPT_BURST 2	 /* connections that are accepted before a pause */
 #define PAUSE_MS 250
 #define HELLO_LIMIT 5 /* seconds within which a connection must send its greeting */
 
 static struct helper *helper_of(struct helpers *helpers, enum helper_role role)
 {
-	return role == HELPER_WATCHER ? &helpers->watcher : &helpers->loader;
+	return role == HELPER_WATCHER  ? &helpers->watcher
+	       : role == HELPER_LOADER ? &helpers->loader
+				       : &helpers->finder;
 }
 
 static struct event **event_of(struct helpers *helpers, enum helper_role role)
 {
-	return role == HELPER_WATCHER ? &helpers->on_watcher : &helpers->on_loader;
+	return role == HELPER_WATCHER  ? &helpers->on_watcher
+	       : role == HELPER_LOADER ? &helpers->on_loader
+				       : &helpers->on_finder;
 }
 
 static void drop_helper(struct helpers *helpers, enum helper_role role)
@@ -53,8 +58,21 @@ static void drop_helper(struct helpers *helpers, enum helper_role role)
 
 /* ---- records ---- */
 
+/* Drops the finder, without which claims go on. */
+static void drop_finder(struct helpers *helpers)
+{
+	drop_helper(helpers, HELPER_FINDER);
+	helpers->unanswered = 0;
+	helpers->ops->found(helpers->userdata, NULL);
+}
+
 static void reject_nonsense(struct helpers *helpers, enum helper_role role, const char *what)
 {
+	if (role == HELPER_FINDER) { /* it decides nothing, so the core need not start anew */
+		log_error("the finder sent %s; its connection is closed", what);
+		drop_finder(helpers);
+		return;
+	}
 	log_error("the %s sent %s; ending, to be started again with the leases as they are",
 		  helper_role_name(role), what);
 	helpers->ops->failed(helpers->userdata, EX_SOFTWARE);
@@ -64,6 +82,13 @@ static void take_end(struct helpers *helpers, enum helper_role role)
 {
 	const struct timeval limit = { .tv_sec = HELPERS_LIMIT };
 
+	if (role == HELPER_FINDER) {
+		if (!helpers->closed)
+			log_info("the finder has ended; until the next one connects, nobody looks "
+				 "who has a device open");
+		drop_finder(helpers);
+		return;
+	}
 	if (helpers->fd < 0) {
 		log_error(
 			"the %s has ended; ending, to be started again with the leases as they are",
@@ -153,6 +178,43 @@ static void on_loader(evutil_socket_t fd, short what, void *userdata)
 	}
 }
 
+static void on_finder(evutil_socket_t fd, short what, void *userdata)
+{
+	struct helpers *helpers = userdata;
+	struct finder_answer answer;
+
+	(void)what;
+	for (int i = 0; i < ANSWER_BURST; i++) {
+		ssize_t n = passfd_receive_plain(fd, &answer, sizeof(answer));
+
+		if (n == -EAGAIN)
+			return;
+		if (!is_record(helpers, HELPER_FINDER, n, sizeof(answer)))
+			return;
+		if (!helpers->unanswered || !finding_believe(&answer)) {
+			reject_nonsense(helpers, HELPER_FINDER, "an invalid answer");
+			return;
+		}
+		helpers->unanswered--;
+		helpers->ops->found(helpers->userdata, &answer);
+	}
+}
+
+int helpers_find(struct helpers *helpers, const struct finder_question *question)
+{
+	int r = -ENOTCONN;
+
+	if (helpers->finder.fd >= 0)
+		r = passfd_send(helpers->finder.fd, question, sizeof(*question), NULL, 0);
+	else if (!helpers->missed_finder)
+		log_warning("the finder is missing, so nobody looks who has a device open: see "
+			    "'systemctl status gpubroker-find'");
+	helpers->missed_finder = r == -ENOTCONN;
+	if (!r)
+		helpers->unanswered++;
+	return r;
+}
+
 static void ask_to_load(struct helpers *helpers)
 {
 	const uint32_t packet = LOADER_LOAD;
@@ -167,10 +229,12 @@ static void ask_to_load(struct helpers *helpers)
 /* Begins to read from a helper that is connected. Returns 0, or -ENOMEM. */
 static int start_reading(struct helpers *helpers, enum helper_role role)
 {
+	static const event_callback_fn callbacks[HELPER_ROLES] = { on_watcher, on_loader,
+								   on_finder };
 	struct event **event = event_of(helpers, role);
 
 	*event = event_new(helpers->base, helper_of(helpers, role)->fd, EV_READ | EV_PERSIST,
-			   role == HELPER_WATCHER ? on_watcher : on_loader, helpers);
+			   callbacks[role], helpers);
 	if (!*event || event_add(*event, NULL))
 		return -ENOMEM;
 	if (role == HELPER_LOADER)
@@ -298,7 +362,7 @@ bool helpers_log_missing(struct helpers *helpers)
 {
 	bool missing = false;
 
-	for (enum helper_role role = 0; role < HELPER_ROLES; role++) {
+	for (enum helper_role role = 0; role < HELPER_FINDER; role++) { /* it may be missing */
 		if (helper_of(helpers, role)->fd >= 0)
 			continue;
 		log_error("no %s has connected in %d s: see 'systemctl status gpubroker-%s'",
@@ -337,6 +401,8 @@ int helpers_prepare(struct helpers *helpers, const struct loader_options *option
 		r = helper_start(&helpers->watcher, HELPER_WATCHER, helpers->uid, gid, NULL);
 	if (r)
 		log_error("a helper cannot be started: %s", strerror(-r));
+	else if (helper_start(&helpers->finder, HELPER_FINDER, helpers->uid, gid, NULL))
+		log_warning("the finder cannot be started; claims go on without it");
 	return r;
 }
 
@@ -348,6 +414,8 @@ int helpers_listen(struct helpers *helpers)
 		helpers->newcomers[i].fd = -1;
 	if (helpers->fd < 0) {
 		r = start_reading(helpers, HELPER_WATCHER);
+		if (!r && helpers->finder.fd >= 0)
+			r = start_reading(helpers, HELPER_FINDER);
 		return r ? r : start_reading(helpers, HELPER_LOADER);
 	}
 	helpers->on_missing = evtimer_new(helpers->base, on_missing, helpers);
@@ -383,5 +451,6 @@ void helpers_done(struct helpers *helpers)
 			newcomer_free(&helpers->newcomers[i]);
 	drop_helper(helpers, HELPER_WATCHER);
 	drop_helper(helpers, HELPER_LOADER);
+	drop_helper(helpers, HELPER_FINDER);
 	helpers->fd = fd_close(helpers->fd);
 }

@@ -9,6 +9,7 @@
 #include "brokerd/helper/intake.h"
 #include "brokerd/helper/loader.h"
 #include "brokerd/state/devices.h"
+#include "brokerd/state/finding.h"
 
 /* Seconds to wait for the records of the helpers before the core serves without them. */
 #define HELPERS_LIMIT 10
@@ -26,6 +27,8 @@ struct helpers_ops {
 	void (*policy)(void *userdata, struct policy *policy, uint64_t mistakes);
 	/* The loader has sent whose the subordinate uids are, which the callee takes over. */
 	void (*owners)(void *userdata, struct policy_owners *owners);
+	/* The finder has answered; finding_believe() has accepted it. NULL: it is gone. */
+	void (*found)(void *userdata, const struct finder_answer *answer);
 	/* The core must end with that exit status, to be started again. */
 	void (*failed)(void *userdata, int status);
 };
@@ -41,20 +44,22 @@ struct helpers {
 	struct closing *closing;
 	const struct helpers_ops *ops;
 	void *userdata;
-	struct helper watcher, loader;
+	struct helper watcher, loader, finder;
 	int fd; /* the socket on which they connect; -1: the core forks them */
 	uid_t uid;
 	struct newcomer newcomers[NEWCOMERS_MAX];
 	struct event *on_helper, *on_helper_again, *on_missing;
-	struct event *on_watcher, *on_loader; /* NULL while the helper is missing */
+	struct event *on_watcher, *on_loader, *on_finder; /* NULL while the helper is missing */
 	struct policy_intake intake;
 	uint64_t loads_asked, loads_ended; /* of the policy, by the loader */
-	bool closed;			   /* the daemon is ending, so a helper's end is ignored */
+	size_t unanswered;		   /* questions to the finder */
+	bool missed_finder; /* a question could not be asked without it, and that is logged */
+	bool closed;	    /* the daemon is ending, so a helper's end is ignored */
 };
 
 #define HELPERS_INIT                                                                               \
 	{                                                                                          \
-		.watcher = HELPER_NONE, .loader = HELPER_NONE, .fd = -1                            \
+		.watcher = HELPER_NONE, .loader = HELPER_NONE, .finder = HELPER_NONE, .fd = -1     \
 	}
 
 /*
@@ -64,11 +69,13 @@ struct helpers {
 int helpers_prepare(struct helpers *helpers, const struct loader_options *options);
 /* Begins to read from the helpers, or to wait for their connections. Returns 0, or -errno. */
 int helpers_listen(struct helpers *helpers);
-/* Logs which helpers are missing. Returns false if none is. */
+/* Logs which of watcher and loader are missing. Returns false if none is. */
 bool helpers_log_missing(struct helpers *helpers);
 /*
  * Asks the loader to load the policy again. Returns the number of that load: it has ended when
  * `loads_ended` is as large.
  */
 uint64_t helpers_reload(struct helpers *helpers);
+/* Asks the finder; found() gets the answer, perhaps never. Returns 0, or -errno: there is none. */
+int helpers_find(struct helpers *helpers, const struct finder_question *question);
 void helpers_done(struct helpers *helpers);

@@ -6,7 +6,9 @@
  * alone. A core that is started by hand forks them before it is confined; if one of those ends, the
  * core ends.
  *
- * The watcher sends struct watcher_record (state/devices.h), the loader struct loader_record.
+ * The watcher sends struct watcher_record (state/devices.h), the loader struct loader_record. The
+ * finder answers a struct finder_question with a struct finder_answer (state/finding.h); the core
+ * does without it if it is missing.
  */
 #pragma once
 
@@ -27,7 +29,7 @@ struct helper {
 		NULL, -1, -1                                                                       \
 	}
 
-enum helper_role { HELPER_WATCHER, HELPER_LOADER, HELPER_ROLES };
+enum helper_role { HELPER_WATCHER, HELPER_LOADER, HELPER_FINDER, HELPER_ROLES };
 
 /* The first packet of a helper that connects. */
 struct helper_hello {

@@ -7,11 +7,13 @@
 #include "config.h"
 
 #include "brokerd/helper/start.h"
+#include "brokerd/helper/finder.h"
 #include "brokerd/helper/loader.h"
 #include "brokerd/helper/watcher.h"
 #include "brokerd/process/confine.h"
 #include "brokerd/process/log.h"
 #include "brokerd/state/devices.h"
+#include "brokerd/state/finding.h"
 #include "client/common/util.h"
 
 #include <errno.h>
@@ -43,6 +45,8 @@ static const struct {
 			     sizeof(struct watcher_record) },
 	[HELPER_LOADER] = { "loader", "gpubroker-load", CONFINE_LOADER, loader_run,
 			    sizeof(struct loader_record) },
+	[HELPER_FINDER] = { "finder", "gpubroker-find", CONFINE_FINDER, finder_run,
+			    sizeof(struct finder_answer) },
 };
 
 const char *helper_role_name(enum helper_role role)

@@ -7,7 +7,7 @@
 
 #include "brokerd/helper/helper.h"
 
-/* Returns the role's name, "watcher" or "loader". */
+/* Returns the role's name, "watcher", "loader" or "finder". */
 const char *helper_role_name(enum helper_role role);
 
 struct helper_hello helper_hello(enum helper_role role);
@@ -19,7 +19,7 @@ int helper_start(struct helper *helper, enum helper_role role, uid_t uid, gid_t 
 		 const void *argument);
 /*
  * Runs a helper for gpubrokerd --helper: connects to the core and confines itself. Refuses to run
- * with any privilege. Returns the exit status.
+ * with any privilege but the finder's. Returns the exit status.
  */
 int helper_run(enum helper_role role, const char *path, const void *argument);
 

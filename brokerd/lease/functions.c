@@ -117,13 +117,35 @@ static void check_overrides(struct lease *lease)
 
 /* ---- make ---- */
 
+/*
+ * Returns the indexes of the lease's functions in the order in which host drivers lose them: a
+ * card's display is the last, since the driver of its sound card asks that of the display for power
+ * and for the monitors. They get them back in the opposite order.
+ */
+static void order_functions(const struct lease *lease, size_t order[PROTOCOL_FUNCTIONS_MAX])
+{
+	size_t n = 0;
+
+	for (int displays = 0; displays < 2; displays++) {
+		for (size_t i = 0; i < lease->n_functions; i++) {
+			const struct device *device = devices_find(leases_of(lease)->devices,
+								   &lease->functions[i].address);
+
+			if ((device && class_is_display(device->record.class_code)) == displays)
+				order[n++] = i;
+		}
+	}
+}
+
 static int add_bind(struct lease *lease, struct work *work)
 {
 	const struct leases *leases = leases_of(lease);
+	size_t order[PROTOCOL_FUNCTIONS_MAX];
 	int r = 0;
 
+	order_functions(lease, order);
 	for (size_t i = 0; !r && i < lease->n_functions; i++) {
-		const struct lease_function *was = &lease->functions[i];
+		const struct lease_function *was = &lease->functions[order[i]];
 		bool asked = !pci_address_compare(&was->address, &lease->asked);
 
 		r = driver_add_bind(leases->kernel, leases->devices, work, &was->address,
@@ -290,15 +312,16 @@ static int read_driver(const struct lease *lease, const struct lease_function *w
 }
 
 /*
- * Takes all functions off VFIO first, then gives each back, since a host driver may not be bound
- * while another function of the group is a user's. The worker reads the overrides too: see
- * kernel.h.
+ * Takes all functions off VFIO first, then gives each back, the display first, since a host driver
+ * may not be bound while another function of the group is a user's. The worker reads the overrides
+ * too: see kernel.h.
  */
 static int add_restore(struct lease *lease, struct work *work)
 {
 	const struct kernel *kernel = leases_of(lease)->kernel;
 	char now[PROTOCOL_FUNCTIONS_MAX][FUNCTION_NAME_MAX];
 	bool there[PROTOCOL_FUNCTIONS_MAX];
+	size_t order[PROTOCOL_FUNCTIONS_MAX];
 	int r = 0;
 
 	lease->as_recorded = 0;
@@ -318,9 +341,11 @@ static int add_restore(struct lease *lease, struct work *work)
 		if (!there[i])
 			r = 0;
 	}
-	for (size_t i = 0; !r && i < lease->n_functions; i++)
-		if (there[i])
-			r = add_bind_back(kernel, work, lease, &lease->functions[i], now[i]);
+	order_functions(lease, order);
+	for (size_t i = lease->n_functions; !r && i--;)
+		if (there[order[i]])
+			r = add_bind_back(kernel, work, lease, &lease->functions[order[i]],
+					  now[order[i]]);
 	for (size_t i = 0; !r && i < lease->n_functions; i++)
 		if (there[i])
 			r = work_add_read(work,

@@ -147,7 +147,8 @@ static void be_idle(struct peer *peer)
 
 bool peer_is_busy(const struct peer *peer)
 {
-	return peer->busy != PEER_IDLE || peer->claimant.claim || peer->claimant.waiting;
+	return peer->busy != PEER_IDLE || peer->claimant.claim || peer->claimant.waiting ||
+	       peer->claimant.check;
 }
 
 static void send_answer(struct peer *peer, const void *packet, size_t size)
@@ -232,6 +233,11 @@ static void claimant_refuse(struct claimant *claimant, const struct message_refu
 	peer_refuse(peer_of(claimant), refusal);
 }
 
+static void claimant_checked(struct claimant *claimant)
+{
+	peer_end(peer_of(claimant));
+}
+
 static void claimant_progress(struct claimant *claimant, const struct message_step *step)
 {
 	const struct peer *peer = peer_of(claimant);
@@ -258,6 +264,7 @@ static const struct claimant_ops claimant_ops = {
 	.raise_memlock = claimant_raise_memlock,
 	.grant = claimant_grant,
 	.refuse = claimant_refuse,
+	.checked = claimant_checked,
 	.progress = claimant_progress,
 	.queued = claimant_queued,
 	.is_gone = claimant_is_gone,
@@ -374,7 +381,8 @@ void peer_greeted(struct peer *peer)
 
 bool peer_may_go(const struct peer *peer)
 {
-	return !peer->claimant.claim && !peer->claimant.waiting && peer->busy != PEER_SRIOV;
+	return !peer->claimant.claim && !peer->claimant.waiting && !peer->claimant.check &&
+	       peer->busy != PEER_SRIOV;
 }
 
 /* Closes the connection, at once or later. Until then it counts among its user's. */

@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "brokerd/peer/request.h"
+#include "brokerd/claim/asking.h"
 #include "brokerd/claim/begin.h"
 #include "brokerd/claim/claim.h"
 #include "brokerd/peer/listing.h"
@@ -104,10 +105,7 @@ static void do_claim(struct peer *peer, const union peer_packet *packet)
 			peer_refuse(peer, &refusal);
 		return;
 	}
-	if (claim_check(claims, &peer->claimant, &packet->claim, &refusal))
-		peer_refuse(peer, &refusal);
-	else
-		peer_end(peer);
+	claim_check(claims, &peer->claimant, &packet->claim);
 }
 
 static void do_release(struct peer *peer, const union peer_packet *packet)

@@ -18,6 +18,39 @@
 #include <unistd.h>
 
 /*
+ * The capabilities that a part keeps. The finder sees the descriptors of every process:
+ * CAP_SYS_PTRACE lets it look through the links in /proc/PID/fd, and CAP_DAC_READ_SEARCH into that
+ * directory, which only the process' own user may read (mode 0500).
+ */
+static uint64_t caps_of(enum confine_part part)
+{
+	return part == CONFINE_FINDER
+		       ? UINT64_C(1) << CAP_SYS_PTRACE | UINT64_C(1) << CAP_DAC_READ_SEARCH
+		       : 0;
+}
+
+/*
+ * Has libcap-ng take these sets away but for the part's capabilities, as far as the process has
+ * them; the caller applies it. Returns 0, or -EINVAL.
+ */
+static int select_caps(enum confine_part part, capng_select_t sets)
+{
+	uint64_t keep = 0;
+
+	if (capng_get_caps_process())
+		return -EINVAL;
+	for (unsigned c = 0; c <= CAP_LAST_CAP; c++)
+		if (capng_have_capability(CAPNG_PERMITTED, c))
+			keep |= caps_of(part) & UINT64_C(1) << c;
+	capng_clear(sets);
+	for (unsigned c = 0; c <= CAP_LAST_CAP; c++)
+		if (keep & UINT64_C(1) << c &&
+		    capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, c))
+			return -EINVAL;
+	return 0;
+}
+
+/*
  * Confines a process that already runs as the helpers' account. Also makes the filter for after its
  * start, while the process may still make the calls that this takes.
  */
@@ -28,7 +61,11 @@ static int confine_unprivileged(enum confine_part part, struct confine_filter **
 	/* The helpers share an account, and must not be able to read each other's memory. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 		return -errno;
-	r = landlock_helper();
+	/*
+	 * The finder has no Landlock: the kernel lets no process of a Landlock domain look at one
+	 * outside of it, as with ptrace(), whatever its capabilities. Its filter allows less.
+	 */
+	r = part == CONFINE_FINDER ? 0 : landlock_helper();
 	if (!r)
 		r = filter_new(part, ret_settled);
 	return r ? r : filter_load(part);
@@ -39,7 +76,8 @@ int confine_helper(enum confine_part part, uid_t uid, gid_t gid,
 {
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return -errno;
-	capng_clear(CAPNG_SELECT_BOTH);
+	if (select_caps(part, CAPNG_SELECT_BOTH))
+		return -EINVAL;
 	/*
 	 * Drops supplementary groups, sets all six ids, empties the bounding set, then the
 	 * capabilities.
@@ -51,14 +89,15 @@ int confine_helper(enum confine_part part, uid_t uid, gid_t gid,
 }
 
 /*
- * Returns true if the sets that capng_get_caps_process() has read contain at most `allowed`; -1:
- * nothing.
+ * Returns true if the sets that capng_get_caps_process() has read contain at most `allowed`, a
+ * bit for each capability.
  */
-static bool hold_only(const capng_type_t *sets, size_t n_sets, int allowed)
+static bool hold_only(const capng_type_t *sets, size_t n_sets, uint64_t allowed)
 {
 	for (size_t i = 0; i < n_sets; i++)
 		for (int c = 0; c <= CAP_LAST_CAP; c++)
-			if (c != allowed && capng_have_capability(sets[i], (unsigned)c))
+			if (!(allowed & UINT64_C(1) << c) &&
+			    capng_have_capability(sets[i], (unsigned)c))
 				return false;
 	return true;
 }
@@ -85,7 +124,11 @@ int confine_own(enum confine_part part, struct confine_filter **ret_settled)
 		return -EPERM;
 	if (capng_get_caps_process())
 		return -EINVAL;
-	if (!hold_only(sets, ARRAY_SIZE(sets), -1))
+	if (!hold_only(sets, ARRAY_SIZE(sets), caps_of(part)))
+		return -EPERM;
+	/* No program that it could start would inherit them; and it starts none. */
+	if (caps_of(part) &&
+	    (select_caps(part, CAPNG_SELECT_CAPS) || capng_apply(CAPNG_SELECT_CAPS)))
 		return -EPERM;
 	return confine_unprivileged(part, ret_settled);
 }
@@ -106,7 +149,7 @@ int confine_core(bool keep_sys_resource, bool cdevs, int state_dir)
 	 * is small from the start, and has no effect on a process that may not execute a program.
 	 */
 	can_empty = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);
-	if (!can_empty && !hold_only(&bounding_set, 1, CAP_SYS_RESOURCE))
+	if (!can_empty && !hold_only(&bounding_set, 1, UINT64_C(1) << CAP_SYS_RESOURCE))
 		return -EPERM;
 	capng_clear(can_empty ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS);
 	/*

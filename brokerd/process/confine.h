@@ -12,8 +12,9 @@
 
 /*
  * Stage 1, in a helper that was just forked and is still root. Should: become the helpers' account,
- * without groups, capabilities or a bounding set, undumpable, never to gain privilege, under the
- * part's filter. Mustn't: be able to regain privilege. *ret_settled is the filter for stage 1b.
+ * without groups, capabilities (but for the finder's two) or a bounding set, undumpable, never to
+ * gain privilege, under the part's filter. Mustn't: be able to regain privilege. *ret_settled is
+ * the filter for stage 1b.
  */
 int confine_helper(enum confine_part part, uid_t uid, gid_t gid,
 		   struct confine_filter **ret_settled);

@@ -9,6 +9,7 @@
 #include "brokerd/process/filter.h"
 #include "brokerd/kernel/kernel.h"
 #include "client/common/util.h"
+#include "client/host/opened.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -63,6 +64,7 @@ enum arg_check {
 	PIPES,		/* pipe2: O_CLOEXEC, with or without O_NONBLOCK */
 	DUPLICATE,	/* fcntl: F_DUPFD_CLOEXEC */
 	FILES,		/* unlinkat: no directories */
+	DIRECTORIES,	/* openat: directories, to read them; no file, not by O_PATH either */
 	FILTER,		/* seccomp: SECCOMP_SET_MODE_FILTER, without flags */
 	DEATHSIG,	/* prctl: PR_SET_PDEATHSIG, SIGKILL */
 	BOUNDING_SET,	/* prctl: PR_CAPBSET_READ */
@@ -161,6 +163,33 @@ static const struct syscall_rule watcher_rows[] = {
 	{ SCMP_SYS(mmap), NO_MEMORY },		 /* malloc: the heap has what it needs */
 	{ SCMP_SYS(munmap), ANY_ARGS },		 /* stdio: buffers of the start */
 	{ SCMP_SYS(brk), NO_MEMORY },		 /* the same */
+	{ SCMP_SYS(restart_syscall), ANY_ARGS }, /* poll() after a stop, and after a suspend */
+	{ SCMP_SYS(exit_group), ANY_ARGS },	 /* its end */
+};
+
+/* Until the finder knows NVIDIA's cards; then filter_apply() of finder_rows. */
+static const struct syscall_rule finder_start_rows[] = {
+	{ SCMP_SYS(openat), ANY_ARGS }, /* what NVIDIA's driver says of its cards */
+	{ SCMP_SYS(read), ANY_ARGS },	/* the same */
+	{ SCMP_SYS(seccomp), FILTER },	/* the filter for after the start */
+};
+
+/*
+ * The finder has capabilities by which it could read every file and all memory. Without `read`,
+ * and with no file to map, it can read names of files and processes only. It has no `write` either:
+ * its exit status says what a log would.
+ */
+static const struct syscall_rule finder_rows[] = {
+	{ SCMP_SYS(openat), DIRECTORIES },  /* /proc, each process' descriptors, /sys */
+	{ SCMP_SYS(getdents64), ANY_ARGS }, /* the same */
+	{ SCMP_SYS(statx), ANY_ARGS },	    /* which device a descriptor is; whose a process is */
+	{ SCMP_SYS(readlinkat), ANY_ARGS }, /* a node's function, a program's name */
+	{ SCMP_SYS(close), ANY_ARGS },	    /* directories that it has read */
+	{ SCMP_SYS(sendmsg), ANY_ARGS },    /* answers to the core */
+	{ SCMP_SYS(recvmsg), ANY_ARGS },    /* the core's questions */
+	{ SCMP_SYS(POLL), ANY_ARGS },	    /* waits for them */
+	{ SCMP_SYS(clock_gettime), ANY_ARGS },	 /* its time limit, where the vDSO has no clock */
+	{ SCMP_SYS(brk), NO_MEMORY },		 /* free() of the filter */
 	{ SCMP_SYS(restart_syscall), ANY_ARGS }, /* poll() after a stop, and after a suspend */
 	{ SCMP_SYS(exit_group), ANY_ARGS },	 /* its end */
 };
@@ -266,6 +295,7 @@ static const struct arg_rule {
 	{ PIPES, 1, O_CLOEXEC | O_NONBLOCK, NO_ARG, 0 },
 	{ DUPLICATE, 1, F_DUPFD_CLOEXEC, NO_ARG, 0 },
 	{ FILES, 2, 0, NO_ARG, 0 },
+	{ DIRECTORIES, 2, OPENED_FLAGS, NO_ARG, 0 },
 	{ FILTER, 0, SECCOMP_SET_MODE_FILTER, 1, 0 },
 	{ DEATHSIG, 0, PR_SET_PDEATHSIG, 1, SIGKILL },
 	{ BOUNDING_SET, 0, PR_CAPBSET_READ, NO_ARG, 0 },
@@ -400,11 +430,13 @@ struct table {
 static const struct table tables[] = {
 	[CONFINE_WATCHER] = TABLE(watcher_rows),
 	[CONFINE_LOADER] = TABLE(loader_rows),
+	[CONFINE_FINDER] = TABLE(finder_rows),
 	[CONFINE_WORKER] = TABLE(worker_rows),
 };
 static const struct table start_tables[] = {
 	[CONFINE_WATCHER] = TABLE(watcher_start_rows),
 	[CONFINE_LOADER] = { NULL, 0 },
+	[CONFINE_FINDER] = TABLE(finder_start_rows),
 	[CONFINE_WORKER] = { NULL, 0 },
 };
 

@@ -51,6 +51,7 @@ struct lease_terms {
 	uint64_t lifetime;		     /* seconds that the lease may last; 0: no limit */
 	char vfio_driver[PROTOCOL_NAME_MAX]; /* the rule's VFIO driver; "": the kernel's choice */
 	bool require_reset; /* every function is reset before another client gets it */
+	bool in_use;	    /* also while programs have it open; not recorded either */
 	uint64_t memlock;   /* bytes of locked memory; not recorded, only the grant needs it */
 };
 

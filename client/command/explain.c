@@ -144,7 +144,8 @@ static bool has_safe_interrupts(void)
 }
 
 /* Prints whether the group can be lent now, if no guard forbids it. Returns the exit status. */
-static int print_unguarded(const struct question *q, const struct group_view *view)
+static int print_unguarded(const struct question *q, const struct group_view *view,
+			   const struct policy_verdict *v)
 {
 	char text[PCI_ADDRESS_TEXT], node[320];
 	const struct function *f;
@@ -170,6 +171,10 @@ static int print_unguarded(const struct question *q, const struct group_view *vi
 		       "'gpubroker list' and 'gpubroker leases'\n",
 		       pci_address_format(&view->functions[i].address, text));
 		return EXIT_BUSY;
+	}
+	if (!q->saved && !v->in_use && holders_open_text(view, node, sizeof(node))) {
+		printf("refused without --force: %s\n", node);
+		return EXIT_IN_USE;
 	}
 	puts("could be lent, if nobody has it");
 	return 0;
@@ -223,7 +228,7 @@ static int print_now(const struct question *q, const struct group_view *view,
 		       pci_address_format(&f->address, text));
 		return EXIT_NO_GROUP;
 	}
-	return print_unguarded(q, view);
+	return print_unguarded(q, view, v);
 }
 
 /*

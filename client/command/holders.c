@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Finds the processes that have /dev/vfio/N open, or the node of a device of that group, or one
- * that the kernel is taking off VFIO, by reading /proc/PID/fd. It only informs an administrator:
- * nothing is decided by it, since a descriptor may be on its way between two processes. It skips
- * what it may not read.
+ * that the kernel is taking off VFIO, by reading /proc/PID/fd; and those that have nodes of host
+ * drivers open, as the daemon's finder does. It only informs an administrator: nothing is decided
+ * by it, since a descriptor may be on its way between two processes. It skips what it may not read.
  */
 #include "config.h"
 
 #include "client/command/holders.h"
 #include "client/common/util.h"
+#include "client/host/function.h"
+#include "client/host/opened.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -25,8 +27,9 @@ struct holder {
 	char user[64];
 };
 
-#define HOLDERS_MAX 8 /* more are not printed */
-#define NODES_MAX 64  /* of the devices of a group; more are not looked for */
+#define HOLDERS_MAX 8  /* more are not printed */
+#define SEARCH_MS 5000 /* for which processes are looked at */
+#define NODES_MAX 64   /* of the devices of a group; more are not looked for */
 
 /* The nodes of a group, and of its devices. */
 struct nodes {
@@ -94,6 +97,20 @@ static bool is_held_node(const char *target, const struct nodes *nodes)
 	return *cdev && !strcmp(cdev + strspn(cdev, "0123456789"), " (deleted)");
 }
 
+/*
+ * Returns true for a display's or sound card's node that is deleted: its driver has given up the
+ * function already, and waits for the process. Nothing tells which function that was.
+ */
+static bool is_left_node(const char *target)
+{
+	const char *end = strstr(target, " (deleted)");
+
+	if (!strncmp(target, "/dev/", 5))
+		target += strlen("/dev");
+	return end && (!strncmp(target, "/dri/", 5) || !strncmp(target, "/snd/", 5));
+}
+
+/* `nodes` may be NULL: then deleted nodes of host drivers count. */
 static bool has_open(int proc, const char *pid, const struct nodes *nodes)
 {
 	char name[320], target[64];
@@ -117,7 +134,7 @@ static bool has_open(int proc, const char *pid, const struct nodes *nodes)
 		if (n <= 0)
 			continue;
 		target[n] = '\0';
-		found = is_held_node(target, nodes);
+		found = nodes ? is_held_node(target, nodes) : is_left_node(target);
 	}
 	closedir(dir);
 	return found;
@@ -153,36 +170,129 @@ static void describe_process(int proc, const char *pid, struct holder *holder)
 		snprintf(holder->user, sizeof(holder->user), "%s", user->pw_name);
 }
 
-void holders_print(uint32_t group, void (*print)(const char *text))
+static void print_process(int proc, const char *pid, void (*print)(const char *text))
 {
-	struct dirent *entry;
-	struct nodes nodes = { 0 };
+	struct holder holder = { 0 };
 	char text[160];
-	size_t n = 0;
-	DIR *dir;
-	int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	if (proc < 0)
-		return;
-	dir = fdopendir(proc);
+	describe_process(proc, pid, &holder);
+	snprintf(text, sizeof(text), "held by pid %d (%s) of %s", holder.pid, holder.command,
+		 holder.user);
+	print(text);
+}
+
+/* Prints the processes that have one of the nodes open, see has_open(). Returns how many. */
+static size_t print_with(const struct nodes *nodes, void (*print)(const char *text))
+{
+	int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = proc < 0 ? NULL : fdopendir(proc);
+	struct dirent *entry;
+	size_t n = 0;
+
 	if (!dir) {
 		fd_close(proc);
-		return;
+		return 0;
 	}
-	nodes_of_group(group, &nodes);
 	while (n < HOLDERS_MAX && (entry = readdir(dir))) {
-		struct holder holder = { 0 };
-
 		if (entry->d_name[0] < '1' || entry->d_name[0] > '9' ||
-		    !has_open(proc, entry->d_name, &nodes))
+		    !has_open(proc, entry->d_name, nodes))
 			continue;
-		describe_process(proc, entry->d_name, &holder);
-		snprintf(text, sizeof(text), "held by pid %d (%s) of %s", holder.pid,
-			 holder.command, holder.user);
-		print(text);
+		print_process(proc, entry->d_name, print);
 		n++;
 	}
 	closedir(dir);
+	return n;
+}
+
+/* ---- nodes of host drivers ---- */
+
+struct openers {
+	size_t n;
+	struct opened_holder list[HOLDERS_MAX];
+};
+
+static void add_opener(void *userdata, const struct opened_holder *holder)
+{
+	struct openers *openers = userdata;
+
+	for (size_t i = 0; i < openers->n; i++)
+		if (openers->list[i].pid == holder->pid)
+			return;
+	if (openers->n < HOLDERS_MAX)
+		openers->list[openers->n++] = *holder;
+}
+
+static void find_openers(const struct pci_address *list, size_t n, struct openers *ret_openers)
+{
+	cleanup_fd int sys = open("/sys", OPENED_FLAGS), proc = open("/proc", OPENED_FLAGS);
+	static struct nvidia_cards cards;
+	static struct opened_nodes nodes;
+
+	ret_openers->n = 0;
+	if (sys < 0 || proc < 0)
+		return;
+	nodes.n = 0;
+	nvidia_cards_read(sys, proc, &cards);
+	opened_nodes_add(sys, &cards, list, n, &nodes);
+	opened_search(proc, &nodes, opened_now() + SEARCH_MS, add_opener, ret_openers);
+}
+
+/* Prints the processes that have nodes of the group's host drivers open. Returns how many. */
+static size_t print_openers(uint32_t group, void (*print)(const char *text))
+{
+	int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct pci_address list[FUNCTIONS_MAX];
+	struct openers openers;
+	struct dirent *entry;
+	char text[64];
+	size_t n = 0;
+	DIR *dir;
+
+	snprintf(text, sizeof(text), "/sys/kernel/iommu_groups/%" PRIu32 "/devices", group);
+	dir = opendir(text);
+	while (dir && n < ARRAY_SIZE(list) && (entry = readdir(dir)))
+		if (!pci_address_parse(entry->d_name, &list[n]))
+			n++;
+	if (dir)
+		closedir(dir);
+	find_openers(list, n, &openers);
+	for (size_t i = 0; proc >= 0 && i < openers.n; i++) {
+		snprintf(text, sizeof(text), "%" PRIu32, openers.list[i].pid);
+		print_process(proc, text, print);
+	}
+	fd_close(proc);
+	return openers.n;
+}
+
+bool holders_open_text(const struct group_view *view, char *out, size_t size)
+{
+	struct pci_address list[FUNCTIONS_MAX];
+	const struct opened_holder *first;
+	const struct passwd *user;
+	struct openers openers;
+	char uid[16];
+
+	for (size_t i = 0; i < view->n_functions; i++)
+		list[i] = view->functions[i].address;
+	find_openers(list, view->n_functions, &openers);
+	if (!openers.n)
+		return false;
+	first = &openers.list[0];
+	user = getpwuid(first->uid);
+	snprintf(uid, sizeof(uid), "uid %u", (unsigned)first->uid);
+	snprintf(out, size, "%s (pid %u of %s) has /dev/%s open", first->program,
+		 (unsigned)first->pid, user ? user->pw_name : uid, first->node);
+	return true;
+}
+
+void holders_print(uint32_t group, void (*print)(const char *text))
+{
+	struct nodes nodes = { 0 };
+
+	nodes_of_group(group, &nodes);
+	/* Who has it through VFIO; or else what the host driver waits for. */
+	if (!print_with(&nodes, print) && !print_openers(group, print))
+		print_with(NULL, print);
 }
 
 bool holders_node_text(uint32_t group, char *out, size_t size)

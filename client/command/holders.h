@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* Which processes have a VFIO group open, as /proc shows it to the caller, and who else may. */
+/*
+ * Processes that have a VFIO group, or nodes of host drivers, open, as /proc shows it to the
+ * caller, and who else may open the group.
+ */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "client/host/function.h"
+
 /*
- * Calls print with "held by pid 4711 (qemu-system-x86) of alice" for each of them, but only for the
- * first few. Root sees all processes, others their own.
+ * Calls print with "held by pid 4711 (qemu-system-x86) of alice" for each that has the group, or
+ * else nodes of its host drivers, but only for the first few. Root sees all processes, others their
+ * own.
  */
 void holders_print(uint32_t group, void (*print)(const char *text));
 
@@ -17,3 +23,9 @@ void holders_print(uint32_t group, void (*print)(const char *text));
  * devices: then they need no lease. Returns false, and writes nothing, if only root may.
  */
 bool holders_node_text(uint32_t group, char *out, size_t size);
+
+/*
+ * Writes "Xorg (pid 812 of root) has /dev/dri/card0 open" into out for the first process that has a
+ * node of a function's host driver open. Returns false, and writes nothing, if none has.
+ */
+bool holders_open_text(const struct group_view *view, char *out, size_t size);

@@ -206,6 +206,7 @@ static void say_busy(const struct sentence *s)
 	case REFUSAL_WHOLE_AND_PART:
 	case REFUSAL_NOT_RESTORED:
 	case REFUSAL_INTERRUPTS:
+	case REFUSAL_OPEN:
 	case REFUSAL_N_DETAILS:
 		break;
 	}
@@ -224,8 +225,34 @@ static void say_stuck(const struct sentence *s)
 			: "'journalctl -u gpubroker' shows the administrator since when");
 }
 
+/* A program has a node of it open, "/dev/dri/card0". Only root and its user learn which. */
+static void say_open(const struct sentence *s)
+{
+	const struct message_refusal *r = s->r;
+	const bool is_nvidia = !strncmp(r->text, "/dev/nvidia", 11);
+	char user[64] = "", program[128] = "a program of the host";
+
+	if (s->names && s->names->user)
+		s->names->user(r->holder_uid, user, sizeof(user));
+	if (!user[0])
+		snprintf(user, sizeof(user), "uid %" PRIu32, r->holder_uid);
+	if (r->holder_pid)
+		snprintf(program, sizeof(program), "%.*s (pid %" PRIu32 " of %s)", FIELD(r->driver),
+			 r->holder_pid, user);
+	say(s,
+	    "%s is in use by the host: %s%s%s has %.*s open; stop it%s, or add --force to take %s "
+	    "from under it",
+	    s->subject.text, s->other, s->other[0] ? ": " : "", program, FIELD(r->text),
+	    is_nvidia ? ", since NVIDIA's driver waits for it without end" : "",
+	    s->other[0] ? "both" : "it");
+}
+
 static void say_in_use(const struct sentence *s)
 {
+	if (s->r->detail == REFUSAL_OPEN) {
+		say_open(s);
+		return;
+	}
 	say(s, "%s is in use by the host: %s%s%.*s; stop that first", s->subject.text, s->other,
 	    s->other[0] ? ": " : "", FIELD(s->r->text));
 }

@@ -124,8 +124,9 @@ struct mdev_name {
 };
 
 enum claim_flags {
-	CLAIM_FORCE = 1 << 0, /* the boot VGA too, if a rule has boot-vga */
-	CLAIM_WAIT = 1 << 1,  /* wait in the queue instead of being refused as busy */
+	/* the boot VGA too, if a rule has boot-vga; what programs of the host have open too */
+	CLAIM_FORCE = 1 << 0,
+	CLAIM_WAIT = 1 << 1, /* wait in the queue instead of being refused as busy */
 	CLAIM_CDEVS =
 		1 << 2, /* /dev/iommu and the functions' device nodes too, if the kernel has them */
 	CLAIM_ASK = 1 << 3, /* claims nothing: `end` if it would be begun, or the refusal */
@@ -288,6 +289,7 @@ enum refusal_detail {
 	REFUSAL_INTERRUPTS,	/* not-viable: the host does not remap interrupts */
 	REFUSAL_ENDED,	 /* busy: holder_uid, root or the user, ended the claim while it waited */
 	REFUSAL_FOREIGN, /* busy: not by a lease: another program has it through VFIO */
+	REFUSAL_OPEN,	 /* in-use: a program has the node `text` open; if pid is not 0, `driver` */
 	REFUSAL_N_DETAILS,
 };
 
@@ -304,7 +306,7 @@ struct message_refusal {
 	uint32_t detail; /* enum refusal_detail */
 	uint32_t reserved;
 	uint32_t group;	     /* UINT32_MAX: not known */
-	uint32_t holder_uid; /* busy; node: its owner */
+	uint32_t holder_uid; /* busy, in-use; node: its owner */
 	uint32_t holder_pid;
 	int32_t error; /* a kernel's errno, positive, or 0 */
 	uint64_t since;
@@ -316,7 +318,7 @@ struct message_refusal {
 	 */
 	uint64_t limit;
 	char name[PROTOCOL_NAME_MAX];	    /* the policy name asked for */
-	char driver[PROTOCOL_NAME_MAX];	    /* the driver in the way */
+	char driver[PROTOCOL_NAME_MAX];	    /* the driver, or the program, in the way */
 	char text[88];			    /* "drivers_probe", "network interface enp3s0 is up" */
 	char rule[288];			    /* "/etc/gpubroker/policy.d/10-lab.policy:7" */
 	char parent[PROTOCOL_NAME_MAX];	    /* the parent of the mdev, where it is known */

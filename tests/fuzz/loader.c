@@ -57,7 +57,8 @@ static void check_rule(const struct policy *policy, const struct policy_rule *r)
 	must(r->vfs <= POLICY_VFS_MAX && (!r->vfs || r->verb == POLICY_PREPARE));
 	must(r->vfs || (!r->vf_exec_quantum_ms && !r->vf_preempt_timeout_us));
 	must(r->name == POLICY_NO_NAME ? r->verb != POLICY_DEVICE : r->name < policy->n_names);
-	must(r->boot_vga <= 1 && r->require_reset <= 1 && r->memlock <= INT64_MAX);
+	must(r->boot_vga <= 1 && r->in_use <= 1 && r->require_reset <= 1 &&
+	     r->memlock <= INT64_MAX);
 	must(r->match.address.device < 32 && r->match.address.function < 8);
 	must(!(r->match.attributes & POLICY_DRIVER) == !policy_text(policy, r->match.driver));
 	must(!(r->match.attributes & POLICY_SERIAL) == !policy_text(policy, r->match.serial));

@@ -157,6 +157,8 @@ static void write_rule(FILE *out, const struct policy *policy, const struct poli
 		fprintf(out, " for %" PRIu32 "s", rule->lifetime);
 	if (driver)
 		fprintf(out, " vfio-driver %s", driver);
+	if (rule->in_use)
+		fputs(" in-use", out);
 	if (rule->require_reset)
 		fputs(" require-reset", out);
 	if (rule->vfs)
@@ -215,7 +217,8 @@ static const struct policy_subject subjects[] = {
 static bool same_grant(const struct policy_verdict *a, const struct policy_verdict *b)
 {
 	return a->outcome == b->outcome && a->memlock == b->memlock && a->boot_vga == b->boot_vga &&
-	       a->require_reset == b->require_reset && a->lifetime == b->lifetime;
+	       a->in_use == b->in_use && a->require_reset == b->require_reset &&
+	       a->lifetime == b->lifetime;
 }
 
 /* Checks that both policies decide the same for everybody, in whatever order their rules are. */

@@ -242,6 +242,66 @@ static void test_silent(void)
 	leave(fd);
 }
 
+/* ---- the finder ---- */
+
+static bool hears_question(int fd, uint64_t id)
+{
+	struct finder_question question;
+
+	return recv(fd, &question, sizeof(question), 0) == sizeof(question) && question.id == id;
+}
+
+/* A finder sends this; its connection ends, and nothing else. */
+static void send_nonsense(const char *name, const void *packet, size_t size)
+{
+	const unsigned before = said("the finder sent");
+	int fd = come_as(HELPER_FINDER);
+
+	need(say(fd, packet, size));
+	run(20);
+	tap_ok(is_turned_away(fd) && said("the finder sent") == before + 1 && !broker_status,
+	       "a finder that sends %s is dropped, and the core goes on", name);
+	close(fd);
+}
+
+static void test_finder(void)
+{
+	const struct finder_question question = { .id = 7, .n = 1 };
+	struct finder_answer answer = { .id = 7 };
+	int fd = -1, second;
+
+	tap_ok(helpers_find(&broker.helpers, &question) == -ENOTCONN &&
+		       helpers_find(&broker.helpers, &question) == -ENOTCONN &&
+		       said("the finder is missing") == 1,
+	       "without a finder there is no answer, which is said once");
+	fd = come_as(HELPER_FINDER);
+	tap_ok(is_in(fd), "a finder comes in");
+	second = come_as(HELPER_FINDER);
+	tap_ok(is_turned_away(second), "a second one does not");
+	close(second);
+	tap_ok(!helpers_find(&broker.helpers, &question) && hears_question(fd, 7), "it is asked");
+	need(say(fd, &answer, sizeof(answer)));
+	run(20);
+	tap_ok(is_in(fd) && !broker.helpers.unanswered, "... and answers");
+	need(!helpers_find(&broker.helpers, &question) && hears_question(fd, 7));
+	answer.n = FINDING_HOLDERS_MAX + 1;
+	need(say(fd, &answer, sizeof(answer)));
+	run(20);
+	tap_ok(is_turned_away(fd) && !broker_status && !broker.helpers.unanswered,
+	       "after an invalid answer it is dropped");
+	close(fd);
+	answer.n = 0;
+	send_nonsense("an answer to no question", &answer, sizeof(answer));
+	send_nonsense("a packet that is too short", &answer, 3);
+	fd = come_as(HELPER_FINDER);
+	for (unsigned i = 0; i < 4096 && !helpers_find(&broker.helpers, &question); i++)
+		need(i < 4095);
+	tap_ok(is_in(fd), "one that does not read costs no more than its socket holds");
+	leave(fd);
+	tap_ok(!broker_status && broker.helpers.finder.fd < 0, "its end is not the core's");
+	tap_ok(open_descriptors() == fds_without, "none of it leaves a descriptor");
+}
+
 /* ---- sockets of systemd ---- */
 
 static int made(const char *name)
@@ -394,6 +454,7 @@ int main(void)
 	test_others();
 	test_silent();
 	test_reload();
+	test_finder();
 	helpers_done(&broker.helpers);
 	return tap_done();
 }

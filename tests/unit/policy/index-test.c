@@ -120,7 +120,8 @@ static void random_rule(struct policy_rule *rule, uint32_t spread, uint32_t name
 		return;
 	rule->limit = make_roll(3);
 	rule->memlock = make_roll(5);
-	rule->boot_vga = make_roll(2);
+	rule->boot_vga = (uint16_t)make_roll(2);
+	rule->in_use = (uint16_t)make_roll(2);
 	rule->require_reset = make_roll(2);
 	rule->lifetime = make_roll(4);
 }
@@ -215,7 +216,7 @@ static uint32_t leases(void *userdata, size_t rule)
 static bool same_verdict(const struct policy_verdict *a, const struct policy_verdict *b)
 {
 	return a->outcome == b->outcome && a->function == b->function && a->rule == b->rule &&
-	       a->memlock == b->memlock && a->boot_vga == b->boot_vga &&
+	       a->memlock == b->memlock && a->boot_vga == b->boot_vga && a->in_use == b->in_use &&
 	       a->require_reset == b->require_reset && a->lifetime == b->lifetime &&
 	       a->vfio_driver == b->vfio_driver;
 }

@@ -76,6 +76,7 @@ static void make_limits(struct statement *s)
 	if (make_roll(2))
 		s->memlock = (1ULL + make_roll(2000)) << 10 * make_roll(5);
 	s->boot_vga = make_roll(4) == 0;
+	s->in_use = make_roll(4) == 0;
 	s->require_reset = make_roll(4) == 0;
 	if (make_roll(3))
 		s->lifetime = 1 + make_roll(200000);
@@ -273,19 +274,21 @@ static void print_time(FILE *out, unsigned int seconds)
 
 static void print_limits(FILE *out, const struct statement *s)
 {
-	for (uint32_t start = make_roll(6), i = start; i < start + 6; i++) {
-		if (i % 6 == 0 && s->limit)
+	for (uint32_t start = make_roll(7), i = start; i < start + 7; i++) {
+		if (i % 7 == 0 && s->limit)
 			fprintf(out, "%slimit %u", blank(), s->limit);
-		else if (i % 6 == 1 && s->memlock)
+		else if (i % 7 == 1 && s->memlock)
 			print_size(out, s->memlock);
-		else if (i % 6 == 2 && s->boot_vga)
+		else if (i % 7 == 2 && s->boot_vga)
 			fprintf(out, "%sboot-vga", blank());
-		else if (i % 6 == 3 && s->lifetime)
+		else if (i % 7 == 3 && s->lifetime)
 			print_time(out, s->lifetime);
-		else if (i % 6 == 4 && s->vfio_driver)
+		else if (i % 7 == 4 && s->vfio_driver)
 			fprintf(out, "%svfio-driver %s", blank(), s->vfio_driver);
-		else if (i % 6 == 5 && s->require_reset)
+		else if (i % 7 == 5 && s->require_reset)
 			fprintf(out, "%srequire-reset", blank());
+		else if (i % 7 == 6 && s->in_use)
+			fprintf(out, "%sin-use", blank());
 	}
 }
 

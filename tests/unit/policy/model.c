@@ -184,6 +184,7 @@ struct answer model_decide(const struct statement *all, int n, const struct poli
 		if (s->memlock > answer.memlock)
 			answer.memlock = s->memlock;
 		answer.boot_vga = answer.boot_vga || s->boot_vga;
+		answer.in_use = answer.in_use || s->in_use;
 		answer.require_reset = answer.require_reset || s->require_reset;
 		if (s->lifetime == 0)
 			endless = true;

@@ -23,7 +23,7 @@ struct statement {
 
 	unsigned int limit; /* 0: none */
 	unsigned long long memlock;
-	bool boot_vga, require_reset;
+	bool boot_vga, in_use, require_reset;
 	unsigned int lifetime; /* seconds, 0: not said */
 	const char *vfio_driver;
 
@@ -33,7 +33,7 @@ struct statement {
 struct answer {
 	char outcome; /* 'd'enied, 'n'o rule, 'l'imit, 'a'llowed */
 	unsigned long long memlock;
-	bool boot_vga, require_reset;
+	bool boot_vga, in_use, require_reset;
 	unsigned int lifetime;
 	int rule; /* with 'a' and 'l' */
 	const char *vfio_driver;

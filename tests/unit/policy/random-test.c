@@ -49,7 +49,8 @@ static bool blames(const struct question *q, const struct policy_verdict *verdic
 	const struct policy_facts *function = &q->functions[verdict->function];
 
 	if (verdict->function >= q->n_functions || verdict->memlock || verdict->boot_vga ||
-	    verdict->require_reset || verdict->lifetime || verdict->vfio_driver != POLICY_NO_TEXT)
+	    verdict->in_use || verdict->require_reset || verdict->lifetime ||
+	    verdict->vfio_driver != POLICY_NO_TEXT)
 		return false;
 	if (verdict->outcome == POLICY_DENIED)
 		return verdict->rule < (size_t)q->n && q->all[verdict->rule].verb == 'n' &&
@@ -85,7 +86,7 @@ static bool same_verdict(const struct question *q, const struct policy *policy,
 	met[MET_DRIVER] += answer.vfio_driver != NULL;
 	return verdict->function == q->asked && verdict->rule == (size_t)answer.rule &&
 	       verdict->memlock == answer.memlock && verdict->boot_vga == answer.boot_vga &&
-	       verdict->require_reset == answer.require_reset &&
+	       verdict->in_use == answer.in_use && verdict->require_reset == answer.require_reset &&
 	       verdict->lifetime == answer.lifetime &&
 	       (answer.vfio_driver ? driver && strcmp(driver, answer.vfio_driver) == 0 : !driver);
 }
@@ -94,7 +95,8 @@ static bool same_verdict(const struct question *q, const struct policy *policy,
 static bool same_grant(const struct policy_verdict *a, const struct policy_verdict *b)
 {
 	return a->outcome == b->outcome && a->memlock == b->memlock && a->boot_vga == b->boot_vga &&
-	       a->require_reset == b->require_reset && a->lifetime == b->lifetime;
+	       a->in_use == b->in_use && a->require_reset == b->require_reset &&
+	       a->lifetime == b->lifetime;
 }
 
 static bool same_prepared(const struct question *q, const struct policy *policy, size_t function)

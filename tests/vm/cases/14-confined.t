@@ -24,10 +24,14 @@ core=$(main_pid)
 confined "$core" core $none $sys_resource
 is "$(pgrep -P "$core" | wc -l)" 0 'the core has no child: its helpers are units of their own'
 account=$(id -u gpubroker)
-for helper in gpubroker-load gpubroker-watch; do
+# The finder looks into all processes.
+ptrace_and_read=0000000000080004
+for helper in gpubroker-load gpubroker-watch gpubroker-find; do
 	pid=$(helper_pid "${helper#gpubroker-}")
 	is "$(cat "/proc/$pid/comm")" "$helper" "$helper is there"
-	confined "$pid" "$helper" $none $none
+	caps=$none
+	[ $helper != gpubroker-find ] || caps=$ptrace_and_read
+	confined "$pid" "$helper" $caps $caps
 	is "$(field "$pid" Uid | tr '\t' ' ')" "$account $account $account $account" \
 		"$helper: under its own account"
 	is "$(field "$pid" Groups | tr -d ' ')" "$(id -g gpubroker)" "$helper: in no other group"
@@ -111,7 +115,7 @@ kill $holder
 wait $holder
 wait_for 20 is_back $gpu_audio snd_hda_intel
 confined "$core" 'core with a memlock rule' $sys_resource $sys_resource
-is "$(field "$(helper_pid load)" CapPrm)" $none 'no helper has the capability'
+is "$(field "$(helper_pid load)" CapPrm)$(field "$(helper_pid find)" CapPrm)" $none$ptrace_and_read 'no helper has the capability'
 vm_with roomy --gpu 02:00.0
 ok 'a VM of 512 MiB starts where a rule grants 1G' vm_up roomy
 is "$(prlimit -n --memlock -o SOFT,HARD --noheadings --raw -p $vm_pid | tail -1)" '1073741824 1073741824' \

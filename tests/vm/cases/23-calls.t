@@ -123,6 +123,10 @@ for ((i = 0; i < 40; i++)); do
 	for f in /sys/bus/pci/devices/*/uevent; do echo change >"$f"; done
 done
 kill -CONT "$watcher"
+finder=$(helper_pid find)
+kill -STOP "$finder"
+sleep 1
+kill -CONT "$finder"
 lost() { said_it 'uevents were lost'; }
 ok 'the watcher goes on after a stop, and says that events were lost' wait_for 20 lost
 # So many rules that malloc takes pages of their own for them.
@@ -151,6 +155,8 @@ kernel_has peerpidfd || used core_old_kernel gpubrokerd /tmp/hist
 used worker gpubrokerd /tmp/hist
 used watcher gpubroker-watch /tmp/hist
 used watcher_start gpubroker-watch /tmp/hist.start
+used finder gpubroker-find /tmp/hist
+# At its start the finder reads what NVIDIA's driver says, which is not here.
 # The loader's table is not asked: what it is for, name services of all kinds, is not here.
 is "$(killed)" '' 'no filter has killed anything since the boot'
 rm -f /tmp/hist /tmp/hist.start

@@ -35,10 +35,10 @@ sed -e 's|^ExecStart=.*|ExecStart=/tests/hostile-parts --socket /run/gpubroker/h
 	/usr/lib/systemd/system/gpubroker.service >$units/gpubroker-hostile.service
 systemctl daemon-reload
 ok 'the hostile build has run in the sandbox of the unit' systemctl start gpubroker-hostile
-attempts 'in the unit' 100
+attempts 'in the unit' 103
 # The helpers, in theirs, but for TasksMax=: each attempt has a process.
-for helper in watch:watcher load:loader; do
-	unit=gpubroker-${helper%:*} helper=${helper#*:}
+while read -r unit helper n; do
+	unit=gpubroker-$unit
 	sed -e "s|^ExecStart=.*|ExecStart=/tests/hostile-parts --helper $helper --socket /tmp/hostile-core|" \
 		-e 's/^Type=.*/Type=oneshot/' -e 's/^Restart=.*/Restart=no/' -e '/^Requires=/d' -e '/^Before=/d' \
 		-e '/^StopPropagatedFrom=/d' -e '/^TasksMax=/d' \
@@ -47,14 +47,18 @@ for helper in watch:watcher load:loader; do
 	systemctl daemon-reload
 	ok "the hostile build has run in the sandbox of $unit" systemctl start gpubroker-hostile
 	mv "/run/hostile-$helper.out" /run/hostile.out
-	attempts "in $unit" 99
-done
+	attempts "in $unit" "$n"
+done <<-END
+	watch watcher 102
+	load loader 101
+	find finder 103
+	END
 # What gets through where neither is there.
 diag "$(journalctl -q --no-pager -o cat -u gpubroker-hostile | grep ', without ')"
 rm $units/gpubroker-hostile.service
 ok 'the hostile build has run without the unit' \
 	sh -c '/tests/hostile-parts --socket /run/gpubroker/hostile --state /run/gpubroker/hostile-leases >/run/hostile.out 2>/run/hostile.err'
-attempts 'by hand' 52
+attempts 'by hand' 55
 rm -rf /run/gpubroker/hostile* /dev/shm/hostile* /run/hostile.out /run/hostile.err /tmp/hostile*
 
 # ---- a core that keeps a descriptor of what it lends ----

@@ -13,7 +13,7 @@ like "$(cat /sys/kernel/security/apparmor/profiles)" 'gpubroker-test \(enforce\)
 
 core=$(systemctl show -P MainPID gpubroker)
 is "$(profile "$core")" 'gpubrokerd (enforce)' 'the core is in its profile'
-for helper in load watch; do
+for helper in load watch find; do
 	is "$(profile "$(helper_pid $helper)")" 'gpubrokerd (enforce)' "gpubroker-$helper is in it too"
 done
 is "$(run_as alice cat /proc/self/attr/current)" 'gpubroker-test (enforce)' "a user's command is confined"

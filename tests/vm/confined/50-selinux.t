@@ -13,7 +13,7 @@ is "$(systemctl is-system-running --wait)" running 'the host is up, no unit has 
 
 core=$(systemctl show -P MainPID gpubroker)
 is "$(context "$core")" system_u:system_r:gpubrokerd_t:s0 'the core is in its domain'
-for helper in load watch; do
+for helper in load watch find; do
 	is "$(context "$(helper_pid $helper)")" system_u:system_r:gpubrokerd_t:s0 "gpubroker-$helper is in it too"
 done
 is "$(selinuxexeccon /usr/libexec/gpubroker-policy-install system_u:system_r:init_t:s0)" \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * hostile-parts: gpubrokerd whose core, workers, watcher and loader each try what they must not be able to do, in the
+ * hostile-parts: gpubrokerd whose core, workers, watcher, loader and finder each try what they must not be able to do, in the
  * finished confinement. Linked from the daemon's own objects; only these are replaced (--wrap): what runs behind
  * confine_helper(), confine_core() and a worker's filter_apply(), never the confinement itself.
  *
@@ -15,6 +15,7 @@
  * keeps a copy of each descriptor that it lends.
  */
 #include "brokerd/helper/start.h"
+#include "brokerd/helper/finder.h"
 #include "brokerd/helper/watcher.h"
 #include "brokerd/helper/loader.h"
 #include "brokerd/lease/recover.h"
@@ -52,8 +53,8 @@
 
 #define SECONDS 20 /* after which an attempt hangs */
 
-enum part { CORE, WORKER, WATCHER, LOADER, PARTS };
-static const char *const part_names[PARTS] = { "core", "worker", "watcher", "loader" };
+enum part { CORE, WORKER, WATCHER, LOADER, FINDER, PARTS };
+static const char *const part_names[PARTS] = { "core", "worker", "watcher", "loader", "finder" };
 
 static pid_t parent;
 static char parent_memory[32];
@@ -83,7 +84,7 @@ static int openat2_(const char *path, int flags)
 /* By the call that the part has, so that it is not for the call alone that it fails. */
 static int open_(const char *path, int flags)
 {
-	return part == LOADER ? openat_(path, flags) : openat2_(path, flags);
+	return part == LOADER || part == FINDER ? openat_(path, flags) : openat2_(path, flags);
 }
 
 static int execute(void)
@@ -342,6 +343,21 @@ static int other_descriptor(void)
 	return n <= (part == WORKER ? 2 : 4) ? EBADF : 0;
 }
 
+static int descriptors_of_init(void)
+{
+	return openat_("/proc/1/fd", O_RDONLY | O_DIRECTORY | O_NONBLOCK);
+}
+static int descriptor_of_init(void)
+{
+	struct statx st;
+
+	return TRY(SYS_statx, AT_FDCWD, "/proc/1/fd/0", AT_STATX_DONT_SYNC, STATX_TYPE, &st);
+}
+static int path_of_shadow(void)
+{
+	return openat_("/etc/shadow", O_PATH);
+}
+
 /* Calls of which the number is enough: no part has a row. Arguments that make none of them do anything. */
 #define CALL(name)                                                                                 \
 	static int call_##name(void)                                                               \
@@ -408,7 +424,7 @@ CALLS
  * unit's; "done" is allowed, as SECURITY.md says. Behind it: L, it is Landlock that stops it, so only
  * where the process is under it; U, it is the unit's sandbox. NULL: makes no sense for the part.
  */
-#define KILLED "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS"
+#define KILLED "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS"
 static const struct attempt {
 	const char *name;
 	int (*make)(void);
@@ -418,90 +434,117 @@ static const struct attempt {
 	{ "executes an open file", execute_descriptor, { KILLED } },
 	{ "makes a call of another architecture", foreign_call, { KILLED } },
 	{ "makes a call of x32", x32_call, { KILLED } },
-	{ "opens an IPv4 socket", socket_inet, { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT" } },
-	{ "opens an IPv6 socket", socket_inet6, { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT" } },
-	{ "opens a packet socket", socket_packet, { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT" } },
-	{ "opens a routing socket", socket_route, { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT" } },
+	{ "opens an IPv4 socket",
+	  socket_inet,
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT", "SIGSYS" } },
+	{ "opens an IPv6 socket",
+	  socket_inet6,
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT", "SIGSYS" } },
+	{ "opens a packet socket",
+	  socket_packet,
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT", "SIGSYS" } },
+	{ "opens a routing socket",
+	  socket_route,
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT", "SIGSYS" } },
 	{ "opens a uevent socket, when the watcher has its own",
 	  socket_uevent,
-	  { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT" } },
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT", "SIGSYS" } },
 	{ "opens a Unix socket (the loader may)",
 	  socket_unix,
-	  { "SIGSYS", "SIGSYS", "SIGSYS", "done" } },
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "done", "SIGSYS" } },
 	{ "sets an option of a socket (helpers may)",
 	  socket_option,
-	  { "SIGSYS", "SIGSYS", NULL, NULL } },
+	  { "SIGSYS", "SIGSYS", NULL, NULL, "SIGSYS" } },
 	{ "ends one direction of a connection", end_one_way, { KILLED } },
-	{ "reads /etc/shadow", shadow, { "EACCES L", "SIGSYS", "EACCES", "EACCES" } },
-	{ "reads /etc/shadow by openat", shadow_openat, { "SIGSYS", "SIGSYS", "SIGSYS", "EACCES" } },
+	{ "reads /etc/shadow", shadow, { "EACCES L", "SIGSYS", "EACCES", "EACCES", "SIGSYS" } },
+	{ "reads /etc/shadow by openat",
+	  shadow_openat,
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "EACCES", "SIGSYS" } },
 	{ "reads /etc/shadow by openat2",
 	  shadow_openat2,
-	  { "EACCES L", "SIGSYS", "EACCES", "EACCES" } },
+	  { "EACCES L", "SIGSYS", "EACCES", "EACCES", "SIGSYS" } },
 	{ "opens the memory of process 1",
 	  memory_of_init,
-	  { "EACCES", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT" } },
+	  { "EACCES", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT", "SIGSYS" } },
 	{ "opens the memory of the core",
 	  memory_of_core,
-	  { NULL, "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT" } },
+	  { NULL, "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT", "SIGSYS" } },
 	{ "writes a disk",
 	  disk,
-	  { "EACCES|EPERM|ENOENT L", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT" } },
+	  { "EACCES|EPERM|ENOENT L", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT", "SIGSYS" } },
 	{ "makes itself a disk's node", disk_by_number, { KILLED } },
 	{ "opens /dev/mem",
 	  all_memory,
-	  { "EACCES|EPERM|ENOENT", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT" } },
+	  { "EACCES|EPERM|ENOENT", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT", "SIGSYS" } },
 	{ "writes sysfs outside of PCI",
 	  sysfs_elsewhere,
-	  { "EACCES L", "SIGSYS", "EACCES", "EACCES" } },
+	  { "EACCES L", "SIGSYS", "EACCES", "EACCES", "SIGSYS" } },
 	{ "writes a module's parameter",
 	  sysfs_module,
-	  { "EACCES L", "SIGSYS", "EACCES", "EACCES" } },
+	  { "EACCES L", "SIGSYS", "EACCES", "EACCES", "SIGSYS" } },
 	{ "writes core_pattern",
 	  core_pattern,
-	  { "EACCES|ENOENT L", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT" } },
-	{ "writes the control groups", cgroup, { "EROFS U", "SIGSYS", "EACCES", "EACCES" } },
+	  { "EACCES|ENOENT L", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT", "SIGSYS" } },
+	{ "writes the control groups",
+	  cgroup,
+	  { "EROFS U", "SIGSYS", "EACCES", "EACCES", "SIGSYS" } },
 	{ "makes a file in /etc",
 	  make_in_etc,
-	  { "EROFS U", "SIGSYS", "EROFS|EACCES", "EROFS|EACCES" } },
-	{ "makes a file in /tmp", make_in_tmp, { "EACCES L", "SIGSYS", "EACCES L", "EACCES L" } },
+	  { "EROFS U", "SIGSYS", "EROFS|EACCES", "EROFS|EACCES", "SIGSYS" } },
+	{ "makes a file in /tmp",
+	  make_in_tmp,
+	  { "EACCES L", "SIGSYS", "EACCES L", "EACCES L", "SIGSYS" } },
 	{ "makes a file in /dev/shm",
 	  make_in_dev,
-	  { "EACCES L", "SIGSYS", "EACCES L", "EACCES L" } },
-	{ "makes a lease's record", make_record, { NULL, "SIGSYS", "EACCES", "EACCES" } },
-	{ "writes sysfs of PCI", write_override, { NULL, "SIGSYS", "EACCES", "EACCES" } },
+	  { "EACCES L", "SIGSYS", "EACCES L", "EACCES L", "SIGSYS" } },
+	{ "makes a lease's record", make_record, { NULL, "SIGSYS", "EACCES", "EACCES", "SIGSYS" } },
+	{ "writes sysfs of PCI", write_override, { NULL, "SIGSYS", "EACCES", "EACCES", "SIGSYS" } },
 	{ "opens a VFIO container",
 	  vfio_container,
-	  { NULL, "SIGSYS", "EACCES|ENOENT L", "EACCES|ENOENT L" } },
+	  { NULL, "SIGSYS", "EACCES|ENOENT L", "EACCES|ENOENT L", "SIGSYS" } },
 	{ "renames a file of somebody else's",
 	  move_file,
-	  { "EACCES L", "SIGSYS", "SIGSYS", "SIGSYS" } },
+	  { "EACCES L", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS" } },
 	{ "removes a file of somebody else's",
 	  remove_file,
-	  { "EACCES L", "SIGSYS", "SIGSYS", "SIGSYS" } },
+	  { "EACCES L", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS" } },
 	{ "removes a directory", remove_directory, { KILLED } },
 	{ "loads a module", make_module, { KILLED } },
 	{ "loads a module's file", make_module_of_file, { KILLED } },
 	{ "traces process 1", trace_init, { KILLED } },
-	{ "traces the core", trace_core, { NULL, "SIGSYS", "SIGSYS", "SIGSYS" } },
+	{ "traces the core", trace_core, { NULL, "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS" } },
 	{ "mounts", mount_something, { KILLED } },
 	{ "makes a user namespace", new_namespace, { KILLED } },
 	{ "changes the clock", set_clock, { KILLED } },
 	{ "becomes root", become_root, { KILLED } },
-	{ "takes a capability", raise_capability, { "EPERM", "SIGSYS", "SIGSYS", "SIGSYS" } },
+	{ "takes a capability",
+	  raise_capability,
+	  { "EPERM", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS" } },
 	{ "raises another limit than that of locked memory", raise_limit, { KILLED } },
 	{ "maps code that it can write",
 	  map_code,
-	  { "ENOMEM", "SIGSYS", "SIGSYS", "EACCES|EPERM U" } },
-	{ "makes memory code", make_code, { "SIGSYS", "SIGSYS", "SIGSYS", "EACCES|EPERM U" } },
+	  { "ENOMEM", "SIGSYS", "SIGSYS", "EACCES|EPERM U", "SIGSYS" } },
+	{ "makes memory code",
+	  make_code,
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "EACCES|EPERM U", "SIGSYS" } },
 	{ "types on a terminal", push_input, { KILLED } },
 	{ "attaches a group itself", attach_group, { KILLED } },
 	{ "forks otherwise than for a worker", fork_plainly, { KILLED } },
 	{ "forks into a user namespace", fork_namespace, { KILLED } },
 	{ "signals process 1", signal_init, { KILLED } },
 	{ "listens to the calls of its children", watch_calls, { KILLED } },
+	{ "lists the descriptors of process 1 (the finder may)",
+	  descriptors_of_init,
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "EACCES|ENOENT", "done" } },
+	{ "looks at a descriptor of process 1 (the finder may)",
+	  descriptor_of_init,
+	  { "EACCES|EPERM|ENOENT", "SIGSYS", "SIGSYS", "EACCES|ENOENT", "done" } },
+	{ "takes a file without opening it",
+	  path_of_shadow,
+	  { "SIGSYS", "SIGSYS", "SIGSYS", NULL, "SIGSYS" } },
 	{ "uses a descriptor that it was not handed",
 	  other_descriptor,
-	  { NULL, "EBADF", "EBADF", "EBADF" } },
+	  { NULL, "EBADF", "EBADF", "EBADF", "EBADF" } },
 #define X(name) { "calls " #name, call_##name, { KILLED } },
 	CALLS
 #undef X
@@ -580,6 +623,8 @@ int __real_loader_run(int socket, struct confine_filter *settled, const void *op
 int __wrap_loader_run(int socket, struct confine_filter *settled, const void *options);
 int __real_watcher_run(int socket, struct confine_filter *settled, const void *unused);
 int __wrap_watcher_run(int socket, struct confine_filter *settled, const void *unused);
+int __real_finder_run(int socket, struct confine_filter *settled, const void *unused);
+int __wrap_finder_run(int socket, struct confine_filter *settled, const void *unused);
 int __real_filter_apply(const struct confine_filter *filter);
 int __wrap_filter_apply(const struct confine_filter *filter);
 
@@ -613,6 +658,13 @@ int __wrap_watcher_run(int socket, struct confine_filter *settled, const void *u
 	return __real_filter_apply(settled) ? 203 : trying->make();
 }
 
+int __wrap_finder_run(int socket, struct confine_filter *settled, const void *unused)
+{
+	if (!trying)
+		return __real_finder_run(socket, settled, unused);
+	return __real_filter_apply(settled) ? 203 : trying->make();
+}
+
 int __wrap_loader_run(int socket, struct confine_filter *settled, const void *options)
 {
 	return trying ? trying->make() : __real_loader_run(socket, settled, options);
@@ -620,7 +672,7 @@ int __wrap_loader_run(int socket, struct confine_filter *settled, const void *op
 
 static void is_part(enum helper_role role, pid_t core)
 {
-	part = role == HELPER_LOADER ? LOADER : WATCHER;
+	part = role == HELPER_LOADER ? LOADER : role == HELPER_FINDER ? FINDER : WATCHER;
 	ran[part] = true;
 	parent = core;
 	snprintf(parent_memory, sizeof(parent_memory), "/proc/%d/mem", (int)parent);

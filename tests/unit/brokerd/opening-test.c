@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The core asks who has a device open before a claim takes it, and gets answers of a finder that it
+ * need not trust. The finder is the test's. Without a state directory each claim that gets
+ * further fails when its lease is to be recorded.
+ */
+#include "config.h"
+
+#include "brokerd/claim/opening.h"
+#include "brokerd/state/finding.h"
+#include "client/library/refusal.h"
+#include "tests/unit/brokerd/real-worker.h"
+#include "tests/unit/brokerd/world.h"
+#include "tests/tap.h"
+
+#define FIRST 1
+#define SECOND 2
+#define ON_VFIO 3
+
+static struct policy_rule rule;
+static struct finder_question asked; /* the last question */
+static unsigned n_asked;
+static int ask_result;
+static uint32_t held_buses; /* bit N: somebody has bus N open */
+static uint32_t holder_uid = 4711;
+static bool silent;
+
+int __wrap_kernel_group_probe_in(int directory, uint32_t group);
+int __wrap_kernel_group_probe_in(int directory, uint32_t group)
+{
+	(void)directory;
+	(void)group;
+	return 0;
+}
+
+static int find(void *userdata, const struct finder_question *question)
+{
+	(void)userdata;
+	if (ask_result)
+		return ask_result;
+	asked = *question;
+	n_asked++;
+	return 0;
+}
+
+static struct finder_answer answer_to(const struct finder_question *question)
+{
+	struct finder_answer answer = { .id = question->id };
+	struct finder_holder *holder = &answer.holders[0];
+
+	if (!(held_buses & 1U << question->functions[0].bus))
+		return answer;
+	answer.n = 1;
+	holder->address = question->functions[0];
+	holder->pid = 812;
+	holder->uid = holder_uid;
+	strcpy(holder->node, "dri/card0");
+	strcpy(holder->program, "Xorg");
+	return answer;
+}
+
+static void finder_answers(void)
+{
+	struct finder_answer answer = answer_to(&asked);
+
+	need(finding_believe(&answer));
+	if (!silent && n_asked)
+		opening_answered(&broker.claims, &answer);
+}
+
+static void make_function(unsigned bus, const char *driver)
+{
+	char address[24], path[160], text[48];
+
+	snprintf(address, sizeof(address), "0000:%02x:00.0", bus);
+	add_function(address, "0x030000\n", 10 + (int)bus);
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/driver", scratch_path, address);
+	snprintf(text, sizeof(text), "../../drivers/%s", driver);
+	need(!symlink(text, path));
+	add_device((uint8_t)bus, 0, 0x030000, 10 + bus);
+	strcpy(broker.devices.list[broker.devices.n - 1].record.driver, driver);
+}
+
+static bool hears_soon(int fd, union answer *answer)
+{
+	for (int n = 0; n < 12000; n++) {
+		ssize_t size;
+
+		turn(TURNS);
+		finder_answers();
+		size = hear(fd, answer);
+		if (size > 0 && answer->type != MESSAGE_STEP)
+			return true;
+		poll(NULL, 0, 1);
+	}
+	return false;
+}
+
+/* The answer to a claim of one selector; reason 0: it would be begun. */
+static struct message_refusal refusal_to(enum selector_kind kind, unsigned bus, uint32_t flags)
+{
+	struct message_claim claim = claim_by(kind);
+	int fd = dial_in(0);
+	union answer answer = { 0 };
+
+	n_asked = 0;
+	claim.flags = flags;
+	claim.selectors[0].address.bus = (uint8_t)bus;
+	say(fd, &claim, sizeof(claim));
+	need(hears_soon(fd, &answer));
+	hang_up(fd);
+	return answer.type == MESSAGE_REFUSAL ? answer.refusal : (struct message_refusal){ 0 };
+}
+
+static bool is_open(const struct message_refusal *r, unsigned bus)
+{
+	return r->reason == GPUBROKER_REFUSED_IN_USE && r->detail == REFUSAL_OPEN &&
+	       r->address.bus == bus;
+}
+
+static bool got_on(const struct message_refusal *r, unsigned bus)
+{
+	return r->reason == GPUBROKER_REFUSED_FAILED && r->address.bus == bus &&
+	       strstr(r->text, "recording");
+}
+
+static void test_claims(void)
+{
+	struct message_refusal r = refusal_to(SELECT_ADDRESS, FIRST, 0);
+	char text[512];
+
+	tap_ok(got_on(&r, FIRST) && n_asked == 1 && asked.n == 1 && asked.functions[0].bus == FIRST,
+	       "what nobody has open is taken, and was asked about");
+	held_buses = 1U << FIRST;
+	r = refusal_to(SELECT_ADDRESS, FIRST, 0);
+	refusal_format(&r, NULL, text, sizeof(text));
+	tap_ok(is_open(&r, FIRST) && strstr(text, "/dev/dri/card0") && strstr(text, "--force"),
+	       "what somebody has open is not: %s", text);
+	tap_ok(getuid() == 0 ? r.holder_pid == 812 : !r.holder_pid && !r.driver[0],
+	       "... and only root learns whose process it is");
+	tap_ok(!broker.leases.table.n, "... and nothing is left of the claim");
+	holder_uid = getuid();
+	r = refusal_to(SELECT_ADDRESS, FIRST, 0);
+	refusal_format(&r, NULL, text, sizeof(text));
+	tap_ok(r.holder_pid == 812 && strstr(text, "Xorg (pid 812"), "or its own user: %s", text);
+	holder_uid = 4711;
+	r = refusal_to(SELECT_ADDRESS, FIRST, CLAIM_FORCE);
+	tap_ok(got_on(&r, FIRST) && !n_asked, "by --force it is taken");
+	rule.in_use = 1;
+	r = refusal_to(SELECT_ADDRESS, FIRST, 0);
+	tap_ok(got_on(&r, FIRST) && !n_asked, "by a rule with in-use too");
+	rule.in_use = 0;
+	r = refusal_to(SELECT_ADDRESS, ON_VFIO, 0);
+	tap_ok(!n_asked && r.reason != GPUBROKER_REFUSED_IN_USE,
+	       "what no host driver has is not asked about");
+}
+
+static void test_questions(void)
+{
+	struct message_refusal r = refusal_to(SELECT_ADDRESS, FIRST, CLAIM_ASK);
+
+	tap_ok(is_open(&r, FIRST), "a claim that is only asked for is refused as well");
+	r = refusal_to(SELECT_ADDRESS, SECOND, CLAIM_ASK);
+	tap_ok(!r.reason && n_asked == 1, "... or would be begun");
+	r = refusal_to(SELECT_ADDRESS, FIRST, CLAIM_ASK | CLAIM_FORCE);
+	tap_ok(!r.reason && !n_asked, "... by --force, too");
+}
+
+static void test_names(void)
+{
+	struct message_refusal r = refusal_to(SELECT_ANY, 0, 0);
+
+	tap_ok(got_on(&r, SECOND), "any goes on to the next device");
+	r = refusal_to(SELECT_ANY, 0, CLAIM_ASK);
+	tap_ok(!r.reason && n_asked == 2, "... also when it is only asked for");
+	held_buses = 1U << FIRST | 1U << SECOND;
+	r = refusal_to(SELECT_ANY, 0, 0);
+	tap_ok(r.reason && (is_open(&r, FIRST) || is_open(&r, SECOND) || r.address.bus == ON_VFIO),
+	       "... and after the last one it is refused");
+	held_buses = 1U << FIRST;
+	tap_ok(TAILQ_EMPTY(&broker.claims.queue.list), "no claim waits");
+}
+
+static void test_without(void)
+{
+	struct message_refusal r;
+	struct finder_answer answer;
+	int fd;
+	struct message_claim claim = claim_by(SELECT_ADDRESS);
+	union answer heard;
+
+	ask_result = -ENOTCONN;
+	r = refusal_to(SELECT_ADDRESS, FIRST, 0);
+	tap_ok(got_on(&r, FIRST), "without a finder a claim goes on");
+	ask_result = 0;
+	silent = true;
+	r = refusal_to(SELECT_ADDRESS, FIRST, 0);
+	tap_ok(got_on(&r, FIRST) && n_asked == 1, "with one that does not answer, after a while");
+	r = refusal_to(SELECT_ADDRESS, FIRST, 0);
+	tap_ok(got_on(&r, FIRST) && !n_asked, "... and the next one at once");
+	answer = answer_to(&asked);
+	opening_answered(&broker.claims, &answer);
+	silent = false;
+	r = refusal_to(SELECT_ADDRESS, FIRST, 0);
+	tap_ok(is_open(&r, FIRST), "... until it answers again");
+	silent = true;
+	n_asked = 0;
+	claim.selectors[0].address.bus = FIRST;
+	fd = dial_in(0);
+	say(fd, &claim, sizeof(claim));
+	for (int n = 0; n < 1000 && !n_asked; n++) {
+		turn(TURNS);
+		poll(NULL, 0, 1);
+	}
+	opening_answered(&broker.claims, NULL);
+	tap_ok(hears_soon(fd, &heard) && heard.type == MESSAGE_REFUSAL &&
+		       got_on(&heard.refusal, FIRST),
+	       "one that goes away is not waited for");
+	hang_up(fd);
+	for (uint32_t flags = 0; flags <= CLAIM_ASK; flags += CLAIM_ASK) {
+		n_asked = 0;
+		claim.flags = flags;
+		fd = dial_in(0);
+		say(fd, &claim, sizeof(claim));
+		for (int n = 0; n < 1000 && !n_asked; n++) {
+			turn(TURNS);
+			poll(NULL, 0, 1);
+		}
+		hang_up(fd);
+		turn(TURNS);
+		answer = answer_to(&asked);
+		opening_answered(&broker.claims, &answer);
+		turn(TURNS);
+		tap_ok(TAILQ_EMPTY(&broker.claims.openings) && !broker.leases.table.n,
+		       "an answer for a client that has gone means nothing");
+	}
+	silent = false;
+}
+
+static void test_belief(void)
+{
+	const struct finder_question question = { .id = 1,
+						  .n = 1,
+						  .functions = { { .bus = FIRST } } };
+	const struct finder_answer good = answer_to(&question);
+	struct finder_answer bad = good;
+
+	tap_ok(finding_believe(&good), "an answer");
+	bad.id = 0;
+	tap_ok(!finding_believe(&bad), "one to no question");
+	bad = good;
+	bad.n = FINDING_HOLDERS_MAX + 1;
+	tap_ok(!finding_believe(&bad), "one with too many holders");
+	bad = good;
+	bad.incomplete = 2;
+	tap_ok(!finding_believe(&bad), "one with a third truth");
+	bad = good;
+	bad.holders[0].pid = 0;
+	tap_ok(!finding_believe(&bad), "a process without a number");
+	bad = good;
+	memset(bad.holders[0].program, 'x', sizeof(bad.holders[0].program));
+	tap_ok(!finding_believe(&bad), "a program's name without an end");
+	bad = good;
+	bad.holders[0].node[1] = '\x1b';
+	tap_ok(!finding_believe(&bad), "a node's name that steers a terminal");
+	bad = good;
+	bad.holders[0].node[0] = '\0';
+	tap_ok(!finding_believe(&bad), "a node without a name");
+	bad = good;
+	bad.holders[0].address.device = 32;
+	tap_ok(!finding_believe(&bad), "a function that cannot be");
+}
+
+int main(void)
+{
+	char path[128];
+
+	broker_make_with_workers(&rule);
+	make_function(FIRST, "bochs-drm");
+	make_function(SECOND, "bochs-drm");
+	make_function(ON_VFIO, "vfio-pci");
+	scratch_write("dev/vfio/vfio", "");
+	snprintf(path, sizeof(path), "%s/dev", scratch_path);
+	broker.kernel.dev = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	need(broker.kernel.dev >= 0);
+	broker.claims.find = find;
+	fds_at_start = open_descriptors();
+	test_claims();
+	test_questions();
+	test_names();
+	test_without();
+	test_belief();
+	tap_ok(quiet(), "no descriptor is left, and no claim");
+	broker_drop();
+	return tap_done();
+}
