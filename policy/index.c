@@ -276,7 +276,7 @@ static void file_rule(struct policy_index *index, size_t rule, unsigned node,
 
 static const struct key whole = { KEY_WHOLE, 0, 0 };
 
-static bool is_text(struct key key)
+static bool has_text(struct key key)
 {
 	return key.kind == KEY_SERIAL || key.kind == KEY_PATH || key.kind == KEY_DRIVER;
 }
@@ -318,7 +318,7 @@ void policy_index_add_rule(struct policy *policy, size_t rule)
 	file_rule(index, rule, 1, section, id, key);
 	if (section == INDEX_NAME)
 		file_rule(index, rule, 2, INDEX_LINES, 0, key);
-	if (!is_text(key))
+	if (!has_text(key))
 		return;
 	other = plain_key_of(&policy->rules[rule]);
 	other.text = key.kind;
