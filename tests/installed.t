@@ -40,7 +40,8 @@ needed_by() {
 	gpubroker) echo '
 		libc.so        the C library
 		libgpubroker   the broker, as for any outsider
-		libjson-c.so   --json' ;;
+		libjson-c.so   --json
+		libsmartcols   tables on a terminal' ;;
 	gpubroker-policy-install) echo '
 		libc.so        the C library' ;;
 	libgpubroker.so*) echo '

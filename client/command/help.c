@@ -41,15 +41,22 @@ static const struct help {
 	const char *command, *what, *text;
 } helps[] = {
 	{ "list", "the GPUs and their status",
-	  "usage: gpubroker list [--all] [--json]\n"
+	  "usage: gpubroker list [--all] [--wide | --columns LIST | --json]\n"
 	  "\n"
 	  "Shows the GPUs of this host, their drivers, IOMMU groups and status.\n"
 	  "\n"
-	  "  --all    every PCI function, not GPUs alone\n"
-	  "  --json   for programs: also whether you may claim it\n"
+	  "  --all           every PCI function, not GPUs alone\n"
+	  "  --wide          all columns\n"
+	  "  --columns LIST  these: gpu, name, you, status, address, model, driver, group,\n"
+	  "                  node, path, serial\n"
+	  "  --json          for programs\n"
+	  "\n"
+	  "YOU says whether the policy lets you claim it. What is not a terminal gets other\n"
+	  "columns, which stay as they are.\n"
 	  "\n"
 	  "Examples:\n"
 	  "  gpubroker list\n"
+	  "  gpubroker list --columns address,name,status\n"
 	  "  gpubroker list --json | jq -r '.[] | select(.allowed) | .address'\n" },
 	{ "run", "claim devices and run a VMM with them",
 	  "usage: gpubroker run [--gpu DEVICE]... [OPTION]... -- COMMAND [ARG...]\n"

@@ -9,6 +9,7 @@
 #include "client/command/arguments.h"
 #include "client/command/holders.h"
 #include "client/command/json-out.h"
+#include "client/command/moments.h"
 
 #include <inttypes.h>
 #include <pwd.h>
@@ -24,34 +25,12 @@ struct output {
  * How long ago, rounded down to the largest unit: "12s", "5m", "3h", "2d". The exact time is in
  * --json.
  */
-static void held_text(uint64_t since, char out[24])
-{
-	const uint64_t now = (uint64_t)time(NULL), held = now > since ? now - since : 0;
-
-	if (held < 60)
-		snprintf(out, 24, "%" PRIu64 "s", held);
-	else if (held < 3600)
-		snprintf(out, 24, "%" PRIu64 "m", held / 60);
-	else if (held < 2 * 86400)
-		snprintf(out, 24, "%" PRIu64 "h", held / 3600);
-	else
-		snprintf(out, 24, "%" PRIu64 "d", held / 86400);
-}
-
-static bool clock_text(uint64_t when, char out[24])
-{
-	time_t seconds = (time_t)when;
-	struct tm tm;
-
-	return localtime_r(&seconds, &tm) && strftime(out, 24, "%F %H:%M:%S", &tm);
-}
-
 static void print_end(uint64_t expires)
 {
 	const uint64_t now = (uint64_t)time(NULL);
 	char text[24];
 
-	if (clock_text(expires, text))
+	if (moment_full(expires, text))
 		printf("       %s at %s\n", expires > now ? "ends" : "was to end", text);
 }
 
@@ -107,7 +86,7 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	}
 	user = getpwuid((uid_t)lease->uid);
 	snprintf(uid, sizeof(uid), "%" PRIu32, lease->uid);
-	held_text(lease->since, held);
+	moment_ago(lease->since, held);
 	if (lease->iommu_group != UINT32_MAX)
 		snprintf(group, sizeof(group), "%" PRIu32, lease->iommu_group);
 	if (output->n == 1)
@@ -134,8 +113,8 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	if (lease->reason[0]) {
 		fputs("       ", stdout);
 		if (lease->stuck_since || lease->released_at) {
-			held_text(lease->stuck_since ? lease->stuck_since : lease->released_at,
-				  held);
+			moment_ago(lease->stuck_since ? lease->stuck_since : lease->released_at,
+				   held);
 			printf("%s for %s: ", lease->stuck_since ? "stuck" : "releasing", held);
 		}
 		cli_print_text(stdout, lease->reason, -1);
@@ -185,7 +164,7 @@ static void print_reason(const struct gpubroker_waiting *waiting)
 	else if (waiting->lease)
 		printf("       waits for lease %" PRIu64 " of %" PRIu32, waiting->lease,
 		       waiting->holder_uid);
-	if (waiting->lease && waiting->ends && clock_text(waiting->ends, text))
+	if (waiting->lease && waiting->ends && moment_full(waiting->ends, text))
 		printf(", until %s at the latest", text);
 	if (waiting->lease)
 		putchar('\n');
@@ -204,7 +183,7 @@ static int on_waiting(void *userdata, const struct gpubroker_waiting *waiting)
 		return 0;
 	}
 	snprintf(uid, sizeof(uid), "%" PRIu32, waiting->uid);
-	held_text(waiting->since, held);
+	moment_ago(waiting->since, held);
 	if (!output->n_waiting++)
 		printf("%sCLAIM  USER      PID      PLACE  WAITS  WANTS\n", output->n ? "\n" : "");
 	printf("%-5" PRIu64 "  %-8.16s  %-7" PRIu32 "  %-5" PRIu32 "  %-5s ", waiting->id,

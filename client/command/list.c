@@ -9,6 +9,7 @@
 #include "client/command/arguments.h"
 #include "client/command/holders.h"
 #include "client/command/json-out.h"
+#include "client/command/list-people.h"
 #include "client/command/table.h"
 #include "client/host/function.h"
 #include "client/host/pci.h"
@@ -32,7 +33,8 @@ struct row {
 struct listing {
 	struct row *rows;
 	size_t n_rows;
-	bool all;
+	bool all, json, wide;
+	const char *columns; /* of --columns, or NULL */
 };
 
 static int add_row(void *userdata, const struct gpubroker_device *device)
@@ -286,8 +288,47 @@ static void print_devices(const struct listing *listing)
 	};
 
 	table_print(&table, -1);
-	fflush(stdout);
-	print_notes(listing);
+}
+
+/* Prints the table for people. Returns the exit status. */
+static int print_for_people(struct gpubroker *handle, const struct listing *listing)
+{
+	const struct gpubroker_device **devices = calloc(listing->n_rows + 1, sizeof(*devices));
+	int r;
+
+	if (!devices)
+		return EXIT_SOFTWARE;
+	for (size_t i = 0; i < listing->n_rows; i++)
+		devices[i] = &listing->rows[i].device;
+	r = list_people(handle, devices, listing->n_rows,
+			listing->columns ? listing->columns
+			: listing->wide	 ? LIST_WIDE
+					 : NULL);
+	free(devices);
+	return r;
+}
+
+static int print_listing(struct gpubroker *handle, struct listing *listing)
+{
+	int r = 0;
+
+	complete_rows(listing);
+	if (!listing->json && listing->n_rows)
+		qsort(listing->rows, listing->n_rows, sizeof(*listing->rows), compare_rows);
+	if (listing->json)
+		print_json(listing);
+	else if (!listing->n_rows)
+		cli_error("there is no GPU on this host; 'gpubroker list --all' shows "
+			  "every PCI function");
+	else if (listing->wide || listing->columns || isatty(STDOUT_FILENO))
+		r = print_for_people(handle, listing);
+	else
+		print_devices(listing);
+	if (!r)
+		r = cli_finish_output();
+	if (!listing->json)
+		print_notes(listing);
+	return r;
 }
 
 int cli_list(const struct cli *cli, int argc, char **argv)
@@ -295,11 +336,12 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 	static const struct option options[] = {
 		{ "all", no_argument, NULL, 'a' },
 		{ "json", no_argument, NULL, 'j' },
+		{ "wide", no_argument, NULL, 'w' },
+		{ "columns", required_argument, NULL, 'c' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct gpubroker *handle;
 	struct listing listing = { 0 };
-	bool json = false;
 	struct arguments arguments = { .command = "list", .mode = "" };
 	int c, r;
 
@@ -307,7 +349,11 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 		if (c == 'a')
 			listing.all = true;
 		else if (c == 'j')
-			json = true;
+			listing.json = true;
+		else if (c == 'w')
+			listing.wide = true;
+		else if (c == 'c')
+			listing.columns = optarg;
 		else
 			return arguments.status;
 	}
@@ -322,21 +368,7 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 	if (r)
 		return r;
 	r = gpubroker_list(handle, add_row, &listing);
-	if (r) {
-		r = cli_failed(cli, handle, r);
-	} else {
-		complete_rows(&listing);
-		if (!json && listing.n_rows)
-			qsort(listing.rows, listing.n_rows, sizeof(*listing.rows), compare_rows);
-		if (json)
-			print_json(&listing);
-		else if (listing.n_rows)
-			print_devices(&listing);
-		else
-			cli_error("there is no GPU on this host; 'gpubroker list --all' shows "
-				  "every PCI function");
-		r = cli_finish_output();
-	}
+	r = r ? cli_failed(cli, handle, r) : print_listing(handle, &listing);
 	free(listing.rows);
 	gpubroker_close(handle);
 	return r;

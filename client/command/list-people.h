@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The table of `gpubroker list` for people: which may I have, who has the others, why not. Widths
+ * are columns of the terminal, colours are for a terminal alone.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include "client/gpubroker.h"
+
+/*
+ * Prints the devices, n of them, in this order. `columns` is a list as "gpu,status"; NULL: the
+ * usual ones; LIST_WIDE: all. Asks the broker for leases and waiting claims, and reads /sys and the
+ * policy's files for the rest. Returns the exit status.
+ */
+int list_people(struct gpubroker *handle, const struct gpubroker_device *const *devices, size_t n,
+		const char *columns);
+
+#define LIST_WIDE "address,model,driver,group,node,path,serial,name,you,status"

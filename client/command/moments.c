@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/* Times as people read them, see moments.h. */
+#include "config.h"
+
+#include "client/command/moments.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <time.h>
+
+#define DAY 86400
+
+void moment_ago(uint64_t since, char out[MOMENT_TEXT])
+{
+	const uint64_t now = (uint64_t)time(NULL), held = now > since ? now - since : 0;
+
+	if (held < 60)
+		snprintf(out, MOMENT_TEXT, "%" PRIu64 "s", held);
+	else if (held < 3600)
+		snprintf(out, MOMENT_TEXT, "%" PRIu64 "m", held / 60);
+	else if (held < 2 * DAY)
+		snprintf(out, MOMENT_TEXT, "%" PRIu64 "h", held / 3600);
+	else
+		snprintf(out, MOMENT_TEXT, "%" PRIu64 "d", held / DAY);
+}
+
+static bool write_time(uint64_t when, const char *format, char out[MOMENT_TEXT])
+{
+	const time_t seconds = (time_t)when;
+	struct tm tm;
+
+	return localtime_r(&seconds, &tm) && strftime(out, MOMENT_TEXT, format, &tm);
+}
+
+bool moment_full(uint64_t when, char out[MOMENT_TEXT])
+{
+	return write_time(when, "%F %H:%M:%S", out);
+}
+
+bool moment_clock(uint64_t when, char out[MOMENT_TEXT])
+{
+	const time_t now = time(NULL), then = (time_t)when;
+	struct tm a, b;
+
+	if (!localtime_r(&now, &a) || !localtime_r(&then, &b))
+		return false;
+	if (a.tm_year == b.tm_year && a.tm_yday == b.tm_yday)
+		return write_time(when, "%H:%M", out);
+	return write_time(when, then > now && then - now < 6 * DAY ? "%a %H:%M" : "%F %H:%M", out);
+}

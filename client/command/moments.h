@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* Times as people read them. All are seconds since the epoch, in the caller's time zone. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MOMENT_TEXT 24
+
+/* Writes how long it has been since: "40s", "12m", "3h", "5d". */
+void moment_ago(uint64_t since, char out[MOMENT_TEXT]);
+
+/* Writes "2026-11-30 06:05:32". False: the time cannot be written. */
+bool moment_full(uint64_t when, char out[MOMENT_TEXT]);
+
+/* Writes "06:05", with the day before it unless that is today: "Tue 06:05", "2026-12-24 06:05". */
+bool moment_clock(uint64_t when, char out[MOMENT_TEXT]);
