@@ -16,12 +16,10 @@ static const struct {
 	const char *name;
 	int (*run)(const struct cli *cli, int argc, char **argv);
 } commands[] = {
-	{ "list", cli_list },		{ "run", cli_run },
-	{ "leases", cli_leases },	{ "policy", cli_policy },
-	{ "release", cli_release },	{ "revoke", cli_revoke },
-	{ "restore", cli_restore },	{ "watch", cli_watch },
-	{ "profiles", cli_profiles },	{ "vfs", cli_vfs },
-	{ "__complete", cli_complete },
+	{ "list", cli_list },	    { "run", cli_run },		{ "leases", cli_leases },
+	{ "policy", cli_policy },   { "release", cli_release }, { "revoke", cli_revoke },
+	{ "restore", cli_restore }, { "watch", cli_watch },	{ "profiles", cli_profiles },
+	{ "doctor", cli_doctor },   { "vfs", cli_vfs },		{ "__complete", cli_complete },
 };
 
 static int say_no_command(const char *given)

@@ -114,6 +114,7 @@ tap_ok "the help of run has each option" in_help client/run/options.c run
 for c in list leases profiles watch; do
 	tap_ok "the help of $c has each option" in_help "client/command/$c.c" "$c"
 done
+tap_ok "the help of doctor has each option" in_help client/command/examine.c doctor
 tap_ok "the help of revoke has each option" in_help client/command/release.c revoke
 for c in check explain install; do
 	file=client/command/$c.c
@@ -121,7 +122,7 @@ for c in check explain install; do
 	tap_ok "the help of policy $c has each option" in_help "$file" policy "$c"
 	tap_ok "... and fits on a screen" on_a_screen policy "$c"
 done
-for c in list run profiles leases release watch policy revoke restore vfs; do
+for c in list run profiles leases release watch doctor policy revoke restore vfs; do
 	tap_ok "the help of $c fits on a screen" on_a_screen "$c"
 done
 tap_ok "the usage fits on a screen" sh -c '"$0" --help | awk "length > 80 { exit 1 } END { exit NR > 24 }"' "$command"
@@ -225,6 +226,10 @@ tap_ok "vfs with an unknown option: 64" exits 64 vfs --force 01:00.0 1
 for number in -1 65536 1x x '' 0x10 999999 18446744073709551617; do
 	tap_ok "'$number' is no number of virtual functions: 64" says_that "from 0 to 65535" 64 vfs 01:00.0 -- "$number"
 done
+tap_ok "doctor of two devices: 64" says_that "'02:00.0'" 64 doctor 01:00.0 02:00.0
+tap_ok "doctor with an unknown option: 64" exits 64 doctor --fix
+no_broker() { "$command" --socket "$dir/socket" doctor >"$dir/out" 2>&1; [ $? = 1 ] && grep -q '^FAIL  broker: no broker answers' "$dir/out"; }
+tap_ok "doctor without a broker: that is a result, not an error" no_broker
 tap_ok "watch with an argument: 64" says_that "'3'" 64 watch 3
 tap_ok "watch with an unknown option: 64" exits 64 watch --all
 tap_ok "watch --json with a value: 64" exits 64 watch --json=yes

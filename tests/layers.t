@@ -93,7 +93,10 @@ sources_without_header() {
 		client/library/listing.c	client/gpubroker.h
 		client/command/complete.c	client/command/cli.h
 		client/command/denied.c		client/command/cli.h
+		client/command/doctor-device.c	client/command/doctor.h
+		client/command/doctor-host.c	client/command/doctor.h
 		client/command/edit.c		client/command/policy.h
+		client/command/examine.c	client/command/cli.h
 		client/command/explain.c	client/command/policy.h
 		client/command/install.c	client/command/policy.h
 		client/command/leases.c		client/command/cli.h
@@ -122,6 +125,7 @@ headers_of_many() {
 		client/common/util.h		-
 		client/gpubroker.h		client/library
 		client/command/cli.h		client/command client/run
+		client/command/doctor.h		client/command
 		client/command/policy.h		client/command
 		policy/policy.h			policy
 	LIST

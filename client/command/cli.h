@@ -50,6 +50,7 @@ int cli_restore(const struct cli *cli, int argc, char **argv);
 int cli_profiles(const struct cli *cli, int argc, char **argv);
 int cli_vfs(const struct cli *cli, int argc, char **argv);
 int cli_watch(const struct cli *cli, int argc, char **argv);
+int cli_doctor(const struct cli *cli, int argc, char **argv);
 int cli_complete(const struct cli *cli, int argc, char **argv);
 
 /*

@@ -242,7 +242,8 @@ static void complete_command(struct line *line, const char *command, int offset)
 	} else if (!strcmp(command, "policy check")) {
 		puts(":file");
 	} else if (!strcmp(command, "restore") || !strcmp(command, "policy explain") ||
-		   !strcmp(command, "profiles") || (!strcmp(command, "vfs") && line->n == 1)) {
+		   !strcmp(command, "profiles") || !strcmp(command, "doctor") ||
+		   (!strcmp(command, "vfs") && line->n == 1)) {
 		offer_devices(line);
 	}
 }

@@ -20,6 +20,7 @@ static const char usage_of_all[] =
 	"                               claim DEVICE and run COMMAND, a VMM, with it\n"
 	"  profiles [DEVICE] [--json]   parts of devices that drivers offer to make\n"
 	"  leases [--waiting] [--json]  who has which device, and who waits for one\n"
+	"  doctor [DEVICE] [--json]     what stands in the way, and what would help\n"
 	"  release LEASE                end a lease or a waiting claim of your own\n"
 	"  watch [--json]               changes of leases and of the queue\n"
 	"  policy check [FILE...]       show every mistake in the policy\n"
@@ -122,6 +123,20 @@ static const struct help {
 	  "Examples:\n"
 	  "  gpubroker watch\n"
 	  "  gpubroker watch --json | jq -r 'select(.state == \"stuck\") | .reason'\n" },
+	{ "doctor", "what stands in the way, and what would help",
+	  "usage: gpubroker doctor [DEVICE] [--json]\n"
+	  "\n"
+	  "Checks all that must be so before a GPU can be lent to you: IOMMU, modules,\n"
+	  "nodes, broker, policy, session, KVM; and for DEVICE, a PCI address, its group,\n"
+	  "its use by the host, reset, NUMA node and rule. Changes nothing. Exits with 1 if\n"
+	  "a check failed.\n"
+	  "\n"
+	  "  --json   for programs\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker doctor\n"
+	  "  gpubroker doctor 01:00.0\n"
+	  "  gpubroker doctor --json | jq -r '.[] | select(.result == \"FAIL\") | .cure'\n" },
 	{ "policy", "check, explain or install the policy",
 	  "usage: gpubroker policy COMMAND [...]\n"
 	  "\n"

@@ -466,7 +466,7 @@ static int print_table(struct people *p, const struct gpubroker_device *const *d
 	return r;
 }
 
-/* What concerns all devices, and stands in the way. */
+/* Says below the table if something keeps all devices from being lent. */
 static void print_footer(struct gpubroker *handle, const struct gpubroker_device *const *devices,
 			 size_t n)
 {
