@@ -230,6 +230,18 @@ tap_ok "doctor of two devices: 64" says_that "'02:00.0'" 64 doctor 01:00.0 02:00
 tap_ok "doctor with an unknown option: 64" exits 64 doctor --fix
 no_broker() { "$command" --socket "$dir/socket" doctor >"$dir/out" 2>&1; [ $? = 1 ] && grep -q '^FAIL  broker: no broker answers' "$dir/out"; }
 tap_ok "doctor without a broker: that is a result, not an error" no_broker
+for value in "$(printf '1\nallow any claim any')" '1 in-use' '1#' '"1"' ''; do
+	tap_ok "policy add --limit '$value': 64, no second statement" says_that "is no value" 64 \
+		policy add --user alice 01:00.0 --limit "$value"
+	tap_ok "policy add of device '$value': 64" exits 64 policy add --user alice "$value"
+	tap_ok "policy add for user '$value': 64" exits 64 policy add --user "$value" 01:00.0
+	tap_ok "policy add to file '$value': 64" exits 64 policy add --user alice 01:00.0 --file "$value"
+done
+tap_ok "policy add to a file elsewhere: 64" says_that "is not in /etc/gpubroker/policy.d" 64 \
+	policy add --user alice 01:00.0 --file /etc/passwd
+tap_ok "policy add for a user and a group: 64" says_that "one --user or one --group" 64 \
+	policy add --user alice --group lab 01:00.0
+tap_ok "policy edit of a file elsewhere: 64" says_that "is not in" 64 policy edit ../passwd.policy
 tap_ok "watch with an argument: 64" says_that "'3'" 64 watch 3
 tap_ok "watch with an unknown option: 64" exits 64 watch --all
 tap_ok "watch --json with a value: 64" exits 64 watch --json=yes
@@ -343,6 +355,13 @@ if [ "$(id -u)" = 0 ]; then
 	tap_ok "... a backup is not" checks 0 "1 statement in 1 file, no mistake, 3 warnings"
 	echo alow >"$dir/d/broken.policy"
 	tap_ok "check: mistakes in other files than the draft are counted, and not the draft's" 		checks 0 "The other files have 1 mistake" "$dir/draft.policy"
+	rm "$dir/d/broken.policy"
+	echo 'allow any claim teaching' >"$dir/d/rules.policy"
+	: >"$dir/names.policy"
+	tap_ok "check: a draft that breaks another file is a mistake" \
+		checks 65 "others have 1 mistake more" "$dir/names.policy"
+	tap_ok "... whose line is shown" checks 65 "d/rules.policy:1:17: error:" "$dir/names.policy"
+	echo alow >"$dir/d/broken.policy"
 	cp "$dir/d/broken.policy" "$dir/names.policy"
 	tap_ok "check: a draft stands for the file of its name" checks 65 'found "alow"' "$dir/names.policy"
 else

@@ -10,12 +10,26 @@
 #include <pwd.h>
 #include <stdlib.h>
 
+static int fill(const struct passwd *entry, struct account *a)
+{
+	int n = 0;
+
+	a->subject.uid = entry->pw_uid;
+	a->subject.gid = entry->pw_gid;
+	getgrouplist(entry->pw_name, entry->pw_gid, NULL, &n);
+	a->groups = calloc((size_t)n + 1, sizeof(*a->groups));
+	if (!a->groups || getgrouplist(entry->pw_name, entry->pw_gid, a->groups, &n) < 0)
+		return -ENOENT;
+	a->subject.groups = a->groups;
+	a->subject.n_groups = (size_t)n;
+	return 0;
+}
+
 int account_find(const char *name, struct account *ret_account)
 {
 	struct account *a = ret_account;
 	const struct passwd *entry;
 	char *end;
-	int n = 0;
 
 	*a = (struct account){ 0 };
 	errno = 0;
@@ -35,17 +49,19 @@ int account_find(const char *name, struct account *ret_account)
 		cli_error("there is no user '%s'; give a name or a uid that this host knows", name);
 		return EXIT_NO_NAME;
 	}
-	a->subject.uid = entry->pw_uid;
-	a->subject.gid = entry->pw_gid;
-	getgrouplist(entry->pw_name, entry->pw_gid, NULL, &n);
-	a->groups = calloc((size_t)n + 1, sizeof(*a->groups));
-	if (!a->groups || getgrouplist(entry->pw_name, entry->pw_gid, a->groups, &n) < 0) {
+	if (fill(entry, a)) {
 		cli_error("the groups of '%s' cannot be found out", name);
 		return EXIT_SOFTWARE;
 	}
-	a->subject.groups = a->groups;
-	a->subject.n_groups = (size_t)n;
 	return 0;
+}
+
+int account_find_uid(uid_t uid, struct account *ret_account)
+{
+	const struct passwd *entry = getpwuid(uid);
+
+	*ret_account = (struct account){ 0 };
+	return entry && !fill(entry, ret_account) ? 0 : EXIT_NO_NAME;
 }
 
 void account_done(struct account *account)

@@ -17,4 +17,6 @@ struct account {
  * due.
  */
 int account_find(const char *name, struct account *ret_account);
+/* The same by a uid, which nobody's name can be taken for. Prints nothing. */
+int account_find_uid(uid_t uid, struct account *ret_account);
 void account_done(struct account *account);

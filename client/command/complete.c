@@ -19,6 +19,7 @@
 #include <pwd.h>
 #include <stdbool.h>
 #include <string.h>
+#include <unistd.h>
 
 struct line {
 	const struct cli *cli;
@@ -254,6 +255,8 @@ int cli_complete(const struct cli *cli, int argc, char **argv)
 	char command[64];
 	int offset = 1;
 
+	/* A shell waits for this: a broker that does not answer ends it. */
+	alarm(3);
 	/* The options before the command. */
 	while (line.n > 2 && !strcmp(line.words[0], "--socket")) {
 		line.words += 2;

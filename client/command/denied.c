@@ -140,12 +140,10 @@ static bool say_by_files(const char *device)
 {
 	struct denied d = { .device = device };
 	struct account account = { 0 };
-	char uid[16];
 	bool said = false;
 
-	snprintf(uid, sizeof(uid), "%u", (unsigned)geteuid());
 	if (read_policy(&d.policy) && !inventory_read_local(&d.inventory) &&
-	    !account_find(uid, &account) && files_allow(&d, &account.subject)) {
+	    !account_find_uid(geteuid(), &account) && files_allow(&d, &account.subject)) {
 		say_allowed(&d, &account);
 		said = true;
 	}

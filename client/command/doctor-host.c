@@ -223,12 +223,11 @@ static void check_groups(struct doctor *doctor)
 {
 	struct account account = { 0 };
 	gid_t own[256];
-	char uid[16], list[160] = "";
+	char list[160] = "";
 	size_t len = 0;
 	int n = getgroups((int)ARRAY_SIZE(own), own);
 
-	snprintf(uid, sizeof(uid), "%u", (unsigned)geteuid());
-	if (n < 0 || account_find(uid, &account)) {
+	if (n < 0 || account_find_uid(geteuid(), &account)) {
 		account_done(&account);
 		return;
 	}

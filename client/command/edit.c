@@ -18,11 +18,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #define DIRECTORY_OF_POLICY GPUBROKER_POLICY_DIR
+#define DRAFTS "/etc/gpubroker"
 #define DEFAULT_FILE "50-local.policy"
 #define MOST_BYTES (1 << 20)
 
@@ -47,7 +50,92 @@ static int take_root(const char *command)
 	return EXIT_POLICY;
 }
 
+/* Removes a draft's directory, with whatever an editor has left there beside the draft. */
+static void remove_draft(const char *directory)
+{
+	DIR *dir = opendir(directory);
+	const struct dirent *entry;
+
+	while (dir && (entry = readdir(dir)))
+		if (unlinkat(dirfd(dir), entry->d_name, 0))
+			unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
+	if (dir)
+		closedir(dir);
+	rmdir(directory);
+}
+
+/*
+ * Makes a directory that every user may read, whatever the umask, unless it is there. 0 or an
+ * errno.
+ */
+static int make_directory(const char *path)
+{
+	if (mkdir(path, 0755))
+		return errno == EEXIST ? 0 : errno;
+	return chmod(path, 0755) ? errno : 0;
+}
+
+/* What an editor, or a command that was killed, has left. The lock is held. */
+static void remove_old_drafts(void)
+{
+	const struct dirent *entry;
+	DIR *top = opendir(DRAFTS);
+
+	while (top && (entry = readdir(top))) {
+		char path[PATH_MAX];
+
+		if (strncmp(entry->d_name, "edit.", 5) != 0)
+			continue;
+		snprintf(path, sizeof(path), DRAFTS "/%s", entry->d_name);
+		remove_draft(path);
+	}
+	if (top)
+		closedir(top);
+}
+
+/*
+ * Makes sure that nobody else changes the policy by these commands meanwhile: two changes of a file
+ * at once would lose one. Returns the lock, or -1 after saying why not.
+ */
+static int lock_policy(void)
+{
+	cleanup_fd int fd = -1;
+	int r = make_directory(DRAFTS);
+
+	if (!r)
+		r = make_directory(DIRECTORY_OF_POLICY);
+	if (r) {
+		say_cannot_write(DIRECTORY_OF_POLICY, r);
+		return -1;
+	}
+	fd = open(DIRECTORY_OF_POLICY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB)) {
+		if (fd >= 0 && errno == EWOULDBLOCK)
+			cli_error("somebody else is changing the policy by 'gpubroker policy "
+				  "edit' or 'add'; try again");
+		else
+			say_cannot_write(DIRECTORY_OF_POLICY, errno);
+		return -1;
+	}
+	remove_old_drafts();
+	return TAKE_FD(fd);
+}
+
 /* ---- the draft ---- */
+
+/*
+ * Returns true for what the policy's language takes as one word, whatever it means there: so nobody
+ * who may pass a value on can write a second statement, or a comment.
+ */
+static bool is_word(const char *text)
+{
+	if (!*text)
+		return false;
+	for (; *text; text++)
+		if (*text <= ' ' || *text >= 0x7f || *text == '#' || *text == '"')
+			return false;
+	return true;
+}
 
 /* A name, with or without .policy, or the path of a file in the directory. */
 static int name_file(const char *given, char out[PATH_MAX])
@@ -61,7 +149,7 @@ static int name_file(const char *given, char out[PATH_MAX])
 		return EXIT_BAD_USAGE;
 	}
 	given = slash ? slash + 1 : given;
-	if (!*given || *given == '.' || n > 200) {
+	if (!is_word(given) || *given == '.' || n > 200) {
 		cli_error("'%s' is no name of a policy file; give one as alice or 50-alice.policy",
 			  given);
 		return EXIT_BAD_USAGE;
@@ -73,18 +161,8 @@ static int name_file(const char *given, char out[PATH_MAX])
 
 static void draft_done(const struct draft *draft)
 {
-	const struct dirent *entry;
-	DIR *dir;
-
-	if (!draft->directory[0])
-		return;
-	/* An editor may have left more than the draft there. */
-	dir = opendir(draft->directory);
-	while (dir && (entry = readdir(dir)))
-		unlinkat(dirfd(dir), entry->d_name, 0);
-	if (dir)
-		closedir(dir);
-	rmdir(draft->directory);
+	if (draft->directory[0])
+		remove_draft(draft->directory);
 }
 
 static int write_text(int fd, const char *text, size_t n)
@@ -131,10 +209,6 @@ static int draft_new(const char *target, const char *text, struct draft *ret_dra
 	int r;
 
 	*ret_draft = (struct draft){ 0 };
-	if (mkdir("/etc/gpubroker", 0755) && errno != EEXIST)
-		return say_cannot_write("/etc/gpubroker", errno);
-	if (mkdir(DIRECTORY_OF_POLICY, 0755) && errno != EEXIST)
-		return say_cannot_write(DIRECTORY_OF_POLICY, errno);
 	/* On the file system of the policy, so that the draft can be renamed. */
 	strcpy(ret_draft->directory, "/etc/gpubroker/edit.XXXXXX");
 	if (!mkdtemp(ret_draft->directory)) {
@@ -151,7 +225,10 @@ static int draft_new(const char *target, const char *text, struct draft *ret_dra
 	return r ? say_cannot_write(ret_draft->path, r) : 0;
 }
 
-/* Prints what is wrong with the draft. Returns the number of mistakes, or -errno. */
+/*
+ * Prints what is wrong with the draft, or with other files because of it. Returns the number of
+ * mistakes, or -errno.
+ */
 static int draft_check(const struct draft *draft)
 {
 	const char *const files[] = { draft->path };
@@ -161,17 +238,19 @@ static int draft_check(const struct draft *draft)
 	int r;
 
 	policy_sources_init(&sources);
-	r = policy_sources_load(&sources, files, 1, &report, &policy);
+	r = policy_sources_check(&sources, files, 1, &report, &policy);
 	if (!r)
 		policy_done(&policy);
 	fflush(stdout);
-	return r < 0 ? r : (int)report.mistakes;
+	if (r < 0)
+		cli_error("the draft cannot be checked: %s", strerror(-r));
+	return r < 0 ? r : (int)(report.mistakes + report.caused);
 }
 
 /* Puts the draft in the file's place, and has the broker read it. */
 static int draft_install(const struct cli *cli, const struct draft *draft)
 {
-	cleanup_fd int fd = open(draft->path, O_RDONLY | O_CLOEXEC);
+	cleanup_fd int fd = open(draft->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
 	/* An editor may have made it anew, with another mode. */
 	if (fd < 0 || fchown(fd, 0, 0) || fchmod(fd, 0644) || fsync(fd) ||
@@ -187,8 +266,10 @@ static int draft_install(const struct cli *cli, const struct draft *draft)
 static int run_editor(const char *path)
 {
 	const char *editor = getenv("VISUAL");
+	const struct sigaction ignore = { .sa_handler = SIG_IGN };
 	cleanup_free char *command = NULL;
-	int status;
+	struct sigaction before[2];
+	int status = -1;
 	pid_t pid;
 
 	if (!editor || !*editor)
@@ -196,19 +277,23 @@ static int run_editor(const char *path)
 	if (!editor || !*editor)
 		editor = access("/usr/bin/editor", X_OK) ? "vi" : "editor";
 	/* As everybody does it: the variable may have arguments. */
-	if (asprintf(&command, "%s \"$1\"", editor) < 0)
+	if (asprintf(&command, "exec %s \"$1\"", editor) < 0)
 		return EXIT_SOFTWARE;
 	fflush(stdout);
+	/* They are the editor's, as with system(3): ^C in one must not end this. */
+	sigaction(SIGINT, &ignore, &before[0]);
+	sigaction(SIGQUIT, &ignore, &before[1]);
 	pid = fork();
-	if (pid < 0)
-		return EXIT_SOFTWARE;
 	if (!pid) {
+		sigaction(SIGINT, &before[0], NULL);
+		sigaction(SIGQUIT, &before[1], NULL);
 		execl("/bin/sh", "sh", "-c", command, "sh", path, (char *)NULL);
 		_exit(EXIT_NOT_FOUND);
 	}
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return EXIT_SOFTWARE;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	sigaction(SIGINT, &before[0], NULL);
+	sigaction(SIGQUIT, &before[1], NULL);
 	if (WIFEXITED(status) && !WEXITSTATUS(status))
 		return 0;
 	cli_error("the editor '%s' failed; nothing was changed", editor);
@@ -232,26 +317,67 @@ static bool ask_again(void)
 	}
 }
 
+/*
+ * Reads the file that is to be changed; "" if there is none. A file of the package with that name
+ * would not be read any more: an edit begins with its text, and a rule is not added beside it. 0 or
+ * an exit status.
+ */
+static int read_before(const char *target, bool edit, char **ret_text)
+{
+	char vendor[PATH_MAX];
+	int r = read_text(target, ret_text);
+
+	if (r) {
+		cli_error("cannot read %s: %s", target,
+			  r == ELOOP
+				  ? "it is a symbolic link, which may mask a file of the package; "
+				    "remove it first"
+				  : strerror(r));
+		return EXIT_SOFTWARE;
+	}
+	snprintf(vendor, sizeof(vendor), GPUBROKER_VENDOR_POLICY_DIR "%s", strrchr(target, '/'));
+	if (**ret_text || access(target, F_OK) == 0 || access(vendor, F_OK) != 0)
+		return 0;
+	if (!edit) {
+		cli_error("%s is a file of the package, and %s would hide it; give another --file",
+			  vendor, target);
+		return EXIT_BAD_USAGE;
+	}
+	free(*ret_text);
+	*ret_text = NULL;
+	r = read_text(vendor, ret_text);
+	if (r) {
+		cli_error("cannot read %s: %s", vendor, strerror(r));
+		return EXIT_SOFTWARE;
+	}
+	printf("This begins with the text of %s, which the new file hides.\n", vendor);
+	return 0;
+}
+
 static int edit_file(const struct cli *cli, const char *target, struct draft *draft)
 {
 	cleanup_free char *before = NULL, *after = NULL;
-	int r = read_text(target, &before), mistakes;
+	struct stat st;
+	int r = read_before(target, true, &before), mistakes;
 
-	if (r) {
-		cli_error("cannot read %s: %s", target, strerror(r));
-		return EXIT_SOFTWARE;
+	if (r)
+		return r;
+	if (!*before) {
+		free(before);
+		before = strdup("# See gpubroker.policy(5). For example:\n"
+				"# allow user alice claim address 01:00.0 memlock 20G\n");
 	}
-	r = draft_new(target,
-		      *before ? before
-			      : "# See gpubroker.policy(5). For example:\n"
-				"# allow user alice claim address 01:00.0 memlock 20G\n",
-		      draft);
+	r = before ? draft_new(target, before, draft) : EXIT_SOFTWARE;
 	if (r)
 		return r;
 	do {
 		r = run_editor(draft->path);
 		if (r)
 			return r;
+		if (lstat(draft->path, &st) || !S_ISREG(st.st_mode)) {
+			cli_error("the editor has left no file; nothing was changed");
+			return EXIT_SOFTWARE;
+		}
 		mistakes = draft_check(draft);
 	} while (mistakes && ask_again());
 	if (mistakes) {
@@ -269,6 +395,7 @@ int policy_edit(const struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = { { NULL, 0, NULL, 0 } };
 	struct arguments arguments = { .command = "policy edit", .mode = "" };
+	cleanup_fd int lock = -1;
 	struct draft draft = { 0 };
 	char target[PATH_MAX];
 	int r;
@@ -282,8 +409,9 @@ int policy_edit(const struct cli *cli, int argc, char **argv)
 	r = name_file(optind < argc ? argv[optind] : DEFAULT_FILE, target);
 	if (!r)
 		r = take_root("policy edit");
+	lock = r ? -1 : lock_policy();
 	if (!r)
-		r = edit_file(cli, target, &draft);
+		r = lock < 0 ? EXIT_CANNOT_CREATE : edit_file(cli, target, &draft);
 	draft_done(&draft);
 	return r;
 }
@@ -301,6 +429,12 @@ static int add_limit(struct rule_asked *rule, const char *word, const char *valu
 {
 	const size_t n = strlen(rule->limits);
 
+	if (!is_word(value)) {
+		cli_error("--%s '%s' is no value: it has a blank, or a character that a policy "
+			  "cannot have",
+			  word, value);
+		return EXIT_BAD_USAGE;
+	}
 	if (strlen(value) > 24 || n + strlen(word) + strlen(value) + 3 > sizeof(rule->limits)) {
 		cli_error("--%s '%s' is too long", word, value);
 		return EXIT_BAD_USAGE;
@@ -362,7 +496,7 @@ static int make_statement(const struct rule_asked *rule, const char *device, cha
 		kind = "address ";
 	else if (strspn(device, "0123456789abcdefABCDEF") == 4 && device[4] == ':')
 		kind = "device "; /* a pair of ids */
-	if (strpbrk(device, " \t\n#\"") || strpbrk(rule->name, " \t\n#")) {
+	if (!is_word(device) || !is_word(rule->name)) {
 		cli_error("'%s' or '%s' has a character that a policy cannot have", rule->name,
 			  device);
 		return EXIT_BAD_USAGE;
@@ -379,15 +513,15 @@ static int add_statement(const struct cli *cli, const char *target, const char *
 			 struct draft *draft)
 {
 	cleanup_free char *before = NULL, *after = NULL;
-	int r = read_text(target, &before), mistakes;
+	int r = read_before(target, false, &before), mistakes;
 	const char *there;
 
-	if (r) {
-		cli_error("cannot read %s: %s", target, strerror(r));
-		return EXIT_SOFTWARE;
-	}
+	if (r)
+		return r;
 	there = strstr(before, statement);
-	if (there && (there == before || there[-1] == '\n')) {
+	while (there && there != before && there[-1] != '\n')
+		there = strstr(there + 1, statement);
+	if (there) {
 		printf("%s has that rule already\n", target);
 		fflush(stdout);
 		return policy_reload_now(cli);
@@ -405,7 +539,6 @@ static int add_statement(const struct cli *cli, const char *target, const char *
 		cli_error("the rule was not added");
 		return EXIT_BAD_POLICY;
 	}
-	printf("added: %s", statement);
 	return draft_install(cli, draft);
 }
 
@@ -413,6 +546,7 @@ int policy_add(const struct cli *cli, int argc, char **argv)
 {
 	struct rule_asked rule = { .file = DEFAULT_FILE };
 	cleanup_free char *statement = NULL;
+	cleanup_fd int lock = -1;
 	struct draft draft = { 0 };
 	char target[PATH_MAX];
 	int r = add_options(argc, argv, &rule);
@@ -429,8 +563,9 @@ int policy_add(const struct cli *cli, int argc, char **argv)
 		r = make_statement(&rule, argv[optind], &statement);
 	if (!r)
 		r = take_root("policy add");
+	lock = r ? -1 : lock_policy();
 	if (!r)
-		r = add_statement(cli, target, statement, &draft);
+		r = lock < 0 ? EXIT_CANNOT_CREATE : add_statement(cli, target, statement, &draft);
 	draft_done(&draft);
 	return r;
 }

@@ -59,14 +59,14 @@ static bool is_asked_for(const struct policy_report *report, const char *path)
 	for (size_t i = 0; i < report->n_files; i++)
 		if (!strcmp(report->files[i], path))
 			return true;
-	return !report->n_files;
+	return !report->n_files || report->all;
 }
 
 void policy_sources_print(void *userdata, const struct policy_finding *f)
 {
 	struct policy_report *report = userdata;
 
-	if (!is_asked_for(report, f->path))
+	if (report->quiet || !is_asked_for(report, f->path))
 		return;
 	if (f->severity == POLICY_MISTAKE)
 		report->mistakes++;
@@ -115,6 +115,7 @@ int policy_sources_load(const struct policy_sources *sources, const char *const 
 		/* Root can read all, so an open file shows nothing. */
 		.reader = geteuid() || sources->n_given ? NULL : "gpubroker",
 		.others = &report->others,
+		.all = report->all,
 		.found = policy_sources_print,
 		.userdata = report,
 	};
@@ -127,5 +128,25 @@ int policy_sources_load(const struct policy_sources *sources, const char *const 
 		r = load_owners(report, ret_policy);
 	if (r < 0)
 		policy_done(ret_policy);
+	return r;
+}
+
+int policy_sources_check(const struct policy_sources *sources, const char *const *files,
+			 size_t n_files, struct policy_report *report, struct policy *ret_policy)
+{
+	struct policy_report before = { .mistakes_only = true, .quiet = true };
+	struct policy policy = { 0 };
+	int r = policy_sources_load(sources, files, n_files, report, ret_policy), without;
+
+	if (r <= 0 || report->mistakes || !n_files)
+		return r;
+	without = policy_sources_load(sources, NULL, 0, &before, &policy);
+	if (!without)
+		policy_done(&policy);
+	if (without < 0 || r <= without)
+		return r;
+	*report = (struct policy_report){ .mistakes_only = true, .all = true };
+	r = policy_sources_load(sources, files, n_files, report, ret_policy);
+	report->caused = r > without ? (unsigned)(r - without) : 0;
 	return r;
 }

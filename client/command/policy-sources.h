@@ -12,8 +12,11 @@ struct policy_sources {
 
 struct policy_report {
 	bool mistakes_only;	     /* warnings are left out */
+	bool quiet;		     /* nothing is printed */
 	unsigned mistakes, warnings; /* so many were printed */
 	unsigned others;	     /* mistakes in other files than those that were given */
+	unsigned caused;	     /* of these, so many that the given ones cause */
+	bool all;		     /* findings about the others are printed, too */
 	/* If not NULL, findings about other files are left out. */
 	const char *const *files;
 	size_t n_files;
@@ -29,6 +32,13 @@ int policy_sources_add(struct policy_sources *sources, const char *directory);
  */
 int policy_sources_load(const struct policy_sources *sources, const char *const *files,
 			size_t n_files, struct policy_report *report, struct policy *ret_policy);
+
+/*
+ * As policy_sources_load(). If drafts have no mistake, but the others have more with them than
+ * without, prints those, and counts them in `caused`.
+ */
+int policy_sources_check(const struct policy_sources *sources, const char *const *files,
+			 size_t n_files, struct policy_report *report, struct policy *ret_policy);
 
 /* Prints one finding and counts it in the struct policy_report that is userdata. */
 void policy_sources_print(void *userdata, const struct policy_finding *f);

@@ -83,7 +83,10 @@ static void print_verdict(const struct policy *policy, int r, const struct polic
 		       files == 1 ? "" : "s");
 	}
 	printf(", %u warning%s\n", report->warnings, report->warnings == 1 ? "" : "s");
-	if (report->others)
+	if (report->caused)
+		printf("With what is in the given files, others have %u mistake%s more.\n",
+		       report->caused, report->caused == 1 ? "" : "s");
+	else if (report->others)
 		printf("The other files have %u mistake%s, so the policy cannot be "
 		       "loaded; 'gpubroker policy check' shows %s.\n",
 		       report->others, report->others == 1 ? "" : "s",
@@ -119,8 +122,8 @@ static int check_policy(int argc, char **argv)
 		if (r)
 			return r;
 	}
-	r = policy_sources_load(&sources, (const char *const *)argv + optind,
-				(size_t)(argc - optind), &report, &policy);
+	r = policy_sources_check(&sources, (const char *const *)argv + optind,
+				 (size_t)(argc - optind), &report, &policy);
 	if (r < 0) {
 		cli_error("the policy cannot be read: %s", strerror(-r));
 		return EXIT_SOFTWARE;

@@ -56,10 +56,11 @@ static void pass_finding(void *userdata, const struct policy_finding *finding)
 {
 	const struct policyfiles *request = userdata;
 
-	if (request->n_files && !is_draft(request, finding->path)) {
-		if (request->others && finding->severity == POLICY_MISTAKE)
-			(*request->others)++;
-	} else if (request->found) {
+	const bool other = request->n_files && !is_draft(request, finding->path);
+
+	if (other && request->others && finding->severity == POLICY_MISTAKE)
+		(*request->others)++;
+	if (request->found && (!other || request->all)) {
 		request->found(request->userdata, finding);
 	}
 }
@@ -167,6 +168,20 @@ static bool is_masked(const struct loading *loading, const char *name)
 	return false;
 }
 
+/* Returns false if a directory above keeps the reader out. */
+static bool may_come_to(const struct loading *loading, const char *path)
+{
+	cleanup_free char *above = strdup(path);
+	struct stat st;
+
+	for (char *end; above && (end = strrchr(above, '/')) && end != above;) {
+		*end = '\0';
+		if (!stat(above, &st) && is_closed(loading, &st, S_IXOTH))
+			return false;
+	}
+	return true;
+}
+
 static bool is_policy_name(const char *name)
 {
 	const size_t n = strlen(name);
@@ -214,7 +229,7 @@ static int add_directory(struct loading *loading, const char *path)
 		closedir(dir);
 		return 0;
 	}
-	if (is_closed(loading, &st, S_IROTH | S_IXOTH))
+	if (is_closed(loading, &st, S_IROTH | S_IXOTH) || !may_come_to(loading, path))
 		file_mistake(loading, path,
 			     "cannot be read by the loader, which is not root; chmod a+rx it");
 	while (!r && (entry = readdir(dir))) {

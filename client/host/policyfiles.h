@@ -22,6 +22,7 @@ struct policyfiles {
 	const char *const *files;
 	size_t n_files;
 	unsigned *others;
+	bool all;	 /* findings about the others are passed on, too */
 	bool must_exist; /* a directory that is not there is a mistake */
 	/*
 	 * An account that must be able to read the files, as the loader must: by their modes, for a

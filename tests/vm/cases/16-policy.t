@@ -75,6 +75,27 @@ chmod 0755 /tmp/editor
 capture env VISUAL=/tmp/editor gpubroker policy edit 50-local </dev/null
 is $status 65 'policy edit refuses a mistake'
 is "$(cat $dir/50-local.policy)" "allow user bob claim address $gpu2 memlock 1G" '... and leaves the file as it was'
+echo "device mine address $gpu2" >$dir/50-local.policy
+echo 'allow user bob claim mine' >$dir/60-uses.policy
+printf '#!/bin/sh\n: >"$1"\n' >/tmp/editor
+capture env VISUAL=/tmp/editor gpubroker policy edit 50-local </dev/null
+is $status 65 'policy edit refuses what breaks another file'
+like "$stdout" '60-uses.policy:1:[0-9]+: error' '... and shows its line'
+is "$(cat $dir/50-local.policy)" "device mine address $gpu2" '... and leaves the file as it was'
+rm $dir/60-uses.policy
+cat >/tmp/editor <<'END'
+#!/bin/sh
+kill -INT $PPID
+gpubroker policy add --user bob any >/tmp/editor.out 2>&1
+echo $? >>/tmp/editor.out
+END
+capture env VISUAL=/tmp/editor gpubroker policy edit 50-local
+is $status 0 'a ^C in the editor does not end policy edit'
+like "$(cat /tmp/editor.out)" $'somebody else is changing the policy .*\n73' '... and nobody else changes the policy meanwhile'
+printf '#!/bin/sh\nrm "$1"\nln -s /etc/shadow "$1"\n' >/tmp/editor
+capture env VISUAL=/tmp/editor gpubroker policy edit 50-local
+is $status 70 'a link that the editor leaves is not installed'
+is "$(stat -c %a /etc/shadow)" 640 '... and what it leads to keeps its mode'
 printf '#!/bin/sh\n: >"$1"\n' >/tmp/editor
 umask 077
 capture env VISUAL=/tmp/editor gpubroker policy edit 50-local
