@@ -135,6 +135,13 @@ int listener_open(const char *path, int *ret_helpers, bool *ret_made)
 	unsetenv("LISTEN_PID");
 	unsetenv("LISTEN_FDS");
 	unsetenv("LISTEN_FDNAMES");
+	if (ours >= 0 && theirs < 0) {
+		/* Not a start by hand: helpers that this process forked would fail in its sandbox. */
+		log_error("systemd passed no socket for the helpers; 'systemctl restart "
+			  "gpubroker-helpers.socket gpubroker.socket gpubroker.service' as root");
+		fd_close(ours);
+		return -EINVAL;
+	}
 	if (ours < 0) {
 		ours = make_socket(path);
 		*ret_made = true;

@@ -96,11 +96,15 @@ if rmmod vfio_iommu_type1 2>/dev/null; then
 	like "$stdout" 'vfio_iommu_type1 is not loaded' '... by its name'
 	modprobe vfio_iommu_type1
 fi
-systemctl stop gpubroker.socket gpubroker.service gpubroker-helpers.socket 2>/dev/null
+systemctl stop gpubroker.socket gpubroker.service 2>/dev/null
 doctor alice
 is "$broken" 'broker ' 'a broker that does not run is named'
 like "$stdout" 'systemctl enable --now gpubroker.socket gpubroker.service' '... with the command that starts it'
-systemctl start gpubroker-helpers.socket gpubroker.socket gpubroker.service
+systemctl start gpubroker.socket gpubroker.service
+# As somebody does who uninstalls it, by the names that README has, and installs it again.
+systemctl disable --now gpubroker.service gpubroker.socket 2>/dev/null
+is "$(systemctl is-active gpubroker-helpers.socket)" inactive 'the socket for the helpers goes with that for users'
+systemctl enable --now gpubroker.socket gpubroker.service 2>/dev/null
 doctor alice $gpu
 is "$broken" '' 'all is well again'
 done_testing
