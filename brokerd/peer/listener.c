@@ -136,7 +136,9 @@ int listener_open(const char *path, int *ret_helpers, bool *ret_made)
 	unsetenv("LISTEN_FDS");
 	unsetenv("LISTEN_FDNAMES");
 	if (ours >= 0 && theirs < 0) {
-		/* Not a start by hand: helpers that this process forked would fail in its sandbox. */
+		/*
+		 * Not a start by hand: helpers that this process forked would fail in its sandbox.
+		 */
 		log_error("systemd passed no socket for the helpers; 'systemctl restart "
 			  "gpubroker-helpers.socket gpubroker.socket gpubroker.service' as root");
 		fd_close(ours);

@@ -351,8 +351,8 @@ static void test_passed(void)
 	tap_ok(sorted(2, "gpubroker.socket:helpers") == 34,
 	       "of two sockets the one named so is the helpers'");
 	tap_ok(sorted(2, "helpers:gpubroker.socket") == 43, "... in whichever order they come");
-	tap_ok(sorted(1, "gpubroker.socket") == 30, "without one it has no socket for helpers");
-	tap_ok(sorted(1, NULL) == 30, "a socket without a name is its own");
+	tap_ok(sorted(1, "gpubroker.socket") == 1, "without one for helpers it is refused");
+	tap_ok(sorted(1, NULL) == 1, "... also if that for users has no name");
 	tap_ok(sorted(2, "gpubroker.socket:helpers-of-another") == 1 &&
 		       sorted(2, "gpubroker.socket:helper") == 1,
 	       "a name that begins so, or is the beginning, is another one");
