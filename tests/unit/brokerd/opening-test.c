@@ -257,9 +257,10 @@ static struct lease *lease_to_other(unsigned bus)
 /* Time passes, and the finder answers. Returns the last packet's type, or 0. */
 static uint32_t pass(int fd, unsigned ms, union answer *answer)
 {
+	const unsigned step = ms > FINDING_LIMIT_MS * 2 ? 250 : 50;
 	uint32_t type = 0;
 
-	for (unsigned i = 0; i < ms / 50 + 1; i++) {
+	for (unsigned i = 0; i < ms / step + 1; i++) {
 		for (int k = 0; k < 8; k++) {
 			union answer heard;
 
@@ -271,7 +272,7 @@ static uint32_t pass(int fd, unsigned ms, union answer *answer)
 			}
 			poll(NULL, 0, 1);
 		}
-		skip_ms(50);
+		skip_ms(step);
 	}
 	return type;
 }
