@@ -204,6 +204,13 @@ static void on_found(void *userdata, const struct finder_answer *answer)
 	opening_answered(&core->claims, answer);
 }
 
+static void on_finder_came(void *userdata)
+{
+	struct core *core = userdata;
+
+	opening_finder_came(&core->claims);
+}
+
 static int find(void *userdata, const struct finder_question *question)
 {
 	struct core *core = userdata;
@@ -224,6 +231,7 @@ static const struct helpers_ops helpers_ops = {
 	.policy = on_policy_loaded,
 	.owners = on_owners_loaded,
 	.found = on_found,
+	.finder_came = on_finder_came,
 	.failed = on_helpers_failed,
 };
 

@@ -185,13 +185,34 @@ static int queue_claim(struct claims *claims, struct claimant *claimant,
 {
 	int r = claimant->waiting ? 0 : queue_add(&claims->queue, claimant, request, wanted);
 
-	if (claimant->waiting)
+	if (claimant->waiting) {
 		queue_set_wanted(claimant->waiting, wanted);
+		claimant->waiting->slept = true;
+		if (opening_avoids(claimant))
+			queue_look_later(claimant->waiting, QUEUE_AVOIDED_MS);
+		opening_avoid_none(claimant);
+	}
 	if (r != -EDQUOT)
 		return GPUBROKER_REFUSED_BUSY;
 	claim_refuse_to_queue(ret_refusal);
 	audit_refused(claims->audit, claimant->uid, claimant->pid, ret_refusal);
 	return GPUBROKER_REFUSED_QUOTA;
+}
+
+/*
+ * Programs have all open that a claim of the queue could get. Returns true if it is tried again
+ * later.
+ */
+static bool outwait(struct claimant *claimant)
+{
+	struct waiting *waiting = claimant->waiting;
+
+	if (!waiting || !opening_avoids(claimant))
+		return false;
+	if (!waiting->slept)
+		return opening_try_again(claimant) && !queue_look_later(waiting, QUEUE_AGAIN_MS);
+	opening_avoid_none(claimant);
+	return !queue_look_later(waiting, QUEUE_OPENED_MS);
 }
 
 /*
@@ -214,6 +235,9 @@ static int try_claim(struct claims *claims, struct claimant *claimant,
 	} else if (r == GPUBROKER_REFUSED_BUSY && request->flags & CLAIM_WAIT &&
 		   selection->wanted.n) {
 		r = queue_claim(claims, claimant, request, &selection->wanted, ret_refusal);
+	} else if ((r == GPUBROKER_REFUSED_IN_USE || r == GPUBROKER_REFUSED_BUSY) &&
+		   outwait(claimant)) {
+		r = GPUBROKER_REFUSED_BUSY;
 	} else {
 		audit_refused(claims->audit, claimant->uid, claimant->pid, ret_refusal);
 	}
@@ -231,6 +255,11 @@ int claim_start(struct claims *claims, struct claimant *claimant,
 }
 
 /* ---- claims that wait ---- */
+
+static bool may_wait_again(const struct claim *claim)
+{
+	return claim->opening || claim->may_be_foreign || claim_has_part(claim);
+}
 
 /* Tries a waiting claim again, which also finds out again which keys it wants. */
 static void try_waiting(struct claims *claims, struct waiting *waiting)
@@ -251,10 +280,10 @@ static void try_waiting(struct claims *claims, struct waiting *waiting)
 	 * A claim that may have to wait again keeps its place until it has been granted or refused:
 	 * see queue_stay().
 	 */
-	if ((r == GPUBROKER_REFUSED_BUSY && waiting->request.flags & CLAIM_WAIT) ||
-	    !claimant->waiting ||
-	    (!r && claimant->claim &&
-	     (claim_has_part(claimant->claim) || claimant->claim->may_be_foreign)))
+	if (!claimant->waiting ||
+	    (r == GPUBROKER_REFUSED_BUSY &&
+	     (waiting->request.flags & CLAIM_WAIT || queue_looks_later(waiting))) ||
+	    (!r && claimant->claim && may_wait_again(claimant->claim)))
 		return;
 	queue_remove(claimant->waiting);
 	if (r)

@@ -177,18 +177,30 @@ static bool queue_instead(struct claim *claim, struct message_refusal *refusal)
 	const bool opened = claim->request &&
 			    opening_avoid(claim->claimant, claim->request, refusal);
 	const bool waits = claim->request && claim->request->flags & CLAIM_WAIT;
+	struct waiting *waiting = claim->claimant->waiting;
+	const bool outwaits = !opened && opening_is_refusal(refusal) && waiting && waiting->slept;
 	int r;
 
 	if (!claim->request || claim->claims->closed ||
-	    (!foreign && !opened && (refusal->reason != GPUBROKER_REFUSED_NONE_LEFT || !waits)))
+	    (!foreign && !opened && !outwaits &&
+	     (refusal->reason != GPUBROKER_REFUSED_NONE_LEFT || !waits)))
 		return false;
 	claim->wanted.own = waits_for_own(claim);
 	r = queue_stay(&claim->claims->queue, claim->claimant, claim->request, &claim->wanted);
 	if (r == -EDQUOT && waits)
 		claim_refuse_to_queue(refusal);
+	waiting = claim->claimant->waiting;
+	if (!r && outwaits) {
+		/* The end of its own leases has marked it, which is no reason to hurry. */
+		waiting->look = waiting->again = false;
+		opening_avoid_none(claim->claimant);
+		return !queue_look_later(waiting, QUEUE_OPENED_MS);
+	}
+	if (!r && !foreign && !opened)
+		waiting->slept = true;
 	/* It is tried again at once, and finds another device that its names mean, or waits. */
 	if (!r && (foreign || opened))
-		queue_look(claim->claimant->waiting);
+		queue_look(waiting);
 	return !r;
 }
 

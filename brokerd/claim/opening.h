@@ -13,6 +13,7 @@
 
 /* Groups that a claim does not take, since programs have them open. */
 struct avoided {
+	unsigned tries; /* how often the claim has begun anew with all of them */
 	size_t n;
 	struct message_refusal list[AVOIDED_MAX]; /* the refusal for each, with its group */
 };
@@ -26,17 +27,23 @@ void opening_init(struct claims *claims);
  * Asks about all that the selection takes from host drivers. Returns what done() is called for,
  * once and later, with the refusal, or NULL if there is none; the opening is gone then. Returns
  * NULL if nothing has to be asked, or cannot be: by `--force` or a rule with in-use, or without a
- * finder.
+ * finder. A claim that cannot take another device asks three times within a second before it is
+ * refused.
  */
-struct opening *opening_ask(struct claims *claims, const struct claimant *claimant,
+struct opening *opening_ask(struct claims *claims, struct claimant *claimant,
 			    const struct message_claim *request, const struct selection *selection,
 			    void (*done)(void *userdata, const struct message_refusal *refusal),
 			    void *userdata);
 /* Frees an opening that is not waited for any more. Returns NULL; takes NULL. */
 struct opening *opening_free(struct opening *opening);
 
-/* The finder has answered; NULL: it is gone. */
+/* The finder has answered; NULL: it is gone, and no other is expected. */
 void opening_answered(struct claims *claims, const struct finder_answer *answer);
+/* A finder has come, and is asked what the one before it has not answered. */
+void opening_finder_came(struct claims *claims);
+
+/* Returns true for a refusal since a program has a device open. */
+bool opening_is_refusal(const struct message_refusal *refusal);
 
 /*
  * Notes that a claim was refused so, and has to take another device. Returns false if its selectors
@@ -44,7 +51,14 @@ void opening_answered(struct claims *claims, const struct finder_answer *answer)
  */
 bool opening_avoid(struct claimant *claimant, const struct message_claim *request,
 		   const struct message_refusal *refusal);
-/* Forgets what a claimant's last claim has avoided. */
+/* Forgets what a claimant's last claim has avoided, and how long it has waited for the finder. */
 void opening_avoid_none(struct claimant *claimant);
+/* Returns true if the claim avoids a group. */
+bool opening_avoids(const struct claimant *claimant);
+/*
+ * Forgets what a claim has avoided that will be tried again in a moment. Returns false if it avoids
+ * nothing, or was tried so often enough.
+ */
+bool opening_try_again(struct claimant *claimant);
 /* Returns the refusal for a group that the claim avoids, or NULL. */
 const struct message_refusal *opening_avoided(const struct claimant *claimant, uint32_t group);

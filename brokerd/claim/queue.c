@@ -41,6 +41,28 @@ void queue_look(struct waiting *waiting)
 	queue_wake(waiting->queue);
 }
 
+static void on_later(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	queue_look(userdata);
+}
+
+int queue_look_later(struct waiting *waiting, unsigned ms)
+{
+	const struct timeval after = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+
+	if (!waiting->later && waiting->queue->wake)
+		waiting->later =
+			evtimer_new(event_get_base(waiting->queue->wake), on_later, waiting);
+	return waiting->later && !evtimer_add(waiting->later, &after) ? 0 : -ENOMEM;
+}
+
+bool queue_looks_later(const struct waiting *waiting)
+{
+	return waiting->later && evtimer_pending(waiting->later, NULL);
+}
+
 /*
  * Returns true if the claim may wait. One that may not is in the queue only to be tried again at
  * once, and nobody hears of it: see queue_stay().
@@ -381,6 +403,8 @@ void queue_remove(struct waiting *waiting)
 	waiting->claimant->waiting = NULL;
 	if (queue->events && is_waiting(waiting))
 		queue->events->left(queue->userdata, waiting);
+	if (waiting->later)
+		event_free(waiting->later);
 	free(waiting->wanted);
 	free(waiting->rules);
 	free(waiting);

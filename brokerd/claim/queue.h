@@ -20,6 +20,11 @@
 
 #define WAITING_PER_UID 16 /* waiting claims of one user */
 
+/* No event comes when a program closes a node, so claims look again after this time: */
+#define QUEUE_OPENED_MS 3000   /* one whose turn has come while a program has its device open */
+#define QUEUE_AVOIDED_MS 10000 /* one that waits for others beside a device that is open */
+#define QUEUE_AGAIN_MS 500     /* one that does not wait, but programs had all devices open */
+
 struct waiting {
 	TAILQ_ENTRY(waiting) link;
 	struct queue *queue;
@@ -32,10 +37,12 @@ struct waiting {
 	size_t n_wanted;
 	char (*rules)[RULE_ORIGIN_MAX];
 	size_t n_rules;
-	bool own;		    /* it waits for its own user only, and reserves nothing */
-	bool look;		    /* marked: a device may be free, so it is tried again */
-	bool tell;		    /* its place may have changed, so it is sent */
-	bool again;		    /* it was marked while its claim had begun */
+	bool own;	     /* it waits for its own user only, and reserves nothing */
+	bool look;	     /* marked: a device may be free, so it is tried again */
+	bool tell;	     /* its place may have changed, so it is sent */
+	bool slept;	     /* it has waited, so a program that has a device open is outwaited */
+	struct event *later; /* has it tried again, or NULL */
+	bool again;	     /* it was marked while its claim had begun */
 	struct message_queued now;  /* its place, as it was counted last */
 	struct message_queued told; /* the last place that was sent to the claimant */
 };
@@ -116,5 +123,9 @@ void queue_mark_freed(struct queue *queue, const struct lease *lease);
 void queue_tell_place(struct waiting *waiting);
 /* Has a waiting claim tried again soon. */
 void queue_look(struct waiting *waiting);
+/* The same in some milliseconds. Returns 0, or -ENOMEM. */
+int queue_look_later(struct waiting *waiting, unsigned ms);
+/* Returns true if that time has not come. */
+bool queue_looks_later(const struct waiting *waiting);
 /* Activates the owner's event in the next turn of the loop, if a claim waits. */
 void queue_wake(struct queue *queue);

@@ -9,6 +9,7 @@
 
 #include "brokerd/claim/select.h"
 #include "brokerd/claim/checks.h"
+#include "brokerd/claim/opening.h"
 #include "brokerd/claim/parts.h"
 #include "brokerd/claim/selecting.h"
 #include "brokerd/process/log.h"
@@ -134,6 +135,9 @@ static int take_group(struct selecting *s, struct view *read, size_t asked,
 	r = check_free(s, view, &address, ret_refusal);
 	if (!r && check_node(s, view, &address, ret_refusal))
 		return GPUBROKER_REFUSED_NODE;
+	/* What a program has open is not kept from others until it is closed. */
+	if (r && opening_avoided(s->claimant, view->group))
+		return r;
 	/* Now only leases, claims and other programs can be in the way, so waiting helps. */
 	wanted_add(&s->selection->one, view->group, item->terms.rule);
 	if (r) {

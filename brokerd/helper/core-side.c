@@ -17,6 +17,7 @@
 #include "brokerd/process/log.h"
 #include "brokerd/process/worker.h"
 #include "client/common/util.h"
+#include "client/host/opened.h"
 #include "client/wire/passfd.h"
 
 #include <errno.h>
@@ -58,12 +59,21 @@ static void drop_helper(struct helpers *helpers, enum helper_role role)
 
 /* ---- records ---- */
 
+/* Returns true if one that has gone is about to be started again. */
+static bool expects_finder(const struct helpers *helpers)
+{
+	return helpers->fd >= 0 && !helpers->closed && helpers->finder_left &&
+	       opened_now() < helpers->finder_left + FINDING_LIMIT_MS;
+}
+
 /* Drops the finder, without which claims go on. */
 static void drop_finder(struct helpers *helpers)
 {
 	drop_helper(helpers, HELPER_FINDER);
 	helpers->unanswered = 0;
-	helpers->ops->found(helpers->userdata, NULL);
+	helpers->finder_left = opened_now();
+	if (!expects_finder(helpers))
+		helpers->ops->found(helpers->userdata, NULL);
 }
 
 static void reject_nonsense(struct helpers *helpers, enum helper_role role, const char *what)
@@ -84,8 +94,7 @@ static void take_end(struct helpers *helpers, enum helper_role role)
 
 	if (role == HELPER_FINDER) {
 		if (!helpers->closed)
-			log_info("the finder has ended; until the next one connects, nobody looks "
-				 "who has a device open");
+			log_info("the finder has ended; the next one is asked again, if it comes");
 		drop_finder(helpers);
 		return;
 	}
@@ -206,13 +215,18 @@ int helpers_find(struct helpers *helpers, const struct finder_question *question
 
 	if (helpers->finder.fd >= 0)
 		r = passfd_send(helpers->finder.fd, question, sizeof(*question), NULL, 0);
+	else if (expects_finder(helpers))
+		return -ECONNRESET;
 	else if (!helpers->missed_finder)
 		log_warning("the finder is missing, so nobody looks who has a device open: see "
 			    "'systemctl status gpubroker-find'");
 	helpers->missed_finder = r == -ENOTCONN;
+	if (r == -EAGAIN && !helpers->full_finder)
+		log_warning("the finder does not read what it is asked; claims go on without it");
+	helpers->full_finder = r == -EAGAIN;
 	if (!r)
 		helpers->unanswered++;
-	return r;
+	return r == -EPIPE ? -ECONNRESET : r; /* its end is read next */
 }
 
 static void ask_to_load(struct helpers *helpers)
@@ -239,6 +253,8 @@ static int start_reading(struct helpers *helpers, enum helper_role role)
 		return -ENOMEM;
 	if (role == HELPER_LOADER)
 		ask_to_load(helpers);
+	if (role == HELPER_FINDER)
+		helpers->ops->finder_came(helpers->userdata);
 	return 0;
 }
 

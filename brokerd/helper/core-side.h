@@ -27,8 +27,13 @@ struct helpers_ops {
 	void (*policy)(void *userdata, struct policy *policy, uint64_t mistakes);
 	/* The loader has sent whose the subordinate uids are, which the callee takes over. */
 	void (*owners)(void *userdata, struct policy_owners *owners);
-	/* The finder has answered; finding_believe() has accepted it. NULL: it is gone. */
+	/*
+	 * The finder has answered; finding_believe() has accepted it. NULL: it is gone, and no
+	 * other is expected.
+	 */
 	void (*found)(void *userdata, const struct finder_answer *answer);
+	/* A finder has connected. It knows nothing of questions to the one before it. */
+	void (*finder_came)(void *userdata);
 	/* The core must end with that exit status, to be started again. */
 	void (*failed)(void *userdata, int status);
 };
@@ -53,7 +58,9 @@ struct helpers {
 	struct policy_intake intake;
 	uint64_t loads_asked, loads_ended; /* of the policy, by the loader */
 	size_t unanswered;		   /* questions to the finder */
+	uint64_t finder_left;		   /* when the last one went, see opened_now(); 0: never */
 	bool missed_finder; /* a question could not be asked without it, and that is logged */
+	bool full_finder;   /* it has not read its questions, and that is logged */
 	bool closed;	    /* the daemon is ending, so a helper's end is ignored */
 };
 
@@ -76,6 +83,9 @@ bool helpers_log_missing(struct helpers *helpers);
  * `loads_ended` is as large.
  */
 uint64_t helpers_reload(struct helpers *helpers);
-/* Asks the finder; found() gets the answer, perhaps never. Returns 0, or -errno: there is none. */
+/*
+ * Asks the finder; found() gets the answer, perhaps never. Returns 0; -ECONNRESET if it has just
+ * gone, and finder_came() is expected; or -errno: there is no answer.
+ */
 int helpers_find(struct helpers *helpers, const struct finder_question *question);
 void helpers_done(struct helpers *helpers);

@@ -84,8 +84,7 @@ static int answer_all(struct finder *f)
 	bool known = true, all;
 	int r = 0;
 
-	f->nodes.n = 0;
-	f->nodes.has_unknown_nvidia = false;
+	opened_nodes_clear(&f->nodes);
 	for (size_t i = 0; i < f->n; i++) {
 		const struct finder_question *question = &f->questions[i];
 

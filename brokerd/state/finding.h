@@ -14,6 +14,7 @@
 #define FINDING_HOLDERS_MAX 4 /* of an answer; one is enough to refuse a claim */
 #define FINDING_TEXT 32
 #define FINDING_LIMIT_MS 2000 /* within which the finder has to answer */
+#define FINDING_CLAIM_MS 6000 /* that a claim waits for all its answers */
 
 struct finder_question {
 	uint64_t id; /* not 0 */

@@ -33,6 +33,7 @@
 #define COST_READ 1024		  /* a function that is read from sysfs */
 #define COST_USE 4096		  /* how the host uses a function */
 #define COST_ATTRIBUTE 256	  /* another attribute of a function */
+#define COST_FIND 32768		  /* a question to the finder, which may be asked again */
 #define COST_GROUPS(n) ((n) / 16) /* a process' supplementary groups */
 
 struct users_entry;

@@ -231,7 +231,7 @@ static void find_openers(const struct pci_address *list, size_t n, struct opener
 	ret_openers->n = 0;
 	if (sys < 0 || proc < 0)
 		return;
-	nodes.n = 0;
+	opened_nodes_clear(&nodes);
 	nvidia_cards_read(sys, proc, &cards);
 	opened_nodes_add(sys, &cards, list, n, &nodes);
 	opened_search(proc, &nodes, opened_now() + SEARCH_MS, add_opener, ret_openers);

@@ -12,18 +12,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <time.h>
 
 #define NVIDIA_MAJOR 195
 #define NVIDIA_MINORS 250 /* those of cards; above them are /dev/nvidiactl and its like */
 #define TARGET_MAX 512
-#define FIRST_FDS 1024 /* of a process; the rest comes when all others were looked at */
-#define LATER_MAX 4096 /* processes with more */
-#define FDS_A_LOOK 256 /* descriptors between two looks at the clock */
-#define HELD_MAX 16    /* functions of which one process is reported to have a node open */
+#define PIDS_MAX 262144 /* processes; more are not looked at */
+#define FDS_A_LOOK 256	/* descriptors between two looks at the clock */
+#define HELD_MAX 16	/* functions of which one process is reported to have a node open */
 
 uint64_t opened_now(void)
 {
@@ -100,8 +102,10 @@ static void add_node(struct opened_nodes *nodes, uint32_t major, uint32_t minor,
 {
 	struct opened_node *node;
 
-	if (nodes->n == OPENED_NODES_MAX)
+	if (nodes->n == OPENED_NODES_MAX) {
+		nodes->has_more = true;
 		return;
+	}
 	node = &nodes->list[nodes->n++];
 	*node = (struct opened_node){ .major = major, .minor = minor, .address = *address };
 	snprintf(node->name, sizeof(node->name), "%s%.20s", directory, name);
@@ -245,6 +249,13 @@ static bool add_nvidia(int sys, const struct nvidia_cards *cards, const struct p
 	return known;
 }
 
+void opened_nodes_clear(struct opened_nodes *nodes)
+{
+	nodes->n = 0;
+	nodes->has_more = false;
+	nodes->has_unknown_nvidia = false;
+}
+
 bool opened_nodes_add(int sys, const struct nvidia_cards *cards, const struct pci_address *list,
 		      size_t n, struct opened_nodes *nodes)
 {
@@ -260,8 +271,9 @@ struct search {
 	uint64_t deadline;
 	void (*on_holder)(void *userdata, const struct opened_holder *holder);
 	void *userdata;
+	bool overflown; /* a process has nodes of more functions than are reported */
 	/* the process that is being looked at */
-	const char *pid;
+	char pid[16];
 	size_t n_held;
 	struct pci_address held[HELD_MAX];
 };
@@ -292,8 +304,12 @@ static void report_holder(struct search *s, const struct pci_address *address, c
 					.address = *address };
 	struct statx st;
 
-	if (is_asked(s->held, s->n_held, address) || s->n_held == HELD_MAX)
+	if (is_asked(s->held, s->n_held, address))
 		return;
+	if (s->n_held == HELD_MAX) {
+		s->overflown = true;
+		return;
+	}
 	s->held[s->n_held++] = *address;
 	if (!statx(s->proc, s->pid, AT_STATX_DONT_SYNC, STATX_UID, &st))
 		holder.uid = st.stx_uid;
@@ -348,6 +364,70 @@ static bool look_at(struct search *s, size_t most)
 	return true;
 }
 
+/* How many descriptors of each process are looked at before more of any other. */
+static const size_t rounds[] = { 64, 1024, SIZE_MAX };
+
+/* Reads the numbers of all processes. Returns false if there may be more. */
+static bool read_pids(int proc, uint32_t *list, size_t size, size_t *ret_n)
+{
+	cleanup_fd int fd = open_directory(proc, ".");
+	struct directory dir = DIRECTORY(fd);
+	const char *name;
+	size_t n = 0;
+
+	while (fd >= 0 && (name = directory_next(&dir))) {
+		if (*name < '1' || *name > '9')
+			continue;
+		if (n == size)
+			break;
+		list[n++] = (uint32_t)strtoul(name, NULL, 10);
+	}
+	*ret_n = n;
+	return fd >= 0 && !name && !dir.error;
+}
+
+/*
+ * Returns a number that no user can foretell: the kernel gives each process 16 random bytes when it
+ * starts, and getrandom() would be one more row in the finder's filter.
+ */
+static size_t random_below(size_t n)
+{
+	static uint64_t state;
+	uint64_t x;
+
+	if (!state)
+		memcpy(&state, (const void *)getauxval(AT_RANDOM), sizeof(state));
+	x = state += UINT64_C(0x9e3779b97f4a7c15); /* splitmix64 */
+	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+	return (size_t)((x ^ x >> 31) % n);
+}
+
+/*
+ * Looks at `most` descriptors of each process, beginning with any. Leaves those that have more in
+ * the list. Returns false if the time is over.
+ */
+static bool look_round(struct search *s, uint32_t *pids, size_t *n, size_t most)
+{
+	static bool has_more[PIDS_MAX];
+	const size_t first = *n ? random_below(*n) : 0;
+	size_t n_more = 0;
+
+	for (size_t i = 0; i < *n; i++) {
+		const size_t at = (first + i) % *n;
+
+		if (opened_now() >= s->deadline)
+			return false;
+		snprintf(s->pid, sizeof(s->pid), "%" PRIu32, pids[at]);
+		has_more[at] = !look_at(s, most);
+	}
+	for (size_t i = 0; i < *n; i++)
+		if (has_more[i])
+			pids[n_more++] = pids[i];
+	*n = n_more;
+	return true;
+}
+
 bool opened_search(int proc, const struct opened_nodes *nodes, uint64_t deadline,
 		   void (*on_holder)(void *userdata, const struct opened_holder *holder),
 		   void *userdata)
@@ -357,33 +437,15 @@ bool opened_search(int proc, const struct opened_nodes *nodes, uint64_t deadline
 			    .deadline = deadline,
 			    .on_holder = on_holder,
 			    .userdata = userdata };
-	static uint32_t later[LATER_MAX];
-	cleanup_fd int fd = open_directory(proc, ".");
-	struct directory dir = DIRECTORY(fd);
-	size_t n_later = 0;
-	char pid[16];
-	bool all = fd >= 0;
+	static uint32_t pids[PIDS_MAX];
+	size_t n;
+	bool all;
 
 	if (!nodes->n && !nodes->has_unknown_nvidia)
 		return true;
-	while (fd >= 0 && (s.pid = directory_next(&dir))) {
-		if (*s.pid < '1' || *s.pid > '9')
-			continue;
-		if (opened_now() >= deadline)
+	all = read_pids(proc, pids, PIDS_MAX, &n);
+	for (size_t i = 0; n && i < ARRAY_SIZE(rounds); i++)
+		if (!look_round(&s, pids, &n, rounds[i]))
 			return false;
-		if (look_at(&s, FIRST_FDS))
-			continue;
-		if (n_later < LATER_MAX)
-			later[n_later++] = (uint32_t)strtoul(s.pid, NULL, 10);
-		else
-			all = false;
-	}
-	for (size_t i = 0; i < n_later; i++) {
-		if (opened_now() >= deadline)
-			return false;
-		snprintf(pid, sizeof(pid), "%u", later[i]);
-		s.pid = pid;
-		all = look_at(&s, SIZE_MAX) && all;
-	}
-	return all && !dir.error;
+	return all && !n && !s.overflown && !nodes->has_more;
 }

@@ -47,6 +47,7 @@ struct nvidia_cards {
 struct opened_nodes {
 	size_t n;
 	struct opened_node list[OPENED_NODES_MAX];
+	bool has_more; /* some have found no room */
 	/* NVIDIA's: a node of no known card may be that of this function, which is not known. */
 	bool has_unknown_nvidia;
 	struct pci_address unknown_nvidia;
@@ -64,6 +65,8 @@ struct opened_holder {
 /* Reads how NVIDIA's driver has numbered its cards; opens files. `sys` and `proc` are open. */
 void nvidia_cards_read(int sys, int proc, struct nvidia_cards *ret_cards);
 
+/* Empties it, for opened_nodes_add(). */
+void opened_nodes_clear(struct opened_nodes *nodes);
 /*
  * Adds the nodes that the functions have now. Returns false if NVIDIA's driver has one of them that
  * is not among `cards` any more, or not yet.
@@ -72,10 +75,11 @@ bool opened_nodes_add(int sys, const struct nvidia_cards *cards, const struct pc
 		      size_t n, struct opened_nodes *nodes);
 
 /*
- * Calls on_holder() for each process and function of which it has a node open. It looks at the
- * first descriptors of every process before it looks at the rest of those that have many, so that
- * no user's processes hide another's; and ends at `deadline`, milliseconds of the monotonic clock.
- * Returns false if it has not seen all.
+ * Calls on_holder() for each process and function of which it has a node open, perhaps several
+ * times. It ends at `deadline`, milliseconds of the monotonic clock. Returns false if it has not
+ * seen all: then a user whose many processes or descriptors took the time has hidden others'. That
+ * takes many processes, and is left to chance: it looks at the first few descriptors of every
+ * process, beginning with any, before it looks at more of those that have more.
  *
  * A node that only a memory mapping or a thread with descriptors of its own keeps open is not seen.
  */

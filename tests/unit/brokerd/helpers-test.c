@@ -7,6 +7,8 @@
 
 #include "brokerd/helper/start.h"
 #include "brokerd/peer/listener.h"
+#include "brokerd/claim/opening.h"
+#include "brokerd/state/users.h"
 #include "tests/unit/brokerd/log-file.h"
 #include "tests/unit/brokerd/skip-clock.h"
 #include "tests/unit/brokerd/world.h"
@@ -244,6 +246,8 @@ static void test_silent(void)
 
 /* ---- the finder ---- */
 
+static uint64_t spent;
+
 static bool hears_question(int fd, uint64_t id)
 {
 	struct finder_question question;
@@ -262,6 +266,48 @@ static void send_nonsense(const char *name, const void *packet, size_t size)
 	tap_ok(is_turned_away(fd) && said("the finder sent") == before + 1 && !broker_status,
 	       "a finder that sends %s is dropped, and the core goes on", name);
 	close(fd);
+}
+
+static void on_opened(void *userdata, const struct message_refusal *refusal)
+{
+	(void)refusal;
+	*(bool *)userdata = true;
+}
+
+static bool claimant_spend(struct claimant *claimant, uint64_t cost)
+{
+	(void)claimant;
+	spent += cost;
+	return true;
+}
+
+/* A claim waits for the answer of a finder that ends. */
+static void test_restart(void)
+{
+	static const struct claimant_ops ops = { .spend = claimant_spend };
+	struct claims *claims = &broker.claims;
+	struct claimant claimant = { .ops = &ops };
+	const struct message_claim request = { .n_selectors = 1 };
+	struct group_view view = { .n_functions = 1, .functions = { { .driver = "nouveau" } } };
+	const struct selection selection = { .n = 1, .items = { { .view = &view } } };
+	struct finder_question question;
+	struct finder_answer answer = { 0 };
+	bool answered = false;
+	int fd = come_as(HELPER_FINDER);
+
+	spent = 0;
+	need(opening_ask(claims, &claimant, &request, &selection, on_opened, &answered));
+	tap_ok(spent == COST_FIND, "a question has its price");
+	leave(fd);
+	tap_ok(!answered, "a claim goes on waiting when the finder ends");
+	fd = come_as(HELPER_FINDER);
+	tap_ok(recv(fd, &question, sizeof(question), 0) == sizeof(question) && question.n == 1,
+	       "... and the next finder is asked");
+	answer.id = question.id;
+	need(say(fd, &answer, sizeof(answer)));
+	run(20);
+	tap_ok(answered && is_in(fd), "... and answers");
+	leave(fd);
 }
 
 static void test_finder(void)
@@ -297,8 +343,19 @@ static void test_finder(void)
 	for (unsigned i = 0; i < 4096 && !helpers_find(&broker.helpers, &question); i++)
 		need(i < 4095);
 	tap_ok(is_in(fd), "one that does not read costs no more than its socket holds");
+	tap_ok(helpers_find(&broker.helpers, &question) == -EAGAIN &&
+		       said("the finder does not read") == 1,
+	       "... which is said once");
 	leave(fd);
 	tap_ok(!broker_status && broker.helpers.finder.fd < 0, "its end is not the core's");
+	tap_ok(helpers_find(&broker.helpers, &question) == -ECONNRESET &&
+		       said("the finder is missing") == 1,
+	       "the next one is expected");
+	run(FINDING_LIMIT_MS);
+	tap_ok(helpers_find(&broker.helpers, &question) == -ENOTCONN &&
+		       said("the finder is missing") == 2,
+	       "... but not for long");
+	test_restart();
 	tap_ok(open_descriptors() == fds_without, "none of it leaves a descriptor");
 }
 

@@ -8,8 +8,10 @@
 
 #include "brokerd/claim/opening.h"
 #include "brokerd/state/finding.h"
+#include "client/host/opened.h"
 #include "client/library/refusal.h"
 #include "tests/unit/brokerd/real-worker.h"
+#include "tests/unit/brokerd/skip-clock.h"
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
 
@@ -92,6 +94,8 @@ static bool hears_soon(int fd, union answer *answer)
 		if (size > 0 && answer->type != MESSAGE_STEP)
 			return true;
 		poll(NULL, 0, 1);
+		if (n % 10 == 9)
+			skip_ms(50);
 	}
 	return false;
 }
@@ -237,6 +241,340 @@ static void test_without(void)
 	silent = false;
 }
 
+/* ---- claims that wait ---- */
+
+static struct lease *lease_to_other(unsigned bus)
+{
+	struct lease *lease = lease_new(&broker.leases.table, 0, 10 + bus);
+
+	need(lease);
+	lease->state = GPUBROKER_LEASE_LEASED;
+	lease->uid = 777;
+	lease->asked.bus = (uint8_t)bus;
+	return lease;
+}
+
+/* Time passes, and the finder answers. Returns the last packet's type, or 0. */
+static uint32_t pass(int fd, unsigned ms, union answer *answer)
+{
+	const unsigned step = ms > FINDING_LIMIT_MS * 2 ? 250 : 50;
+	uint32_t type = 0;
+
+	for (unsigned i = 0; i < ms / step + 1; i++) {
+		for (int k = 0; k < 8; k++) {
+			union answer heard;
+
+			turn(TURNS);
+			finder_answers();
+			while (hear(fd, &heard) > 0) {
+				type = heard.type;
+				*answer = heard;
+			}
+			poll(NULL, 0, 1);
+		}
+		skip_ms(step);
+	}
+	return type;
+}
+
+static int wait_for(enum selector_kind kind, unsigned bus)
+{
+	struct message_claim claim = claim_by(kind);
+	union answer answer;
+	int fd = dial_in(0);
+
+	n_asked = 0;
+	claim.flags = CLAIM_WAIT;
+	claim.selectors[0].address.bus = (uint8_t)bus;
+	say(fd, &claim, sizeof(claim));
+	pass(fd, 50, &answer);
+	return fd;
+}
+
+static const struct waiting *first_waiting(void)
+{
+	return TAILQ_FIRST(&broker.claims.queue.list);
+}
+
+static bool first_wants(unsigned bus)
+{
+	for (size_t i = 0; i < first_waiting()->n_wanted; i++)
+		if (first_waiting()->wanted[i] == 10 + bus)
+			return true;
+	return false;
+}
+
+/* Two devices are leased, and a program has the third open. */
+static void test_waiting_for_any(void)
+{
+	struct lease *first = lease_to_other(FIRST), *third = lease_to_other(ON_VFIO);
+	union answer answer;
+	unsigned before;
+	uint64_t id;
+	int fd;
+
+	held_buses = 1U << SECOND;
+	fd = wait_for(SELECT_ANY, 0);
+	need(first_waiting());
+	id = first_waiting()->id;
+	tap_ok(n_asked == 1 && first_wants(FIRST) && !first_wants(SECOND),
+	       "a claim that waits does not keep what a program has open from others");
+	before = n_asked;
+	pass(fd, QUEUE_AVOIDED_MS, &answer);
+	tap_ok(n_asked == before + 1 && first_waiting() && first_waiting()->id == id &&
+		       !first_wants(SECOND),
+	       "... and asks again after a while, once");
+	held_buses = 0;
+	tap_ok(pass(fd, QUEUE_AVOIDED_MS, &answer) == MESSAGE_REFUSAL &&
+		       got_on(&answer.refusal, SECOND),
+	       "... and takes it when the program has closed it");
+	hang_up(fd);
+	held_buses = 1U << SECOND;
+	fd = wait_for(SELECT_ANY, 0);
+	held_buses = 0;
+	queue_mark_all(&broker.claims.queue);
+	tap_ok(pass(fd, 50, &answer) == MESSAGE_REFUSAL && got_on(&answer.refusal, SECOND),
+	       "... or when anything else wakes it");
+	hang_up(fd);
+	turn(TURNS);
+	lease_free(first);
+	lease_free(third);
+}
+
+/* A claim's turn comes while the finder is being asked. */
+static void test_place(void)
+{
+	struct lease *leases[] = { lease_to_other(FIRST), lease_to_other(SECOND),
+				   lease_to_other(ON_VFIO) };
+	union answer answer;
+	uint64_t id;
+	int a, b;
+
+	held_buses = 1U << FIRST;
+	a = wait_for(SELECT_ANY, 0);
+	id = first_waiting()->id;
+	b = wait_for(SELECT_ANY, 0);
+	silent = true;
+	lease_free(leases[0]);
+	queue_mark(&broker.claims.queue, 10 + FIRST);
+	pass(a, 50, &answer);
+	tap_ok(n_asked && first_waiting() && first_waiting()->id == id,
+	       "a claim keeps its place while the finder is asked");
+	silent = false;
+	pass(a, 50, &answer);
+	tap_ok(first_waiting() && first_waiting()->id == id && TAILQ_NEXT(first_waiting(), link),
+	       "... and afterwards, if a program has the device open");
+	hang_up(a);
+	hang_up(b);
+	turn(TURNS);
+	lease_free(leases[1]);
+	lease_free(leases[2]);
+}
+
+/* A sound server opens the card for a moment when a lease has ended. */
+static void test_outwaiting(enum selector_kind kind)
+{
+	struct lease *leases[] = { lease_to_other(FIRST), lease_to_other(ON_VFIO) };
+	union answer answer;
+	unsigned before;
+	uint64_t id;
+	int fd;
+
+	held_buses = 1U << FIRST | 1U << SECOND;
+	fd = wait_for(kind, FIRST);
+	need(first_waiting());
+	id = first_waiting()->id;
+	lease_free(leases[0]);
+	queue_mark(&broker.claims.queue, 10 + FIRST);
+	lease_free(leases[1]);
+	if (kind == SELECT_ANY)
+		lease_to_other(ON_VFIO)->follower = NULL;
+	pass(fd, 2000, &answer);
+	before = n_asked;
+	tap_ok(before && before < 8 && first_waiting() && first_waiting()->id == id,
+	       "a claim whose turn has come outwaits a program");
+	held_buses = 0;
+	tap_ok(pass(fd, QUEUE_OPENED_MS + QUEUE_AVOIDED_MS, &answer) == MESSAGE_REFUSAL &&
+		       answer.refusal.reason != GPUBROKER_REFUSED_IN_USE && !first_waiting(),
+	       "... and is tried when that has closed it");
+	hang_up(fd);
+	turn(TURNS);
+	if (kind == SELECT_ANY)
+		lease_free(lease_find_group(&broker.leases.table, 10 + ON_VFIO));
+}
+
+/* A claim that does not wait gives a program a second. */
+static void test_tries(void)
+{
+	struct message_claim claim = claim_by(SELECT_ADDRESS);
+	struct message_refusal r;
+	struct lease *third;
+	union answer answer;
+	int fd;
+
+	held_buses = 1U << FIRST;
+	r = refusal_to(SELECT_ADDRESS, FIRST, 0);
+	tap_ok(is_open(&r, FIRST) && n_asked == 3, "a claim asks three times");
+	for (uint32_t flags = 0; flags <= CLAIM_ASK; flags += CLAIM_ASK) {
+		n_asked = 0;
+		held_buses = 1U << FIRST;
+		claim.flags = flags;
+		claim.selectors[0].address.bus = FIRST;
+		fd = dial_in(0);
+		say(fd, &claim, sizeof(claim));
+		pass(fd, 300, &answer);
+		held_buses = 0;
+		tap_ok(n_asked == 1 && pass(fd, 300, &answer) && n_asked == 2 &&
+			       (answer.type != MESSAGE_REFUSAL || got_on(&answer.refusal, FIRST)),
+		       "... and goes on if the program has closed it");
+		hang_up(fd);
+	}
+	claim = claim_by(SELECT_ANY);
+	third = lease_to_other(ON_VFIO);
+	held_buses = 1U << FIRST | 1U << SECOND;
+	n_asked = 0;
+	fd = dial_in(0);
+	say(fd, &claim, sizeof(claim));
+	pass(fd, 300, &answer);
+	held_buses = 1U << FIRST;
+	tap_ok(n_asked == 2 && pass(fd, 600, &answer) == MESSAGE_REFUSAL &&
+		       got_on(&answer.refusal, SECOND),
+	       "one that may choose tries all of them again");
+	hang_up(fd);
+	held_buses = 1U << FIRST | 1U << SECOND;
+	n_asked = 0;
+	fd = dial_in(0);
+	say(fd, &claim, sizeof(claim));
+	tap_ok(pass(fd, 2000, &answer) == MESSAGE_REFUSAL && n_asked == 6 && !first_waiting(),
+	       "... two times");
+	hang_up(fd);
+	turn(TURNS);
+	lease_free(third);
+}
+
+static bool begins_to_ask(int fd, const struct message_claim *claim)
+{
+	n_asked = 0;
+	say(fd, claim, sizeof(*claim));
+	for (int n = 0; n < 1000 && !n_asked; n++) {
+		turn(TURNS);
+		poll(NULL, 0, 1);
+	}
+	return n_asked;
+}
+
+static void test_restart(void)
+{
+	struct message_claim claim = claim_by(SELECT_ADDRESS);
+	struct finder_question before;
+	struct message_refusal r;
+	union answer answer;
+	int fd = dial_in(0);
+
+	claim.selectors[0].address.bus = FIRST;
+	held_buses = 1U << FIRST;
+	silent = true;
+	need(begins_to_ask(fd, &claim));
+	before = asked;
+	opening_finder_came(&broker.claims);
+	tap_ok(n_asked == 2 && asked.id != before.id && asked.n == 1 &&
+		       asked.functions[0].bus == FIRST,
+	       "a new finder is asked what the last one has not answered");
+	silent = false;
+	tap_ok(pass(fd, 2000, &answer) == MESSAGE_REFUSAL && is_open(&answer.refusal, FIRST),
+	       "... and its answer counts");
+	hang_up(fd);
+	fd = dial_in(0);
+	ask_result = -ECONNRESET;
+	n_asked = 0;
+	say(fd, &claim, sizeof(claim));
+	pass(fd, 200, &answer);
+	tap_ok(!TAILQ_EMPTY(&broker.claims.openings), "a claim waits for a finder that comes back");
+	ask_result = 0;
+	opening_finder_came(&broker.claims);
+	tap_ok(n_asked == 1 && pass(fd, 2000, &answer) == MESSAGE_REFUSAL &&
+		       is_open(&answer.refusal, FIRST),
+	       "... and asks it");
+	hang_up(fd);
+	ask_result = -ECONNRESET;
+	n_asked = 0;
+	fd = dial_in(0);
+	say(fd, &claim, sizeof(claim));
+	tap_ok(pass(fd, FINDING_LIMIT_MS + 100, &answer) == MESSAGE_REFUSAL &&
+		       got_on(&answer.refusal, FIRST),
+	       "... but not for ever");
+	hang_up(fd);
+	ask_result = 0;
+	tap_ok(broker.claims.finder_late, "it is late then");
+	opening_answered(&broker.claims,
+			 &(struct finder_answer){ .id = broker.claims.last_question + 1 });
+	tap_ok(broker.claims.finder_late, "... also after an answer to what nobody has asked");
+	opening_finder_came(&broker.claims);
+	tap_ok(!broker.claims.finder_late, "... and not after it has come");
+	r = refusal_to(SELECT_ADDRESS, FIRST, 0);
+	tap_ok(is_open(&r, FIRST), "... and is asked");
+}
+
+static void test_sharing(void)
+{
+	struct message_claim claim = claim_by(SELECT_ADDRESS);
+	union answer answer;
+	int fds[4];
+
+	claim.flags = CLAIM_ASK;
+	claim.selectors[0].address.bus = FIRST;
+	held_buses = 0;
+	silent = true;
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		fds[i] = dial_in(0);
+	need(begins_to_ask(fds[0], &claim));
+	for (size_t i = 1; i < ARRAY_SIZE(fds); i++) {
+		say(fds[i], &claim, sizeof(claim));
+		pass(fds[i], 20, &answer);
+	}
+	tap_ok(n_asked == 1, "equal questions are asked once");
+	silent = false;
+	finder_answers();
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		union answer heard = { 0 };
+
+		turn(TURNS);
+		tap_ok(hear(fds[i], &heard) > 0 && heard.type != MESSAGE_REFUSAL,
+		       "... and the answer is for each");
+		hang_up(fds[i]);
+	}
+	tap_ok(TAILQ_EMPTY(&broker.claims.openings), "... and all is answered");
+}
+
+/* The finder answers each question just in time, and every device is open. */
+static void test_patience(void)
+{
+	struct message_claim claim = claim_by(SELECT_ANY);
+	union answer answer;
+	uint64_t since;
+	unsigned n = 0;
+	struct lease *third = lease_to_other(ON_VFIO);
+	int fd = dial_in(0);
+
+	held_buses = 1U << FIRST | 1U << SECOND;
+	silent = true;
+	need(begins_to_ask(fd, &claim));
+	since = opened_now();
+	for (; n < 100 && !pass(fd, 100, &answer); n++) {
+		const bool in_time = n % 10 == 9;
+
+		silent = !in_time;
+	}
+	silent = false;
+	since = opened_now() - since;
+	tap_ok(n < 100 && since < FINDING_CLAIM_MS + 500 && since > FINDING_CLAIM_MS / 2,
+	       "no claim waits longer (%u ms)", (unsigned)since);
+	hang_up(fd);
+	turn(TURNS);
+	lease_free(third);
+	held_buses = 1U << FIRST;
+}
+
 static void test_belief(void)
 {
 	const struct finder_question question = { .id = 1,
@@ -289,6 +627,14 @@ int main(void)
 	test_questions();
 	test_names();
 	test_without();
+	test_tries();
+	test_waiting_for_any();
+	test_place();
+	test_outwaiting(SELECT_ADDRESS);
+	test_outwaiting(SELECT_ANY);
+	test_restart();
+	test_sharing();
+	test_patience();
 	test_belief();
 	tap_ok(quiet(), "no descriptor is left, and no claim");
 	broker_drop();

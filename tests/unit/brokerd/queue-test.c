@@ -592,6 +592,8 @@ static void test_never_reads(void)
 	turn(TURNS);
 	before = mallinfo2().uordblks;
 	for (size_t i = 0; i < changes; i++) {
+		if (i == 100) /* malloc() keeps some of what the first ones took */
+			before = mallinfo2().uordblks;
 		lease->ends++;
 		queue_mark_all(&broker.claims.queue);
 		turn(1);

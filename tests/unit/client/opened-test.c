@@ -20,7 +20,7 @@ static int sys, proc;
 static struct pci_address asked[2]; /* GPU and AUDIO */
 static struct nvidia_cards cards;
 static struct opened_nodes nodes;
-static struct opened_holder found[16];
+static struct opened_holder found[256];
 static size_t n_found;
 
 static void make_link(const char *path, const char *target)
@@ -65,7 +65,11 @@ static void make_fd(unsigned pid, unsigned fd, const char *file)
 static void on_holder(void *userdata, const struct opened_holder *holder)
 {
 	(void)userdata;
-	need(n_found < 16);
+	for (size_t i = 0; i < n_found; i++)
+		if (found[i].pid == holder->pid &&
+		    !pci_address_compare(&found[i].address, &holder->address))
+			return; /* a later round has found it again */
+	need(n_found < sizeof(found) / sizeof(found[0]));
 	found[n_found++] = *holder;
 }
 
@@ -95,8 +99,7 @@ static bool has_node(const char *name)
 
 static bool look_at(size_t n)
 {
-	nodes.n = 0;
-	nodes.has_unknown_nvidia = false;
+	opened_nodes_clear(&nodes);
 	return opened_nodes_add(sys, &cards, asked, n, &nodes);
 }
 
@@ -160,6 +163,56 @@ static void test_limits(void)
 	       "without time it says that it has not seen all");
 	look_at(0);
 	tap_ok(search() && !n_found, "without nodes there is nothing to look for");
+}
+
+/* Processes that have many descriptors open come after others. */
+static void test_rounds(void)
+{
+	bool other_first = false, first_differs = false, as_expected = true;
+	uint32_t first = 0;
+
+	look_at(2);
+	for (unsigned pid = 200; pid < 208; pid++) {
+		make_process(pid, "/usr/bin/few");
+		make_fd(pid, 3, "/dev/null");
+	}
+	for (unsigned i = 0; i < 32; i++) {
+		as_expected = search() && as_expected;
+		first_differs = first_differs || (first && found[0].pid != first);
+		first = found[0].pid;
+		other_first = other_first || found[0].pid >= 200;
+		as_expected = as_expected && found[n_found - 1].pid == 104;
+	}
+	tap_ok(as_expected, "a process with many descriptors is looked at in the last round");
+	tap_ok(first_differs && other_first, "nobody can tell which process is the first");
+}
+
+static void test_too_many(void)
+{
+	char path[256];
+
+	look_at(2);
+	tap_ok(search(), "all is seen");
+	nodes.n = 0;
+	for (unsigned i = 0; i < 17; i++) {
+		nodes.list[nodes.n] = (struct opened_node){ .major = 1, .minor = 3 };
+		nodes.list[nodes.n++].address.bus = (uint8_t)i;
+	}
+	tap_ok(!search(), "not all is if one process has nodes of too many functions");
+	look_at(2);
+	for (unsigned i = 0; i <= OPENED_NODES_MAX; i++) {
+		snprintf(path, sizeof(path), "sys/dev/char/600:%u", i);
+		make_link(path, "../../devices/pci0000:00/" GPU "/drm/card9");
+	}
+	look_at(2);
+	tap_ok(nodes.n == OPENED_NODES_MAX && nodes.has_more && !search(),
+	       "nor if there are too many nodes");
+	for (unsigned i = 0; i <= OPENED_NODES_MAX; i++) {
+		snprintf(path, sizeof(path), "%s/sys/dev/char/600:%u", scratch_path, i);
+		need(!unlink(path));
+	}
+	look_at(2);
+	tap_ok(search(), "what there was no room for is forgotten");
 }
 
 static void write_card(const char *address, const char *minor)
@@ -226,6 +279,8 @@ int main(void)
 	test_nodes();
 	test_search();
 	test_limits();
+	test_rounds();
+	test_too_many();
 	test_nvidia();
 	test_kfd();
 	return tap_done();
