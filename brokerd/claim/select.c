@@ -135,7 +135,7 @@ static int take_group(struct selecting *s, struct view *read, size_t asked,
 	r = check_free(s, view, &address, ret_refusal);
 	if (!r && check_node(s, view, &address, ret_refusal))
 		return GPUBROKER_REFUSED_NODE;
-	/* What a program has open is not kept from others until it is closed. */
+	/* The claim keeps a device that a program has open from nobody until it is closed. */
 	if (r && opening_avoided(s->claimant, view->group))
 		return r;
 	/* Now only leases, claims and other programs can be in the way, so waiting helps. */

@@ -75,7 +75,7 @@ static int make_directory(const char *path)
 	return chmod(path, 0755) ? errno : 0;
 }
 
-/* What an editor, or a command that was killed, has left. The lock is held. */
+/* Removes drafts that an editor, or a command that was killed, has left. The lock is held. */
 static void remove_old_drafts(void)
 {
 	const struct dirent *entry;
