@@ -48,7 +48,7 @@
 
 static struct {
 	atomic_ulong times, not_sent;
-} *shared;
+} * shared;
 static const char *socket_path = PROTOCOL_SOCKET;
 static const struct message_hello hello = { .type = MESSAGE_HELLO, .version = PROTOCOL_VERSION };
 
@@ -283,6 +283,9 @@ static const struct {
 	{ "away", attack_away },   { "flood", attack_flood },	{ "silent", attack_silent },
 };
 
+#define TRIES 20
+#define MORE_SECONDS 90
+
 static void attack_for(void (*attack)(void), const char *user, unsigned seconds)
 {
 	pid_t children[PROCESSES];
@@ -297,6 +300,9 @@ static void attack_for(void (*attack)(void), const char *user, unsigned seconds)
 		}
 	}
 	sleep(seconds);
+	/* On a busy host some have not come to their first try: two of them make 128 connections first. */
+	for (int i = 0; i < MORE_SECONDS && atomic_load(&shared->times) < TRIES; i++)
+		sleep(1);
 	for (int i = 0; i < PROCESSES; i++) {
 		kill(children[i], SIGKILL);
 		waitpid(children[i], NULL, 0);
@@ -309,7 +315,8 @@ static void attack_for(void (*attack)(void), const char *user, unsigned seconds)
 
 static int ascending(const void *a, const void *b)
 {
-	return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
+	return (*(const double *)a > *(const double *)b) -
+	       (*(const double *)a < *(const double *)b);
 }
 
 static bool ask(int fd, uint32_t type)
