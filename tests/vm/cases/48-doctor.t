@@ -3,12 +3,14 @@
 . ./lib.sh
 
 dir=/etc/gpubroker/policy.d
-# failed USER [DEVICE]: the checks that fail, one a line; the whole text is in $stdout.
-failed() {
-	capture run_as "$@"
-	sed -nE 's/^FAIL  ([a-z]+): .*/\1/p' <<<"$stdout" | sort -u | tr '\n' ' '
+# doctor USER [DEVICE]: leaves the checks that fail in $broken, and all that it says, on one line, in $text.
+doctor() {
+	local user=$1
+	shift
+	capture run_as "$user" gpubroker doctor "$@"
+	broken=$(sed -nE 's/^FAIL  ([a-z]+): .*/\1/p' <<<"$stdout" | sort -u | tr '\n' ' ')
+	text=$(tr -s ' \n' ' ' <<<"$stdout")
 }
-doctor() { local user=$1; shift; broken=$(failed "$user" gpubroker doctor "$@"); capture run_as "$user" gpubroker doctor "$@"; }
 
 doctor alice $gpu
 is "$broken" '' 'nothing fails on a host that is as it should be' || diag "$stdout"
@@ -24,12 +26,12 @@ is "$(tr -d ' \n' <<<"$stdout" | grep -o '"result":"FAIL"')" '' '... and no fail
 
 doctor bob $gpu
 is "$broken" 'rule ' 'a device that the policy does not give is a failed rule'
-like "$stdout" "policy add --user NAME $gpu" '... with the command that would give it'
+like "$text" "policy add --user NAME $gpu" '... with the command that would give it'
 doctor alice $boot_vga
 is "$broken" 'use ' "the console's display is used by the host"
 doctor alice $disk
 like "$broken" 'use ' "the host's disk is used by it"
-like "$stdout" "the host uses $disk: " '... and how'
+like "$text" "the host uses $disk: " '... and how'
 doctor alice $groupless
 like "$broken" 'group ' 'a function without a group cannot be lent'
 doctor root
@@ -46,19 +48,19 @@ done
 if [ -n "${opened:-}" ]; then
 	doctor root $opened
 	like "$broken" 'use ' 'a card that a program has open is in use'
-	like "$stdout" "pid $$ " '... by that program, for root'
+	like "$text" "pid $$ " '... by that program, for root'
 fi
 exec 7>&-
 
 hold alice --gpu card
 ok 'alice has the card' wait_for 20 is_leased $gpu
 doctor carol $gpu
-like "$stdout" 'WARN  lease: alice has it now' 'a device that somebody has is a warning, with his name'
+like "$text" 'WARN  lease: alice has it now' 'a device that somebody has is a warning, with his name'
 node=/dev/vfio/$(group_of $gpu)
 chmod 0666 "$node"
 doctor alice
 is "$broken" 'nodes ' 'a node that everybody may open is named'
-like "$stdout" "$node" '... by its path'
+like "$text" "$node" '... by its path'
 chmod 0600 "$node"
 kill "${holders[@]}"
 wait "${holders[@]}" 2>/dev/null
@@ -68,7 +70,7 @@ echo alow >$dir/48-doctor.policy
 gpubroker policy reload >/dev/null
 doctor alice
 is "$broken" 'files policy ' 'a policy with a mistake is not in force'
-like "$stdout" '1 mistake; an older policy is in force' '... and an older one is'
+like "$text" '1 mistake; an older policy is in force' '... and an older one is'
 rm $dir/48-doctor.policy
 mkdir /tmp/48-doctor
 mv $dir/*.policy /tmp/48-doctor
@@ -86,20 +88,21 @@ gpubroker policy reload >/dev/null
 groupadd -f doctorlab
 usermod -aG doctorlab bob
 capture setpriv --reuid bob --regid bob --clear-groups gpubroker doctor
-like "$stdout" 'WARN  session: this session began before you were in the group doctorlab' 'a session without its new group is named'
+text=$(tr -s ' \n' ' ' <<<"$stdout")
+like "$text" 'WARN  session: this session began before you were in the group doctorlab' 'a session without its new group is named'
 gpasswd -d bob doctorlab >/dev/null
 groupdel doctorlab
 
 if rmmod vfio_iommu_type1 2>/dev/null; then
 	doctor alice
 	is "$broken" 'modules ' 'a module that is missing is named'
-	like "$stdout" 'vfio_iommu_type1 is not loaded' '... by its name'
+	like "$text" 'vfio_iommu_type1 is not loaded' '... by its name'
 	modprobe vfio_iommu_type1
 fi
 systemctl stop gpubroker.socket gpubroker.service 2>/dev/null
 doctor alice
 is "$broken" 'broker ' 'a broker that does not run is named'
-like "$stdout" 'systemctl enable --now gpubroker.socket gpubroker.service' '... with the command that starts it'
+like "$text" 'systemctl enable --now gpubroker.socket gpubroker.service' '... with the command that starts it'
 systemctl start gpubroker.socket gpubroker.service
 # As somebody does who uninstalls it, by the names that README has, and installs it again.
 systemctl disable --now gpubroker.service gpubroker.socket 2>/dev/null
