@@ -55,7 +55,7 @@ exec 7>&-
 hold alice --gpu card
 ok 'alice has the card' wait_for 20 is_leased $gpu
 doctor carol $gpu
-like "$text" 'WARN  lease: alice has it now' 'a device that somebody has is a warning, with his name'
+like "$text" 'WARN lease: alice has it now' 'a device that somebody has is a warning, with his name'
 node=/dev/vfio/$(group_of $gpu)
 chmod 0666 "$node"
 doctor alice
@@ -89,7 +89,7 @@ groupadd -f doctorlab
 usermod -aG doctorlab bob
 capture setpriv --reuid bob --regid bob --clear-groups gpubroker doctor
 text=$(tr -s ' \n' ' ' <<<"$stdout")
-like "$text" 'WARN  session: this session began before you were in the group doctorlab' 'a session without its new group is named'
+like "$text" 'WARN session: this session began before you were in the group doctorlab' 'a session without its new group is named'
 gpasswd -d bob doctorlab >/dev/null
 groupdel doctorlab
 
