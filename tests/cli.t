@@ -309,7 +309,7 @@ s.bind(sys.argv[1]); s.listen(); c = s.accept()[0]; time.sleep(float(sys.argv[2]
 }
 not_mute() { mute 0.2 && return 1; grep -q 'ended the connection' "$dir/err"; }
 if command -v python3 >/dev/null; then
-	tap_ok "a broker that does not answer for two seconds is said" mute 3
+	tap_ok "a broker that does not answer for two seconds is said" mute 5
 	tap_ok "... and not sooner" not_mute
 else
 	tap_skip "a broker that does not answer is said" "no python3"

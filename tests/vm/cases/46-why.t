@@ -61,7 +61,7 @@ ok 'nothing was run' test ! -e /tmp/was-run
 
 # A QEMU without the device that it should get. Only its name makes it one.
 cp /bin/sleep /tmp/qemu-system-sleep
-capture run_as alice gpubroker run --gpu card -- /tmp/qemu-system-sleep 12
+capture run_as alice gpubroker run --gpu card -- /tmp/qemu-system-sleep 25
 is "$status" 0 'a QEMU without the device runs'
 like "$stderr" "^gpubroker: QEMU has not opened /dev/vfio/[0-9]+, so the VM is without $gpu.*--qemu" '... and its user is told'
 capture run_as alice gpubroker run --gpu card -- sleep 12
