@@ -42,6 +42,8 @@ struct people {
 	struct inventory inventory;
 	struct policy policy;
 	struct libscols_table *table;
+	const struct gpubroker_device *const *devices;
+	size_t n_devices;
 };
 
 enum tone { TONE_PLAIN, TONE_GOOD, TONE_MIND, TONE_BAD, TONE_DIM };
@@ -127,17 +129,39 @@ static const char *short_address(const char *address)
 	return strncmp(address, "0000:", 5) ? address : address + 5;
 }
 
+/* Writes what a vendor is called: "NVIDIA", "Red Hat", "AMD/ATI". */
+static void write_vendor(const char *name, char out[32])
+{
+	const char *open = strchr(name, '[');
+	size_t n = open ? strcspn(open + 1, "]") : strcspn(name, ",");
+	const char *end = open ? NULL : strstr(name, " Corporation");
+
+	if (end && (size_t)(end - name) < n)
+		n = (size_t)(end - name);
+	snprintf(out, 32, "%.*s", (int)(n < 31 ? n : 31), open ? open + 1 : name);
+}
+
+/* Writes at most so many bytes of text, and shows that there is more; no character is cut. */
+static void cut(char *text, size_t most)
+{
+	if (strlen(text) <= most)
+		return;
+	while (most && ((unsigned char)text[most] & 0xc0) == 0x80)
+		most--;
+	strcpy(text + most, "...");
+}
+
 /* The name that is on the box, which hardware databases have in brackets. */
 static void write_model(const struct gpubroker_device *d, struct text *out)
 {
 	const char *open = strrchr(d->model, '['), *close = open ? strchr(open, ']') : NULL;
-	const size_t word = strcspn(d->vendor_name, " ");
+	char vendor[32];
 
+	write_vendor(d->vendor_name, vendor);
 	if (close && close > open + 1)
 		say_in(out, TONE_PLAIN, "%.*s", (int)(close - open - 1), open + 1);
 	else if (d->model[0])
-		say_in(out, TONE_PLAIN, "%.*s%s%s", (int)word, d->vendor_name, word ? " " : "",
-		       d->model);
+		say_in(out, TONE_PLAIN, "%s%s%s", vendor, vendor[0] ? " " : "", d->model);
 	else
 		say_in(out, TONE_PLAIN, "%04x:%04x", d->vendor, d->device);
 }
@@ -158,6 +182,8 @@ static const char *companion_word(uint32_t class_code)
 	}
 }
 
+#define MODEL_MOST 24
+
 /* Address, model, and what comes along with it: "02:00.0  A100 80GB +audio". */
 static void write_gpu(const struct people *p, const struct gpubroker_device *d, struct text *out)
 {
@@ -175,6 +201,9 @@ static void write_gpu(const struct people *p, const struct gpubroker_device *d, 
 						companion_word(f->class_code));
 	}
 	write_model(d, &model);
+	/* The status must have room; --wide has the whole name. */
+	if (model.text && strlen(model.text) > MODEL_MOST + 3)
+		cut(model.text, MODEL_MOST);
 	say_in(out, TONE_PLAIN, "%s%s  %s%s", d->physfn[0] ? "  " : "", short_address(d->address),
 	       model.text ? model.text : "", along);
 	free(model.text);
@@ -241,8 +270,6 @@ static void write_free(const struct people *p, const struct gpubroker_device *d,
 		return;
 	if (d->iommu_group >= 0 && holders_node_text((uint32_t)d->iommu_group, node, sizeof(node)))
 		say_in(out, TONE_BAD, "not lent: %s", node);
-	else if (d->vfs)
-		say_in(out, TONE_PLAIN, "has %u VFs", (unsigned)d->vfs);
 	else
 		say_in(out, TONE_GOOD, "free");
 }
@@ -266,10 +293,25 @@ static void write_returning(const struct gpubroker_device *d, const struct held 
 		       held->reason[0] ? ": " : "", held->reason);
 }
 
+static unsigned count_free_vfs(const struct people *p, const struct gpubroker_device *pf)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < p->n_devices; i++)
+		n += !strcmp(p->devices[i]->physfn, pf->address) &&
+		     (p->devices[i]->status == GPUBROKER_AVAILABLE ||
+		      p->devices[i]->status == GPUBROKER_VFIO_READY);
+	return n;
+}
+
 static void write_status(const struct people *p, const struct gpubroker_device *d, struct text *out)
 {
 	const struct held *held = find_held(p, d->lease);
 
+	if (d->vfs && !held) {
+		say_in(out, TONE_PLAIN, "%u/%u VFs free", count_free_vfs(p, d), (unsigned)d->vfs);
+		return;
+	}
 	switch (d->status) {
 	case GPUBROKER_LEASED:
 		if (held)
@@ -493,7 +535,7 @@ static void print_footer(struct gpubroker *handle, const struct gpubroker_device
 int list_people(struct gpubroker *handle, const struct gpubroker_device *const *devices, size_t n,
 		const char *list)
 {
-	struct people p = { 0 };
+	struct people p = { .devices = devices, .n_devices = n };
 	int r;
 
 	/* Without leases, or a policy that can be read, a column says less. */

@@ -45,14 +45,15 @@ before=$(wc -l </run/uevents)
 capture gpubroker vfs $pf 2
 is "$status" 0 'as many as there are: done'
 is "$(tail -n +"$((before + 1))" /run/uevents | grep -c "$(vf 0)")" 0 '... and nothing happened to them'
-table=$(script -qec 'stty cols 80; gpubroker list --all' /dev/null | tr -d '\r')
+vf0=$(vf 0) vf1=$(vf 1)
+table=$(script -qec 'stty cols 80; gpubroker list --all' /dev/null | tr -d '\r' | sed 's/\x1b\[[0-9;]*m//g')
 diag "$table"
 is "$(awk 'length > 80' <<<"$table")" '' 'the listing fits a terminal of 80 columns'
-like "$table" "$pf [^
+like "$table" "${pf#0000:} [^
 ]*2/2 VFs free
-  $(vf 0) [^
-]*vfio-ready
-  $(vf 1) " '... with the VFs under their PF'
+  ${vf0#0000:} [^
+]*free
+  ${vf1#0000:} " '... with the VFs under their PF'
 
 # Lent.
 vm alice vf --gpu "$(vf 0)" -- -m 64 -device "vfio-pci,host=$(vf 0)"
