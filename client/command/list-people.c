@@ -328,7 +328,7 @@ static void write_status(const struct people *p, const struct gpubroker_device *
 		return;
 	case GPUBROKER_NOT_VIABLE:
 		if (d->iommu_group < 0)
-			say_in(out, TONE_DIM, "cannot be lent: it has no IOMMU group");
+			say_in(out, TONE_DIM, "no IOMMU group");
 		else if (!write_kept(p, local_of(p, d), out))
 			say_in(out, TONE_DIM, "cannot be lent");
 		return;
