@@ -8,7 +8,10 @@
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static int fill(const struct passwd *entry, struct account *a)
 {
@@ -62,6 +65,31 @@ int account_find_uid(uid_t uid, struct account *ret_account)
 
 	*ret_account = (struct account){ 0 };
 	return entry && !fill(entry, ret_account) ? 0 : EXIT_NO_NAME;
+}
+
+unsigned account_missing_groups(const struct account *account, char *out, size_t size)
+{
+	const int n = getgroups(0, NULL);
+	gid_t *own = calloc((size_t)(n > 0 ? n : 0) + 1, sizeof(*own));
+	const int has = own ? getgroups(n, own) : -1;
+	unsigned missing = 0;
+	size_t len = 0;
+
+	out[0] = '\0';
+	for (size_t i = 0; has >= 0 && i < account->subject.n_groups; i++) {
+		bool found = account->groups[i] == getegid();
+		const struct group *entry;
+
+		for (int k = 0; k < has; k++)
+			found = found || own[k] == account->groups[i];
+		entry = found ? NULL : getgrgid(account->groups[i]);
+		if (entry && len + 40 < size)
+			len += (size_t)snprintf(out + len, size - len, "%s%.32s", len ? ", " : "",
+						entry->gr_name);
+		missing += entry != NULL;
+	}
+	free(own);
+	return missing;
 }
 
 void account_done(struct account *account)

@@ -19,4 +19,9 @@ struct account {
 int account_find(const char *name, struct account *ret_account);
 /* The same by a uid, which nobody's name can be taken for. Prints nothing. */
 int account_find_uid(uid_t uid, struct account *ret_account);
+/*
+ * Writes "gpu, kvm": the groups that the account has in the directory, and this process, whose
+ * session is older, has not. Returns how many there are.
+ */
+unsigned account_missing_groups(const struct account *account, char *out, size_t size);
 void account_done(struct account *account);

@@ -12,7 +12,6 @@
 #include "client/host/policyfiles.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <inttypes.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -74,32 +73,11 @@ static bool files_allow(const struct denied *d, const struct policy_subject *sub
 	return verdict.outcome == POLICY_ALLOWED;
 }
 
-/* Says which groups the account has, by the directory, and this session has not. */
-static void say_groups(const struct account *account, const gid_t *own, int n_own)
-{
-	char list[160] = "";
-	size_t len = 0;
-
-	for (size_t i = 0; i < account->subject.n_groups && len < sizeof(list) - 40; i++) {
-		const struct group *entry;
-		bool has = account->groups[i] == getegid();
-
-		for (int k = 0; k < n_own; k++)
-			has = has || own[k] == account->groups[i];
-		entry = has ? NULL : getgrgid(account->groups[i]);
-		if (entry)
-			len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%.32s",
-						len ? ", " : "", entry->gr_name);
-	}
-	cli_error("a rule for one of your groups allows it, and this session began before you had "
-		  "that group (%s): log in again",
-		  list);
-}
-
 /* The files allow what the broker refused, to the account with all its groups: why? */
 static void say_allowed(const struct denied *d, const struct account *account)
 {
 	struct policy_subject session = account->subject;
+	char list[160];
 	gid_t *own;
 	int n = getgroups(0, NULL);
 
@@ -112,8 +90,10 @@ static void say_allowed(const struct denied *d, const struct account *account)
 	session.gid = getegid();
 	session.groups = own;
 	session.n_groups = (size_t)n;
-	if (!files_allow(d, &session))
-		say_groups(account, own, n);
+	if (!files_allow(d, &session) && account_missing_groups(account, list, sizeof(list)))
+		cli_error("a rule for one of your groups allows it, and this session began before "
+			  "you had that group (%s): log in again",
+			  list);
 	else
 		cli_error("the policy's files allow it by now, and the broker has not loaded them "
 			  "since; "

@@ -222,30 +222,15 @@ static void check_files(struct doctor *doctor)
 static void check_groups(struct doctor *doctor)
 {
 	struct account account = { 0 };
-	gid_t own[256];
-	char list[160] = "";
-	size_t len = 0;
-	int n = getgroups((int)ARRAY_SIZE(own), own);
+	char list[160];
+	unsigned n = 0;
 
-	if (n < 0 || account_find_uid(geteuid(), &account)) {
-		account_done(&account);
-		return;
-	}
-	for (size_t i = 0; i < account.subject.n_groups && len < sizeof(list) - 40; i++) {
-		bool has = account.groups[i] == getegid();
-		const struct group *entry;
-
-		for (int k = 0; k < n; k++)
-			has = has || own[k] == account.groups[i];
-		entry = has ? NULL : getgrgid(account.groups[i]);
-		if (entry)
-			len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%.32s",
-						len ? ", " : "", entry->gr_name);
-	}
-	if (len)
+	if (!account_find_uid(geteuid(), &account))
+		n = account_missing_groups(&account, list, sizeof(list));
+	if (n)
 		doctor_say(doctor, DOCTOR_WARN, "session", "Log out of everything, and in again",
 			   "this session began before you were in the group%s %s",
-			   strchr(list, ',') ? "s" : "", list);
+			   n == 1 ? "" : "s", list);
 	account_done(&account);
 }
 
