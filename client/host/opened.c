@@ -372,7 +372,7 @@ static bool read_pids(int proc, uint32_t *list, size_t size, size_t *ret_n)
 {
 	cleanup_fd int fd = open_directory(proc, ".");
 	struct directory dir = DIRECTORY(fd);
-	const char *name;
+	const char *name = NULL;
 	size_t n = 0;
 
 	while (fd >= 0 && (name = directory_next(&dir))) {

@@ -128,6 +128,21 @@ static bool got_on(const struct message_refusal *r, unsigned bus)
 	       strstr(r->text, "recording");
 }
 
+/*
+ * Returns true if no question and no lease is left, soon: what is lent goes back by workers, which
+ * take their time under a sanitizer.
+ */
+static bool nothing_soon(void)
+{
+	for (int n = 0; n < 20000; n++) {
+		turn(TURNS);
+		if (TAILQ_EMPTY(&broker.claims.openings) && !broker.leases.table.n)
+			return true;
+		poll(NULL, 0, 1);
+	}
+	return false;
+}
+
 static void test_claims(void)
 {
 	struct message_refusal r = refusal_to(SELECT_ADDRESS, FIRST, 0);
@@ -142,7 +157,7 @@ static void test_claims(void)
 	       "what somebody has open is not: %s", text);
 	tap_ok(getuid() == 0 ? r.holder_pid == 812 : !r.holder_pid && !r.driver[0],
 	       "... and only root learns whose process it is");
-	tap_ok(!broker.leases.table.n, "... and nothing is left of the claim");
+	tap_ok(nothing_soon(), "... and nothing is left of the claim");
 	holder_uid = getuid();
 	r = refusal_to(SELECT_ADDRESS, FIRST, 0);
 	refusal_format(&r, NULL, text, sizeof(text));
@@ -234,9 +249,7 @@ static void test_without(void)
 		turn(TURNS);
 		answer = answer_to(&asked);
 		opening_answered(&broker.claims, &answer);
-		turn(TURNS);
-		tap_ok(TAILQ_EMPTY(&broker.claims.openings) && !broker.leases.table.n,
-		       "an answer for a client that has gone means nothing");
+		tap_ok(nothing_soon(), "an answer for a client that has gone means nothing");
 	}
 	silent = false;
 }
