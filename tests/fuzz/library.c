@@ -275,7 +275,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	descriptors = count_descriptors();
 	answers = (struct input){ data, size };
 	first = input_byte(&answers);
-	what = (first & 0x3f) % N_ASKS;
+	what = (first & 0x3fU) % N_ASKS;
 	greets = !(first & ASK_UNGREETED);
 	told = 0;
 	r = gpubroker_open("/nonexistent", &broker);
