@@ -183,8 +183,8 @@ fi
 card=$(basename "$(ls -d /sys/bus/pci/devices/$gpu2/drm/card*)")
 connector=$(ls -d /sys/class/drm/"$card"-* | head -1)
 is "$(cat "$connector/status") $(cat "$connector/enabled")" 'connected disabled' 'a display that nothing is shown on'
-# For three seconds the broker remembers the program that had the group.
-is_lent() { run_as carol gpubroker run --gpu $gpu2 -- true; }
+# For three seconds the broker remembers the program that had the group. (In a subshell, run_as replaces it.)
+is_lent() { (run_as carol gpubroker run --gpu $gpu2 -- true); }
 ok '... is lent' wait_for 20 is_lent
 wait_for 20 is_back $gpu2 bochs-drm
 fb=$(basename "$(ls -d /sys/bus/pci/devices/$gpu2/graphics/fb*)")
