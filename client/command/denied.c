@@ -96,19 +96,17 @@ static void say_allowed(const struct denied *d, const struct account *account)
 			  list);
 	else
 		cli_error("the policy's files allow it by now, and the broker has not loaded them "
-			  "since; "
-			  "the administrator can do that with 'gpubroker policy reload'");
+			  "since; the "
+			  "administrator can do that with 'gpubroker policy reload'");
 	free(own);
 }
 
 /* Reads the policy's files. Returns false if they do not tell anything. */
 static bool read_policy(struct policy *ret_policy)
 {
-	static const char *const directories[] = { GPUBROKER_POLICY_DIR,
-						   GPUBROKER_VENDOR_POLICY_DIR };
 	const struct policyfiles request = {
-		.directories = directories,
-		.n_directories = ARRAY_SIZE(directories),
+		.directories = policyfiles_directories,
+		.n_directories = POLICYFILES_DIRECTORIES,
 	};
 
 	*ret_policy = (struct policy){ 0 };

@@ -197,12 +197,10 @@ static void count_finding(void *userdata, const struct policy_finding *finding)
 /* The files as they are now, which need not be what is in force. */
 static void check_files(struct doctor *doctor)
 {
-	static const char *const directories[] = { GPUBROKER_POLICY_DIR,
-						   GPUBROKER_VENDOR_POLICY_DIR };
 	unsigned mistakes = 0;
 	const struct policyfiles request = {
-		.directories = directories,
-		.n_directories = ARRAY_SIZE(directories),
+		.directories = policyfiles_directories,
+		.n_directories = POLICYFILES_DIRECTORIES,
 		.reader = geteuid() ? NULL : "gpubroker",
 		.found = count_finding,
 		.userdata = &mistakes,

@@ -12,11 +12,9 @@
 
 void names_read(struct policy *ret_policy)
 {
-	static const char *const directories[] = { GPUBROKER_POLICY_DIR,
-						   GPUBROKER_VENDOR_POLICY_DIR };
 	const struct policyfiles request = {
-		.directories = directories,
-		.n_directories = ARRAY_SIZE(directories),
+		.directories = policyfiles_directories,
+		.n_directories = POLICYFILES_DIRECTORIES,
 		.without_accounts = true,
 	};
 

@@ -14,8 +14,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *default_directories[] = { GPUBROKER_POLICY_DIR, GPUBROKER_VENDOR_POLICY_DIR };
-
 void policy_sources_init(struct policy_sources *sources)
 {
 	*sources = (struct policy_sources){ 0 };
@@ -108,9 +106,8 @@ int policy_sources_load(const struct policy_sources *sources, const char *const 
 		.files = files,
 		.n_files = n_files,
 		.without_accounts = sources->without_accounts,
-		.directories = sources->n_given ? sources->given : default_directories,
-		.n_directories = sources->n_given ? sources->n_given
-						  : ARRAY_SIZE(default_directories),
+		.directories = sources->n_given ? sources->given : policyfiles_directories,
+		.n_directories = sources->n_given ? sources->n_given : POLICYFILES_DIRECTORIES,
 		.must_exist = sources->n_given > 0,
 		/* Root can read all, so an open file shows nothing. */
 		.reader = geteuid() || sources->n_given ? NULL : "gpubroker",

@@ -27,6 +27,11 @@
 #define REST 20
 #define TRIES 25
 
+const char *const policyfiles_directories[POLICYFILES_DIRECTORIES] = {
+	GPUBROKER_POLICY_DIR,
+	GPUBROKER_VENDOR_POLICY_DIR,
+};
+
 struct source {
 	char name[256];
 	const char *directory;

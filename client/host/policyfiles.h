@@ -10,6 +10,10 @@
 
 #include "policy/policy.h"
 
+/* The installed directories, in order of precedence: the administrator's and the package's. */
+#define POLICYFILES_DIRECTORIES 2
+extern const char *const policyfiles_directories[POLICYFILES_DIRECTORIES];
+
 struct policyfiles {
 	/* Directories, in order of precedence: the first one's namesake masks the others'. */
 	const char *const *directories;
