@@ -134,12 +134,16 @@ static void on_devices_read(void *userdata)
 	serve_when_ready(userdata);
 }
 
-/* Takes over a policy that was loaded; NULL: the policy on disk has mistakes. */
-static void on_policy_loaded(void *userdata, struct policy *policy, uint64_t mistakes)
+/*
+ * Takes over a policy that was loaded, or a copy that was saved while the files have mistakes;
+ * NULL: they have, and there is no copy.
+ */
+static void on_policy_loaded(void *userdata, struct policy *policy, uint64_t mistakes,
+			     uint64_t saved)
 {
 	struct core *core = userdata;
 
-	core->policy.mistakes = policy ? 0 : mistakes + !mistakes;
+	core->policy.mistakes = policy ? mistakes : mistakes + !mistakes;
 	if (!policy && core->policy.good) {
 		log_error("the policy in force stays");
 		reload_ended(&core->peers, core->helpers.loads_ended);
@@ -158,7 +162,8 @@ static void on_policy_loaded(void *userdata, struct policy *policy, uint64_t mis
 	}
 	core->policy.good = policy;
 	core->policy.known = true;
-	core->policy.loaded = (uint64_t)time(NULL);
+	core->policy.saved = policy && mistakes;
+	core->policy.loaded = core->policy.saved ? saved : (uint64_t)time(NULL);
 	/* First, since the daemon may end now, to be started again with a capability. */
 	reload_ended(&core->peers, core->helpers.loads_ended);
 	core->ops->policy(core->userdata, false);

@@ -294,9 +294,11 @@ int gpubroker_vfs(struct gpubroker *handle, const char *device, uint32_t vfs, ch
 
 /* The policy that decides about claims. */
 struct gpubroker_policy {
-	bool in_force;	   /* there is one; otherwise nothing is lent */
-	bool refused;	   /* the files as read last have mistakes, and are not in force */
-	uint64_t loaded;   /* when the one in force was read, seconds since the epoch; 0: none is */
+	bool in_force; /* there is one; otherwise nothing is lent */
+	bool refused;  /* the files as read last have mistakes, and are not in force */
+	bool saved;    /* the one in force is a copy from when the files had no mistake */
+	/* When the one in force was read, or saved, in seconds since the epoch; 0: none is. */
+	uint64_t loaded;
 	uint64_t rules;	   /* statements, */
 	uint64_t files;	   /* ... and files of the one in force */
 	uint64_t mistakes; /* in the files, where refused */

@@ -175,7 +175,9 @@ static void check_broker(struct doctor *doctor)
 			"then",
 			"the files have %" PRIu64 " mistake%s; %s in force", state.mistakes,
 			state.mistakes == 1 ? "" : "s",
-			state.in_force ? "an older policy is" : "no policy is");
+			state.saved	 ? "a copy that was saved before is"
+			: state.in_force ? "an older policy is"
+					 : "no policy is");
 	else if (!state.rules)
 		doctor_say(doctor, DOCTOR_FAIL, "policy",
 			   "'gpubroker policy add --help' shows how to let a user have a device",

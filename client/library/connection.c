@@ -252,6 +252,7 @@ static int ask_policy(struct gpubroker *handle, uint32_t flags, struct gpubroker
 	*ret_policy = (struct gpubroker_policy){
 		.in_force = answer.policy.flags & POLICY_IN_FORCE,
 		.refused = answer.policy.flags & POLICY_REFUSED,
+		.saved = answer.policy.flags & POLICY_SAVED,
 		.loaded = answer.policy.loaded,
 		.rules = answer.policy.rules,
 		.files = answer.policy.files,

@@ -172,12 +172,13 @@ struct message_policy { /* asks which policy is in force */
 enum policy_state_flags {
 	POLICY_IN_FORCE = 1 << 0, /* there is a policy; otherwise nothing is lent */
 	POLICY_REFUSED = 1 << 1,  /* the files were read since, and have mistakes */
+	POLICY_SAVED = 1 << 2,	  /* the one in force is a copy from when they had none */
 };
 
 struct message_policy_state {
 	uint32_t type;
 	uint32_t flags;
-	uint64_t loaded; /* when the one in force was loaded, seconds since the epoch */
+	uint64_t loaded; /* when the one in force was loaded or saved, seconds since the epoch */
 	uint64_t rules, files;
 	uint64_t mistakes; /* where refused */
 };
