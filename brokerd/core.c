@@ -8,6 +8,7 @@
 #include "brokerd/core.h"
 #include "brokerd/claim/begin.h"
 #include "brokerd/claim/opening.h"
+#include "brokerd/claim/rejoin.h"
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/hotplug.h"
 #include "brokerd/lease/recover.h"
@@ -84,6 +85,7 @@ static void on_claim_waits(void *userdata, const struct waiting *waiting)
 {
 	struct core *core = userdata;
 
+	rejoin_note(&core->claims, waiting);
 	watching_waiting(&core->peers, waiting, true);
 }
 
@@ -91,6 +93,7 @@ static void on_claim_left(void *userdata, const struct waiting *waiting)
 {
 	struct core *core = userdata;
 
+	rejoin_forget(&core->claims, waiting);
 	watching_waiting(&core->peers, waiting, false);
 }
 
@@ -464,6 +467,8 @@ int core_recover(struct core *core)
 {
 	int r = recover_leases(&core->leases);
 
+	if (!r)
+		r = rejoin_recover(&core->claims);
 	return r ? r : sriov_recover(&core->sriov);
 }
 
@@ -481,8 +486,12 @@ void core_serve(struct core *core)
 			    kernel_vfio_check(&core->kernel, false) == -ESTALE;
 	log_notice("serving: %zu functions, %zu rules, %zu leases taken up", core->devices.n,
 		   core->policy.policy.n_rules, core->leases.table.n);
+	if (core->devices.n && !devices_have_group(&core->devices))
+		log_warning("no device has an IOMMU group, so nothing can be lent; 'gpubroker "
+			    "doctor' says how to switch the IOMMU on");
 	if (!core->ops->serving(core->userdata))
 		return;
+	rejoin_serve(&core->claims);
 	core->prepare.open = core->sriov.open = true;
 	prepare_look_at_all(&core->prepare);
 	sriov_policy_look_at_all(&core->sriov);

@@ -414,6 +414,15 @@ int gpubroker_claim_run(struct gpubroker *handle, struct gpubroker_claim *claim,
  * than -EAGAIN. Neither blocks.
  */
 int gpubroker_claim_start(struct gpubroker *handle, const struct gpubroker_claim *claim);
+
+/*
+ * For a claim that waited, after -ECONNRESET: the broker has ended, perhaps to start again, as for
+ * an update. Connects to the next one, and starts the claim with the place in the queue that it
+ * had. gpubroker_fd() may then return another descriptor. 0, a refusal, or -errno: while no broker
+ * runs -ECONNREFUSED, -ENOENT or -ECONNRESET, so try again later; -EINVAL if the claim did not
+ * wait. gpubroker_claim_run() does this by itself, for at most 30 seconds.
+ */
+int gpubroker_claim_rejoin(struct gpubroker *handle, const struct gpubroker_claim *claim);
 int gpubroker_claim_continue(struct gpubroker *handle, struct gpubroker_claim *claim,
 			     gpubroker_progress_func progress, void *userdata);
 

@@ -42,7 +42,7 @@
 
 #include "client/common/address.h"
 
-#define PROTOCOL_VERSION 2
+#define PROTOCOL_VERSION 3
 #define PROTOCOL_SOCKET "/run/gpubroker/socket"
 
 #define PROTOCOL_SELECTORS_MAX 16 /* --gpu options in a claim, and groups in a grant */
@@ -136,6 +136,11 @@ struct message_claim {
 	uint32_t type;
 	uint32_t flags;
 	uint64_t memlock; /* bytes that the client wants; 0: what the rule grants */
+	/*
+	 * With CLAIM_WAIT: the id of the place that the claim had in the queue of a daemon that has
+	 * ended, from struct message_queued; else 0.
+	 */
+	uint64_t place;
 	uint32_t n_selectors;
 	uint32_t reserved;
 	struct selector selectors[PROTOCOL_SELECTORS_MAX];
