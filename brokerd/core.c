@@ -70,12 +70,20 @@ static void on_lease_resumed(void *userdata, struct lease *lease)
 	hotplug_look(lease);
 }
 
+static void on_few_numbers(void *userdata)
+{
+	struct core *core = userdata;
+
+	numbers_reserve(&core->numbers);
+}
+
 static const struct lease_events lease_events = {
 	.state = on_lease_state,
 	.ending = on_lease_ending,
 	.function = on_lease_function,
 	.freed = on_lease_freed,
 	.resumed = on_lease_resumed,
+	.few_numbers = on_few_numbers,
 };
 
 /* ---- reports of the queue ---- */
@@ -335,6 +343,7 @@ static void connect_lower(struct core *core)
 	core->audit.userdata = core;
 	holds_init(&core->holds);
 	lease_table_init(&core->leases.table, &lease_events, core);
+	numbers_attach(&core->numbers, &core->workers, &core->leases.table);
 	core->leases.base = core->base;
 	core->leases.kernel = &core->kernel;
 	core->leases.workers = &core->workers;
@@ -493,6 +502,7 @@ void core_close(struct core *core)
 	listener_stop(&core->peers);
 	while (!TAILQ_EMPTY(&core->peers.list))
 		peer_free(TAILQ_FIRST(&core->peers.list));
+	numbers_close(&core->numbers);
 }
 
 void core_done(struct core *core)
@@ -519,5 +529,7 @@ void core_done(struct core *core)
 	devices_done(&core->devices);
 	kernel_done(&core->kernel);
 	core->worker_filter = filter_free(core->worker_filter);
+	numbers_done(&core->numbers);
+	core->history = fd_close(core->history);
 	core->store.directory = fd_close(core->store.directory);
 }

@@ -19,6 +19,7 @@
 #include "brokerd/process/closing.h"
 #include "brokerd/process/worker.h"
 #include "brokerd/record/audit.h"
+#include "brokerd/record/numbers.h"
 #include "brokerd/record/store.h"
 #include "brokerd/state/devices.h"
 #include "brokerd/state/holds.h"
@@ -50,6 +51,8 @@ struct core {
 	struct workers workers;
 	struct closing closing;
 	struct store store;
+	int history; /* the directory of what outlives a reboot, or -1 */
+	struct numbers numbers;
 	struct audit audit;
 	struct event *on_suppressed; /* the timer of audit.later(), or NULL */
 	struct devices devices;
@@ -69,7 +72,8 @@ struct core {
 
 #define CORE_INIT                                                                                  \
 	{                                                                                          \
-		.kernel = KERNEL_NONE, .store = { -1 }, .helpers = HELPERS_INIT, .peers = {        \
+		.kernel = KERNEL_NONE, .store = { -1 }, .history = -1, .numbers = NUMBERS_NONE,    \
+		.helpers = HELPERS_INIT, .peers = {                                                \
 			.listen_fd = -1                                                            \
 		}                                                                                  \
 	}

@@ -392,6 +392,9 @@ static int open_privileged(struct process *process, const struct daemon_options 
 	core->store.directory = take_state(options->state);
 	if (core->store.directory < 0)
 		return core->store.directory;
+	if (options->history)
+		core->history = numbers_directory(options->history);
+	numbers_open(&core->numbers, options->history ? core->history : core->store.directory, 0);
 	core->peers.listen_fd =
 		listener_open(options->socket, &core->helpers.fd, &core->peers.made_listener);
 	if (core->peers.listen_fd < 0)

@@ -15,12 +15,15 @@
 #define DIRECTORIES_MAX 16
 
 static const char usage[] =
-	"usage: gpubrokerd [--policy DIR]... [--socket PATH] [--state DIR] [--check]\n"
+	"usage: gpubrokerd [--policy DIR]... [--socket PATH] [--state DIR] [--history DIR]\n"
+	"                  [--check]\n"
 	"\n"
 	"  --policy DIR   read *.policy there, instead of /etc/gpubroker/policy.d and\n"
 	"                 /usr/lib/gpubroker/policy.d; may be repeated, the first masks\n"
 	"  --socket PATH  listen there, where systemd passes no socket\n"
 	"  --state DIR    keep lease records there\n"
+	"  --history DIR  keep there what outlives a reboot: which lease numbers were used,\n"
+	"                 and the usage of devices; with --state alone, it is there too\n"
 	"  --check        say what is wrong with the policy, and end\n"
 	"  --helper ROLE  be the watcher, loader or finder of the daemon that listens for it\n"
 	"                 at --socket; for gpubroker-watch.service, gpubroker-load.service,\n"
@@ -42,6 +45,7 @@ int main(int argc, char **argv)
 		{ "policy", required_argument, NULL, 'p' },
 		{ "socket", required_argument, NULL, 's' },
 		{ "state", required_argument, NULL, 't' },
+		{ "history", required_argument, NULL, 'y' },
 		{ "check", no_argument, NULL, 'c' },
 		{ "helper", required_argument, NULL, 'r' },
 		{ "help", no_argument, NULL, 'h' },
@@ -52,8 +56,8 @@ int main(int argc, char **argv)
 							    GPUBROKER_VENDOR_POLICY_DIR };
 	struct daemon_options options = {
 		.policy = { .directories = directories, .n_directories = 2 },
-		.state = "/run/gpubroker/leases",
 	};
+	const char *history = NULL;
 	size_t n_given = 0;
 	enum helper_role role = HELPER_ROLES;
 	bool check = false;
@@ -67,6 +71,8 @@ int main(int argc, char **argv)
 			options.socket = optarg;
 		} else if (c == 't') {
 			options.state = optarg;
+		} else if (c == 'y') {
+			history = optarg;
 		} else if (c == 'c') {
 			check = true;
 		} else if (c == 'r' && (role = role_of(optarg)) < HELPER_ROLES) {
@@ -91,5 +97,8 @@ int main(int argc, char **argv)
 				  &options.policy);
 	if (!options.socket)
 		options.socket = "/run/gpubroker/socket";
+	options.history = history || options.state ? history : "/var/lib/gpubroker";
+	if (!options.state)
+		options.state = "/run/gpubroker/leases";
 	return daemon_run(&options);
 }
