@@ -468,6 +468,8 @@ int core_recover(struct core *core)
 {
 	int r = recover_leases(&core->leases);
 
+	if (!lease_has_id(&core->leases.table)) /* a record has a higher number than is reserved */
+		numbers_reserve(&core->numbers);
 	return r ? r : sriov_recover(&core->sriov);
 }
 

@@ -382,6 +382,7 @@ static int open_privileged(struct process *process, const struct daemon_options 
 	 */
 	mallopt(M_MMAP_MAX, 0);
 	umask(077); /* records are private; files for others get their mode explicitly */
+	log_open_journal();
 	process->signal_fd = take_signals();
 	if (process->signal_fd < 0)
 		return process->signal_fd;
