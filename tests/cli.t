@@ -111,7 +111,7 @@ offers() {
 tap_ok "the manual's SYNOPSIS has each option of run" run_in_synopsis
 tap_ok "... and of policy explain" explain_in_synopsis
 tap_ok "the help of run has each option" in_help client/run/options.c run
-for c in list leases profiles watch; do
+for c in list leases profiles watch usage metrics; do
 	tap_ok "the help of $c has each option" in_help "client/command/$c.c" "$c"
 done
 tap_ok "the help of doctor has each option" in_help client/command/examine.c doctor
@@ -122,7 +122,7 @@ for c in check explain install; do
 	tap_ok "the help of policy $c has each option" in_help "$file" policy "$c"
 	tap_ok "... and fits on a screen" on_a_screen policy "$c"
 done
-for c in list run profiles leases release watch doctor policy revoke restore vfs; do
+for c in list run profiles leases usage metrics release watch doctor policy revoke restore vfs; do
 	tap_ok "the help of $c fits on a screen" on_a_screen "$c"
 done
 tap_ok "the usage fits on a screen" sh -c '"$0" --help | awk "length > 80 { exit 1 } END { exit NR > 24 }"' "$command"

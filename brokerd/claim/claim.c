@@ -47,6 +47,7 @@ static void claim_granted(struct claim *claim)
 				 lease->mdev.parent);
 		lease_set_clock(lease);
 		audit_lease(lease, "granted", LOG_INFO, reason);
+		claim->claims->audit->granted++;
 	}
 	queue_leave(claimant);
 	claim_free(claim);

@@ -315,5 +315,7 @@ void audit_refused(struct audit *audit, uint32_t uid, uint32_t pid,
 		 (int)(refusal->name[0] ? sizeof(refusal->name) : sizeof(refusal->profile)),
 		 refusal->name[0] ? refusal->name : refusal->profile);
 	snprintf(rule, sizeof(rule), "%.*s", (int)sizeof(refusal->rule), refusal->rule);
+	if (refusal->reason < PROTOCOL_REASONS_MAX)
+		audit->refused[refusal->reason]++;
 	audit_asked(audit, uid, &line);
 }

@@ -69,7 +69,8 @@ struct audit {
 	struct audit_user root;
 	uint64_t suppressed; /* lines of users whose entries are another's by now */
 	uint64_t n_asked;
-	bool waits; /* later() has been called */
+	uint64_t granted, refused[PROTOCOL_REASONS_MAX]; /* leases; requests, by their reason */
+	bool waits;					 /* later() has been called */
 	/*
 	 * Has the owner call audit_write_suppressed() after that many seconds. False: it will not,
 	 * and is asked again. May be NULL.

@@ -80,4 +80,85 @@ why=$(fields GPUBROKER_OUTCOME=refused "GPUBROKER_UID=$(id -u alice)" | value GP
 like "$why" '^failed: .' "... with what the client was told ($why)"
 like "$stderr" "$(sed 's/^failed: //; s/[][().*^$?+{}|\\]/./g; s/;.*//' <<<"$why")" '... in the same words'
 wait_for 20 is_back $gpu2 bochs-drm
+
+# ---- usage ----
+shown=$(gpubroker usage)
+diag "$shown"
+like "$shown" '^USER +DEVICE +LEASES +TIME +LAST' 'root sees a table'
+like "$shown" $'\n'"alice +$gpu2 +[0-9]+ +([0-9]+m )?[0-9]+s " '... with what alice had, and for how long'
+like "$shown" $'\n'"carol +$gpu2 +1 " '... and carol'
+shown=$(run_as carol gpubroker usage)
+like "$shown" $'\n'"carol +$gpu2 +1 " 'a user sees what was hers'
+unlike "$shown" alice '... and nothing of others'
+is "$(run_as bob gpubroker usage)" '' 'who had nothing sees nothing'
+capture run_as carol gpubroker usage --user alice
+is "$status" 77 "another user's usage is root's to see"
+# numbers JSON: the leases in it.
+numbers() { python3 -c 'import json,sys; print(*sorted(u["lease"] for u in json.load(sys.stdin)))'; }
+is "$(gpubroker usage --json | numbers | tr ' ' '\n' | uniq -d)" '' 'no lease is there twice'
+is "$(gpubroker usage --user carol --json | numbers)" "$fourth" '--user leaves out the others'
+is "$(gpubroker usage --since 1s)" '' '--since leaves out what has ended before'
+hold alice --gpu 02:00.0
+wait_for 20 is_leased $gpu2
+sleep 2
+like "$(gpubroker usage --since 1s)" "alice +$gpu2 +1 +[12]s +now" '... and a lease that goes on counts up to now, from then on'
+is "$(gpubroker usage --since 1s --json | python3 -c 'import json,sys; print(*[u["until"] for u in json.load(sys.stdin)])')" None \
+	'... which JSON says by null'
+
+# ---- the status ----
+gpus=$(gpubroker list --json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))')
+text_is() { [[ $(systemctl show -P StatusText gpubroker) =~ $1 ]]; }
+ok 'systemctl status counts what is lent' wait_for 10 text_is "^1 of $gpus GPUs lent; policy of [0-9-]+ [0-9:]+\$" ||
+	diag "$(systemctl show -P StatusText gpubroker)"
+run_as carol gpubroker run --wait --gpu $gpu2 -- true >/dev/null 2>&1 &
+waiter=$!
+ok '... and who waits' wait_for 20 text_is '1 waits; ' || diag "$(systemctl show -P StatusText gpubroker)"
+
+# ---- metrics ----
+metric() { gpubroker metrics | python3 /tests/openmetrics.py "$@"; }
+refusals=$(metric 'gpubroker_refusals_total{reason="policy"}')
+run_as bob gpubroker run --gpu $gpu2 -- true 2>/dev/null
+ok 'metrics are OpenMetrics' sh -c 'gpubroker metrics | python3 /tests/openmetrics.py'
+isnt "$(printf 'a 1\n# EOF\n' | python3 /tests/openmetrics.py)" '' '... and something else is none'
+is "$(metric gpubroker_up 'gpubroker_leases{state="leased"}' 'gpubroker_gpus{status="lent"}' gpubroker_waiting_claims \
+	gpubroker_policy_in_force)" '1 1 1 1 1' '... with what is lent, and who waits'
+is "$(metric 'gpubroker_refusals_total{reason="policy"}')" $((refusals + 1)) '... and what was refused'
+lent=$(metric "gpubroker_lent_seconds{user=\"alice\",device=\"$gpu2\",profile=\"\"}")
+result $(( ! (lent >= 4) )) "... and for how long alice had it ($lent)"
+shown=$(run_as carol gpubroker metrics)
+is "$(python3 /tests/openmetrics.py <<<"$shown")" '' "a user's metrics are OpenMetrics too"
+unlike "$shown" 'refusals|granted|alice' '... and say nothing that listings do not show'
+like "$shown" 'gpubroker_leases\{state="leased"\} 1' '... but what they do'
+mkdir -p /var/lib/prometheus/node-exporter
+is "$(systemctl is-enabled gpubroker-metrics.timer)" disabled 'the timer is not enabled by default'
+ok 'its service writes the file' systemctl start gpubroker-metrics.service ||
+	diag "$(journalctl -q --no-pager -o cat -u gpubroker-metrics)"
+prom=/var/lib/prometheus/node-exporter/gpubroker.prom
+is "$(stat -c '%a' $prom)" 644 '... that everybody can read'
+is "$(python3 /tests/openmetrics.py <$prom)" '' '... and that is whole'
+like "$(cat $prom)" 'gpubroker_refusals_total\{reason="policy"\} [1-9]' "... with root's figures"
+is "$(ls /var/lib/prometheus/node-exporter)" gpubroker.prom '... and nothing is left beside it'
+kill "${holders[-1]}"
+wait "${holders[-1]}" 2>/dev/null
+wait $waiter
+wait_for 20 is_back $gpu2 bochs-drm
+ok 'then nothing is lent' wait_for 10 text_is "^0 of $gpus GPUs lent; policy of " ||
+	diag "$(systemctl show -P StatusText gpubroker)"
+
+# ---- what a power cut leaves, and a broker that is not there ----
+before=$(gpubroker usage --json | numbers)
+systemctl stop gpubroker.socket gpubroker
+capture gpubroker metrics --output $prom
+is "$status" 69 'without a broker metrics fails'
+is "$(python3 /tests/openmetrics.py gpubroker_up <$prom)" 0 '... and the file says so'
+# A line is 210 bytes; the second is cut.
+dd if=/dev/zero of=/var/lib/gpubroker/usage bs=1 seek=300 count=120 conv=notrunc status=none
+set_mark
+systemctl start gpubroker.socket gpubroker
+ok 'a record that was cut is told' wait_for 10 said_it 'the usage of devices: 1 damaged records are skipped'
+after=$(gpubroker usage --json | numbers)
+is "$(wc -w <<<"$after")" $(($(wc -w <<<"$before") - 1)) '... and the others are there'
+lend carol
+like "$(gpubroker usage --user carol --json | numbers)" "(^| )$id( |\$)" '... and so is the next'
+rm -r /var/lib/prometheus
 done_testing
