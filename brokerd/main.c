@@ -39,6 +39,16 @@ static enum helper_role role_of(const char *name)
 	return role;
 }
 
+static void use_defaults(struct daemon_options *options)
+{
+	if (!options->socket)
+		options->socket = "/run/gpubroker/socket";
+	if (!options->state && !options->history)
+		options->history = "/var/lib/gpubroker";
+	if (!options->state)
+		options->state = "/run/gpubroker/leases";
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option long_options[] = {
@@ -57,7 +67,6 @@ int main(int argc, char **argv)
 	struct daemon_options options = {
 		.policy = { .directories = directories, .n_directories = 2 },
 	};
-	const char *history = NULL;
 	size_t n_given = 0;
 	enum helper_role role = HELPER_ROLES;
 	bool check = false;
@@ -69,10 +78,8 @@ int main(int argc, char **argv)
 			options.policy.n_directories = n_given;
 		} else if (c == 's') {
 			options.socket = optarg;
-		} else if (c == 't') {
-			options.state = optarg;
-		} else if (c == 'y') {
-			history = optarg;
+		} else if (c == 't' || c == 'y') {
+			*(c == 't' ? &options.state : &options.history) = optarg;
 		} else if (c == 'c') {
 			check = true;
 		} else if (c == 'r' && (role = role_of(optarg)) < HELPER_ROLES) {
@@ -95,10 +102,6 @@ int main(int argc, char **argv)
 	if (role < HELPER_ROLES)
 		return helper_run(role, options.socket ? options.socket : HELPER_SOCKET,
 				  &options.policy);
-	if (!options.socket)
-		options.socket = "/run/gpubroker/socket";
-	options.history = history || options.state ? history : "/var/lib/gpubroker";
-	if (!options.state)
-		options.state = "/run/gpubroker/leases";
+	use_defaults(&options);
 	return daemon_run(&options);
 }

@@ -254,7 +254,7 @@ typedef int (*gpubroker_used_func)(void *userdata, const struct gpubroker_used *
  */
 int gpubroker_usage(struct gpubroker *handle, gpubroker_used_func func, void *userdata);
 
-/* What the broker has counted since its start. */
+/* The counters of the broker, from its start on. */
 struct gpubroker_counters {
 	bool all;		 /* the caller is root; otherwise only `started` is known */
 	uint64_t started;	 /* seconds since the epoch */

@@ -263,6 +263,24 @@ tap_ok "vfs of 65535: 69" says 69 vfs 01:00.0 65535
 tap_ok "watch without a broker: 69" says_that "gpubroker.socket" 69 watch
 tap_ok "watch --json without a broker: 69, and no half JSON" says 69 watch --json
 
+tap_ok "usage without a broker: 69" says_that "gpubroker.socket" 69 usage
+for time in 2026-11-01 2024-02-29 today 7d 8h 90s; do
+	tap_ok "--since $time is a time: 69" says 69 usage --since "$time" --json
+done
+for time in '' ' ' 2026-11-1 26-11-01 2026-02-30 2025-02-29 2026-13-01 2026-11-01T00 +2026-11-0 yesterday 7 7w -1d 0h; do
+	tap_ok "--since '$time' is none: 64" says_that "is no time" 64 usage --since "$time"
+done
+tap_ok "usage of a user whom nobody knows: 67" says_that "no user 'no-such-user'" 67 usage --user no-such-user
+tap_ok "usage of what is no uid: 67" says_that "no user '99999999999'" 67 usage --user 99999999999
+tap_ok "usage with an argument: 64, and what was meant" says_that "--user bob" 64 usage bob
+tap_ok "metrics to where nothing can be written: 69, and why" sh -c '! "$0" --socket "$1/socket" metrics --output /dev/null/x 	2>"$1/err" && grep -q "/dev/null/x: Not a directory" "$1/err"' "$command" "$dir"
+metrics_are_whole() {
+	"$command" --socket "$dir/socket" metrics --output "$dir/metrics" 2>/dev/null
+	[ $? = 69 ] && grep -qx 'gpubroker_up 0' "$dir/metrics" && [ "$(tail -n 1 "$dir/metrics")" = '# EOF' ] &&
+		[ "$(stat -c %a "$dir/metrics")" = 644 ] && [ "$(find "$dir" -name 'metrics*' | wc -l)" = 1 ]
+}
+tap_ok "without a broker metrics say so, in a whole file, and fail" metrics_are_whole
+
 tap_ok "list without a broker: 69, one line that says what would help" says_that "$dir/socket" 69 list
 tap_ok "list --json without a broker: 69, and no half JSON" says 69 list --json
 tap_ok "leases without a broker: 69" says_that "gpubroker.socket" 69 leases

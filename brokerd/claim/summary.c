@@ -16,7 +16,7 @@ struct counts {
 	size_t gpus, lent, others, waiting, stuck;
 };
 
-static void count_devices(const struct claims *claims, struct counts *counts)
+static void count_gpus(const struct claims *claims, struct counts *counts)
 {
 	const struct lease_table *table = &claims->leases->table;
 
@@ -32,7 +32,7 @@ static void count_devices(const struct claims *claims, struct counts *counts)
 	}
 }
 
-/* Returns true if one of the lease's functions is a GPU, which count_devices() has counted. */
+/* Returns true if one of the lease's functions is a GPU, which count_gpus() has counted. */
 static bool has_gpu(const struct claims *claims, const struct lease *lease)
 {
 	for (size_t i = 0; i < lease->n_functions; i++) {
@@ -51,7 +51,7 @@ static struct counts count_all(const struct claims *claims)
 	const struct waiting *waiting;
 	const struct lease *lease;
 
-	count_devices(claims, &counts);
+	count_gpus(claims, &counts);
 	TAILQ_FOREACH(lease, &claims->leases->table.list, link) {
 		const bool stuck = lease->state == GPUBROKER_LEASE_STUCK;
 

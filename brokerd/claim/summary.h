@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the broker does now, in a line for `systemctl status`. */
+/* Counts what the broker does now, in a line for `systemctl status`. */
 #pragma once
 
 #include "brokerd/claim/claims.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The counters, see counters.h. They are about all users, and no listing shows as much: so only root
- * gets them, and others learn since when the broker runs.
+ * The counters, see counters.h. They are about all users, and no listing shows as much: so only
+ * root gets them, and others learn since when the broker runs.
  */
 #include "config.h"
 

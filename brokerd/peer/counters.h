@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the broker has counted since its start. */
+/* The counters of the broker, from its start on. */
 #pragma once
 
 #include "brokerd/peer/peer.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The daemon's log. Owns a flag, and the socket of the journal. It must never wait for the journal's
+ * The daemon's log. Owns a flag, and the socket of the journal. It must never wait for that
  * socket, never allocate, never use stdio's buffers (a helper
  * or a worker may be forked between two lines) and never write a byte of a text that could start a
  * new line.
@@ -32,7 +32,8 @@ void log_init(void)
 }
 
 /*
- * Copies a text with escapes for what is not printable ASCII, as far as it fits. Returns its length.
+ * Copies a text with escapes for what is not printable ASCII, as far as it fits. Returns its
+ * length.
  */
 static size_t log_escape(const char *text, char *out, size_t size)
 {

@@ -97,7 +97,7 @@ struct audit_line audit_line_of(const struct lease *lease, const char *outcome);
 void audit_asked(struct audit *audit, uint32_t uid, const struct audit_line *line);
 /* The same for what the user does to a lease or a claim: root's line is always written. */
 void audit_act(struct audit *audit, uint32_t uid, const struct audit_line *line);
-/* Writes why, as the client reads it: "policy", "failed: drivers_probe: Device or resource busy". */
+/* Writes why, as the client reads it: "policy", "failed: drivers_probe: Input/output error". */
 const char *audit_reason(const struct message_refusal *refusal, char *out, size_t size);
 /* The same for the refusal of a client's request. */
 void audit_refused(struct audit *audit, uint32_t uid, uint32_t pid,

@@ -38,12 +38,12 @@ static uint64_t number_of_clock(void)
 						   (uint64_t)now.tv_nsec / 1000000;
 }
 
-static uint64_t larger(uint64_t a, uint64_t b)
+static uint64_t number_larger(uint64_t a, uint64_t b)
 {
 	return a > b ? a : b;
 }
 
-static uint64_t after(uint64_t number, uint64_t n)
+static uint64_t number_after(uint64_t number, uint64_t n)
 {
 	return number < UINT64_MAX - n ? number + n : UINT64_MAX;
 }
@@ -59,7 +59,7 @@ static void format_number(char out[LINE_SIZE + 1], uint64_t number)
 /* ---- at the start ---- */
 
 /* Returns 0, or -errno. */
-static int check_directory(int fd)
+static int check_history(int fd)
 {
 	struct stat st;
 
@@ -84,7 +84,7 @@ int numbers_directory(const char *path)
 	if (!r && fd < 0)
 		r = -errno;
 	if (!r)
-		r = check_directory(fd);
+		r = check_history(fd);
 	if (!r)
 		return TAKE_FD(fd);
 	log_error("%s: %s; the usage of devices is not kept", path,
@@ -156,7 +156,7 @@ void numbers_open(struct numbers *numbers, int directory, uint64_t used)
 
 	*numbers = (struct numbers){
 		.fd = -1,
-		.first = larger(r ? 1 : numbers->first, after(used, 1)),
+		.first = number_larger(r ? 1 : numbers->first, number_after(used, 1)),
 		.block = NUMBERS_BLOCK,
 	};
 	if (directory < 0)
@@ -164,8 +164,8 @@ void numbers_open(struct numbers *numbers, int directory, uint64_t used)
 	else if (r && r != -ENOENT)
 		go_by_clock(numbers, "the file cannot be read", -r);
 	if (numbers->by_clock)
-		numbers->first = larger(numbers->first, number_of_clock());
-	numbers->end = after(numbers->first, numbers->block);
+		numbers->first = number_larger(numbers->first, number_of_clock());
+	numbers->end = number_after(numbers->first, numbers->block);
 	if (directory < 0) {
 		numbers->end = UINT64_MAX;
 		return;
@@ -176,7 +176,7 @@ void numbers_open(struct numbers *numbers, int directory, uint64_t used)
 		return;
 	go_by_clock(numbers, "the file cannot be written", -numbers->fd);
 	numbers->fd = -1;
-	numbers->first = larger(numbers->first, number_of_clock());
+	numbers->first = number_larger(numbers->first, number_of_clock());
 	numbers->end = UINT64_MAX;
 }
 
@@ -190,14 +190,15 @@ void numbers_attach(struct numbers *numbers, struct workers *workers, struct lea
 
 /* ---- later ---- */
 
-static void fail(struct numbers *numbers, int error)
+static void numbers_fail(struct numbers *numbers, int error)
 {
 	struct lease_table *table = numbers->table;
 
 	if (numbers->by_clock)
 		return;
 	go_by_clock(numbers, "more cannot be reserved", error);
-	table->next_id = larger(larger(table->next_id, table->end), number_of_clock());
+	table->next_id =
+		number_larger(number_larger(table->next_id, table->end), number_of_clock());
 	table->end = UINT64_MAX;
 }
 
@@ -207,7 +208,7 @@ static void on_reserved(void *userdata, const struct work_result *result)
 
 	numbers->reserving = false;
 	if (result->error)
-		fail(numbers, result->error);
+		numbers_fail(numbers, result->error);
 	else if (!numbers->by_clock)
 		numbers->table->end = numbers->asked;
 }
@@ -216,7 +217,7 @@ static void on_reserve_late(void *userdata, const char *what, const struct pci_a
 {
 	(void)what;
 	(void)address;
-	fail(userdata, ETIMEDOUT);
+	numbers_fail(userdata, ETIMEDOUT);
 }
 
 /* Has a worker add a line. Returns 0, or -errno. */
@@ -254,12 +255,12 @@ void numbers_reserve(struct numbers *numbers)
 		return;
 	if (numbers->block < NUMBERS_BLOCK_MAX)
 		numbers->block *= 2;
-	numbers->asked = after(larger(table->next_id, table->end), numbers->block);
+	numbers->asked = number_after(number_larger(table->next_id, table->end), numbers->block);
 	numbers->reserving = true;
 	r = start_writing(numbers, &ops, numbers->asked);
 	if (r) {
 		numbers->reserving = false;
-		fail(numbers, -r);
+		numbers_fail(numbers, -r);
 	}
 }
 

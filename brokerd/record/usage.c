@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The usage of devices, see usage.h. Owns the file `usage`. A line that was cut, by a power cut or a
- * full disk, is skipped and counted; a disk that is full or hangs loses entries of the file, and is
- * reported once. It must never wait for the disk after the start, and never keep a lease from
+ * The usage of devices, see usage.h. Owns the file `usage`. A line that was cut, by a power cut or
+ * a full disk, is skipped and counted; a disk that is full or hangs loses entries of the file, and
+ * is reported once. It must never wait for the disk after the start, and never keep a lease from
  * ending.
  */
 #include "config.h"
@@ -44,7 +44,7 @@ static bool format_entry(const struct usage_entry *e, char out[LINE_BYTES + 1])
 	return sealed_make(out, LINE_BYTES, text);
 }
 
-static bool take_number(const char **at, uint64_t most, uint64_t *ret_number)
+static bool next_number(const char **at, uint64_t most, uint64_t *ret_number)
 {
 	char *end;
 	unsigned long long number;
@@ -60,7 +60,7 @@ static bool take_number(const char **at, uint64_t most, uint64_t *ret_number)
 	return true;
 }
 
-static bool take_word(const char **at, char *out, size_t size)
+static bool next_word(const char **at, char *out, size_t size)
 {
 	const size_t n = strcspn(*at, " ");
 
@@ -82,12 +82,12 @@ static bool parse_entry(const char *line, struct usage_entry *ret_entry)
 
 	memcpy(text, line, LINE_BYTES);
 	text[LINE_BYTES] = '\0';
-	if (!take_number(&at, UINT64_MAX - 1, &e.number) || !e.number ||
-	    !take_number(&at, UINT64_MAX - 1, &e.lease) || !e.lease ||
-	    !take_number(&at, UINT32_MAX, &uid) || !take_number(&at, INT64_MAX, &e.since) ||
-	    !take_number(&at, INT64_MAX, &e.seconds) ||
-	    !take_word(&at, e.device, sizeof(e.device)) ||
-	    !take_word(&at, e.profile, sizeof(e.profile)))
+	if (!next_number(&at, UINT64_MAX - 1, &e.number) || !e.number ||
+	    !next_number(&at, UINT64_MAX - 1, &e.lease) || !e.lease ||
+	    !next_number(&at, UINT32_MAX, &uid) || !next_number(&at, INT64_MAX, &e.since) ||
+	    !next_number(&at, INT64_MAX, &e.seconds) ||
+	    !next_word(&at, e.device, sizeof(e.device)) ||
+	    !next_word(&at, e.profile, sizeof(e.profile)))
 		return false;
 	e.uid = (uint32_t)uid;
 	if (!strcmp(e.profile, "-"))
@@ -101,7 +101,7 @@ static bool parse_entry(const char *line, struct usage_entry *ret_entry)
 
 /* ---- at the start ---- */
 
-static void keep(struct usage *usage, const struct usage_entry *e)
+static void usage_keep(struct usage *usage, const struct usage_entry *e)
 {
 	struct usage_entry *place = &usage->entries[e->number % USAGE_KEPT];
 
@@ -131,7 +131,7 @@ static int read_ring(struct usage *usage)
 			lines.damaged++;
 			continue;
 		}
-		keep(usage, &e);
+		usage_keep(usage, &e);
 		if (e.number >= usage->next) {
 			usage->next = e.number + 1;
 			place = lines.at;
@@ -211,7 +211,7 @@ static void on_write_late(void *userdata, const char *what, const struct pci_add
 }
 
 /* Adds the steps of a line. Returns 0, or -errno. */
-static int add_line(const struct usage *usage, struct work *work, const struct usage_entry *e)
+static int usage_add_line(const struct usage *usage, struct work *work, const struct usage_entry *e)
 {
 	static const struct pci_address none = { 0 };
 	char line[LINE_BYTES + 1], piece[PIECE + 1];
@@ -229,7 +229,7 @@ static int add_line(const struct usage *usage, struct work *work, const struct u
 }
 
 /* Goes to the start of the ring: the file anew, since that has its own place. */
-static void begin_anew(struct usage *usage)
+static void ring_anew(struct usage *usage)
 {
 	usage->fd = fd_close(usage->fd);
 	usage->fd = open_beneath(usage->directory, "usage", O_WRONLY, 0,
@@ -249,7 +249,7 @@ static void write_more(struct usage *usage)
 	int r = 0;
 
 	if (usage->fd >= 0 && !usage->left && !usage->writing)
-		begin_anew(usage);
+		ring_anew(usage);
 	if (usage->fd < 0 || usage->writing || usage->written == usage->next)
 		return;
 	if (usage->next - usage->written > USAGE_KEPT) { /* a disk that hung for very long */
@@ -261,7 +261,7 @@ static void write_more(struct usage *usage)
 		return; /* the next lease tries again */
 	for (size_t i = 0; !r && i < LINES_AT_ONCE && usage->left && usage->written < usage->next;
 	     i++) {
-		r = add_line(usage, work, &usage->entries[usage->written % USAGE_KEPT]);
+		r = usage_add_line(usage, work, &usage->entries[usage->written % USAGE_KEPT]);
 		usage->written++;
 		usage->left--;
 	}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who had which device for how long: the last USAGE_KEPT leases that have ended, in memory and in a
- * file that outlives reboots. The file is a ring of lines of one size, so it never grows, and the
- * oldest lease makes room for the newest. A worker writes it; a lease's end waits for no disk.
+ * The usage of devices, by user and for how long: the last USAGE_KEPT leases that have ended, in
+ * memory and in a file that outlives reboots. The file is a ring of lines of one size, so it never
+ * grows, and the oldest lease makes room for the newest. A worker writes it; a lease's end waits
+ * for no disk.
  */
 #pragma once
 

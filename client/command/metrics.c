@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * gpubroker metrics: what a monitoring system collects, as OpenMetrics text. Reads only; with
- * --output the file is whole at any time, as node_exporter's textfile collector needs it. What other
- * users do is in it for root alone, but for what the listings show to everybody.
+ * --output the file is whole at any time, as node_exporter's textfile collector needs it. Root
+ * alone gets what other users do, but for what the listings show to everybody.
  */
 #include "config.h"
 
@@ -21,7 +21,7 @@
 #define STATES 16 /* of a later broker too */
 #define STATUSES (GPUBROKER_IN_USE + 1)
 
-/* What the broker has answered. */
+/* The broker's answers. */
 struct metrics {
 	size_t leases[STATES], waiting, devices[STATUSES];
 	struct gpubroker_policy policy;
@@ -31,7 +31,7 @@ struct metrics {
 
 /* ---- what is asked ---- */
 
-static int on_lease(void *userdata, const struct gpubroker_lease *lease)
+static int count_lease(void *userdata, const struct gpubroker_lease *lease)
 {
 	struct metrics *metrics = userdata;
 
@@ -40,7 +40,7 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	return 0;
 }
 
-static int on_waiting(void *userdata, const struct gpubroker_waiting *waiting)
+static int count_waiting(void *userdata, const struct gpubroker_waiting *waiting)
 {
 	struct metrics *metrics = userdata;
 
@@ -49,7 +49,7 @@ static int on_waiting(void *userdata, const struct gpubroker_waiting *waiting)
 	return 0;
 }
 
-static int on_device(void *userdata, const struct gpubroker_device *device)
+static int count_device(void *userdata, const struct gpubroker_device *device)
 {
 	struct metrics *metrics = userdata;
 
@@ -58,16 +58,16 @@ static int on_device(void *userdata, const struct gpubroker_device *device)
 	return 0;
 }
 
-static int ask(struct gpubroker *handle, struct metrics *metrics)
+static int metrics_ask(struct gpubroker *handle, struct metrics *metrics)
 {
 	int r = gpubroker_policy(handle, &metrics->policy);
 
 	if (!r)
-		r = gpubroker_list(handle, on_device, metrics);
+		r = gpubroker_list(handle, count_device, metrics);
 	if (!r)
-		r = gpubroker_leases(handle, on_lease, metrics);
+		r = gpubroker_leases(handle, count_lease, metrics);
 	if (!r)
-		r = gpubroker_queue(handle, on_waiting, metrics);
+		r = gpubroker_queue(handle, count_waiting, metrics);
 	if (!r)
 		r = gpubroker_counters(handle, &metrics->counters);
 	if (!r)
@@ -78,8 +78,8 @@ static int ask(struct gpubroker *handle, struct metrics *metrics)
 /* ---- what is written ---- */
 
 /* Begins a family of samples. */
-static void family(FILE *out, const char *name, const char *type, const char *unit,
-		   const char *help)
+static void metrics_family(FILE *out, const char *name, const char *type, const char *unit,
+			   const char *help)
 {
 	fprintf(out, "# TYPE %s %s\n", name, type);
 	if (unit)
@@ -87,8 +87,8 @@ static void family(FILE *out, const char *name, const char *type, const char *un
 	fprintf(out, "# HELP %s %s\n", name, help);
 }
 
-/* Writes a label's value. What is no printable ASCII would have to be valid UTF-8. */
-static void label(FILE *out, const char *name, const char *value)
+/* Writes a label's value. Other bytes than printable ASCII would have to be valid UTF-8. */
+static void metrics_label(FILE *out, const char *name, const char *value)
 {
 	fprintf(out, "%s=\"", name);
 	for (; *value; value++) {
@@ -101,7 +101,7 @@ static void label(FILE *out, const char *name, const char *value)
 
 static void write_leases(FILE *out, const struct metrics *metrics)
 {
-	family(out, "gpubroker_leases", "gauge", NULL, "Leases, by their state.");
+	metrics_family(out, "gpubroker_leases", "gauge", NULL, "Leases, by their state.");
 	for (unsigned state = GPUBROKER_LEASE_PREPARING; state < STATES; state++) {
 		const char *name = gpubroker_lease_state_name((enum gpubroker_lease_state)state);
 
@@ -111,7 +111,8 @@ static void write_leases(FILE *out, const struct metrics *metrics)
 			fprintf(out, "gpubroker_leases{state=\"%s\"} %zu\n", name,
 				metrics->leases[state]);
 	}
-	family(out, "gpubroker_waiting_claims", "gauge", NULL, "Claims that wait in the queue.");
+	metrics_family(out, "gpubroker_waiting_claims", "gauge", NULL,
+		       "Claims that wait in the queue.");
 	fprintf(out, "gpubroker_waiting_claims %zu\n", metrics->waiting);
 }
 
@@ -130,7 +131,8 @@ static void write_devices(FILE *out, const struct metrics *metrics)
 		  n[GPUBROKER_BOOT_VGA] + n[GPUBROKER_NOT_VIABLE] + n[GPUBROKER_IN_USE] },
 	};
 
-	family(out, "gpubroker_gpus", "gauge", NULL, "GPUs, by what the broker does with them.");
+	metrics_family(out, "gpubroker_gpus", "gauge", NULL,
+		       "GPUs, by what the broker does with them.");
 	for (size_t i = 0; i < ARRAY_SIZE(samples); i++)
 		fprintf(out, "gpubroker_gpus{status=\"%s\"} %zu\n", samples[i].status,
 			samples[i].n);
@@ -138,25 +140,25 @@ static void write_devices(FILE *out, const struct metrics *metrics)
 
 static void write_policy(FILE *out, const struct metrics *metrics)
 {
-	family(out, "gpubroker_policy_in_force", "gauge", NULL,
-	       "1 if there is a policy; otherwise nothing is lent.");
+	metrics_family(out, "gpubroker_policy_in_force", "gauge", NULL,
+		       "1 if there is a policy; otherwise nothing is lent.");
 	fprintf(out, "gpubroker_policy_in_force %d\n", metrics->policy.in_force);
-	family(out, "gpubroker_policy_mistakes", "gauge", NULL,
-	       "Mistakes in the policy's files, which are not in force then.");
+	metrics_family(out, "gpubroker_policy_mistakes", "gauge", NULL,
+		       "Mistakes in the policy's files, which are not in force then.");
 	fprintf(out, "gpubroker_policy_mistakes %" PRIu64 "\n",
 		metrics->policy.refused ? metrics->policy.mistakes : 0);
-	family(out, "gpubroker_policy_loaded_timestamp_seconds", "gauge", "seconds",
-	       "When the policy in force was read.");
+	metrics_family(out, "gpubroker_policy_loaded_timestamp_seconds", "gauge", "seconds",
+		       "When the policy in force was read.");
 	fprintf(out, "gpubroker_policy_loaded_timestamp_seconds %" PRIu64 "\n",
 		metrics->policy.loaded);
-	family(out, "gpubroker_start_timestamp_seconds", "gauge", "seconds",
-	       "When the broker began to serve; the counters count from then on.");
+	metrics_family(out, "gpubroker_start_timestamp_seconds", "gauge", "seconds",
+		       "When the broker began to serve; the counters count from then on.");
 	fprintf(out, "gpubroker_start_timestamp_seconds %" PRIu64 "\n", metrics->counters.started);
 }
 
 static void write_counter(FILE *out, const char *name, const char *help, uint64_t value)
 {
-	family(out, name, "counter", NULL, help);
+	metrics_family(out, name, "counter", NULL, help);
 	fprintf(out, "%s_total %" PRIu64 "\n", name, value);
 }
 
@@ -178,7 +180,8 @@ static void write_counters(FILE *out, const struct gpubroker_counters *counters)
 	write_counter(out, "gpubroker_leases_ended", "Leases that have ended.", counters->ended);
 	write_counter(out, "gpubroker_usage_lost", "Leases whose usage could not be written.",
 		      counters->lost);
-	family(out, "gpubroker_refusals", "counter", NULL, "Refused requests, by their reason.");
+	metrics_family(out, "gpubroker_refusals", "counter", NULL,
+		       "Refused requests, by their reason.");
 	for (size_t i = 0; i < ARRAY_SIZE(reasons); i++)
 		if (reasons[i].number < ARRAY_SIZE(counters->refused))
 			fprintf(out, "gpubroker_refusals_total{reason=\"%s\"} %" PRIu64 "\n",
@@ -193,19 +196,19 @@ static int write_usage(FILE *out, const struct used_list *used)
 	if (!sums)
 		return -ENOMEM;
 	/* No counter: what is no longer kept makes it smaller, which is no restart of anything. */
-	family(out, "gpubroker_lent_seconds", "gauge", "seconds",
-	       "How long a user had a device, in the usage that is kept.");
+	metrics_family(out, "gpubroker_lent_seconds", "gauge", "seconds",
+		       "How long a user had a device, in the usage that is kept.");
 	for (size_t i = 0; i < n; i++) {
 		const struct passwd *user = getpwuid((uid_t)sums[i].uid);
 		char uid[16];
 
 		snprintf(uid, sizeof(uid), "%" PRIu32, sums[i].uid);
 		fputs("gpubroker_lent_seconds{", out);
-		label(out, "user", user ? user->pw_name : uid);
+		metrics_label(out, "user", user ? user->pw_name : uid);
 		fputc(',', out);
-		label(out, "device", sums[i].device);
+		metrics_label(out, "device", sums[i].device);
 		fputc(',', out);
-		label(out, "profile", sums[i].profile);
+		metrics_label(out, "profile", sums[i].profile);
 		fprintf(out, "} %" PRIu64 "\n", sums[i].seconds);
 	}
 	return 0;
@@ -216,10 +219,10 @@ static int write_metrics(FILE *out, const struct metrics *metrics)
 {
 	int r = 0;
 
-	family(out, "gpubroker_up", "gauge", NULL, "1 if the broker answers.");
+	metrics_family(out, "gpubroker_up", "gauge", NULL, "1 if the broker answers.");
 	fprintf(out, "gpubroker_up %d\n", metrics != NULL);
 	if (metrics) {
-		family(out, "gpubroker_build", "info", NULL, "The version of gpubroker.");
+		metrics_family(out, "gpubroker_build", "info", NULL, "The version of gpubroker.");
 		fputs("gpubroker_build_info{version=\"" PACKAGE_VERSION "\"} 1\n", out);
 		write_leases(out, metrics);
 		write_devices(out, metrics);
@@ -232,7 +235,7 @@ static int write_metrics(FILE *out, const struct metrics *metrics)
 }
 
 /* Writes a file beside `path`, and puts it in its place when it is whole. Returns 0, or -errno. */
-static int write_file(const char *path, const struct metrics *metrics)
+static int write_whole(const char *path, const struct metrics *metrics)
 {
 	cleanup_free char *temporary = NULL;
 	cleanup_file FILE *file = NULL;
@@ -261,7 +264,7 @@ static int write_file(const char *path, const struct metrics *metrics)
 }
 
 /* Parses the arguments. Returns ARGUMENTS_END, or the exit status. */
-static int parse_arguments(int argc, char **argv, const char **ret_output)
+static int metrics_arguments(int argc, char **argv, const char **ret_output)
 {
 	static const struct option options[] = {
 		{ "output", required_argument, NULL, 'o' },
@@ -286,16 +289,16 @@ int cli_metrics(const struct cli *cli, int argc, char **argv)
 	struct metrics metrics = { 0 };
 	struct gpubroker *handle = NULL;
 	const char *output = NULL;
-	int status = 0, r = parse_arguments(argc, argv, &output);
+	int status = 0, r = metrics_arguments(argc, argv, &output);
 
 	if (r != ARGUMENTS_END)
 		return r;
 	status = cli_open(cli, &handle);
-	r = status ? 0 : ask(handle, &metrics);
+	r = status ? 0 : metrics_ask(handle, &metrics);
 	if (r)
 		status = cli_failed(cli, handle, r);
 	/* A file that stays as it was would look as if nothing had changed. */
-	r = output ? write_file(output, status ? NULL : &metrics)
+	r = output ? write_whole(output, status ? NULL : &metrics)
 		   : write_metrics(stdout, status ? NULL : &metrics);
 	used_done(&metrics.used);
 	gpubroker_close(handle);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker usage: who had which device for how long, as a table with totals or as JSON. Reads only.
- * The broker decides what the caller sees: root all, others their own.
+ * gpubroker usage: who had which device for how long, as a table with totals or as JSON. Reads
+ * only. The broker decides what the caller sees: root all, others their own.
  */
 #include "config.h"
 
@@ -109,7 +109,7 @@ static int take_user(const char *text, struct question *question)
 }
 
 /* Parses the arguments. Returns ARGUMENTS_END, or the exit status. */
-static int parse_arguments(int argc, char **argv, struct question *question)
+static int usage_arguments(int argc, char **argv, struct question *question)
 {
 	static const struct option options[] = {
 		{ "since", required_argument, NULL, 's' },
@@ -144,7 +144,7 @@ static int parse_arguments(int argc, char **argv, struct question *question)
 
 /* ---- output ---- */
 
-static const char *user_name(uint32_t uid, char out[USER_TEXT])
+static const char *usage_user(uint32_t uid, char out[USER_TEXT])
 {
 	const struct passwd *user = getpwuid((uid_t)uid);
 
@@ -156,7 +156,7 @@ static const char *user_name(uint32_t uid, char out[USER_TEXT])
 }
 
 /* Writes "40s", "12m 03s", "5h 12m", "3d 05h". */
-static const char *span(uint64_t seconds, char out[32])
+static const char *usage_span(uint64_t seconds, char out[32])
 {
 	const uint64_t minutes = seconds / 60, hours = minutes / 60;
 
@@ -171,18 +171,18 @@ static const char *span(uint64_t seconds, char out[32])
 	return out;
 }
 
-static void print_row(const char *user, const char *device, size_t leases, uint64_t seconds,
-		      const char *last)
+static void usage_print_row(const char *user, const char *device, size_t leases, uint64_t seconds,
+			    const char *last)
 {
 	char text[32];
 
 	cli_print_text(stdout, user, 12);
 	fputs("  ", stdout);
 	cli_print_text(stdout, device, 28);
-	printf("  %6zu  %9s  %s\n", leases, span(seconds, text), last);
+	printf("  %6zu  %9s  %s\n", leases, usage_span(seconds, text), last);
 }
 
-static void print_sum(const struct used_sum *sum, const char *user)
+static void usage_print_sum(const struct used_sum *sum, const char *user)
 {
 	char device[112], last[MOMENT_TEXT] = "-";
 
@@ -192,30 +192,32 @@ static void print_sum(const struct used_sum *sum, const char *user)
 		strcpy(last, "now");
 	else if (!moment_clock(sum->last, last))
 		strcpy(last, "-");
-	print_row(user, device, sum->leases, sum->seconds, last);
+	usage_print_row(user, device, sum->leases, sum->seconds, last);
 }
 
-/* Prints a user's devices, and their total if there are several. Returns how many sums that were. */
-static size_t print_user(const struct used_sum *sums, size_t n, struct used_sum *all)
+/*
+ * Prints a user's devices, and their total if there are several. Returns how many sums that were.
+ */
+static size_t usage_print_user(const struct used_sum *sums, size_t n, struct used_sum *all)
 {
 	struct used_sum total = { 0 };
 	char user[USER_TEXT];
 	size_t i;
 
-	user_name(sums[0].uid, user);
+	usage_user(sums[0].uid, user);
 	for (i = 0; i < n && sums[i].uid == sums[0].uid; i++) {
-		print_sum(&sums[i], user);
+		usage_print_sum(&sums[i], user);
 		total.leases += sums[i].leases;
 		total.seconds += sums[i].seconds;
 	}
 	if (i > 1)
-		print_row(user, "all", total.leases, total.seconds, "");
+		usage_print_row(user, "all", total.leases, total.seconds, "");
 	all->leases += total.leases;
 	all->seconds += total.seconds;
 	return i;
 }
 
-static int print_table(const struct used_list *list, uint64_t from)
+static int usage_print_table(const struct used_list *list, uint64_t from)
 {
 	struct used_sum all = { 0 };
 	size_t n, users = 0;
@@ -230,9 +232,9 @@ static int print_table(const struct used_list *list, uint64_t from)
 	}
 	puts("USER          DEVICE                        LEASES       TIME  LAST");
 	for (size_t i = 0; i < n; users++)
-		i += print_user(&sums[i], n - i, &all);
+		i += usage_print_user(&sums[i], n - i, &all);
 	if (users > 1)
-		print_row("all", "all", all.leases, all.seconds, "");
+		usage_print_row("all", "all", all.leases, all.seconds, "");
 	return 0;
 }
 
@@ -242,7 +244,7 @@ static void add_used_json(struct json_object *array, const struct used *used, ui
 	char user[USER_TEXT];
 
 	json_object_object_add(o, "lease", json_object_new_int64((int64_t)used->lease));
-	json_object_object_add(o, "user", json_object_new_string(user_name(used->uid, user)));
+	json_object_object_add(o, "user", json_object_new_string(usage_user(used->uid, user)));
 	json_object_object_add(o, "uid", json_object_new_int64(used->uid));
 	json_object_object_add(o, "device", json_out_text(used->device));
 	json_object_object_add(o, "profile", json_out_text(used->profile));
@@ -269,7 +271,7 @@ static int print_usage(const struct used_list *list, const struct question *ques
 	struct json_object *array;
 
 	if (!question->json)
-		return print_table(list, question->from);
+		return usage_print_table(list, question->from);
 	array = json_object_new_array();
 	for (size_t i = 0; i < list->n; i++)
 		add_used_json(array, &list->list[i], question->from);
@@ -282,7 +284,7 @@ int cli_usage(const struct cli *cli, int argc, char **argv)
 	struct question question = { 0 };
 	struct gpubroker *handle;
 	struct used_list list = { 0 };
-	int r = parse_arguments(argc, argv, &question);
+	int r = usage_arguments(argc, argv, &question);
 
 	if (r != ARGUMENTS_END)
 		return r;

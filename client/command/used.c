@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-static int add(struct used_list *list, const struct used *used)
+static int used_add(struct used_list *list, const struct used *used)
 {
 	if (list->n == list->room) {
 		const size_t room = list->room ? list->room * 2 : 64;
@@ -44,7 +44,7 @@ static int on_running(void *userdata, const struct gpubroker_lease *lease)
 	snprintf(used.device, sizeof(used.device), "%s",
 		 lease->n_devices ? lease->devices[0] : lease->parent);
 	snprintf(used.profile, sizeof(used.profile), "%s", lease->profile);
-	return add(userdata, &used);
+	return used_add(userdata, &used);
 }
 
 static int on_ended(void *userdata, const struct gpubroker_used *ended)
@@ -59,7 +59,7 @@ static int on_ended(void *userdata, const struct gpubroker_used *ended)
 	used.until = used.since + (ended->seconds < most ? ended->seconds : most);
 	snprintf(used.device, sizeof(used.device), "%s", ended->device);
 	snprintf(used.profile, sizeof(used.profile), "%s", ended->profile);
-	return add(userdata, &used);
+	return used_add(userdata, &used);
 }
 
 static int by_lease(const void *a, const void *b)
@@ -92,6 +92,7 @@ static int by_user_and_device(const void *a, const void *b)
 int used_read(struct gpubroker *handle, uint64_t from, struct used_list *ret_list)
 {
 	struct used_list list = { 0 };
+	uint64_t last = 0;
 	size_t n = 0;
 	/* First those that run: one that ends meanwhile is in both, and none is missed. */
 	int r = gpubroker_leases(handle, on_running, &list);
@@ -106,10 +107,11 @@ int used_read(struct gpubroker *handle, uint64_t from, struct used_list *ret_lis
 		qsort(list.list, list.n, sizeof(*list.list), by_lease);
 	for (size_t i = 0; i < list.n; i++) {
 		const struct used *used = &list.list[i];
+		const bool again = i && used->lease == last;
 
-		if ((n && list.list[n - 1].lease == used->lease) || used->until < from)
-			continue;
-		list.list[n++] = *used;
+		last = used->lease;
+		if (!again && used->until >= from)
+			list.list[n++] = *used;
 	}
 	list.n = n;
 	if (n)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Who had which device for how long: the leases that have ended, and those that go on. */
+/*
+ * The usage of devices, by user and for how long: the leases that have ended, and those that go on.
+ */
 #pragma once
 
 #include <stdbool.h>

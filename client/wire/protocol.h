@@ -373,7 +373,7 @@ struct message_used {
 
 #define PROTOCOL_REASONS_MAX 64
 
-/* What the broker has counted since its start. Only root gets more than `started`. */
+/* The counters of the broker, from its start on. Only root gets more than `started`. */
 struct message_counted {
 	uint32_t type;
 	uint32_t all;	  /* it is root who asks */
