@@ -359,6 +359,8 @@ static void connect_lower(struct core *core)
 	holds_init(&core->holds);
 	lease_table_init(&core->leases.table, &lease_events, core);
 	core->usage.workers = &core->workers;
+	core->usage.owner = owner_of;
+	core->usage.userdata = core;
 	numbers_attach(&core->numbers, &core->workers, &core->leases.table);
 	core->leases.base = core->base;
 	core->leases.kernel = &core->kernel;

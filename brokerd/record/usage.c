@@ -157,7 +157,8 @@ void usage_open(struct usage *usage, int directory)
 	usage->entries = calloc(USAGE_KEPT, sizeof(*usage->entries));
 	if (directory < 0 || !usage->entries)
 		return;
-	usage->fd = openat(directory, "usage", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	usage->fd = openat(directory, "usage",
+			   O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 	if (usage->fd < 0)
 		r = -errno;
 	/* A full disk shows now, and not when a lease has ended. */
@@ -275,6 +276,24 @@ static void write_more(struct usage *usage)
 	}
 }
 
+static uint32_t usage_owner(const struct usage *usage, uint32_t uid)
+{
+	return usage->owner ? usage->owner(usage->userdata, uid) : uid;
+}
+
+/* Returns true if the user of a short lease has a full share of the entries. */
+static bool is_beyond_share(const struct usage *usage, const struct usage_entry *e)
+{
+	const uint32_t owner = usage_owner(usage, e->uid);
+	size_t n = 0;
+
+	if (e->seconds >= USAGE_SHORT || usage->next <= USAGE_SHARE)
+		return false;
+	for (size_t i = 0; i < USAGE_KEPT; i++)
+		n += usage->entries[i].number && usage_owner(usage, usage->entries[i].uid) == owner;
+	return n >= USAGE_SHARE;
+}
+
 void usage_add(struct usage *usage, const struct lease *lease)
 {
 	const uint64_t now = (uint64_t)time(NULL);
@@ -289,6 +308,10 @@ void usage_add(struct usage *usage, const struct lease *lease)
 	usage->ended++;
 	if (!usage->entries)
 		return;
+	if (is_beyond_share(usage, &e)) {
+		usage->lost++;
+		return;
+	}
 	if (lease_is_made(lease))
 		memcpy(e.device, lease->mdev.parent, sizeof(e.device));
 	else /* the group's first, as listings have it */

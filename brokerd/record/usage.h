@@ -15,6 +15,13 @@
 #include "brokerd/state/lease.h"
 
 #define USAGE_KEPT 16384
+/*
+ * A user who has so many of the entries gets no more of leases that were shorter than so many
+ * seconds: otherwise a user who claims and releases in a loop would overwrite what all others had,
+ * or the user's own. The journal has these leases as any other.
+ */
+#define USAGE_SHARE (USAGE_KEPT / 2)
+#define USAGE_SHORT 60
 
 struct usage_entry {
 	uint64_t number; /* counts the entries from 1, also over restarts; 0: there is none */
@@ -33,8 +40,11 @@ struct usage {
 	uint64_t written;	     /* the entries below this number were given to a worker */
 	uint64_t highest;	     /* the highest lease number in the file */
 	uint64_t ended;		     /* leases that have ended since the start */
-	uint64_t lost;		     /* entries that could not be written */
+	uint64_t lost;		     /* entries that could not be written, or are of no share */
 	struct workers *workers;
+	/* Returns the user whose share counts for a uid. NULL: each uid has its own. */
+	uint32_t (*owner)(void *userdata, uint32_t uid);
+	void *userdata;
 	bool writing, failed;
 };
 

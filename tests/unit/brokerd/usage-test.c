@@ -26,6 +26,7 @@ static void start(void)
 	usage_done(&broker.usage);
 	usage_open(&broker.usage, directory);
 	broker.usage.workers = &broker.workers;
+	broker.usage.owner = NULL;
 }
 
 static void wait_for_usage(void)
@@ -136,7 +137,7 @@ static void test_ring(void)
 	struct stat st;
 
 	for (size_t i = 1; i <= USAGE_KEPT + more; i++) {
-		end(i, 1000, 1);
+		end(i, (uint32_t)(1000 + i % 3), 1);
 		if (i % 512 == 0)
 			wait_for_usage();
 	}
@@ -155,6 +156,48 @@ static void test_ring(void)
 	start();
 	tap_ok(count() == USAGE_KEPT && usage_from(&broker.usage, 1)->lease == more + 2,
 	       "... and after a restart");
+}
+
+static size_t count_of(uint32_t uid)
+{
+	const struct usage_entry *e;
+	size_t n = 0;
+
+	for (uint64_t at = 1; (e = usage_from(&broker.usage, at)); at = e->number + 1)
+		n += e->uid == uid;
+	return n;
+}
+
+static uint32_t owner_is_bob(void *userdata, uint32_t uid)
+{
+	(void)userdata;
+	return uid >= 100000 ? BOB : uid;
+}
+
+/* A user claims and releases in a loop. */
+static void test_share(void)
+{
+	uint64_t lost;
+
+	usage_done(&broker.usage);
+	usage_open(&broker.usage, -1);
+	for (uint64_t i = 1; i <= 100; i++)
+		end(i, 1000, 3600);
+	lost = broker.usage.lost;
+	for (uint64_t i = 0; i < USAGE_SHARE + 2000; i++)
+		end(1000 + i, BOB, 1);
+	tap_ok(count_of(1000) == 100 && count_of(BOB) == USAGE_SHARE,
+	       "a user who claims in a loop does not overwrite what others had");
+	tap_ok(broker.usage.lost - lost == 2000, "... and what is left out is counted");
+	end(900000, BOB, 3600);
+	tap_ok(count_of(BOB) == USAGE_SHARE + 1, "a lease that was not short is kept all the same");
+	end(900001, 1000, 1);
+	tap_ok(count_of(1000) == 101, "so are others' short ones");
+	broker.usage.owner = owner_is_bob;
+	for (uint64_t i = 0; i < 500; i++)
+		end(910000 + i, 100000 + (uint32_t)i, 1);
+	tap_ok(broker.usage.lost - lost == 2500, "a user with many uids is one user");
+	broker.usage.owner = NULL;
 }
 
 static void test_full_disk(void)
@@ -267,6 +310,7 @@ int main(void)
 	test_damage();
 	test_ring();
 	test_full_disk();
+	test_share();
 	test_peers();
 	close(directory);
 	broker_drop();
