@@ -154,7 +154,10 @@ void usage_open(struct usage *usage, int directory)
 
 	*usage = (struct usage)USAGE_NONE;
 	usage->directory = directory;
-	usage->entries = calloc(USAGE_KEPT, sizeof(*usage->entries));
+	usage->entries = malloc(USAGE_KEPT * sizeof(*usage->entries));
+	/* Takes the memory now, all of it: what a daemon needs does not grow with its leases. */
+	if (usage->entries)
+		explicit_bzero(usage->entries, USAGE_KEPT * sizeof(*usage->entries));
 	if (directory < 0 || !usage->entries)
 		return;
 	usage->fd = openat(directory, "usage",
