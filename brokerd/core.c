@@ -31,6 +31,12 @@
 
 #define RENEWAL_PAUSE 60 /* seconds between two starts because of /dev/iommu */
 
+static void report_change(struct core *core)
+{
+	if (core->ops->changed)
+		core->ops->changed(core->userdata);
+}
+
 /* ---- reports of leases ---- */
 
 static void on_lease_state(void *userdata, const struct lease *lease)
@@ -38,6 +44,7 @@ static void on_lease_state(void *userdata, const struct lease *lease)
 	struct core *core = userdata;
 
 	watching_state(&core->peers, lease);
+	report_change(core);
 	/* Claims that wait for this lease are now refused, as new ones are. */
 	if (lease->state == GPUBROKER_LEASE_STUCK)
 		queue_mark(&core->claims.queue, lease->group);
@@ -62,7 +69,12 @@ static void on_lease_freed(void *userdata, const struct lease *lease)
 {
 	struct core *core = userdata;
 
+	/* Nobody had a device that root only restores, or whose record was damaged. */
+	if (lease->recorded && lease->lent && !lease->damaged[0] &&
+	    strcmp(lease->terms.rule, LEASE_RULE_RESTORE) != 0)
+		usage_add(&core->usage, lease);
 	queue_mark_freed(&core->claims.queue, lease);
+	report_change(core);
 }
 
 static void on_lease_resumed(void *userdata, struct lease *lease)
@@ -71,12 +83,20 @@ static void on_lease_resumed(void *userdata, struct lease *lease)
 	hotplug_look(lease);
 }
 
+static void on_few_numbers(void *userdata)
+{
+	struct core *core = userdata;
+
+	numbers_reserve(&core->numbers);
+}
+
 static const struct lease_events lease_events = {
 	.state = on_lease_state,
 	.ending = on_lease_ending,
 	.function = on_lease_function,
 	.freed = on_lease_freed,
 	.resumed = on_lease_resumed,
+	.few_numbers = on_few_numbers,
 };
 
 /* ---- reports of the queue ---- */
@@ -87,6 +107,7 @@ static void on_claim_waits(void *userdata, const struct waiting *waiting)
 
 	rejoin_note(&core->claims, waiting);
 	watching_waiting(&core->peers, waiting, true);
+	report_change(core);
 }
 
 static void on_claim_left(void *userdata, const struct waiting *waiting)
@@ -95,6 +116,7 @@ static void on_claim_left(void *userdata, const struct waiting *waiting)
 
 	rejoin_forget(&core->claims, waiting);
 	watching_waiting(&core->peers, waiting, false);
+	report_change(core);
 }
 
 static const struct queue_events queue_events = {
@@ -124,6 +146,7 @@ static void on_device_record(void *userdata, const struct watcher_record *record
 		log_error("a function cannot be listed: %s", strerror(-r));
 	else if (came)
 		queue_mark_all(&core->claims.queue); /* a claim may wait for it */
+	report_change(core);
 }
 
 static void serve_when_ready(struct core *core)
@@ -343,6 +366,10 @@ static void connect_lower(struct core *core)
 	core->audit.userdata = core;
 	holds_init(&core->holds);
 	lease_table_init(&core->leases.table, &lease_events, core);
+	core->usage.workers = &core->workers;
+	core->usage.owner = owner_of;
+	core->usage.userdata = core;
+	numbers_attach(&core->numbers, &core->workers, &core->leases.table);
 	core->leases.base = core->base;
 	core->leases.kernel = &core->kernel;
 	core->leases.workers = &core->workers;
@@ -428,6 +455,7 @@ static int connect_peers(struct core *core)
 	peers->prepare = &core->prepare;
 	peers->sriov = &core->sriov;
 	peers->holds = &core->holds;
+	peers->usage = &core->usage;
 	peers->reload = on_reload_asked;
 	peers->userdata = core;
 	return peers_init(peers);
@@ -469,6 +497,8 @@ int core_recover(struct core *core)
 
 	if (!r)
 		r = rejoin_recover(&core->claims);
+	if (!lease_has_id(&core->leases.table)) /* a record has a higher number than is reserved */
+		numbers_reserve(&core->numbers);
 	return r ? r : sriov_recover(&core->sriov);
 }
 
@@ -482,6 +512,7 @@ void core_serve(struct core *core)
 	}
 	core->serving = true;
 	core->served_since = time(NULL);
+	core->peers.started = (uint64_t)core->served_since;
 	core->never_fresh = !core->kernel.late &&
 			    kernel_vfio_check(&core->kernel, false) == -ESTALE;
 	log_notice("serving: %zu functions, %zu rules, %zu leases taken up", core->devices.n,
@@ -507,6 +538,7 @@ void core_close(struct core *core)
 	listener_stop(&core->peers);
 	while (!TAILQ_EMPTY(&core->peers.list))
 		peer_free(TAILQ_FIRST(&core->peers.list));
+	numbers_close(&core->numbers);
 }
 
 void core_done(struct core *core)
@@ -533,5 +565,8 @@ void core_done(struct core *core)
 	devices_done(&core->devices);
 	kernel_done(&core->kernel);
 	core->worker_filter = filter_free(core->worker_filter);
+	numbers_done(&core->numbers);
+	usage_done(&core->usage);
+	core->history = fd_close(core->history);
 	core->store.directory = fd_close(core->store.directory);
 }

@@ -19,7 +19,9 @@
 #include "brokerd/process/closing.h"
 #include "brokerd/process/worker.h"
 #include "brokerd/record/audit.h"
+#include "brokerd/record/numbers.h"
 #include "brokerd/record/store.h"
+#include "brokerd/record/usage.h"
 #include "brokerd/state/devices.h"
 #include "brokerd/state/holds.h"
 #include "brokerd/state/verdict.h"
@@ -33,6 +35,8 @@ struct core_ops {
 	 * in force.
 	 */
 	void (*policy)(void *userdata, bool kept);
+	/* Something that `systemctl status` shows may have changed. NULL: nobody shows it. */
+	void (*changed)(void *userdata);
 	/* No worker is running, and no other work that must not be interrupted. */
 	void (*idle)(void *userdata);
 	/* /dev/vfio or /dev/iommu is not the one that this process may open: see kernel.h. */
@@ -50,6 +54,9 @@ struct core {
 	struct workers workers;
 	struct closing closing;
 	struct store store;
+	int history; /* the directory of what outlives a reboot, or -1 */
+	struct numbers numbers;
+	struct usage usage;
 	struct audit audit;
 	struct event *on_suppressed; /* the timer of audit.later(), or NULL */
 	struct devices devices;
@@ -69,7 +76,8 @@ struct core {
 
 #define CORE_INIT                                                                                  \
 	{                                                                                          \
-		.kernel = KERNEL_NONE, .store = { -1 }, .helpers = HELPERS_INIT, .peers = {        \
+		.kernel = KERNEL_NONE, .store = { -1 }, .history = -1, .numbers = NUMBERS_NONE,    \
+		.usage = USAGE_NONE, .helpers = HELPERS_INIT, .peers = {                           \
 			.listen_fd = -1                                                            \
 		}                                                                                  \
 	}

@@ -8,6 +8,7 @@
 
 #include "brokerd/daemon.h"
 #include "brokerd/core.h"
+#include "brokerd/claim/summary.h"
 #include "brokerd/lease/mdev.h"
 #include "brokerd/peer/listener.h"
 #include "brokerd/process/confine.h"
@@ -41,8 +42,9 @@
 struct process {
 	struct core core;
 	int notify_fd, signal_fd;
-	struct event *on_signal, *on_watchdog, *on_start_limit, *on_quit_limit;
-	bool memlock_dropped; /* CAP_SYS_RESOURCE is gone for good */
+	struct event *on_signal, *on_watchdog, *on_start_limit, *on_quit_limit, *on_status;
+	char status_text[sizeof("STATUS=") + SUMMARY_TEXT]; /* as systemd has it */
+	bool memlock_dropped;				    /* CAP_SYS_RESOURCE is gone for good */
 	bool quitting;
 	int status;
 };
@@ -156,21 +158,35 @@ static void fit_capability(struct process *process)
 	}
 }
 
+static void on_status(evutil_socket_t fd, short what, void *userdata)
+{
+	struct process *process = userdata;
+	char text[sizeof("STATUS=") + SUMMARY_TEXT] = "STATUS=";
+
+	(void)fd;
+	(void)what;
+	summary_format(&process->core.claims, text + strlen(text));
+	if (strcmp(text, process->status_text) != 0)
+		notify_send(process->notify_fd, text);
+	memcpy(process->status_text, text, sizeof(text));
+}
+
+/* Tells systemd soon: a claim changes much in a moment. */
+static void on_changed(void *userdata)
+{
+	static const struct timeval soon = { .tv_usec = 300000 };
+	struct process *process = userdata;
+
+	if (process->notify_fd >= 0 && process->on_status && !process->quitting &&
+	    !evtimer_pending(process->on_status, NULL))
+		evtimer_add(process->on_status, &soon);
+}
+
 static void on_core_policy(void *userdata, bool kept)
 {
 	struct process *process = userdata;
 
-	if (kept)
-		notify_send(process->notify_fd,
-			    "STATUS=Serving; the policy on disk has mistakes and is not in force.");
-	else if (process->core.policy.good && process->core.policy.saved)
-		notify_send(process->notify_fd,
-			    "STATUS=Serving by the last policy without a mistake; the one on disk "
-			    "has mistakes.");
-	else if (process->core.policy.good)
-		notify_send(process->notify_fd, "STATUS=Serving.");
-	else
-		notify_send(process->notify_fd, "STATUS=No valid policy: nothing is lent.");
+	on_changed(process);
 	if (!kept)
 		fit_capability(process);
 }
@@ -188,6 +204,7 @@ static void on_failed(void *userdata, int status)
 static const struct core_ops core_ops = {
 	.serving = on_serving,
 	.policy = on_core_policy,
+	.changed = on_changed,
 	.idle = on_core_idle,
 	.stale = on_stale,
 	.failed = on_failed,
@@ -260,9 +277,10 @@ static int start_events(struct process *process)
 		event_new(base, process->signal_fd, EV_READ | EV_PERSIST, on_signal, process);
 	process->on_start_limit = evtimer_new(base, on_start_limit, process);
 	process->on_quit_limit = evtimer_new(base, on_quit_limit, process);
+	process->on_status = evtimer_new(base, on_status, process);
 	if (!process->on_signal || event_add(process->on_signal, NULL) ||
 	    !process->on_start_limit || evtimer_add(process->on_start_limit, &limit) ||
-	    !process->on_quit_limit)
+	    !process->on_quit_limit || !process->on_status)
 		return -ENOMEM;
 	return start_watchdog(process);
 }
@@ -374,6 +392,17 @@ static int take_signals(void)
 	return fd < 0 ? -errno : fd;
 }
 
+/* Reads what outlives a reboot; the directory NULL: the records' one. */
+static void open_history(struct core *core, const char *path)
+{
+	int directory = core->store.directory;
+
+	if (path)
+		directory = core->history = numbers_directory(path);
+	usage_open(&core->usage, directory);
+	numbers_open(&core->numbers, directory, core->usage.highest);
+}
+
 /* Opens everything that needs privilege, or that confinement would not allow. */
 static int open_privileged(struct process *process, const struct daemon_options *options)
 {
@@ -386,6 +415,8 @@ static int open_privileged(struct process *process, const struct daemon_options 
 	 */
 	mallopt(M_MMAP_MAX, 0);
 	umask(077); /* records are private; files for others get their mode explicitly */
+	log_open_journal();
+	tzset(); /* reads the time zone, whose file cannot be opened later */
 	process->signal_fd = take_signals();
 	if (process->signal_fd < 0)
 		return process->signal_fd;
@@ -396,6 +427,7 @@ static int open_privileged(struct process *process, const struct daemon_options 
 	core->store.directory = take_state(options->state);
 	if (core->store.directory < 0)
 		return core->store.directory;
+	open_history(core, options->history);
 	core->peers.listen_fd =
 		listener_open(options->socket, &core->helpers.fd, &core->peers.made_listener);
 	if (core->peers.listen_fd < 0)
@@ -423,7 +455,7 @@ static int confine(const struct core *core)
 	 * CAP_SYS_RESOURCE is kept until the policy shows whether it is needed: see
 	 * fit_capability().
 	 */
-	int r = confine_core(true, core->kernel.cdevs, core->store.directory);
+	int r = confine_core(true, core->kernel.cdevs, core->store.directory, core->history);
 
 	if (r) {
 		log_error("cannot be confined: %s", strerror(-r));
@@ -473,6 +505,7 @@ static void stop(struct process *process)
 	free_event(process->on_start_limit);
 	free_event(process->on_quit_limit);
 	free_event(process->on_watchdog);
+	free_event(process->on_status);
 	fd_close(process->signal_fd);
 	fd_close(process->notify_fd);
 }

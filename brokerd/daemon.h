@@ -8,6 +8,7 @@ struct daemon_options {
 	struct loader_options policy;
 	const char *socket; /* NULL: the default, or what systemd passes */
 	const char *state;
+	const char *history; /* what outlives a reboot; NULL: in the state directory */
 };
 
 /* Runs the daemon until it ends. Returns the exit status. */

@@ -16,12 +16,15 @@
 #define DIRECTORIES_MAX 16
 
 static const char usage[] =
-	"usage: gpubrokerd [--policy DIR]... [--socket PATH] [--state DIR] [--check]\n"
+	"usage: gpubrokerd [--policy DIR]... [--socket PATH] [--state DIR] [--history DIR]\n"
+	"                  [--check]\n"
 	"\n"
 	"  --policy DIR   read *.policy there, instead of /etc/gpubroker/policy.d and\n"
 	"                 /usr/lib/gpubroker/policy.d; may be repeated, the first masks\n"
 	"  --socket PATH  listen there, where systemd passes no socket\n"
 	"  --state DIR    keep lease records there\n"
+	"  --history DIR  keep there what outlives a reboot: which lease numbers were used,\n"
+	"                 and the usage of devices; with --state alone, it is there too\n"
 	"  --check        say what is wrong with the policy, and end\n"
 	"  --helper ROLE  be the watcher, loader or finder of the daemon that listens for it\n"
 	"                 at --socket; for gpubroker-watch.service, gpubroker-load.service,\n"
@@ -44,12 +47,23 @@ static enum helper_role role_of(const char *name)
 	return role;
 }
 
+static void use_defaults(struct daemon_options *options)
+{
+	if (!options->socket)
+		options->socket = "/run/gpubroker/socket";
+	if (!options->state && !options->history)
+		options->history = "/var/lib/gpubroker/history";
+	if (!options->state)
+		options->state = "/run/gpubroker/leases";
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option long_options[] = {
 		{ "policy", required_argument, NULL, 'p' },
 		{ "socket", required_argument, NULL, 's' },
 		{ "state", required_argument, NULL, 't' },
+		{ "history", required_argument, NULL, 'y' },
 		{ "check", no_argument, NULL, 'c' },
 		{ "helper", required_argument, NULL, 'r' },
 		{ "help", no_argument, NULL, 'h' },
@@ -57,7 +71,7 @@ int main(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	static const char *directories[DIRECTORIES_MAX];
-	struct daemon_options options = { .policy = installed, .state = "/run/gpubroker/leases" };
+	struct daemon_options options = { .policy = installed };
 	size_t n_given = 0;
 	enum helper_role role = HELPER_ROLES;
 	bool check = false;
@@ -70,8 +84,8 @@ int main(int argc, char **argv)
 								  .n_directories = n_given };
 		} else if (c == 's') {
 			options.socket = optarg;
-		} else if (c == 't') {
-			options.state = optarg;
+		} else if (c == 't' || c == 'y') {
+			*(c == 't' ? &options.state : &options.history) = optarg;
 		} else if (c == 'c') {
 			check = true;
 		} else if (c == 'r' && (role = role_of(optarg)) < HELPER_ROLES) {
@@ -94,7 +108,6 @@ int main(int argc, char **argv)
 	if (role < HELPER_ROLES)
 		return helper_run(role, options.socket ? options.socket : HELPER_SOCKET,
 				  &options.policy);
-	if (!options.socket)
-		options.socket = "/run/gpubroker/socket";
+	use_defaults(&options);
 	return daemon_run(&options);
 }

@@ -237,6 +237,35 @@ typedef int (*gpubroker_waiting_func)(void *userdata, const struct gpubroker_wai
  */
 int gpubroker_queue(struct gpubroker *handle, gpubroker_waiting_func func, void *userdata);
 
+/* A lease that has ended. */
+struct gpubroker_used {
+	uint64_t lease;
+	uint32_t uid;
+	uint64_t since;	  /* when it was claimed, seconds since the epoch */
+	uint64_t seconds; /* until the host had the device back */
+	char device[32];  /* a PCI address, or the name of an mdev parent as "mtty" */
+	char profile[64]; /* of a part of it; "": all of it */
+};
+typedef int (*gpubroker_used_func)(void *userdata, const struct gpubroker_used *used);
+
+/*
+ * Lists the leases that have ended, as far as the broker keeps them, in the order in which they
+ * ended, as gpubroker_leases() lists leases. Root gets all, others those of their own user.
+ */
+int gpubroker_usage(struct gpubroker *handle, gpubroker_used_func func, void *userdata);
+
+/* The counters of the broker, from its start on. */
+struct gpubroker_counters {
+	bool all;		 /* the caller is root; otherwise only `started` is known */
+	uint64_t started;	 /* seconds since the epoch */
+	uint64_t granted, ended; /* leases */
+	uint64_t lost;		 /* leases that have ended and whose usage could not be written */
+	uint64_t refused[64];	 /* requests, by enum gpubroker_refusal */
+};
+
+/* Asks for the counters. 0, a refusal, or -errno. */
+int gpubroker_counters(struct gpubroker *handle, struct gpubroker_counters *ret_counters);
+
 struct gpubroker_event {
 	enum gpubroker_event_kind kind;
 	uint64_t time; /* seconds since the epoch */

@@ -111,7 +111,7 @@ offers() {
 tap_ok "the manual's SYNOPSIS has each option of run" run_in_synopsis
 tap_ok "... and of policy explain" explain_in_synopsis
 tap_ok "the help of run has each option" in_help client/run/options.c run
-for c in list leases profiles watch; do
+for c in list leases profiles watch usage metrics; do
 	tap_ok "the help of $c has each option" in_help "client/command/$c.c" "$c"
 done
 tap_ok "the help of doctor has each option" in_help client/command/examine.c doctor
@@ -122,7 +122,7 @@ for c in check explain install; do
 	tap_ok "the help of policy $c has each option" in_help "$file" policy "$c"
 	tap_ok "... and fits on a screen" on_a_screen policy "$c"
 done
-for c in list run profiles leases release watch doctor policy revoke restore vfs; do
+for c in list run profiles leases usage metrics release watch doctor policy revoke restore vfs; do
 	tap_ok "the help of $c fits on a screen" on_a_screen "$c"
 done
 tap_ok "the usage fits on a screen" sh -c '"$0" --help | awk "length > 80 { exit 1 } END { exit NR > 24 }"' "$command"
@@ -262,6 +262,24 @@ tap_ok "vfs without a broker: 69" says_that "$dir/socket" 69 vfs 01:00.0 0
 tap_ok "vfs of 65535: 69" says 69 vfs 01:00.0 65535
 tap_ok "watch without a broker: 69" says_that "gpubroker.socket" 69 watch
 tap_ok "watch --json without a broker: 69, and no half JSON" says 69 watch --json
+
+tap_ok "usage without a broker: 69" says_that "gpubroker.socket" 69 usage
+for time in 2026-11-01 2024-02-29 today 7d 8h 90s; do
+	tap_ok "--since $time is a time: 69" says 69 usage --since "$time" --json
+done
+for time in '' ' ' 2026-11-1 26-11-01 2026-02-30 2025-02-29 2026-13-01 2026-11-01T00 +2026-11-0 yesterday 7 7w -1d 0h; do
+	tap_ok "--since '$time' is none: 64" says_that "is no time" 64 usage --since "$time"
+done
+tap_ok "usage of a user whom nobody knows: 67" says_that "no user 'no-such-user'" 67 usage --user no-such-user
+tap_ok "usage of what is no uid: 67" says_that "no user '99999999999'" 67 usage --user 99999999999
+tap_ok "usage with an argument: 64, and what was meant" says_that "--user bob" 64 usage bob
+tap_ok "metrics to where nothing can be written: 69, and why" sh -c '! "$0" --socket "$1/socket" metrics --output /dev/null/x 	2>"$1/err" && grep -q "/dev/null/x: Not a directory" "$1/err"' "$command" "$dir"
+metrics_are_whole() {
+	"$command" --socket "$dir/socket" metrics --output "$dir/metrics" 2>/dev/null
+	[ $? = 69 ] && grep -qx 'gpubroker_up 0' "$dir/metrics" && [ "$(tail -n 1 "$dir/metrics")" = '# EOF' ] &&
+		[ "$(stat -c %a "$dir/metrics")" = 644 ] && [ "$(find "$dir" -name 'metrics*' | wc -l)" = 1 ]
+}
+tap_ok "without a broker metrics say so, in a whole file, and fail" metrics_are_whole
 
 tap_ok "list without a broker: 69, one line that says what would help" says_that "$dir/socket" 69 list
 tap_ok "list --json without a broker: 69, and no half JSON" says 69 list --json

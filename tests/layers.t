@@ -101,6 +101,8 @@ sources_without_header() {
 		client/command/install.c	client/command/policy.h
 		client/command/leases.c		client/command/cli.h
 		client/command/list.c		client/command/cli.h
+		client/command/metrics.c	client/command/cli.h
+		client/command/usage.c		client/command/cli.h
 		client/command/profiles.c	client/command/cli.h
 		client/command/release.c	client/command/cli.h
 		client/command/reload.c		client/command/policy.h

@@ -7,14 +7,15 @@
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
 
-made='gpubroker.service gpubroker-watch.service gpubroker-load.service gpubroker-find.service'
-kept='gpubroker.socket gpubroker-helpers.socket gpubroker-prepare.service'
+made='gpubroker.service gpubroker-watch.service gpubroker-load.service gpubroker-find.service gpubroker-metrics.service'
+kept='gpubroker.socket gpubroker-helpers.socket gpubroker-prepare.service gpubroker-metrics.timer'
 
 for unit in $made; do cp "$top_builddir/brokerd/$unit" "$dir/"; done
 for unit in $kept; do cp "$top_srcdir/brokerd/$unit" "$dir/"; done
 
 all_units() {
-	for unit in "$top_srcdir"/brokerd/*.service "$top_srcdir"/brokerd/*.service.in "$top_srcdir"/brokerd/*.socket; do
+	for unit in "$top_srcdir"/brokerd/*.service "$top_srcdir"/brokerd/*.service.in "$top_srcdir"/brokerd/*.socket \
+		"$top_srcdir"/brokerd/*.timer; do
 		unit=${unit##*/}
 		[ -e "$dir/${unit%.in}" ] || { echo "${unit%.in} is not looked at"; return 1; }
 	done

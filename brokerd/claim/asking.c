@@ -22,6 +22,13 @@ int asking_no_memory(struct message_refusal *ret_refusal)
 	return GPUBROKER_REFUSED_FAILED;
 }
 
+int asking_no_number(struct message_refusal *ret_refusal)
+{
+	*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
+	refusal_say(ret_refusal, "reserving a lease number; try again");
+	return GPUBROKER_REFUSED_FAILED;
+}
+
 void asking_selection_freep(struct selection **selection)
 {
 	if (*selection)

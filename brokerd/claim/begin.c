@@ -103,7 +103,10 @@ static int begin_leases(struct claim *claim, struct selection *selection,
 		claim->n++;
 	}
 	if (claim->n < selection->n) {
-		asking_no_memory(ret_refusal);
+		if (lease_has_id(&claim->claims->leases->table))
+			asking_no_memory(ret_refusal);
+		else
+			asking_no_number(ret_refusal);
 		ret_refusal->address = selection->items[0].asked;
 		ret_refusal->has_address = 1;
 		for (size_t i = 0; i < claim->n; i++)

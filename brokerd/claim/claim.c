@@ -47,6 +47,7 @@ static void claim_granted(struct claim *claim)
 				 lease->mdev.parent);
 		lease_set_clock(lease);
 		audit_lease(lease, "granted", LOG_INFO, reason);
+		claim->claims->audit->granted++;
 	}
 	queue_leave(claimant);
 	claim_free(claim);
@@ -472,6 +473,7 @@ static void log_abandoned(const struct claim *claim)
 	const struct claim_item *first = &claim->items[0];
 	const struct claim_ended *ended = &claim->ended;
 	struct audit_line line;
+	char reason[256];
 
 	if (first->lease)
 		line = audit_line_of(first->lease, "refused");
@@ -488,7 +490,8 @@ static void log_abandoned(const struct claim *claim)
 		};
 	line.outcome = "refused";
 	line.lease = 0;
-	line.reason = claim->failed ? refusal_name(claim->refusal.reason) : "gone";
+	line.reason = claim->failed ? audit_reason(&claim->refusal, reason, sizeof(reason))
+				    : "gone";
 	if (first->choice)
 		name_choice(first->choice, &line);
 	audit_asked(claim->claims->audit, claim->claimant->uid, &line);

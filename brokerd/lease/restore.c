@@ -68,7 +68,7 @@ static void forget_lease(struct lease *lease)
 	if (lease->damaged[0])
 		settle_damaged(lease);
 	if (lease->recorded)
-		audit_lease(lease, "ended", LOG_INFO, NULL);
+		audit_ended(lease);
 	kernel_group_unwatch(leases_of(lease)->kernel, lease->watch);
 	cdevs_unwatch(lease);
 	if (lease->timer)

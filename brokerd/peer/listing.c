@@ -12,9 +12,13 @@
 #include "client/host/pci.h"
 #include "client/wire/passfd.h"
 
+#include "brokerd/record/usage.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
+#define USED_A_LINE 256 /* entries of others that are passed over for the cost of a line */
 
 /*
  * The state of one call: the groups of the peer's process, and the functions of the group that the
@@ -261,6 +265,38 @@ static int send_next_waiting(struct listing *listing)
 	return r;
 }
 
+/* Sends the next lease that has ended, of those that the peer may know of: all, or its user's. */
+static int send_next_used(struct listing *listing)
+{
+	struct peer *peer = listing->peer;
+	const struct peers *peers = peer->peers;
+	const uint32_t owner = peers_owner(peers, peer->claimant.uid);
+	const struct usage_entry *entry = usage_from(peers->usage, peer->next_id);
+	struct message_used message = { .type = MESSAGE_USED };
+	int r;
+
+	for (; entry && peer->claimant.uid && peers_owner(peers, entry->uid) != owner;
+	     entry = usage_from(peers->usage, entry->number + 1)) {
+		/* A turn of the loop looks at so many. */
+		if (entry->number - peer->next_id >= USED_A_LINE) {
+			peer->next_id = entry->number;
+			return 0;
+		}
+	}
+	if (!entry)
+		return 1;
+	message.uid = entry->uid;
+	message.lease = entry->lease;
+	message.since = entry->since;
+	message.seconds = entry->seconds;
+	memcpy(message.device, entry->device, sizeof(message.device));
+	memcpy(message.profile, entry->profile, sizeof(message.profile));
+	r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
+	if (!r)
+		peer->next_id = entry->number + 1;
+	return r;
+}
+
 /*
  * Sends the listing's next message, or its end, and moves the cursor. Returns 1 after the end, 0
  * after a message, or -errno.
@@ -271,6 +307,7 @@ static int send_next(struct listing *listing)
 	const struct peer *peer = listing->peer;
 	int r = peer->busy == PEER_LISTING  ? send_next_device(listing)
 		: peer->busy == PEER_LEASES ? send_next_lease(listing)
+		: peer->busy == PEER_USAGE  ? send_next_used(listing)
 					    : send_next_waiting(listing);
 
 	if (r != 1)
@@ -303,7 +340,8 @@ void listing_continue(struct peer *peer)
 {
 	int r;
 
-	if (peer->busy != PEER_LISTING && peer->busy != PEER_LEASES && peer->busy != PEER_QUEUE)
+	if (peer->busy != PEER_LISTING && peer->busy != PEER_LEASES && peer->busy != PEER_QUEUE &&
+	    peer->busy != PEER_USAGE)
 		return;
 	r = peer_spend(peer, COST_LINE) ? send_some(peer) : 0;
 	if (r == 1) {
@@ -333,6 +371,13 @@ void listing_leases(struct peer *peer)
 void listing_queue(struct peer *peer)
 {
 	peer->busy = PEER_QUEUE;
+	peer->next_id = 1;
+	listing_continue(peer);
+}
+
+void listing_usage(struct peer *peer)
+{
+	peer->busy = PEER_USAGE;
 	peer->next_id = 1;
 	listing_continue(peer);
 }

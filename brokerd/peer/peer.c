@@ -171,6 +171,11 @@ void peer_end(struct peer *peer)
 	send_answer(peer, &end, sizeof(end));
 }
 
+void peer_counted(struct peer *peer, const struct message_counted *counted)
+{
+	send_answer(peer, counted, sizeof(*counted));
+}
+
 void peer_policy_state(struct peer *peer, const struct message_policy_state *state)
 {
 	send_answer(peer, state, sizeof(*state));

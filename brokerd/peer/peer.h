@@ -55,6 +55,7 @@ struct peer {
 		PEER_LISTING,
 		PEER_LEASES,
 		PEER_QUEUE,
+		PEER_USAGE,
 		PEER_WATCHING,
 		PEER_SRIOV,
 		PEER_POLICY,
@@ -63,7 +64,7 @@ struct peer {
 	/* the listing's cursor */
 	struct pci_address next_device;
 	bool devices_done;
-	uint64_t next_id; /* of a lease or a waiting claim */
+	uint64_t next_id; /* of a lease or a waiting claim, or the number of an entry */
 	uint32_t lost;	  /* events that it did not read in time */
 };
 
@@ -94,10 +95,12 @@ struct peers {
 	struct prepare *prepare;
 	struct sriov *sriov;
 	const struct holds *holds;
+	const struct usage *usage;
 	/* Has the policy read again; returns the number of that load, see peers_policy_loaded(). */
 	uint64_t (*reload)(void *userdata);
 	void *userdata;
 	int listen_fd;
+	uint64_t started;   /* when the broker began to serve, seconds since the epoch */
 	bool made_listener; /* it is not systemd's */
 	struct event *on_connect, *on_accept_again;
 	TAILQ_HEAD(peer_list, peer) list;
@@ -161,6 +164,7 @@ int peer_subject(const struct peer *peer, struct policy_subject *ret_subject);
 void peer_refuse(struct peer *peer, const struct message_refusal *refusal);
 void peer_end(struct peer *peer);
 void peer_policy_state(struct peer *peer, const struct message_policy_state *state);
+void peer_counted(struct peer *peer, const struct message_counted *counted);
 /* Sends the end if `reason` is 0; otherwise logs and sends the refusal. */
 void peer_answer(struct peer *peer, int reason, const struct message_refusal *refusal);
 

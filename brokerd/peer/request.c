@@ -10,6 +10,7 @@
 #include "brokerd/claim/asking.h"
 #include "brokerd/claim/begin.h"
 #include "brokerd/claim/claim.h"
+#include "brokerd/peer/counters.h"
 #include "brokerd/peer/listing.h"
 #include "brokerd/peer/release.h"
 #include "brokerd/peer/reload.h"
@@ -91,8 +92,16 @@ static void do_list(struct peer *peer, const union peer_packet *packet)
 		listing_devices(peer);
 	else if (packet->type == MESSAGE_LEASES)
 		listing_leases(peer);
+	else if (packet->type == MESSAGE_USAGE)
+		listing_usage(peer);
 	else
 		listing_queue(peer);
+}
+
+static void do_counters(struct peer *peer, const union peer_packet *packet)
+{
+	(void)packet;
+	counters_answer(peer);
 }
 
 static void do_claim(struct peer *peer, const union peer_packet *packet)
@@ -164,7 +173,10 @@ static request_handler handler_of(const union peer_packet *packet, size_t size)
 	case MESSAGE_LIST:
 	case MESSAGE_LEASES:
 	case MESSAGE_QUEUE:
+	case MESSAGE_USAGE:
 		return is_plain_request(packet, size, packet->type) ? do_list : NULL;
+	case MESSAGE_COUNTERS:
+		return is_plain_request(packet, size, packet->type) ? do_counters : NULL;
 	case MESSAGE_WATCH:
 		return is_plain_request(packet, size, packet->type) ? do_watch : NULL;
 	case MESSAGE_CLAIM:

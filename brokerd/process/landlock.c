@@ -194,7 +194,7 @@ static int allow_parents(int ruleset, const struct ruleset *all)
 	return r ? r : dir.error;
 }
 
-int landlock_core(int state_dir)
+int landlock_core(int state_dir, int history_dir)
 {
 	const uint64_t records = READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | MAKE_REG |
 				 REMOVE_FILE;
@@ -221,7 +221,9 @@ int landlock_core(int state_dir)
 		       READ_FILE | READ_DIR | WRITE_FILE | IOCTL_DEV)) ||
 	    (r = allow(ruleset, &all, "/dev/iommu", READ_FILE | WRITE_FILE | IOCTL_DEV)) ||
 	    /* records */
-	    (r = allow_below(ruleset, &all, state_dir, records)))
+	    (r = allow_below(ruleset, &all, state_dir, records)) ||
+	    /* the usage of devices, a ring, whose file is opened anew at its start */
+	    (history_dir >= 0 && (r = allow_below(ruleset, &all, history_dir, WRITE_FILE))))
 		return r;
 	return restrict_self(ruleset);
 }

@@ -46,31 +46,65 @@ static const char *value(const char *text, bool quoted, char *out, size_t size)
 	return out;
 }
 
-static const char *number(uint64_t number, bool none, char out[24])
+static void number(uint64_t number, bool none, char out[24])
 {
-	if (none)
-		return "-";
-	snprintf(out, 24, "%" PRIu64, number);
-	return out;
+	if (!none)
+		snprintf(out, 24, "%" PRIu64, number);
+}
+
+static const char *dash(const char *text)
+{
+	return *text ? text : "-";
+}
+
+/* The numbers of a line as text, "" for none. */
+struct audit_numbers {
+	char lease[24], uid[24], pid[24], group[24], by[24], duration[24];
+	char device[PCI_ADDRESS_TEXT];
+};
+
+static void format_numbers(const struct audit_line *line, struct audit_numbers *out)
+{
+	*out = (struct audit_numbers){ 0 };
+	number(line->lease, !line->lease, out->lease);
+	number((uint64_t)line->uid, line->uid == AUDIT_NOBODY, out->uid);
+	number(line->pid, !line->pid, out->pid);
+	number(line->group, line->group == NO_GROUP, out->group);
+	number((uint64_t)line->by, line->by == AUDIT_NOBODY, out->by);
+	number(line->duration, !line->lasted, out->duration);
+	if (line->device)
+		pci_address_format(line->device, out->device);
 }
 
 void audit_write(const struct audit_line *line)
 {
-	char lease[24], uid[24], pid[24], group[24], by[24], address[PCI_ADDRESS_TEXT];
-	char name[PROTOCOL_PROFILE_MAX * 4], rule[512], reason[512];
+	char name[PROTOCOL_PROFILE_MAX * 4], rule[512], reason[512], text[1536];
+	const enum log_level level = (enum log_level)line->level;
+	struct audit_numbers n;
+	const struct log_field fields[] = {
+		{ "GPUBROKER_LEASE", n.lease },
+		{ "GPUBROKER_UID", n.uid },
+		{ "GPUBROKER_PID", n.pid },
+		{ "GPUBROKER_DEVICE", n.device },
+		{ "GPUBROKER_GROUP", n.group },
+		{ "GPUBROKER_NAME", line->name },
+		{ "GPUBROKER_RULE", line->rule },
+		{ "GPUBROKER_BY", n.by },
+		{ "GPUBROKER_OUTCOME", line->outcome },
+		{ "GPUBROKER_REASON", line->reason },
+		{ "GPUBROKER_DURATION", n.duration },
+	};
 
-	log_line((enum log_level)line->level,
+	format_numbers(line, &n);
+	snprintf(text, sizeof(text),
 		 "lease=%s uid=%s pid=%s device=%s group=%s name=%s rule=%s by=%s outcome=%s "
-		 "reason=%s",
-		 number(line->lease, !line->lease, lease),
-		 number((uint64_t)line->uid, line->uid == AUDIT_NOBODY, uid),
-		 number(line->pid, !line->pid, pid),
-		 line->device ? pci_address_format(line->device, address) : "-",
-		 number(line->group, line->group == NO_GROUP, group),
+		 "reason=%s duration=%s",
+		 dash(n.lease), dash(n.uid), dash(n.pid), dash(n.device), dash(n.group),
 		 value(line->name, false, name, sizeof(name)),
-		 value(line->rule, false, rule, sizeof(rule)),
-		 number((uint64_t)line->by, line->by == AUDIT_NOBODY, by), line->outcome,
-		 value(line->reason, true, reason, sizeof(reason)));
+		 value(line->rule, false, rule, sizeof(rule)), dash(n.by), line->outcome,
+		 value(line->reason, true, reason, sizeof(reason)), dash(n.duration));
+	if (!log_fields(level, text, fields, ARRAY_SIZE(fields)))
+		log_line(level, "%s", text);
 }
 
 struct audit_line audit_line_of(const struct lease *lease, const char *outcome)
@@ -95,6 +129,16 @@ void audit_lease(const struct lease *lease, const char *outcome, int level, cons
 
 	line.level = level;
 	line.reason = reason;
+	audit_write(&line);
+}
+
+void audit_ended(const struct lease *lease)
+{
+	struct audit_line line = audit_line_of(lease, lease->lent ? "ended" : "undone");
+	const uint64_t now = (uint64_t)time(NULL);
+
+	line.lasted = lease->lent;
+	line.duration = now > lease->since ? now - lease->since : 0;
 	audit_write(&line);
 }
 
@@ -232,10 +276,27 @@ void audit_act(struct audit *audit, uint32_t uid, const struct audit_line *line)
 		audit_write(line);
 }
 
+const char *audit_reason(const struct message_refusal *refusal, char *out, size_t size)
+{
+	const bool says = refusal->reason == GPUBROKER_REFUSED_FAILED ||
+			  refusal->reason == GPUBROKER_REFUSED_NOT_VIABLE;
+	char other[PCI_ADDRESS_TEXT + 2] = "";
+
+	if (says && refusal->has_other) {
+		pci_address_format(&refusal->other, other);
+		strcat(other, ": ");
+	}
+	snprintf(out, size, "%s%s%s%.*s%s%s", refusal_name(refusal->reason), says ? ": " : "",
+		 other, says ? (int)sizeof(refusal->text) : 0, refusal->text,
+		 says && refusal->error > 0 ? ": " : "",
+		 says && refusal->error > 0 ? strerror(refusal->error) : "");
+	return out;
+}
+
 void audit_refused(struct audit *audit, uint32_t uid, uint32_t pid,
 		   const struct message_refusal *refusal)
 {
-	char name[PROTOCOL_PROFILE_MAX + 1], rule[sizeof(refusal->rule) + 1];
+	char name[PROTOCOL_PROFILE_MAX + 1], rule[sizeof(refusal->rule) + 1], reason[256];
 	struct audit_line line = {
 		.outcome = "refused",
 		.level = LOG_INFO,
@@ -247,12 +308,14 @@ void audit_refused(struct audit *audit, uint32_t uid, uint32_t pid,
 		.name = name,
 		.rule = rule,
 		.by = AUDIT_NOBODY,
-		.reason = refusal_name(refusal->reason),
+		.reason = audit_reason(refusal, reason, sizeof(reason)),
 	};
 
 	snprintf(name, sizeof(name), "%.*s",
 		 (int)(refusal->name[0] ? sizeof(refusal->name) : sizeof(refusal->profile)),
 		 refusal->name[0] ? refusal->name : refusal->profile);
 	snprintf(rule, sizeof(rule), "%.*s", (int)sizeof(refusal->rule), refusal->rule);
+	if (refusal->reason < PROTOCOL_REASONS_MAX)
+		audit->refused[refusal->reason]++;
 	audit_asked(audit, uid, &line);
 }

@@ -4,10 +4,11 @@
  * same keys in the same order; a key without a value has "-":
  *
  *	lease=3 uid=1000 pid=4711 device=0000:01:00.0 group=14 name=- rule=/etc/…/10-lab.policy:7
- *	by=- outcome=granted reason=-
+ *	by=- outcome=granted reason=- duration=-
  *
  * Only `reason` may hold spaces, and it is quoted. A byte that could end a value or a line is
- * written as \xNN.
+ * written as \xNN. If the journal is there, the line goes to it with a field for each value that
+ * it has: GPUBROKER_LEASE and so on.
  *
  * A line about a change of a device is always written: a change takes a worker, so nobody can cause
  * many. Lines about mere requests (refusals, for example) are limited for each user: AUDIT_BURST at
@@ -47,6 +48,8 @@ struct audit_line {
 	const char *name, *rule;
 	int64_t by; /* the asking user, if not the holder; else AUDIT_NOBODY */
 	const char *reason;
+	bool lasted;	   /* the lease was lent, */
+	uint64_t duration; /* ... for so many seconds */
 };
 
 /* The lines that may still be written. */
@@ -66,7 +69,8 @@ struct audit {
 	struct audit_user root;
 	uint64_t suppressed; /* lines of users whose entries are another's by now */
 	uint64_t n_asked;
-	bool waits; /* later() has been called */
+	uint64_t granted, refused[PROTOCOL_REASONS_MAX]; /* leases; requests, by their reason */
+	bool waits;					 /* later() has been called */
 	/*
 	 * Has the owner call audit_write_suppressed() after that many seconds. False: it will not,
 	 * and is asked again. May be NULL.
@@ -81,6 +85,8 @@ struct audit {
 void audit_write(const struct audit_line *line);
 /* Writes a line about a lease. `reason` may be NULL; `level` is an enum log_level. */
 void audit_lease(const struct lease *lease, const char *outcome, int level, const char *reason);
+/* Writes that a lease is over: how long it was lent, or that it never was. */
+void audit_ended(const struct lease *lease);
 /*
  * Returns the line that audit_lease() would write, for the caller to change. It points into the
  * lease.
@@ -91,6 +97,8 @@ struct audit_line audit_line_of(const struct lease *lease, const char *outcome);
 void audit_asked(struct audit *audit, uint32_t uid, const struct audit_line *line);
 /* The same for what the user does to a lease or a claim: root's line is always written. */
 void audit_act(struct audit *audit, uint32_t uid, const struct audit_line *line);
+/* Writes why, as the client reads it: "policy", "failed: drivers_probe: Input/output error". */
+const char *audit_reason(const struct message_refusal *refusal, char *out, size_t size);
 /* The same for the refusal of a client's request. */
 void audit_refused(struct audit *audit, uint32_t uid, uint32_t pid,
 		   const struct message_refusal *refusal);

@@ -71,6 +71,7 @@ void lease_table_init(struct lease_table *table, const struct lease_events *even
 {
 	TAILQ_INIT(&table->list);
 	table->next_id = 1;
+	table->end = UINT64_MAX;
 	table->n = 0;
 	table->events = events;
 	table->userdata = userdata;
@@ -93,8 +94,8 @@ struct lease *lease_new(struct lease_table *table, uint64_t id, uint32_t group)
 	struct lease *lease = calloc(1, sizeof(*lease)), *after;
 
 	if (!id)
-		id = table->next_id;
-	if (!lease || id == UINT64_MAX) { /* the ids are used up: the next would be 0 */
+		id = lease_take_id(table);
+	if (!lease || !id || id == UINT64_MAX) { /* the ids are used up: the next would be 0 */
 		free(lease);
 		return NULL;
 	}
@@ -117,7 +118,17 @@ struct lease *lease_new(struct lease_table *table, uint64_t id, uint32_t group)
 
 uint64_t lease_take_id(struct lease_table *table)
 {
-	return table->next_id == UINT64_MAX ? 0 : table->next_id++;
+	const uint64_t id = lease_has_id(table) ? table->next_id++ : 0;
+
+	if (table->end != UINT64_MAX && table->events && table->events->few_numbers &&
+	    (table->next_id >= table->end || table->end - table->next_id < LEASE_NUMBERS_FEW))
+		table->events->few_numbers(table->userdata);
+	return id;
+}
+
+bool lease_has_id(const struct lease_table *table)
+{
+	return table->next_id < table->end;
 }
 
 struct lease *lease_free(struct lease *lease)

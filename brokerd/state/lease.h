@@ -182,6 +182,8 @@ struct lease_events {
 	void (*freed)(void *userdata, const struct lease *lease);
 	/* The lease is lent and its worker has ended, so pending changes can be made now. */
 	void (*resumed)(void *userdata, struct lease *lease);
+	/* Few numbers are left, see lease_table.end. Called for each that is taken. May be NULL. */
+	void (*few_numbers)(void *userdata);
 };
 
 /* terms.rule of a lease that no rule granted: root restores its group, or its record is damaged. */
@@ -189,10 +191,12 @@ struct lease_events {
 #define LEASE_RULE_NONE "-"
 
 #define LEASES_MAX 512
+#define LEASE_NUMBERS_FEW 128
 
 struct lease_table {
 	TAILQ_HEAD(lease_list, lease) list; /* by id */
 	uint64_t next_id;
+	uint64_t end; /* this number and those above may not be taken; UINT64_MAX: all may */
 	size_t n;
 	const struct lease_events *events; /* NULL: no event is handled */
 	void *userdata;
@@ -210,6 +214,8 @@ struct lease *lease_new(struct lease_table *table, uint64_t id, uint32_t group);
  * is left.
  */
 uint64_t lease_take_id(struct lease_table *table);
+/* Returns true if lease_new() can take an id. */
+bool lease_has_id(const struct lease_table *table);
 /*
  * Removes a lease from the table and frees it. Its worker, watches and timers must be gone already.
  * Returns NULL; takes NULL.

@@ -20,6 +20,7 @@ static const char usage_of_all[] =
 	"                               claim DEVICE and run COMMAND, a VMM, with it\n"
 	"  profiles [DEVICE] [--json]   parts of devices that drivers offer to make\n"
 	"  leases [--waiting] [--json]  who has which device, and who waits for one\n"
+	"  usage [--since TIME]         who had which device, for how long; metrics\n"
 	"  doctor [DEVICE] [--json]     what stands in the way, and what would help\n"
 	"  release LEASE                end a lease or a waiting claim of your own\n"
 	"  watch [--json]               changes of leases and of the queue\n"
@@ -28,8 +29,7 @@ static const char usage_of_all[] =
 	"                               whether USER may have DEVICE, and by which rule\n"
 	"  policy add --user USER DEVICE\n"
 	"                               let USER have DEVICE, and load that (root)\n"
-	"  policy edit, policy reload   change the policy, load it and wait (root)\n"
-	"  policy install               set up what prepare rules need at boot (root)\n"
+	"  policy edit, reload, install change the policy, load it, set up the boot (root)\n"
 	"  revoke LEASE [--after TIME]  end anybody's lease or waiting claim (root)\n"
 	"  restore DEVICE               give a device back to its host driver (root)\n"
 	"  vfs DEVICE N                 create N virtual functions (root)\n"
@@ -103,6 +103,33 @@ static const struct help {
 	  "Examples:\n"
 	  "  gpubroker leases\n"
 	  "  gpubroker leases --json | jq -r '.[] | select(.state == \"stuck\") | .reason'\n" },
+	{ "usage", "who had which device, for how long",
+	  "usage: gpubroker usage [--since TIME] [--user USER] [--json]\n"
+	  "\n"
+	  "Shows for how long each user had each device; leases that go on count up to now.\n"
+	  "Root sees all users, others themselves.\n"
+	  "\n"
+	  "  --since TIME  from then on: a day as 2026-11-01 or today, or 7d, 8h ago\n"
+	  "  --user USER   this user alone\n"
+	  "  --json        each lease, for programs\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker usage --since 30d\n"
+	  "  gpubroker usage --user alice --since 2026-11-01\n"
+	  "  gpubroker usage --json | jq 'map(.seconds) | add / 3600'\n" },
+	{ "metrics", "what a monitoring system collects",
+	  "usage: gpubroker metrics [--output FILE]\n"
+	  "\n"
+	  "Writes OpenMetrics text: leases, waiting claims, GPUs, the policy; for root also\n"
+	  "refusals and how long each user had each device.\n"
+	  "\n"
+	  "  --output FILE  there, whole at any time; its mode is 0644\n"
+	  "\n"
+	  "gpubroker-metrics.timer does so for node_exporter's textfile collector.\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker metrics\n"
+	  "  systemctl enable --now gpubroker-metrics.timer\n" },
 	{ "release", "end a lease of your own",
 	  "usage: gpubroker release LEASE\n"
 	  "\n"
@@ -265,6 +292,9 @@ static const struct {
 	{ "status", "leases" },
 	{ "queue", "leases" },
 	{ "who", "leases" },
+	{ "history", "usage" },
+	{ "accounting", "usage" },
+	{ "stats", "metrics" },
 	{ "claim", "run" },
 	{ "exec", "run" },
 	{ "start", "run" },

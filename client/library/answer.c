@@ -30,6 +30,10 @@ size_t answer_size(uint32_t type)
 		return sizeof(struct message_queued);
 	case MESSAGE_POLICY_STATE:
 		return sizeof(struct message_policy_state);
+	case MESSAGE_USED:
+		return sizeof(struct message_used);
+	case MESSAGE_COUNTED:
+		return sizeof(struct message_counted);
 	case MESSAGE_EVENT:
 		return sizeof(struct message_event);
 	default:

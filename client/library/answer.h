@@ -21,6 +21,8 @@ union answer {
 	struct message_waiting waiting;
 	struct message_event event;
 	struct message_policy_state policy;
+	struct message_used used;
+	struct message_counted counted;
 };
 
 /* The size of an answer of this type; 0 where it is no answer. */

@@ -111,6 +111,20 @@ static int hand_waiting(const struct message_waiting *m, gpubroker_waiting_func 
 	return func(userdata, &waiting);
 }
 
+static int hand_used(const struct message_used *m, gpubroker_used_func func, void *userdata)
+{
+	struct gpubroker_used used = {
+		.lease = m->lease,
+		.uid = m->uid,
+		.since = m->since,
+		.seconds = m->seconds,
+	};
+
+	ANSWER_TEXT(used.device, m->device);
+	ANSWER_TEXT(used.profile, m->profile);
+	return func(userdata, &used);
+}
+
 /* Receives the next answer. True: it ended with a refusal or a fault, which is in *ret_r. */
 static bool is_over(struct gpubroker *handle, union answer *answer, int *ret_r)
 {
@@ -125,6 +139,7 @@ struct listing {
 	gpubroker_device_func device;
 	gpubroker_lease_func lease;
 	gpubroker_waiting_func waiting;
+	gpubroker_used_func used;
 };
 
 static int list_all(struct gpubroker *handle, enum message_type request_type,
@@ -145,6 +160,8 @@ static int list_all(struct gpubroker *handle, enum message_type request_type,
 		else if (answer.type == MESSAGE_WAITING && on->waiting)
 			result = result ? result
 					: hand_waiting(&answer.waiting, on->waiting, userdata);
+		else if (answer.type == MESSAGE_USED && on->used)
+			result = result ? result : hand_used(&answer.used, on->used, userdata);
 		else
 			r = -EPROTO;
 	}
@@ -164,6 +181,34 @@ int gpubroker_leases(struct gpubroker *handle, gpubroker_lease_func func, void *
 int gpubroker_queue(struct gpubroker *handle, gpubroker_waiting_func func, void *userdata)
 {
 	return list_all(handle, MESSAGE_QUEUE, &(struct listing){ .waiting = func }, userdata);
+}
+
+int gpubroker_usage(struct gpubroker *handle, gpubroker_used_func func, void *userdata)
+{
+	return list_all(handle, MESSAGE_USAGE, &(struct listing){ .used = func }, userdata);
+}
+
+int gpubroker_counters(struct gpubroker *handle, struct gpubroker_counters *ret_counters)
+{
+	const struct message_plain request = { .type = MESSAGE_COUNTERS };
+	union answer answer;
+	int r = connection_send(handle, &request, sizeof(request));
+
+	if (r || is_over(handle, &answer, &r))
+		return r;
+	if (answer.type != MESSAGE_COUNTED)
+		return -EPROTO;
+	*ret_counters = (struct gpubroker_counters){
+		.all = answer.counted.all,
+		.started = answer.counted.started,
+		.granted = answer.counted.granted,
+		.ended = answer.counted.ended,
+		.lost = answer.counted.lost,
+	};
+	_Static_assert(sizeof(ret_counters->refused) == sizeof(answer.counted.refused),
+		       "wire and public counters differ");
+	memcpy(ret_counters->refused, answer.counted.refused, sizeof(answer.counted.refused));
+	return 0;
 }
 
 static int hand_event(const struct message_event *m, gpubroker_event_func func, void *userdata)

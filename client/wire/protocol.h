@@ -23,6 +23,10 @@
  *                                         or refusal
  *   queue                             ->
  *                                     <-  waiting ... waiting, end
+ *   usage                             ->
+ *                                     <-  used ... used, end: root's are all, others' their own
+ *   counters                          ->
+ *                                     <-  counted
  *   release, restore                  ->
  *                                     <-  end: it is begun; or refusal
  *   vfs                               ->
@@ -66,6 +70,8 @@ enum message_type {
 	MESSAGE_MIGRATION,
 	MESSAGE_QUEUE,
 	MESSAGE_POLICY,
+	MESSAGE_USAGE,
+	MESSAGE_COUNTERS,
 	/* answers */
 	MESSAGE_WELCOME = 101,
 	MESSAGE_DEVICE,
@@ -78,6 +84,8 @@ enum message_type {
 	MESSAGE_EVENT,
 	MESSAGE_WAITING,
 	MESSAGE_POLICY_STATE,
+	MESSAGE_USED,
+	MESSAGE_COUNTED,
 };
 
 struct message_hello { /* also the welcome */
@@ -85,7 +93,7 @@ struct message_hello { /* also the welcome */
 	uint32_t version;
 };
 
-struct message_plain { /* list, leases, queue, watch, end */
+struct message_plain { /* list, leases, queue, watch, usage, counters, end */
 	uint32_t type;
 	uint32_t reserved;
 };
@@ -356,6 +364,29 @@ struct message_waiting {
 	uint32_t keeps;			 /* 0: it keeps nothing from later claims */
 	uint32_t n_selectors;
 	struct selector selectors[PROTOCOL_SELECTORS_MAX];
+};
+
+/* A lease that has ended. */
+struct message_used {
+	uint32_t type;
+	uint32_t uid;
+	uint64_t lease;
+	uint64_t since;	  /* seconds since the epoch */
+	uint64_t seconds; /* until the host had the device back */
+	char device[PROTOCOL_NAME_MAX];
+	char profile[PROTOCOL_PROFILE_MAX];
+};
+
+#define PROTOCOL_REASONS_MAX 64
+
+/* The counters of the broker, from its start on. Only root gets more than `started`. */
+struct message_counted {
+	uint32_t type;
+	uint32_t all;	  /* it is root who asks */
+	uint64_t started; /* seconds since the epoch */
+	uint64_t granted, ended;
+	uint64_t lost; /* leases that have ended and whose usage could not be written */
+	uint64_t refused[PROTOCOL_REASONS_MAX]; /* by enum gpubroker_refusal */
 };
 
 struct message_event {

@@ -42,6 +42,8 @@ enum {
 	ASK_CLAIM,
 	ASK_QUEUE,
 	ASK_POLICY,
+	ASK_USAGE,
+	ASK_COUNTERS,
 	N_ASKS
 };
 #define ASK_UNGREETED 0x80 /* the input's first answer answers the hello */
@@ -175,6 +177,14 @@ static int on_waiting(void *userdata, const struct gpubroker_waiting *w)
 	return 0;
 }
 
+static int on_used(void *userdata, const struct gpubroker_used *u)
+{
+	(void)userdata;
+	must(whole(u->device) && whole(u->profile));
+	told++;
+	return 0;
+}
+
 static int on_event(void *userdata, const struct gpubroker_event *e)
 {
 	(void)userdata;
@@ -214,6 +224,7 @@ static int claim(struct gpubroker *broker)
 static int ask(struct gpubroker *broker, unsigned what)
 {
 	struct gpubroker_policy policy;
+	struct gpubroker_counters counters;
 	char address[20] = "";
 	int r;
 
@@ -238,6 +249,10 @@ static int ask(struct gpubroker *broker, unsigned what)
 		r = gpubroker_restore(broker, "01:00.0", address);
 		must(!r == !strcmp(address, "0000:01:00.0"));
 		return r;
+	case ASK_USAGE:
+		return gpubroker_usage(broker, on_used, NULL);
+	case ASK_COUNTERS:
+		return gpubroker_counters(broker, &counters);
 	case ASK_POLICY:
 		return gpubroker_policy_reload(broker, &policy);
 	default:

@@ -338,6 +338,10 @@ static void check_answer(const struct client *client, const union answer *a, siz
 		must(a->waiting.place && a->waiting.n_selectors &&
 		     a->waiting.n_selectors <= PROTOCOL_SELECTORS_MAX);
 		break;
+	case MESSAGE_USED:
+		must(a->used.lease && memchr(a->used.device, 0, sizeof(a->used.device)) &&
+		     memchr(a->used.profile, 0, sizeof(a->used.profile)));
+		break;
 	case MESSAGE_DEVICE:
 		must(a->device.status && a->device.status <= GPUBROKER_NOT_VIABLE);
 		must(!a->device.allowed || a->device.group != FIRST_GROUP + GROUP_DENIED);
@@ -424,6 +428,8 @@ static void send_one(struct client *client, struct input *input)
 		[MESSAGE_MIGRATION] = sizeof(struct message_migration),
 		[MESSAGE_QUEUE] = sizeof(struct message_plain),
 		[MESSAGE_POLICY] = sizeof(struct message_policy),
+		[MESSAGE_USAGE] = sizeof(struct message_plain),
+		[MESSAGE_COUNTERS] = sizeof(struct message_plain),
 	};
 	uint8_t kind = input_byte(input) % 16;
 	union {
@@ -880,6 +886,17 @@ static void seed_claims(struct seed *seed, fuzz_write write)
 	plain(seed, 0, MESSAGE_POLICY);
 	op(seed, 0, OP_READ, 0);
 	write("policy", seed->data, seed->n);
+	seed->n = 0;
+	op(seed, 0, OP_DIAL, 0);
+	claim(seed, 0, 1, 0);
+	op(seed, 0, OP_LET_GO, 1);
+	op(seed, 0, OP_WORKER, 0);
+	op(seed, 2, OP_DIAL, 2);
+	plain(seed, 2, MESSAGE_USAGE);
+	op(seed, 2, OP_READ, 0);
+	plain(seed, 2, MESSAGE_COUNTERS);
+	op(seed, 2, OP_READ, 0);
+	write("usage", seed->data, seed->n);
 	seed->n = 0;
 	op(seed, 0, OP_DIAL, 0);
 	claim(seed, 0, 1, CLAIM_CDEVS);

@@ -25,4 +25,6 @@ static const struct {
 	{ MESSAGE_EVENT, sizeof(struct message_event) },
 	{ MESSAGE_WAITING, sizeof(struct message_waiting) },
 	{ MESSAGE_POLICY_STATE, sizeof(struct message_policy_state) },
+	{ MESSAGE_USED, sizeof(struct message_used) },
+	{ MESSAGE_COUNTED, sizeof(struct message_counted) },
 };

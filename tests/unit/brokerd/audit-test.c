@@ -10,9 +10,12 @@
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
 
 static char journal[65536];
 static int journal_fd, stderr_fd;
@@ -70,7 +73,7 @@ static void test_format(void)
 	int spaces = 0;
 
 	tap_ok(says(&line, "<6>lease=- uid=- pid=- device=- group=- name=- rule=- by=- "
-			   "outcome=ended reason=-\n"),
+			   "outcome=ended reason=- duration=-\n"),
 	       "where there is nothing to say, every key is there all the same");
 	line = (struct audit_line){
 		.outcome = "granted",
@@ -84,16 +87,17 @@ static void test_format(void)
 	};
 	tap_ok(says(&line, "<5>lease=3 uid=0 pid=4711 device=0000:01:00.0 group=0 name=a100 "
 			   "rule=/etc/gpubroker/policy.d/10-lab.policy:7 by=0 outcome=granted "
-			   "reason=\"because it may\"\n"),
+			   "reason=\"because it may\" duration=-\n"),
 	       "root and group 0 are not nobody and none");
 	line = nothing("refused");
 	line.rule = "/etc/p d/\"x\" outcome=granted\\.policy:7";
 	line.name = "a\n<3>uid=0";
 	line.reason = "one\" outcome=granted reason=\"\ntwo\x80\\";
-	tap_ok(says(&line, "<6>lease=- uid=- pid=- device=- group=- name=a\\x0a<3>uid\\x3d0 "
-			   "rule=/etc/p\\x20d/\\x22x\\x22\\x20outcome\\x3dgranted\\x5c.policy:7 "
-			   "by=- outcome=refused "
-			   "reason=\"one\\x22 outcome=granted reason=\\x22\\x0atwo\\x80\\x5c\"\n"),
+	tap_ok(says(&line,
+		    "<6>lease=- uid=- pid=- device=- group=- name=a\\x0a<3>uid\\x3d0 "
+		    "rule=/etc/p\\x20d/\\x22x\\x22\\x20outcome\\x3dgranted\\x5c.policy:7 "
+		    "by=- outcome=refused "
+		    "reason=\"one\\x22 outcome=granted reason=\\x22\\x0atwo\\x80\\x5c\" duration=-\n"),
 	       "no name is another key, another value or another line");
 	memset(rule, ' ', sizeof(rule) - 1);
 	rule[sizeof(rule) - 1] = '\0';
@@ -105,6 +109,133 @@ static void test_format(void)
 	for (const char *p = journal; p < strstr(journal, " reason="); p++)
 		spaces += *p == ' ';
 	tap_ok(spaces == 8, "and hold no space");
+}
+
+/* Returns true if a packet has this line, whole. */
+static bool has_line(const char *packet, const char *line)
+{
+	const size_t n = strlen(line);
+
+	for (const char *at = packet; (at = strstr(at, line)); at++)
+		if ((at == packet || at[-1] == '\n') && at[n] == '\n')
+			return true;
+	return false;
+}
+
+/* The journal's own socket gets each value in a field of its own. */
+static void test_fields(void)
+{
+	const struct pci_address address = { .bus = 1 };
+	struct audit_line line = nothing("ended");
+	char packet[16384] = "", long_text[4000];
+	int ends[2], n;
+
+	need(!socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
+	log_use_journal(ends[0]);
+	line.lease = 7;
+	line.uid = 1000;
+	line.device = &address;
+	line.group = 14;
+	line.rule = "/etc/p d/10.policy:7";
+	line.reason = "one\nGPUBROKER_UID=0\x80";
+	line.lasted = true;
+	line.duration = 3600;
+	listen_in();
+	audit_write(&line);
+	tap_ok(!listened(), "what the journal's socket takes is not written as text too");
+	n = (int)recv(ends[1], packet, sizeof(packet) - 1, 0);
+	need(n > 0);
+	packet[n] = '\0';
+	tap_ok(has_line(packet, "GPUBROKER_LEASE=7") && has_line(packet, "GPUBROKER_UID=1000") &&
+		       has_line(packet, "GPUBROKER_DEVICE=0000:01:00.0") &&
+		       has_line(packet, "GPUBROKER_GROUP=14") &&
+		       has_line(packet, "GPUBROKER_RULE=/etc/p d/10.policy:7") &&
+		       has_line(packet, "GPUBROKER_OUTCOME=ended") &&
+		       has_line(packet, "GPUBROKER_DURATION=3600") &&
+		       has_line(packet, "PRIORITY=6"),
+	       "each value has a field");
+	tap_ok(!strstr(packet, "GPUBROKER_PID") && !strstr(packet, "GPUBROKER_BY") &&
+		       !strstr(packet, "GPUBROKER_NAME"),
+	       "what is not known has none");
+	tap_ok(has_line(packet, "GPUBROKER_REASON=one\\x0aGPUBROKER_UID=0\\x80") &&
+		       !has_line(packet, "GPUBROKER_UID=0"),
+	       "no value is another field");
+	tap_ok(strstr(packet, "MESSAGE=lease=7 uid=1000 pid=- ") == packet,
+	       "the message is the line that it was");
+	memset(long_text, '\n', sizeof(long_text) - 1);
+	long_text[sizeof(long_text) - 1] = '\0';
+	line.reason = line.name = line.rule = long_text;
+	listen_in();
+	audit_write(&line);
+	n = (int)recv(ends[1], packet, sizeof(packet) - 1, 0);
+	need(n > 0);
+	packet[n] = '\0';
+	tap_ok(has_line(packet, "GPUBROKER_LEASE=7") && packet[n - 1] == '\n',
+	       "values of any length leave the others whole (%d bytes)", n);
+	/* The journal does not read: the line is not lost, and nothing waits. */
+	line = nothing("ended");
+	for (n = 0; n < 100000; n++) {
+		listen_in();
+		audit_write(&line);
+		if (listened())
+			break;
+	}
+	tap_ok(n < 100000 && strstr(journal, "<6>lease=- "),
+	       "a journal that does not read gets the line as text (after %d)", n);
+	close(ends[1]);
+	listen_in();
+	audit_write(&line);
+	tap_ok(listened() == 1, "one that is gone too");
+	log_use_journal(-1);
+	close(ends[0]);
+}
+
+/* Writes what the journal says of a refusal. */
+static bool says_reason(struct message_refusal refusal, const char *text)
+{
+	char reason[256];
+
+	audit_reason(&refusal, reason, sizeof(reason));
+	if (strcmp(reason, text) != 0)
+		printf("# %s\n", reason);
+	return !strcmp(reason, text);
+}
+
+static void test_reasons(void)
+{
+	struct message_refusal r = { .reason = GPUBROKER_REFUSED_FAILED, .error = EBUSY };
+	struct lease lease = { .id = 5, .uid = 1000, .since = (uint64_t)time(NULL) - 90 };
+
+	strcpy(r.text, "drivers_probe");
+	tap_ok(says_reason(r, "failed: drivers_probe: Device or resource busy"),
+	       "a failure has the step and the error, as the client's sentence");
+	r.has_other = 1;
+	r.other = (struct pci_address){ .bus = 1, .function = 1 };
+	r.error = 0;
+	memset(r.text, 'x', sizeof(r.text));
+	listen_in();
+	audit_refused(&broker.audit, 0, 1, &r);
+	tap_ok(listened() == 1 &&
+		       strstr(journal, "outcome=refused reason=\"failed: 0000:01:00.1: xxxx"),
+	       "... and the function that failed, where that is another one");
+	r = (struct message_refusal){ .reason = GPUBROKER_REFUSED_POLICY };
+	strcpy(r.text, "of no use");
+	tap_ok(says_reason(r, "policy"), "other refusals have their word alone");
+	listen_in();
+	audit_ended(&lease);
+	tap_ok(listened() == 1 && strstr(journal, " outcome=undone reason=- duration=-\n"),
+	       "the end of what was never lent is not that of a lease");
+	lease.lent = true;
+	listen_in();
+	audit_ended(&lease);
+	tap_ok(listened() == 1 && (strstr(journal, " outcome=ended reason=- duration=90\n") ||
+				   strstr(journal, " outcome=ended reason=- duration=91\n")),
+	       "the end of a lease says how long it was");
+	lease.since += 1000;
+	listen_in();
+	audit_ended(&lease);
+	tap_ok(listened() == 1 && strstr(journal, " duration=0\n"),
+	       "a clock that was set back makes none negative");
 }
 
 /* Writes n lines of uid. Returns how many reach the journal. */
@@ -260,9 +391,11 @@ int main(void)
 	journal_fd = memfd_create("journal", 0);
 	need(stderr_fd >= 0 && journal_fd >= 0);
 	test_format();
+	test_fields();
 	test_limit();
 	test_many_users();
 	test_refused();
+	test_reasons();
 	broker_drop();
 	return tap_done();
 }

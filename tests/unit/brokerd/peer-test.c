@@ -248,7 +248,9 @@ static void test_sizes(void)
 		MESSAGE_MIGRATION,
 		MESSAGE_QUEUE,
 		MESSAGE_POLICY,
-		MESSAGE_POLICY + 1,
+		MESSAGE_USAGE,
+		MESSAGE_COUNTERS,
+		MESSAGE_COUNTERS + 1,
 		MESSAGE_WELCOME,
 		MESSAGE_DEVICE,
 		MESSAGE_LEASE,
@@ -275,7 +277,8 @@ static void test_sizes(void)
 					right = greeted ? SIZE_MAX : sizeof(struct message_hello);
 				else if (greeted &&
 					 (types[i] == MESSAGE_LIST || types[i] == MESSAGE_LEASES ||
-					  types[i] == MESSAGE_QUEUE))
+					  types[i] == MESSAGE_QUEUE || types[i] == MESSAGE_USAGE ||
+					  types[i] == MESSAGE_COUNTERS))
 					right = sizeof(struct message_plain);
 				else if (greeted && types[i] == MESSAGE_CLAIM)
 					right = sizeof(struct message_claim);
@@ -302,7 +305,8 @@ static void test_sizes(void)
 				hang_up(fd);
 			}
 		}
-		tap_ok(!wrong && taken == (types[i] >= MESSAGE_HELLO && types[i] <= MESSAGE_POLICY),
+		tap_ok(!wrong &&
+			       taken == (types[i] >= MESSAGE_HELLO && types[i] <= MESSAGE_COUNTERS),
 		       "type %u: every size but the right one drops the peer (%u wrong, last %zu)",
 		       (unsigned)types[i], wrong, where);
 	}

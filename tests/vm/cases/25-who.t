@@ -31,7 +31,7 @@ capture who uids $gpu2 $uids
 for uid in $uids; do
 	like "$stdout" "(^|
 )$uid refused policy" "uid $uid without a rule is refused"
-	is "$(said "^lease=- uid=$uid pid=[0-9]+ device=$gpu2 group=[0-9]+ name=- rule=- by=- outcome=refused reason=\"policy\"$")" 1 \
+	is "$(said "^lease=- uid=$uid pid=[0-9]+ device=$gpu2 group=[0-9]+ name=- rule=- by=- outcome=refused reason=\"policy\" duration=-$")" 1 \
 		'... and that is in the journal'
 done
 mapfile -t own < <(for uid in $uids; do echo "allow user $uid claim address $gpu2"; done)
@@ -44,7 +44,7 @@ for uid in $uids; do
 	n=$((n + 1))
 	like "$stdout" "(^|
 )$uid granted" "uid $uid with a rule is lent it"
-	is "$(said "^lease=[0-9]+ uid=$uid pid=[0-9]+ device=$gpu2 group=[0-9]+ name=- rule=$policy:$n by=- outcome=granted reason=-$")" 1 \
+	is "$(said "^lease=[0-9]+ uid=$uid pid=[0-9]+ device=$gpu2 group=[0-9]+ name=- rule=$policy:$n by=- outcome=granted reason=- duration=-$")" 1 \
 		'... by its own rule, which the journal names'
 done
 
@@ -93,7 +93,7 @@ wait_for 20 again
 set_mark
 capture who orphan $gpu2 "$alice"
 is "$stdout" 'refused failed' 'where its limit is to be raised, a claimer that has ended is lent nothing'
-is "$(said "uid=$alice .* outcome=refused reason=\"failed\"")" 1 '... and the journal says so'
+is "$(said "uid=$alice .* outcome=refused reason=\"failed: ")" 1 '... and the journal says so'
 is "$(driver_of $gpu2)" bochs-drm '... and the host has it back'
 rm $policy /tmp/{wire,who}.py
 systemctl restart gpubroker

@@ -120,7 +120,7 @@ def policy():
 
 AUDIT = re.compile(r'lease=(-|\d+) uid=(-|\d+) pid=(-|\d+) device=(-|[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7])'
                    r' group=(-|\d+) name=([^ "=]+) rule=([^ "=]+) by=(-|\d+) outcome=[a-z-]+'
-                   r' reason=(-|"(?:[ !#-\[\]-~]|\\x[0-9a-f]{2})+")')
+                   r' reason=(-|"(?:[ !#-\[\]-~]|\\x[0-9a-f]{2})+") duration=(-|\d+)')
 FINDING = re.compile(r"/etc/gpubroker/policy\.d/[!-~]+: [ -~]+")
 KNOWN = re.compile(r"(the policy |there is no valid policy|there are more mistakes|serving: |/etc/udev/rules\.d/)[ -~]*")
 # Of the command, which is run when the daemon reloads: findings, and the lines of the policy that they are about, set in.

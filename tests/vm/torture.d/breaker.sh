@@ -18,7 +18,7 @@ begin_breaker() {
 	exec {told}<>$dir/told {said}<>$dir/said {hold}<>$dir/hold {claimed}<>$dir/claimed
 	uid=$(id -u alice)
 	/tests/breaker --state $state ${GPUBROKERD:-gpubrokerd} --policy $dir/policy --socket $socket \
-		--state $state <$dir/told >$dir/said 2>$dir/log &
+		--state $state --history $dir/history <$dir/told >$dir/said 2>$dir/log &
 	breaker=$!
 	start
 }
