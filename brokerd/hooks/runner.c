@@ -48,7 +48,8 @@ struct runner {
 	size_t n; /* questions that wait for a slot, in their order */
 	struct hook_question waiting[HOOKS_ASKED_MAX];
 	struct hookfiles files;
-	bool empty; /* the directory has no file */
+	bool empty;	   /* the directory has no file */
+	uint64_t reported; /* of the files that are no hooks, see read_hooks() */
 };
 
 static struct runner runner = { .core = -1, .signals = -1, .changes = -1, .cgroup = -1 };
@@ -171,6 +172,17 @@ static int reap(struct runner *r)
 
 /* ---- the directory ---- */
 
+/* Adds a file that is no hook to a sum over all of them (FNV-1a). */
+static void sum_file(void *userdata, const char *name, const char *why)
+{
+	uint64_t *sum = userdata;
+
+	for (const char *p = name; *p; p++)
+		*sum = (*sum ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
+	for (const char *p = why; *p; p++)
+		*sum = (*sum ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
+}
+
 static void report_file(void *userdata, const char *name, const char *why)
 {
 	const struct runner *r = userdata;
@@ -183,7 +195,13 @@ static int read_hooks(struct runner *r)
 {
 	struct hook_answer count = { .result = HOOK_COUNT };
 
-	hookfiles_read(r->directory, geteuid(), &r->files, report_file, r);
+	uint64_t sum = 1;
+
+	hookfiles_read(r->directory, geteuid(), &r->files, sum_file, &sum);
+	/* They are named again only if that has changed: an editor changes files many times. */
+	if (sum != r->reported)
+		hookfiles_read(r->directory, geteuid(), &r->files, report_file, r);
+	r->reported = sum;
 	r->empty = r->files.empty;
 	count.value = (uint32_t)r->files.n;
 	return runner_answer(r, &count);
