@@ -53,7 +53,7 @@ static void remove_hook(const char *name)
 
 static const char *content(const char *name)
 {
-	static char text[4096];
+	static char text[65536];
 	char path[160];
 	FILE *file;
 	size_t n = 0;
