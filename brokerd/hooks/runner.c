@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
@@ -190,6 +191,24 @@ static void report_file(void *userdata, const char *name, const char *why)
 	log_warning("%s%s%s: %s", r->directory, *name ? "/" : "", name, why);
 }
 
+/*
+ * Watches the directory; anew each time, since another one may have come to its place. So the one
+ * above is watched too, whose mode matters as well.
+ */
+static void watch_hooks(const struct runner *r)
+{
+	const uint32_t changes = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ATTRIB |
+				 IN_CLOSE_WRITE | IN_MOVE_SELF | IN_ONLYDIR;
+	char above[512];
+
+	inotify_add_watch(r->changes, r->directory, changes | IN_DONT_FOLLOW);
+	if (snprintf(above, sizeof(above), "%s", r->directory) < (int)sizeof(above) &&
+	    strrchr(above, '/') > above) {
+		*strrchr(above, '/') = '\0';
+		inotify_add_watch(r->changes, above, changes);
+	}
+}
+
 /* Reads which hooks there are, and tells the core. Returns 0, or -errno of its socket. */
 static int read_hooks(struct runner *r)
 {
@@ -197,6 +216,7 @@ static int read_hooks(struct runner *r)
 
 	uint64_t sum = 1;
 
+	watch_hooks(r);
 	hookfiles_read(r->directory, geteuid(), &r->files, sum_file, &sum);
 	/* They are named again only if that has changed: an editor changes files many times. */
 	if (sum != r->reported)
@@ -215,18 +235,6 @@ static int take_changes(struct runner *r)
 	while (read(r->changes, events, sizeof(events)) > 0)
 		;
 	return read_hooks(r);
-}
-
-static int watch_hooks(struct runner *r)
-{
-	r->changes = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	if (r->changes < 0)
-		return -errno;
-	/* Without the directory there is nothing to watch: it is empty then. */
-	inotify_add_watch(r->changes, r->directory,
-			  IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ATTRIB |
-				  IN_CLOSE_WRITE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR);
-	return 0;
 }
 
 /* ---- the core ---- */
@@ -303,7 +311,6 @@ static int start_runner(struct runner *r, const struct runner_options *options)
 {
 	struct event_shared *shared = mmap(NULL, SLOTS * sizeof(*shared), PROT_READ | PROT_WRITE,
 					   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	int result;
 
 	if (shared == MAP_FAILED)
 		return -errno;
@@ -316,9 +323,9 @@ static int start_runner(struct runner *r, const struct runner_options *options)
 	r->signals = take_runner_signals();
 	if (r->signals < 0)
 		return -errno;
-	result = watch_hooks(r);
-	if (result)
-		return result;
+	r->changes = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (r->changes < 0)
+		return -errno;
 	r->core = connect_core(options->socket);
 	return r->core < 0 ? r->core : read_hooks(r);
 }

@@ -101,8 +101,10 @@ void hookfiles_read(const char *directory, uint32_t owner, struct hookfiles *ret
 
 	*ret_files = (struct hookfiles){ .empty = true };
 	if (fd < 0) {
+		ret_files->empty = errno == ENOENT;
 		if (errno != ENOENT && report)
-			report(userdata, "", "it cannot be opened, so no hook runs");
+			report(userdata, "",
+			       "it is no directory, or cannot be opened, so no hook runs");
 		return;
 	}
 	untrusted = directory_fault(fd, owner);

@@ -308,6 +308,27 @@ static void test_side_by_side(void)
 	       "... and the events of one come one after the other");
 }
 
+/* Another directory takes the place of that of the hooks. */
+static void test_another_directory(void)
+{
+	char other[96], hook[128];
+
+	snprintf(other, sizeof(other), "%s/h/other", scratch_path);
+	need(!symlink(hooks, other) &&
+	     !renameat2(AT_FDCWD, other, AT_FDCWD, hooks, RENAME_EXCHANGE));
+	tap_ok(counts(0) && has_soon("log", "hooks.d: it is no directory"),
+	       "a link to a directory has no hooks, and the runner stays");
+	need(!renameat2(AT_FDCWD, other, AT_FDCWD, hooks, RENAME_EXCHANGE) && !unlink(other));
+	tap_ok(counts(1), "... until there is a directory");
+	need(!mkdir(other, 0755));
+	snprintf(hook, sizeof(hook), "%s/keep", other);
+	need(!mkdir(hook, 0755) && !renameat2(AT_FDCWD, other, AT_FDCWD, hooks, RENAME_EXCHANGE) &&
+	     counts(0));
+	write_hook("20-b", "exit 0", 0755);
+	tap_ok(counts(1), "a new directory in its place is watched");
+	need(!renameat2(AT_FDCWD, other, AT_FDCWD, hooks, RENAME_EXCHANGE) && counts(1));
+}
+
 static void test_files(void)
 {
 	char path[160];
@@ -356,6 +377,7 @@ static void test_files(void)
 	tap_ok(gives(HOOK_BIND, HOOK_DONE, "", 0) && !strcmp(content("ran"), "b\n"),
 	       "nor if anybody may rename it");
 	need(!chmod(path, 0755));
+	test_another_directory();
 }
 
 static void test_too_many(void)
