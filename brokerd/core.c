@@ -10,6 +10,7 @@
 #include "brokerd/claim/opening.h"
 #include "brokerd/claim/rejoin.h"
 #include "brokerd/lease/ending.h"
+#include "brokerd/lease/hooks.h"
 #include "brokerd/lease/hotplug.h"
 #include "brokerd/lease/recover.h"
 #include "brokerd/lease/restore.h"
@@ -249,6 +250,37 @@ static int find(void *userdata, const struct finder_question *question)
 	return helpers_find(&core->helpers, question);
 }
 
+static bool on_hooked(void *userdata, const struct hook_answer *answer)
+{
+	struct core *core = userdata;
+
+	if (answer)
+		return hooks_answered(&core->leases, answer);
+	hooks_left(&core->leases);
+	return true;
+}
+
+static void on_hooks_came(void *userdata)
+{
+	struct core *core = userdata;
+
+	hooks_came(&core->leases);
+}
+
+static int ask_for_hooks(void *userdata, const struct hook_question *question)
+{
+	struct core *core = userdata;
+
+	return helpers_hook(&core->helpers, question);
+}
+
+static void drop_hooks(void *userdata)
+{
+	struct core *core = userdata;
+
+	helpers_drop_hooks(&core->helpers);
+}
+
 static void on_helpers_failed(void *userdata, int status)
 {
 	struct core *core = userdata;
@@ -263,6 +295,8 @@ static const struct helpers_ops helpers_ops = {
 	.owners = on_owners_loaded,
 	.found = on_found,
 	.finder_came = on_finder_came,
+	.hooked = on_hooked,
+	.hooks_came = on_hooks_came,
 	.failed = on_helpers_failed,
 };
 
@@ -376,6 +410,9 @@ static void connect_lower(struct core *core)
 	core->leases.store = &core->store;
 	core->leases.devices = &core->devices;
 	core->leases.policy = &core->policy;
+	core->leases.hooks.ask = ask_for_hooks;
+	core->leases.hooks.drop = drop_hooks;
+	core->leases.hooks.userdata = core;
 	core->closing.workers = &core->workers;
 	core->closing.closed = on_connection_closed;
 	core->closing.userdata = core;
@@ -466,7 +503,9 @@ int core_init(struct core *core)
 	int r;
 
 	connect_lower(core);
-	r = closing_init(&core->closing);
+	r = hooks_init(&core->leases);
+	if (!r)
+		r = closing_init(&core->closing);
 	if (!r)
 		r = connect_claims(core);
 	if (!r)
@@ -558,6 +597,7 @@ void core_done(struct core *core)
 	closing_done(&core->closing);
 	peers_done(&core->peers);
 	claims_done(&core->claims);
+	hooks_done(&core->leases);
 	prepare_done(&core->prepare);
 	sriov_done(&core->sriov);
 	policy_done(&core->policy.policy);

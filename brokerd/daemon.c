@@ -17,6 +17,7 @@
 #include "brokerd/process/loop.h"
 #include "brokerd/process/notify.h"
 #include "client/common/util.h"
+#include "client/host/hookfiles.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -403,6 +404,20 @@ static void open_history(struct core *core, const char *path)
 	numbers_open(&core->numbers, directory, core->usage.highest);
 }
 
+/*
+ * Looks whether there are hooks, since afterwards only their runner knows, and it connects later. A
+ * daemon that is started by hand has no runner, and runs no hooks.
+ */
+static void look_for_hooks(struct core *core)
+{
+	static struct hookfiles files;
+
+	if (core->helpers.fd < 0)
+		return;
+	hookfiles_read(GPUBROKER_HOOKS_DIR, 0, &files, NULL, NULL);
+	core->leases.hooks.expected = files.n;
+}
+
 /* Opens everything that needs privilege, or that confinement would not allow. */
 static int open_privileged(struct process *process, const struct daemon_options *options)
 {
@@ -444,6 +459,7 @@ static int open_privileged(struct process *process, const struct daemon_options 
 		log_error("the kernel has no random numbers: %s", strerror(-r));
 		return r;
 	}
+	look_for_hooks(core);
 	r = filter_new(CONFINE_WORKER, &core->worker_filter);
 	return r ? r : helpers_prepare(&core->helpers, &options->policy);
 }

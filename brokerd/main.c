@@ -42,9 +42,9 @@ static enum helper_role role_of(const char *name)
 {
 	enum helper_role role = 0;
 
-	while (role < HELPER_ROLES && strcmp(name, helper_role_name(role)) != 0)
+	while (role < HELPER_HOOKS && strcmp(name, helper_role_name(role)) != 0)
 		role++;
-	return role;
+	return role < HELPER_HOOKS ? role : HELPER_ROLES;
 }
 
 static void use_defaults(struct daemon_options *options)

@@ -57,7 +57,8 @@ struct gpubroker;
 	X(NO_MDEVS,   20, "no-mdevs",  EX_NOINPUT)     /* its driver offers no profiles */        \
 	X(NO_PROFILE, 21, "no-profile", EX_NOINPUT)     /* it offers others, but not this one */  \
 	X(NONE_LEFT,  22, "none-left", EX_TEMPFAIL)    /* all of the profile are in use */      \
-	X(NODE,       23, "node",      EX_CONFIG)      /* others than root may open its node */
+	X(NODE,       23, "node",      EX_CONFIG)      /* others than root may open its node */   \
+	X(HOOK,       24, "hook",      EX_UNAVAILABLE) /* a hook of the administrator failed */
 /* clang-format on */
 
 enum gpubroker_refusal {

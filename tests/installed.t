@@ -42,7 +42,7 @@ needed_by() {
 		libgpubroker   the broker, as for any outsider
 		libjson-c.so   --json
 		libsmartcols   tables on a terminal' ;;
-	gpubroker-policy-install) echo '
+	gpubroker-hooks | gpubroker-policy-install) echo '
 		libc.so        the C library' ;;
 	libgpubroker.so*) echo '
 		libc.so        the C library: whoever links with us has nothing else to load' ;;
@@ -106,7 +106,7 @@ no_libraries_but() {
 }
 
 elf_files >"$dir/elf"
-tap_ok 'programs and library are installed' test "$(wc -l <"$dir/elf")" -eq 4
+tap_ok 'programs and library are installed' test "$(wc -l <"$dir/elf")" -eq 5
 libdir=$(grep -m 1 '/libgpubroker\.so' "$dir/elf")
 libdir=${libdir%/*} libdir=${libdir#"$INSTALLED"}
 while read -r file; do
@@ -142,6 +142,14 @@ none() { ! find "$INSTALLED" "$@" | grep .; }
 tap_ok 'nothing is setuid or setgid' none -perm /6000
 tap_ok 'nothing can be written by group or others' none ! -type l -perm /022
 tap_ok 'all can be read by all: there are no secrets' none ! -type l ! -perm -444
+# The examples must be executable where they are, and not where hooks are run.
+no_hook() { [ -d "$(find "$INSTALLED" -path '*/gpubroker/hooks.d')" ] && none -path '*/gpubroker/hooks.d/*'; }
+tap_ok 'no hook is enabled, and there is a place for them' no_hook
+# What the daemon cannot call, it cannot be made to call so easily: hooks are run by another program.
+executes_nothing() {
+	! readelf -W --dyn-syms "$(grep '/gpubrokerd$' "$dir/elf")" | grep -E ' UND (f?exec[a-z]*|posix_spawnp?|system|popen)(@|$)'
+}
+tap_ok 'gpubrokerd calls nothing that executes a program' executes_nothing
 no_capability() { ! command -v getcap >/dev/null || ! getcap -r "$INSTALLED" | grep .; }
 tap_ok 'no file has capabilities' no_capability
 tap_ok 'no device, socket or pipe' none ! -type f ! -type d ! -type l
@@ -158,12 +166,13 @@ uninstalls() {
 	: >"$etc/gpubroker/policy.d/10-lab.policy"
 	mkdir -p "$INSTALLED/var/lib/gpubroker/policy/admin"
 	: >"$INSTALLED/var/lib/gpubroker/policy/admin/10-lab.policy"
+	: >"$etc/gpubroker/hooks.d/10-lab"
 	make -C "$top_builddir" uninstall DESTDIR="$INSTALLED" || return 1
-	left=$(find "$INSTALLED" -type f)
-	[ "$left" = "$etc/gpubroker/policy.d/10-lab.policy" ] || { echo "$left"; return 1; }
+	left=$(find "$INSTALLED" -type f | sort | tr '\n' ' ')
+	[ "$left" = "$etc/gpubroker/hooks.d/10-lab $etc/gpubroker/policy.d/10-lab.policy " ] || { echo "$left"; return 1; }
 }
 case $INSTALLED in
-"$dir"/*) tap_ok 'uninstall leaves the policy files alone, and nothing that was made of them' uninstalls ;;
+"$dir"/*) tap_ok 'uninstall leaves the policy files and hooks alone, and nothing that was made of them' uninstalls ;;
 *) tap_skip 'uninstall' 'it is not ours' ;;
 esac
 tap_done

@@ -69,6 +69,8 @@ floor_plan() {
 		brokerd/process		$shared $kernel
 		brokerd/record		$shared $state $process
 		brokerd/helper		$shared $state $process
+		# The runner of hooks is a program of its own.
+		brokerd/hooks		$shared $state brokerd/helper/helper.h brokerd/process/log.h
 		brokerd/lease		$shared $below_lease
 		brokerd/claim		$shared $below_claim
 		brokerd/prepare		$shared $below_claim
@@ -85,6 +87,7 @@ floor_plan() {
 sources_without_header() {
 	cat <<-LIST
 		brokerd/main.c			-
+		brokerd/hooks/main.c		-
 		client/main.c			-
 		client/policy-install.c		-
 		brokerd/kernel/attributes.c	brokerd/kernel/kernel.h

@@ -8,14 +8,17 @@ dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
 
 made='gpubroker.service gpubroker-watch.service gpubroker-load.service gpubroker-find.service gpubroker-metrics.service'
+# Its score says nothing: the administrator's hooks must be able to do anything.
+open='gpubroker-hooks.service'
+path='gpubroker-hooks.path'
 kept='gpubroker.socket gpubroker-helpers.socket gpubroker-prepare.service gpubroker-metrics.timer'
 
-for unit in $made; do cp "$top_builddir/brokerd/$unit" "$dir/"; done
+for unit in $made $open $path; do cp "$top_builddir/brokerd/$unit" "$dir/"; done
 for unit in $kept; do cp "$top_srcdir/brokerd/$unit" "$dir/"; done
 
 all_units() {
 	for unit in "$top_srcdir"/brokerd/*.service "$top_srcdir"/brokerd/*.service.in "$top_srcdir"/brokerd/*.socket \
-		"$top_srcdir"/brokerd/*.timer; do
+		"$top_srcdir"/brokerd/*.timer "$top_srcdir"/brokerd/*.path.in; do
 		unit=${unit##*/}
 		[ -e "$dir/${unit%.in}" ] || { echo "${unit%.in} is not looked at"; return 1; }
 	done
@@ -24,12 +27,12 @@ all_units() {
 # The daemon is not installed and its account does not exist, which `verify` would report.
 verify() {
 	mkdir "$dir/verify"
-	for unit in $made $kept; do
+	for unit in $made $open $path $kept; do
 		sed -e "s,^\(ExecStart\|ExecStartPre\|ExecReload\)=.*,\1=$(command -v true)," \
 			-e 's/^\(User\|SocketUser\)=gpubroker/\1=root/' "$dir/$unit" >"$dir/verify/$unit" || return 1
 	done
 	# shellcheck disable=SC2086 # a list
-	out=$(cd "$dir/verify" && SYSTEMD_UNIT_PATH="$dir/verify:" systemd-analyze verify --man=no $made $kept 2>&1)
+	out=$(cd "$dir/verify" && SYSTEMD_UNIT_PATH="$dir/verify:" systemd-analyze verify --man=no $made $open $path $kept 2>&1)
 	status=$?
 	# Other units of the machine that runs this test may have faults.
 	printf '%s\n' "$out" | grep -i gpubroker && return 1
@@ -43,7 +46,7 @@ waits_for_names() {
 		'After=network-online.target' '[Service]' "ExecStart=$(command -v true)" >"$dir/names/names.service"
 	printf '%s\n' '[Unit]' 'Wants=names.service' >>"$dir/names/gpubroker.socket"
 	# shellcheck disable=SC2086 # a list
-	out=$(cd "$dir/names" && SYSTEMD_UNIT_PATH="$dir/names:" systemd-analyze verify --man=no $made $kept \
+	out=$(cd "$dir/names" && SYSTEMD_UNIT_PATH="$dir/names:" systemd-analyze verify --man=no $made $open $path $kept \
 		names.service 2>&1)
 	! printf '%s\n' "$out" | grep -i 'cycle' &&
 		grep -q '^After=.*nss-user-lookup.target' "$dir/gpubroker-load.service"
@@ -63,11 +66,13 @@ score_can_fail() {
 
 substituted() {
 	# shellcheck disable=SC2086 # a list
-	! (cd "$dir" && grep -n '@[a-z_]*@' $made) &&
+	! (cd "$dir" && grep -n '@[a-z_]*@' $made $open $path) &&
 		grep -q '^ExecStart=/.*/gpubrokerd$' "$dir/gpubroker.service" &&
 		grep -q '^ExecStart=/.*/gpubrokerd --helper watcher$' "$dir/gpubroker-watch.service" &&
 		grep -q '^ExecStart=/.*/gpubrokerd --helper loader$' "$dir/gpubroker-load.service" &&
-		grep -q '^ExecStart=/.*/gpubrokerd --helper finder$' "$dir/gpubroker-find.service"
+		grep -q '^ExecStart=/.*/gpubrokerd --helper finder$' "$dir/gpubroker-find.service" &&
+		grep -q '^ExecStart=/.*/gpubroker-hooks$' "$dir/$open" &&
+		grep -q '^DirectoryNotEmpty=/.*/gpubroker/hooks.d$' "$dir/$path"
 }
 
 # For each setting that `systemd-analyze security` counts against a unit, the unit names it in a comment, or has it
@@ -89,7 +94,7 @@ explained() {
 }
 
 limited() {
-	for unit in $made; do
+	for unit in $made $open; do
 		grep -q '^MemoryMax=[0-9]*M$' "$dir/$unit" && grep -q '^TasksMax=[0-9]*$' "$dir/$unit" || {
 			echo "$unit: no limit"
 			return 1

@@ -146,17 +146,6 @@ static struct claim *claim_allocate(struct claims *claims, struct claimant *clai
 	return claim;
 }
 
-/* It is known who has the devices of a claim open. */
-static void on_opened(void *userdata, const struct message_refusal *refusal)
-{
-	struct claim *claim = userdata;
-
-	claim->opening = NULL;
-	if (refusal)
-		claim_refuse(claim, refusal);
-	claim_advance(claim);
-}
-
 static int begin_claim(struct claims *claims, struct claimant *claimant,
 		       const struct message_claim *request, struct selection *selection,
 		       struct message_refusal *ret_refusal)
@@ -174,7 +163,7 @@ static int begin_claim(struct claims *claims, struct claimant *claimant,
 	if (claim->request) /* without memory the claim is not queued */
 		*claim->request = *request;
 	claimant->claim = claim;
-	claim->opening = opening_ask(claims, claimant, request, selection, on_opened, claim);
+	claim->opening = opening_ask(claims, claimant, request, selection, claim_opened, claim);
 	claim_advance(claim);
 	return 0;
 }
@@ -281,7 +270,8 @@ int claim_start(struct claims *claims, struct claimant *claimant,
 
 static bool may_wait_again(const struct claim *claim)
 {
-	return claim->opening || claim->may_be_foreign || claim_has_part(claim);
+	return claim->opening || claim->claims->leases->hooks.expected || claim->may_be_foreign ||
+	       claim_has_part(claim);
 }
 
 /* Tries a waiting claim again, which also finds out again which keys it wants. */

@@ -2,8 +2,8 @@
 /*
  * The life cycle of a claim, from its beginning (begin.c) to the grant or the refusal:
  *
- *	ask (lease/bringup.c, ask-mdev.c) -> record -> make (lease/bringup.c)
- *	-> open, check, send, close (grant.c)
+ *	ask (lease/bringup.c, ask-mdev.c) -> record -> hooks (lease/hooks.c)
+ *	-> make (lease/bringup.c) -> open, check, send, close (grant.c)
  *
  * A claim is all or nothing: if one of its leases fails, all of them are restored, and then the
  * claimant gets the refusal. It must never begin to make a lease that is not recorded.
@@ -18,6 +18,7 @@
 #include "brokerd/lease/bringup.h"
 #include "brokerd/lease/cdev.h"
 #include "brokerd/lease/ending.h"
+#include "brokerd/lease/hooks.h"
 #include "brokerd/lease/restore.h"
 #include "brokerd/process/log.h"
 #include "brokerd/state/refuse.h"
@@ -103,16 +104,23 @@ static void check_vfio(struct claim *claim)
 	}
 }
 
-/*
- * All ask workers have ended: records all leases, then begins to make them. A lease that is not
- * recorded is not made.
- */
-static void make_all(struct claim *claim)
+/* The hooks of a lease have run, or one has failed. */
+static void on_bind_hooked(struct lease *lease, const struct hook_answer *answer)
+{
+	if (answer->result != HOOK_DONE) {
+		lease_fail(lease, &lease->asked, "a hook", 0);
+		lease->failure.hook = true;
+		lease->failure.hooked = *answer;
+	}
+	lease_report_settled(lease);
+}
+
+/* All ask workers have ended: records all leases, and has the hooks of each run. */
+static void record_all(struct claim *claim)
 {
 	int r;
 
-	claim->bound = true;
-	claim->bound_at = kernel_nodes_mark(&claim->claims->touches, claim->claims->kernel);
+	claim->recorded = true;
 	settle_memlock(claim);
 	check_vfio(claim);
 	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
@@ -126,6 +134,31 @@ static void make_all(struct claim *claim)
 		}
 		lease->recorded = !r;
 	}
+	for (size_t i = 0; !claim->failed && i < claim->n; i++)
+		if (hooks_run(claim->items[i].lease, HOOK_BIND, on_bind_hooked))
+			claim->hooked = true;
+}
+
+/*
+ * All hooks have run. Returns true if it has to be asked who has the devices open now: after hooks,
+ * which are to end such programs, and not before.
+ */
+static bool look_after_hooks(struct claim *claim)
+{
+	if (!claim->hooked)
+		return false;
+	claim->hooked = false;
+	claim->opening = opening_ask_hooked(claim, claim_opened);
+	return claim->opening;
+}
+
+/* Begins to make all leases. A lease that is not recorded is not made. */
+static void make_all(struct claim *claim)
+{
+	int r;
+
+	claim->bound = true;
+	claim->bound_at = kernel_nodes_mark(&claim->claims->touches, claim->claims->kernel);
 	for (size_t i = 0; !claim->failed && i < claim->n; i++) {
 		struct lease *lease = claim->items[i].lease;
 
@@ -210,7 +243,8 @@ static bool is_under_way(const struct claim *claim)
 	for (size_t i = 0; i < claim->n; i++) {
 		const struct lease *lease = claim->items[i].lease;
 
-		if (lease && lease->work && lease->state != GPUBROKER_LEASE_STUCK)
+		if (lease && lease->state != GPUBROKER_LEASE_STUCK &&
+		    (lease->work || lease->hook.event == HOOK_BIND))
 			return true;
 	}
 	return false;
@@ -329,7 +363,10 @@ void claim_advance(struct claim *claim)
 {
 	if (!claim->claimant && !claim->failed)
 		claim_fail(claim, claim->items[0].lease, NULL, "the claimer is gone", 0);
-	if (!claim->failed && !claim->bound && !claim->opening && !is_under_way(claim))
+	if (!claim->failed && !claim->recorded && !claim->opening && !is_under_way(claim))
+		record_all(claim);
+	if (!claim->failed && claim->recorded && !claim->bound && !claim->opening &&
+	    !is_under_way(claim) && !look_after_hooks(claim))
 		make_all(claim);
 	if (!claim->failed && is_ready(claim) && !pause_for_nodes(claim) && claim_grant(claim)) {
 		claim_granted(claim);
@@ -348,7 +385,28 @@ void claim_advance(struct claim *claim)
 	answer_failed(claim);
 }
 
+void claim_opened(void *userdata, const struct message_refusal *refusal)
+{
+	struct claim *claim = userdata;
+
+	claim->opening = NULL;
+	if (refusal)
+		claim_refuse(claim, refusal);
+	claim_advance(claim);
+}
+
 /* ---- reports of its leases ---- */
+
+static void refuse_hook(struct claim *claim, const struct lease *lease)
+{
+	struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_HOOK);
+	char text[sizeof(refusal.text)];
+
+	refusal_name_lease(&refusal, lease);
+	hooking_say(&lease->failure.hooked, text, sizeof(text));
+	refusal_say(&refusal, "%s", text);
+	claim_refuse(claim, &refusal);
+}
 
 static struct claim *claim_of_follower(struct lease_follower *follower)
 {
@@ -386,6 +444,8 @@ static void on_settled(struct lease_follower *follower, struct lease *lease)
 	} else if (lease && lease->failure.what && lease->failure.foreign) {
 		refuse_foreign(&refusal, &lease->asked, lease->group);
 		claim_refuse(claim, &refusal);
+	} else if (lease && lease->failure.what && lease->failure.hook) {
+		refuse_hook(claim, lease);
 	} else if (lease && lease->failure.what && lease->failure.none_left) {
 		claim_refuse_none_left(claim, lease, NULL, lease->failure.error);
 	} else if (lease && lease->failure.what) {

@@ -8,11 +8,14 @@
 extern const struct lease_follower_ops claim_follower_ops;
 
 /*
- * Does the claim's next step: nothing while a worker is running; making when all ask workers have
- * ended; the grant when all leases are READY; and after a failure first the restore, then the
- * answer. The claim may be gone on return.
+ * Does the claim's next step: nothing while a worker or a hook is running; the records and hooks
+ * when all ask workers have ended; making; the grant when all leases are READY; and after a failure
+ * first the restore, then the answer. The claim may be gone on return.
  */
 void claim_advance(struct claim *claim);
+
+/* It is known who has the devices of a claim open: takes the refusal, or NULL, and goes on. */
+void claim_opened(void *claim, const struct message_refusal *refusal);
 
 /*
  * Fails the claim of a lease that was released before it was granted. The lease may be gone on

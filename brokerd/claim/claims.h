@@ -87,7 +87,9 @@ struct claim {
 	unsigned looks;		 /* at what udev does with the nodes */
 	bool settled;		 /* udev has dealt with the nodes, or is not waited for */
 	bool cdevs;		 /* the client asked for device nodes */
-	bool bound;		 /* the leases are recorded, and making has begun */
+	bool recorded;		 /* the leases are recorded */
+	bool hooked;		 /* hooks run for them, or have run */
+	bool bound;		 /* making has begun */
 	uint64_t memlock;	 /* the limit to raise to, once settled; 0: none */
 	uint64_t memlock_asked;	 /* the client's limit; 0: what the rules grant */
 	bool failed;

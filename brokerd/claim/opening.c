@@ -229,7 +229,8 @@ struct opening *opening_ask(struct claims *claims, struct claimant *claimant,
 {
 	struct opening *opening;
 
-	if (!claims->find || claims->finder_late || request->flags & CLAIM_FORCE)
+	if (!claims->find || claims->finder_late || request->flags & CLAIM_FORCE ||
+	    claims->leases->hooks.expected)
 		return NULL;
 	opening = opening_make(claims, claimant, request);
 	if (!opening)
@@ -245,6 +246,51 @@ struct opening *opening_ask(struct claims *claims, struct claimant *claimant,
 		asked->pending = true;
 		opening->n++;
 		claimant->ops->spend(claimant, COST_FIND);
+	}
+	return ask_all(opening) ? opening : opening_free(opening);
+}
+
+/* Fills in the functions of a lease that host drivers had. Returns false if there is none. */
+static bool make_hooked_question(const struct lease *lease, struct asked *asked)
+{
+	struct finder_question *question = &asked->question;
+
+	for (size_t i = 0; !lease_is_made(lease) && i < lease->n_functions; i++) {
+		const struct lease_function *f = &lease->functions[i];
+
+		if (f->driver[0] && !driver_is_vfio(f->driver))
+			question->functions[question->n++] = f->address;
+	}
+	asked->group = lease->group;
+	asked->address = lease->asked;
+	return question->n;
+}
+
+struct opening *opening_ask_hooked(struct claim *claim,
+				   void (*done)(void *userdata,
+						const struct message_refusal *refusal))
+{
+	struct claims *claims = claim->claims;
+	struct opening *opening;
+
+	if (!claims->find || claims->finder_late || !claim->request ||
+	    claim->request->flags & CLAIM_FORCE)
+		return NULL;
+	claim->claimant->finder_until = 0; /* the hooks have taken their time */
+	opening = opening_make(claims, claim->claimant, claim->request);
+	if (!opening)
+		return NULL;
+	opening->done = done;
+	opening->userdata = claim;
+	for (size_t i = 0; i < claim->n; i++) {
+		const struct lease *lease = claim->items[i].lease;
+		struct asked *asked = &opening->asked[opening->n];
+
+		if (lease->terms.in_use || !make_hooked_question(lease, asked))
+			continue;
+		asked->pending = true;
+		opening->n++;
+		claim->claimant->ops->spend(claim->claimant, COST_FIND);
 	}
 	return ask_all(opening) ? opening : opening_free(opening);
 }

@@ -27,13 +27,17 @@ void opening_init(struct claims *claims);
  * Asks about all that the selection takes from host drivers. Returns what done() is called for,
  * once and later, with the refusal, or NULL if there is none; the opening is gone then. Returns
  * NULL if nothing has to be asked, or cannot be: by `--force` or a rule with in-use, or without a
- * finder. A claim that cannot take another device asks three times within a second before it is
- * refused.
+ * finder; or if the administrator has hooks, which may end those programs. A claim that cannot take
+ * another device asks three times within a second before it is refused.
  */
 struct opening *opening_ask(struct claims *claims, struct claimant *claimant,
 			    const struct message_claim *request, const struct selection *selection,
 			    void (*done)(void *userdata, const struct message_refusal *refusal),
 			    void *userdata);
+/* The same about the leases of a claim, once its hooks have run. */
+struct opening *opening_ask_hooked(struct claim *claim,
+				   void (*done)(void *userdata,
+						const struct message_refusal *refusal));
 /* Frees an opening that is not waited for any more. Returns NULL; takes NULL. */
 struct opening *opening_free(struct opening *opening);
 

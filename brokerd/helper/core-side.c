@@ -7,7 +7,8 @@
  *
  * It must never wait for a helper, keep more than a few connections that have not sent their
  * greeting, or go on with a helper that has sent an invalid record: then the core ends, to be
- * started again. Only the finder, which decides nothing, is dropped instead, and may be missing.
+ * started again. Only the finder and the runner of hooks, which decide nothing, are dropped
+ * instead, and may be missing.
  */
 #include "config.h"
 
@@ -37,14 +38,16 @@ static struct helper *helper_of(struct helpers *helpers, enum helper_role role)
 {
 	return role == HELPER_WATCHER  ? &helpers->watcher
 	       : role == HELPER_LOADER ? &helpers->loader
-				       : &helpers->finder;
+	       : role == HELPER_FINDER ? &helpers->finder
+				       : &helpers->hooks;
 }
 
 static struct event **event_of(struct helpers *helpers, enum helper_role role)
 {
 	return role == HELPER_WATCHER  ? &helpers->on_watcher
 	       : role == HELPER_LOADER ? &helpers->on_loader
-				       : &helpers->on_finder;
+	       : role == HELPER_FINDER ? &helpers->on_finder
+				       : &helpers->on_hooks;
 }
 
 static void drop_helper(struct helpers *helpers, enum helper_role role)
@@ -76,11 +79,26 @@ static void drop_finder(struct helpers *helpers)
 		helpers->ops->found(helpers->userdata, NULL);
 }
 
+void helpers_drop_hooks(struct helpers *helpers)
+{
+	drop_helper(helpers, HELPER_HOOKS);
+	helpers->ops->hooked(helpers->userdata, NULL);
+}
+
+/* Drops a helper that decides nothing. */
+static void drop_optional(struct helpers *helpers, enum helper_role role)
+{
+	if (role == HELPER_FINDER)
+		drop_finder(helpers);
+	else
+		helpers_drop_hooks(helpers);
+}
+
 static void reject_nonsense(struct helpers *helpers, enum helper_role role, const char *what)
 {
-	if (role == HELPER_FINDER) { /* it decides nothing, so the core need not start anew */
-		log_error("the finder sent %s; its connection is closed", what);
-		drop_finder(helpers);
+	if (role >= HELPER_FINDER) { /* it decides nothing, so the core need not start anew */
+		log_error("the %s sent %s; its connection is closed", helper_role_name(role), what);
+		drop_optional(helpers, role);
 		return;
 	}
 	log_error("the %s sent %s; ending, to be started again with the leases as they are",
@@ -92,10 +110,11 @@ static void take_end(struct helpers *helpers, enum helper_role role)
 {
 	const struct timeval limit = { .tv_sec = HELPERS_LIMIT };
 
-	if (role == HELPER_FINDER) {
+	if (role >= HELPER_FINDER) {
 		if (!helpers->closed)
-			log_info("the finder has ended; the next one is asked again, if it comes");
-		drop_finder(helpers);
+			log_info("the %s has ended; the next one is asked again, if it comes",
+				 helper_role_name(role));
+		drop_optional(helpers, role);
 		return;
 	}
 	if (helpers->fd < 0) {
@@ -211,6 +230,34 @@ static void on_finder(evutil_socket_t fd, short what, void *userdata)
 	}
 }
 
+static void on_hooks(evutil_socket_t fd, short what, void *userdata)
+{
+	struct helpers *helpers = userdata;
+	struct hook_answer answer;
+
+	(void)what;
+	for (int i = 0; i < ANSWER_BURST; i++) {
+		ssize_t n = passfd_receive_plain(fd, &answer, sizeof(answer));
+
+		if (n == -EAGAIN)
+			return;
+		if (!is_record(helpers, HELPER_HOOKS, n, sizeof(answer)))
+			return;
+		if (!hooking_believe(&answer) ||
+		    !helpers->ops->hooked(helpers->userdata, &answer)) {
+			reject_nonsense(helpers, HELPER_HOOKS, "an invalid answer");
+			return;
+		}
+	}
+}
+
+int helpers_hook(struct helpers *helpers, const struct hook_question *question)
+{
+	return helpers->hooks.fd < 0
+		       ? -ENOTCONN
+		       : passfd_send(helpers->hooks.fd, question, sizeof(*question), NULL, 0);
+}
+
 int helpers_find(struct helpers *helpers, const struct finder_question *question)
 {
 	int r = -ENOTCONN;
@@ -245,8 +292,8 @@ static void ask_to_load(struct helpers *helpers)
 /* Begins to read from a helper that is connected. Returns 0, or -ENOMEM. */
 static int start_reading(struct helpers *helpers, enum helper_role role)
 {
-	static const event_callback_fn callbacks[HELPER_ROLES] = { on_watcher, on_loader,
-								   on_finder };
+	static const event_callback_fn callbacks[HELPER_ROLES] = { on_watcher, on_loader, on_finder,
+								   on_hooks };
 	struct event **event = event_of(helpers, role);
 
 	*event = event_new(helpers->base, helper_of(helpers, role)->fd, EV_READ | EV_PERSIST,
@@ -257,6 +304,8 @@ static int start_reading(struct helpers *helpers, enum helper_role role)
 		ask_to_load(helpers);
 	if (role == HELPER_FINDER)
 		helpers->ops->finder_came(helpers->userdata);
+	if (role == HELPER_HOOKS)
+		helpers->ops->hooks_came(helpers->userdata);
 	return 0;
 }
 
@@ -294,50 +343,69 @@ static void take_helper(struct helpers *helpers, enum helper_role role, int fd)
 		evtimer_del(helpers->on_missing);
 }
 
+/* Returns the user who may be in that role. Only the runner of hooks is root's. */
+static uid_t uid_of(const struct helpers *helpers, enum helper_role role)
+{
+	return role == HELPER_HOOKS ? helpers->hooks_uid : helpers->uid;
+}
+
+/* Returns why a greeting is not one of a helper; NULL: it is. */
+static const char *hello_fault(const struct newcomer *newcomer, const struct helper_hello *hello,
+			       ssize_t n)
+{
+	if (n == -ETIMEDOUT)
+		return "no greeting in time";
+	if (n != sizeof(*hello) || !helper_hello_valid(hello))
+		return "not a helper, or of another version";
+	return newcomer->uid == uid_of(newcomer->helpers, (enum helper_role)hello->role)
+		       ? NULL
+		       : "wrong uid";
+}
+
 static void on_hello(evutil_socket_t fd, short what, void *userdata)
 {
 	struct newcomer *newcomer = userdata;
 	struct helper_hello hello;
 	ssize_t n = what & EV_TIMEOUT ? -ETIMEDOUT
 				      : passfd_receive_plain(fd, &hello, sizeof(hello));
+	const char *fault = hello_fault(newcomer, &hello, n);
 
-	if (n == sizeof(hello) && helper_hello_valid(&hello))
+	if (!fault)
 		take_helper(newcomer->helpers, (enum helper_role)hello.role, TAKE_FD(newcomer->fd));
 	else if (n)
-		log_warning("rejected a connection on the helper socket: %s",
-			    what & EV_TIMEOUT ? "no greeting in time"
-					      : "not a helper, or of another version");
+		log_warning("rejected a connection on the helper socket: %s", fault);
 	newcomer_free(newcomer);
 }
 
-/*
- * Returns true if the process runs as the helpers' account. Only that account and root can connect,
- * and root must not.
- */
-static bool is_helper(const struct helpers *helpers, int fd)
+/* Returns true if the process runs as the helpers' account or as root: only they can connect. */
+static bool is_helper(const struct helpers *helpers, int fd, uid_t *ret_uid)
 {
 	struct ucred cred;
 	socklen_t size = sizeof(cred);
 
-	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) && size == sizeof(cred) &&
-	       cred.uid == helpers->uid;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) || size != sizeof(cred))
+		return false;
+	*ret_uid = cred.uid;
+	return cred.uid == helpers->uid || cred.uid == helpers->hooks_uid;
 }
 
 static void newcomer_new(struct helpers *helpers, int fd)
 {
 	const struct timeval limit = { .tv_sec = HELLO_LIMIT };
 	struct newcomer *newcomer = NULL;
+	uid_t uid = 0;
 
 	for (size_t i = 0; i < NEWCOMERS_MAX; i++)
 		if (!helpers->newcomers[i].event)
 			newcomer = &helpers->newcomers[i];
-	if (!newcomer || !is_helper(helpers, fd)) {
+	if (!newcomer || !is_helper(helpers, fd, &uid)) {
 		log_warning("rejected a connection on the helper socket: %s",
 			    newcomer ? "wrong uid" : "no free slot");
 		closing_drop(helpers->closing, fd, CLOSING_NOBODY);
 		return;
 	}
 	newcomer->helpers = helpers;
+	newcomer->uid = uid;
 	newcomer->fd = fd;
 	newcomer->event = event_new(helpers->base, fd, EV_READ, on_hello, newcomer);
 	if (!newcomer->event || event_add(newcomer->event, &limit)) {
@@ -470,5 +538,6 @@ void helpers_done(struct helpers *helpers)
 	drop_helper(helpers, HELPER_WATCHER);
 	drop_helper(helpers, HELPER_LOADER);
 	drop_helper(helpers, HELPER_FINDER);
+	drop_helper(helpers, HELPER_HOOKS);
 	helpers->fd = fd_close(helpers->fd);
 }

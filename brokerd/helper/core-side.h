@@ -10,6 +10,7 @@
 #include "brokerd/helper/loader.h"
 #include "brokerd/state/devices.h"
 #include "brokerd/state/finding.h"
+#include "brokerd/state/hooking.h"
 
 /* Seconds to wait for the records of the helpers before the core serves without them. */
 #define HELPERS_LIMIT 10
@@ -34,6 +35,12 @@ struct helpers_ops {
 	void (*found)(void *userdata, const struct finder_answer *answer);
 	/* A finder has connected. It knows nothing of questions to the one before it. */
 	void (*finder_came)(void *userdata);
+	/*
+	 * The runner of hooks has answered; hooking_believe() has accepted it. NULL: it is gone.
+	 * Returns false if nobody has asked that.
+	 */
+	bool (*hooked)(void *userdata, const struct hook_answer *answer);
+	void (*hooks_came)(void *userdata);
 	/* The core must end with that exit status, to be started again. */
 	void (*failed)(void *userdata, int status);
 };
@@ -41,6 +48,7 @@ struct helpers_ops {
 struct newcomer {
 	struct helpers *helpers;
 	int fd;
+	uid_t uid;
 	struct event *event; /* NULL: the slot is free */
 };
 
@@ -49,12 +57,14 @@ struct helpers {
 	struct closing *closing;
 	const struct helpers_ops *ops;
 	void *userdata;
-	struct helper watcher, loader, finder;
+	struct helper watcher, loader, finder, hooks;
 	int fd; /* the socket on which they connect; -1: the core forks them */
 	uid_t uid;
+	uid_t hooks_uid; /* of the runner of hooks: root; another one only in tests */
 	struct newcomer newcomers[NEWCOMERS_MAX];
 	struct event *on_helper, *on_helper_again, *on_missing;
-	struct event *on_watcher, *on_loader, *on_finder; /* NULL while the helper is missing */
+	/* NULL while the helper is missing */
+	struct event *on_watcher, *on_loader, *on_finder, *on_hooks;
 	struct policy_intake intake;
 	uint64_t loads_asked, loads_ended; /* of the policy, by the loader */
 	bool has_policy;		   /* the loader has sent one */
@@ -67,7 +77,8 @@ struct helpers {
 
 #define HELPERS_INIT                                                                               \
 	{                                                                                          \
-		.watcher = HELPER_NONE, .loader = HELPER_NONE, .finder = HELPER_NONE, .fd = -1     \
+		.watcher = HELPER_NONE, .loader = HELPER_NONE, .finder = HELPER_NONE,              \
+		.hooks = HELPER_NONE, .fd = -1                                                     \
 	}
 
 /*
@@ -89,4 +100,8 @@ uint64_t helpers_reload(struct helpers *helpers);
  * gone, and finder_came() is expected; or -errno: there is no answer.
  */
 int helpers_find(struct helpers *helpers, const struct finder_question *question);
+/* Asks the runner of hooks. Returns 0, or -errno: it cannot be asked now. */
+int helpers_hook(struct helpers *helpers, const struct hook_question *question);
+/* Closes the connection of the runner of hooks, which ends then. */
+void helpers_drop_hooks(struct helpers *helpers);
 void helpers_done(struct helpers *helpers);

@@ -9,6 +9,10 @@
  * The watcher sends struct watcher_record (state/devices.h), the loader struct loader_record. The
  * finder answers a struct finder_question with a struct finder_answer (state/finding.h); the core
  * does without it if it is missing.
+ *
+ * The runner of hooks (brokerd/hooks/) connects in the same way, but it is a program of its own and
+ * is root, as what it executes needs to be. It answers a struct hook_question with a struct
+ * hook_answer (state/hooking.h).
  */
 #pragma once
 
@@ -29,7 +33,7 @@ struct helper {
 		NULL, -1, -1                                                                       \
 	}
 
-enum helper_role { HELPER_WATCHER, HELPER_LOADER, HELPER_FINDER, HELPER_ROLES };
+enum helper_role { HELPER_WATCHER, HELPER_LOADER, HELPER_FINDER, HELPER_HOOKS, HELPER_ROLES };
 
 /* The first packet of a helper that connects. */
 struct helper_hello {

@@ -14,6 +14,7 @@
 #include "brokerd/process/log.h"
 #include "brokerd/state/devices.h"
 #include "brokerd/state/finding.h"
+#include "brokerd/state/hooking.h"
 #include "client/common/util.h"
 
 #include <errno.h>
@@ -47,6 +48,8 @@ static const struct {
 			    sizeof(struct loader_record) },
 	[HELPER_FINDER] = { "finder", "gpubroker-find", CONFINE_FINDER, finder_run,
 			    sizeof(struct finder_answer) },
+	/* A program of its own, never started here: see brokerd/hooks/. */
+	[HELPER_HOOKS] = { .name = "runner of hooks", .record_size = sizeof(struct hook_answer) },
 };
 
 const char *helper_role_name(enum helper_role role)

@@ -7,7 +7,7 @@
 
 #include "brokerd/helper/helper.h"
 
-/* Returns the role's name, "watcher", "loader" or "finder". */
+/* Returns the role's name, "watcher", "loader", "finder" or "runner of hooks". */
 const char *helper_role_name(enum helper_role role);
 
 struct helper_hello helper_hello(enum helper_role role);

@@ -55,7 +55,7 @@ int driver_add_bind(const struct kernel *kernel, const struct devices *devices, 
 		    const struct pci_address *address, const char *bound, const char *wanted)
 {
 	char text[PCI_ADDRESS_TEXT], driver[PROTOCOL_NAME_MAX], override[PROTOCOL_NAME_MAX + 1];
-	int r;
+	int fd, r;
 
 	if (driver_is_vfio(bound))
 		return 0;
@@ -71,9 +71,9 @@ int driver_add_bind(const struct kernel *kernel, const struct devices *devices, 
 		     address, STOP);
 	if (!r)
 		work_show(work);
-	if (!r && bound[0])
-		r = work_add(work, kernel_open_unbind(kernel, address), text, "unbind", address,
-			     STOP);
+	fd = !r && bound[0] ? kernel_open_unbind(kernel, address) : -ENOENT;
+	if (!r && fd != -ENOENT) /* a hook may have taken it from its driver already */
+		r = work_add(work, fd, text, "unbind", address, STOP);
 	if (!r)
 		r = work_add(work, kernel_open_probe(kernel), text, "drivers_probe", address, STOP);
 	return r;

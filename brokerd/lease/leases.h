@@ -8,16 +8,33 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/time.h>
+#include <time.h>
 
 #include "brokerd/kernel/kernel.h"
 #include "brokerd/lease/kind.h"
 #include "brokerd/process/worker.h"
 #include "brokerd/record/store.h"
 #include "brokerd/state/devices.h"
+#include "brokerd/state/hooking.h"
 #include "brokerd/state/lease.h"
 #include "brokerd/state/verdict.h"
 
 #define UUID_BYTES 16
+
+/* hooks.c: what is known of the runner of the administrator's hooks. */
+struct hooks {
+	bool expected;	       /* there are hooks */
+	bool connected;	       /* there is a runner */
+	bool reported_missing; /* and that is logged */
+	time_t missing_since;  /* monotonic seconds: when the last runner left */
+	uint64_t last_id;
+	size_t n_asked;
+	struct event *limit;
+	/* Asks the runner. Returns 0, or -errno: it cannot be asked now. */
+	int (*ask)(void *userdata, const struct hook_question *question);
+	void (*drop)(void *userdata); /* closes its connection; hooks_left() is called for that */
+	void *userdata;
+};
 
 /* All but the table and the seed belong to other parts, and outlive the struct. */
 struct leases {
@@ -29,6 +46,7 @@ struct leases {
 	const struct devices *devices;
 	const struct policy_state *policy;
 	uint8_t uuid_seed[UUID_BYTES]; /* mdev.c: UUIDs count up from it */
+	struct hooks hooks;
 };
 
 /* Returns the context that a lease belongs to. */

@@ -11,6 +11,7 @@
 
 #include "brokerd/lease/restore.h"
 #include "brokerd/lease/cdev.h"
+#include "brokerd/lease/hooks.h"
 #include "brokerd/process/log.h"
 #include "brokerd/record/audit.h"
 #include "brokerd/record/lease-record.h"
@@ -145,6 +146,28 @@ static void finish_restore(struct lease *lease, const struct lease_end *end)
 		follower->ops->settled(follower, NULL);
 }
 
+/* No failed hook keeps a device: the host has it, and the administrator finds why in the log. */
+static void on_restore_hooked(struct lease *lease, const struct hook_answer *answer)
+{
+	char text[96];
+
+	hooking_say(answer, text, sizeof(text));
+	if (answer->result != HOOK_DONE)
+		log_warning("lease %" PRIu64 ", group %" PRIu32 ": after its restore %s", lease->id,
+			    lease->group, *text ? text : "no hook ran");
+	finish_restore(lease, NULL);
+}
+
+/*
+ * The host has everything back: has hooks run, while the lease keeps others from the devices, and
+ * while its record makes the next start run them again.
+ */
+static void restored(struct lease *lease)
+{
+	if (!lease->recorded || !hooks_run(lease, HOOK_RESTORE, on_restore_hooked))
+		finish_restore(lease, NULL);
+}
+
 static void restore_again(struct lease *lease);
 
 /* The pause counts as work, as the worker before it and the one behind it do. */
@@ -172,7 +195,10 @@ static void take_result(struct lease *lease, enum lease_end_result result,
 {
 	if ((result == END_NOT_OURS || result == END_TRY_AGAIN) && pause_restore(lease))
 		return;
-	finish_restore(lease, result == END_OVER || result == END_NOT_OURS ? NULL : end);
+	if (result == END_OVER || result == END_NOT_OURS)
+		restored(lease);
+	else
+		finish_restore(lease, end);
 }
 
 /* ---- the worker ---- */
@@ -217,18 +243,18 @@ static void restore_again(struct lease *lease)
 	struct work *work;
 	int r;
 
-	if (lease->work)
+	if (lease->work || lease->hook.event)
 		return;
 	/* Without a record nothing was changed. */
 	if (!lease->recorded || (lease->kind->is_gone && lease->kind->is_gone(lease))) {
-		finish_restore(lease, NULL);
+		restored(lease);
 		return;
 	}
 	work = work_new(&ops, lease);
 	r = work ? lease->kind->add_end(lease, work) : -ENOMEM;
 	if (!r && !work_steps(work)) { /* everything was unplugged */
 		work_free(work);
-		finish_restore(lease, NULL);
+		restored(lease);
 		return;
 	}
 	if (!r)
@@ -254,7 +280,7 @@ void lease_restore(struct lease *lease)
 
 void lease_retry(struct lease *lease)
 {
-	if (!lease->work && lease_transition(lease, LEASE_ABANDON))
+	if (!lease->work && !lease->hook.event && lease_transition(lease, LEASE_ABANDON))
 		lease_restore(lease);
 }
 

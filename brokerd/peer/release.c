@@ -41,7 +41,7 @@ static int force_back(struct lease *lease, struct message_refusal *ret_refusal)
 {
 	int r;
 
-	if (lease->work)
+	if (lease->work || lease->hook.event)
 		return refuse_held(ret_refusal, lease, &lease->asked);
 	lease->forced = true;
 	if (!lease->recorded) {

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "brokerd/state/hooking.h"
 #include "client/gpubroker.h"
 #include "client/wire/protocol.h"
 
@@ -82,7 +83,19 @@ struct lease_failure {
 	bool has_address;
 	bool none_left; /* the driver has no instance of the profile left */
 	bool foreign;	/* another program has the group through VFIO */
-	int error;	/* errno, or 0 */
+	bool hook;	/* a hook failed: `hooked` says how */
+	struct hook_answer hooked;
+	int error; /* errno, or 0 */
+};
+
+/* Hooks that the lease waits for, see lease/hooks.h. */
+struct lease_hook {
+	enum hook_event event; /* HOOK_NONE: it waits for none */
+	uint64_t id;	       /* of the question; 0: not asked yet */
+	unsigned tries;	       /* runners that were asked */
+	bool due;	       /* `answer` is to be reported */
+	struct hook_answer answer;
+	void (*done)(struct lease *lease, const struct hook_answer *answer);
 };
 
 /*
@@ -150,7 +163,8 @@ struct lease {
 	bool late;	      /* lent, and the worker that binds what came has not ended in time */
 	struct work *work;    /* its worker, or NULL */
 	bool probing;	      /* that worker only probes whether anybody holds the group */
-	uint64_t warn_at;     /* when the holder is warned that the lease ends soon */
+	struct lease_hook hook;
+	uint64_t warn_at; /* when the holder is warned that the lease ends soon */
 	bool warned;
 	const char *recall;   /* static: why to take it back once its worker has ended */
 	struct event *expiry; /* the timer for `ends` and `warn_at`, or NULL */

@@ -421,6 +421,23 @@ static void say_failed(const struct sentence *s)
 		    : "everything was put back as it was");
 }
 
+static void say_hook(const struct sentence *s)
+{
+	const struct message_refusal *r = s->r;
+
+	if (r->text[0])
+		say(s,
+		    "%s was not taken from its host driver: %.*s; the administrator finds what it "
+		    "said by 'journalctl -u gpubroker-hooks'",
+		    s->subject.text, FIELD(r->text));
+	else
+		say(s,
+		    "%s was not taken from its host driver: the hooks that come first cannot run, "
+		    "since gpubroker-hooks.service is missing; 'systemctl status gpubroker-hooks' "
+		    "shows the administrator why",
+		    s->subject.text);
+}
+
 static void say_not_ready(const struct sentence *s)
 {
 	say(s, "the broker has no valid policy, so it lends nothing; 'systemctl status gpubroker' "
@@ -472,6 +489,7 @@ static void (*const sentences[])(const struct sentence *s) = {
 	[GPUBROKER_REFUSED_NO_PROFILE] = say_no_profile,
 	[GPUBROKER_REFUSED_NONE_LEFT] = say_none_left,
 	[GPUBROKER_REFUSED_NODE] = say_node,
+	[GPUBROKER_REFUSED_HOOK] = say_hook,
 };
 
 void refusal_format(const struct message_refusal *r, const struct refusal_names *names, char *out,

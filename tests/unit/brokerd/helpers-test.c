@@ -360,6 +360,66 @@ static void test_finder(void)
 	tap_ok(open_descriptors() == fds_without, "none of it leaves a descriptor");
 }
 
+/* ---- the runner of hooks ---- */
+
+/* A runner of hooks sends this; its connection ends, and nothing else. */
+static void send_hook_nonsense(const char *name, const void *packet, size_t size)
+{
+	int fd = come_as(HELPER_HOOKS);
+
+	need(is_in(fd) && broker.leases.hooks.connected && say(fd, packet, size));
+	run(20);
+	tap_ok(is_turned_away(fd) && !broker_status && !broker.leases.hooks.connected,
+	       "a runner of hooks that sends %s is dropped, and the core goes on", name);
+	close(fd);
+}
+
+static void test_hooks(void)
+{
+	const uid_t uid = broker.helpers.uid, root = broker.helpers.hooks_uid;
+	struct hook_answer answer = { .result = HOOK_COUNT, .value = 3 };
+	unsigned before;
+	int fd, second;
+
+	broker.helpers.uid = getuid() + 1;
+	broker.helpers.hooks_uid = getuid();
+	fd = come_as(HELPER_HOOKS);
+	tap_ok(is_in(fd) && broker.leases.hooks.connected, "the runner of hooks comes in, as root");
+	before = said("wrong uid");
+	second = come_as(HELPER_FINDER);
+	tap_ok(is_turned_away(second) && said("wrong uid") == before + 1,
+	       "... which may be nothing else");
+	close(second);
+	second = come_as(HELPER_HOOKS);
+	tap_ok(is_turned_away(second) && is_in(fd), "a second one does not");
+	close(second);
+	need(say(fd, &answer, sizeof(answer)));
+	run(20);
+	tap_ok(broker.leases.hooks.expected && said("there are hooks") == 1,
+	       "it says how many there are");
+	answer.value = 0;
+	need(say(fd, &answer, sizeof(answer)));
+	run(20);
+	tap_ok(!broker.leases.hooks.expected && said("there are no hooks any more") == 1,
+	       "... also if there are none any more");
+	leave(fd);
+	tap_ok(!broker_status && !broker.leases.hooks.connected, "its end is not the core's");
+	answer.value = HOOKFILES_MAX + 1;
+	send_hook_nonsense("a number of hooks that cannot be", &answer, sizeof(answer));
+	send_hook_nonsense("a packet that is too short", &answer, 3);
+	answer = (struct hook_answer){ .id = 1 };
+	send_hook_nonsense("an answer to no question", &answer, sizeof(answer));
+	broker.helpers.uid = getuid();
+	broker.helpers.hooks_uid = getuid() + 1;
+	fd = come_as(HELPER_HOOKS);
+	tap_ok(is_turned_away(fd) && !broker.leases.hooks.connected,
+	       "a helper cannot pass for the runner of hooks");
+	close(fd);
+	broker.helpers.uid = uid;
+	broker.helpers.hooks_uid = root;
+	tap_ok(all_closed() && open_descriptors() == fds_without, "none of it leaves a descriptor");
+}
+
 /* ---- sockets of systemd ---- */
 
 static int made(const char *name)
@@ -513,6 +573,7 @@ int main(void)
 	test_silent();
 	test_reload();
 	test_finder();
+	test_hooks();
 	helpers_done(&broker.helpers);
 	return tap_done();
 }
