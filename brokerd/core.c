@@ -12,7 +12,6 @@
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/hooks.h"
 #include "brokerd/lease/hotplug.h"
-#include "brokerd/lease/recover.h"
 #include "brokerd/lease/restore.h"
 #include "brokerd/peer/listener.h"
 #include "brokerd/peer/reload.h"
@@ -22,6 +21,7 @@
 #include "brokerd/process/filter.h"
 #include "brokerd/process/log.h"
 #include "brokerd/process/loop.h"
+#include "brokerd/serve.h"
 #include "client/common/util.h"
 
 #include <errno.h>
@@ -528,85 +528,4 @@ int core_start(struct core *core)
 	    event_add(core->on_nodes, NULL))
 		return -ENOMEM;
 	return helpers_listen(&core->helpers);
-}
-
-int core_recover(struct core *core)
-{
-	int r = recover_leases(&core->leases);
-
-	if (!r)
-		r = rejoin_recover(&core->claims);
-	if (!lease_has_id(&core->leases.table)) /* a record has a higher number than is reserved */
-		numbers_reserve(&core->numbers);
-	return r ? r : sriov_recover(&core->sriov);
-}
-
-void core_serve(struct core *core)
-{
-	if (core->serving || core->closed)
-		return;
-	if (recover_damaged(&core->leases) || listener_start(&core->peers)) {
-		core->ops->failed(core->userdata, EX_OSERR);
-		return;
-	}
-	core->serving = true;
-	core->served_since = time(NULL);
-	core->peers.started = (uint64_t)core->served_since;
-	core->never_fresh = !core->kernel.late &&
-			    kernel_vfio_check(&core->kernel, false) == -ESTALE;
-	log_notice("serving: %zu functions, %zu rules, %zu leases taken up", core->devices.n,
-		   core->policy.policy.n_rules, core->leases.table.n);
-	if (core->devices.n && !devices_have_group(&core->devices))
-		log_warning("no device has an IOMMU group, so nothing can be lent; 'gpubroker "
-			    "doctor' says how to switch the IOMMU on");
-	if (!core->ops->serving(core->userdata))
-		return;
-	rejoin_serve(&core->claims);
-	core->prepare.open = core->sriov.open = true;
-	prepare_look_at_all(&core->prepare);
-	sriov_policy_look_at_all(&core->sriov);
-	hotplug_look_at_all(&core->leases);
-}
-
-void core_close(struct core *core)
-{
-	if (core->closed)
-		return;
-	core->closed = core->claims.closed = core->helpers.closed = true;
-	core->prepare.open = core->sriov.open = false;
-	listener_stop(&core->peers);
-	while (!TAILQ_EMPTY(&core->peers.list))
-		peer_free(TAILQ_FIRST(&core->peers.list));
-	numbers_close(&core->numbers);
-}
-
-void core_done(struct core *core)
-{
-	listener_stop(&core->peers);
-	helpers_done(&core->helpers);
-	if (core->on_inotify)
-		event_free(TAKE_PTR(core->on_inotify));
-	if (core->on_nodes)
-		event_free(TAKE_PTR(core->on_nodes));
-	audit_write_suppressed(&core->audit);
-	if (core->on_suppressed)
-		event_free(TAKE_PTR(core->on_suppressed));
-	core->workers.idle = NULL;
-	peers_abandon(&core->peers);
-	listener_done(&core->peers);
-	closing_done(&core->closing);
-	peers_done(&core->peers);
-	claims_done(&core->claims);
-	hooks_done(&core->leases);
-	prepare_done(&core->prepare);
-	sriov_done(&core->sriov);
-	policy_done(&core->policy.policy);
-	intake_done(&core->helpers.intake);
-	devices_done(&core->devices);
-	kernel_done(&core->kernel);
-	core->worker_filter = filter_free(core->worker_filter);
-	numbers_done(&core->numbers);
-	usage_done(&core->usage);
-	core->history = fd_close(core->history);
-	core->store.directory = fd_close(core->store.directory);
 }

@@ -8,6 +8,7 @@
 
 #include "brokerd/daemon.h"
 #include "brokerd/core.h"
+#include "brokerd/serve.h"
 #include "brokerd/claim/summary.h"
 #include "brokerd/lease/mdev.h"
 #include "brokerd/peer/listener.h"

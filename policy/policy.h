@@ -214,7 +214,7 @@ enum policy_kind {
 	POLICY_KIND_ABSENT,	 /* no present device matches; only from policy_lint() */
 	POLICY_KIND_SPARED,	 /* prepares what is spared; only from gpubroker(1) */
 	POLICY_KIND_IN_USE,	 /* a place where the host's own is; from policy_lint_in_use() */
-	POLICY_KIND_CARD,	 /* a function that brings a display along; from policy_lint_cards() */
+	POLICY_KIND_CARD,	 /* a function brings a display along; from policy_lint_cards() */
 };
 
 /*
@@ -512,8 +512,8 @@ int policy_lint_in_use(const struct policy *policy, const struct policy_facts *f
 
 /*
  * Reports every allow that matches another function of a card, but not its display, which comes
- * along with it: "class audio" lends every graphics card that has an audio function. Once for each
- * rule. Cost: rules times devices. 0 or -ENOMEM.
+ * along with it: "class audio" lends every graphics card that has an audio function. Each is
+ * reported once. Cost: rules times devices. 0 or -ENOMEM.
  */
 int policy_lint_cards(const struct policy *policy, const struct policy_facts *devices,
 		      size_t n_devices,

@@ -75,8 +75,9 @@ floor_plan() {
 		brokerd/claim		$shared $below_claim
 		brokerd/prepare		$shared $below_claim
 		brokerd/peer		$shared $below_peer
-		brokerd/core		$shared $below_core
-		brokerd/daemon		$shared $below_core brokerd/core
+		brokerd/core		$shared $below_core brokerd/serve
+		brokerd/serve		$shared $below_core brokerd/core.h
+		brokerd/daemon		$shared $below_core brokerd/core brokerd/serve
 		brokerd/main		$shared $process brokerd/helper brokerd/daemon
 	PLAN
 }
@@ -139,7 +140,7 @@ headers_of_many() {
 # Names, and the files that may use them; nobody but core.c knows all parts of the daemon.
 owners_of_names() {
 	cat <<-'LIST'
-		struct core	brokerd/core.c brokerd/core.h brokerd/daemon.c
+		struct core	brokerd/core.c brokerd/core.h brokerd/daemon.c brokerd/serve.c brokerd/serve.h
 		struct daemon	-
 		void *owner	-
 	LIST
@@ -153,7 +154,7 @@ owners_of_libraries() {
 		Landlock	linux/landlock\.h		-			brokerd/process/landlock\.c
 		libudev		libudev\.h			udev_			brokerd/helper/watcher\.c
 		libnl		netlink/.*			(nl|nla|nlmsg|genl)_	brokerd/helper/watcher\.c
-		libevent	(event|evutil|event2/.*)\.h	(event|evutil|evtimer|evsignal|evbuffer|bufferevent|libevent)_	brokerd/((process|helper|lease|claim|prepare|peer)/.*|(core|daemon)\.[ch])
+		libevent	(event|evutil|event2/.*)\.h	(event|evutil|evtimer|evsignal|evbuffer|bufferevent|libevent)_	brokerd/((process|helper|lease|claim|prepare|peer)/.*|(core|serve|daemon)\.[ch])
 		json-c		(json|json-c/.*|json_.*)\.h	(json|array_list|lh|printbuf)_	client/.*
 	LIST
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "brokerd/core.h"
+#include "brokerd/serve.h"
 #include "brokerd/peer/admit.h"
 #include "brokerd/process/loop.h"
 #include "client/library/answer.h"
