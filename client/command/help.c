@@ -92,16 +92,22 @@ static const struct help {
 	  "  gpubroker profiles 00:02.0\n"
 	  "  gpubroker run --gpu 00:02.0 --profile i915-GVTg_V5_4 --qemu -- ./vm.sh\n" },
 	{ "leases", "who has which device, and who waits",
-	  "usage: gpubroker leases [--waiting] [--json]\n"
+	  "usage: gpubroker leases [--waiting] [--wide | --columns LIST | --json]\n"
 	  "\n"
-	  "Shows who has which device since when, until when, and by which rule; then the\n"
-	  "claims that wait. For root, also the processes that have a stuck device open.\n"
+	  "Shows who has which device since when and until when, with which program, and\n"
+	  "who waits for it. For root, also the processes that have a stuck device open.\n"
 	  "\n"
-	  "  --waiting  the claims that wait, alone\n"
-	  "  --json     for programs\n"
+	  "  --waiting       the claims that wait, alone\n"
+	  "  --wide          all columns\n"
+	  "  --columns LIST  these: lease, user, held, ends, device, command, pid, state,\n"
+	  "                  since, group, migrates, rule\n"
+	  "  --json          for programs\n"
+	  "\n"
+	  "What is not a terminal gets other columns, which stay as they are.\n"
 	  "\n"
 	  "Examples:\n"
 	  "  gpubroker leases\n"
+	  "  gpubroker leases --columns lease,user,device,rule\n"
 	  "  gpubroker leases --json | jq -r '.[] | select(.state == \"stuck\") | .reason'\n" },
 	{ "release", "end a lease of your own",
 	  "usage: gpubroker release LEASE\n"
