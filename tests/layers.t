@@ -99,7 +99,6 @@ sources_without_header() {
 		client/command/examine.c	client/command/cli.h
 		client/command/explain.c	client/command/policy.h
 		client/command/install.c	client/command/policy.h
-		client/command/leases.c		client/command/cli.h
 		client/command/list.c		client/command/cli.h
 		client/command/profiles.c	client/command/cli.h
 		client/command/release.c	client/command/cli.h

@@ -122,7 +122,7 @@ static const struct help {
 	  "usage: gpubroker watch [--json]\n"
 	  "\n"
 	  "Shows changes of leases, of devices and of the queue as they happen, a line\n"
-	  "each, until it is interrupted.\n"
+	  "each, until it is interrupted. On a terminal it begins with the leases.\n"
 	  "\n"
 	  "  --json   for programs: one object a line\n"
 	  "\n"

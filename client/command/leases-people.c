@@ -453,7 +453,8 @@ static int print_lines(const struct leases *l)
 		if (!line || scols_table_print_range(l->table, line, line))
 			return EXIT_SOFTWARE;
 		putchar('\n');
-		note_lease(l, &l->list[i]);
+		if (isatty(STDOUT_FILENO)) /* --columns is for scripts, too */
+			note_lease(l, &l->list[i]);
 	}
 	return 0;
 }
@@ -488,7 +489,7 @@ int leases_people(struct gpubroker *handle, const char *list, gpubroker_waiting_
 		if (!r)
 			r = print_lines(&l);
 		*ret_n = l.n;
-		if (!r && gpubroker_queue(handle, pass_other, &l))
+		if (!r && isatty(STDOUT_FILENO) && gpubroker_queue(handle, pass_other, &l))
 			r = EXIT_NO_BROKER;
 	}
 	leases_done(&l);

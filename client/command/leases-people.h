@@ -8,10 +8,10 @@
 #include "client/gpubroker.h"
 
 /*
- * Prints all leases, and the claims that wait for them. `columns` is a list as "lease,user"; NULL:
- * the usual ones. Asks the broker, and reads /proc for the programs. Claims that wait for no lease
- * that is shown go to other(), at the end; *ret_n is how many leases there are by then. Returns the
- * exit status, after the reason was printed.
+ * Prints all leases, and on a terminal the claims that wait for them. `columns` is a list as
+ * "lease,user"; NULL: the usual ones. Asks the broker, and reads /proc for the programs. Claims
+ * that wait for no lease that is shown go to other(), at the end; *ret_n is how many leases there
+ * are by then. Returns the exit status, after the reason was printed.
  */
 int leases_people(struct gpubroker *handle, const char *columns, gpubroker_waiting_func other,
 		  void *userdata, size_t *ret_n);

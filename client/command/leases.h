@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What `gpubroker leases` shows on a terminal, for commands that begin with it. */
+/* The output of `gpubroker leases` on a terminal, for commands that begin with it. */
 #pragma once
 
 #include "client/gpubroker.h"

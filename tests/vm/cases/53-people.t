@@ -55,4 +55,35 @@ kill $first $vm
 wait $first $vm 2>/dev/null
 rm /tmp/qemu-of-people
 ok 'the card goes back' wait_for 20 is_back $gpu bochs-drm
+
+### watch
+run_as alice gpubroker run --gpu card -- sleep 1000 >/dev/null 2>&1 </dev/null &
+vm=$!
+ok 'alice has the card again' wait_for 20 is_leased $gpu
+# A time zone in which midnight is some seconds away.
+now=$(date -u +%s)
+left=$(((2 * 86400 - now % 86400 - 25) % 86400))
+zone=ZONE-$((left / 3600)):$((left / 60 % 60)):$((left % 60))
+today=$(TZ=$zone date +%A,\ %F)
+run_as bob timeout 200 env TERM=xterm TZ=$zone script -qefc 'gpubroker watch' /tmp/people.watch >/dev/null 2>&1 </dev/null &
+watcher=$!
+began() { grep -q 'day, [0-9]*-[0-9]' /tmp/people.watch; }
+ok 'a terminal begins with a date' wait_for 20 began
+shown=$(plain </tmp/people.watch | tr -d '\r')
+like "$shown" 'LEASE +USER .*'$'\n''[0-9]+ +alice' '... after the leases that there are'
+like "$shown" "$today" '... which is that of the day'
+tomorrow() { [ "$(TZ=$zone date +%A,\ %F)" != "$today" ]; }
+ok 'it becomes midnight' wait_for 30 tomorrow
+kill $vm
+wait $vm 2>/dev/null
+over() { grep -q ': host' /tmp/people.watch; }
+ok 'changes follow' wait_for 20 over
+shown=$(plain </tmp/people.watch | tr -d '\r')
+diag "$shown"
+like "$shown" "$(TZ=$zone date +%A,\ %F)"$'\n'"00:00:[0-9]+  lease [0-9]+ of alice, $gpu: " \
+	'the first change of another day has its date above it'
+is "$(grep -c 'day, [0-9]*-[0-9]' <<<"$shown")" 2 '... and others have none'
+kill $watcher
+wait $watcher 2>/dev/null
+rm /tmp/people.watch
 done_testing
