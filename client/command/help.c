@@ -75,6 +75,7 @@ static const struct help {
 	  "  --rom FILE         with --qemu: the card's video BIOS\n"
 	  "  --primary          with --qemu: the VM's only display\n"
 	  "\n"
+	  "  --verbose          with --qemu: show all of these arguments\n"
 	  "Examples:\n"
 	  "  gpubroker run --gpu 01:00.0 --qemu -- qemu-system-x86_64 -m 8G disk.qcow2\n"
 	  "  gpubroker run --gpu any --memory 24G --wait=2h -- ./train-vm.sh\n"

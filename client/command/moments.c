@@ -22,6 +22,18 @@ void moment_span(uint64_t seconds, char out[MOMENT_TEXT])
 		snprintf(out, MOMENT_TEXT, "%" PRIu64 "d", seconds / DAY);
 }
 
+void moment_length(uint64_t seconds, char out[MOMENT_TEXT])
+{
+	const uint64_t minutes = seconds / 60, hours = minutes / 60, days = hours / 24;
+
+	if (days)
+		snprintf(out, MOMENT_TEXT, "%" PRIu64 "d %" PRIu64 "h", days, hours % 24);
+	else if (hours)
+		snprintf(out, MOMENT_TEXT, "%" PRIu64 "h %" PRIu64 "m", hours, minutes % 60);
+	else
+		moment_span(seconds, out);
+}
+
 void moment_ago(uint64_t since, char out[MOMENT_TEXT])
 {
 	const uint64_t now = (uint64_t)time(NULL);

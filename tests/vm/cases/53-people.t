@@ -86,4 +86,81 @@ is "$(grep -c 'day, [0-9]*-[0-9]' <<<"$shown")" 2 '... and others have none'
 kill $watcher
 wait $watcher 2>/dev/null
 rm /tmp/people.watch
+
+### run
+ok 'the card is back' wait_for 20 is_back $gpu bochs-drm
+echo "allow user carol claim address $gpu for 8h limit 1" >/etc/gpubroker/policy.d/53-people.policy
+gpubroker policy reload
+# over.sh: until the leases are over, so that the terminal is there for what is said at the end.
+cat >/tmp/over.sh <<'END'
+"$@"
+while gpubroker leases | grep -q .; do read -rt 0.2 <> <(:); done
+END
+chmod 755 /tmp/over.sh
+shown=$(on_terminal 80 carol bash /tmp/over.sh gpubroker run --gpu 01:00.0 --qemu -- true)
+diag "$(cat -v <<<"$shown")"
+like "$shown" $'\r?\e\\[K'"${gpu_audio#0000:}: binding 1 of 2 to its VFIO driver"$'\e\\['"K${gpu#0000:}: binding 2 of 2" \
+	'the steps are on one line, which is rewritten'
+shown=$(plain <<<"$shown")
+like "$shown" "${gpu#0000:} [^ ]+ \(\+audio, group $(group_of $gpu)\): bound and opened in [0-9]+\.[0-9]s; yours until [A-Za-z ]*[0-9]+:[0-9]+"$'\n' \
+	'what was got is said, with its end'
+like "$(grep '^QEMU gets' <<<"$shown")" '^QEMU gets: -device vfio-pci.*\.\.\. \(--verbose for all\)$' "QEMU's arguments are cut"
+is "$(grep '^QEMU gets' <<<"$shown" | awk 'length > 80')" '' '... to the width of the terminal'
+like "$shown" "gpubroker: ${gpu#0000:} goes back to the host. You had it for [0-9]+s\." 'at the end stands how long it was'
+capture run_as carol gpubroker run --gpu 01:00.0 --qemu --verbose -- printf '%s '
+is "$status" 0 'the card was claimed again at once, after the lease that was the limit'
+is "$(tr -d "'" <<<"${stderr#QEMU gets: }")" "${stdout% }" '--verbose has all arguments, and no terminal gets anything else'
+like "$stderr" '^QEMU gets: [^ ]+ [^ ]+' '... on a line'
+printf '#!/bin/bash\nsleep 3 &\n' >/tmp/leaves.sh
+chmod 755 /tmp/leaves.sh
+on_terminal 80 alice bash /tmp/over.sh gpubroker run --gpu card -- /tmp/leaves.sh >/tmp/people.run
+like "$(plain </tmp/people.run)" "the command has ended after [0-9]+s, but not all that it started, so ${gpu#0000:} stays lent" \
+	'what goes on is said'
+unlike "$(plain </tmp/people.run)" 'goes back to the host' '... instead of that it goes back'
+rm /tmp/people.run /tmp/leaves.sh
+
+# A claim right behind another one's end.
+retries() {
+	local i
+	for i in 1 2 3; do run_as alice gpubroker run --gpu card -- true || return; done
+}
+ok 'a claim right after the end of one is not refused' retries
+capture run_as alice gpubroker run --gpu card -- gpubroker leases
+is "$status" 0 '... nor the next'
+hold alice --gpu card
+ok 'alice has it' wait_for 20 is_leased $gpu
+capture run_as carol gpubroker run --gpu 01:00.0 -- true
+is "$status" 75 'what is held is refused'
+like "$stderr" '^gpubroker: 0000:01:00.0 is leased to alice' '... with its holder'
+unlike "$stderr" 'waiting for it' '... and not waited for'
+kill "${holders[@]}"
+wait "${holders[@]}" 2>/dev/null
+ok 'it comes back' wait_for 20 is_back $gpu bochs-drm
+# A holder that does not let go: its lease goes back for as long as it holds.
+run_as alice gpubroker run --gpu 02:00.0 -- /tests/holder $gpu2 /tmp/people.holder keeps >/dev/null 2>&1 </dev/null &
+keeper=$!
+ok 'alice has the other' wait_for 20 grep -q has /tmp/people.holder
+gpubroker revoke "$(gpubroker leases --columns lease | tail -n 1 | tr -d ' ')" >/dev/null 2>&1 &
+revoking=$!
+leaving() { gpubroker leases --columns state | grep -q -E 'releasing|restoring'; }
+ok 'it is asked back' wait_for 20 leaving
+capture run_as carol gpubroker run --gpu 02:00.0 -- true
+is "$status" 75 'a device that does not come back within some seconds is refused'
+like "$stderr" '02:00.0 is on its way back to the host; waiting for it' '... after it was said that it is waited for'
+like "$stderr" $'\n''gpubroker: 0000:02:00.0 is ' '... as it is by then'
+stuck() { gpubroker leases --columns state | grep -q stuck; }
+ok 'it is stuck' wait_for 30 stuck
+# As root itself, who sees every process.
+shown=$(TERM=xterm script -qec 'stty cols 80; gpubroker leases' /dev/null </dev/null | tr -d '\r' | plain)
+diag "$shown"
+like "$shown" $'\n'"  stuck since [^ ]+: $gpu2: unbind" 'below its lease stands since when, and why'
+like "$shown" $'\n'"  held by pid $keeper \(holder\) of alice" '... and who holds it'
+like "$shown" $'\n'"  'gpubroker revoke [0-9]+' tries again" '... and what helps'
+is "$(wide_lines 80)" '' '... in lines that fit'
+kill -KILL $keeper
+wait $keeper $revoking 2>/dev/null
+ok 'that comes back, too' wait_for 30 is_back $gpu2 bochs-drm
+rm -f /tmp/people.holder
+rm /etc/gpubroker/policy.d/53-people.policy /tmp/over.sh
+gpubroker policy reload
 done_testing
