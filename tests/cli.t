@@ -116,9 +116,10 @@ for c in list leases profiles watch; do
 done
 tap_ok "the help of doctor has each option" in_help client/command/examine.c doctor
 tap_ok "the help of revoke has each option" in_help client/command/release.c revoke
-for c in check explain install; do
+for c in check explain what install; do
 	file=client/command/$c.c
 	[ $c != check ] || file=client/command/policy.c
+	[ $c != what ] || file=client/command/policy-what.c
 	tap_ok "the help of policy $c has each option" in_help "$file" policy "$c"
 	tap_ok "... and fits on a screen" on_a_screen policy "$c"
 done

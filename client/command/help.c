@@ -24,8 +24,8 @@ static const char usage_of_all[] =
 	"  release LEASE                end a lease or a waiting claim of your own\n"
 	"  watch [--json]               changes of leases and of the queue\n"
 	"  policy check [FILE...]       show every mistake in the policy\n"
-	"  policy explain --user USER DEVICE\n"
-	"                               whether USER may have DEVICE, and by which rule\n"
+	"  policy what [--user USER]    all that you may have, or USER\n"
+	"  policy explain DEVICE        whether you may have DEVICE, and by which rule\n"
 	"  policy add --user USER DEVICE\n"
 	"                               let USER have DEVICE, and load that (root)\n"
 	"  policy edit, policy reload   change the policy, load it and wait (root)\n"
@@ -42,11 +42,12 @@ static const struct help {
 	const char *command, *what, *text;
 } helps[] = {
 	{ "list", "the GPUs and their status",
-	  "usage: gpubroker list [--all] [--wide | --columns LIST | --json]\n"
+	  "usage: gpubroker list [--all] [--tree] [--wide | --columns LIST | --json]\n"
 	  "\n"
 	  "Shows the GPUs of this host, their drivers, IOMMU groups and status.\n"
 	  "\n"
 	  "  --all           every PCI function, not GPUs alone\n"
+	  "  --tree          what comes along with each, VFs and profiles below it\n"
 	  "  --wide          all columns\n"
 	  "  --columns LIST  these: gpu, name, you, status, address, model, driver, group,\n"
 	  "                  node, path, serial\n"
@@ -74,8 +75,8 @@ static const struct help {
 	  "  --qemu             add the arguments that give the devices to QEMU\n"
 	  "  --rom FILE         with --qemu: the card's video BIOS\n"
 	  "  --primary          with --qemu: the VM's only display\n"
-	  "\n"
 	  "  --verbose          with --qemu: show all of these arguments\n"
+	  "\n"
 	  "Examples:\n"
 	  "  gpubroker run --gpu 01:00.0 --qemu -- qemu-system-x86_64 -m 8G disk.qcow2\n"
 	  "  gpubroker run --gpu any --memory 24G --wait=2h -- ./train-vm.sh\n"
@@ -148,7 +149,8 @@ static const struct help {
 	  "usage: gpubroker policy COMMAND [...]\n"
 	  "\n"
 	  "  check [FILE...]             every mistake of the policy, before it is in force\n"
-	  "  explain --user USER DEVICE  whether USER may have DEVICE, and why\n"
+	  "  what [--user USER]          all that you may have, or USER\n"
+	  "  explain [--user USER] DEVICE  whether you may have DEVICE, or USER, and why\n"
 	  "  add --user USER DEVICE      let USER have DEVICE, and load that (root)\n"
 	  "  edit [FILE]                 change a file with an editor, and load it (root)\n"
 	  "  reload                      load the policy, and wait for the verdict (root)\n"
@@ -170,12 +172,12 @@ static const struct help {
 	  "  gpubroker policy check --devices node7.json draft.policy\n" },
 	{ "policy explain", "whether a user may have a device, and why",
 	  "usage: gpubroker policy explain [--policy DIR]...\n"
-	  "                [--devices FILE | --profile PROFILE] --user USER DEVICE\n"
+	  "                [--devices FILE | --profile PROFILE] [--user USER] DEVICE\n"
 	  "\n"
 	  "Says whether USER may have DEVICE, by which rule and with which limits, or what\n"
-	  "stands in the way. Claims nothing; anybody may.\n"
+	  "stands in the way. Claims nothing; anybody may. Without DEVICE: 'policy what'.\n"
 	  "\n"
-	  "  --user USER        a name or a uid\n"
+	  "  --user USER        a name or a uid; you, if it is not given\n"
 	  "  --profile PROFILE  a part of DEVICE\n"
 	  "  --policy DIR       read DIR instead of /etc/gpubroker/policy.d\n"
 	  "  --devices FILE     another host's devices, by 'gpubroker list --all --json'\n"
@@ -183,6 +185,17 @@ static const struct help {
 	  "Examples:\n"
 	  "  gpubroker policy explain --user alice 01:00.0\n"
 	  "  gpubroker policy explain --user bob teaching\n" },
+	{ "policy what", "all that a user may have",
+	  "usage: gpubroker policy what [--user USER]\n"
+	  "\n"
+	  "Shows all that you may claim, or USER: by which rule, with which limits, and for\n"
+	  "each device whether it is free, or who has it.\n"
+	  "\n"
+	  "  --user USER  a name or a uid\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker policy what\n"
+	  "  gpubroker policy what --user bob\n" },
 	{ "policy add", "let a user or group have a device (root)",
 	  "usage: gpubroker policy add (--user USER | --group GROUP) [OPTION]... DEVICE\n"
 	  "\n"

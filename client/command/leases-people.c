@@ -438,7 +438,7 @@ static int fill_table(struct leases *l, const char *list)
 
 		for (size_t k = 0; k < n; k++)
 			lease_columns[chosen[k]].write(l, &l->list[i], &cells[k]);
-		r = screen_table_line(l->table, cells, n);
+		r = screen_table_line(l->table, NULL, cells, n) ? 0 : EXIT_SOFTWARE;
 	}
 	return r;
 }

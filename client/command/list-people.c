@@ -15,8 +15,10 @@
 #include "client/command/screen.h"
 #include "client/common/util.h"
 #include "client/host/function.h"
+#include "client/host/profile.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <libsmartcols.h>
 #include <stdbool.h>
@@ -42,6 +44,7 @@ struct people {
 	struct libscols_table *table;
 	const struct gpubroker_device *const *devices;
 	size_t n_devices;
+	const struct list_look *look;
 };
 
 /* ---- who has what ---- */
@@ -104,7 +107,8 @@ static void write_gpu(const struct people *p, const struct gpubroker_device *d,
 	char along[64] = "";
 	size_t len = 0;
 
-	for (size_t i = 0; own && own->iommu_group != NO_GROUP && i < p->inventory.n; i++) {
+	for (size_t i = 0;
+	     !p->look->tree && own && own->iommu_group != NO_GROUP && i < p->inventory.n; i++) {
 		const struct function *f = &p->inventory.functions[i];
 
 		if (f != own && f->iommu_group == own->iommu_group && !f->is_bridge &&
@@ -340,30 +344,98 @@ static const struct people_column {
 
 /* ---- the table ---- */
 
-static int add_device_line(const struct people *p, const struct gpubroker_device *d,
-			   const size_t *chosen, size_t n)
+/* Finds the line that stands above a device in the tree. NULL: it is a root of it. */
+static struct libscols_line *line_above(const struct people *p, struct libscols_line *const *lines,
+					size_t at)
 {
-	struct screen_text cells[SCREEN_COLUMNS_MAX] = { 0 };
+	const struct gpubroker_device *d = p->devices[at];
+	const size_t slot = strcspn(d->address, ".");
 
-	for (size_t i = 0; i < n; i++)
-		columns[chosen[i]].write(p, d, &cells[i]);
-	return screen_table_line(p->table, cells, n);
+	for (size_t i = 0; p->look->tree && i < at; i++) {
+		const struct gpubroker_device *other = p->devices[i];
+
+		if (d->physfn[0] ? !strcmp(other->address, d->physfn)
+				 : !other->physfn[0] && !strncmp(other->address, d->address, slot))
+			return lines[i];
+	}
+	return NULL;
 }
 
-static int print_table(struct people *p, const char *list)
+static void ignore_unreadable(void *userdata, const char *path, int error)
 {
+	(void)userdata;
+	(void)path;
+	(void)error;
+}
+
+/* Adds the profiles that a device's driver offers, each with what is left of it. */
+static int add_profile_lines(const struct people *p, const struct profiles *profiles,
+			     const struct gpubroker_device *d, struct libscols_line *above,
+			     const size_t *chosen, size_t n)
+{
+	for (size_t i = 0; i < profiles->n; i++) {
+		const struct profile *profile = &profiles->list[i];
+		struct screen_text cells[SCREEN_COLUMNS_MAX] = { 0 };
+
+		if (strcmp(profile->parent, d->address))
+			continue;
+		for (size_t k = 0; k < n; k++) {
+			if (columns[chosen[k]].write == write_gpu)
+				screen_say(&cells[k], TONE_PLAIN, "%s%s%s", profile->type,
+					   profile->name[0] ? "  " : "", profile->name);
+			else if (columns[chosen[k]].write == write_status &&
+				 profile->available != PROFILE_UNKNOWN)
+				screen_say(&cells[k], profile->available ? TONE_GOOD : TONE_DIM,
+					   "%" PRIu64 " left", profile->available);
+		}
+		if (!screen_table_line(p->table, above, cells, n))
+			return EXIT_SOFTWARE;
+	}
+	return 0;
+}
+
+static int fill_lines(const struct people *p, const size_t *chosen, size_t n)
+{
+	struct libscols_line **lines = calloc(p->n_devices + 1, sizeof(struct libscols_line *));
+	cleanup_fd int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct profiles profiles = { 0 };
+	int r = lines ? 0 : EXIT_SOFTWARE;
+
+	if (p->look->tree && sys >= 0)
+		profiles_read(sys, ignore_unreadable, NULL, &profiles);
+	for (size_t i = 0; !r && i < p->n_devices; i++) {
+		struct screen_text cells[SCREEN_COLUMNS_MAX] = { 0 };
+
+		for (size_t k = 0; k < n; k++)
+			columns[chosen[k]].write(p, p->devices[i], &cells[k]);
+		lines[i] = screen_table_line(p->table, line_above(p, lines, i), cells, n);
+		r = lines[i] ? add_profile_lines(p, &profiles, p->devices[i], lines[i], chosen, n)
+			     : EXIT_SOFTWARE;
+	}
+	profiles_done(&profiles);
+	free(lines);
+	return r;
+}
+
+static int print_table(struct people *p)
+{
+	const char *list = p->look->columns ? p->look->columns : "gpu,name,you,status";
 	const struct screen_column *all[ARRAY_SIZE(columns)];
 	size_t chosen[SCREEN_COLUMNS_MAX], n;
+	struct screen_column gpu = columns[0].column;
 	int r;
 
 	p->table = screen_table_new();
 	if (!p->table)
 		return EXIT_SOFTWARE;
+	scols_table_enable_noheadings(p->table, p->look->bare);
 	for (size_t i = 0; i < ARRAY_SIZE(columns); i++)
 		all[i] = &columns[i].column;
+	gpu.flags |= p->look->tree ? SCOLS_FL_TREE : 0;
+	all[0] = &gpu;
 	r = screen_table_columns(p->table, "list", all, ARRAY_SIZE(all), list, chosen, &n);
-	for (size_t i = 0; !r && i < p->n_devices; i++)
-		r = add_device_line(p, p->devices[i], chosen, n);
+	if (!r)
+		r = fill_lines(p, chosen, n);
 	if (!r && scols_print_table(p->table))
 		r = EXIT_SOFTWARE;
 	scols_unref_table(p->table);
@@ -395,9 +467,9 @@ static void print_footer(struct gpubroker *handle, const struct gpubroker_device
 }
 
 int list_people(struct gpubroker *handle, const struct gpubroker_device *const *devices, size_t n,
-		const char *list)
+		const struct list_look *look)
 {
-	struct people p = { .devices = devices, .n_devices = n };
+	struct people p = { .devices = devices, .n_devices = n, .look = look };
 	int r;
 
 	/* Without leases, or a policy that can be read, a column says less. */
@@ -405,8 +477,8 @@ int list_people(struct gpubroker *handle, const struct gpubroker_device *const *
 		gpubroker_queue(handle, count_waiter, &p);
 	inventory_read_local(&p.inventory);
 	names_read(&p.policy);
-	r = print_table(&p, list ? list : "gpu,name,you,status");
-	if (!r && isatty(STDOUT_FILENO))
+	r = print_table(&p);
+	if (!r && !look->bare && isatty(STDOUT_FILENO))
 		print_footer(handle, devices, n);
 	policy_done(&p.policy);
 	inventory_done(&p.inventory);

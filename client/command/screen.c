@@ -130,22 +130,22 @@ int screen_table_columns(struct libscols_table *table, const char *command,
 	return EXIT_BAD_USAGE;
 }
 
-int screen_table_line(struct libscols_table *table, struct screen_text *cells, size_t n)
+struct libscols_line *screen_table_line(struct libscols_table *table, struct libscols_line *parent,
+					struct screen_text *cells, size_t n)
 {
-	struct libscols_line *line = scols_table_new_line(table, NULL);
-	int r = line ? 0 : EXIT_SOFTWARE;
+	struct libscols_line *line = scols_table_new_line(table, parent);
 
 	for (size_t i = 0; i < n; i++) {
-		if (r || (cells[i].text && scols_line_refer_data(line, i, cells[i].text))) {
+		if (!line || (cells[i].text && scols_line_refer_data(line, i, cells[i].text))) {
 			free(cells[i].text);
-			r = EXIT_SOFTWARE;
+			line = NULL;
 		} else if (colours[cells[i].tone].name) {
 			scols_cell_set_color(scols_line_get_cell(line, i),
 					     colours[cells[i].tone].name);
 		}
 		cells[i] = (struct screen_text){ 0 };
 	}
-	return r;
+	return line;
 }
 
 /* Prints n bytes of text as a line. */

@@ -11,6 +11,7 @@
 
 #include "client/gpubroker.h"
 
+struct libscols_line;
 struct libscols_table;
 
 enum tone { TONE_PLAIN, TONE_GOOD, TONE_MIND, TONE_BAD, TONE_DIM };
@@ -44,8 +45,12 @@ int screen_table_columns(struct libscols_table *table, const char *command,
 			 const struct screen_column *const *columns, size_t n_columns,
 			 const char *list, size_t ret_chosen[SCREEN_COLUMNS_MAX], size_t *ret_n);
 
-/* Adds a line of n cells, whose texts it takes over. 0, or an exit status. */
-int screen_table_line(struct libscols_table *table, struct screen_text *cells, size_t n);
+/*
+ * Adds a line of n cells, whose texts it takes over, below `parent` in a tree, or NULL. Returns it,
+ * or NULL without memory.
+ */
+struct libscols_line *screen_table_line(struct libscols_table *table, struct libscols_line *parent,
+					struct screen_text *cells, size_t n);
 
 /*
  * Prints text below a line of a table, indented, in lines that fit the terminal. Control characters

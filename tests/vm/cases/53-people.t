@@ -161,6 +161,45 @@ kill -KILL $keeper
 wait $keeper $revoking 2>/dev/null
 ok 'that comes back, too' wait_for 30 is_back $gpu2 bochs-drm
 rm -f /tmp/people.holder
-rm /etc/gpubroker/policy.d/53-people.policy /tmp/over.sh
+rm /tmp/over.sh
+
+### what one may have
+shown=$(on_terminal 80 carol gpubroker policy what | plain)
+diag "$shown"
+like "$shown" "You may claim ${gpu#0000:}: limit 1 \\(has 0\\), for 8h, memlock not raised   53-people.policy:1"$'\n'"  ${gpu#0000:}  .*\\+audio +free" \
+	'policy what names the rule, its limits and the device'
+like "$shown" "You may claim ${gpu2#0000:}: .* run-cases.policy:[0-9]+"$'\n'"  ${gpu2#0000:} .* free" '... and the next'
+unlike "$shown" "$boot_vga" '... and nothing else'
+is "$(wide_lines 80)" '' '... in lines that fit'
+run_as carol gpubroker run --gpu $gpu -- sleep 1000 >/dev/null 2>&1 </dev/null &
+holders=($!)
+ok 'carol has it' wait_for 20 is_leased $gpu
+shown=$(gpubroker policy what --user carol)
+like "$shown" "carol may claim ${gpu#0000:}: limit 1 \\(has 1\\).*"$'\n'"  ${gpu#0000:} .* carol, [0-9]+[sm]" \
+	'--user says it of another, what is used up, and who has it'
+capture run_as bob gpubroker policy what
+is "$status:$stdout" '77:No rule allows you anything; ask the administrator for one.' 'one who may have nothing is told so'
+is "$(run_as carol gpubroker policy explain)" "$(run_as carol gpubroker policy what)" 'policy explain without a device is the same'
+like "$(run_as carol gpubroker policy explain $gpu)" "^$gpu: allowed for carol" '... and with one, without --user, is about oneself'
+echo "allow user bob claim address $gpu2" >>/etc/gpubroker/policy.d/53-people.policy
+like "$(run_as bob gpubroker policy what)" 'The broker does not allow you all of that' 'a rule that is not in force is not passed over'
+capture run_as bob gpubroker run --gpu $gpu -- true
+like "$stderr" 'no rule allows you any GPU' 'nor is it told as something to claim'
+capture run_as alice gpubroker run --gpu 0a:00.0 -- true
+like "$stderr" "you may claim .*card \\(${gpu#0000:}, leased\\)" 'a refusal says what one may claim, by its name'
+kill "${holders[@]}"
+wait "${holders[@]}" 2>/dev/null
+ok 'carol has let go' wait_for 20 is_back $gpu bochs-drm
+rm /etc/gpubroker/policy.d/53-people.policy
 gpubroker policy reload
+
+### the tree
+shown=$(on_terminal 80 bob gpubroker list --tree | plain)
+diag "$shown"
+like "$shown" $'\n'"${gpu#0000:}  [^ ]+ +card .*"$'\n'"└─${gpu_audio#0000:} " 'the audio function is below its GPU'
+unlike "$shown" '\+audio' '... instead of beside it'
+is "$(wide_lines 80)" '' '... in lines that fit'
+like "$(run_as bob env LC_ALL=C gpubroker list --tree)" "[\`]-${gpu_audio#0000:} " 'a tree is plain where characters are'
+shown=$(gpubroker list --tree --all --columns gpu)
+like "$shown" "${sriov#0000:}" 'the tree of all functions has the others'
 done_testing
