@@ -354,8 +354,11 @@ static struct libscols_line *line_above(const struct people *p, struct libscols_
 	for (size_t i = 0; p->look->tree && i < at; i++) {
 		const struct gpubroker_device *other = p->devices[i];
 
-		if (d->physfn[0] ? !strcmp(other->address, d->physfn)
-				 : !other->physfn[0] && !strncmp(other->address, d->address, slot))
+		if (d->physfn[0]
+			    ? !strcmp(other->address, d->physfn)
+			    : !other->physfn[0] && (!strncmp(other->address, d->address, slot) ||
+						    (d->iommu_group >= 0 &&
+						     d->iommu_group == other->iommu_group)))
 			return lines[i];
 	}
 	return NULL;
@@ -436,7 +439,9 @@ static int print_table(struct people *p)
 	r = screen_table_columns(p->table, "list", all, ARRAY_SIZE(all), list, chosen, &n);
 	if (!r)
 		r = fill_lines(p, chosen, n);
-	if (!r && scols_print_table(p->table))
+	if (!r && p->look->bare)
+		r = screen_table_indented(p->table);
+	else if (!r && scols_print_table(p->table))
 		r = EXIT_SOFTWARE;
 	scols_unref_table(p->table);
 	return r;

@@ -98,10 +98,10 @@ static int compare_rows(const void *a, const void *b)
 	return pci_address_compare(&ax, &ay);
 }
 
-/* Returns true for what comes along with a row that is shown, or is a VF of one. */
+/* Returns true for what comes along with a GPU, but for bridges, or is a VF of one. */
 static bool is_below_shown(const struct listing *listing, const struct gpubroker_device *d)
 {
-	for (size_t i = 0; i < listing->n_rows; i++) {
+	for (size_t i = 0; d->class_code >> 16 != 0x06 && i < listing->n_rows; i++) {
 		const struct gpubroker_device *other = &listing->rows[i].device;
 
 		if (class_is_gpu(other->class_code) &&

@@ -189,7 +189,7 @@ static void write_subject(const struct what *w, const struct mine *first, unsign
 		fprintf(file, "%u %s%s", n, first->part ? "part" : "device", n == 1 ? "" : "s");
 }
 
-/* "limit 1 (has 0), for 8h, memlock 64G   10-lab.policy:3" */
+/* "limit 1 (has 0), for 8h, memlock 64G, by 10-lab.policy:3" */
 static void write_limits(struct what *w, const struct mine *first, FILE *file)
 {
 	const struct policy_rule *r = &w->policy.rules[first->rule];
@@ -204,9 +204,9 @@ static void write_limits(struct what *w, const struct mine *first, FILE *file)
 	}
 	if (first->verdict.lifetime)
 		fprintf(file, "for %s, ", units_time(first->verdict.lifetime, text));
-	fprintf(file, "memlock %s   %s:%" PRIu32,
-		first->verdict.memlock ? units_size(first->verdict.memlock, text) : "not raised",
-		name ? name + 1 : path, r->line);
+	if (first->verdict.memlock)
+		fprintf(file, "memlock %s, ", units_size(first->verdict.memlock, text));
+	fprintf(file, "by %s:%" PRIu32, name ? name + 1 : path, r->line);
 }
 
 /* Prints a rule, and below it what the user may have by it. Returns the exit status. */

@@ -159,12 +159,8 @@ static void print_part(enum tone tone, int indent, const char *text, size_t n)
 	puts(colour ? "\033[0m" : "");
 }
 
-void screen_line(enum tone tone, const char *text)
-{
-	print_part(tone, 0, text, strlen(text));
-}
-
 #define INDENT 2
+#define LEAST_ROOM 20 /* on a narrower terminal nothing is folded */
 
 /* How many bytes of the text fit into so many columns: up to a blank, where there is one. */
 static size_t fitting(const char *text, size_t most)
@@ -183,18 +179,46 @@ static size_t fitting(const char *text, size_t most)
 	return blank ? blank : n;
 }
 
-void screen_note(enum tone tone, const char *text)
+/* Prints text in lines that fit the terminal, the first indented by `first`. */
+static void print_folded(enum tone tone, int first, int others, const char *text)
 {
 	const int room = cli_columns(stdout);
+	int indent = first;
 
-	while (*text) {
-		size_t n = room > INDENT + 20 ? fitting(text, (size_t)(room - INDENT))
-					      : strlen(text);
+	do {
+		size_t n = room > indent + LEAST_ROOM ? fitting(text, (size_t)(room - indent))
+						      : strlen(text);
 
-		print_part(tone, INDENT, text, n);
+		print_part(tone, indent, text, n);
 		text += n;
 		text += strspn(text, " ");
-	}
+		indent = others;
+	} while (*text);
+}
+
+void screen_line(enum tone tone, const char *text)
+{
+	print_folded(tone, 0, 2 * INDENT, text);
+}
+
+void screen_note(enum tone tone, const char *text)
+{
+	print_folded(tone, INDENT, INDENT, text);
+}
+
+int screen_table_indented(struct libscols_table *table)
+{
+	const int room = cli_columns(stdout);
+	cleanup_free char *text = NULL;
+	char *save = NULL;
+
+	if (room > INDENT + LEAST_ROOM)
+		scols_table_set_termwidth(table, (size_t)(room - INDENT));
+	if (scols_print_table_to_string(table, &text) || !text)
+		return EXIT_SOFTWARE;
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		printf("%*s%s\n", INDENT, "", line);
+	return 0;
 }
 
 /* ---- words ---- */

@@ -52,13 +52,16 @@ int screen_table_columns(struct libscols_table *table, const char *command,
 struct libscols_line *screen_table_line(struct libscols_table *table, struct libscols_line *parent,
 					struct screen_text *cells, size_t n);
 
+/* Prints a table below a line, indented. 0, or an exit status. */
+int screen_table_indented(struct libscols_table *table);
+
 /*
  * Prints text below a line of a table, indented, in lines that fit the terminal. Control characters
  * are replaced.
  */
 void screen_note(enum tone tone, const char *text);
 
-/* Prints text as a line, however long it is. Control characters are replaced. */
+/* Prints text as a line, folded where the terminal ends. Control characters are replaced. */
 void screen_line(enum tone tone, const char *text);
 
 /* Writes the user's name, or "uid 1000". Returns out. */
