@@ -384,6 +384,7 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 		return EXIT_BAD_USAGE;
 	}
 
+	listing.tree = listing.tree && !listing.json;
 	r = cli_open(cli, &handle);
 	if (r)
 		return r;
