@@ -30,6 +30,8 @@ static int claim_within(struct gpubroker *handle, struct gpubroker_claim *claim,
 	struct timespec now, end;
 	int r;
 
+	progress->begun = false;
+	progress->n_bound = 0;
 	if (!seconds)
 		return gpubroker_claim_run(handle, claim, progress_step, progress);
 	clock_gettime(CLOCK_BOOTTIME, &end);
