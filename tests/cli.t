@@ -69,10 +69,36 @@ all_in() {
 	done
 }
 
-# synopsis COMMAND: prints its lines of the manual's SYNOPSIS.
+# synopsis COMMAND: prints its lines of the SYNOPSIS of its page.
 synopsis() {
-	sed -n '/^\.Sh SYNOPSIS/,/^\.Sh DESCRIPTION/p' "$top_srcdir/client/gpubroker.1" |
+	sed -n '/^\.Sh SYNOPSIS/,/^\.Sh EXAMPLES/p' "$top_srcdir/client/gpubroker-${1%% *}.1" |
 		awk -v "cm=.Cm $1" '/^\.Nm/ { in_it = 0 } $0 == cm { in_it = 1 } in_it'
+}
+
+# Each command that has a help has a page, which the list of gpubroker(1) names.
+has_pages() {
+	for c in $("$command" --socket "$dir/socket" __complete '' | cut -f 1); do
+		[ "$c" = help ] && continue
+		page=$(sed -n "s/^\\.It Cm $c Ta Xr \\(gpubroker-[a-z]*\\) 1 .*/\\1/p" "$top_srcdir/client/gpubroker.1")
+		[ -n "$page" ] && grep -q "^\\.Nm gpubroker-$c\\( ,\\)*\$" "$top_srcdir/client/$page.1" &&
+			grep -q "^\\.Cm $c\\( .*\\)*\$" "$top_srcdir/client/$page.1" || {
+			echo "$c has no page"
+			return 1
+		}
+	done
+}
+
+in_page() {
+	synopsis "$1" | all_in "client/command/$1.c" '-'
+}
+
+# A page shows examples before it describes anything, and groff understands it.
+good_page() {
+	[ "$(grep '^\.Sh' "$1" | sed -n 3p)" = '.Sh EXAMPLES' ] || {
+		echo "no examples behind the synopsis"
+		return 1
+	}
+	! command -v groff >/dev/null || [ -z "$(groff -ww -mandoc -Tutf8 -z "$1" 2>&1 | tee /dev/stderr)" ]
 }
 
 run_in_synopsis() {
@@ -110,15 +136,23 @@ offers() {
 
 tap_ok "the manual's SYNOPSIS has each option of run" run_in_synopsis
 tap_ok "... and of policy explain" explain_in_synopsis
+tap_ok "each command has a page" has_pages
+for page in "$top_srcdir"/client/*.1; do
+	tap_ok "${page##*/} begins with examples, and has no faults" good_page "$page"
+done
+for c in list leases profiles watch; do
+	tap_ok "the page of $c has each option" in_page "$c"
+done
 tap_ok "the help of run has each option" in_help client/run/options.c run
 for c in list leases profiles watch usage metrics; do
 	tap_ok "the help of $c has each option" in_help "client/command/$c.c" "$c"
 done
 tap_ok "the help of doctor has each option" in_help client/command/examine.c doctor
 tap_ok "the help of revoke has each option" in_help client/command/release.c revoke
-for c in check explain install; do
+for c in check explain what install; do
 	file=client/command/$c.c
 	[ $c != check ] || file=client/command/policy.c
+	[ $c != what ] || file=client/command/policy-what.c
 	tap_ok "the help of policy $c has each option" in_help "$file" policy "$c"
 	tap_ok "... and fits on a screen" on_a_screen policy "$c"
 done

@@ -8,6 +8,8 @@
 #include "client/command/cli.h"
 #include "client/command/account.h"
 #include "client/command/inventory.h"
+#include "client/command/names.h"
+#include "client/command/screen.h"
 #include "client/common/util.h"
 #include "client/host/policyfiles.h"
 
@@ -135,42 +137,108 @@ static bool say_by_files(const char *device)
 
 #define MOST_NAMED 8
 
-struct allowed {
-	char list[MOST_NAMED * 48];
-	size_t len;
-	unsigned n, gpus;
+/* A device that one may claim, or all those of a name of the policy. */
+struct claimable {
+	char name[POLICY_NAME_MAX]; /* "": none */
+	char address[20];	    /* of the first */
+	enum gpubroker_status status;
+	unsigned n, n_free;
 };
+
+struct allowed {
+	struct policy policy; /* for the names */
+	struct inventory inventory;
+	struct claimable list[MOST_NAMED];
+	unsigned n, gpus;
+	bool more;
+};
+
+/* Finds the first name of the policy that means the device. Returns "" if none does. */
+static const char *name_of_device(const struct allowed *allowed, const char *device)
+{
+	const struct function *f;
+	struct pci_address address;
+	struct policy_facts facts;
+
+	f = pci_address_parse(device, &address) ? NULL
+						: inventory_find(&allowed->inventory, &address);
+	if (!f)
+		return "";
+	facts = function_facts(f);
+	for (uint32_t i = 0; i < allowed->policy.n_names; i++)
+		if (policy_name_matches(&allowed->policy, i, &facts, NULL))
+			return allowed->policy.names[i].text;
+	return "";
+}
 
 static int add_allowed(void *userdata, const struct gpubroker_device *device)
 {
+	const bool is_free = device->status == GPUBROKER_AVAILABLE ||
+			     device->status == GPUBROKER_VFIO_READY;
 	struct allowed *allowed = userdata;
-	const char *short_address = strncmp(device->address, "0000:", 5) ? device->address
-									 : device->address + 5;
+	const char *name;
+	unsigned i = 0;
 
 	if (!class_is_gpu(device->class_code))
 		return 0;
 	allowed->gpus++;
-	if (!device->allowed || allowed->n++ >= MOST_NAMED)
+	if (!device->allowed)
 		return 0;
-	allowed->len += (size_t)snprintf(allowed->list + allowed->len,
-					 sizeof(allowed->list) - allowed->len, "%s%s (%s)",
-					 allowed->len ? ", " : "", short_address,
-					 gpubroker_status_name(device->status));
+	name = name_of_device(allowed, device->address);
+	while (i < allowed->n && (!*name || strcmp(allowed->list[i].name, name)))
+		i++;
+	if (i == MOST_NAMED) {
+		allowed->more = true;
+		return 0;
+	}
+	if (i == allowed->n) {
+		allowed->list[i] = (struct claimable){ .status = device->status };
+		snprintf(allowed->list[i].name, sizeof(allowed->list[i].name), "%s", name);
+		snprintf(allowed->list[i].address, sizeof(allowed->list[i].address), "%s",
+			 screen_address(device->address));
+		allowed->n++;
+	}
+	allowed->list[i].n++;
+	allowed->list[i].n_free += is_free;
 	return 0;
+}
+
+/* "spare (01:00.0, available)", "teaching (2 of 4 free)", or "01:00.0 (leased)" */
+static size_t write_claimable(const struct claimable *c, char *out, size_t size)
+{
+	int n;
+
+	if (c->n > 1)
+		n = snprintf(out, size, "%s (%u of %u free)", c->name, c->n_free, c->n);
+	else if (c->name[0])
+		n = snprintf(out, size, "%s (%s, %s)", c->name, c->address,
+			     gpubroker_status_name(c->status));
+	else
+		n = snprintf(out, size, "%s (%s)", c->address, gpubroker_status_name(c->status));
+	return n < 0 || (size_t)n >= size ? size - 1 : (size_t)n;
 }
 
 static void say_allowed_devices(struct gpubroker *handle)
 {
-	struct allowed allowed = { .list = "" };
+	struct allowed allowed = { 0 };
+	char list[MOST_NAMED * 96] = "";
+	size_t len = 0;
 
-	if (gpubroker_list(handle, add_allowed, &allowed) || !allowed.gpus)
-		return;
-	if (!allowed.n)
+	names_read(&allowed.policy);
+	inventory_read_local(&allowed.inventory);
+	if (gpubroker_list(handle, add_allowed, &allowed))
+		allowed.gpus = 0;
+	for (unsigned i = 0; i < allowed.n; i++) {
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s", i ? ", " : "");
+		len += write_claimable(&allowed.list[i], list + len, sizeof(list) - len);
+	}
+	if (allowed.n)
+		cli_error("you may claim %s%s", list,
+			  allowed.more ? ", and others that 'gpubroker list' shows" : "");
+	else if (allowed.gpus)
 		cli_error("no rule allows you any GPU of this host");
-	else
-		cli_error("you may claim %s%s", allowed.list,
-			  allowed.n > MOST_NAMED ? ", and others that 'gpubroker list --json' shows"
-						 : "");
+	inventory_done(&allowed.inventory);
+	policy_done(&allowed.policy);
 }
 
 void cli_explain_denied(struct gpubroker *handle, const char *device)

@@ -8,12 +8,15 @@
 #include "config.h"
 
 #include "client/command/policy.h"
+#include "client/command/parts.h"
+#include "client/command/policy-what.h"
 #include "client/command/account.h"
 #include "client/command/arguments.h"
 #include "client/command/cli.h"
 #include "client/command/holders.h"
 #include "client/command/inventory.h"
 #include "client/command/policy-sources.h"
+#include "client/command/screen.h"
 #include "client/host/interrupts.h"
 #include "client/host/profile.h"
 #include "client/common/util.h"
@@ -22,6 +25,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pwd.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -342,33 +346,6 @@ static void explain_part(struct question *q, const struct profile *p,
 /* ---- which ---- */
 
 /*
- * Fills in the facts of a part for the policy. False: its device is not in the list, since it was
- * unplugged just now.
- */
-static bool part_facts(const struct question *q, const struct profile *p,
-		       struct policy_facts *ret_facts)
-{
-	struct pci_address address;
-	const struct function *function;
-
-	if (pci_address_parse(p->parent, &address)) {
-		*ret_facts = (struct policy_facts){ .iommu_group = NO_GROUP,
-						    .driver = "",
-						    .serial = "",
-						    .path = "",
-						    .no_pci = true };
-	} else {
-		function = inventory_find(&q->inventory, &address);
-		if (!function)
-			return false;
-		*ret_facts = function_facts(function);
-	}
-	ret_facts->profile = p->type;
-	ret_facts->profile_name = p->name;
-	return true;
-}
-
-/*
  * Returns true if the part is meant: by its device with --profile, or by a name of the policy
  * alone.
  */
@@ -411,7 +388,7 @@ static void explain_parts(struct question *q, const char *device)
 		name = POLICY_NO_NAME;
 	profiles_read(sys, on_problem, NULL, &profiles);
 	for (size_t i = 0; i < profiles.n; i++)
-		if (part_facts(q, &profiles.list[i], &facts) &&
+		if (part_facts(&q->inventory, &profiles.list[i], &facts) &&
 		    part_is_meant(q, &profiles.list[i], device, name, &facts))
 			explain_part(q, &profiles.list[i], &facts);
 	profiles_done(&profiles);
@@ -483,12 +460,25 @@ static int read_devices(struct question *q, const char *file)
 	return EXIT_BAD_POLICY;
 }
 
+/* Writes the caller's name, or uid. Returns out. */
+static const char *caller_name(char out[SCREEN_USER])
+{
+	if (getpwuid(geteuid()))
+		return screen_user((uint32_t)geteuid(), out);
+	snprintf(out, SCREEN_USER, "%u", (unsigned)geteuid());
+	return out;
+}
+
 static int answer_question(struct question *q, const struct policy_sources *sources,
 			   const char *user, const char *devices, const char *device)
 {
 	struct policy_report report = { .mistakes_only = true };
-	int r = account_find(user, &q->user);
+	char own[SCREEN_USER];
+	int r;
 
+	if (!user)
+		user = caller_name(own);
+	r = account_find(user, &q->user);
 	if (r)
 		return r;
 	q->user_name = user;
@@ -502,7 +492,7 @@ static int answer_question(struct question *q, const struct policy_sources *sour
 	return r ? r : explain_device(q, device);
 }
 
-int policy_explain(int argc, char **argv)
+int policy_explain(const struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "policy", required_argument, NULL, 'p' },
@@ -538,9 +528,11 @@ int policy_explain(int argc, char **argv)
 			return arguments.status;
 		}
 	}
-	if (!user || optind + 1 != argc) {
-		cli_error("explain takes --user USER and one DEVICE, as in: gpubroker policy "
-			  "explain --user alice 01:00.0");
+	if (optind == argc && !devices && !q.profile && !sources.n_given)
+		return policy_what_show(cli, user);
+	if (optind + 1 != argc) {
+		cli_error("explain takes one DEVICE, as in: gpubroker policy explain --user alice "
+			  "01:00.0");
 		return EXIT_BAD_USAGE;
 	}
 	if (q.profile && devices) {

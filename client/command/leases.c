@@ -5,16 +5,19 @@
  */
 #include "config.h"
 
+#include "client/command/leases.h"
 #include "client/command/cli.h"
 #include "client/command/arguments.h"
 #include "client/command/holders.h"
 #include "client/command/json-out.h"
+#include "client/command/leases-people.h"
 #include "client/command/moments.h"
 
 #include <inttypes.h>
 #include <pwd.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 struct output {
 	struct json_object *array; /* NULL: a table */
@@ -201,23 +204,33 @@ static int on_waiting(void *userdata, const struct gpubroker_waiting *waiting)
 	return 0;
 }
 
+struct asked {
+	bool json, waiting, wide;
+	const char *columns; /* of --columns, or NULL */
+};
+
 /* Parses the arguments. Returns ARGUMENTS_END, or the exit status. */
-static int parse_arguments(int argc, char **argv, bool *ret_json, bool *ret_waiting)
+static int parse_arguments(int argc, char **argv, struct asked *ret_asked)
 {
 	static const struct option options[] = {
 		{ "json", no_argument, NULL, 'j' },
 		{ "waiting", no_argument, NULL, 'w' },
+		{ "wide", no_argument, NULL, 'W' },
+		{ "columns", required_argument, NULL, 'c' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct arguments arguments = { .command = "leases", .mode = "" };
 	int c;
 
-	*ret_json = *ret_waiting = false;
+	*ret_asked = (struct asked){ 0 };
 	while ((c = arguments_next(&arguments, argc, argv, options)) != ARGUMENTS_END) {
 		if (c == ARGUMENTS_STOP)
 			return arguments.status;
-		*ret_json = *ret_json || c == 'j';
-		*ret_waiting = *ret_waiting || c == 'w';
+		ret_asked->json = ret_asked->json || c == 'j';
+		ret_asked->waiting = ret_asked->waiting || c == 'w';
+		ret_asked->wide = ret_asked->wide || c == 'W';
+		if (c == 'c')
+			ret_asked->columns = optarg;
 	}
 	if (optind == argc)
 		return ARGUMENTS_END;
@@ -225,35 +238,59 @@ static int parse_arguments(int argc, char **argv, bool *ret_json, bool *ret_wait
 	return EXIT_BAD_USAGE;
 }
 
+int leases_show(struct gpubroker *handle, const char *columns)
+{
+	struct output output = { 0 };
+	int r = leases_people(handle, columns, on_waiting, &output, &output.n);
+
+	if (!r && !output.n && !output.n_waiting && cli_columns(stdout))
+		puts("Nothing is leased.");
+	return r ? r : cli_finish_output();
+}
+
+/* Prints for programs, and for a pipe. */
+static int show_plainly(const struct cli *cli, struct gpubroker *handle, const struct asked *asked,
+			struct output *output)
+{
+	int r = 0;
+
+	if (asked->json)
+		output->array = json_object_new_array();
+	if (!asked->waiting)
+		r = gpubroker_leases(handle, on_lease, output);
+	/* An array has leases or waiting claims, so that a program need not tell them apart. */
+	if (!r && (asked->waiting || !asked->json))
+		r = gpubroker_queue(handle, on_waiting, output);
+	if (r) {
+		r = cli_failed(cli, handle, r);
+		json_object_put(output->array);
+		return r;
+	}
+	if (asked->json)
+		json_out_print(output->array);
+	else if (!output->n && !output->n_waiting && cli_columns(stdout))
+		puts("No claim waits.");
+	return cli_finish_output();
+}
+
 int cli_leases(const struct cli *cli, int argc, char **argv)
 {
 	struct output output = { 0 };
 	struct gpubroker *handle;
-	bool json, waiting;
-	int r = parse_arguments(argc, argv, &json, &waiting);
+	struct asked asked;
+	int r = parse_arguments(argc, argv, &asked);
 
 	if (r != ARGUMENTS_END)
 		return r;
 	r = cli_open(cli, &handle);
 	if (r)
 		return r;
-	if (json)
-		output.array = json_object_new_array();
-	if (!waiting)
-		r = gpubroker_leases(handle, on_lease, &output);
-	/* An array has leases or waiting claims, so that a program need not tell them apart. */
-	if (!r && (waiting || !json))
-		r = gpubroker_queue(handle, on_waiting, &output);
-	if (r) {
-		r = cli_failed(cli, handle, r);
-		json_object_put(output.array);
-	} else {
-		if (json)
-			json_out_print(output.array);
-		else if (!output.n && !output.n_waiting && cli_columns(stdout))
-			puts(waiting ? "No claim waits." : "Nothing is leased.");
-		r = cli_finish_output();
-	}
+	if (!asked.json && !asked.waiting && (asked.wide || asked.columns || isatty(STDOUT_FILENO)))
+		r = leases_show(handle, asked.columns ? asked.columns
+					: asked.wide  ? LEASES_WIDE
+						      : NULL);
+	else
+		r = show_plainly(cli, handle, &asked, &output);
 	gpubroker_close(handle);
 	return r;
 }

@@ -12,15 +12,15 @@
 #include "client/command/inventory.h"
 #include "client/command/moments.h"
 #include "client/command/names.h"
-#include "client/common/nearness.h"
+#include "client/command/screen.h"
 #include "client/common/util.h"
 #include "client/host/function.h"
+#include "client/host/profile.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <libsmartcols.h>
-#include <pwd.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@
 /* A lease or a waiting claim, as far as the table needs it. */
 struct held {
 	uint64_t id;
-	char user[32];
+	char user[SCREEN_USER];
 	uint64_t since, ends, asked_at;
 	char reason[128];
 	unsigned waiters;
@@ -44,37 +44,13 @@ struct people {
 	struct libscols_table *table;
 	const struct gpubroker_device *const *devices;
 	size_t n_devices;
+	const struct list_look *look;
 };
-
-enum tone { TONE_PLAIN, TONE_GOOD, TONE_MIND, TONE_BAD, TONE_DIM };
-static const char *const tones[] = {
-	[TONE_PLAIN] = NULL, [TONE_GOOD] = "green",   [TONE_MIND] = "yellow",
-	[TONE_BAD] = "red",  [TONE_DIM] = "darkgray",
-};
-
-struct text {
-	char *text; /* NULL: empty */
-	enum tone tone;
-};
-
-__attribute__((format(printf, 3, 4))) static void say_in(struct text *out, enum tone tone,
-							 const char *format, ...)
-{
-	va_list args;
-
-	free(out->text);
-	va_start(args, format);
-	if (vasprintf(&out->text, format, args) < 0)
-		out->text = NULL;
-	va_end(args);
-	out->tone = tone;
-}
 
 /* ---- who has what ---- */
 
 static int add_held(void *userdata, const struct gpubroker_lease *lease)
 {
-	const struct passwd *user = getpwuid((uid_t)lease->uid);
 	struct people *p = userdata;
 	struct held *more = reallocarray(p->leases, p->n_leases + 1, sizeof(*more));
 	struct held *held;
@@ -90,9 +66,7 @@ static int add_held(void *userdata, const struct gpubroker_lease *lease)
 		.asked_at = lease->state == GPUBROKER_LEASE_STUCK ? lease->stuck_since
 								  : lease->released_at,
 	};
-	snprintf(held->user, sizeof(held->user), "uid %" PRIu32, lease->uid);
-	if (user)
-		snprintf(held->user, sizeof(held->user), "%.31s", user->pw_name);
+	screen_user(lease->uid, held->user);
 	memcpy(held->reason, lease->reason, sizeof(held->reason));
 	return 0;
 }
@@ -124,92 +98,33 @@ static const struct function *local_of(const struct people *p, const struct gpub
 						       : inventory_find(&p->inventory, &address);
 }
 
-static const char *short_address(const char *address)
-{
-	return strncmp(address, "0000:", 5) ? address : address + 5;
-}
-
-/* Writes what a vendor is called: "NVIDIA", "Red Hat", "AMD/ATI". */
-static void write_vendor(const char *name, char out[32])
-{
-	const char *open = strchr(name, '[');
-	size_t n = open ? strcspn(open + 1, "]") : strcspn(name, ",");
-	const char *end = open ? NULL : strstr(name, " Corporation");
-
-	if (end && (size_t)(end - name) < n)
-		n = (size_t)(end - name);
-	snprintf(out, 32, "%.*s", (int)(n < 31 ? n : 31), open ? open + 1 : name);
-}
-
-/* Writes at most so many bytes of text, and shows that there is more; no character is cut. */
-static void cut(char *text, size_t most)
-{
-	if (strlen(text) <= most)
-		return;
-	while (most && ((unsigned char)text[most] & 0xc0) == 0x80)
-		most--;
-	strcpy(text + most, "...");
-}
-
-/* The name that is on the box, which hardware databases have in brackets. */
-static void write_model(const struct gpubroker_device *d, struct text *out)
-{
-	const char *open = strrchr(d->model, '['), *close = open ? strchr(open, ']') : NULL;
-	char vendor[32];
-
-	write_vendor(d->vendor_name, vendor);
-	if (close && close > open + 1)
-		say_in(out, TONE_PLAIN, "%.*s", (int)(close - open - 1), open + 1);
-	else if (d->model[0])
-		say_in(out, TONE_PLAIN, "%s%s%s", vendor, vendor[0] ? " " : "", d->model);
-	else
-		say_in(out, TONE_PLAIN, "%04x:%04x", d->vendor, d->device);
-}
-
-/* A word for what comes along. */
-static const char *companion_word(uint32_t class_code)
-{
-	switch (class_code >> 8) {
-	case 0x0403:
-		return "audio";
-	case 0x0c03:
-		return "usb";
-	default:
-		return class_code >> 16 == 0x03	  ? "display"
-		       : class_code >> 16 == 0x02 ? "network"
-		       : class_code >> 16 == 0x01 ? "storage"
-						  : "other";
-	}
-}
-
-#define MODEL_MOST 24
-
 /* Address, model, and what comes along with it: "02:00.0  A100 80GB +audio". */
-static void write_gpu(const struct people *p, const struct gpubroker_device *d, struct text *out)
+static void write_gpu(const struct people *p, const struct gpubroker_device *d,
+		      struct screen_text *out)
 {
 	const struct function *own = local_of(p, d);
-	struct text model = { 0 };
+	struct screen_text model = { 0 };
 	char along[64] = "";
 	size_t len = 0;
 
-	for (size_t i = 0; own && own->iommu_group != NO_GROUP && i < p->inventory.n; i++) {
+	for (size_t i = 0;
+	     !p->look->tree && own && own->iommu_group != NO_GROUP && i < p->inventory.n; i++) {
 		const struct function *f = &p->inventory.functions[i];
 
 		if (f != own && f->iommu_group == own->iommu_group && !f->is_bridge &&
 		    len < sizeof(along) - 16)
 			len += (size_t)snprintf(along + len, sizeof(along) - len, " +%s",
-						companion_word(f->class_code));
+						screen_companion(f->class_code));
 	}
-	write_model(d, &model);
-	/* The status must have room; --wide has the whole name. */
-	if (model.text && strlen(model.text) > MODEL_MOST + 3)
-		cut(model.text, MODEL_MOST);
-	say_in(out, TONE_PLAIN, "%s%s  %s%s", d->physfn[0] ? "  " : "", short_address(d->address),
-	       model.text ? model.text : "", along);
+	screen_model(d, &model);
+	screen_shorten(&model); /* the status must have room; --wide has the whole name */
+	screen_say(out, TONE_PLAIN, "%s%s  %s%s", d->physfn[0] ? "  " : "",
+		   screen_address(d->address), model.text ? model.text : "", along);
 	free(model.text);
 }
 
-static void write_name(const struct people *p, const struct gpubroker_device *d, struct text *out)
+static void write_name(const struct people *p, const struct gpubroker_device *d,
+		       struct screen_text *out)
 {
 	const struct function *f = local_of(p, d);
 	struct policy_facts facts;
@@ -222,11 +137,11 @@ static void write_name(const struct people *p, const struct gpubroker_device *d,
 		if (policy_name_matches(&p->policy, i, &facts, NULL))
 			len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s",
 						len ? "," : "", p->policy.names[i].text);
-	say_in(out, len ? TONE_PLAIN : TONE_DIM, "%s", len ? list : "-");
+	screen_say(out, len ? TONE_PLAIN : TONE_DIM, "%s", len ? list : "-");
 }
 
 /* "bob, 3h, until 06:05; 2 wait" */
-static void write_leased(const struct held *held, struct text *out)
+static void write_leased(const struct held *held, struct screen_text *out)
 {
 	char ago[MOMENT_TEXT], until[MOMENT_TEXT], wait[24] = "";
 	const bool ends = held->ends && moment_clock(held->ends, until);
@@ -235,12 +150,12 @@ static void write_leased(const struct held *held, struct text *out)
 	if (held->waiters)
 		snprintf(wait, sizeof(wait), "; %u wait%s", held->waiters,
 			 held->waiters == 1 ? "s" : "");
-	say_in(out, TONE_PLAIN, "%s, %s%s%s%s", held->user, ago, ends ? ", until " : "",
-	       ends ? until : "", wait);
+	screen_say(out, TONE_PLAIN, "%s, %s%s%s%s", held->user, ago, ends ? ", until " : "",
+		   ends ? until : "", wait);
 }
 
 /* Why the host keeps a device that nobody has. False: it does not. */
-static bool write_kept(const struct people *p, const struct function *own, struct text *out)
+static bool write_kept(const struct people *p, const struct function *own, struct screen_text *out)
 {
 	struct group_view *view = own ? calloc(1, sizeof(*view)) : NULL;
 	enum guard guard = GUARD_NONE;
@@ -251,46 +166,47 @@ static bool write_kept(const struct people *p, const struct function *own, struc
 	inventory_group(&p->inventory, own, view);
 	guard = group_guard(view, false, &which);
 	if (guard == GUARD_NOT_VIABLE && view->not_viable[0])
-		say_in(out, TONE_DIM, "cannot be lent: its group %s", view->not_viable);
+		screen_say(out, TONE_DIM, "cannot be lent: its group %s", view->not_viable);
 	else if (guard == GUARD_BOOT_VGA)
-		say_in(out, TONE_DIM, "the host's console");
+		screen_say(out, TONE_DIM, "the host's console");
 	else if (guard == GUARD_IN_USE)
-		say_in(out, TONE_MIND, "in use: %s", view->functions[which].in_use);
+		screen_say(out, TONE_MIND, "in use: %s", view->functions[which].in_use);
 	else
 		guard = GUARD_NONE;
 	free(view);
 	return guard != GUARD_NONE;
 }
 
-static void write_free(const struct people *p, const struct gpubroker_device *d, struct text *out)
+static void write_free(const struct people *p, const struct gpubroker_device *d,
+		       struct screen_text *out)
 {
 	char node[320];
 
 	if (write_kept(p, local_of(p, d), out))
 		return;
 	if (d->iommu_group >= 0 && holders_node_text((uint32_t)d->iommu_group, node, sizeof(node)))
-		say_in(out, TONE_BAD, "not lent: %s", node);
+		screen_say(out, TONE_BAD, "not lent: %s", node);
 	else
-		say_in(out, TONE_GOOD, "free");
+		screen_say(out, TONE_GOOD, "free");
 }
 
 /* A device that is on its way back, or is stuck on it. */
 static void write_returning(const struct gpubroker_device *d, const struct held *held,
-			    struct text *out)
+			    struct screen_text *out)
 {
 	char ago[MOMENT_TEXT];
 
 	if (!held) {
-		say_in(out, TONE_MIND, "%s",
-		       d->status == GPUBROKER_STUCK ? "stuck" : "going back to the host");
+		screen_say(out, TONE_MIND, "%s",
+			   d->status == GPUBROKER_STUCK ? "stuck" : "going back to the host");
 		return;
 	}
 	moment_ago(held->asked_at ? held->asked_at : held->since, ago);
 	if (d->status == GPUBROKER_STUCK)
-		say_in(out, TONE_BAD, "stuck for %s: %s", ago, held->reason);
+		screen_say(out, TONE_BAD, "stuck for %s: %s", ago, held->reason);
 	else
-		say_in(out, TONE_MIND, "going back from %s for %s%s%s", held->user, ago,
-		       held->reason[0] ? ": " : "", held->reason);
+		screen_say(out, TONE_MIND, "going back from %s for %s%s%s", held->user, ago,
+			   held->reason[0] ? ": " : "", held->reason);
 }
 
 static unsigned count_free_vfs(const struct people *p, const struct gpubroker_device *pf)
@@ -304,12 +220,14 @@ static unsigned count_free_vfs(const struct people *p, const struct gpubroker_de
 	return n;
 }
 
-static void write_status(const struct people *p, const struct gpubroker_device *d, struct text *out)
+static void write_status(const struct people *p, const struct gpubroker_device *d,
+			 struct screen_text *out)
 {
 	const struct held *held = find_held(p, d->lease);
 
 	if (d->vfs && !held) {
-		say_in(out, TONE_PLAIN, "%u/%u VFs free", count_free_vfs(p, d), (unsigned)d->vfs);
+		screen_say(out, TONE_PLAIN, "%u/%u VFs free", count_free_vfs(p, d),
+			   (unsigned)d->vfs);
 		return;
 	}
 	switch (d->status) {
@@ -317,20 +235,20 @@ static void write_status(const struct people *p, const struct gpubroker_device *
 		if (held)
 			write_leased(held, out);
 		else
-			say_in(out, TONE_PLAIN, "leased");
+			screen_say(out, TONE_PLAIN, "leased");
 		return;
 	case GPUBROKER_RELEASING:
 	case GPUBROKER_STUCK:
 		write_returning(d, held, out);
 		return;
 	case GPUBROKER_IN_USE:
-		say_in(out, TONE_MIND, "in use by another program, through VFIO");
+		screen_say(out, TONE_MIND, "in use by another program, through VFIO");
 		return;
 	case GPUBROKER_NOT_VIABLE:
 		if (d->iommu_group < 0)
-			say_in(out, TONE_DIM, "no IOMMU group");
+			screen_say(out, TONE_DIM, "no IOMMU group");
 		else if (!write_kept(p, local_of(p, d), out))
-			say_in(out, TONE_DIM, "cannot be lent");
+			screen_say(out, TONE_DIM, "cannot be lent");
 		return;
 	default:
 		write_free(p, d, out);
@@ -338,56 +256,62 @@ static void write_status(const struct people *p, const struct gpubroker_device *
 }
 
 static void write_address(const struct people *p, const struct gpubroker_device *d,
-			  struct text *out)
+			  struct screen_text *out)
 {
 	(void)p;
-	say_in(out, TONE_PLAIN, "%s", d->address);
+	screen_say(out, TONE_PLAIN, "%s", d->address);
 }
 
 static void write_only_model(const struct people *p, const struct gpubroker_device *d,
-			     struct text *out)
+			     struct screen_text *out)
 {
 	(void)p;
-	write_model(d, out);
+	screen_model(d, out);
 }
 
-static void write_you(const struct people *p, const struct gpubroker_device *d, struct text *out)
+static void write_you(const struct people *p, const struct gpubroker_device *d,
+		      struct screen_text *out)
 {
 	(void)p;
-	say_in(out, d->allowed ? TONE_GOOD : TONE_DIM, d->allowed ? "yes" : "no");
+	screen_say(out, d->allowed ? TONE_GOOD : TONE_DIM, d->allowed ? "yes" : "no");
 }
 
-static void write_driver(const struct people *p, const struct gpubroker_device *d, struct text *out)
+static void write_driver(const struct people *p, const struct gpubroker_device *d,
+			 struct screen_text *out)
 {
 	(void)p;
-	say_in(out, TONE_PLAIN, "%s", d->driver[0] ? d->driver : "-");
+	screen_say(out, TONE_PLAIN, "%s", d->driver[0] ? d->driver : "-");
 }
 
-static void write_group(const struct people *p, const struct gpubroker_device *d, struct text *out)
+static void write_group(const struct people *p, const struct gpubroker_device *d,
+			struct screen_text *out)
 {
 	(void)p;
 	if (d->iommu_group < 0)
-		say_in(out, TONE_DIM, "-");
+		screen_say(out, TONE_DIM, "-");
 	else
-		say_in(out, TONE_PLAIN, "%" PRIi64, d->iommu_group);
+		screen_say(out, TONE_PLAIN, "%" PRIi64, d->iommu_group);
 }
 
-static void write_path(const struct people *p, const struct gpubroker_device *d, struct text *out)
+static void write_path(const struct people *p, const struct gpubroker_device *d,
+		       struct screen_text *out)
 {
 	const struct function *f = local_of(p, d);
 
-	say_in(out, TONE_PLAIN, "%s", f && f->path[0] ? f->path : "-");
+	screen_say(out, TONE_PLAIN, "%s", f && f->path[0] ? f->path : "-");
 }
 
-static void write_serial(const struct people *p, const struct gpubroker_device *d, struct text *out)
+static void write_serial(const struct people *p, const struct gpubroker_device *d,
+			 struct screen_text *out)
 {
 	const struct function *f = local_of(p, d);
 
-	say_in(out, TONE_PLAIN, "%s", f && f->serial[0] ? f->serial : "-");
+	screen_say(out, TONE_PLAIN, "%s", f && f->serial[0] ? f->serial : "-");
 }
 
 /* The NUMA node, for who pins a VM's processors. */
-static void write_node(const struct people *p, const struct gpubroker_device *d, struct text *out)
+static void write_node(const struct people *p, const struct gpubroker_device *d,
+		       struct screen_text *out)
 {
 	char path[64], number[16] = "-";
 	cleanup_file FILE *file = NULL;
@@ -397,112 +321,127 @@ static void write_node(const struct people *p, const struct gpubroker_device *d,
 	file = fopen(path, "re");
 	if (file && fgets(number, sizeof(number), file))
 		number[strcspn(number, "\n")] = '\0';
-	say_in(out, TONE_PLAIN, "%s", number[0] == '-' ? "-" : number);
+	screen_say(out, TONE_PLAIN, "%s", number[0] == '-' ? "-" : number);
 }
 
-static const struct column {
-	const char *name, *heading;
-	double width; /* a hint of libsmartcols: below 1, a share of the terminal */
-	int flags;
-	void (*write)(const struct people *p, const struct gpubroker_device *d, struct text *out);
+static const struct people_column {
+	struct screen_column column;
+	void (*write)(const struct people *p, const struct gpubroker_device *d,
+		      struct screen_text *out);
 } columns[] = {
-	{ "gpu", "GPU", 0.4, SCOLS_FL_TRUNC, write_gpu },
-	{ "name", "NAME", 0.1, SCOLS_FL_TRUNC, write_name },
-	{ "you", "YOU", 3, 0, write_you },
-	{ "status", "STATUS", 0.4, SCOLS_FL_WRAP, write_status },
-	{ "address", "ADDRESS", 12, 0, write_address },
-	{ "model", "MODEL", 0.2, SCOLS_FL_TRUNC, write_only_model },
-	{ "driver", "DRIVER", 8, 0, write_driver },
-	{ "group", "GROUP", 5, SCOLS_FL_RIGHT, write_group },
-	{ "node", "NODE", 4, SCOLS_FL_RIGHT, write_node },
-	{ "path", "PATH", 9, 0, write_path },
-	{ "serial", "SERIAL", 9, 0, write_serial },
+	{ { "gpu", "GPU", 0.4, SCOLS_FL_TRUNC }, write_gpu },
+	{ { "name", "NAME", 0.1, SCOLS_FL_TRUNC }, write_name },
+	{ { "you", "YOU", 3, 0 }, write_you },
+	{ { "status", "STATUS", 0.4, SCOLS_FL_WRAP }, write_status },
+	{ { "address", "ADDRESS", 12, 0 }, write_address },
+	{ { "model", "MODEL", 0.2, SCOLS_FL_TRUNC }, write_only_model },
+	{ { "driver", "DRIVER", 8, 0 }, write_driver },
+	{ { "group", "GROUP", 5, SCOLS_FL_RIGHT }, write_group },
+	{ { "node", "NODE", 4, SCOLS_FL_RIGHT }, write_node },
+	{ { "path", "PATH", 9, 0 }, write_path },
+	{ { "serial", "SERIAL", 9, 0 }, write_serial },
 };
 
 /* ---- the table ---- */
 
-static const struct column *find_column(const char *name)
+/* Finds the line that stands above a device in the tree. NULL: it is a root of it. */
+static struct libscols_line *line_above(const struct people *p, struct libscols_line *const *lines,
+					size_t at)
 {
-	const char *names[ARRAY_SIZE(columns)];
-	const char *near;
+	const struct gpubroker_device *d = p->devices[at];
+	const size_t slot = strcspn(d->address, ".");
 
-	for (size_t i = 0; i < ARRAY_SIZE(columns); i++) {
-		names[i] = columns[i].name;
-		if (!strcasecmp(name, names[i]))
-			return &columns[i];
+	for (size_t i = 0; p->look->tree && i < at; i++) {
+		const struct gpubroker_device *other = p->devices[i];
+
+		if (d->physfn[0]
+			    ? !strcmp(other->address, d->physfn)
+			    : !other->physfn[0] && (!strncmp(other->address, d->address, slot) ||
+						    (d->iommu_group >= 0 &&
+						     d->iommu_group == other->iommu_group)))
+			return lines[i];
 	}
-	near = nearness_best(name, names, ARRAY_SIZE(names));
-	cli_error(
-		"list has no column '%s'%s%s%s; there are gpu, name, you, status, address, model, "
-		"driver, group, node, path and serial",
-		name, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 	return NULL;
 }
 
-static int add_columns(struct libscols_table *table, const char *list,
-		       const struct column *chosen[ARRAY_SIZE(columns)], size_t *ret_n)
+static void ignore_unreadable(void *userdata, const char *path, int error)
 {
-	cleanup_free char *copy = strdup(list);
-	char *save = NULL;
+	(void)userdata;
+	(void)path;
+	(void)error;
+}
 
-	*ret_n = 0;
-	if (!copy)
-		return EXIT_SOFTWARE;
-	for (char *name = strtok_r(copy, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
-		const struct column *column = find_column(name);
-		struct libscols_column *made;
+/* Adds the profiles that a device's driver offers, each with what is left of it. */
+static int add_profile_lines(const struct people *p, const struct profiles *profiles,
+			     const struct gpubroker_device *d, struct libscols_line *above,
+			     const size_t *chosen, size_t n)
+{
+	for (size_t i = 0; i < profiles->n; i++) {
+		const struct profile *profile = &profiles->list[i];
+		struct screen_text cells[SCREEN_COLUMNS_MAX] = { 0 };
 
-		if (!column || *ret_n == ARRAY_SIZE(columns))
-			return EXIT_BAD_USAGE;
-		made = scols_table_new_column(table, column->heading, column->width, column->flags);
-		if (!made)
+		if (strcmp(profile->parent, d->address))
+			continue;
+		for (size_t k = 0; k < n; k++) {
+			if (columns[chosen[k]].write == write_gpu)
+				screen_say(&cells[k], TONE_PLAIN, "%s%s%s", profile->type,
+					   profile->name[0] ? "  " : "", profile->name);
+			else if (columns[chosen[k]].write == write_status &&
+				 profile->available != PROFILE_UNKNOWN)
+				screen_say(&cells[k], profile->available ? TONE_GOOD : TONE_DIM,
+					   "%" PRIu64 " left", profile->available);
+		}
+		if (!screen_table_line(p->table, above, cells, n))
 			return EXIT_SOFTWARE;
-		scols_cell_set_color(scols_column_get_header(made), "bold");
-		chosen[(*ret_n)++] = column;
 	}
 	return 0;
 }
 
-static int add_row_of(const struct people *p, const struct gpubroker_device *d,
-		      const struct column *const *chosen, size_t n)
+static int fill_lines(const struct people *p, const size_t *chosen, size_t n)
 {
-	struct libscols_line *line = scols_table_new_line(p->table, NULL);
+	struct libscols_line **lines = calloc(p->n_devices + 1, sizeof(struct libscols_line *));
+	cleanup_fd int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct profiles profiles = { 0 };
+	int r = lines ? 0 : EXIT_SOFTWARE;
 
-	for (size_t i = 0; line && i < n; i++) {
-		struct text text = { 0 };
+	if (p->look->tree && sys >= 0)
+		profiles_read(sys, ignore_unreadable, NULL, &profiles);
+	for (size_t i = 0; !r && i < p->n_devices; i++) {
+		struct screen_text cells[SCREEN_COLUMNS_MAX] = { 0 };
 
-		chosen[i]->write(p, d, &text);
-		if (text.text && scols_line_refer_data(line, i, text.text)) {
-			free(text.text);
-			return EXIT_SOFTWARE;
-		}
-		if (tones[text.tone])
-			scols_cell_set_color(scols_line_get_cell(line, i), tones[text.tone]);
+		for (size_t k = 0; k < n; k++)
+			columns[chosen[k]].write(p, p->devices[i], &cells[k]);
+		lines[i] = screen_table_line(p->table, line_above(p, lines, i), cells, n);
+		r = lines[i] ? add_profile_lines(p, &profiles, p->devices[i], lines[i], chosen, n)
+			     : EXIT_SOFTWARE;
 	}
-	return line ? 0 : EXIT_SOFTWARE;
+	profiles_done(&profiles);
+	free(lines);
+	return r;
 }
 
-static int print_table(struct people *p, const struct gpubroker_device *const *devices, size_t n,
-		       const char *list)
+static int print_table(struct people *p)
 {
-	const struct column *chosen[ARRAY_SIZE(columns)];
-	const bool terminal = isatty(STDOUT_FILENO);
-	size_t n_columns;
+	const char *list = p->look->columns ? p->look->columns : "gpu,name,you,status";
+	const struct screen_column *all[ARRAY_SIZE(columns)];
+	size_t chosen[SCREEN_COLUMNS_MAX], n;
+	struct screen_column gpu = columns[0].column;
 	int r;
 
-	scols_init_debug(0);
-	p->table = scols_new_table();
+	p->table = screen_table_new();
 	if (!p->table)
 		return EXIT_SOFTWARE;
-	scols_table_enable_colors(p->table, terminal && !getenv("NO_COLOR"));
-	if (terminal) /* not by the library's own look, which takes COLUMNS first */
-		scols_table_set_termwidth(p->table, (size_t)cli_columns(stdout));
-	else
-		scols_table_set_termforce(p->table, SCOLS_TERMFORCE_NEVER);
-	r = add_columns(p->table, list, chosen, &n_columns);
-	for (size_t i = 0; !r && i < n; i++)
-		r = add_row_of(p, devices[i], chosen, n_columns);
-	if (!r && scols_print_table(p->table))
+	scols_table_enable_noheadings(p->table, p->look->bare);
+	for (size_t i = 0; i < ARRAY_SIZE(columns); i++)
+		all[i] = &columns[i].column;
+	gpu.flags |= p->look->tree ? SCOLS_FL_TREE : 0;
+	all[0] = &gpu;
+	r = screen_table_columns(p->table, "list", all, ARRAY_SIZE(all), list, chosen, &n);
+	if (!r)
+		r = fill_lines(p, chosen, n);
+	if (!r && p->look->bare)
+		r = screen_table_indented(p->table);
+	else if (!r && scols_print_table(p->table))
 		r = EXIT_SOFTWARE;
 	scols_unref_table(p->table);
 	return r;
@@ -534,9 +473,9 @@ static void print_footer(struct gpubroker *handle, const struct gpubroker_device
 }
 
 int list_people(struct gpubroker *handle, const struct gpubroker_device *const *devices, size_t n,
-		const char *list)
+		const struct list_look *look)
 {
-	struct people p = { .devices = devices, .n_devices = n };
+	struct people p = { .devices = devices, .n_devices = n, .look = look };
 	int r;
 
 	/* Without leases, or a policy that can be read, a column says less. */
@@ -544,8 +483,8 @@ int list_people(struct gpubroker *handle, const struct gpubroker_device *const *
 		gpubroker_queue(handle, count_waiter, &p);
 	inventory_read_local(&p.inventory);
 	names_read(&p.policy);
-	r = print_table(&p, devices, n, list ? list : "gpu,name,you,status");
-	if (!r && isatty(STDOUT_FILENO))
+	r = print_table(&p);
+	if (!r && !look->bare && isatty(STDOUT_FILENO))
 		print_footer(handle, devices, n);
 	policy_done(&p.policy);
 	inventory_done(&p.inventory);

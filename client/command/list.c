@@ -33,7 +33,7 @@ struct row {
 struct listing {
 	struct row *rows;
 	size_t n_rows;
-	bool all, json, wide;
+	bool all, json, wide, tree;
 	const char *columns; /* of --columns, or NULL */
 };
 
@@ -98,11 +98,28 @@ static int compare_rows(const void *a, const void *b)
 	return pci_address_compare(&ax, &ay);
 }
 
+/* Returns true for what comes along with a GPU, but for bridges, or is a VF of one. */
+static bool is_below_shown(const struct listing *listing, const struct gpubroker_device *d)
+{
+	for (size_t i = 0; d->class_code >> 16 != 0x06 && i < listing->n_rows; i++) {
+		const struct gpubroker_device *other = &listing->rows[i].device;
+
+		if (class_is_gpu(other->class_code) &&
+		    (!strcmp(d->physfn, other->address) ||
+		     (d->iommu_group >= 0 && d->iommu_group == other->iommu_group)))
+			return true;
+	}
+	return false;
+}
+
 /* Once all rows are known: counts VFs, and keeps the rows that are shown. */
 static void complete_rows(struct listing *listing)
 {
 	size_t n = 0;
 
+	for (size_t i = 0; listing->tree && i < listing->n_rows; i++)
+		listing->rows[i].shown = listing->rows[i].shown ||
+					 is_below_shown(listing, &listing->rows[i].device);
 	for (size_t i = 0; i < listing->n_rows; i++) {
 		const struct gpubroker_device *d = &listing->rows[i].device;
 		struct row *pf = d->physfn[0] ? row_of(listing, d->physfn) : NULL;
@@ -294,16 +311,19 @@ static void print_devices(const struct listing *listing)
 static int print_for_people(struct gpubroker *handle, const struct listing *listing)
 {
 	const struct gpubroker_device **devices = calloc(listing->n_rows + 1, sizeof(*devices));
+	const struct list_look look = {
+		.tree = listing->tree,
+		.columns = listing->columns ? listing->columns
+			   : listing->wide  ? LIST_WIDE
+					    : NULL,
+	};
 	int r;
 
 	if (!devices)
 		return EXIT_SOFTWARE;
 	for (size_t i = 0; i < listing->n_rows; i++)
 		devices[i] = &listing->rows[i].device;
-	r = list_people(handle, devices, listing->n_rows,
-			listing->columns ? listing->columns
-			: listing->wide	 ? LIST_WIDE
-					 : NULL);
+	r = list_people(handle, devices, listing->n_rows, &look);
 	free(devices);
 	return r;
 }
@@ -320,7 +340,7 @@ static int print_listing(struct gpubroker *handle, struct listing *listing)
 	else if (!listing->n_rows)
 		cli_error("there is no GPU on this host; 'gpubroker list --all' shows "
 			  "every PCI function");
-	else if (listing->wide || listing->columns || isatty(STDOUT_FILENO))
+	else if (listing->wide || listing->columns || listing->tree || isatty(STDOUT_FILENO))
 		r = print_for_people(handle, listing);
 	else
 		print_devices(listing);
@@ -334,11 +354,9 @@ static int print_listing(struct gpubroker *handle, struct listing *listing)
 int cli_list(const struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "all", no_argument, NULL, 'a' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "wide", no_argument, NULL, 'w' },
-		{ "columns", required_argument, NULL, 'c' },
-		{ NULL, 0, NULL, 0 },
+		{ "all", no_argument, NULL, 'a' },	     { "json", no_argument, NULL, 'j' },
+		{ "wide", no_argument, NULL, 'w' },	     { "tree", no_argument, NULL, 't' },
+		{ "columns", required_argument, NULL, 'c' }, { NULL, 0, NULL, 0 },
 	};
 	struct gpubroker *handle;
 	struct listing listing = { 0 };
@@ -352,6 +370,8 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 			listing.json = true;
 		else if (c == 'w')
 			listing.wide = true;
+		else if (c == 't')
+			listing.tree = true;
 		else if (c == 'c')
 			listing.columns = optarg;
 		else
@@ -364,6 +384,7 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 		return EXIT_BAD_USAGE;
 	}
 
+	listing.tree = listing.tree && !listing.json;
 	r = cli_open(cli, &handle);
 	if (r)
 		return r;

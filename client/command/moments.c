@@ -10,18 +10,35 @@
 
 #define DAY 86400
 
+void moment_span(uint64_t seconds, char out[MOMENT_TEXT])
+{
+	if (seconds < 60)
+		snprintf(out, MOMENT_TEXT, "%" PRIu64 "s", seconds);
+	else if (seconds < 3600)
+		snprintf(out, MOMENT_TEXT, "%" PRIu64 "m", seconds / 60);
+	else if (seconds < 2 * DAY)
+		snprintf(out, MOMENT_TEXT, "%" PRIu64 "h", seconds / 3600);
+	else
+		snprintf(out, MOMENT_TEXT, "%" PRIu64 "d", seconds / DAY);
+}
+
+void moment_length(uint64_t seconds, char out[MOMENT_TEXT])
+{
+	const uint64_t minutes = seconds / 60, hours = minutes / 60, days = hours / 24;
+
+	if (days)
+		snprintf(out, MOMENT_TEXT, "%" PRIu64 "d %" PRIu64 "h", days, hours % 24);
+	else if (hours)
+		snprintf(out, MOMENT_TEXT, "%" PRIu64 "h %" PRIu64 "m", hours, minutes % 60);
+	else
+		moment_span(seconds, out);
+}
+
 void moment_ago(uint64_t since, char out[MOMENT_TEXT])
 {
-	const uint64_t now = (uint64_t)time(NULL), held = now > since ? now - since : 0;
+	const uint64_t now = (uint64_t)time(NULL);
 
-	if (held < 60)
-		snprintf(out, MOMENT_TEXT, "%" PRIu64 "s", held);
-	else if (held < 3600)
-		snprintf(out, MOMENT_TEXT, "%" PRIu64 "m", held / 60);
-	else if (held < 2 * DAY)
-		snprintf(out, MOMENT_TEXT, "%" PRIu64 "h", held / 3600);
-	else
-		snprintf(out, MOMENT_TEXT, "%" PRIu64 "d", held / DAY);
+	moment_span(now > since ? now - since : 0, out);
 }
 
 static bool write_time(uint64_t when, const char *format, char out[MOMENT_TEXT])

@@ -7,7 +7,13 @@
 
 #define MOMENT_TEXT 24
 
-/* Writes how long it has been since: "40s", "12m", "3h", "5d". */
+/* Writes a time rounded down to its largest unit: "40s", "12m", "3h", "5d". */
+void moment_span(uint64_t seconds, char out[MOMENT_TEXT]);
+
+/* The same with the next unit, from an hour on: "2h 10m", "3d 4h". */
+void moment_length(uint64_t seconds, char out[MOMENT_TEXT]);
+
+/* Writes how long it has been since, as moment_span() does. */
 void moment_ago(uint64_t since, char out[MOMENT_TEXT]);
 
 /* Writes "2026-11-30 06:05:32". False: the time cannot be written. */

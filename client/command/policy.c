@@ -149,9 +149,10 @@ int cli_policy(const struct cli *cli, int argc, char **argv)
 		int (*run)(int argc, char **argv);
 		int (*ask)(const struct cli *cli, int argc, char **argv); /* the broker, too */
 	} commands[] = {
-		{ "check", check_policy, NULL },   { "explain", policy_explain, NULL },
-		{ "add", NULL, policy_add },	   { "edit", NULL, policy_edit },
-		{ "reload", NULL, policy_reload }, { "install", policy_install, NULL },
+		{ "check", check_policy, NULL },     { "explain", NULL, policy_explain },
+		{ "what", NULL, policy_what },	     { "add", NULL, policy_add },
+		{ "edit", NULL, policy_edit },	     { "reload", NULL, policy_reload },
+		{ "install", policy_install, NULL },
 	};
 	const char *names[ARRAY_SIZE(commands)];
 	const char *given = argc > 1 ? argv[1] : "", *near;

@@ -7,7 +7,8 @@
 
 struct cli;
 
-int policy_explain(int argc, char **argv);
+int policy_explain(const struct cli *cli, int argc, char **argv);
+int policy_what(const struct cli *cli, int argc, char **argv);
 int policy_install(int argc, char **argv);
 int policy_reload(const struct cli *cli, int argc, char **argv);
 int policy_add(const struct cli *cli, int argc, char **argv);

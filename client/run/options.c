@@ -102,6 +102,9 @@ static int take_option(int option, struct request *request, struct qemu_run *qem
 	case 'i':
 		qemu->iommufd = true;
 		return 0;
+	case 'v':
+		qemu->verbose = true;
+		return 0;
 	default:
 		return EXIT_BAD_USAGE;
 	}
@@ -147,6 +150,7 @@ int options_parse(int argc, char **argv, struct request *request, struct qemu_ru
 		{ "rom", required_argument, NULL, 'r' },
 		{ "primary", no_argument, NULL, 'p' },
 		{ "iommufd", no_argument, NULL, 'i' },
+		{ "verbose", no_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct arguments arguments = { .command = "run", .mode = "+" };

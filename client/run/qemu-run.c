@@ -162,15 +162,66 @@ int qemu_run_foresee(struct qemu_run *qemu, const struct request *request, char 
 	return r;
 }
 
-/* Shows the arguments as a step of the claim, on a terminal. */
-static void show_arguments(const struct qemu_command *command)
+/* Makes the argument one word of a shell. NULL: no memory. */
+static char *quote_argument(const char *argument)
 {
-	if (!cli_columns(stderr))
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+				    "@%+=:,./_-";
+	char *quoted = malloc(4 * strlen(argument) + 3), *out = quoted;
+
+	if (!quoted)
+		return NULL;
+	if (*argument && argument[strspn(argument, plain)] == '\0')
+		return strcpy(quoted, argument);
+	*out++ = '\'';
+	for (const char *c = argument; *c; c++) {
+		if (*c == '\'')
+			out = stpcpy(out, "'\\'");
+		*out++ = *c;
+	}
+	strcpy(out, "'");
+	return quoted;
+}
+
+/* Writes the arguments as a shell would take them. NULL: no memory. */
+static char *quote_arguments(const struct qemu_command *command)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *file = open_memstream(&text, &size);
+
+	for (size_t i = command->n_given; file && i < command->n; i++) {
+		cleanup_free char *quoted = quote_argument(command->argv[i]);
+
+		fprintf(file, "%s%s", i > command->n_given ? " " : "", quoted ? quoted : "");
+	}
+	if (file && !fclose(file))
+		return text;
+	free(text);
+	return NULL;
+}
+
+/*
+ * Shows the arguments on a terminal, as far as a line has room for them, or with --verbose all,
+ * also where there is no terminal.
+ */
+static void show_arguments(const struct qemu_command *command, bool verbose)
+{
+	static const char begin[] = "QEMU gets: ", more[] = "... (--verbose for all)";
+	const int columns = cli_columns(stderr), room = columns - (int)strlen(begin);
+	cleanup_free char *text = NULL;
+
+	if (!columns && !verbose)
 		return;
-	fputs("QEMU's arguments:", stderr);
-	for (size_t i = command->n_given; i < command->n; i++) {
-		fputc(' ', stderr);
-		cli_print_text(stderr, command->argv[i], -1);
+	text = quote_arguments(command);
+	if (!text)
+		return;
+	fputs(begin, stderr);
+	if (verbose || (int)strlen(text) <= room || room <= (int)strlen(more)) {
+		cli_print_text(stderr, text, -1);
+	} else {
+		cli_print_text(stderr, text, room - (int)strlen(more));
+		fputs(more, stderr);
 	}
 	fputc('\n', stderr);
 }
@@ -260,7 +311,7 @@ int qemu_run_command(struct qemu_run *qemu, const struct gpubroker_claim *claim,
 		cli_error("%s: the command's own arguments have it already, so --qemu adds "
 			  "nothing for it",
 			  pci_address_format(&qemu->command.left[i], text));
-	show_arguments(&qemu->command);
+	show_arguments(&qemu->command, qemu->verbose);
 	*argv = qemu->command.argv;
 	return 0;
 }

@@ -15,6 +15,7 @@
 struct qemu_run {
 	bool wanted;		     /* --qemu */
 	bool iommufd;		     /* --iommufd, which may stand without it */
+	bool verbose;		     /* --verbose */
 	const char *rom;	     /* --rom, as it was given */
 	struct qemu_options options; /* .rom is our own, absolute */
 	struct qemu_cdev cdevs[REQUEST_CDEVS_MAX];

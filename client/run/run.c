@@ -10,8 +10,8 @@
 #include "config.h"
 
 #include "client/command/cli.h"
+#include "client/run/claiming.h"
 #include "client/run/hint.h"
-#include "client/run/choose.h"
 #include "client/run/memlock.h"
 #include "client/run/options.h"
 #include "client/run/qemu-run.h"
@@ -20,71 +20,8 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
-#include <pwd.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
-
-#define CHOICES_MAX 3 /* so often, where another client claims the choice first */
-#define LONG_TIME (100L * 365 * 24 * 3600) /* seconds: a wait without a limit */
-#define REJOIN_TRIES 300 /* of 100 ms, and the connection itself may take longer */
-
-/* The ending of an ordinal number: "1st". */
-static const char *ordinal(uint32_t n)
-{
-	if (n % 100 / 10 == 1)
-		return "th";
-	return n % 10 == 1 ? "st" : n % 10 == 2 ? "nd" : n % 10 == 3 ? "rd" : "th";
-}
-
-static void print_place(const struct gpubroker_progress *p)
-{
-	const struct passwd *user = getpwuid((uid_t)p->holder_uid);
-	time_t ends = (time_t)p->ends;
-	char until[48] = "", uid[16];
-	struct tm tm;
-
-	if (p->ends && localtime_r(&ends, &tm))
-		strftime(until, sizeof(until), ", until %H:%M:%S at the latest", &tm);
-	snprintf(uid, sizeof(uid), "%" PRIu32, p->holder_uid);
-	if (p->lease)
-		fprintf(stderr,
-			"waiting, %" PRIu32 "%s in the queue: %s is leased to %s (pid %" PRIu32
-			", lease %" PRIu64 ")%s\n",
-			p->index, ordinal(p->index), p->parent[0] ? p->parent : p->address,
-			user ? user->pw_name : uid, p->holder_pid, p->lease, until);
-	else
-		fprintf(stderr, "waiting, %" PRIu32 "%s in the queue\n", p->index,
-			ordinal(p->index));
-}
-
-static void on_progress(void *userdata, const struct gpubroker_progress *p)
-{
-	bool *begun = userdata;
-
-	if (begun && p->step != GPUBROKER_STEP_WAIT)
-		*begun = true;
-	if (!cli_columns(stderr))
-		return;
-	switch (p->step) {
-	case GPUBROKER_STEP_WAIT:
-		print_place(p);
-		break;
-	case GPUBROKER_STEP_BIND:
-		fprintf(stderr, "%s: binding %" PRIu32 " of %" PRIu32 " to its VFIO driver\n",
-			p->address, p->index, p->total);
-		break;
-	case GPUBROKER_STEP_OPEN:
-		fprintf(stderr, "%s: opening IOMMU group %" PRIu32 "\n",
-			p->address[0] ? p->address : p->parent, p->iommu_group);
-		break;
-	case GPUBROKER_STEP_RESTORE:
-		fprintf(stderr, "%s: giving back %" PRIu32 " of %" PRIu32 " to the host\n",
-			p->address, p->index, p->total);
-		break;
-	}
-}
 
 /*
  * Checks that COMMAND can be found, so that a typing mistake does not take a GPU from the host
@@ -237,139 +174,6 @@ static int lend_and_exec(struct gpubroker_claim *claim, const struct qemu_run *q
 	return r == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_EXEC;
 }
 
-/*
- * The broker has ended while a claim waited, as for an update: waits for the next one, where the
- * claim has its place again. `end` is that of the wait, by CLOCK_BOOTTIME. 0, a refusal, or -errno.
- */
-static int rejoin(struct gpubroker *handle, const struct gpubroker_claim *claim, time_t end)
-{
-	const struct timespec pause = { .tv_nsec = 100000000 };
-	struct timespec now;
-	int r = gpubroker_claim_rejoin(handle, claim);
-
-	if (r == -EINVAL)
-		return -ECONNRESET;
-	if (r && cli_columns(stderr))
-		cli_error("the broker has ended; waiting for the next one, with the same place in "
-			  "the queue");
-	for (int i = 0; r < 0 && i < REJOIN_TRIES; i++) {
-		nanosleep(&pause, NULL);
-		clock_gettime(CLOCK_BOOTTIME, &now);
-		if (now.tv_sec >= end)
-			return -ETIMEDOUT;
-		r = gpubroker_claim_rejoin(handle, claim);
-	}
-	return r;
-}
-
-/* As gpubroker_claim_run(), but for at most so many seconds; 0: without an end. -ETIMEDOUT. */
-static int claim_within(struct gpubroker *handle, struct gpubroker_claim *claim, uint64_t seconds)
-{
-	bool begun = false; /* its turn has come: there is no limit for the rest */
-	struct pollfd p = { .fd = gpubroker_fd(handle), .events = POLLIN };
-	struct timespec now, end;
-	int r;
-
-	clock_gettime(CLOCK_BOOTTIME, &end);
-	end.tv_sec += seconds ? (time_t)seconds : LONG_TIME;
-	r = gpubroker_claim_start(handle, claim);
-	while (!r) {
-		int64_t left;
-
-		r = gpubroker_claim_continue(handle, claim, on_progress, &begun);
-		if (r == -ECONNRESET && !begun)
-			r = rejoin(handle, claim, end.tv_sec);
-		else if (r != -EAGAIN)
-			return r;
-		if (r && r != -EAGAIN)
-			return r;
-		p.fd = gpubroker_fd(handle);
-		clock_gettime(CLOCK_BOOTTIME, &now);
-		left = (int64_t)(end.tv_sec - now.tv_sec) * 1000 +
-		       (end.tv_nsec - now.tv_nsec) / 1000000;
-		if (left <= 0 && !begun)
-			return -ETIMEDOUT;
-		r = poll(&p, 1,
-			 begun		    ? -1
-			 : left < INT32_MAX ? (int)left
-					    : INT32_MAX) < 0 &&
-				    errno != EINTR
-			    ? -errno
-			    : 0;
-	}
-	return r;
-}
-
-/*
- * Returns true if another client may have claimed what was chosen, between the choice and the
- * claim.
- */
-static bool came_late(const struct request *request, int r)
-{
-	return request_has_memory(request) && !request->wait &&
-	       (r == GPUBROKER_REFUSED_BUSY || r == GPUBROKER_REFUSED_NONE_LEFT ||
-		r == GPUBROKER_REFUSED_NO_DEVICE);
-}
-
-/* One of the DEVICEs is a name that the policy does not have. */
-static void hint_names(const struct request *request)
-{
-	char hint[HINT_TEXT];
-	struct pci_address address;
-
-	for (size_t i = 0; i < request->n_devices; i++) {
-		const char *name = request->devices[i].name;
-
-		if (!strcmp(name, "any") || !pci_address_parse(name, &address) ||
-		    !strncmp(name, "iommu-group:", 12))
-			continue;
-		if (hint_device(name, hint))
-			cli_error("%s", hint);
-		else
-			cli_hint_name(name);
-	}
-}
-
-/* Claims all that is asked for. 0 with the claim, or an exit status. */
-static int claim_asked(const struct cli *cli, struct gpubroker *handle, struct request *request,
-		       struct gpubroker_claim **ret_claim)
-{
-	struct gpubroker_claim *claim = NULL;
-	int r, status;
-
-	for (int tries = 1;; tries++) {
-		status = request_has_memory(request) ? choose_devices(cli, handle, request) : 0;
-		if (!status)
-			status = request_claim(request, &claim);
-		if (status)
-			return status;
-		r = claim_within(handle, claim, request->wait_seconds);
-		if (!r) {
-			*ret_claim = claim;
-			return 0;
-		}
-		claim = gpubroker_claim_free(claim);
-		if (tries == CHOICES_MAX || !came_late(request, r))
-			break;
-	}
-	if (r != -ETIMEDOUT) {
-		status = cli_failed(cli, handle, r);
-		if (r == GPUBROKER_REFUSED_BUSY)
-			cli_print_foreign(handle);
-		else if (r == GPUBROKER_REFUSED_NO_NAME)
-			hint_names(request);
-		else if (r == GPUBROKER_REFUSED_POLICY)
-			cli_explain_denied(handle,
-					   request->n_devices == 1 && !request->devices[0].profile
-						   ? request->devices[0].name
-						   : NULL);
-		return status;
-	}
-	cli_error("the device was not free within the time; nothing was claimed, and the claim "
-		  "has left the queue; 'gpubroker leases' shows who has what");
-	return EXIT_BUSY;
-}
-
 /* COMMAND, argv[0], cannot be run. */
 static void say_not_run(int status, char **argv)
 {
@@ -389,6 +193,7 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	struct gpubroker *handle = NULL;
 	struct qemu_run qemu = { 0 };
 	struct request request = { 0 };
+	struct progress progress = { 0 };
 	int r;
 
 	r = options_parse(argc, argv, &request, &qemu);
@@ -406,9 +211,10 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	r = cli_open(cli, &handle);
 	if (r)
 		goto out;
-	r = claim_asked(cli, handle, &request, &claim);
+	r = claiming_run(cli, handle, &request, &progress, &claim);
 	if (r)
 		goto out;
+	progress_granted(&progress, handle, claim);
 	r = tell_migration(handle, claim);
 	handle = gpubroker_close(handle);
 	memlock_warn(claim, argv);

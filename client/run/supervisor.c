@@ -15,6 +15,7 @@
 #include "config.h"
 
 #include "client/run/supervisor.h"
+#include "client/run/farewell.h"
 #include "client/common/util.h"
 
 #include <ctype.h>
@@ -521,10 +522,25 @@ static void warn_unused(const struct supervisor *s, bool qemu)
 		    s->lent[0].file.path, s->lent[0].file.what);
 }
 
+/* The command has ended. If all that it started has, too, the device goes back with us. */
+static void take_leave(struct supervisor *s, time_t begun, bool goes_on)
+{
+	char text[FAREWELL_TEXT];
+
+	if (s->has_stderr && isatty(STDERR_FILENO)) {
+		farewell_text(s, time(NULL) - begun, goes_on, text);
+		say(s, "%s", text);
+	}
+	dup2(STDOUT_FILENO, STDERR_FILENO);
+	s->has_stderr = false;
+}
+
 #define UNUSED_FOR 10000 /* ms that a QEMU may take to open what is lent */
+#define LAST_FOR 100	 /* ms in which the last processes of a command end with it */
 
 void supervisor_serve(struct supervisor *s, int listener)
 {
+	const time_t begun = time(NULL);
 	int limit = UNUSED_FOR, n;
 
 	struct pollfd p[] = {
@@ -542,7 +558,9 @@ void supervisor_serve(struct supervisor *s, int listener)
 		}
 		if (!n) {
 			limit = -1;
-			if (is_qemu(s))
+			if (s->command < 0)
+				take_leave(s, begun, true);
+			else if (is_qemu(s))
 				warn_unused(s, true);
 			continue;
 		}
@@ -553,14 +571,14 @@ void supervisor_serve(struct supervisor *s, int listener)
 		 */
 		if (p[1].revents) {
 			warn_unused(s, false);
-			limit = -1;
-			dup2(STDOUT_FILENO, STDERR_FILENO);
+			limit = isatty(STDERR_FILENO) ? LAST_FOR : 0;
 			p[1].fd = s->command = fd_close(s->command);
-			s->has_stderr = false;
 		}
 		if (p[0].revents & POLLIN)
 			answer_one(s);
-		else if (p[0].revents & (POLLHUP | POLLNVAL))
+		else if (p[0].revents & (POLLHUP | POLLNVAL)) {
+			take_leave(s, begun, false);
 			return; /* and process exit closes all that is lent */
+		}
 	}
 }

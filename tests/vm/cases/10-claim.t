@@ -63,7 +63,7 @@ is "$(run_as bob gpubroker leases --json | tr -d ' \n')" '[]' 'no lease is left'
 # Progress is for terminals only.
 unlike "$(cat /tmp/claim.log)" binding 'run is quiet where there is no terminal'
 capture run_as alice script -qec "gpubroker run --gpu 01:00.0 -- true" /dev/null
-like "$stdout" "$gpu_audio: binding 1 of 2 .*$gpu: binding 2 of 2 .*opening IOMMU group" \
+like "$stdout" "${gpu_audio#0000:}: binding 1 of 2 .*${gpu#0000:}: binding 2 of 2 .*opening IOMMU group" \
 	'run shows each step on a terminal'
 ok 'the GPU comes back from a command that never opened it' wait_for 20 is_back $gpu bochs-drm
 ok '... and the audio function' wait_for 20 is_back $gpu_audio snd_hda_intel

@@ -120,7 +120,7 @@ ok 'the host has both back' wait_for 20 host_again
 result $? 'no command was run where its arguments could not be made'
 
 capture run_as alice script -qec 'gpubroker run --qemu --gpu 02:00.0 -- true' /dev/null
-like "$stdout" "QEMU's arguments: -device vfio-pci,host=$gpu2,addr=0x1e.0" 'on a terminal the arguments are shown'
+like "$stdout" "QEMU gets: -device vfio-pci,host=$gpu2,addr=0x1e.0" 'on a terminal the arguments are shown'
 wait_for 20 host_again
 rm -f "$rom" /etc/gpubroker/policy.d/33-qemu.policy
 systemctl restart gpubroker
