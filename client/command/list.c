@@ -10,6 +10,7 @@
 #include "client/command/holders.h"
 #include "client/command/json-out.h"
 #include "client/command/list-people.h"
+#include "client/command/list-saved.h"
 #include "client/command/table.h"
 #include "client/host/function.h"
 #include "client/host/pci.h"
@@ -35,6 +36,7 @@ struct listing {
 	size_t n_rows;
 	bool all, json, wide;
 	const char *columns; /* of --columns, or NULL */
+	const char *from;    /* of --from, or NULL */
 };
 
 static int add_row(void *userdata, const struct gpubroker_device *device)
@@ -338,6 +340,7 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 		{ "json", no_argument, NULL, 'j' },
 		{ "wide", no_argument, NULL, 'w' },
 		{ "columns", required_argument, NULL, 'c' },
+		{ "from", required_argument, NULL, 'f' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct gpubroker *handle;
@@ -354,6 +357,8 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 			listing.wide = true;
 		else if (c == 'c')
 			listing.columns = optarg;
+		else if (c == 'f')
+			listing.from = optarg;
 		else
 			return arguments.status;
 	}
@@ -363,6 +368,8 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 			  argv[optind]);
 		return EXIT_BAD_USAGE;
 	}
+	if (listing.from)
+		return list_saved(listing.from, listing.all, listing.json);
 
 	r = cli_open(cli, &handle);
 	if (r)
