@@ -98,14 +98,14 @@ void doctor_check_memory(struct doctor *doctor)
 
 void doctor_check_memlock(struct doctor *doctor, struct json_object *device, const char *address)
 {
-	const int64_t own = facts_number(doctor->caller, "memlock", -1);
+	const int64_t own = facts_number(doctor->caller, "memlock", INT64_MIN);
 	const int64_t grant = facts_number(device, "memlock", -1);
 	const uint64_t most = (uint64_t)(own > grant ? own : grant);
 	const uint64_t all = bytes_of(doctor->host, "memory"), wanted = doctor->memory;
 	char vm[CLI_SIZE_TEXT], text[CLI_SIZE_TEXT], cure[160];
 
 	/* Without a rule the user has another worry, and root's programs have no limit. */
-	if (grant < 0 || facts_flag(doctor->caller, "root"))
+	if (grant < 0 || own < -1 || facts_flag(doctor->caller, "root"))
 		return;
 	if (own < 0 || (all && most >= all) || (wanted && most >= wanted)) {
 		doctor_say(doctor, DOCTOR_PASS, "memlock", NULL,

@@ -81,7 +81,7 @@ static void take_audit_line(struct denials *denials, const char *line)
 	value_of_key(line, denials->selinux ? "tclass=" : "operation=", what, sizeof(what));
 	if (!value_of_key(line, "path=", name, sizeof(name)))
 		value_of_key(line, "name=", name, sizeof(name));
-	if (!strstr(name, "vfio"))
+	if (strncmp(name, "/dev/vfio/", strlen("/dev/vfio/")))
 		name[0] = '\0';
 	snprintf(denials->last, sizeof(denials->last), "%s, %s%s%s", comm[0] ? comm : "a process",
 		 what[0] ? what : "access", name[0] ? " of " : "", name);

@@ -368,6 +368,11 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 			  argv[optind]);
 		return EXIT_BAD_USAGE;
 	}
+	if (listing.from && (listing.wide || listing.columns)) {
+		cli_error("list --from has columns of its own, so it takes no --wide and no "
+			  "--columns");
+		return EXIT_BAD_USAGE;
+	}
 	if (listing.from)
 		return list_saved(listing.from, listing.all, listing.json);
 
