@@ -78,6 +78,7 @@ tap_ok "... switched off after it was on" without "switches the IOMMU off .'inte
 tap_ok "... by iommu=off, whatever else is on" without "Take 'iommu=off' out of" line='iommu=off intel_iommu=on'
 tap_ok "... on, and the kernel does not use it" without 'dmesg . grep' line='intel_iommu=off intel_iommu=on'
 tap_ok "... and iommu=soft is no off" without 'dmesg . grep' line='iommu=soft intel_iommu=on xintel_iommu=off'
+tap_ok "... nor is iommu=nooff" without 'dmesg . grep' line='iommu=nooff,offset intel_iommu=on'
 tap_ok "... the kernel has no driver" without 'CONFIG_INTEL_IOMMU' 'config={}'
 tap_ok "AMD, switched off" without "Take 'amd_iommu=off' out of" 'tables="IVRS"' processor=amd line='amd_iommu=off'
 tap_ok "AMD is not advised to switch on what is on by default" without 'dmesg . grep' 'tables="IVRS"' processor=amd line=
@@ -131,6 +132,7 @@ tap_ok "... than what is free" finds 'warn:memory warn:node' 'available now, 27.
 tap_ok "... than the device's node" finds 'warn:node' 'node 0 has 16384M' -- --memory 20G
 tap_ok "... than the session may have" finds 'fail:session' 'only 4G of memory' cgroup=4294967296 -- --memory 8G
 tap_ok "hugepages are counted" finds '' '512 of 1024 hugepages of 2M are free: 1G' 'hugepages={"size":2097152,"total":1024,"free":512}'
+tap_ok "... and as many as a VM needs" finds '' '512 of 1024 hugepages' 'hugepages={"size":2097152,"total":1024,"free":512}' -- --memory 1G
 tap_ok "... and too few" finds 'warn:hugepages' 'raise vm.nr_hugepages by 1536' 'hugepages={"size":2097152,"total":1024,"free":512}' -- --memory 4G
 # The device.
 tap_ok "the host's console" finds 'fail:use' "shows the host's console" 'console="the text console is on it"'
@@ -166,6 +168,8 @@ tap_ok "a list of devices is none" refuses '[]' 'it is no snapshot'
 tap_ok "nor an object" refuses '{"devices":[]}' 'it is no snapshot'
 tap_ok "one without devices is none" refuses '{"gpubroker_snapshot":1}' 'no JSON array of devices'
 tap_ok "nor one of a very deep nesting" refuses "{\"gpubroker_snapshot\":1,\"a\":$(printf '%0200d' 0 | sed 's/0/[/g')" 'no JSON'
+many=$(awk 'BEGIN { for (i = 0; i <= 16384; i++) printf "%s{}", i ? "," : "" }')
+tap_ok "nor one of more devices than a host has" refuses "{\"gpubroker_snapshot\":1,\"devices\":[$many]}" 'more devices'
 tap_ok "one that says nothing has faults, and no crash" sh -c 'echo "{\"gpubroker_snapshot\":1,\"devices\":[]}" >"$1"; "$0" doctor --from "$1"; [ $? = 1 ]' "$command" "$dir/snapshot"
 escapes() (
 	usual
