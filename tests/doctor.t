@@ -138,6 +138,7 @@ tap_ok "... and too few" finds 'warn:hugepages' 'raise vm.nr_hugepages by 1536' 
 tap_ok "the host's console" finds 'fail:use' "shows the host's console" 'console="the text console is on it"'
 tap_ok "the host uses it" finds 'fail:use' 'a screen' 'in_use="a screen is on card1-DP-1"'
 tap_ok "a program has it open" finds 'fail:use' 'Xorg has /dev/dri/card0 open' 'opened="Xorg has /dev/dri/card0 open"'
+tap_ok "a program has it through VFIO" finds 'fail:use' 'past the broker' status=in-use
 tap_ok "no reset" finds 'warn:reset' 'vendor-reset' reset=
 tap_ok "no rule" finds 'fail:rule' 'policy add --user NAME 0000:01:00.0' allowed=false
 tap_ok "somebody has it" finds 'warn:lease' 'another user has it now .leased' 'holder="another user"' status=leased

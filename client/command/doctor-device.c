@@ -50,6 +50,12 @@ static void check_guard(struct doctor *doctor, const struct group_view *view,
 				doctor, DOCTOR_FAIL, "use",
 				"End that program, or claim it with --force and a rule with in-use",
 				"%s", opener);
+		else if (!strcmp(facts_text(device, "status"),
+				 gpubroker_status_name(GPUBROKER_IN_USE)))
+			doctor_say(doctor, DOCTOR_FAIL, "use",
+				   "As root: 'gpubroker list' names it; end it, perhaps a VM of "
+				   "libvirt's",
+				   "a program has it open through VFIO, past the broker");
 		else
 			doctor_say(doctor, DOCTOR_PASS, "use", NULL, "the host does not use it");
 		return;
