@@ -8,6 +8,7 @@
 #include "brokerd/core.h"
 #include "brokerd/claim/begin.h"
 #include "brokerd/claim/opening.h"
+#include "brokerd/claim/rejoin.h"
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/hotplug.h"
 #include "brokerd/lease/recover.h"
@@ -84,6 +85,7 @@ static void on_claim_waits(void *userdata, const struct waiting *waiting)
 {
 	struct core *core = userdata;
 
+	rejoin_note(&core->claims, waiting);
 	watching_waiting(&core->peers, waiting, true);
 }
 
@@ -91,6 +93,7 @@ static void on_claim_left(void *userdata, const struct waiting *waiting)
 {
 	struct core *core = userdata;
 
+	rejoin_forget(&core->claims, waiting);
 	watching_waiting(&core->peers, waiting, false);
 }
 
@@ -134,12 +137,16 @@ static void on_devices_read(void *userdata)
 	serve_when_ready(userdata);
 }
 
-/* Takes over a policy that was loaded; NULL: the policy on disk has mistakes. */
-static void on_policy_loaded(void *userdata, struct policy *policy, uint64_t mistakes)
+/*
+ * Takes over a policy that was loaded, or a copy that was saved while the files have mistakes;
+ * NULL: they have, and there is no copy.
+ */
+static void on_policy_loaded(void *userdata, struct policy *policy, uint64_t mistakes,
+			     uint64_t saved)
 {
 	struct core *core = userdata;
 
-	core->policy.mistakes = policy ? 0 : mistakes + !mistakes;
+	core->policy.mistakes = policy ? mistakes : mistakes + !mistakes;
 	if (!policy && core->policy.good) {
 		log_error("the policy in force stays");
 		reload_ended(&core->peers, core->helpers.loads_ended);
@@ -158,7 +165,8 @@ static void on_policy_loaded(void *userdata, struct policy *policy, uint64_t mis
 	}
 	core->policy.good = policy;
 	core->policy.known = true;
-	core->policy.loaded = (uint64_t)time(NULL);
+	core->policy.saved = policy && mistakes;
+	core->policy.loaded = core->policy.saved ? saved : (uint64_t)time(NULL);
 	/* First, since the daemon may end now, to be started again with a capability. */
 	reload_ended(&core->peers, core->helpers.loads_ended);
 	core->ops->policy(core->userdata, false);
@@ -459,6 +467,8 @@ int core_recover(struct core *core)
 {
 	int r = recover_leases(&core->leases);
 
+	if (!r)
+		r = rejoin_recover(&core->claims);
 	return r ? r : sriov_recover(&core->sriov);
 }
 
@@ -476,8 +486,12 @@ void core_serve(struct core *core)
 			    kernel_vfio_check(&core->kernel, false) == -ESTALE;
 	log_notice("serving: %zu functions, %zu rules, %zu leases taken up", core->devices.n,
 		   core->policy.policy.n_rules, core->leases.table.n);
+	if (core->devices.n && !devices_have_group(&core->devices))
+		log_warning("no device has an IOMMU group, so nothing can be lent; 'gpubroker "
+			    "doctor' says how to switch the IOMMU on");
 	if (!core->ops->serving(core->userdata))
 		return;
+	rejoin_serve(&core->claims);
 	core->prepare.open = core->sriov.open = true;
 	prepare_look_at_all(&core->prepare);
 	sriov_policy_look_at_all(&core->sriov);

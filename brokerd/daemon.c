@@ -163,6 +163,10 @@ static void on_core_policy(void *userdata, bool kept)
 	if (kept)
 		notify_send(process->notify_fd,
 			    "STATUS=Serving; the policy on disk has mistakes and is not in force.");
+	else if (process->core.policy.good && process->core.policy.saved)
+		notify_send(process->notify_fd,
+			    "STATUS=Serving by the last policy without a mistake; the one on disk "
+			    "has mistakes.");
 	else if (process->core.policy.good)
 		notify_send(process->notify_fd, "STATUS=Serving.");
 	else

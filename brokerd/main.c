@@ -7,6 +7,7 @@
 #include "brokerd/helper/start.h"
 #include "brokerd/process/log.h"
 #include "client/common/util.h"
+#include "client/host/policyfiles.h"
 
 #include <getopt.h>
 #include <string.h>
@@ -25,6 +26,13 @@ static const char usage[] =
 	"  --helper ROLE  be the watcher, loader or finder of the daemon that listens for it\n"
 	"                 at --socket; for gpubroker-watch.service, gpubroker-load.service,\n"
 	"                 gpubroker-find.service\n";
+
+static const struct loader_options installed = {
+	.directories = policyfiles_directories,
+	.n_directories = POLICYFILES_DIRECTORIES,
+	.saved = policyfiles_saved,
+	.saved_in = POLICYFILES_SAVED,
+};
 
 /* Returns the role of that name, or HELPER_ROLES. */
 static enum helper_role role_of(const char *name)
@@ -48,12 +56,8 @@ int main(int argc, char **argv)
 		{ "version", no_argument, NULL, 'V' },
 		{ NULL, 0, NULL, 0 },
 	};
-	static const char *directories[DIRECTORIES_MAX] = { GPUBROKER_POLICY_DIR,
-							    GPUBROKER_VENDOR_POLICY_DIR };
-	struct daemon_options options = {
-		.policy = { .directories = directories, .n_directories = 2 },
-		.state = "/run/gpubroker/leases",
-	};
+	static const char *directories[DIRECTORIES_MAX];
+	struct daemon_options options = { .policy = installed, .state = "/run/gpubroker/leases" };
 	size_t n_given = 0;
 	enum helper_role role = HELPER_ROLES;
 	bool check = false;
@@ -61,8 +65,9 @@ int main(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
 		if (c == 'p' && n_given < DIRECTORIES_MAX) {
-			directories[n_given++] = optarg;
-			options.policy.n_directories = n_given;
+			directories[n_given++] = optarg; /* of these, none is saved */
+			options.policy = (struct loader_options){ .directories = directories,
+								  .n_directories = n_given };
 		} else if (c == 's') {
 			options.socket = optarg;
 		} else if (c == 't') {

@@ -294,9 +294,11 @@ int gpubroker_vfs(struct gpubroker *handle, const char *device, uint32_t vfs, ch
 
 /* The policy that decides about claims. */
 struct gpubroker_policy {
-	bool in_force;	   /* there is one; otherwise nothing is lent */
-	bool refused;	   /* the files as read last have mistakes, and are not in force */
-	uint64_t loaded;   /* when the one in force was read, seconds since the epoch; 0: none is */
+	bool in_force; /* there is one; otherwise nothing is lent */
+	bool refused;  /* the files as read last have mistakes, and are not in force */
+	bool saved;    /* the one in force is a copy from when the files had no mistake */
+	/* When the one in force was read, or saved, in seconds since the epoch; 0: none is. */
+	uint64_t loaded;
 	uint64_t rules;	   /* statements, */
 	uint64_t files;	   /* ... and files of the one in force */
 	uint64_t mistakes; /* in the files, where refused */
@@ -412,6 +414,15 @@ int gpubroker_claim_run(struct gpubroker *handle, struct gpubroker_claim *claim,
  * than -EAGAIN. Neither blocks.
  */
 int gpubroker_claim_start(struct gpubroker *handle, const struct gpubroker_claim *claim);
+
+/*
+ * For a claim that waited, after -ECONNRESET: the broker has ended, perhaps to start again, as for
+ * an update. Connects to the next one, and starts the claim with the place in the queue that it
+ * had. gpubroker_fd() may then return another descriptor. 0, a refusal, or -errno: while no broker
+ * runs -ECONNREFUSED, -ENOENT or -ECONNRESET, so try again later; -EINVAL if the claim did not
+ * wait. gpubroker_claim_run() does this by itself, for at most 30 seconds.
+ */
+int gpubroker_claim_rejoin(struct gpubroker *handle, const struct gpubroker_claim *claim);
 int gpubroker_claim_continue(struct gpubroker *handle, struct gpubroker_claim *claim,
 			     gpubroker_progress_func progress, void *userdata);
 

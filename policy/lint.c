@@ -203,3 +203,62 @@ int policy_lint_in_use(const struct policy *policy, const struct policy_facts *f
 	}
 	return 0;
 }
+
+/* Returns the display that a claim of devices[i] brings along, or NULL. */
+static const struct policy_facts *display_with(const struct policy_facts *devices, size_t n_devices,
+					       size_t i)
+{
+	if (devices[i].class_code >> 16 == 0x03)
+		return NULL;
+	for (size_t k = 0; k < n_devices; k++)
+		if (devices[k].class_code >> 16 == 0x03 &&
+		    devices[k].iommu_group == devices[i].iommu_group &&
+		    match_same_slot(&devices[k], &devices[i]))
+			return &devices[k];
+	return NULL;
+}
+
+int policy_lint_cards(const struct policy *policy, const struct policy_facts *devices,
+		      size_t n_devices,
+		      void (*found)(void *userdata, const struct policy_finding *finding),
+		      void *userdata)
+{
+	cleanup_free bool *told = calloc(policy->n_rules + 1, sizeof(*told));
+	cleanup_free struct name_set *set = malloc(sizeof(*set)), *others = malloc(sizeof(*others));
+	char text[256], small[PCI_ADDRESS_TEXT], display[PCI_ADDRESS_TEXT];
+
+	if (!told || !set || !others)
+		return -ENOMEM;
+	for (size_t d = 0; d < n_devices; d++) {
+		const struct policy_facts *card = display_with(devices, n_devices, d);
+
+		if (!card)
+			continue;
+		match_names(policy, &devices[d], MATCH_SURE, set);
+		match_names(policy, card, MATCH_MAYBE, others);
+		for (size_t i = 0; i < policy->n_rules; i++) {
+			const struct policy_rule *rule = &policy->rules[i];
+			struct policy_finding finding = {
+				.severity = POLICY_WARNING,
+				.kind = POLICY_KIND_CARD,
+				.path = policy->files[rule->file].path,
+				.line = rule->line,
+				.column = rule->column,
+				.text = text,
+			};
+
+			if (told[i] || rule->verb != POLICY_ALLOW || rule->vfs ||
+			    !match_rule(policy, rule, &devices[d], set, MATCH_SURE) ||
+			    match_rule(policy, rule, card, others, MATCH_MAYBE))
+				continue;
+			told[i] = true;
+			snprintf(text, sizeof(text),
+				 "also lends the display %s, which comes along with %s of the same "
+				 "card; if the card is meant, match its display, or else deny that",
+				 pci_address_format(&card->address, display),
+				 pci_address_format(&devices[d].address, small));
+			found(userdata, &finding);
+		}
+	}
+	return 0;
+}

@@ -214,6 +214,7 @@ enum policy_kind {
 	POLICY_KIND_ABSENT,	 /* no present device matches; only from policy_lint() */
 	POLICY_KIND_SPARED,	 /* prepares what is spared; only from gpubroker(1) */
 	POLICY_KIND_IN_USE,	 /* a place where the host's own is; from policy_lint_in_use() */
+	POLICY_KIND_CARD,	 /* a function that brings a display along; from policy_lint_cards() */
 };
 
 /*
@@ -508,3 +509,13 @@ int policy_lint_in_use(const struct policy *policy, const struct policy_facts *f
 		       const char *in_use,
 		       void (*found)(void *userdata, const struct policy_finding *finding),
 		       void *userdata);
+
+/*
+ * Reports every allow that matches another function of a card, but not its display, which comes
+ * along with it: "class audio" lends every graphics card that has an audio function. Once for each
+ * rule. Cost: rules times devices. 0 or -ENOMEM.
+ */
+int policy_lint_cards(const struct policy *policy, const struct policy_facts *devices,
+		      size_t n_devices,
+		      void (*found)(void *userdata, const struct policy_finding *finding),
+		      void *userdata);

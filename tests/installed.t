@@ -156,6 +156,8 @@ uninstalls() {
 	mkdir -p "$etc/udev/rules.d"
 	: >"$etc/udev/rules.d/69-gpubroker-prepare.rules"
 	: >"$etc/gpubroker/policy.d/10-lab.policy"
+	mkdir -p "$INSTALLED/var/lib/gpubroker/policy/admin"
+	: >"$INSTALLED/var/lib/gpubroker/policy/admin/10-lab.policy"
 	make -C "$top_builddir" uninstall DESTDIR="$INSTALLED" || return 1
 	left=$(find "$INSTALLED" -type f)
 	[ "$left" = "$etc/gpubroker/policy.d/10-lab.policy" ] || { echo "$left"; return 1; }

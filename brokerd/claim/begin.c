@@ -12,6 +12,7 @@
 #include "brokerd/claim/claim.h"
 #include "brokerd/claim/foreign.h"
 #include "brokerd/claim/opening.h"
+#include "brokerd/claim/rejoin.h"
 #include "brokerd/claim/select.h"
 #include "brokerd/lease/bringup.h"
 #include "brokerd/lease/mdev.h"
@@ -244,12 +245,31 @@ static int try_claim(struct claims *claims, struct claimant *claimant,
 	return r;
 }
 
+/*
+ * Queues a claim untried, while others that were before it with the daemon before may still come.
+ * Returns 0, or the reason.
+ */
+static int queue_untried(struct claims *claims, struct claimant *claimant,
+			 const struct message_claim *request, struct message_refusal *ret_refusal)
+{
+	static const struct wanted none;
+	int r = queue_stay(&claims->queue, claimant, request, &none);
+
+	if (!r)
+		return 0;
+	r = r == -EDQUOT ? claim_refuse_to_queue(ret_refusal) : asking_no_memory(ret_refusal);
+	audit_refused(claims->audit, claimant->uid, claimant->pid, ret_refusal);
+	return r;
+}
+
 int claim_start(struct claims *claims, struct claimant *claimant,
 		const struct message_claim *request, struct message_refusal *ret_refusal)
 {
 	int r;
 
 	opening_avoid_none(claimant);
+	if (queue_next_kept(&claims->queue))
+		return queue_untried(claims, claimant, request, ret_refusal);
 	r = try_claim(claims, claimant, request, ret_refusal);
 	return claimant->waiting ? 0 : r;
 }
@@ -303,7 +323,7 @@ static void on_wake(evutil_socket_t fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
-	if (claims->closed)
+	if (claims->closed || queue_next_kept(&claims->queue))
 		return;
 	for (waiting = TAILQ_FIRST(&claims->queue.list); waiting; waiting = next) {
 		next = TAILQ_NEXT(waiting, link);
@@ -351,6 +371,7 @@ int claims_init(struct claims *claims)
 void claims_done(struct claims *claims)
 {
 	foreign_done(claims);
+	rejoin_done(claims);
 	if (claims->queue.wake)
 		event_free(TAKE_PTR(claims->queue.wake));
 }

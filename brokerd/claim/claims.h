@@ -37,8 +37,10 @@ struct claims {
 	bool finder_late;    /* it has not answered in time, and is not asked until it does */
 	bool finder_hurried; /* its last answer was incomplete */
 	struct kernel_touches touches;
-	bool untouched; /* no udev has touched the last new node */
-	bool closed;	/* the daemon is ending: claims are refused */
+	bool untouched;		   /* no udev has touched the last new node */
+	struct event *late_places; /* ends the wait for claims of the daemon before, or NULL */
+	bool place_lost;	   /* the last place could not be recorded, and that is logged */
+	bool closed;		   /* the daemon is ending: claims are refused */
 	/*
 	 * /dev/vfio, or else /dev/iommu, is not the one that this process may open, so the daemon
 	 * has to be started again. The callee must not end anything before the claim has been

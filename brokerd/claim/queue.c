@@ -303,6 +303,80 @@ struct waiting *queue_find_id(const struct queue *queue, uint64_t id)
 	return NULL;
 }
 
+/* ---- places of the daemon before ---- */
+
+int queue_keep(struct queue *queue, const struct queue_place *place)
+{
+	struct queue_place *kept;
+
+	if (queue->n_kept == QUEUE_KEPT_MAX)
+		return -E2BIG;
+	kept = reallocarray(queue->kept, queue->n_kept + 1, sizeof(*kept));
+	if (!kept)
+		return -ENOMEM;
+	queue->kept = kept;
+	kept[queue->n_kept++] = *place;
+	return 0;
+}
+
+const struct queue_place *queue_next_kept(const struct queue *queue)
+{
+	return queue->n_kept ? &queue->kept[queue->n_kept - 1] : NULL;
+}
+
+static size_t find_kept(const struct queue *queue, uint64_t id)
+{
+	size_t i = 0;
+
+	while (i < queue->n_kept && queue->kept[i].id != id)
+		i++;
+	return i;
+}
+
+void queue_drop_kept(struct queue *queue, uint64_t id)
+{
+	size_t i = find_kept(queue, id);
+
+	if (i == queue->n_kept)
+		return;
+	queue->kept[i] = queue->kept[--queue->n_kept];
+	if (!queue->n_kept)
+		queue_mark_all(queue);
+}
+
+void queue_done(struct queue *queue)
+{
+	free(TAKE_PTR(queue->kept));
+	queue->n_kept = 0;
+}
+
+/* Gives the claim the place that its user had, if it is kept, or the next one. */
+static void give_place(struct queue *queue, struct waiting *waiting)
+{
+	const size_t i = find_kept(queue, waiting->request.place);
+
+	if (i < queue->n_kept && is_waiting(waiting) &&
+	    queue->kept[i].uid == waiting->claimant->uid) {
+		waiting->id = queue->kept[i].id;
+		waiting->since = queue->kept[i].since;
+	} else {
+		waiting->id = lease_take_id(queue->leases);
+		waiting->since = (uint64_t)time(NULL);
+	}
+}
+
+static void insert_by_id(struct queue *queue, struct waiting *waiting)
+{
+	struct waiting *before = TAILQ_LAST(&queue->list, waiting_list);
+
+	while (before && before->id > waiting->id)
+		before = TAILQ_PREV(before, waiting_list, link);
+	if (before)
+		TAILQ_INSERT_AFTER(&queue->list, before, waiting, link);
+	else
+		TAILQ_INSERT_HEAD(&queue->list, waiting, link);
+}
+
 /* ---- adding and removing ---- */
 
 static size_t count_of_user(const struct queue *queue, uint32_t uid)
@@ -335,7 +409,7 @@ int queue_add(struct queue *queue, struct claimant *claimant, const struct messa
 		.level = LOG_INFO,
 		.uid = claimant->uid,
 		.pid = claimant->pid,
-		.group = wanted_group(wanted->keys[0]),
+		.group = wanted->n ? wanted_group(wanted->keys[0]) : NO_GROUP,
 		.by = AUDIT_NOBODY,
 	};
 	struct waiting *waiting;
@@ -345,11 +419,10 @@ int queue_add(struct queue *queue, struct claimant *claimant, const struct messa
 	waiting = calloc(1, sizeof(*waiting));
 	if (!waiting)
 		return -ENOMEM;
-	waiting->id = lease_take_id(queue->leases);
 	waiting->queue = queue;
 	waiting->claimant = claimant;
 	waiting->request = *request;
-	waiting->since = (uint64_t)time(NULL);
+	give_place(queue, waiting);
 	/*
 	 * The devices of a marked claim were kept from this one, and it may not want them any more.
 	 */
@@ -359,10 +432,14 @@ int queue_add(struct queue *queue, struct claimant *claimant, const struct messa
 		return -ENOMEM;
 	}
 	claimant->waiting = waiting;
-	TAILQ_INSERT_TAIL(&queue->list, waiting, link);
+	insert_by_id(queue, waiting);
 	if (is_waiting(waiting))
 		audit_asked(queue->audit, claimant->uid, &line);
-	queue_tell_place(waiting);
+	queue_drop_kept(queue, waiting->id);
+	waiting->now = place_in_queue(waiting);
+	waiting->tell = queue->n_kept; /* those before it may still come */
+	if (!waiting->tell)
+		queue_tell_place(waiting);
 	if (queue->events && is_waiting(waiting))
 		queue->events->waits(queue->userdata, waiting);
 	return 0;

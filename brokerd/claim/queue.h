@@ -18,7 +18,8 @@
 #include "brokerd/state/lease.h"
 #include "brokerd/state/verdict.h"
 
-#define WAITING_PER_UID 16 /* waiting claims of one user */
+#define WAITING_PER_UID 16   /* waiting claims of one user */
+#define QUEUE_KEPT_MAX 16384 /* more than there are connections */
 
 /* No event comes when a program closes a node, so claims look again after this time: */
 #define QUEUE_OPENED_MS 3000   /* one whose turn has come while a program has its device open */
@@ -47,8 +48,17 @@ struct waiting {
 	struct message_queued told; /* the last place that was sent to the claimant */
 };
 
+/* A place that a claim had with the daemon before this one, see rejoin.h. */
+struct queue_place {
+	uint64_t id;
+	uint64_t since;
+	uint32_t uid;
+};
+
 struct queue {
-	TAILQ_HEAD(waiting_list, waiting) list; /* in the order of arrival */
+	TAILQ_HEAD(waiting_list, waiting) list; /* in the order of arrival, which is that of ids */
+	struct queue_place *kept;		/* places whose claims have not come again */
+	size_t n_kept;
 	struct event *wake; /* the owner's event, which tries marked claims again; or NULL */
 	const struct devices *devices;
 	struct lease_table *leases;
@@ -82,13 +92,22 @@ bool queue_reserves_key(const struct queue *queue, const struct waiting *before,
 uint32_t queue_count_by_rule(const struct queue *queue, const struct claimant *claimant,
 			     const char *rule);
 
+/* Keeps a place for its claim. Returns 0; -ENOMEM, or -E2BIG beyond QUEUE_KEPT_MAX. */
+int queue_keep(struct queue *queue, const struct queue_place *place);
+/* Returns a place that is kept, or NULL. While there is one, no claim is tried. */
+const struct queue_place *queue_next_kept(const struct queue *queue);
+/* Keeps the place no longer. With the last of them, all claims are tried. */
+void queue_drop_kept(struct queue *queue, uint64_t id);
+void queue_done(struct queue *queue);
+
 /* Returns the waiting claim with this id, or NULL. */
 struct waiting *queue_find_id(const struct queue *queue, uint64_t id);
 /* Returns the first waiting claim whose id is at least `id`: a cursor that survives changes. */
 const struct waiting *queue_find_from(const struct queue *queue, uint64_t id);
 
 /*
- * Adds a claim at the end, and sends the claimant its place. Returns 0; -EDQUOT if the user has
+ * Adds a claim at the end, or where it was with the daemon before, and sends the claimant its
+ * place. Returns 0; -EDQUOT if the user has
  * WAITING_PER_UID claims there; or -ENOMEM.
  */
 int queue_add(struct queue *queue, struct claimant *claimant, const struct message_claim *request,

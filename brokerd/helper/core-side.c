@@ -170,14 +170,16 @@ static void on_loader(evutil_socket_t fd, short what, void *userdata)
 			break;
 		case INTAKE_POLICY:
 			helpers->loads_ended++;
-			helpers->ops->policy(helpers->userdata, &policy, 0);
+			helpers->has_policy = true;
+			helpers->ops->policy(helpers->userdata, &policy, record.counts[0],
+					     record.counts[1]);
 			break;
 		case INTAKE_OWNERS:
 			helpers->ops->owners(helpers->userdata, &owners);
 			break;
 		case INTAKE_MISTAKES:
 			helpers->loads_ended++;
-			helpers->ops->policy(helpers->userdata, NULL, record.counts[0]);
+			helpers->ops->policy(helpers->userdata, NULL, record.counts[0], 0);
 			break;
 		case INTAKE_NONSENSE:
 		case INTAKE_NO_MEMORY:
@@ -231,7 +233,7 @@ int helpers_find(struct helpers *helpers, const struct finder_question *question
 
 static void ask_to_load(struct helpers *helpers)
 {
-	const uint32_t packet = LOADER_LOAD;
+	const uint32_t packet = helpers->has_policy ? LOADER_LOAD : LOADER_LOAD_SAVED;
 	int r = passfd_send(helpers->loader.fd, &packet, sizeof(packet), NULL, 0);
 
 	if (!r)

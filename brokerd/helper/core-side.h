@@ -22,9 +22,9 @@ struct helpers_ops {
 	void (*devices_read)(void *userdata);
 	/*
 	 * The loader has sent a policy, which the callee takes over; NULL: the policy on disk has
-	 * so many mistakes.
+	 * so many mistakes. With both it is a copy of the time `saved`, in seconds since the epoch.
 	 */
-	void (*policy)(void *userdata, struct policy *policy, uint64_t mistakes);
+	void (*policy)(void *userdata, struct policy *policy, uint64_t mistakes, uint64_t saved);
 	/* The loader has sent whose the subordinate uids are, which the callee takes over. */
 	void (*owners)(void *userdata, struct policy_owners *owners);
 	/*
@@ -57,6 +57,7 @@ struct helpers {
 	struct event *on_watcher, *on_loader, *on_finder; /* NULL while the helper is missing */
 	struct policy_intake intake;
 	uint64_t loads_asked, loads_ended; /* of the policy, by the loader */
+	bool has_policy;		   /* the loader has sent one */
 	size_t unanswered;		   /* questions to the finder */
 	uint64_t finder_left;		   /* when the last one went, see opened_now(); 0: never */
 	bool missed_finder; /* a question could not be asked without it, and that is logged */

@@ -49,7 +49,7 @@ enum loader_record_type {
 	LOADER_TEXT, /* sent before the rules that refer to it */
 	LOADER_FILE,
 	LOADER_RULE,
-	LOADER_END,
+	LOADER_END, /* counts: mistakes of the files and when it was saved, of LOADER_LOAD_SAVED */
 	LOADER_INVALID, /* counts[0] mistakes, so there is no policy */
 	/*
 	 * Whose the subordinate uids are: before a policy, and when that changes. In force at once,
@@ -76,10 +76,12 @@ struct loader_record {
 };
 
 /*
- * The only packet from the core to the loader: it asks the loader to load the policy, at the start
- * and at each reload.
+ * The only packets from the core to the loader: they ask the loader to load the policy, at the
+ * start and at each reload. Where the core has no policy yet, the loader may send the copy of the
+ * last one that had no mistake, if the files have one.
  */
 #define LOADER_LOAD 1U
+#define LOADER_LOAD_SAVED 2U
 
 /*
  * Sends a packet to the core; waits until there is room. Returns 0, or -errno if the core has

@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -58,7 +59,7 @@ static void tell_finding(void *userdata, const struct policy_finding *f)
 		log_line(level, "%s: %s", f->path, f->text);
 }
 
-/* Loads the policy. Returns 0, the number of mistakes, or -errno. */
+/* Loads the policy, and logs what is wrong. Returns 0, the number of mistakes, or -errno. */
 static int load_files(const struct loader_options *options, struct policy *ret_policy)
 {
 	struct findings findings = { 0 };
@@ -70,6 +71,32 @@ static int load_files(const struct loader_options *options, struct policy *ret_p
 	};
 
 	return policyfiles_load(&request, ret_policy);
+}
+
+/*
+ * Loads the copies of the last policy without a mistake. *ret_when is when they were made, in
+ * seconds since the epoch. Returns true if there are any, and they are good.
+ */
+static bool load_saved(const struct loader_options *options, struct policy *ret_policy,
+		       uint64_t *ret_when)
+{
+	const struct policyfiles request = {
+		.directories = options->saved,
+		.n_directories = options->n_directories,
+		.called = options->directories,
+		.must_exist = true,
+	};
+	struct stat st;
+	int r;
+
+	if (!options->saved || stat(options->saved_in, &st))
+		return false;
+	r = policyfiles_load(&request, ret_policy);
+	if (r)
+		log_error("loader: the policy saved in %s cannot be used either: %s",
+			  options->saved_in, r < 0 ? strerror(-r) : "it has a mistake");
+	*ret_when = (uint64_t)st.st_mtim.tv_sec;
+	return !r;
 }
 
 /* Compares what is installed, and what the initramfs had. */
@@ -106,7 +133,8 @@ static void compare_installed(const struct policy *policy)
 	spared_done(&spared);
 }
 
-static int send_policy(int socket, const struct policy *policy)
+/* A saved policy is sent with the mistakes of the files, and when it was saved. */
+static int send_policy(int socket, const struct policy *policy, uint64_t mistakes, uint64_t saved)
 {
 	struct loader_record record = {
 		.type = LOADER_BEGIN,
@@ -136,7 +164,10 @@ static int send_policy(int socket, const struct policy *policy)
 		record.rule = policy->rules[i];
 		r = helper_send(socket, &record, sizeof(record));
 	}
+	memset(&record, 0, sizeof(record));
 	record.type = LOADER_END;
+	record.counts[0] = mistakes;
+	record.counts[1] = saved;
 	return r ? r : helper_send(socket, &record, sizeof(record));
 }
 
@@ -196,14 +227,15 @@ static int refresh_owners(const struct loader *loader, const struct subids_named
  * sent: a deny rule would forbid less than it says. Returns 0, 1 if it was not sent, or -errno of
  * the socket.
  */
-static int send_with_owners(struct loader *loader, const struct policy *policy)
+static int send_with_owners(struct loader *loader, const struct policy *policy, uint64_t mistakes,
+			    uint64_t saved)
 {
 	struct subids_named next = { 0 };
 	int r = subids_named_find(policy, &next) ? 1 : refresh_owners(loader, &next);
 
 	if (!r) {
 		compare_installed(policy);
-		r = send_policy(loader->socket, policy);
+		r = send_policy(loader->socket, policy, mistakes, saved);
 	}
 	if (r) {
 		subids_named_done(&next);
@@ -214,11 +246,15 @@ static int send_with_owners(struct loader *loader, const struct policy *policy)
 	return 0;
 }
 
-/* Loads the policy and sends it once. Returns 0, or an exit status. */
-static int load_and_send(struct loader *loader)
+/*
+ * Loads the policy and sends it once; if it has mistakes, the saved one, if it may. Returns 0,
+ * or an exit status.
+ */
+static int load_and_send(struct loader *loader, bool may_use_saved)
 {
 	struct loader_record invalid = { .type = LOADER_INVALID, .counts = { 1 } };
 	struct policy policy = { 0 };
+	uint64_t saved = 0;
 	int r = load_files(loader->options, &policy), sent;
 
 	if (r < 0) {
@@ -227,8 +263,17 @@ static int load_and_send(struct loader *loader)
 		log_error("the policy has %d mistake%s and is not loaded", r, r == 1 ? "" : "s");
 		invalid.counts[0] = (uint64_t)r;
 	}
-	/* A policy with mistakes leaves the last one in force, with the owners of today. */
-	sent = r ? refresh_owners(loader, NULL) : send_with_owners(loader, &policy);
+	if (r && may_use_saved && load_saved(loader->options, &policy, &saved)) {
+		log_warning("loader: the policy of %s is used, which had no mistake",
+			    loader->options->saved_in);
+		sent = send_with_owners(loader, &policy, invalid.counts[0], saved);
+		r = 0;
+	} else if (r) {
+		/* A policy with mistakes leaves the last one in force, with today's owners. */
+		sent = refresh_owners(loader, NULL);
+	} else {
+		sent = send_with_owners(loader, &policy, 0, 0);
+	}
 	policy_done(&policy);
 	if (sent >= 0 && (r || sent))
 		sent = helper_send(loader->socket, &invalid, sizeof(invalid));
@@ -295,8 +340,8 @@ int loader_run(int socket, struct confine_filter *settled, const void *options)
 		n = recv(socket, &asked, sizeof(asked), MSG_DONTWAIT);
 		if (!n || (n < 0 && errno != EAGAIN && errno != EINTR))
 			return 0; /* the core has ended */
-		if (n == sizeof(asked) && asked == LOADER_LOAD) {
-			r = load_and_send(&loader);
+		if (n == sizeof(asked) && (asked == LOADER_LOAD || asked == LOADER_LOAD_SAVED)) {
+			r = load_and_send(&loader, asked == LOADER_LOAD_SAVED);
 			loaded = true;
 		}
 	}

@@ -10,6 +10,12 @@ struct loader_options {
 	/* in order of precedence: a file hides later ones of the same name */
 	const char *const *directories;
 	size_t n_directories;
+	/*
+	 * Copies of the files that had no mistake last, a directory for each; `saved_in` has them.
+	 * NULL: none are kept.
+	 */
+	const char *const *saved;
+	const char *saved_in;
 };
 
 /*

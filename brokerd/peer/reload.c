@@ -15,7 +15,8 @@ static void answer(struct peer *peer)
 	const struct message_policy_state state = {
 		.type = MESSAGE_POLICY_STATE,
 		.flags = (policy->good ? POLICY_IN_FORCE : 0) |
-			 (policy->mistakes ? POLICY_REFUSED : 0),
+			 (policy->mistakes ? POLICY_REFUSED : 0) |
+			 (policy->saved ? POLICY_SAVED : 0),
 		.loaded = policy->good ? policy->loaded : 0,
 		.rules = policy->policy.n_rules,
 		.files = policy->policy.n_files,

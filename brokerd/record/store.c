@@ -121,14 +121,16 @@ int store_settle(const struct store *store, const char *damaged)
 /* Returns the length of a name up to its suffix; 0 if it is not a record of this kind. */
 static size_t own_name(const char *entry, enum store_kind kind)
 {
-	size_t n = strspn(entry, "0123456789");
+	const char *prefix = kind == STORE_VFS	     ? STORE_VF_PREFIX
+			     : kind == STORE_WAITING ? STORE_WAITING_PREFIX
+						     : "";
+	const size_t n = strlen(prefix);
+	size_t own;
 
-	if (kind != STORE_VFS)
-		return n <= 20 ? n : 0;
-	n = strlen(STORE_VF_PREFIX);
-	return strncmp(entry, STORE_VF_PREFIX, n) != 0
-		       ? 0
-		       : n + strspn(entry + n, "0123456789abcdef:-");
+	if (strncmp(entry, prefix, n) != 0)
+		return 0;
+	own = strspn(entry + n, kind == STORE_VFS ? "0123456789abcdef:-" : "0123456789");
+	return kind == STORE_VFS ? n + own : own && own <= 20 ? n + own : 0;
 }
 
 int store_each(const struct store *store, enum store_kind kind,

@@ -230,6 +230,14 @@ const struct device *devices_find(const struct devices *devices, const struct pc
 	return is_at(devices, i, address) ? &devices->list[i] : NULL;
 }
 
+bool devices_have_group(const struct devices *devices)
+{
+	for (size_t i = 0; i < devices->n; i++)
+		if (devices->list[i].record.group != NO_GROUP)
+			return true;
+	return false;
+}
+
 struct policy_facts device_facts(const struct device *device)
 {
 	const struct watcher_record *r = &device->record;

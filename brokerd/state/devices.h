@@ -76,6 +76,9 @@ const struct device *devices_from(const struct devices *devices, const struct pc
 /* Returns the device at exactly this address, or NULL. */
 const struct device *devices_find(const struct devices *devices, const struct pci_address *address);
 
+/* Returns true if any device has an IOMMU group. */
+bool devices_have_group(const struct devices *devices);
+
 /* Returns the facts that the policy's rules are matched against. */
 struct policy_facts device_facts(const struct device *device);
 

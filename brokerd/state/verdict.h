@@ -17,10 +17,12 @@
 /* The policy in force. */
 struct policy_state {
 	struct policy policy;
-	bool known; /* the loader has sent a policy, or has found mistakes in it */
-	bool good;  /* there is a valid policy; else nothing is lent */
+	bool known;	   /* the loader has sent a policy, or has found mistakes in it */
+	bool good;	   /* there is a valid policy; else nothing is lent */
 	uint64_t mistakes; /* in the files as they were read last, which are not in force; else 0 */
-	uint64_t loaded;   /* when the policy in force came, seconds since the epoch */
+	bool saved;	   /* it is a copy of the files from when they had no mistake */
+	/* When the policy in force came, or was saved, in seconds since the epoch. */
+	uint64_t loaded;
 };
 
 #define RULE_ORIGIN_MAX 288 /* the size of lease_terms.rule, too */

@@ -80,7 +80,9 @@ static void check_in_force(struct doctor *doctor, struct json_object *broker)
 			"then",
 			"the files have %" PRId64 " mistake%s; %s in force", mistakes,
 			mistakes == 1 ? "" : "s",
-			facts_flag(broker, "in_force") ? "an older policy is" : "no policy is");
+			facts_flag(broker, "saved")	 ? "a copy that was saved before is"
+			: facts_flag(broker, "in_force") ? "an older policy is"
+							 : "no policy is");
 	else if (!rules)
 		doctor_say(doctor, DOCTOR_FAIL, "policy",
 			   "'gpubroker policy add --help' shows how to let a user have a device",
@@ -149,9 +151,9 @@ static void check_denials(struct doctor *doctor)
 			doctor, DOCTOR_WARN, "denials",
 			!strcmp(module, "AppArmor")
 				? "As root: 'journalctl -b -g apparmor=\"DENIED\"' shows them all; "
-				  "see AppArmor in gpubrokerd(8)"
+				  "see AppArmor in gpubroker(7)"
 				: "As root: 'ausearch -m avc -ts boot' shows them all; see SELinux "
-				  "in gpubrokerd(8)",
+				  "in gpubroker(7)",
 			"%s has denied something %" PRId64 " time%s since the boot, at last: %s",
 			module, n, n == 1 ? "" : "s", facts_text(denials, "last"));
 	else if (facts_flag(denials, "readable"))

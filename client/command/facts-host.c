@@ -74,6 +74,7 @@ static void add_broker(struct json_object *facts, struct gpubroker *handle)
 		facts_add_flag(broker, "tells_policy", true);
 		facts_add_flag(broker, "in_force", state.in_force);
 		facts_add_flag(broker, "refused", state.refused);
+		facts_add_flag(broker, "saved", state.saved);
 		facts_add_number(broker, "rules", (int64_t)state.rules);
 		facts_add_number(broker, "files", (int64_t)state.files);
 		facts_add_number(broker, "mistakes", (int64_t)state.mistakes);

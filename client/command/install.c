@@ -10,7 +10,9 @@
 #include "client/command/arguments.h"
 #include "client/command/cli.h"
 #include "client/command/inventory.h"
+#include "client/command/policy-save.h"
 #include "client/command/policy-sources.h"
+#include "client/host/policyfiles.h"
 #include "client/host/udevrules-host.h"
 #include "client/host/udevrules.h"
 #include "client/common/util.h"
@@ -185,6 +187,21 @@ static int install_rules(const struct policy *policy, const struct install_optio
 	return udevrules_compare(path, text) ? replace_file(path, text) : 0;
 }
 
+/* Saves the policy of this host for a broker that starts while its files have a mistake. */
+static void save(const struct policy_sources *sources, const struct install_options *options,
+		 const struct policy_texts *texts)
+{
+	int r;
+
+	if (sources->n_given || *options->root || geteuid())
+		return;
+	r = policy_save(texts);
+	if (r)
+		cli_error("the policy cannot be saved in " POLICYFILES_SAVED ": %s; should a later "
+			  "one have a mistake, a restart of the broker has none to lend by",
+			  strerror(-r));
+}
+
 int policy_install(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -195,7 +212,9 @@ int policy_install(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	struct policy_sources sources;
-	struct policy_report report = { .mistakes_only = true }; /* warnings are for `check` */
+	struct policy_texts texts = { 0 };
+	/* Warnings are for `check`. */
+	struct policy_report report = { .mistakes_only = true, .texts = &texts };
 	struct policy policy = { 0 };
 	struct install_options install = { .root = "" };
 	struct arguments arguments = { .command = "policy install", .mode = "" };
@@ -232,8 +251,11 @@ int policy_install(int argc, char **argv)
 			cli_error("the policy has %d mistake%s: nothing was changed", r,
 				  r == 1 ? "" : "s");
 		cli_finish_output();
+		policy_texts_done(&texts);
 		return r < 0 ? EXIT_SOFTWARE : EXIT_BAD_POLICY;
 	}
+	save(&sources, &install, &texts);
+	policy_texts_done(&texts);
 	r = install_rules(&policy, &install);
 	policy_done(&policy);
 	c = cli_finish_output();

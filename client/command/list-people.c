@@ -523,9 +523,10 @@ static void print_footer(struct gpubroker *handle, const struct gpubroker_device
 	if (gpubroker_policy(handle, &state))
 		return;
 	if (state.refused)
-		printf("The policy's files have %" PRIu64 " mistake%s and are not in force: "
+		printf("The policy's files have %" PRIu64 " mistake%s and are not in force%s: "
 		       "'gpubroker policy check' shows %s.\n",
 		       state.mistakes, state.mistakes == 1 ? "" : "s",
+		       state.saved ? ", but a saved copy of before" : "",
 		       state.mistakes == 1 ? "it" : "them");
 	else if (!state.rules)
 		puts("The policy is empty, so nobody may claim anything: 'gpubroker policy add "

@@ -7,6 +7,7 @@
 
 #include "client/command/policy-sources.h"
 #include "client/command/cli.h"
+#include "client/command/policy-save.h"
 #include "client/common/util.h"
 #include "client/host/subids.h"
 
@@ -81,6 +82,13 @@ void policy_sources_print(void *userdata, const struct policy_finding *f)
 	print_source(f);
 }
 
+static int keep_text(void *userdata, size_t index, const char *name, const char *text, size_t len)
+{
+	const struct policy_report *report = userdata;
+
+	return policy_texts_add(report->texts, index, name, text, len);
+}
+
 /* Adds whose the subordinate uids are, as the daemon's loader does. */
 static int load_owners(struct policy_report *report, struct policy *policy)
 {
@@ -114,6 +122,7 @@ int policy_sources_load(const struct policy_sources *sources, const char *const 
 		.others = &report->others,
 		.all = report->all,
 		.found = policy_sources_print,
+		.text = report->texts ? keep_text : NULL,
 		.userdata = report,
 	};
 	int r;

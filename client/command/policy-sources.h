@@ -10,6 +10,8 @@ struct policy_sources {
 	bool without_accounts; /* see policyfiles.h */
 };
 
+struct policy_texts;
+
 struct policy_report {
 	bool mistakes_only;	     /* warnings are left out */
 	bool quiet;		     /* nothing is printed */
@@ -20,6 +22,7 @@ struct policy_report {
 	/* If not NULL, findings about other files are left out. */
 	const char *const *files;
 	size_t n_files;
+	struct policy_texts *texts; /* gets the texts of all files; NULL: they are not kept */
 };
 
 void policy_sources_init(struct policy_sources *sources);

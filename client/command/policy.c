@@ -42,6 +42,8 @@ static int lint_policy(const struct policy *policy, const char *devices,
 	}
 	if (facts && inventory.n)
 		policy_lint(policy, facts, inventory.n, policy_sources_print, report);
+	if (facts)
+		policy_lint_cards(policy, facts, inventory.n, policy_sources_print, report);
 	spared_check(policy, &inventory, report);
 	for (size_t i = 0; facts && i < inventory.n; i++)
 		if (inventory.functions[i].in_use[0])

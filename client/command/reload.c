@@ -61,7 +61,7 @@ static int say_refused(const struct gpubroker_policy *state, bool shown)
 	printf("The policy has %" PRIu64 " mistake%s and was not loaded; ", state->mistakes,
 	       state->mistakes == 1 ? "" : "s");
 	if (state->in_force) {
-		fputs("the one of ", stdout);
+		fputs(state->saved ? "the one saved at " : "the one of ", stdout);
 		print_time(state->loaded);
 		puts(" stays in force.");
 	} else {

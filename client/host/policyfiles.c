@@ -32,9 +32,14 @@ const char *const policyfiles_directories[POLICYFILES_DIRECTORIES] = {
 	GPUBROKER_VENDOR_POLICY_DIR,
 };
 
+const char *const policyfiles_saved[POLICYFILES_DIRECTORIES] = {
+	POLICYFILES_SAVED "/admin",
+	POLICYFILES_SAVED "/package",
+};
+
 struct source {
 	char name[256];
-	const char *directory;
+	size_t directory; /* its index in the request */
 };
 
 struct loading {
@@ -210,8 +215,9 @@ static void say_not_read(struct loading *loading, const char *directory, const c
 }
 
 /* Adds a directory's *.policy files, except those whose name a file of an earlier one has. */
-static int add_directory(struct loading *loading, const char *path)
+static int add_directory(struct loading *loading, size_t index)
 {
+	const char *path = loading->request->directories[index];
 	DIR *dir = opendir(path);
 	struct dirent *entry;
 	struct stat st;
@@ -253,7 +259,7 @@ static int add_directory(struct loading *loading, const char *path)
 		}
 		loading->sources = sources;
 		strcpy(sources[loading->n_sources].name, entry->d_name);
-		sources[loading->n_sources++].directory = path;
+		sources[loading->n_sources++].directory = index;
 	}
 	closedir(dir);
 	return r;
@@ -414,8 +420,12 @@ static bool is_mask(const char *path)
 	return readlink(path, target, sizeof(target) - 1) == 9 && !strcmp(target, "/dev/null");
 }
 
-static int load_file(struct loading *loading, const char *path, bool trusted)
+/* Loads a file from a directory, or a draft, which has no `source`. Findings name `called`. */
+static int load_file(struct loading *loading, const struct source *source, const char *path,
+		     const char *called)
 {
+	const struct policyfiles *request = loading->request;
+	const bool trusted = !source;
 	cleanup_free char *text = NULL;
 	cleanup_fd int fd = -1;
 	const char *why = NULL;
@@ -426,28 +436,33 @@ static int load_file(struct loading *loading, const char *path, bool trusted)
 	if (fd < 0) {
 		r = errno;
 		if (r != ELOOP || !is_mask(path))
-			file_mistake(loading, path, why_not_opened(r));
+			file_mistake(loading, called, why_not_opened(r));
 		return 0;
 	}
 	r = read_steadily(loading, fd, trusted, &why, &text, &len);
 	if (r == -ENOMEM)
 		return r;
 	if (r) {
-		file_mistake(loading, path, r > 0 ? why : strerror(-r));
+		file_mistake(loading, called, r > 0 ? why : strerror(-r));
 		return 0;
 	}
-	return policy_parser_file(loading->parser, path, text, len);
+	r = source && request->text
+		    ? request->text(request->userdata, source->directory, source->name, text, len)
+		    : 0;
+	return r ? r : policy_parser_file(loading->parser, called, text, len);
 }
 
 static int load_source(struct loading *loading, const struct source *source)
 {
-	cleanup_free char *path = NULL;
+	const struct policyfiles *request = loading->request;
+	const char *const *names = request->called ? request->called : request->directories;
+	cleanup_free char *path = NULL, *called = NULL;
 
-	if (asprintf(&path, "%s/%s", source->directory, source->name) < 0) {
+	if (asprintf(&path, "%s/%s", request->directories[source->directory], source->name) < 0)
 		path = NULL;
-		return -ENOMEM;
-	}
-	return load_file(loading, path, false);
+	if (asprintf(&called, "%s/%s", names[source->directory], source->name) < 0)
+		called = NULL;
+	return path && called ? load_file(loading, source, path, called) : -ENOMEM;
 }
 
 int policyfiles_load(const struct policyfiles *request, struct policy *ret_policy)
@@ -466,13 +481,13 @@ int policyfiles_load(const struct policyfiles *request, struct policy *ret_polic
 		return r;
 	find_reader(&loading);
 	for (size_t i = 0; !r && i < request->n_directories; i++)
-		r = add_directory(&loading, request->directories[i]);
+		r = add_directory(&loading, i);
 	if (loading.n_sources)
 		qsort(loading.sources, loading.n_sources, sizeof(*loading.sources), by_name);
 	for (size_t i = 0; !r && i < loading.n_sources; i++)
 		r = load_source(&loading, &loading.sources[i]);
 	for (size_t i = 0; !r && i < request->n_files; i++)
-		r = load_file(&loading, request->files[i], true);
+		r = load_file(&loading, NULL, request->files[i], request->files[i]);
 	if (!r)
 		r = policy_parser_finish(loading.parser, &policy);
 	if (r >= 0)

@@ -14,10 +14,23 @@
 #define POLICYFILES_DIRECTORIES 2
 extern const char *const policyfiles_directories[POLICYFILES_DIRECTORIES];
 
+/*
+ * Copies of the files as they were when they had no mistake last, a directory for each of the above
+ * in the same order. The command makes them, see policy-save.h. The loader uses them if the files
+ * have mistakes and no policy is in force, as after a reboot.
+ */
+#define POLICYFILES_SAVED "/var/lib/gpubroker/policy"
+extern const char *const policyfiles_saved[POLICYFILES_DIRECTORIES];
+
 struct policyfiles {
 	/* Directories, in order of precedence: the first one's namesake masks the others'. */
 	const char *const *directories;
 	size_t n_directories;
+	/*
+	 * The directories' names in findings and in rules, as many: for copies, whose leases and
+	 * limits are counted by the names of the originals. NULL: their own.
+	 */
+	const char *const *called;
 	/*
 	 * Drafts, whoever owns them: each stands for the file of its name in the directories, whose
 	 * others are read for the names that they define. Then only findings about the drafts are
@@ -43,6 +56,12 @@ struct policyfiles {
 	 * finding is valid only during the call. May be NULL.
 	 */
 	void (*found)(void *userdata, const struct policy_finding *finding);
+	/*
+	 * Called with the text of each file, of the index-th directory, before it is parsed. The
+	 * text is valid only during the call. Returns 0, or -errno, which ends the load. May be
+	 * NULL.
+	 */
+	int (*text)(void *userdata, size_t index, const char *name, const char *text, size_t len);
 	void *userdata;
 };
 

@@ -14,7 +14,9 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
+#include <time.h>
 
 struct gpubroker_claim {
 	struct message_claim request;
@@ -27,6 +29,9 @@ struct gpubroker_claim {
 	size_t n_cdevs;
 	uint64_t memlock;
 };
+
+#define REJOIN_PAUSE_MS 100
+#define REJOIN_TRIES 300
 
 _Static_assert(PASSFD_MAX >= PROTOCOL_SELECTORS_MAX + 1 + PROTOCOL_CDEVS_MAX,
 	       "a grant's descriptors are too many for a packet");
@@ -286,12 +291,34 @@ int gpubroker_claim_continue(struct gpubroker *handle, struct gpubroker_claim *c
 			fd_close(fds[--n_fds]);
 		if (answer.type == MESSAGE_REFUSAL)
 			return connection_refused(handle, &answer.refusal);
-		if (answer.type == MESSAGE_QUEUED)
+		if (answer.type == MESSAGE_QUEUED) {
+			claim->request.place = answer.queued.id;
 			tell_place(&answer.queued, progress, userdata);
-		else if (answer.type == MESSAGE_STEP)
+		} else if (answer.type == MESSAGE_STEP) {
 			tell_step(&answer.step, progress, userdata);
-		else
+		} else {
 			return -EPROTO;
+		}
+	}
+	return r;
+}
+
+int gpubroker_claim_rejoin(struct gpubroker *handle, const struct gpubroker_claim *claim)
+{
+	int r = claim->request.place ? connection_reopen(handle) : -EINVAL;
+
+	return r ? r : gpubroker_claim_start(handle, claim);
+}
+
+/* The broker has ended: tries for some time to find the next one. */
+static int join_again(struct gpubroker *handle, const struct gpubroker_claim *claim)
+{
+	const struct timespec pause = { .tv_nsec = REJOIN_PAUSE_MS * 1000000L };
+	int r = claim->request.place ? -ECONNREFUSED : -ECONNRESET;
+
+	for (int i = 0; claim->request.place && r < 0 && i < REJOIN_TRIES; i++) {
+		nanosleep(&pause, NULL);
+		r = gpubroker_claim_rejoin(handle, claim);
 	}
 	return r;
 }
@@ -303,9 +330,12 @@ int gpubroker_claim_run(struct gpubroker *handle, struct gpubroker_claim *claim,
 
 	while (!r) {
 		r = gpubroker_claim_continue(handle, claim, progress, userdata);
-		if (r != -EAGAIN)
-			return r;
-		r = connection_wait(handle);
+		if (r == -EAGAIN)
+			r = connection_wait(handle);
+		else if (r == -ECONNRESET)
+			r = join_again(handle, claim);
+		else
+			break;
 	}
 	return r;
 }

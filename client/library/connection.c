@@ -16,8 +16,6 @@
 #include <poll.h>
 #include <pwd.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 static void user_name(uint32_t uid, char *out, size_t size)
 {
@@ -107,50 +105,59 @@ int connection_ask(struct gpubroker *handle, const void *request, size_t size)
 	return answer.type == MESSAGE_END ? 0 : -EPROTO;
 }
 
-int gpubroker_open(const char *socket_path, struct gpubroker **ret_handle)
+/* Connects to the broker, and agrees with it about the version. 0, a refusal, or -errno. */
+static int connect_and_greet(struct gpubroker *handle)
 {
 	const struct message_hello hello = { .type = MESSAGE_HELLO, .version = PROTOCOL_VERSION };
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct gpubroker *handle;
 	union answer answer;
+	int r;
+
+	handle->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (handle->fd < 0 ||
+	    connect(handle->fd, (const struct sockaddr *)&handle->address, sizeof(handle->address)))
+		return -errno;
+	r = connection_send(handle, &hello, sizeof(hello));
+	if (!r)
+		r = connection_receive_wait(handle, &answer);
+	if (r)
+		return r;
+	if (answer.type == MESSAGE_REFUSAL)
+		return connection_refused(handle, &answer.refusal);
+	return answer.type == MESSAGE_WELCOME && answer.welcome.version == PROTOCOL_VERSION
+		       ? 0
+		       : -EPROTO;
+}
+
+int gpubroker_open(const char *socket_path, struct gpubroker **ret_handle)
+{
+	struct gpubroker *handle;
 	int r;
 
 	if (!socket_path)
 		socket_path = PROTOCOL_SOCKET;
-	if (strlen(socket_path) >= sizeof(address.sun_path))
+	if (strlen(socket_path) >= sizeof(handle->address.sun_path))
 		return -ENAMETOOLONG;
-	strcpy(address.sun_path, socket_path);
-
 	handle = calloc(1, sizeof(*handle));
 	if (!handle)
 		return -ENOMEM;
-	handle->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (handle->fd < 0 || connect(handle->fd, (struct sockaddr *)&address, sizeof(address))) {
-		r = -errno;
-		goto fail;
-	}
-	r = connection_send(handle, &hello, sizeof(hello));
-	if (!r)
-		r = connection_receive_wait(handle, &answer);
-	if (!r && answer.type == MESSAGE_REFUSAL) {
-		/*
-		 * The handle lives on for its reason; whatever is asked of it meets a closed
-		 * connection.
-		 */
-		r = connection_refused(handle, &answer.refusal);
-		if (r > 0)
-			*ret_handle = TAKE_PTR(handle);
-	} else if (!r &&
-		   (answer.type != MESSAGE_WELCOME || answer.welcome.version != PROTOCOL_VERSION)) {
-		r = -EPROTO;
-	}
-	if (!r) {
+	handle->address.sun_family = AF_UNIX;
+	strcpy(handle->address.sun_path, socket_path);
+	r = connect_and_greet(handle);
+	/*
+	 * After a refusal the handle lives on for its reason; whatever is asked of it meets a
+	 * closed connection.
+	 */
+	if (r < 0)
+		gpubroker_close(handle);
+	else
 		*ret_handle = handle;
-		return 0;
-	}
-fail:
-	gpubroker_close(handle);
 	return r;
+}
+
+int connection_reopen(struct gpubroker *handle)
+{
+	handle->fd = fd_close(handle->fd);
+	return connect_and_greet(handle);
 }
 
 struct gpubroker *gpubroker_close(struct gpubroker *handle)
@@ -252,6 +259,7 @@ static int ask_policy(struct gpubroker *handle, uint32_t flags, struct gpubroker
 	*ret_policy = (struct gpubroker_policy){
 		.in_force = answer.policy.flags & POLICY_IN_FORCE,
 		.refused = answer.policy.flags & POLICY_REFUSED,
+		.saved = answer.policy.flags & POLICY_SAVED,
 		.loaded = answer.policy.loaded,
 		.rules = answer.policy.rules,
 		.files = answer.policy.files,

@@ -6,11 +6,17 @@
 #include "client/library/answer.h"
 
 #include <stddef.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 struct gpubroker {
 	int fd;
-	char reason[1024]; /* of the last refusal */
+	struct sockaddr_un address; /* of the broker's socket */
+	char reason[1024];	    /* of the last refusal */
 };
+
+/* Connects again, to the next broker, as gpubroker_open() does. */
+int connection_reopen(struct gpubroker *handle);
 
 /* Keeps the refusal's sentence. Returns its reason, which is positive, or -EPROTO. */
 int connection_refused(struct gpubroker *handle, const struct message_refusal *refusal);

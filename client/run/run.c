@@ -27,6 +27,8 @@
 #include <time.h>
 
 #define CHOICES_MAX 3 /* so often, where another client claims the choice first */
+#define LONG_TIME (100L * 365 * 24 * 3600) /* seconds: a wait without a limit */
+#define REJOIN_TRIES 300 /* of 100 ms, and the connection itself may take longer */
 
 /* The ending of an ordinal number: "1st". */
 static const char *ordinal(uint32_t n)
@@ -235,6 +237,31 @@ static int lend_and_exec(struct gpubroker_claim *claim, const struct qemu_run *q
 	return r == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_EXEC;
 }
 
+/*
+ * The broker has ended while a claim waited, as for an update: waits for the next one, where the
+ * claim has its place again. `end` is that of the wait, by CLOCK_BOOTTIME. 0, a refusal, or -errno.
+ */
+static int rejoin(struct gpubroker *handle, const struct gpubroker_claim *claim, time_t end)
+{
+	const struct timespec pause = { .tv_nsec = 100000000 };
+	struct timespec now;
+	int r = gpubroker_claim_rejoin(handle, claim);
+
+	if (r == -EINVAL)
+		return -ECONNRESET;
+	if (r && cli_columns(stderr))
+		cli_error("the broker has ended; waiting for the next one, with the same place in "
+			  "the queue");
+	for (int i = 0; r < 0 && i < REJOIN_TRIES; i++) {
+		nanosleep(&pause, NULL);
+		clock_gettime(CLOCK_BOOTTIME, &now);
+		if (now.tv_sec >= end)
+			return -ETIMEDOUT;
+		r = gpubroker_claim_rejoin(handle, claim);
+	}
+	return r;
+}
+
 /* As gpubroker_claim_run(), but for at most so many seconds; 0: without an end. -ETIMEDOUT. */
 static int claim_within(struct gpubroker *handle, struct gpubroker_claim *claim, uint64_t seconds)
 {
@@ -243,17 +270,20 @@ static int claim_within(struct gpubroker *handle, struct gpubroker_claim *claim,
 	struct timespec now, end;
 	int r;
 
-	if (!seconds)
-		return gpubroker_claim_run(handle, claim, on_progress, NULL);
 	clock_gettime(CLOCK_BOOTTIME, &end);
-	end.tv_sec += (time_t)seconds;
+	end.tv_sec += seconds ? (time_t)seconds : LONG_TIME;
 	r = gpubroker_claim_start(handle, claim);
 	while (!r) {
 		int64_t left;
 
 		r = gpubroker_claim_continue(handle, claim, on_progress, &begun);
-		if (r != -EAGAIN)
+		if (r == -ECONNRESET && !begun)
+			r = rejoin(handle, claim, end.tv_sec);
+		else if (r != -EAGAIN)
 			return r;
+		if (r && r != -EAGAIN)
+			return r;
+		p.fd = gpubroker_fd(handle);
 		clock_gettime(CLOCK_BOOTTIME, &now);
 		left = (int64_t)(end.tv_sec - now.tv_sec) * 1000 +
 		       (end.tv_nsec - now.tv_nsec) / 1000000;

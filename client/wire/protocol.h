@@ -42,7 +42,7 @@
 
 #include "client/common/address.h"
 
-#define PROTOCOL_VERSION 2
+#define PROTOCOL_VERSION 3
 #define PROTOCOL_SOCKET "/run/gpubroker/socket"
 
 #define PROTOCOL_SELECTORS_MAX 16 /* --gpu options in a claim, and groups in a grant */
@@ -136,6 +136,11 @@ struct message_claim {
 	uint32_t type;
 	uint32_t flags;
 	uint64_t memlock; /* bytes that the client wants; 0: what the rule grants */
+	/*
+	 * With CLAIM_WAIT: the id of the place that the claim had in the queue of a daemon that has
+	 * ended, from struct message_queued; else 0.
+	 */
+	uint64_t place;
 	uint32_t n_selectors;
 	uint32_t reserved;
 	struct selector selectors[PROTOCOL_SELECTORS_MAX];
@@ -172,12 +177,13 @@ struct message_policy { /* asks which policy is in force */
 enum policy_state_flags {
 	POLICY_IN_FORCE = 1 << 0, /* there is a policy; otherwise nothing is lent */
 	POLICY_REFUSED = 1 << 1,  /* the files were read since, and have mistakes */
+	POLICY_SAVED = 1 << 2,	  /* the one in force is a copy from when they had none */
 };
 
 struct message_policy_state {
 	uint32_t type;
 	uint32_t flags;
-	uint64_t loaded; /* when the one in force was loaded, seconds since the epoch */
+	uint64_t loaded; /* when the one in force was loaded or saved, seconds since the epoch */
 	uint64_t rules, files;
 	uint64_t mistakes; /* where refused */
 };

@@ -1136,6 +1136,59 @@ static void test_cost(void)
 	tap_ok(nobody(), "and nothing is left");
 }
 
+/* ---- places of the daemon before ---- */
+
+static void keep(uint64_t id, uint32_t uid)
+{
+	need(!queue_keep(&broker.claims.queue,
+			 &(struct queue_place){ .id = id, .since = 77, .uid = uid }));
+}
+
+static void test_kept(void)
+{
+	struct message_claim claim = claim_of_bus(0), no_wait = claim_of_bus(1);
+	struct lease_table *leases = &broker.leases.table;
+	const uint64_t base = leases->next_id + 100;
+	int first, second, thief, late;
+	struct message_queued q;
+
+	no_wait.flags = 0;
+	leases->next_id = base + 10;
+	keep(base + 1, getuid());
+	keep(base + 2, getuid());
+	keep(base + 3, getuid() + 1);
+	late = join(&no_wait);
+	tap_ok(hears_nothing(late) && !leases->n,
+	       "while places are kept, nothing is granted or refused");
+	claim.place = base + 2;
+	second = join(&claim);
+	claim.place = base + 3;
+	thief = join(&claim);
+	claim.place = base + 1;
+	first = join(&claim);
+	tap_ok(hears_nothing(first) && !leases->n, "... also not to who has come again");
+	tap_ok(TAILQ_FIRST(&broker.claims.queue.list)->since == 77,
+	       "a claim that comes again has waited since it came first");
+	queue_drop_kept(&broker.claims.queue, base + 3); /* it does not come */
+	turn(TURNS);
+	tap_ok(lease_find_group(leases, 100) && place(second) == 1,
+	       "then the order is that of before, not of the connections");
+	q = told(thief, NULL);
+	tap_ok(q.place == 2 && q.id >= base + 10, "another user's place is not taken");
+	tap_ok(lease_find_group(leases, 101), "... and who came since is served");
+	let_fail(0);
+	tap_ok(refusal_of(first) == GPUBROKER_REFUSED_FAILED, "the first was the first");
+	let_fail(0);
+	tap_ok(refusal_of(second) == GPUBROKER_REFUSED_FAILED, "... the second the second");
+	let_fail(0);
+	let_fail(1);
+	close(first);
+	close(second);
+	close(thief);
+	close(late);
+	tap_ok(nobody(), "and nothing is left");
+}
+
 int main(void)
 {
 	alarm(300);
@@ -1163,6 +1216,7 @@ int main(void)
 	test_memlock();
 	test_cost();
 	test_turns();
+	test_kept();
 
 	broker_drop();
 	return tap_done();

@@ -7,6 +7,7 @@
 
 #include "brokerd/record/lease-record.h"
 #include "brokerd/record/vf-record.h"
+#include "brokerd/record/waiting-record.h"
 #include "client/common/util.h"
 #include "tests/scratch.h"
 #include "tests/tap.h"
@@ -973,6 +974,48 @@ static void test_vfs(void)
 	close(store.directory);
 }
 
+/* ---- claims that wait ---- */
+
+static unsigned n_waiting;
+
+static void found_waiting(void *userdata, const char *name, const char *text, size_t len)
+{
+	struct waiting_record r;
+
+	(void)userdata;
+	n_waiting += !waiting_record_parse(name, text, len, &r) && r.id == 17 && r.uid == 1000 &&
+		     r.since == 1764500000;
+}
+
+static void test_waiting(const struct store *store)
+{
+	static const char good[] = "gpubroker waiting 1\nid 17\nuid 1000\nsince 1764500000\nend\n";
+	struct waiting_record r = { 17, 1764500000, 1000 };
+	char text[WAITING_RECORD_TEXT], name[WAITING_RECORD_NAME];
+	size_t len = waiting_record_format(&r, text), taken = 0;
+
+	waiting_record_name(17, name);
+	tap_ok(len == strlen(good) && !strcmp(text, good) && !strcmp(name, "waiting-17"),
+	       "a waiting claim's record has this text and name");
+	for (size_t i = 0; i < len; i++) {
+		taken += !waiting_record_parse(name, text, i, &r);
+		text[i] ^= 1;
+		taken += !waiting_record_parse(name, text, len, &r) && r.uid == 1000 &&
+			 r.since == 1764500000;
+		text[i] ^= 1;
+	}
+	tap_ok(!taken, "... which is refused when it is cut, or has another letter");
+	tap_ok(waiting_record_parse("waiting-18", text, len, &r) == -EBADMSG,
+	       "... or has another's name");
+	n_waiting = 0;
+	need(!store_put(store, name, text, len) && !store_put(store, "waiting-", text, len) &&
+	     !store_put(store, "waiting-0x11", text, len));
+	tap_ok(!store_each(store, STORE_WAITING, found_waiting, NULL) && n_waiting == 1,
+	       "... and is found among others by its kind");
+	need(!store_drop(store, name) && !store_drop(store, "waiting-") &&
+	     !store_drop(store, "waiting-0x11"));
+}
+
 int main(void)
 {
 	cleanup_fd int dir = open(scratch_make(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -996,6 +1039,7 @@ int main(void)
 	test_each(&store);
 	test_aside(&store);
 	test_damaged(&store);
+	test_waiting(&store);
 	tap_ok(store_each(&no_store, STORE_LEASES, on_found, NULL) == -EBADF,
 	       "no directory to look in: the error is passed up");
 	tap_ok(open_descriptors() == before, "and no descriptor was left open");

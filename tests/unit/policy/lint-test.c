@@ -82,6 +82,15 @@ static void found(void *userdata, const struct policy_finding *finding)
 		finding->line, finding->column, finding->text);
 }
 
+static void found_card(void *userdata, const struct policy_finding *finding)
+{
+	fprintf(userdata, "%s%u ",
+		finding->kind == POLICY_KIND_CARD && strstr(finding->text, "display 0000:01:00.0")
+			? ""
+			: "another kind: ",
+		finding->line);
+}
+
 static void found_in_use(void *userdata, const struct policy_finding *finding)
 {
 	fprintf(userdata, "%s%u ",
@@ -131,6 +140,39 @@ static bool lint_in_use(const char *text, const char *expected)
 		printf("# found:\n%s", findings);
 	parse_done(&parsed);
 	return same;
+}
+
+/* Rules that lend a display with another function of its card. */
+static void check_cards(void)
+{
+	static const struct {
+		const char *text, *lines, *name;
+	} cases[] = {
+		{ "allow any claim class audio\n", "1 ", "by its class, the card's audio" },
+		{ "allow any claim address 01:00.1\n", "1 ", "by its address" },
+		{ "device a class audio\nallow any claim a\n", "2 ", "by a name" },
+		{ "allow any claim any\nallow any claim address 01:00.*\nallow any claim vendor 10de\n",
+		  "", "what matches the display itself says so" },
+		{ "deny any claim class audio\nprepare class audio\n", "",
+		  "neither deny nor prepare lends" },
+	};
+	struct policy_facts devices[2] = { card[0], card[0] };
+
+	devices[1].address.function = 1;
+	devices[1].class_code = 0x040300;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		cleanup_free char *lines = NULL;
+		struct parsed parsed;
+		size_t len;
+		FILE *out = open_memstream(&lines, &len);
+
+		parse_right(cases[i].text, &parsed);
+		if (!out || policy_lint_cards(&parsed.policy, devices, 2, found_card, out) < 0)
+			exit(99);
+		fclose(out);
+		tap_ok(!strcmp(lines, cases[i].lines), "cards: %s", cases[i].name);
+		parse_done(&parsed);
+	}
 }
 
 static void check_in_use(void)
@@ -218,5 +260,6 @@ int main(void)
 	check_valid();
 	check_lint();
 	check_in_use();
+	check_cards();
 	return tap_done();
 }

@@ -139,8 +139,9 @@ is "$(systemctl show -P Result gpubroker)" success 'the daemon stops in order'
 umount /run/gpubroker/leases
 systemctl start gpubroker.socket
 
-# A policy with a mistake: nothing is lent, and it is said.
+# A policy with a mistake, and no copy of one without: nothing is lent, and it is said.
 set_mark
+rm -rf /var/lib/gpubroker/policy
 echo 'allow user alice clam any' >/etc/gpubroker/policy.d/30-broken.policy
 systemctl restart gpubroker
 capture run_as alice gpubroker run --gpu $gpu -- true

@@ -90,19 +90,63 @@ ok 'all is back' wait_for 20 is_back $gpu2 bochs-drm
 ok '... the other too' wait_for 20 is_back $gpu bochs-drm
 ok 'no record is left' wait_for 10 no_records
 
-# A restart of the daemon ends the waiting, and says so, rather than leaving it for ever.
+# The places outlive the daemon, whether it is restarted or killed.
+: >/tmp/turns
+places() { (set -- /run/gpubroker/leases/waiting-*; [ "${1##*[*]}" ] && echo $#) || echo 0; }
+queued() { gpubroker leases --waiting --json | tr -d ' \n' | grep -o '"place":[0-9]*' | wc -l; }
+waits() { [ "$(queued)" = "$1" ]; }
 waiter hold alice --gpu 02:00.0
 hold=$pid
 wait_for 20 has_turn hold
-waiter lost carol --gpu 02:00.0 --wait
-lost=$pid
-wait_for 10 waiting 8
+joined=()
+for name in one two three four; do
+	user=alice
+	[[ $name = t* ]] || user=carol
+	waiter $name $user --gpu 02:00.0 --wait
+	joined+=($pid)
+	wait_for 10 waits ${#joined[@]}
+done
+is "$(places)" 4 'each claim that waits has a record'
+capture run_as bob sh -c 'ls /run/gpubroker/leases'
+unlike "$stdout" waiting '... which others do not see'
 systemctl restart gpubroker
-wait $lost
-is $? 69 'who waits when the daemon ends is told'
-like "$(cat /tmp/lost.err)" 'the broker ended the connection' '... by its message'
+ok 'after a restart all four wait again' wait_for 20 waits 4
+waiter late alice --gpu 02:00.0 --wait
+late=$pid
+ok '... and one more behind them' wait_for 10 waits 5
+set_mark
+kill -9 "$(systemctl show -P MainPID gpubroker)"
+ok 'the broker starts again after a kill' wait_for 20 said_it '^serving: '
+ok '... and all five wait again' wait_for 20 waits 5
+# One that has ended meanwhile keeps nobody waiting.
+systemctl stop gpubroker.socket gpubroker
+kill "${joined[1]}"
+wait "${joined[1]}" 2>/dev/null
+capture run_as carol gpubroker run --gpu 02:00.0 --wait=1s -- true
+is $status 69 'without a broker a claim that never waited is told so'
 go hold
 wait $hold
+systemctl start gpubroker.socket gpubroker
+for name in one three four late; do
+	ok "$name has its turn" wait_for 30 has_turn $name
+	go $name
+done
+wait "${joined[@]}" $late
+is "$(tr '\n' ' ' </tmp/turns)" 'hold one three four late ' 'in the order of arrival, over all of it'
+ok 'the device is back' wait_for 20 is_back $gpu2 bochs-drm
+ok 'no record of a place is left' wait_for 10 test "$(places)" = 0
+run_as alice gpubroker run --gpu 02:00.0 -- sleep 1000 &
+hold=$!
+wait_for 20 is_leased $gpu2
+run_as carol gpubroker run --gpu 02:00.0 --wait=4s -- true 2>/tmp/place &
+lost=$!
+ok 'one waits for a limited time' wait_for 10 waits 1
+systemctl stop gpubroker.socket gpubroker
+wait $lost
+is $? 75 'its time ends also while no broker comes back'
+systemctl start gpubroker.socket gpubroker
+kill $hold
+wait $hold 2>/dev/null
 ok 'the holder did not notice' wait_for 20 is_back $gpu2 bochs-drm
 rm -f /tmp/*.go /tmp/turns /tmp/place /tmp/*.err
 done_testing

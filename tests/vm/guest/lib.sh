@@ -203,7 +203,7 @@ set_mark() { mark=$(journalctl -q -u gpubroker -n 1 --show-cursor -o cat | sed -
 said() { journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch,-find} --after-cursor "$mark"; }
 # said_it REGEX
 said_it() { said | grep -qE "$1"; }
-# reload: until the daemon has answered. systemctl only sends a signal.
+# reload: until the daemon serves by it, which may restart itself meanwhile.
 reload() {
 	set_mark
 	systemctl reload gpubroker
