@@ -51,8 +51,8 @@ is "$status" 0 'list answers from it'
 like "$(tr -s ' ' <<<"$stdout")" "$gpu 1234:1111 vfio-pci [0-9]+ leased, another user" '... and says which card is lent'
 like "$(tr -s ' ' <<<"$stdout")" "$boot_vga .* the host's console" '... which shows the console'
 like "$(tr -s ' ' <<<"$stdout")" "$groupless .* no IOMMU group" '... and which has no group'
-is "$(gpubroker list --from $file --json | jq -r '.[].address' 2>/dev/null || gpubroker list --from $file --json | sed -nE 's/^ *"address":"(.*)",/\1/p')" \
-	"$(gpubroker list --json | sed -nE 's/^ *"address":"(.*)",/\1/p')" '... the same as list'
+addresses() { sed -nE 's/^ *"address":"(.*)",/\1/p'; }
+is "$(gpubroker list --from $file --json | addresses)" "$(gpubroker list --json | addresses)" '... the same as list'
 for device in $gpu2 $boot_vga $groupless $disk; do
 	live=$(gpubroker policy explain --user carol $device)
 	saved=$(gpubroker policy explain --devices $file --user carol $device)
