@@ -262,6 +262,15 @@ for number in -1 65536 1x x '' 0x10 999999 18446744073709551617; do
 done
 tap_ok "doctor of two devices: 64" says_that "'02:00.0'" 64 doctor 01:00.0 02:00.0
 tap_ok "doctor with an unknown option: 64" exits 64 doctor --fix
+for size in 0 -1 x 16Q 99999999999G ''; do
+	tap_ok "doctor --memory '$size': 64" says_that "is no size" 64 doctor --memory "$size"
+done
+tap_ok "doctor --snapshot of one device: 64" says_that "all devices" 64 doctor --snapshot "$dir/snapshot" 01:00.0
+tap_ok "... of another snapshot: 64" says_that "all devices" 64 doctor --snapshot "$dir/snapshot" --from "$dir/snapshot"
+tap_ok "... and wrote nothing" [ ! -e "$dir/snapshot" ]
+tap_ok "doctor --from a file that is not there: 66" says_that "No such file" 66 doctor --from "$dir/snapshot"
+tap_ok "list --from a file that is not there: 66" says_that "No such file" 66 list --from "$dir/snapshot"
+tap_ok "list --from with other columns: 64" says_that "columns" 64 list --from "$dir/snapshot" --wide
 no_broker() { "$command" --socket "$dir/socket" doctor >"$dir/out" 2>&1; [ $? = 1 ] && grep -q '^FAIL  broker: no broker answers' "$dir/out"; }
 tap_ok "doctor without a broker: that is a result, not an error" no_broker
 for value in "$(printf '1\nallow any claim any')" '1 in-use' '1#' '"1"' ''; do

@@ -99,9 +99,16 @@ sources_without_header() {
 		client/command/denied.c		client/command/cli.h
 		client/command/doctor-device.c	client/command/doctor.h
 		client/command/doctor-host.c	client/command/doctor.h
+		client/command/doctor-iommu.c	client/command/doctor.h
+		client/command/doctor-memory.c	client/command/doctor.h
 		client/command/edit.c		client/command/policy.h
 		client/command/examine.c	client/command/cli.h
 		client/command/explain.c	client/command/policy.h
+		client/command/facts-caller.c	client/command/facts.h
+		client/command/facts-denials.c	client/command/facts.h
+		client/command/facts-device.c	client/command/facts.h
+		client/command/facts-host.c	client/command/facts.h
+		client/command/facts-iommu.c	client/command/facts.h
 		client/command/install.c	client/command/policy.h
 		client/command/list.c		client/command/cli.h
 		client/command/metrics.c	client/command/cli.h
@@ -131,6 +138,7 @@ headers_of_many() {
 		client/gpubroker.h		client/library
 		client/command/cli.h		client/command client/run
 		client/command/doctor.h		client/command
+		client/command/facts.h		client/command
 		client/command/policy.h		client/command
 		policy/policy.h			policy
 	LIST

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "client/gpubroker.h"
+#include "client/command/inventory.h"
 
 enum doctor_result {
 	DOCTOR_PASS,
@@ -16,8 +17,11 @@ enum doctor_result {
 };
 
 struct doctor {
-	struct gpubroker *handle; /* NULL: no broker answers */
-	int sys;		  /* a descriptor of /sys; -1: it cannot be opened */
+	/* Facts, see facts.h: of this host, or of a snapshot. */
+	struct json_object *host, *caller, *devices;
+	struct inventory inventory;
+	bool saved;		  /* they are of a snapshot */
+	uint64_t memory;	  /* of the VM that is meant, in bytes; 0: none is */
 	struct json_object *json; /* an array that gets the results; NULL: they are printed */
 	unsigned count[DOCTOR_RESULTS];
 	bool colours;
@@ -32,6 +36,11 @@ void doctor_say(struct doctor *doctor, enum doctor_result result, const char *ch
 
 /* Checks what concerns the host and the caller. */
 void doctor_check_host(struct doctor *doctor);
+/* Parts of that, which are in files of their own. */
+void doctor_check_iommu(struct doctor *doctor);
+void doctor_check_memory(struct doctor *doctor);
 
 /* Checks what concerns one device, an address. Returns 0, or an exit status where it is none. */
 int doctor_check_device(struct doctor *doctor, const char *device);
+/* A part of that: how much memory a VM with it may have. */
+void doctor_check_memlock(struct doctor *doctor, struct json_object *device, const char *address);

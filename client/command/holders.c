@@ -264,17 +264,24 @@ static size_t print_openers(uint32_t group, void (*print)(const char *text))
 	return openers.n;
 }
 
-bool holders_open_text(const struct group_view *view, char *out, size_t size)
+/* Finds the processes that have nodes of the view's host drivers open. */
+static void find_openers_of(const struct group_view *view, struct openers *ret_openers)
 {
 	struct pci_address list[FUNCTIONS_MAX];
+
+	for (size_t i = 0; i < view->n_functions; i++)
+		list[i] = view->functions[i].address;
+	find_openers(list, view->n_functions, ret_openers);
+}
+
+bool holders_open_text(const struct group_view *view, char *out, size_t size)
+{
 	const struct opened_holder *first;
 	const struct passwd *user;
 	struct openers openers;
 	char uid[16];
 
-	for (size_t i = 0; i < view->n_functions; i++)
-		list[i] = view->functions[i].address;
-	find_openers(list, view->n_functions, &openers);
+	find_openers_of(view, &openers);
 	if (!openers.n)
 		return false;
 	first = &openers.list[0];
@@ -283,6 +290,17 @@ bool holders_open_text(const struct group_view *view, char *out, size_t size)
 	snprintf(out, size, "%s (pid %u of %s) has /dev/%s open", first->program,
 		 (unsigned)first->pid, user ? user->pw_name : uid, first->node);
 	return true;
+}
+
+bool holders_open_program(const struct group_view *view, char *out, size_t size)
+{
+	struct openers openers;
+
+	find_openers_of(view, &openers);
+	if (openers.n)
+		snprintf(out, size, "%s has /dev/%s open", openers.list[0].program,
+			 openers.list[0].node);
+	return openers.n;
 }
 
 void holders_print(uint32_t group, void (*print)(const char *text))
@@ -295,26 +313,38 @@ void holders_print(uint32_t group, void (*print)(const char *text))
 		print_with(NULL, print);
 }
 
-bool holders_node_text(uint32_t group, char *out, size_t size)
+bool holders_node_find(uint32_t group, struct holders_node *ret_node)
 {
 	struct nodes nodes = { 0 };
 
 	nodes_of_group(group, &nodes);
 	for (size_t i = 0; i < nodes.n; i++) {
-		const struct passwd *user;
-		char uid[16];
 		struct stat st;
 
 		if (lstat(nodes.path[i], &st) || (!st.st_uid && !(st.st_mode & 077)))
 			continue;
-		user = getpwuid(st.st_uid);
-		snprintf(uid, sizeof(uid), "uid %u", (unsigned)st.st_uid);
-		snprintf(out, size,
-			 "others than root may open %s (owner %s, mode %04o), past the policy; "
-			 "grep -rl vfio /etc/udev/rules.d /run/udev/rules.d /usr/lib/udev/rules.d "
-			 "finds the rule that gives it away",
-			 nodes.path[i], user ? user->pw_name : uid, (unsigned)(st.st_mode & 07777));
+		ret_node->owner = st.st_uid;
+		ret_node->mode = st.st_mode & 07777;
+		snprintf(ret_node->path, sizeof(ret_node->path), "%s", nodes.path[i]);
 		return true;
 	}
 	return false;
+}
+
+bool holders_node_text(uint32_t group, char *out, size_t size)
+{
+	struct holders_node node;
+	const struct passwd *user;
+	char uid[16];
+
+	if (!holders_node_find(group, &node))
+		return false;
+	user = getpwuid(node.owner);
+	snprintf(uid, sizeof(uid), "uid %u", (unsigned)node.owner);
+	snprintf(out, size,
+		 "others than root may open %s (owner %s, mode %04o), past the policy; "
+		 "grep -rl vfio /etc/udev/rules.d /run/udev/rules.d /usr/lib/udev/rules.d "
+		 "finds the rule that gives it away",
+		 node.path, user ? user->pw_name : uid, (unsigned)node.mode);
+	return true;
 }

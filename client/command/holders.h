@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "client/host/function.h"
 
@@ -17,6 +18,16 @@
  * own.
  */
 void holders_print(uint32_t group, void (*print)(const char *text));
+
+/* A node that others than root may open. */
+struct holders_node {
+	char path[48];
+	uid_t owner;
+	mode_t mode;
+};
+
+/* Finds the first such node of a group or its devices. Returns false if there is none. */
+bool holders_node_find(uint32_t group, struct holders_node *ret_node);
 
 /*
  * Writes a sentence into out if others than root may open the node of a group, or one of its
@@ -29,3 +40,5 @@ bool holders_node_text(uint32_t group, char *out, size_t size);
  * node of a function's host driver open. Returns false, and writes nothing, if none has.
  */
 bool holders_open_text(const struct group_view *view, char *out, size_t size);
+/* The same without the process and its user: "Xorg has /dev/dri/card0 open". */
+bool holders_open_program(const struct group_view *view, char *out, size_t size);

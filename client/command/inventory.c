@@ -17,6 +17,8 @@
 #include <string.h>
 
 #define FILE_MAX (64 << 20)
+/* A file may list so many: an answer about each takes a look at all. */
+#define DEVICES_MAX 16384
 
 static int compare_functions(const void *a, const void *b)
 {
@@ -207,6 +209,8 @@ static const char *take_array(struct json_object *array, struct inventory *inven
 {
 	if (!json_object_is_type(array, json_type_array))
 		return "it is no JSON array of devices; 'gpubroker list --all --json' writes one";
+	if (json_object_array_length(array) > DEVICES_MAX)
+		return "it has more devices than any host";
 	for (size_t i = 0; i < json_object_array_length(array); i++) {
 		struct json_object *object = json_object_array_get_idx(array, i);
 		struct function function = { 0 };
@@ -233,15 +237,14 @@ static bool has_twins(const struct inventory *inventory)
 	return false;
 }
 
-int inventory_read_json(const char *path, struct inventory *ret_inventory, const char **ret_why)
+int inventory_parse(const char *path, struct json_object **ret_root, const char **ret_why)
 {
 	bool standard = !strcmp(path, "-");
 	cleanup_file FILE *opened = standard ? NULL : fopen(path, "re");
-	struct inventory inventory = { 0 };
 	cleanup_free char *text = NULL;
 	struct json_tokener *tokener;
-	struct json_object *array;
-	const char *why;
+	struct json_object *root;
+	bool unfinished;
 	size_t len = 0;
 	int r;
 
@@ -253,28 +256,53 @@ int inventory_read_json(const char *path, struct inventory *ret_inventory, const
 	tokener = json_tokener_new();
 	if (!tokener)
 		return -ENOMEM;
-	array = json_tokener_parse_ex(tokener, text ? text : "", (int)len);
-	why = json_tokener_get_error(tokener) == json_tokener_continue
-		      ? "it is no whole JSON: it ends too early"
-		      : "it is no JSON";
+	root = json_tokener_parse_ex(tokener, text ? text : "", (int)len);
+	unfinished = json_tokener_get_error(tokener) == json_tokener_continue;
 	json_tokener_free(tokener);
-	r = -EBADMSG;
-	if (array)
-		why = take_array(array, &inventory, &r);
-	json_object_put(array);
+	if (!root) {
+		*ret_why = unfinished ? "it is no whole JSON: it ends too early" : "it is no JSON";
+		return -EBADMSG;
+	}
+	*ret_root = root;
+	return 0;
+}
+
+int inventory_take(struct json_object *root, struct inventory *ret_inventory, const char **ret_why)
+{
+	struct inventory inventory = { 0 };
+	struct json_object *array = root;
+	const char *why;
+	int r = 0;
+
+	/* A snapshot has the list as a member. */
+	if (json_object_is_type(root, json_type_object) &&
+	    !json_object_object_get_ex(root, "devices", &array))
+		array = root;
+	why = take_array(array, &inventory, &r);
+	if (!why) {
+		sort_functions(&inventory);
+		if (has_twins(&inventory))
+			why = "two devices have the same \"address\"";
+	}
 	if (why) {
 		inventory_done(&inventory);
 		*ret_why = why;
 		return r ? r : -EBADMSG;
 	}
-	sort_functions(&inventory);
-	if (has_twins(&inventory)) {
-		inventory_done(&inventory);
-		*ret_why = "two devices have the same \"address\"";
-		return -EBADMSG;
-	}
 	*ret_inventory = inventory;
 	return 0;
+}
+
+int inventory_read_json(const char *path, struct inventory *ret_inventory, const char **ret_why)
+{
+	struct json_object *root;
+	int r = inventory_parse(path, &root, ret_why);
+
+	if (r)
+		return r;
+	r = inventory_take(root, ret_inventory, ret_why);
+	json_object_put(root);
+	return r;
 }
 
 const struct function *inventory_find(const struct inventory *inventory,

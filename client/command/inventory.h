@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <json.h>
 #include <stddef.h>
 
 #include "client/host/function.h"
@@ -18,10 +19,15 @@ struct inventory {
 int inventory_read_local(struct inventory *ret_inventory);
 
 /*
- * Reads a JSON file; "-" is standard input. 0; -errno of the file; or -EBADMSG, with a static
- * sentence in *ret_why that says what is missing or wrong.
+ * Reads a JSON file, such a list or a snapshot of `gpubroker doctor`; "-" is standard input. 0;
+ * -errno of the file; or -EBADMSG, with a static sentence in *ret_why that says what is missing or
+ * wrong.
  */
 int inventory_read_json(const char *path, struct inventory *ret_inventory, const char **ret_why);
+
+/* The two halves of that: the file, which json_object_put() frees; and the devices in it. */
+int inventory_parse(const char *path, struct json_object **ret_root, const char **ret_why);
+int inventory_take(struct json_object *root, struct inventory *ret_inventory, const char **ret_why);
 
 void inventory_done(struct inventory *inventory);
 

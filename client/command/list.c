@@ -10,6 +10,7 @@
 #include "client/command/holders.h"
 #include "client/command/json-out.h"
 #include "client/command/list-people.h"
+#include "client/command/list-saved.h"
 #include "client/command/table.h"
 #include "client/host/function.h"
 #include "client/host/pci.h"
@@ -35,6 +36,7 @@ struct listing {
 	size_t n_rows;
 	bool all, json, wide, tree;
 	const char *columns; /* of --columns, or NULL */
+	const char *from;    /* of --from, or NULL */
 };
 
 static int add_row(void *userdata, const struct gpubroker_device *device)
@@ -354,9 +356,13 @@ static int print_listing(struct gpubroker *handle, struct listing *listing)
 int cli_list(const struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "all", no_argument, NULL, 'a' },	     { "json", no_argument, NULL, 'j' },
-		{ "wide", no_argument, NULL, 'w' },	     { "tree", no_argument, NULL, 't' },
-		{ "columns", required_argument, NULL, 'c' }, { NULL, 0, NULL, 0 },
+		{ "all", no_argument, NULL, 'a' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "wide", no_argument, NULL, 'w' },
+		{ "tree", no_argument, NULL, 't' },
+		{ "columns", required_argument, NULL, 'c' },
+		{ "from", required_argument, NULL, 'f' },
+		{ NULL, 0, NULL, 0 },
 	};
 	struct gpubroker *handle;
 	struct listing listing = { 0 };
@@ -374,6 +380,8 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 			listing.tree = true;
 		else if (c == 'c')
 			listing.columns = optarg;
+		else if (c == 'f')
+			listing.from = optarg;
 		else
 			return arguments.status;
 	}
@@ -383,6 +391,13 @@ int cli_list(const struct cli *cli, int argc, char **argv)
 			  argv[optind]);
 		return EXIT_BAD_USAGE;
 	}
+	if (listing.from && (listing.wide || listing.columns)) {
+		cli_error("list --from has columns of its own, so it takes no --wide and no "
+			  "--columns");
+		return EXIT_BAD_USAGE;
+	}
+	if (listing.from)
+		return list_saved(listing.from, listing.all, listing.json);
 
 	listing.tree = listing.tree && !listing.json;
 	r = cli_open(cli, &handle);

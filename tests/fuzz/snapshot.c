@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lists of another machine's devices, as `gpubroker list --all --json` writes them and as `policy
- * check` and `policy explain` read them: an input is a file. Whatever it holds, both commands end,
- * each function of a list that is read has an answer, its group's view is within its bounds, and
- * what is printed is printable.
+ * Lists of another machine's devices, as `gpubroker list --all --json` writes them, or its
+ * snapshot, as `policy check`, `policy explain`, `doctor` and `list` read them: an input is a file.
+ * Whatever it holds, the commands end, each function of a list that is read has an answer, its
+ * group's view is within its bounds, and what is printed is printable.
  *
  * About: client/command/inventory.c client/command/explain.c client/host/function.c
+ * client/command/doctor-iommu.c client/command/doctor-host.c client/command/doctor-device.c
+ * client/command/doctor-memory.c client/command/facts.c client/command/list-saved.c
  */
 #include "config.h"
 
@@ -15,6 +17,7 @@
 
 #include "client/command/cli.h"
 #include "client/command/inventory.h"
+#include "client/command/list-saved.h"
 #include "client/common/util.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/scratch.h"
@@ -45,8 +48,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	return 0;
 }
 
-/* Runs `gpubroker policy ...`. Returns its status; what it prints must be printable. */
-static int run_policy(int argc, char **argv)
+/* Runs a command. Returns its status; it must print something, which must be printable. */
+static int run(int (*command)(const struct cli *cli, int argc, char **argv), int argc, char **argv)
 {
 	static const struct cli cli;
 	FILE *out = stdout, *err = stderr, *shown;
@@ -58,7 +61,7 @@ static int run_policy(int argc, char **argv)
 	must(shown);
 	stdout = stderr = shown;
 	optind = 0;
-	r = cli_policy(&cli, argc, argv);
+	r = command(&cli, argc, argv);
 	must(!fclose(shown));
 	stdout = out;
 	stderr = err;
@@ -67,6 +70,28 @@ static int run_policy(int argc, char **argv)
 		must(text[i] == '\n' || ((unsigned char)text[i] >= ' ' && text[i] != 0x7f));
 	free(text);
 	return r;
+}
+
+/* Runs `gpubroker policy ...`. */
+static int run_policy(int argc, char **argv)
+{
+	return run(cli_policy, argc, argv);
+}
+
+/* Runs `gpubroker list --all` of the list, whose options are not of interest here. */
+static int run_list(const struct cli *cli, int argc, char **argv)
+{
+	(void)cli;
+	return list_saved(argv[argc - 1], true, false);
+}
+
+/* Runs doctor, for a device or none. */
+static int examine(char *list, char *device)
+{
+	char *argv[] = { (char *)"doctor", (char *)"--from", list, (char *)"--memory",
+			 (char *)"16G",	   device,	     NULL };
+
+	return run(cli_doctor, device ? 6 : 5, argv);
 }
 
 static int explain(char *list, char *device)
@@ -136,6 +161,8 @@ static void explain_some(const struct inventory *inventory, char *list)
 		pci_address_format(&inventory->functions[i].address, text);
 		r = explain(list, text);
 		must(!r || r == EXIT_POLICY || r == EXIT_NO_GROUP || r == EXIT_IN_USE);
+		r = examine(list, text);
+		must(!r || r == EXIT_FAILURE || r == EXIT_BAD_POLICY);
 	}
 }
 
@@ -143,7 +170,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct inventory inventory = { 0 };
 	const char *why = NULL;
-	char list[32];
+	char list[32], *lists[] = { list };
 	int fd = memfd_create("list", MFD_CLOEXEC), r;
 
 	must(fd >= 0 && write(fd, data, size) == (ssize_t)size);
@@ -155,6 +182,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		explain_some(&inventory, list);
 	}
 	check(list);
+	r = examine(list, NULL);
+	must(!r || r == EXIT_FAILURE || r == EXIT_BAD_POLICY);
+	r = run(run_list, 1, lists);
+	must(!r || r == EXIT_BAD_POLICY);
 	r = explain(list, (char *)"any");
 	must(!r || r == EXIT_POLICY || r == EXIT_NO_GROUP || r == EXIT_IN_USE ||
 	     r == EXIT_BAD_POLICY || r == EXIT_NO_DEVICE);
@@ -235,6 +266,46 @@ static void write_kinds(fuzz_write write)
 	free(text);
 }
 
+/* A host with something wrong in each part. */
+static void write_snapshot(fuzz_write write)
+{
+	static const char head[] =
+		"{\"gpubroker_snapshot\":1,\"version\":\"0.1\",\"host\":{\"kernel\":\"6.12\","
+		"\"machine\":\"x86_64\",\"processor\":\"intel\",\"hypervisor\":false,"
+		"\"tables\":[\"DMAR\",1,null],\"config\":{\"CONFIG_INTEL_IOMMU\":true,"
+		"\"CONFIG_INTEL_IOMMU_DEFAULT_ON_INTGPU_OFF\":true},"
+		"\"command_line\":\"iommu=pt intel_iommu=off intremap=off\","
+		"\"boot_loader\":\"update-grub\",\"remapped\":false,\"noiommu\":true,"
+		"\"modules\":{\"vfio\":true},\"nodes\":[{\"path\":\"/dev/vfio/1\","
+		"\"owner\":\"another user\",\"mode\":\"0666\"},7],\"broker\":{\"answers\":true,"
+		"\"tells_policy\":true,\"refused\":true,\"mistakes\":9223372036854775807},"
+		"\"mistakes\":-1,\"memory\":1,\"memory_available\":1,\"hugepages\":["
+		"{\"size\":2097152,\"total\":9,\"free\":9223372036854775807},{\"size\":1,"
+		"\"total\":1,\"free\":0}],\"libvirt\":{\"system\":true},\"denials\":"
+		"{\"module\":\"SELinux\",\"count\":2,\"last\":\"\\u001b\"}},"
+		"\"caller\":{\"missing_groups\":2,\"kvm\":\"forbidden\",\"memlock\":8388608,"
+		"\"memlock_max\":8388608,\"cgroup_max\":1},\"devices\":[";
+	static const char rest[] =
+		"\"driver\":\"nvidia\",\"iommu_group\":1,\"reset_method\":null,\"numa_node\":0,"
+		"\"cpus\":\"0-7\",\"node_memory\":1,\"connectors\":[\"card1-DP-1\",3],"
+		"\"vfs\":{\"total\":4},\"opened_by\":\"Xorg has /dev/dri/card1 open\","
+		"\"status\":\"leased\",\"holder\":\"another user\",\"memlock\":1,"
+		"\"model\":\"GA102\"";
+	char *text = NULL;
+	size_t size = 0;
+	FILE *out = open_memstream(&text, &size);
+
+	must(out);
+	fputs(head, out);
+	write_device(out, "0000:01:00.0", "030000", rest);
+	fputs(",", out);
+	write_device(out, "0000:00:02.0", "030000", "\"driver\":null,\"iommu_group\":null");
+	fputs("]}\n", out);
+	must(!fclose(out));
+	write("snapshot", text, size);
+	free(text);
+}
+
 void fuzz_seeds(fuzz_write write)
 {
 	static const char twins[] =
@@ -252,6 +323,7 @@ void fuzz_seeds(fuzz_write write)
 	write("control-characters", control, sizeof(control) - 1);
 	write_group(write, "group-of-65", 65);
 	write_kinds(write);
+	write_snapshot(write);
 	write("twins", twins, sizeof(twins) - 1);
 	write("no-array", "{\"address\": 1}", 14);
 	write("empty", "[]", 2);

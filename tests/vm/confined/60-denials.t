@@ -20,4 +20,11 @@ unlike "$(dmesg)" 'audit_lost=[1-9]|audit.*callbacks suppressed' '... whole'
 # That one would have been seen.
 run_as bob sh -c ': </dev/kmsg' 2>/dev/null
 isnt "$(denials | grep -c kmsg)" 0 'a denial is seen where there is one'
+capture gpubroker doctor
+like "$stdout" 'WARN  denials: (SELinux|AppArmor) has denied something [0-9]+ times? since the boot' '... and named by doctor'
+like "$(tr -s ' \n' ' ' <<<"$stdout")" 'at last: sh, (chr_file|open)\.' '... with what was denied'
+rm -f /tmp/60-denials.json
+gpubroker doctor --snapshot /tmp/60-denials.json >/dev/null
+unlike "$(</tmp/60-denials.json)" kmsg '... and not of which file, in a snapshot'
+rm /tmp/60-denials.json
 done_testing
