@@ -84,7 +84,8 @@ enum gpubroker_lease_state {
 	GPUBROKER_LEASE_RELEASING,
 	GPUBROKER_LEASE_RESTORING,
 	GPUBROKER_LEASE_STUCK,
-	GPUBROKER_LEASE_HOST, /* over: the host has everything back */
+	GPUBROKER_LEASE_HOST,  /* over: the host has everything back */
+	GPUBROKER_LEASE_ASKED, /* taken back, and a process that was asked for it has it still */
 };
 
 /* Whether a device can be migrated with its virtual machine. Its driver tells only the holder. */
@@ -179,7 +180,7 @@ struct gpubroker_lease {
 	size_t n_devices;
 	char (*devices)[20];  /* PCI addresses */
 	char reason[128];     /* why it is stuck, or takes long to end; else "" */
-	uint64_t stuck_since; /* seconds since the epoch, 0: it is not stuck */
+	uint64_t stuck_since; /* stuck or asked, in seconds since the epoch; 0: neither */
 	bool allowed;	      /* the policy in force would grant it; if not, it goes on */
 	uint64_t expires;     /* seconds since the epoch, 0: never */
 	char rule[288];	      /* the rule that granted it, as file:line */
@@ -262,6 +263,16 @@ typedef int (*gpubroker_event_func)(void *userdata, const struct gpubroker_event
  * connection ends. After that the handle can only be closed.
  */
 int gpubroker_watch(struct gpubroker *handle, gpubroker_event_func func, void *userdata);
+
+/*
+ * The same for callers with an event loop: gpubroker_watch_start() asks for events; then call
+ * gpubroker_watch_continue() whenever gpubroker_fd() is readable. It calls func for each event that
+ * has arrived, and returns -EAGAIN when there are no more, else what gpubroker_watch() returns; if
+ * that is from func, the events behind that one are left for the next call. Neither blocks nor
+ * allocates.
+ */
+int gpubroker_watch_start(struct gpubroker *handle);
+int gpubroker_watch_continue(struct gpubroker *handle, gpubroker_event_func func, void *userdata);
 
 /* ---- ending leases ---- */
 

@@ -45,11 +45,17 @@ bool lease_later(struct lease *lease, const struct timeval *after,
 int lease_record(const struct lease *lease);
 
 /*
- * Notes why a lease is stuck ("0000:01:00.0: unbind: Device or resource busy"), in the journal, in
- * the record and in an event. Does not change the state.
+ * Notes why a lease is stuck ("0000:01:00.0: unbind: Device or resource busy") or asked, in the
+ * journal, in the record and in an event. Does not change the state.
  */
 void lease_mark_stuck(struct lease *lease, const struct pci_address *address, const char *what,
 		      const char *why);
+
+/*
+ * Why a lease is asked. Not the step that waits: after a restart that is another one, since the
+ * unbind of the earlier worker is under way.
+ */
+#define LEASE_ASKED_WHY "waits for its holder to let go"
 
 /*
  * work_ops.late() of every worker whose userdata is a lease: the lease becomes stuck, and its claim

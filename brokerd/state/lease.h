@@ -72,6 +72,7 @@ enum lease_event {
 	LEASE_RESTORED, /* the host has everything back, as it was */
 	LEASE_FAILED,	/* the host does not have everything back */
 	LEASE_LATE,	/* a worker has not ended in time */
+	LEASE_WAITS,	/* nor has this one, because a process has what was lent */
 	LEASE_N_EVENTS,
 };
 
@@ -119,8 +120,8 @@ struct lease {
 	uint32_t gid;
 	uint64_t since;		  /* seconds since the epoch */
 	uint64_t ends;		  /* when it is taken back, in the same seconds; 0: never */
-	uint64_t stuck_since;	  /* in the same seconds; 0: it is not stuck */
-	char reason[128];	  /* why it is stuck */
+	uint64_t stuck_since;	  /* stuck or asked, in the same seconds; 0: neither */
+	char reason[128];	  /* why it is stuck or asked */
 	struct pci_address asked; /* the function that the claim named */
 	struct lease_terms terms;
 	size_t n_gids;
@@ -145,6 +146,7 @@ struct lease {
 	/* the group file that was lent: any process may have it open, or none */
 	enum { GROUP_OPEN, GROUP_UNKNOWN, GROUP_CLOSED } group_file;
 	bool attached;	      /* its holder has closed the group, and uses a device by an iommufd */
+	bool busy;	      /* a probe found that a process has it; no close came since */
 	uint64_t released_at; /* when its holder let go, in seconds since the epoch; 0: not yet */
 	const char *slow;     /* static: what it has waited for since; NULL: not for long */
 	bool late;	      /* lent, and the worker that binds what came has not ended in time */
@@ -240,8 +242,9 @@ uint32_t lease_count_by_rule(const struct lease_table *table, const struct polic
 /*
  * Moves the lease to the next state, by the one table of states and events. Returns true, and calls
  * events->state() if the state has changed; returns false and changes nothing if the event means
- * nothing in this state (a late hint). A lease that becomes STUCK is reported by lease_mark_stuck()
- * instead, which knows the reason. LEASE_RESTORED ends the lease, and the caller frees it.
+ * nothing in this state (a late hint). A lease that becomes STUCK or ASKED is reported by
+ * lease_mark_stuck() instead, which knows the reason. LEASE_RESTORED ends the lease, and the caller
+ * frees it.
  */
 bool lease_transition(struct lease *lease, enum lease_event event);
 
@@ -257,6 +260,13 @@ bool lease_is_made(const struct lease *lease);
 bool lease_has_address(const struct lease *lease);
 /* Returns true if the lease is going back to the host, so that waiting helps. */
 bool lease_is_leaving(const struct lease *lease);
+/* Returns true if the lease is STUCK or ASKED: its worker may never end. */
+bool lease_is_overdue(const struct lease *lease);
+/*
+ * Returns true if a process is known to have what was lent: the open file of the group, of which
+ * inotify would have told the close, or what a probe has found before the lease was taken back.
+ */
+bool lease_has_holder(const struct lease *lease);
 /* Returns true if the function is one of the lease's functions. */
 bool lease_has_function(const struct lease *lease, const struct pci_address *address);
 

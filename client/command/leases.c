@@ -115,7 +115,11 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 		if (lease->stuck_since || lease->released_at) {
 			moment_ago(lease->stuck_since ? lease->stuck_since : lease->released_at,
 				   held);
-			printf("%s for %s: ", lease->stuck_since ? "stuck" : "releasing", held);
+			printf("%s for %s: ",
+			       lease->state == GPUBROKER_LEASE_ASKED ? "asked back"
+			       : lease->stuck_since		     ? "stuck"
+								     : "releasing",
+			       held);
 		}
 		cli_print_text(stdout, lease->reason, -1);
 		putchar('\n');

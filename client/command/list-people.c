@@ -32,6 +32,7 @@ struct held {
 	uint64_t id;
 	char user[32];
 	uint64_t since, ends, asked_at;
+	bool is_asked;
 	char reason[128];
 	unsigned waiters;
 };
@@ -87,8 +88,8 @@ static int add_held(void *userdata, const struct gpubroker_lease *lease)
 		.id = lease->id,
 		.since = lease->since,
 		.ends = lease->expires,
-		.asked_at = lease->state == GPUBROKER_LEASE_STUCK ? lease->stuck_since
-								  : lease->released_at,
+		.is_asked = lease->state == GPUBROKER_LEASE_ASKED,
+		.asked_at = lease->stuck_since ? lease->stuck_since : lease->released_at,
 	};
 	snprintf(held->user, sizeof(held->user), "uid %" PRIu32, lease->uid);
 	if (user)
@@ -289,8 +290,10 @@ static void write_returning(const struct gpubroker_device *d, const struct held 
 	if (d->status == GPUBROKER_STUCK)
 		say_in(out, TONE_BAD, "stuck for %s: %s", ago, held->reason);
 	else
-		say_in(out, TONE_MIND, "going back from %s for %s%s%s", held->user, ago,
-		       held->reason[0] ? ": " : "", held->reason);
+		say_in(out, TONE_MIND, "%s from %s for %s%s%s",
+		       held->is_asked ? "asked back" : "going back", held->user, ago,
+		       held->reason[0] && !held->is_asked ? ": " : "",
+		       held->is_asked ? "" : held->reason);
 }
 
 static unsigned count_free_vfs(const struct people *p, const struct gpubroker_device *pf)

@@ -49,7 +49,7 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	return 0;
 }
 
-/* Looks until the lease is gone or stuck. 0, or the result of gpubroker_leases(). */
+/* Looks until the lease is gone, stuck or asked. 0, or the result of gpubroker_leases(). */
 static int look_until(struct gpubroker *handle, struct look *look)
 {
 	const struct timespec pause = { .tv_nsec = 200000000 };
@@ -58,7 +58,8 @@ static int look_until(struct gpubroker *handle, struct look *look)
 	for (int i = 0; i < LOOK_SECONDS * 5; i++) {
 		look->found = false;
 		r = gpubroker_leases(handle, on_lease, look);
-		if (r || !look->found || look->state == GPUBROKER_LEASE_STUCK)
+		if (r || !look->found || look->state == GPUBROKER_LEASE_STUCK ||
+		    look->state == GPUBROKER_LEASE_ASKED)
 			return r;
 		nanosleep(&pause, NULL);
 	}
@@ -83,7 +84,11 @@ static int print_outcome(const struct cli *cli, struct gpubroker *handle, struct
 			printf("%s is the host's again.\n", what);
 		return cli_finish_output();
 	}
-	if (look->state == GPUBROKER_LEASE_STUCK)
+	if (look->state == GPUBROKER_LEASE_ASKED)
+		cli_error("%s is not the host's again yet: a process that was asked for it has it "
+			  "still (%s); it goes back by itself as soon as that lets go of it",
+			  what, look->reason);
+	else if (look->state == GPUBROKER_LEASE_STUCK)
 		cli_error("%s is not the host's again yet (%s); it goes back by itself as soon "
 			  "as the kernel lets go of it",
 			  what, look->reason);

@@ -194,6 +194,7 @@ const char *gpubroker_lease_state_name(enum gpubroker_lease_state state)
 		[GPUBROKER_LEASE_RESTORING] = "restoring",
 		[GPUBROKER_LEASE_STUCK] = "stuck",
 		[GPUBROKER_LEASE_HOST] = "host",
+		[GPUBROKER_LEASE_ASKED] = "asked",
 	};
 
 	return (size_t)state < ARRAY_SIZE(names) && names[state] ? names[state] : "unknown";

@@ -228,7 +228,7 @@ struct message_lease {
 	uint64_t expires;     /* seconds since the epoch, 0: never */
 	uint32_t allowed;     /* the policy in force would grant it */
 	uint32_t migration;   /* enum gpubroker_migration */
-	uint64_t stuck_since; /* seconds since the epoch, 0: it is not stuck */
+	uint64_t stuck_since; /* stuck or asked, in seconds since the epoch; 0: neither */
 	char rule[288];
 	struct mdev_name mdev; /* n_functions is 0 then */
 	uint64_t released_at;  /* when its holder let go, in the same seconds; 0: not yet */
@@ -290,6 +290,7 @@ enum refusal_detail {
 	REFUSAL_ENDED,	 /* busy: holder_uid, root or the user, ended the claim while it waited */
 	REFUSAL_FOREIGN, /* busy: not by a lease: another program has it through VFIO */
 	REFUSAL_OPEN,	 /* in-use: a program has the node `text` open; if pid is not 0, `driver` */
+	REFUSAL_ASKED,	 /* busy: its lease was taken back, and its holder has not let go */
 	REFUSAL_N_DETAILS,
 };
 
