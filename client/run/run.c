@@ -13,6 +13,7 @@
 #include "client/run/hint.h"
 #include "client/run/choose.h"
 #include "client/run/memlock.h"
+#include "client/run/notice.h"
 #include "client/run/options.h"
 #include "client/run/qemu-run.h"
 #include "client/run/supervise.h"
@@ -183,8 +184,10 @@ static int tell_migration(struct gpubroker *handle, const struct gpubroker_claim
 	return setenv("GPUBROKER_MIGRATION", list, 1) ? -errno : 0;
 }
 
-static int lend_and_exec(struct gpubroker_claim *claim, const struct qemu_run *qemu, char **argv)
+static int lend_and_exec(struct gpubroker_claim *claim, struct notice *notice,
+			 const struct qemu_run *qemu, char **argv)
 {
+	const struct supervise_notices notices = notice_calls(notice);
 	struct supervise_file files[REQUEST_DEVICES_MAX + REQUEST_CDEVS_MAX + 1];
 	char paths[REQUEST_DEVICES_MAX][32], whats[REQUEST_DEVICES_MAX][64];
 	const char *failed = NULL;
@@ -221,7 +224,8 @@ static int lend_and_exec(struct gpubroker_claim *claim, const struct qemu_run *q
 			.fd = gpubroker_claim_iommufd(claim),
 			.what = "/dev/iommu",
 		};
-	r = supervise_start(files, n, &failed);
+	r = supervise_start(files, n, notice->handle ? &notices : NULL, &failed);
+	notice_done(notice);
 	if (r) {
 		cli_error("cannot %s: %s; the device goes back",
 			  failed ? failed : "start the supervisor", strerror(-r));
@@ -359,6 +363,7 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	struct gpubroker *handle = NULL;
 	struct qemu_run qemu = { 0 };
 	struct request request = { 0 };
+	struct notice notice;
 	int r;
 
 	r = options_parse(argc, argv, &request, &qemu);
@@ -380,6 +385,8 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	if (r)
 		goto out;
 	r = tell_migration(handle, claim);
+	if (notice_begin(&notice, handle, claim))
+		handle = NULL;
 	handle = gpubroker_close(handle);
 	memlock_warn(claim, argv);
 	if (!r)
@@ -399,7 +406,7 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	 * only exits.
 	 */
 	if (!r)
-		return lend_and_exec(claim, &qemu, argv);
+		return lend_and_exec(claim, &notice, &qemu, argv);
 out:
 	qemu_run_done(&qemu);
 	gpubroker_close(handle);

@@ -23,12 +23,10 @@
 #include <limits.h>
 #include <linux/vfio.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -106,122 +104,6 @@ void supervisor_done(struct supervisor *s)
 	free(s->response);
 	free(s->lent);
 	*s = (struct supervisor){ .listener = -1, .command = -1 };
-}
-
-/*
- * The signals of a terminal, a session's end or a careless kill must not take the opens away from a
- * command that goes on. Ignored, not blocked: blocked signals would queue up, and ignored ones
- * never interrupt an ioctl. The faults keep their default: a bug should be seen.
- */
-static void ignore_signals(void)
-{
-	sigset_t none;
-
-	for (int sig = 1; sig <= SIGRTMAX; sig++)
-		switch (sig) {
-		case SIGSEGV:
-		case SIGBUS:
-		case SIGILL:
-		case SIGFPE:
-		case SIGABRT:
-		case SIGTRAP:
-		case SIGSYS:
-			signal(sig, SIG_DFL);
-			break;
-		default:
-			/* Fails for KILL, STOP and libc's own two: as it should. */
-			signal(sig, SIG_IGN);
-		}
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-/* Moves fd away if it is where stdin, stdout or stderr belong. */
-static int move_up(int *fd)
-{
-	int moved;
-
-	if (*fd > STDERR_FILENO)
-		return 0;
-	moved = fcntl(*fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-	if (moved < 0)
-		return -errno;
-	*fd = moved;
-	return 0;
-}
-
-/* The smallest descriptor of ours that is not below `from`, or UINT_MAX. */
-static unsigned int next_kept(const struct supervisor *s, int socket, unsigned int from)
-{
-	unsigned int next = UINT_MAX;
-
-	for (size_t i = 0; i < s->n_lent + 2; i++) {
-		int fd = i < s->n_lent ? s->lent[i].file.fd : i == s->n_lent ? socket : s->command;
-
-		if ((unsigned int)fd >= from && (unsigned int)fd < next)
-			next = (unsigned int)fd;
-	}
-	return next;
-}
-
-/*
- * Not PR_SET_DUMPABLE 0: a process of the same user could then not take the lent descriptors from
- * us with pidfd_getfd(), but it may claim them itself, and the user's own lsof should show who
- * holds a group.
- */
-int supervisor_seclude(struct supervisor *s, int *socket, pid_t command, const char **ret_what)
-{
-	int r;
-
-	ignore_signals();
-	prctl(PR_SET_NAME, "gpubroker-lend");
-
-	*ret_what = "arrange the supervisor's descriptors";
-	s->has_stderr = *socket != STDERR_FILENO && fcntl(STDERR_FILENO, F_GETFD) >= 0;
-	r = move_up(socket);
-	for (size_t i = 0; !r && i < s->n_lent; i++) {
-		s->has_stderr &= s->lent[i].file.fd != STDERR_FILENO;
-		r = move_up(&s->lent[i].file.fd);
-	}
-	if (r < 0)
-		return r;
-
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
-		cleanup_fd int null = -1;
-
-		if (fd == STDERR_FILENO && s->has_stderr)
-			break;
-		/*
-		 * Not O_RDWR, which a filter that is in force already would hand to its supervisor.
-		 */
-		null = open("/dev/null", (fd ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
-		if (null < 0 || (null != fd && dup2(null, fd) < 0))
-			return -errno;
-		if (null == fd)
-			null = -1;
-	}
-
-	/* The command's process, not a number that another one may get later. */
-	s->pid = command;
-	s->command = (int)syscall(SYS_pidfd_open, command, 0);
-	if (s->command < 0) {
-		*ret_what = "watch the command's process";
-		return -errno;
-	}
-
-	for (unsigned int from = STDERR_FILENO + 1, next;; from = next + 1) {
-		next = next_kept(s, *socket, from);
-		if (next > from && close_range(from, next - (next != UINT_MAX), 0) < 0)
-			return -errno;
-		if (next == UINT_MAX)
-			break;
-	}
-
-	if (chdir("/") < 0) {
-		*ret_what = "change to the root directory";
-		return -errno;
-	}
-	return 0;
 }
 
 /*
@@ -521,42 +403,76 @@ static void warn_unused(const struct supervisor *s, bool qemu)
 		    s->lent[0].file.path, s->lent[0].file.what);
 }
 
+/* The descriptor that tells of the leases, or -1. */
+static int notices_fd(const struct supervisor *s)
+{
+	return s->notices ? s->notices->fd(s->notices->userdata) : -1;
+}
+
+/* Says what there is to say of the leases, on a terminal. */
+static void say_notices(struct supervisor *s)
+{
+	char text[512];
+
+	while (s->notices && s->notices->next(s->notices->userdata, text, sizeof(text)))
+		if (isatty(STDERR_FILENO))
+			say(s, "%s", text);
+}
+
+/*
+ * The process that started the command may wait for the end of its stderr, as in `x=$(gpubroker run
+ * … -daemonize 2>&1)`: that is when the command ends, not when the daemon does.
+ */
+static void command_ended(struct supervisor *s)
+{
+	warn_unused(s, false);
+	dup2(STDOUT_FILENO, STDERR_FILENO);
+	s->command = fd_close(s->command);
+	s->has_stderr = false;
+	if (notices_fd(s) >= 0)
+		fd_close(notices_fd(s));
+	s->notices = NULL;
+}
+
 #define UNUSED_FOR 10000 /* ms that a QEMU may take to open what is lent */
+
+/* Returns how long to wait, in milliseconds; -1: for ever. */
+static int next_wait(const struct supervisor *s, int unused)
+{
+	int notices = s->notices ? s->notices->wait(s->notices->userdata) : -1;
+
+	return notices < 0 || (unused >= 0 && unused < notices) ? unused : notices;
+}
 
 void supervisor_serve(struct supervisor *s, int listener)
 {
-	int limit = UNUSED_FOR, n;
-
-	struct pollfd p[] = {
-		{ .fd = listener, .events = POLLIN },
-		{ .fd = s->command, .events = POLLIN },
-	};
+	int unused = UNUSED_FOR, wait, n;
 
 	s->listener = listener;
 	for (;;) {
-		n = poll(p, ARRAY_SIZE(p), limit);
+		struct pollfd p[] = {
+			{ .fd = listener, .events = POLLIN },
+			{ .fd = s->command, .events = POLLIN },
+			{ .fd = notices_fd(s), .events = POLLIN },
+		};
+
+		wait = next_wait(s, unused);
+		n = poll(p, ARRAY_SIZE(p), wait);
 		if (n < 0) {
 			if (errno != EINTR)
 				poll(NULL, 0, 10);
 			continue;
 		}
-		if (!n) {
-			limit = -1;
+		if (!n && unused >= 0 && wait == unused) {
+			unused = -1;
 			if (is_qemu(s))
 				warn_unused(s, true);
-			continue;
 		}
-		/*
-		 * The process that started the command may wait for the end of its stderr, as in
-		 * `x=$(gpubroker run … -daemonize 2>&1)`: that is when the command ends, not when
-		 * the daemon does.
-		 */
+		if (!n || p[2].revents)
+			say_notices(s);
 		if (p[1].revents) {
-			warn_unused(s, false);
-			limit = -1;
-			dup2(STDOUT_FILENO, STDERR_FILENO);
-			p[1].fd = s->command = fd_close(s->command);
-			s->has_stderr = false;
+			command_ended(s);
+			unused = -1;
 		}
 		if (p[0].revents & POLLIN)
 			answer_one(s);
