@@ -10,6 +10,7 @@
 #include "brokerd/claim/opening.h"
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/hotplug.h"
+#include "brokerd/lease/kill.h"
 #include "brokerd/lease/recover.h"
 #include "brokerd/lease/restore.h"
 #include "brokerd/peer/listener.h"
@@ -218,6 +219,27 @@ static int find(void *userdata, const struct finder_question *question)
 	return helpers_find(&core->helpers, question);
 }
 
+static void on_ended(void *userdata, const struct ender_answer *answer)
+{
+	struct core *core = userdata;
+
+	kill_answered(&core->leases, answer);
+}
+
+static int end_holders(void *userdata, const struct ender_order *order)
+{
+	struct core *core = userdata;
+
+	return helpers_end(&core->helpers, order);
+}
+
+static bool has_ender(void *userdata)
+{
+	const struct core *core = userdata;
+
+	return core->helpers.ender.fd >= 0;
+}
+
 static void on_helpers_failed(void *userdata, int status)
 {
 	struct core *core = userdata;
@@ -232,6 +254,7 @@ static const struct helpers_ops helpers_ops = {
 	.owners = on_owners_loaded,
 	.found = on_found,
 	.finder_came = on_finder_came,
+	.ended = on_ended,
 	.failed = on_helpers_failed,
 };
 
@@ -341,6 +364,9 @@ static void connect_lower(struct core *core)
 	core->leases.store = &core->store;
 	core->leases.devices = &core->devices;
 	core->leases.policy = &core->policy;
+	core->leases.end = end_holders;
+	core->leases.has_ender = has_ender;
+	core->leases.userdata = core;
 	core->closing.workers = &core->workers;
 	core->closing.closed = on_connection_closed;
 	core->closing.userdata = core;

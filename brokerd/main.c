@@ -22,9 +22,9 @@ static const char usage[] =
 	"  --socket PATH  listen there, where systemd passes no socket\n"
 	"  --state DIR    keep lease records there\n"
 	"  --check        say what is wrong with the policy, and end\n"
-	"  --helper ROLE  be the watcher, loader or finder of the daemon that listens for it\n"
-	"                 at --socket; for gpubroker-watch.service, gpubroker-load.service,\n"
-	"                 gpubroker-find.service\n";
+	"  --helper ROLE  be the watcher, loader, finder or ender of the daemon that listens for\n"
+	"                 it at --socket; for gpubroker-watch.service, gpubroker-load.service,\n"
+	"                 gpubroker-find.service, gpubroker-end.service\n";
 
 /* Returns the role of that name, or HELPER_ROLES. */
 static enum helper_role role_of(const char *name)

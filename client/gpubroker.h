@@ -289,6 +289,12 @@ int gpubroker_release(struct gpubroker *handle, uint64_t lease);
  */
 int gpubroker_revoke(struct gpubroker *handle, uint64_t lease, uint64_t after);
 /*
+ * The same, and if a process of the lease's user does not let go within 10 seconds, the broker has
+ * it ended: by SIGTERM, and `grace` seconds later (1 to 86400, else -EINVAL) by SIGKILL.
+ * GPUBROKER_REFUSED_FAILED: the helper that does so is missing, and nothing was begun.
+ */
+int gpubroker_revoke_kill(struct gpubroker *handle, uint64_t lease, uint64_t after, uint64_t grace);
+/*
  * For root: gives a function, with its IOMMU group, to its host driver; it must not be leased, or
  * its lease be stuck. -EINVAL: `device` is no PCI address. On success ret_address is its full
  * address.

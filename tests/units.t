@@ -7,7 +7,7 @@
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
 
-made='gpubroker.service gpubroker-watch.service gpubroker-load.service gpubroker-find.service'
+made='gpubroker.service gpubroker-watch.service gpubroker-load.service gpubroker-find.service gpubroker-end.service'
 kept='gpubroker.socket gpubroker-helpers.socket gpubroker-prepare.service'
 
 for unit in $made; do cp "$top_builddir/brokerd/$unit" "$dir/"; done
@@ -66,7 +66,8 @@ substituted() {
 		grep -q '^ExecStart=/.*/gpubrokerd$' "$dir/gpubroker.service" &&
 		grep -q '^ExecStart=/.*/gpubrokerd --helper watcher$' "$dir/gpubroker-watch.service" &&
 		grep -q '^ExecStart=/.*/gpubrokerd --helper loader$' "$dir/gpubroker-load.service" &&
-		grep -q '^ExecStart=/.*/gpubrokerd --helper finder$' "$dir/gpubroker-find.service"
+		grep -q '^ExecStart=/.*/gpubrokerd --helper finder$' "$dir/gpubroker-find.service" &&
+		grep -q '^ExecStart=/.*/gpubrokerd --helper ender$' "$dir/gpubroker-end.service"
 }
 
 # For each setting that `systemd-analyze security` counts against a unit, the unit names it in a comment, or has it

@@ -37,14 +37,16 @@ static struct helper *helper_of(struct helpers *helpers, enum helper_role role)
 {
 	return role == HELPER_WATCHER  ? &helpers->watcher
 	       : role == HELPER_LOADER ? &helpers->loader
-				       : &helpers->finder;
+	       : role == HELPER_FINDER ? &helpers->finder
+				       : &helpers->ender;
 }
 
 static struct event **event_of(struct helpers *helpers, enum helper_role role)
 {
 	return role == HELPER_WATCHER  ? &helpers->on_watcher
 	       : role == HELPER_LOADER ? &helpers->on_loader
-				       : &helpers->on_finder;
+	       : role == HELPER_FINDER ? &helpers->on_finder
+				       : &helpers->on_ender;
 }
 
 static void drop_helper(struct helpers *helpers, enum helper_role role)
@@ -76,11 +78,23 @@ static void drop_finder(struct helpers *helpers)
 		helpers->ops->found(helpers->userdata, NULL);
 }
 
+/* Drops the ender, without which nothing is ended. */
+static void drop_ender(struct helpers *helpers)
+{
+	drop_helper(helpers, HELPER_ENDER);
+	helpers->ops->ended(helpers->userdata, NULL);
+}
+
 static void reject_nonsense(struct helpers *helpers, enum helper_role role, const char *what)
 {
 	if (role == HELPER_FINDER) { /* it decides nothing, so the core need not start anew */
 		log_error("the finder sent %s; its connection is closed", what);
 		drop_finder(helpers);
+		return;
+	}
+	if (role == HELPER_ENDER) { /* the same */
+		log_error("the ender sent %s; its connection is closed", what);
+		drop_ender(helpers);
 		return;
 	}
 	log_error("the %s sent %s; ending, to be started again with the leases as they are",
@@ -96,6 +110,10 @@ static void take_end(struct helpers *helpers, enum helper_role role)
 		if (!helpers->closed)
 			log_info("the finder has ended; the next one is asked again, if it comes");
 		drop_finder(helpers);
+		return;
+	}
+	if (role == HELPER_ENDER) {
+		drop_ender(helpers);
 		return;
 	}
 	if (helpers->fd < 0) {
@@ -209,6 +227,34 @@ static void on_finder(evutil_socket_t fd, short what, void *userdata)
 	}
 }
 
+static void on_ender(evutil_socket_t fd, short what, void *userdata)
+{
+	struct helpers *helpers = userdata;
+	struct ender_answer answer;
+
+	(void)what;
+	for (int i = 0; i < ANSWER_BURST; i++) {
+		ssize_t n = passfd_receive_plain(fd, &answer, sizeof(answer));
+
+		if (n == -EAGAIN)
+			return;
+		if (!is_record(helpers, HELPER_ENDER, n, sizeof(answer)))
+			return;
+		if (!ender_believe(&answer)) {
+			reject_nonsense(helpers, HELPER_ENDER, "an invalid answer");
+			return;
+		}
+		helpers->ops->ended(helpers->userdata, &answer);
+	}
+}
+
+int helpers_end(struct helpers *helpers, const struct ender_order *order)
+{
+	if (helpers->ender.fd < 0)
+		return -ENOTCONN;
+	return passfd_send(helpers->ender.fd, order, sizeof(*order), NULL, 0);
+}
+
 int helpers_find(struct helpers *helpers, const struct finder_question *question)
 {
 	int r = -ENOTCONN;
@@ -243,8 +289,8 @@ static void ask_to_load(struct helpers *helpers)
 /* Begins to read from a helper that is connected. Returns 0, or -ENOMEM. */
 static int start_reading(struct helpers *helpers, enum helper_role role)
 {
-	static const event_callback_fn callbacks[HELPER_ROLES] = { on_watcher, on_loader,
-								   on_finder };
+	static const event_callback_fn callbacks[HELPER_ROLES] = { on_watcher, on_loader, on_finder,
+								   on_ender };
 	struct event **event = event_of(helpers, role);
 
 	*event = event_new(helpers->base, helper_of(helpers, role)->fd, EV_READ | EV_PERSIST,
@@ -419,6 +465,8 @@ int helpers_prepare(struct helpers *helpers, const struct loader_options *option
 		log_error("a helper cannot be started: %s", strerror(-r));
 	else if (helper_start(&helpers->finder, HELPER_FINDER, helpers->uid, gid, NULL))
 		log_warning("the finder cannot be started; claims go on without it");
+	else if (helper_start(&helpers->ender, HELPER_ENDER, helpers->uid, gid, NULL))
+		log_warning("the ender cannot be started; no holder is ended");
 	return r;
 }
 
@@ -432,6 +480,8 @@ int helpers_listen(struct helpers *helpers)
 		r = start_reading(helpers, HELPER_WATCHER);
 		if (!r && helpers->finder.fd >= 0)
 			r = start_reading(helpers, HELPER_FINDER);
+		if (!r && helpers->ender.fd >= 0)
+			r = start_reading(helpers, HELPER_ENDER);
 		return r ? r : start_reading(helpers, HELPER_LOADER);
 	}
 	helpers->on_missing = evtimer_new(helpers->base, on_missing, helpers);
@@ -468,5 +518,6 @@ void helpers_done(struct helpers *helpers)
 	drop_helper(helpers, HELPER_WATCHER);
 	drop_helper(helpers, HELPER_LOADER);
 	drop_helper(helpers, HELPER_FINDER);
+	drop_helper(helpers, HELPER_ENDER);
 	helpers->fd = fd_close(helpers->fd);
 }

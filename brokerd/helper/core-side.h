@@ -9,11 +9,12 @@
 #include "brokerd/helper/intake.h"
 #include "brokerd/helper/loader.h"
 #include "brokerd/state/devices.h"
+#include "brokerd/state/ender.h"
 #include "brokerd/state/finding.h"
 
 /* Seconds to wait for the records of the helpers before the core serves without them. */
 #define HELPERS_LIMIT 10
-#define NEWCOMERS_MAX 4 /* connections that have not sent their greeting yet */
+#define NEWCOMERS_MAX 6 /* connections that have not sent their greeting yet */
 
 struct helpers_ops {
 	/* The watcher has sent a record; devices_believe() has accepted it. */
@@ -34,6 +35,8 @@ struct helpers_ops {
 	void (*found)(void *userdata, const struct finder_answer *answer);
 	/* A finder has connected. It knows nothing of questions to the one before it. */
 	void (*finder_came)(void *userdata);
+	/* The ender has answered; ender_believe() has accepted it. NULL: it is gone. */
+	void (*ended)(void *userdata, const struct ender_answer *answer);
 	/* The core must end with that exit status, to be started again. */
 	void (*failed)(void *userdata, int status);
 };
@@ -49,12 +52,13 @@ struct helpers {
 	struct closing *closing;
 	const struct helpers_ops *ops;
 	void *userdata;
-	struct helper watcher, loader, finder;
+	struct helper watcher, loader, finder, ender;
 	int fd; /* the socket on which they connect; -1: the core forks them */
 	uid_t uid;
 	struct newcomer newcomers[NEWCOMERS_MAX];
 	struct event *on_helper, *on_helper_again, *on_missing;
-	struct event *on_watcher, *on_loader, *on_finder; /* NULL while the helper is missing */
+	/* NULL while the helper is missing */
+	struct event *on_watcher, *on_loader, *on_finder, *on_ender;
 	struct policy_intake intake;
 	uint64_t loads_asked, loads_ended; /* of the policy, by the loader */
 	size_t unanswered;		   /* questions to the finder */
@@ -66,7 +70,8 @@ struct helpers {
 
 #define HELPERS_INIT                                                                               \
 	{                                                                                          \
-		.watcher = HELPER_NONE, .loader = HELPER_NONE, .finder = HELPER_NONE, .fd = -1     \
+		.watcher = HELPER_NONE, .loader = HELPER_NONE, .finder = HELPER_NONE,              \
+		.ender = HELPER_NONE, .fd = -1                                                     \
 	}
 
 /*
@@ -88,4 +93,9 @@ uint64_t helpers_reload(struct helpers *helpers);
  * gone, and finder_came() is expected; or -errno: there is no answer.
  */
 int helpers_find(struct helpers *helpers, const struct finder_question *question);
+/*
+ * Has the ender carry out an order; ended() gets the answer. Returns 0, or -errno: -ENOTCONN if
+ * there is none.
+ */
+int helpers_end(struct helpers *helpers, const struct ender_order *order);
 void helpers_done(struct helpers *helpers);

@@ -14,6 +14,7 @@
 #include "brokerd/process/worker.h"
 #include "brokerd/record/store.h"
 #include "brokerd/state/devices.h"
+#include "brokerd/state/ender.h"
 #include "brokerd/state/lease.h"
 #include "brokerd/state/verdict.h"
 
@@ -28,6 +29,10 @@ struct leases {
 	const struct store *store;
 	const struct devices *devices;
 	const struct policy_state *policy;
+	/* Has the ender carry out an order. Returns 0, or -errno. NULL: there is no ender. */
+	int (*end)(void *userdata, const struct ender_order *order);
+	bool (*has_ender)(void *userdata);
+	void *userdata;
 	uint8_t uuid_seed[UUID_BYTES]; /* mdev.c: UUIDs count up from it */
 };
 

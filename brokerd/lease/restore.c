@@ -11,6 +11,7 @@
 
 #include "brokerd/lease/restore.h"
 #include "brokerd/lease/cdev.h"
+#include "brokerd/lease/kill.h"
 #include "brokerd/process/log.h"
 #include "brokerd/record/audit.h"
 #include "brokerd/record/lease-record.h"
@@ -75,6 +76,8 @@ static void forget_lease(struct lease *lease)
 		event_free(lease->timer);
 	if (lease->expiry)
 		event_free(lease->expiry);
+	if (lease->kill_timer)
+		event_free(lease->kill_timer);
 	if (table->events)
 		table->events->freed(table->userdata, lease);
 	lease_free(lease);
@@ -116,6 +119,8 @@ static void keep_stuck(struct lease *lease, const struct lease_end *end)
 		lease->restores++;
 	after.tv_sec = (time_t)retry_after(lease->restores);
 	lease_later(lease, &after, lease_retry);
+	if (!lease->follower)
+		kill_begin(lease);
 	lease_report_settled(lease);
 }
 
@@ -216,6 +221,7 @@ static void on_restore_late(void *userdata, const char *what, const struct pci_a
 		lease_worker_late(lease, what, address);
 	else
 		lease_mark_stuck(lease, address, LEASE_ASKED_WHY, "");
+	kill_begin(lease);
 }
 
 static void asked_in_vain(struct lease *lease)

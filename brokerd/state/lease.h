@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "brokerd/state/ender.h"
 #include "client/gpubroker.h"
 #include "client/wire/protocol.h"
 
@@ -47,8 +48,9 @@ struct lease_mdev {
 
 /* The terms of the rule that granted the lease. */
 struct lease_terms {
-	char rule[288];			     /* the rule itself, as file:line */
-	uint64_t lifetime;		     /* seconds that the lease may last; 0: no limit */
+	char rule[288];	   /* the rule itself, as file:line */
+	uint64_t lifetime; /* seconds that the lease may last; 0: no limit */
+	uint64_t kill;	   /* seconds between the signals that end its holder; 0: it is not ended */
 	char vfio_driver[PROTOCOL_NAME_MAX]; /* the rule's VFIO driver; "": the kernel's choice */
 	bool require_reset; /* every function is reset before another client gets it */
 	bool in_use;	    /* also while programs have it open; not recorded either */
@@ -154,7 +156,14 @@ struct lease {
 	bool probing;	      /* that worker only probes whether anybody holds the group */
 	uint64_t warn_at;     /* when the holder is warned that the lease ends soon */
 	bool warned;
-	const char *recall;   /* static: why to take it back once its worker has ended */
+	const char *recall; /* static: why to take it back once its worker has ended */
+	/* see lease/kill.h */
+	struct ender_node nodes[ENDER_NODES_MAX]; /* of its group, and of its devices */
+	size_t n_nodes;
+	struct event *kill_timer; /* or NULL */
+	uint32_t kills;		  /* orders to the ender */
+	bool kill_unanswered;
+	bool term_sent;
 	struct event *expiry; /* the timer for `ends` and `warn_at`, or NULL */
 	/* one function that is called later, see lease_later() */
 	struct event *timer;

@@ -223,6 +223,21 @@ int gpubroker_revoke(struct gpubroker *handle, uint64_t lease, uint64_t after)
 	return connection_ask(handle, &request, sizeof(request));
 }
 
+int gpubroker_revoke_kill(struct gpubroker *handle, uint64_t lease, uint64_t after, uint64_t grace)
+{
+	const struct message_release request = {
+		.type = MESSAGE_RELEASE,
+		.flags = RELEASE_REVOKE | RELEASE_KILL,
+		.lease = lease,
+		.after = after,
+		.grace = grace,
+	};
+
+	if (after > INT32_MAX || !grace || grace > PROTOCOL_GRACE_MAX)
+		return -EINVAL;
+	return connection_ask(handle, &request, sizeof(request));
+}
+
 int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_address[20])
 {
 	struct message_restore request = { .type = MESSAGE_RESTORE };

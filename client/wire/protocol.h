@@ -143,7 +143,10 @@ struct message_claim {
 
 enum release_flags {
 	RELEASE_REVOKE = 1 << 0, /* by root: anybody's lease */
+	RELEASE_KILL = 1 << 1,	 /* with it: end the holder that does not let go, see `grace` */
 };
+
+#define PROTOCOL_GRACE_MAX 86400
 
 /* Ends a lease before its holder lets go, or a claim that waits. */
 struct message_release {
@@ -151,6 +154,7 @@ struct message_release {
 	uint32_t flags;
 	uint64_t lease; /* or the id of a claim that waits */
 	uint64_t after; /* seconds from now, only for RELEASE_REVOKE */
+	uint64_t grace; /* seconds between the two signals, only for RELEASE_KILL */
 };
 
 struct message_restore { /* by root: gives a function, with its group, to its host driver */
