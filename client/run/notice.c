@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the supervisor of `gpubroker run` says on the terminal of its command about the leases: that
- * one ends soon, that it was taken back, and that the command has the device still.
+ * Tells on the terminal of a supervised command about its leases: that one ends soon, that it was
+ * taken back, and that the command has the device still.
  *
  * It owns the connection of the claim, over which the broker sends its events. A broker that is
  * started again knows nothing of that connection: then the end that was known last has to do, and

@@ -143,6 +143,18 @@ static const char *mdev_of(const struct gpubroker_grant *grant)
 	return grant->uuid;
 }
 
+/* The numbers of the leases, by which the tree of the command is known later. */
+static int tell_leases(const struct gpubroker_claim *claim)
+{
+	char list[REQUEST_DEVICES_MAX * 21] = "";
+	size_t used = 0;
+
+	for (size_t i = 0; i < gpubroker_claim_groups(claim); i++)
+		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%" PRIu64,
+					 used ? "," : "", gpubroker_claim_grant(claim, i)->lease);
+	return setenv("GPUBROKER_LEASE", list, 1) ? -errno : 0;
+}
+
 /* The virtual function of a vGPU. */
 static const char *vgpu_of(const struct gpubroker_grant *grant)
 {
@@ -157,7 +169,9 @@ static int tell_parts(const struct gpubroker_claim *claim)
 {
 	int r = put_variable(claim, "GPUBROKER_MDEV", mdev_of);
 
-	return r ? r : put_variable(claim, "GPUBROKER_VGPU", vgpu_of);
+	if (!r)
+		r = put_variable(claim, "GPUBROKER_VGPU", vgpu_of);
+	return r ? r : tell_leases(claim);
 }
 
 /*
@@ -190,7 +204,8 @@ static int lend_and_exec(struct gpubroker_claim *claim, struct notice *notice,
 	const struct supervise_notices notices = notice_calls(notice);
 	struct supervise_file files[REQUEST_DEVICES_MAX + REQUEST_CDEVS_MAX + 1];
 	char paths[REQUEST_DEVICES_MAX][32], whats[REQUEST_DEVICES_MAX][64];
-	const char *failed = NULL;
+	const char *failed = NULL, *leases = getenv("GPUBROKER_LEASE");
+	char mark[64];
 	size_t n = 0;
 	int r;
 
@@ -224,7 +239,8 @@ static int lend_and_exec(struct gpubroker_claim *claim, struct notice *notice,
 			.fd = gpubroker_claim_iommufd(claim),
 			.what = "/dev/iommu",
 		};
-	r = supervise_start(files, n, notice->handle ? &notices : NULL, &failed);
+	snprintf(mark, sizeof(mark), "GPUBROKER_LEASE=%s", leases ? leases : "");
+	r = supervise_start(files, n, mark, notice->handle ? &notices : NULL, &failed);
 	notice_done(notice);
 	if (r) {
 		cli_error("cannot %s: %s; the device goes back",

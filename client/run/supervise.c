@@ -273,7 +273,7 @@ static int start_supervisor(struct supervisor *s, const char **ret_what)
 	return receive_packet(ours, &byte, sizeof(byte), NULL);
 }
 
-int supervise_start(const struct supervise_file *files, size_t n_files,
+int supervise_start(const struct supervise_file *files, size_t n_files, const char *mark,
 		    const struct supervise_notices *notices, const char **ret_what)
 {
 	cleanup_(supervisor_done) struct supervisor s;
@@ -284,6 +284,7 @@ int supervise_start(const struct supervise_file *files, size_t n_files,
 	if (r < 0)
 		return r;
 	s.notices = notices;
+	s.mark = mark;
 
 	/* No handler of the caller's may run in the supervisor, nor any signal end half of this. */
 	sigfillset(&all);

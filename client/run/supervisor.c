@@ -16,6 +16,7 @@
 
 #include "client/run/supervisor.h"
 #include "client/common/util.h"
+#include "client/host/marked.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -419,13 +420,41 @@ static void say_notices(struct supervisor *s)
 			say(s, "%s", text);
 }
 
+#define SURVIVORS_NAMED 3
+
+/*
+ * Says on a terminal that processes which the command has started go on, and keep the lease. Those
+ * that a script leaves behind on purpose are no news to it.
+ */
+static void say_survivors(const struct supervisor *s)
+{
+	struct marked list[SURVIVORS_NAMED];
+	char names[160] = "";
+	size_t n, used = 0;
+
+	if (!s->mark || !s->n_lent || !isatty(STDERR_FILENO))
+		return;
+	n = marked_find(s->mark, list, ARRAY_SIZE(list));
+	for (size_t i = 0; i < n && i < ARRAY_SIZE(list); i++)
+		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s (pid %u)",
+					 i ? ", " : "", list[i].name, list[i].pid);
+	if (n > ARRAY_SIZE(list))
+		snprintf(names + used, sizeof(names) - used, " and %zu more", n - ARRAY_SIZE(list));
+	if (n)
+		say(s,
+		    "gpubroker: %s stays leased, since the command has started what goes on: %s.\n",
+		    s->lent[0].file.what, names);
+}
+
 /*
  * The process that started the command may wait for the end of its stderr, as in `x=$(gpubroker run
  * … -daemonize 2>&1)`: that is when the command ends, not when the daemon does.
  */
-static void command_ended(struct supervisor *s)
+static void command_ended(struct supervisor *s, bool outlived)
 {
 	warn_unused(s, false);
+	if (outlived)
+		say_survivors(s);
 	dup2(STDOUT_FILENO, STDERR_FILENO);
 	s->command = fd_close(s->command);
 	s->has_stderr = false;
@@ -471,7 +500,7 @@ void supervisor_serve(struct supervisor *s, int listener)
 		if (!n || p[2].revents)
 			say_notices(s);
 		if (p[1].revents) {
-			command_ended(s);
+			command_ended(s, !(p[0].revents & (POLLHUP | POLLNVAL)));
 			unused = -1;
 		}
 		if (p[0].revents & POLLIN)

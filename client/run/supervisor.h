@@ -21,7 +21,7 @@ struct supervise_file {
 	unsigned lease;
 };
 
-/* What is said of the leases meanwhile, see notice.c. None of its functions waits. */
+/* Lines to say about the leases meanwhile, see notice.c. None of these functions waits. */
 struct supervise_notices {
 	int (*fd)(void *userdata); /* to be polled for reading, or -1 */
 	/* Takes what has arrived. Returns true with one line to say; call it again. */
@@ -44,9 +44,10 @@ struct supervisor {
 	size_t path_size; /* of the longest path, with its terminator */
 	char *path;	  /* room for one of that size */
 
-	int listener;				 /* what the filter reports to */
-	int command;				 /* a pidfd; readable when the command has ended */
-	pid_t pid;				 /* of the command */
+	int listener;	  /* what the filter reports to */
+	int command;	  /* a pidfd; readable when the command has ended */
+	pid_t pid;	  /* of the command */
+	const char *mark; /* in the environment of the command's tree, see host/marked.h */
 	const struct supervise_notices *notices; /* NULL: nothing is said of the leases */
 	bool has_stderr;
 	bool warned_unreadable, warned_refused, warned_kind;
