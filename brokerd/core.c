@@ -12,6 +12,7 @@
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/hooks.h"
 #include "brokerd/lease/hotplug.h"
+#include "brokerd/lease/kill.h"
 #include "brokerd/lease/restore.h"
 #include "brokerd/peer/listener.h"
 #include "brokerd/peer/reload.h"
@@ -281,6 +282,27 @@ static void drop_hooks(void *userdata)
 	helpers_drop_hooks(&core->helpers);
 }
 
+static void on_holders_ended(void *userdata, const struct ender_answer *answer)
+{
+	struct core *core = userdata;
+
+	kill_answered(&core->leases, answer);
+}
+
+static int end_holders(void *userdata, const struct ender_order *order)
+{
+	struct core *core = userdata;
+
+	return helpers_end(&core->helpers, order);
+}
+
+static bool has_ender(void *userdata)
+{
+	const struct core *core = userdata;
+
+	return core->helpers.ender.fd >= 0;
+}
+
 static void on_helpers_failed(void *userdata, int status)
 {
 	struct core *core = userdata;
@@ -297,6 +319,7 @@ static const struct helpers_ops helpers_ops = {
 	.finder_came = on_finder_came,
 	.hooked = on_hooked,
 	.hooks_came = on_hooks_came,
+	.ended = on_holders_ended,
 	.failed = on_helpers_failed,
 };
 
@@ -413,6 +436,9 @@ static void connect_lower(struct core *core)
 	core->leases.hooks.ask = ask_for_hooks;
 	core->leases.hooks.drop = drop_hooks;
 	core->leases.hooks.userdata = core;
+	core->leases.end = end_holders;
+	core->leases.has_ender = has_ender;
+	core->leases.userdata = core;
 	core->closing.workers = &core->workers;
 	core->closing.closed = on_connection_closed;
 	core->closing.userdata = core;

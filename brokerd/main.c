@@ -26,9 +26,9 @@ static const char usage[] =
 	"  --history DIR  keep there what outlives a reboot: which lease numbers were used,\n"
 	"                 and the usage of devices; with --state alone, it is there too\n"
 	"  --check        say what is wrong with the policy, and end\n"
-	"  --helper ROLE  be the watcher, loader or finder of the daemon that listens for it\n"
-	"                 at --socket; for gpubroker-watch.service, gpubroker-load.service,\n"
-	"                 gpubroker-find.service\n";
+	"  --helper ROLE  be the watcher, loader, finder or ender of the daemon that listens for\n"
+	"                 it at --socket; for gpubroker-watch.service, gpubroker-load.service,\n"
+	"                 gpubroker-find.service, gpubroker-end.service\n";
 
 static const struct loader_options installed = {
 	.directories = policyfiles_directories,

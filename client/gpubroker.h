@@ -85,7 +85,8 @@ enum gpubroker_lease_state {
 	GPUBROKER_LEASE_RELEASING,
 	GPUBROKER_LEASE_RESTORING,
 	GPUBROKER_LEASE_STUCK,
-	GPUBROKER_LEASE_HOST, /* over: the host has everything back */
+	GPUBROKER_LEASE_HOST,  /* over: the host has everything back */
+	GPUBROKER_LEASE_ASKED, /* taken back, and a process that was asked for it has it still */
 };
 
 /* Whether a device can be migrated with its virtual machine. Its driver tells only the holder. */
@@ -180,7 +181,7 @@ struct gpubroker_lease {
 	size_t n_devices;
 	char (*devices)[20];  /* PCI addresses */
 	char reason[128];     /* why it is stuck, or takes long to end; else "" */
-	uint64_t stuck_since; /* seconds since the epoch, 0: it is not stuck */
+	uint64_t stuck_since; /* stuck or asked, in seconds since the epoch; 0: neither */
 	bool allowed;	      /* the policy in force would grant it; if not, it goes on */
 	uint64_t expires;     /* seconds since the epoch, 0: never */
 	char rule[288];	      /* the rule that granted it, as file:line */
@@ -293,6 +294,16 @@ typedef int (*gpubroker_event_func)(void *userdata, const struct gpubroker_event
  */
 int gpubroker_watch(struct gpubroker *handle, gpubroker_event_func func, void *userdata);
 
+/*
+ * The same for callers with an event loop: gpubroker_watch_start() asks for events; then call
+ * gpubroker_watch_continue() whenever gpubroker_fd() is readable. It calls func for each event that
+ * has arrived, and returns -EAGAIN when there are no more, else what gpubroker_watch() returns; if
+ * that is from func, the events behind that one are left for the next call. Neither blocks nor
+ * allocates.
+ */
+int gpubroker_watch_start(struct gpubroker *handle);
+int gpubroker_watch_continue(struct gpubroker *handle, gpubroker_event_func func, void *userdata);
+
 /* ---- ending leases ---- */
 
 /*
@@ -307,6 +318,12 @@ int gpubroker_release(struct gpubroker *handle, uint64_t lease);
  * the broker warns its holder before. A claim that waits ends at once, whatever the time.
  */
 int gpubroker_revoke(struct gpubroker *handle, uint64_t lease, uint64_t after);
+/*
+ * The same, and if a process of the lease's user does not let go within 10 seconds, the broker has
+ * it ended: by SIGTERM, and `grace` seconds later (1 to 86400, else -EINVAL) by SIGKILL.
+ * GPUBROKER_REFUSED_FAILED: the helper that does so is missing, and nothing was begun.
+ */
+int gpubroker_revoke_kill(struct gpubroker *handle, uint64_t lease, uint64_t after, uint64_t grace);
 /*
  * For root: gives a function, with its IOMMU group, to its host driver; it must not be leased, or
  * its lease be stuck. -EINVAL: `device` is no PCI address. On success ret_address is its full

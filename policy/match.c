@@ -13,7 +13,7 @@
 
 #include "client/common/util.h"
 
-_Static_assert(sizeof(struct policy_rule) == 120,
+_Static_assert(sizeof(struct policy_rule) == 128,
 	       "struct policy_rule is sent as it is: no padding");
 
 const char *policy_text(const struct policy *policy, uint32_t text)

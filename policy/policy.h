@@ -25,6 +25,8 @@
 #define POLICY_TEXT_MAX 64	 /* a driver, serial number or path with its NUL */
 #define POLICY_TEXTS_MAX 65535	 /* different ones; each is kept once */
 #define POLICY_LIMIT_MAX 65535	 /* leases */
+#define POLICY_KILL_MAX 86400	 /* seconds between the two signals that end a holder */
+#define POLICY_KILL_DEFAULT 30	 /* the same, if the policy does not say */
 #define POLICY_VFS_MAX 65535	 /* SR-IOV counts them in 16 bits */
 #define POLICY_RANGES_MAX 262144 /* ranges of subordinate uids */
 #define POLICY_MEMBERS_MAX 65536
@@ -108,6 +110,8 @@ struct policy_rule {
 	uint16_t boot_vga;	/* 0 or 1 */
 	uint16_t in_use;	/* 0 or 1 */
 	uint32_t lifetime;	/* seconds that a lease may last; 0: no end */
+	uint32_t kill;		/* only with lifetime: seconds between the two signals; 0: none */
+	uint32_t reserved;	/* 0 */
 	uint32_t vfio_driver;	/* index into struct policy's texts, or POLICY_NO_TEXT */
 	uint32_t require_reset; /* 0 or 1 */
 	uint32_t vfs;		/* POLICY_PREPARE only: create so many virtual functions; 0: none */
@@ -397,6 +401,12 @@ struct policy_verdict {
 	 */
 	bool require_reset;
 	uint32_t lifetime; /* seconds; 0: no end, which is the most */
+	/*
+	 * If the holder does not let go at the end, its processes are ended, with so many seconds
+	 * between the two signals. 0: they are not, which is the most; so all of these rules say
+	 * it.
+	 */
+	uint32_t kill;
 	/*
 	 * For the asked function, by `rule`, or else by the first of them that names one; index
 	 * into texts, or POLICY_NO_TEXT: the kernel's choice.

@@ -83,9 +83,19 @@ static bool parse_value(struct policy_parser *parser, const struct word *word, u
 			struct policy_rule *rule)
 {
 	struct place place = finding_place(parser);
+	char what[128];
 
 	if (!see(parser, &place, word->text, word->value, seen))
 		return false;
+	if (word->optional && strlen(parser->token.text) > strlen(word->text)) {
+		if (!word->read(parser->token.text + strlen(word->text) + 1, rule)) {
+			snprintf(what, sizeof(what), "after \"%s=\" %s", word->text,
+				 word->optional);
+			return finding_expected(parser, what, 0);
+		}
+		next(parser);
+		return true;
+	}
 	next(parser);
 	if (!word->expected) {
 		word->read(NULL, rule);
@@ -304,6 +314,22 @@ static bool parse_what(struct policy_parser *parser, struct policy_rule *rule,
 	return true;
 }
 
+/* The current word if it is one of these kinds, or one with its value, as "kill=30s"; else NULL. */
+static const struct word *here_with_value(const struct policy_parser *parser, unsigned int kinds)
+{
+	const struct word *word = here(parser, kinds);
+	const char *text = parser->token.text, *equals = strchr(text, '=');
+	char cut[POLICY_NAME_MAX];
+
+	if (word || parser->token.kind != TOKEN_WORD || !equals ||
+	    equals - text >= (ptrdiff_t)sizeof(cut))
+		return word;
+	memcpy(cut, text, (size_t)(equals - text));
+	cut[equals - text] = '\0';
+	word = words_find(kinds, cut);
+	return word && word->optional ? word : NULL;
+}
+
 /* Parses limits, then the end of the line. `kinds` are those that could have been here instead. */
 static bool parse_rest(struct policy_parser *parser, unsigned int kinds, struct policy_rule *rule)
 {
@@ -314,11 +340,16 @@ static bool parse_rest(struct policy_parser *parser, unsigned int kinds, struct 
 	const struct word *word;
 	uint32_t seen = 0;
 
-	while ((word = here(parser, own))) {
+	while ((word = here_with_value(parser, own))) {
 		kinds = 0;
 		if (!parse_value(parser, word, &seen, rule))
 			return false;
 	}
+	if (parser->token.kind == TOKEN_END && rule->kill && !rule->lifetime)
+		return finding_expected(parser,
+					"for and a time: without it a lease has no end at which "
+					"its processes could be killed",
+					WORD_LIMIT);
 	if (parser->token.kind == TOKEN_END && !rule->vfs &&
 	    (rule->vf_exec_quantum_ms || rule->vf_preempt_timeout_us))
 		return finding_expected(parser,

@@ -69,7 +69,9 @@ static bool limits_valid(const struct policy_rule *rule, const struct policy_tex
 	bool may_drive = allow || rule->verb == POLICY_PREPARE;
 
 	if (!allow && (rule->limit || rule->memlock || rule->boot_vga || rule->in_use ||
-		       rule->lifetime || rule->require_reset))
+		       rule->lifetime || rule->kill || rule->require_reset))
+		return false;
+	if (rule->reserved || rule->kill > POLICY_KILL_MAX || (rule->kill && !rule->lifetime))
 		return false;
 	if (rule->limit > POLICY_LIMIT_MAX || rule->memlock > INT64_MAX || rule->boot_vga > 1 ||
 	    rule->in_use > 1 || rule->require_reset > 1 || rule->vfs > POLICY_VFS_MAX ||

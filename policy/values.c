@@ -205,6 +205,16 @@ bool value_lifetime(const char *text, struct policy_rule *rule)
 	return true;
 }
 
+bool value_kill(const char *text, struct policy_rule *rule)
+{
+	uint64_t seconds = POLICY_KILL_DEFAULT;
+
+	if (text && !units_parse_time(text, POLICY_KILL_MAX, &seconds))
+		return false;
+	rule->kill = (uint32_t)seconds;
+	return true;
+}
+
 /* ---- texts ---- */
 
 static bool is_letter_or_digit(char c)

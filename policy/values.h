@@ -27,6 +27,7 @@ bool value_boot_vga(const char *text, struct policy_rule *rule);      /* text: N
 bool value_in_use(const char *text, struct policy_rule *rule);	      /* text: NULL */
 bool value_require_reset(const char *text, struct policy_rule *rule); /* text: NULL */
 bool value_lifetime(const char *text, struct policy_rule *rule);
+bool value_kill(const char *text, struct policy_rule *rule); /* text: NULL, or the time */
 
 /* Returns true for a pair of ids, "10de:1eb8", which stands for itself or behind `device`. */
 bool value_is_pair(const char *text);

@@ -53,6 +53,12 @@ static void grant_more(struct judging *j, size_t index)
 	if (rule->require_reset)
 		granted->require_reset = true;
 	if (j->allowed == SIZE_MAX)
+		granted->kill = rule->kill;
+	else if (!granted->kill || !rule->kill)
+		granted->kill = 0;
+	else if (rule->kill > granted->kill)
+		granted->kill = rule->kill;
+	if (j->allowed == SIZE_MAX)
 		granted->lifetime = rule->lifetime;
 	else if (!granted->lifetime || !rule->lifetime)
 		granted->lifetime = 0; /* 0, no end, is the longest */

@@ -35,6 +35,7 @@ enum word_kind {
 #define WORD_VF_EXEC_QUANTUM (1U << 23)
 #define WORD_VF_PREEMPT_TIMEOUT (1U << 24)
 #define WORD_IN_USE (1U << 25)
+#define WORD_KILL (1U << 26)
 
 struct word {
 	const char *text;
@@ -42,6 +43,8 @@ struct word {
 	uint32_t value; /* statement: its verb; who: enum policy_who; attribute and limit: its bit,
 			   which shows that a word is there twice */
 	const char *expected; /* what must follow, for the message; NULL: nothing does */
+	/* a value that may stand behind a `=` in the same word, for the message; NULL: none may */
+	const char *optional;
 	/* Reads the following word (NULL if there is none) into the rule; false if it is wrong. */
 	bool (*read)(const char *text, struct policy_rule *rule);
 	/*

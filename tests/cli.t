@@ -248,6 +248,10 @@ tap_ok "release with a time: 64" exits 64 release 3 --after 10m
 tap_ok "release with an unknown option: 64" exits 64 release --all 3
 tap_ok "revoke without a lease: 64" says_that "--after" 64 revoke
 tap_ok "revoke of two: 64" says 64 revoke 3 4
+for time in soon 0s 2d 30; do
+	tap_ok "revoke --kill=$time has no grace: 64" says_that "--kill='$time'" 64 revoke 3 --kill="$time"
+done
+tap_ok "release --kill: 64" exits 64 release 3 --kill
 tap_ok "revoke --after without a time: 64" exits 64 revoke 3 --after
 tap_ok "revoke with a time and no lease: 64" says 64 revoke --after 10m
 tap_ok "revoke with an unknown option: 64" exits 64 revoke --force 3

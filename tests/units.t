@@ -7,7 +7,7 @@
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
 
-made='gpubroker.service gpubroker-watch.service gpubroker-load.service gpubroker-find.service gpubroker-metrics.service'
+made='gpubroker.service gpubroker-watch.service gpubroker-load.service gpubroker-find.service gpubroker-end.service gpubroker-metrics.service'
 # Its score says nothing: the administrator's hooks must be able to do anything.
 open='gpubroker-hooks.service'
 path='gpubroker-hooks.path'
@@ -71,6 +71,7 @@ substituted() {
 		grep -q '^ExecStart=/.*/gpubrokerd --helper watcher$' "$dir/gpubroker-watch.service" &&
 		grep -q '^ExecStart=/.*/gpubrokerd --helper loader$' "$dir/gpubroker-load.service" &&
 		grep -q '^ExecStart=/.*/gpubrokerd --helper finder$' "$dir/gpubroker-find.service" &&
+		grep -q '^ExecStart=/.*/gpubrokerd --helper ender$' "$dir/gpubroker-end.service" &&
 		grep -q '^ExecStart=/.*/gpubroker-hooks$' "$dir/$open" &&
 		grep -q '^DirectoryNotEmpty=/.*/gpubroker/hooks.d$' "$dir/$path"
 }

@@ -8,6 +8,7 @@
 
 #include "brokerd/claim/grant.h"
 #include "brokerd/lease/cdev.h"
+#include "brokerd/lease/kill.h"
 #include "brokerd/lease/newcomers.h"
 #include "brokerd/process/log.h"
 #include "brokerd/state/refuse.h"
@@ -194,6 +195,7 @@ bool claim_grant(struct claim *claim)
 		unwatch_all(claim); /* our own close must not be taken for the end of a lease */
 	for (size_t i = 0; !r && i < claim->n; i++) {
 		claim->items[i].lease->lent = true;
+		kill_note_nodes(claim->items[i].lease);
 		lease_transition(claim->items[i].lease, LEASE_SENT);
 	}
 	while (g.n_fds)

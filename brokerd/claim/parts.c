@@ -154,6 +154,7 @@ void part_search_fill(const struct part_search *search, const char *type, const 
 		candidate->address = search->function.address;
 	rule_origin(policy, verdict->rule, candidate->terms.rule);
 	candidate->terms.lifetime = verdict->lifetime;
+	candidate->terms.kill = verdict->kill;
 	candidate->terms.memlock = verdict->memlock;
 	/* require-reset has no effect: removing the part is more than a reset. */
 	driver = policy_text(policy, verdict->vfio_driver);

@@ -258,7 +258,7 @@ static struct message_queued place_in_queue(const struct waiting *waiting)
 			queued.address = lease->asked;
 			memcpy(queued.parent, lease->mdev.parent, sizeof(queued.parent));
 		}
-		if (!lease->ends)
+		if (!lease->ends || lease->state == GPUBROKER_LEASE_ASKED) /* that is over */
 			continue;
 		for (at = n++; at && ends[at - 1] > lease->ends; at--)
 			ends[at] = ends[at - 1];

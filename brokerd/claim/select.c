@@ -74,6 +74,7 @@ static void set_terms(const struct selecting *s, const struct policy_verdict *ve
 
 	rule_origin(policy, verdict->rule, terms->rule);
 	terms->lifetime = verdict->lifetime;
+	terms->kill = verdict->kill;
 	terms->require_reset = verdict->require_reset;
 	terms->in_use = verdict->in_use;
 	terms->memlock = verdict->memlock;

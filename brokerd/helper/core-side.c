@@ -39,6 +39,7 @@ static struct helper *helper_of(struct helpers *helpers, enum helper_role role)
 	return role == HELPER_WATCHER  ? &helpers->watcher
 	       : role == HELPER_LOADER ? &helpers->loader
 	       : role == HELPER_FINDER ? &helpers->finder
+	       : role == HELPER_ENDER  ? &helpers->ender
 				       : &helpers->hooks;
 }
 
@@ -47,6 +48,7 @@ static struct event **event_of(struct helpers *helpers, enum helper_role role)
 	return role == HELPER_WATCHER  ? &helpers->on_watcher
 	       : role == HELPER_LOADER ? &helpers->on_loader
 	       : role == HELPER_FINDER ? &helpers->on_finder
+	       : role == HELPER_ENDER  ? &helpers->on_ender
 				       : &helpers->on_hooks;
 }
 
@@ -79,6 +81,13 @@ static void drop_finder(struct helpers *helpers)
 		helpers->ops->found(helpers->userdata, NULL);
 }
 
+/* Drops the ender, without which nothing is ended. */
+static void drop_ender(struct helpers *helpers)
+{
+	drop_helper(helpers, HELPER_ENDER);
+	helpers->ops->ended(helpers->userdata, NULL);
+}
+
 void helpers_drop_hooks(struct helpers *helpers)
 {
 	drop_helper(helpers, HELPER_HOOKS);
@@ -90,6 +99,8 @@ static void drop_optional(struct helpers *helpers, enum helper_role role)
 {
 	if (role == HELPER_FINDER)
 		drop_finder(helpers);
+	else if (role == HELPER_ENDER)
+		drop_ender(helpers);
 	else
 		helpers_drop_hooks(helpers);
 }
@@ -258,6 +269,34 @@ int helpers_hook(struct helpers *helpers, const struct hook_question *question)
 		       : passfd_send(helpers->hooks.fd, question, sizeof(*question), NULL, 0);
 }
 
+static void on_ender(evutil_socket_t fd, short what, void *userdata)
+{
+	struct helpers *helpers = userdata;
+	struct ender_answer answer;
+
+	(void)what;
+	for (int i = 0; i < ANSWER_BURST; i++) {
+		ssize_t n = passfd_receive_plain(fd, &answer, sizeof(answer));
+
+		if (n == -EAGAIN)
+			return;
+		if (!is_record(helpers, HELPER_ENDER, n, sizeof(answer)))
+			return;
+		if (!ender_believe(&answer)) {
+			reject_nonsense(helpers, HELPER_ENDER, "an invalid answer");
+			return;
+		}
+		helpers->ops->ended(helpers->userdata, &answer);
+	}
+}
+
+int helpers_end(struct helpers *helpers, const struct ender_order *order)
+{
+	if (helpers->ender.fd < 0)
+		return -ENOTCONN;
+	return passfd_send(helpers->ender.fd, order, sizeof(*order), NULL, 0);
+}
+
 int helpers_find(struct helpers *helpers, const struct finder_question *question)
 {
 	int r = -ENOTCONN;
@@ -293,7 +332,7 @@ static void ask_to_load(struct helpers *helpers)
 static int start_reading(struct helpers *helpers, enum helper_role role)
 {
 	static const event_callback_fn callbacks[HELPER_ROLES] = { on_watcher, on_loader, on_finder,
-								   on_hooks };
+								   on_ender, on_hooks };
 	struct event **event = event_of(helpers, role);
 
 	*event = event_new(helpers->base, helper_of(helpers, role)->fd, EV_READ | EV_PERSIST,
@@ -489,6 +528,8 @@ int helpers_prepare(struct helpers *helpers, const struct loader_options *option
 		log_error("a helper cannot be started: %s", strerror(-r));
 	else if (helper_start(&helpers->finder, HELPER_FINDER, helpers->uid, gid, NULL))
 		log_warning("the finder cannot be started; claims go on without it");
+	else if (helper_start(&helpers->ender, HELPER_ENDER, helpers->uid, gid, NULL))
+		log_warning("the ender cannot be started; no holder is ended");
 	return r;
 }
 
@@ -502,6 +543,8 @@ int helpers_listen(struct helpers *helpers)
 		r = start_reading(helpers, HELPER_WATCHER);
 		if (!r && helpers->finder.fd >= 0)
 			r = start_reading(helpers, HELPER_FINDER);
+		if (!r && helpers->ender.fd >= 0)
+			r = start_reading(helpers, HELPER_ENDER);
 		return r ? r : start_reading(helpers, HELPER_LOADER);
 	}
 	helpers->on_missing = evtimer_new(helpers->base, on_missing, helpers);
@@ -539,5 +582,6 @@ void helpers_done(struct helpers *helpers)
 	drop_helper(helpers, HELPER_LOADER);
 	drop_helper(helpers, HELPER_FINDER);
 	drop_helper(helpers, HELPER_HOOKS);
+	drop_helper(helpers, HELPER_ENDER);
 	helpers->fd = fd_close(helpers->fd);
 }

@@ -9,12 +9,13 @@
 #include "brokerd/helper/intake.h"
 #include "brokerd/helper/loader.h"
 #include "brokerd/state/devices.h"
+#include "brokerd/state/ender.h"
 #include "brokerd/state/finding.h"
 #include "brokerd/state/hooking.h"
 
 /* Seconds to wait for the records of the helpers before the core serves without them. */
 #define HELPERS_LIMIT 10
-#define NEWCOMERS_MAX 4 /* connections that have not sent their greeting yet */
+#define NEWCOMERS_MAX 6 /* connections that have not sent their greeting yet */
 
 struct helpers_ops {
 	/* The watcher has sent a record; devices_believe() has accepted it. */
@@ -35,6 +36,8 @@ struct helpers_ops {
 	void (*found)(void *userdata, const struct finder_answer *answer);
 	/* A finder has connected. It knows nothing of questions to the one before it. */
 	void (*finder_came)(void *userdata);
+	/* The ender has answered; ender_believe() has accepted it. NULL: it is gone. */
+	void (*ended)(void *userdata, const struct ender_answer *answer);
 	/*
 	 * The runner of hooks has answered; hooking_believe() has accepted it. NULL: it is gone.
 	 * Returns false if nobody has asked that.
@@ -57,14 +60,14 @@ struct helpers {
 	struct closing *closing;
 	const struct helpers_ops *ops;
 	void *userdata;
-	struct helper watcher, loader, finder, hooks;
+	struct helper watcher, loader, finder, ender, hooks;
 	int fd; /* the socket on which they connect; -1: the core forks them */
 	uid_t uid;
 	uid_t hooks_uid; /* of the runner of hooks: root; another one only in tests */
 	struct newcomer newcomers[NEWCOMERS_MAX];
 	struct event *on_helper, *on_helper_again, *on_missing;
 	/* NULL while the helper is missing */
-	struct event *on_watcher, *on_loader, *on_finder, *on_hooks;
+	struct event *on_watcher, *on_loader, *on_finder, *on_ender, *on_hooks;
 	struct policy_intake intake;
 	uint64_t loads_asked, loads_ended; /* of the policy, by the loader */
 	bool has_policy;		   /* the loader has sent one */
@@ -78,7 +81,7 @@ struct helpers {
 #define HELPERS_INIT                                                                               \
 	{                                                                                          \
 		.watcher = HELPER_NONE, .loader = HELPER_NONE, .finder = HELPER_NONE,              \
-		.hooks = HELPER_NONE, .fd = -1                                                     \
+		.ender = HELPER_NONE, .hooks = HELPER_NONE, .fd = -1                               \
 	}
 
 /*
@@ -100,6 +103,11 @@ uint64_t helpers_reload(struct helpers *helpers);
  * gone, and finder_came() is expected; or -errno: there is no answer.
  */
 int helpers_find(struct helpers *helpers, const struct finder_question *question);
+/*
+ * Has the ender carry out an order; ended() gets the answer. Returns 0, or -errno: -ENOTCONN if
+ * there is none.
+ */
+int helpers_end(struct helpers *helpers, const struct ender_order *order);
 /* Asks the runner of hooks. Returns 0, or -errno: it cannot be asked now. */
 int helpers_hook(struct helpers *helpers, const struct hook_question *question);
 /* Closes the connection of the runner of hooks, which ends then. */

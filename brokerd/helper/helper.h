@@ -8,7 +8,8 @@
  *
  * The watcher sends struct watcher_record (state/devices.h), the loader struct loader_record. The
  * finder answers a struct finder_question with a struct finder_answer (state/finding.h); the core
- * does without it if it is missing.
+ * does without it if it is missing. So it does without the ender, which takes a struct ender_order
+ * and answers with a struct ender_answer (state/ender.h).
  *
  * The runner of hooks (brokerd/hooks/) connects in the same way, but it is a program of its own and
  * is root, as what it executes needs to be. It answers a struct hook_question with a struct
@@ -33,7 +34,14 @@ struct helper {
 		NULL, -1, -1                                                                       \
 	}
 
-enum helper_role { HELPER_WATCHER, HELPER_LOADER, HELPER_FINDER, HELPER_HOOKS, HELPER_ROLES };
+enum helper_role {
+	HELPER_WATCHER,
+	HELPER_LOADER,
+	HELPER_FINDER,
+	HELPER_ENDER,
+	HELPER_HOOKS,
+	HELPER_ROLES
+};
 
 /* The first packet of a helper that connects. */
 struct helper_hello {

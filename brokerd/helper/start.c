@@ -7,12 +7,14 @@
 #include "config.h"
 
 #include "brokerd/helper/start.h"
+#include "brokerd/helper/ender.h"
 #include "brokerd/helper/finder.h"
 #include "brokerd/helper/loader.h"
 #include "brokerd/helper/watcher.h"
 #include "brokerd/process/confine.h"
 #include "brokerd/process/log.h"
 #include "brokerd/state/devices.h"
+#include "brokerd/state/ender.h"
 #include "brokerd/state/finding.h"
 #include "brokerd/state/hooking.h"
 #include "client/common/util.h"
@@ -48,6 +50,8 @@ static const struct {
 			    sizeof(struct loader_record) },
 	[HELPER_FINDER] = { "finder", "gpubroker-find", CONFINE_FINDER, finder_run,
 			    sizeof(struct finder_answer) },
+	[HELPER_ENDER] = { "ender", "gpubroker-end", CONFINE_ENDER, ender_run,
+			   sizeof(struct ender_answer) },
 	/* A program of its own, never started here: see brokerd/hooks/. */
 	[HELPER_HOOKS] = { .name = "runner of hooks", .record_size = sizeof(struct hook_answer) },
 };

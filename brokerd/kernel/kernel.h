@@ -147,6 +147,9 @@ bool kernel_group_is_open(const struct kernel *kernel, uint32_t group,
 			  struct kernel_node *ret_node);
 bool kernel_cdev_is_open(const struct kernel *kernel, uint32_t number,
 			 struct kernel_node *ret_node);
+/* Reads the device number of a group's node, or of a device's with KERNEL_CDEV. 0, or -errno. */
+int kernel_node_number(const struct kernel *kernel, uint32_t key, uint32_t *ret_major,
+		       uint32_t *ret_minor);
 /*
  * udev applies its rules to a node after the kernel has made it, and touches it then, with or
  * without a rule. kernel_nodes_mark() returns the present moment; kernel_node_touched() says

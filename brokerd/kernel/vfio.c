@@ -219,6 +219,25 @@ bool kernel_cdev_is_open(const struct kernel *kernel, uint32_t number, struct ke
 	return kernel->dev >= 0 && is_open_to_others(kernel->dev, path, 0, ret_node);
 }
 
+int kernel_node_number(const struct kernel *kernel, uint32_t key, uint32_t *ret_major,
+		       uint32_t *ret_minor)
+{
+	struct statx st;
+	char path[48];
+
+	if (key & KERNEL_CDEV)
+		snprintf(path, sizeof(path), "vfio/devices/vfio%u", (unsigned)(key & ~KERNEL_CDEV));
+	else
+		snprintf(path, sizeof(path), "vfio/%u", (unsigned)key);
+	if (statx(kernel->dev, path, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &st))
+		return -errno;
+	if (!S_ISCHR(st.stx_mode))
+		return -ENODEV;
+	*ret_major = st.stx_rdev_major;
+	*ret_minor = st.stx_rdev_minor;
+	return 0;
+}
+
 /* Parses the name of a node, "14" or "vfio3". Returns its key, or UINT32_MAX. */
 static uint32_t node_key(const char *name)
 {

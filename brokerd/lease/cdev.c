@@ -170,6 +170,15 @@ bool cdevs_are_touched(const struct lease *lease, struct kernel_touches *touches
 	return true;
 }
 
+size_t cdevs_numbers(const struct lease *lease, uint32_t numbers[PROTOCOL_CDEVS_MAX])
+{
+	size_t n = 0;
+
+	for (size_t i = 0; may_have_cdevs(lease) && i < count_devices(lease); i++)
+		n += !number_of(lease, i, &numbers[n]);
+	return n;
+}
+
 void cdevs_watch(struct lease *lease)
 {
 	uint32_t number;

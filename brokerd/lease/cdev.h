@@ -26,5 +26,7 @@ bool cdevs_are_open(const struct lease *lease, uint32_t *ret_number, struct kern
 /* Returns true if each of them was touched since, see kernel_nodes_mark(). */
 bool cdevs_are_touched(const struct lease *lease, struct kernel_touches *touches, uint64_t since);
 /* Watches the nodes of a lease that was taken up from its record. */
+/* Reads the numbers of the nodes that the lease's devices have now. Returns how many. */
+size_t cdevs_numbers(const struct lease *lease, uint32_t numbers[PROTOCOL_CDEVS_MAX]);
 void cdevs_watch(struct lease *lease);
 void cdevs_unwatch(struct lease *lease);

@@ -173,6 +173,7 @@ static void on_unknown(struct lease *lease, int error)
 static void on_held(struct lease *lease, int error)
 {
 	lease->attached = error == -KERNEL_ATTACHED;
+	lease->busy = true;
 	if (lease->state == GPUBROKER_LEASE_LEASED)
 		lease->slow = NULL;
 	if (lease->attached) { /* no close of the group will come */
@@ -242,8 +243,7 @@ void lease_probe_holder(struct lease *lease)
 	struct work *work;
 	int r;
 
-	if (lease->work || lease->state == GPUBROKER_LEASE_RESTORING ||
-	    lease->state == GPUBROKER_LEASE_STUCK)
+	if (lease->work || lease->state == GPUBROKER_LEASE_RESTORING || lease_is_overdue(lease))
 		return;
 	/*
 	 * Another program has removed the mediated device or vGPU, which waits for the holder; the
@@ -282,9 +282,14 @@ void lease_probe_holder(struct lease *lease)
 
 void lease_closed(struct lease *lease)
 {
+	lease->busy = false;
 	if (lease->state == GPUBROKER_LEASE_RELEASING)
 		return; /* another process has opened it since; it is being probed already */
 	lease->group_file = GROUP_CLOSED;
+	if (lease->state == GPUBROKER_LEASE_ASKED) {
+		lease_asked_closed(lease);
+		return;
+	}
 	lease->tries = 0;
 	/*
 	 * Either the holder uses cdevs and needs no group, or both are being closed; a probe in a
@@ -361,8 +366,8 @@ void ending_read_inotify(struct leases *leases)
 
 /*
  * Restore takes each function from VFIO. The kernel asks the holder to let go (QEMU unplugs the
- * device from its guest) and then waits, in a worker. If the holder does not answer, the lease
- * stays stuck until the holder ends.
+ * device from its guest) and then waits, in a worker. If the holder does not let go, the lease is
+ * asked until it does.
  */
 void lease_recall(struct lease *lease, const char *why)
 {
@@ -377,6 +382,8 @@ void lease_recall(struct lease *lease, const char *why)
 	lease_end_is_late(lease);
 	if (lease->work || !lease_transition(lease, LEASE_RECALLED))
 		return;
+	if (!lease->busy && lease->group_file != GROUP_OPEN)
+		lease->busy = cdevs_are_held(lease);
 	audit_lease(lease, why, LOG_NOTICE, NULL);
 	lease_restore(lease);
 }

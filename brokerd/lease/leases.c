@@ -63,7 +63,10 @@ void lease_mark_stuck(struct lease *lease, const struct pci_address *address, co
 	memcpy(lease->reason, reason, sizeof(reason));
 	if (!lease->stuck_since)
 		lease->stuck_since = (uint64_t)time(NULL);
-	audit_lease(lease, "stuck", LOG_ERROR, lease->reason);
+	if (lease->state == GPUBROKER_LEASE_ASKED)
+		audit_lease(lease, "asked", LOG_NOTICE, lease->reason);
+	else
+		audit_lease(lease, "stuck", LOG_ERROR, lease->reason);
 	/* Recorded, so that a restart takes the lease up as stuck. */
 	r = lease->recorded ? lease_record(lease) : 0;
 	if (r)

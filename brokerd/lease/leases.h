@@ -15,6 +15,7 @@
 #include "brokerd/process/worker.h"
 #include "brokerd/record/store.h"
 #include "brokerd/state/devices.h"
+#include "brokerd/state/ender.h"
 #include "brokerd/state/hooking.h"
 #include "brokerd/state/lease.h"
 #include "brokerd/state/verdict.h"
@@ -45,6 +46,10 @@ struct leases {
 	const struct store *store;
 	const struct devices *devices;
 	const struct policy_state *policy;
+	/* Has the ender carry out an order. Returns 0, or -errno. NULL: there is no ender. */
+	int (*end)(void *userdata, const struct ender_order *order);
+	bool (*has_ender)(void *userdata);
+	void *userdata;
 	uint8_t uuid_seed[UUID_BYTES]; /* mdev.c: UUIDs count up from it */
 	struct hooks hooks;
 };
@@ -63,11 +68,17 @@ bool lease_later(struct lease *lease, const struct timeval *after,
 int lease_record(const struct lease *lease);
 
 /*
- * Notes why a lease is stuck ("0000:01:00.0: unbind: Device or resource busy"), in the journal, in
- * the record and in an event. Does not change the state.
+ * Notes why a lease is stuck ("0000:01:00.0: unbind: Device or resource busy") or asked, in the
+ * journal, in the record and in an event. Does not change the state.
  */
 void lease_mark_stuck(struct lease *lease, const struct pci_address *address, const char *what,
 		      const char *why);
+
+/*
+ * Why a lease is asked. Not the step that waits: after a restart that is another one, since the
+ * unbind of the earlier worker is under way.
+ */
+#define LEASE_ASKED_WHY "waits for its holder to let go"
 
 /*
  * work_ops.late() of every worker whose userdata is a lease: the lease becomes stuck, and its claim

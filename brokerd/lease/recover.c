@@ -11,6 +11,7 @@
 #include "brokerd/lease/cdev.h"
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/functions.h"
+#include "brokerd/lease/kill.h"
 #include "brokerd/lease/restore.h"
 #include "brokerd/process/log.h"
 #include "brokerd/record/audit.h"
@@ -46,6 +47,7 @@ static void take_up(struct lease *lease)
 		watch = kernel_group_watch(leases_of(lease)->kernel, group);
 		lease->watch = watch >= 0 ? watch : -1;
 		cdevs_watch(lease);
+		kill_note_nodes(lease);
 		lease->group_file = GROUP_UNKNOWN;
 		lease_set_clock(lease);
 		lease_probe_holder(lease);
@@ -61,13 +63,25 @@ static void take_up(struct lease *lease)
 
 void recover_lease(struct lease *lease)
 {
+	uint32_t group = NO_GROUP;
+	int watch;
+
 	lease_set_kind(lease);
 	/* It may have been sent to a holder, so it is treated as lent. */
 	lease->recorded = lease->lent = true;
 	if (lease->stuck_since) {
 		/* The worker will wait in the kernel, as the earlier run's did. */
 		lease_transition(lease, LEASE_LATE);
-		lease_restore(lease);
+		lease->group_file = GROUP_UNKNOWN;
+		if (lease->kind->group_of(lease, &group) || group == NO_GROUP) {
+			lease_restore(lease);
+			return;
+		}
+		lease->group = group;
+		watch = kernel_group_watch(leases_of(lease)->kernel, group);
+		lease->watch = watch >= 0 ? watch : -1;
+		kill_note_nodes(lease);
+		lease_look_and_restore(lease);
 		return;
 	}
 	take_up(lease);

@@ -12,6 +12,7 @@
 #include "brokerd/lease/restore.h"
 #include "brokerd/lease/cdev.h"
 #include "brokerd/lease/hooks.h"
+#include "brokerd/lease/kill.h"
 #include "brokerd/process/log.h"
 #include "brokerd/record/audit.h"
 #include "brokerd/record/lease-record.h"
@@ -76,6 +77,8 @@ static void forget_lease(struct lease *lease)
 		event_free(lease->timer);
 	if (lease->expiry)
 		event_free(lease->expiry);
+	if (lease->kill_timer)
+		event_free(lease->kill_timer);
 	if (table->events)
 		table->events->freed(table->userdata, lease);
 	lease_free(lease);
@@ -97,7 +100,10 @@ static void keep_stuck(struct lease *lease, const struct lease_end *end)
 	struct timeval after = { 0 };
 	char what[64], text[PCI_ADDRESS_TEXT], load[96] = "";
 
-	lease_transition(lease, LEASE_FAILED);
+	/* A driver that refuses because a process has the device does not wait for it. */
+	if ((end->error != EPERM && end->error != EBUSY) || !lease_has_holder(lease) ||
+	    !lease_transition(lease, LEASE_WAITS))
+		lease_transition(lease, LEASE_FAILED);
 	lease->waits_for_driver = end->unloaded != NULL;
 	if (end->unloaded) {
 		snprintf(what, sizeof(what), "its driver %s is not loaded", end->unloaded);
@@ -114,6 +120,8 @@ static void keep_stuck(struct lease *lease, const struct lease_end *end)
 		lease->restores++;
 	after.tv_sec = (time_t)retry_after(lease->restores);
 	lease_later(lease, &after, lease_retry);
+	if (!lease->follower)
+		kill_begin(lease);
 	lease_report_settled(lease);
 }
 
@@ -182,7 +190,7 @@ static void restore_after_pause(struct lease *lease)
 /* Has the restore go on in a moment. False: that was done often enough. */
 static bool pause_restore(struct lease *lease)
 {
-	if (lease->state == GPUBROKER_LEASE_STUCK) /* the daemon's end does not wait for it */
+	if (lease_is_overdue(lease)) /* the daemon's end does not wait for it */
 		return lease_look_soon(lease, restore_again);
 	if (!lease_look_soon(lease, restore_after_pause))
 		return false;
@@ -226,18 +234,51 @@ static void on_restored(void *userdata, const struct work_result *result)
 	take_result(lease, lease->kind->how_ended(lease, result, &end), &end);
 }
 
+/*
+ * The worker has not ended in time. Usually it waits in the kernel for a process that has the
+ * device, which the kernel has asked for it: then nothing is wrong with the device, and claims may
+ * wait for it.
+ */
+static void on_restore_late(void *userdata, const char *what, const struct pci_address *address)
+{
+	struct lease *lease = userdata;
+
+	if (lease->follower || !lease_has_holder(lease) || !lease_transition(lease, LEASE_WAITS))
+		lease_worker_late(lease, what, address);
+	else
+		lease_mark_stuck(lease, address, LEASE_ASKED_WHY, "");
+	kill_begin(lease);
+}
+
+static void asked_in_vain(struct lease *lease)
+{
+	if (lease->state != GPUBROKER_LEASE_ASKED || lease_has_holder(lease))
+		return;
+	if (lease->work)
+		lease_worker_late(lease, "giving it back", &lease->asked);
+	else
+		lease_retry(lease);
+}
+
+void lease_asked_closed(struct lease *lease)
+{
+	const struct timeval after = { .tv_sec = WORKER_SECONDS };
+
+	lease_later(lease, &after, asked_in_vain);
+}
+
 static void restore_again(struct lease *lease)
 {
 	const struct work_ops ops = {
 		.begun = on_restore_begun,
 		.told = on_restore_text,
 		.done = on_restored,
-		.late = lease_worker_late,
+		.late = on_restore_late,
 		/*
 		 * The worker of a stuck lease may never end, so the daemon's end does not wait for
 		 * it.
 		 */
-		.may_be_left = lease->state == GPUBROKER_LEASE_STUCK,
+		.may_be_left = lease_is_overdue(lease),
 	};
 	struct lease_end end = { 0 };
 	struct work *work;
@@ -282,6 +323,34 @@ void lease_retry(struct lease *lease)
 {
 	if (!lease->work && !lease->hook.event && lease_transition(lease, LEASE_ABANDON))
 		lease_restore(lease);
+}
+
+static void on_group_looked_at(void *userdata, const struct work_result *result)
+{
+	struct lease *lease = userdata;
+
+	lease->work = NULL;
+	lease->busy = result->error == EBUSY || result->error == -KERNEL_ATTACHED;
+	lease_restore(lease);
+}
+
+void lease_look_and_restore(struct lease *lease)
+{
+	static const struct work_ops ops = { .done = on_group_looked_at, .may_be_left = true };
+	struct leases *leases = leases_of(lease);
+	struct work *work = work_new(&ops, lease);
+	int r = work ? work_add_open(work, kernel_open_vfio(leases->kernel), lease->group,
+				     &lease->asked)
+		     : -ENOMEM;
+
+	if (!r)
+		r = workers_start(leases->workers, work);
+	if (!r) {
+		lease->work = work;
+		return;
+	}
+	work_free(work);
+	lease_restore(lease);
 }
 
 void lease_device_seen(struct leases *leases, const struct watcher_record *record)

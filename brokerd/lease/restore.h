@@ -5,13 +5,23 @@
 #include "brokerd/lease/leases.h"
 
 /*
- * Begins to give everything back, as recorded; the lease must be RESTORING or STUCK. The lease may
- * be gone on return.
+ * Begins to give everything back, as recorded; the lease must be RESTORING, STUCK or ASKED. The
+ * lease may be gone on return.
  */
 void lease_restore(struct lease *lease);
 /* The same, but a device that is half made or removed is looked at only `looks` times more. */
 void lease_restore_with(struct lease *lease, unsigned looks);
-/* The same for a lease that is stuck and has no worker; does nothing for others. */
+/*
+ * The same for a lease from the records, after looking whether a process has its group: that tells
+ * later what the worker waits for.
+ */
+void lease_look_and_restore(struct lease *lease);
+/*
+ * Notes that the last holder of an asked lease has closed the group: if that does not end the
+ * lease soon, it is stuck.
+ */
+void lease_asked_closed(struct lease *lease);
+/* The same for a lease that is stuck or asked and has no worker; does nothing for others. */
 void lease_retry(struct lease *lease);
 
 /*

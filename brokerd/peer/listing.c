@@ -163,7 +163,7 @@ static void format_lease(struct listing *listing, const struct lease *lease,
 	};
 	for (size_t i = 0; i < lease->n_functions; i++)
 		ret_message->functions[i] = lease->functions[i].address;
-	if (lease->state == GPUBROKER_LEASE_STUCK)
+	if (lease_is_overdue(lease))
 		memcpy(ret_message->reason, lease->reason, sizeof(ret_message->reason));
 	else if (lease->slow && lease->state != GPUBROKER_LEASE_RESTORING)
 		snprintf(ret_message->reason, sizeof(ret_message->reason), "%s", lease->slow);

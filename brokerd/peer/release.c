@@ -10,6 +10,7 @@
 #include "brokerd/claim/claim.h"
 #include "brokerd/lease/bringup.h"
 #include "brokerd/lease/ending.h"
+#include "brokerd/lease/kill.h"
 #include "brokerd/lease/restore.h"
 #include "brokerd/process/log.h"
 #include "brokerd/record/lease-record.h"
@@ -135,6 +136,32 @@ static int end_waiting(struct peer *peer, struct waiting *waiting, bool revoke,
 	return 0;
 }
 
+/*
+ * Has the lease's holder ended when it is taken back and does not let go. Returns 0, or the reason.
+ */
+static int set_kill(struct peer *peer, struct lease *lease, uint64_t grace,
+		    struct message_refusal *ret_refusal)
+{
+	const uint64_t before = lease->terms.kill;
+	int r;
+
+	if (!kill_is_possible(peer->peers->leases))
+		return refuse_fault(ret_refusal, &lease->asked,
+				    "ending its holder, for which gpubroker-end.service has to run",
+				    0);
+	if (!lease->uid)
+		return refuse_fault(ret_refusal, &lease->asked,
+				    "ending its holder, which is root's own", 0);
+	lease->terms.kill = grace;
+	r = lease->recorded ? lease_record(lease) : 0;
+	if (r) {
+		lease->terms.kill = before;
+		return refuse_fault(ret_refusal, &lease->asked, "recording it", -r);
+	}
+	kill_again(lease);
+	return 0;
+}
+
 int release_lease(struct peer *peer, const struct message_release *request,
 		  struct message_refusal *ret_refusal)
 {
@@ -152,7 +179,17 @@ int release_lease(struct peer *peer, const struct message_release *request,
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NO_LEASE, request->lease, "");
 	if (uid != 0 && !is_own(peer, lease->uid))
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, lease->id, "");
-	log_request(peer, lease, revoke ? "revoking" : "releasing", request->after);
+	if (request->flags & RELEASE_KILL) {
+		int r = set_kill(peer, lease, request->grace, ret_refusal);
+
+		if (r)
+			return r;
+	}
+	log_request(peer, lease,
+		    request->flags & RELEASE_KILL ? "killing"
+		    : revoke			  ? "revoking"
+						  : "releasing",
+		    request->after);
 	if (lease->follower && !request->after) {
 		claim_release(claim_of(lease), lease);
 		return 0;

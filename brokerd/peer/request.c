@@ -62,8 +62,11 @@ static bool greet(struct peer *peer, const struct message_hello *hello)
 
 static bool valid_release(const struct message_release *release)
 {
-	return !(release->flags & ~(uint32_t)RELEASE_REVOKE) && release->after <= INT32_MAX &&
-	       (!release->after || release->flags & RELEASE_REVOKE);
+	const bool revoke = release->flags & RELEASE_REVOKE, kill = release->flags & RELEASE_KILL;
+
+	return !(release->flags & ~(uint32_t)(RELEASE_REVOKE | RELEASE_KILL)) &&
+	       release->after <= INT32_MAX && (revoke || (!release->after && !kill)) &&
+	       release->grace <= PROTOCOL_GRACE_MAX && kill == (release->grace != 0);
 }
 
 static bool valid_restore(const struct message_restore *restore)

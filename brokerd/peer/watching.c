@@ -54,7 +54,7 @@ static struct message_event event_of_lease(const struct lease *lease,
 	};
 
 	memcpy(event.parent, lease->mdev.parent, sizeof(event.parent));
-	if (lease->state == GPUBROKER_LEASE_STUCK)
+	if (lease_is_overdue(lease))
 		memcpy(event.reason, lease->reason, sizeof(event.reason));
 	return event;
 }

@@ -18,15 +18,17 @@
 #include <unistd.h>
 
 /*
- * The capabilities that a part keeps. The finder sees the descriptors of every process:
- * CAP_SYS_PTRACE lets it look through the links in /proc/PID/fd, and CAP_DAC_READ_SEARCH into that
- * directory, which only the process' own user may read (mode 0500).
+ * The capabilities that a part keeps. Finder and ender see the descriptors of every process:
+ * CAP_SYS_PTRACE lets them look through the links in /proc/PID/fd, and CAP_DAC_READ_SEARCH into
+ * that directory, which only the process' own user may read (mode 0500). The ender may signal too.
  */
 static uint64_t caps_of(enum confine_part part)
 {
-	return part == CONFINE_FINDER
-		       ? UINT64_C(1) << CAP_SYS_PTRACE | UINT64_C(1) << CAP_DAC_READ_SEARCH
-		       : 0;
+	const uint64_t look = UINT64_C(1) << CAP_SYS_PTRACE | UINT64_C(1) << CAP_DAC_READ_SEARCH;
+
+	return part == CONFINE_FINDER  ? look
+	       : part == CONFINE_ENDER ? look | UINT64_C(1) << CAP_KILL
+				       : 0;
 }
 
 /*
@@ -62,10 +64,11 @@ static int confine_unprivileged(enum confine_part part, struct confine_filter **
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 		return -errno;
 	/*
-	 * The finder has no Landlock: the kernel lets no process of a Landlock domain look at one
-	 * outside of it, as with ptrace(), whatever its capabilities. Its filter allows less.
+	 * Finder and ender have no Landlock: the kernel lets no process of a Landlock domain look
+	 * at one outside of it, as with ptrace(), whatever its capabilities. Their filters allow
+	 * less.
 	 */
-	r = part == CONFINE_FINDER ? 0 : landlock_helper();
+	r = caps_of(part) ? 0 : landlock_helper();
 	if (!r)
 		r = filter_new(part, ret_settled);
 	return r ? r : filter_load(part);

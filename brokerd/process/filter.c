@@ -66,6 +66,7 @@ enum arg_check {
 	FILES,		/* unlinkat: no directories */
 	DIRECTORIES,	/* openat: directories, to read them; no file, not by O_PATH either */
 	FILTER,		/* seccomp: SECCOMP_SET_MODE_FILTER, without flags */
+	ENDINGS,	/* pidfd_send_signal: SIGTERM or SIGKILL */
 	DEATHSIG,	/* prctl: PR_SET_PDEATHSIG, SIGKILL */
 	BOUNDING_SET,	/* prctl: PR_CAPBSET_READ */
 	MEMLOCK,	/* prlimit64: RLIMIT_MEMLOCK */
@@ -194,6 +195,33 @@ static const struct syscall_rule finder_rows[] = {
 	{ SCMP_SYS(exit_group), ANY_ARGS },	 /* its end */
 };
 
+/* Until the ender serves; then filter_apply() of ender_rows. */
+static const struct syscall_rule ender_start_rows[] = {
+	{ SCMP_SYS(getuid), ANY_ARGS }, /* its account, whose processes it spares */
+	{ SCMP_SYS(seccomp), FILTER },	/* the filter for after the start */
+};
+
+/*
+ * As the finder's, and two more. The signals are those that a core may order: with any other, 0
+ * among them, it would be of use to an attacker of the ender alone.
+ */
+static const struct syscall_rule ender_rows[] = {
+	{ SCMP_SYS(openat), DIRECTORIES },	  /* /proc, each process' descriptors, /sys */
+	{ SCMP_SYS(getdents64), ANY_ARGS },	  /* the same */
+	{ SCMP_SYS(statx), ANY_ARGS },		  /* which device a descriptor is; whose it is */
+	{ SCMP_SYS(readlinkat), ANY_ARGS },	  /* whether a node is VFIO's, a program's name */
+	{ SCMP_SYS(close), ANY_ARGS },		  /* directories and pidfds */
+	{ SCMP_SYS(pidfd_open), ANY_ARGS },	  /* holds a process while it is looked at again */
+	{ SCMP_SYS(pidfd_send_signal), ENDINGS }, /* its work */
+	{ SCMP_SYS(sendmsg), ANY_ARGS },	  /* answers to the core */
+	{ SCMP_SYS(recvmsg), ANY_ARGS },	  /* the core's orders */
+	{ SCMP_SYS(POLL), ANY_ARGS },		  /* waits for them */
+	{ SCMP_SYS(clock_gettime), ANY_ARGS },	  /* its time limit, where the vDSO has no clock */
+	{ SCMP_SYS(brk), NO_MEMORY },		  /* free() of the filter */
+	{ SCMP_SYS(restart_syscall), ANY_ARGS },  /* poll() after a stop, and after a suspend */
+	{ SCMP_SYS(exit_group), ANY_ARGS },	  /* its end */
+};
+
 /*
  * The longest table, since the name service's modules are others' code: those of nscd, sssd and
  * systemd were examined. It is never narrowed: each reload calls them again.
@@ -297,6 +325,8 @@ static const struct arg_rule {
 	{ FILES, 2, 0, NO_ARG, 0 },
 	{ DIRECTORIES, 2, OPENED_FLAGS, NO_ARG, 0 },
 	{ FILTER, 0, SECCOMP_SET_MODE_FILTER, 1, 0 },
+	{ ENDINGS, 1, SIGTERM, NO_ARG, 0 },
+	{ ENDINGS, 1, SIGKILL, NO_ARG, 0 },
 	{ DEATHSIG, 0, PR_SET_PDEATHSIG, 1, SIGKILL },
 	{ BOUNDING_SET, 0, PR_CAPBSET_READ, NO_ARG, 0 },
 	{ MEMLOCK, 1, RLIMIT_MEMLOCK, NO_ARG, 0 },
@@ -428,15 +458,15 @@ struct table {
 
 /* The calls of a part after its start, and those that only its start needs. */
 static const struct table tables[] = {
-	[CONFINE_WATCHER] = TABLE(watcher_rows),
-	[CONFINE_LOADER] = TABLE(loader_rows),
-	[CONFINE_FINDER] = TABLE(finder_rows),
+	[CONFINE_WATCHER] = TABLE(watcher_rows), [CONFINE_LOADER] = TABLE(loader_rows),
+	[CONFINE_FINDER] = TABLE(finder_rows),	 [CONFINE_ENDER] = TABLE(ender_rows),
 	[CONFINE_WORKER] = TABLE(worker_rows),
 };
 static const struct table start_tables[] = {
 	[CONFINE_WATCHER] = TABLE(watcher_start_rows),
 	[CONFINE_LOADER] = { NULL, 0 },
 	[CONFINE_FINDER] = TABLE(finder_start_rows),
+	[CONFINE_ENDER] = TABLE(ender_start_rows),
 	[CONFINE_WORKER] = { NULL, 0 },
 };
 

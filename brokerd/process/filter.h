@@ -8,7 +8,13 @@
 #include <stdbool.h>
 
 /* The processes with a filter of their own; the core's is filter_load_core(). */
-enum confine_part { CONFINE_WATCHER, CONFINE_LOADER, CONFINE_FINDER, CONFINE_WORKER };
+enum confine_part {
+	CONFINE_WATCHER,
+	CONFINE_LOADER,
+	CONFINE_FINDER,
+	CONFINE_ENDER,
+	CONFINE_WORKER
+};
 
 /* A compiled filter, made ahead of time: a child after fork must not allocate. */
 struct confine_filter;

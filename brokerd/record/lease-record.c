@@ -16,6 +16,7 @@
  *	lifetime 0
  *	ends 0
  *	require-reset 0
+ *	kill 30 (seconds between the signals that end a holder which does not let go; only if it is)
  *	migration 1 (enum gpubroker_migration; only if the holder has reported)
  *	group-id 44 (a line for each supplementary group)
  *	function 0000:01:00.0 1234 1111
@@ -45,6 +46,7 @@
 #include "brokerd/record/lease-record.h"
 #include "client/common/name.h"
 #include "client/common/util.h"
+#include "policy/policy.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -95,6 +97,8 @@ int lease_record_format(const struct lease *lease, char *out, size_t size)
 		   pci_address_format(&lease->asked, address), lease->stuck_since,
 		   lease->stuck_since ? lease->reason : "", lease->terms.lifetime, lease->ends,
 		   (int)lease->terms.require_reset);
+	if (!r && lease->terms.kill)
+		r = append(out, size, &used, "kill %" PRIu64 "\n", lease->terms.kill);
 	if (!r && lease->migration)
 		r = append(out, size, &used, "migration %u\n", (unsigned)lease->migration);
 	for (size_t i = 0; !r && i < lease->n_gids; i++)
@@ -298,6 +302,11 @@ static bool take_options(char **text, unsigned *line, struct lease *lease)
 
 	lease->migration = GPUBROKER_MIGRATION_UNKNOWN;
 	lease->n_gids = 0;
+	lease->terms.kill = 0;
+	if (!strncmp(*text, "kill ", 5) &&
+	    (!take_number(text, "kill", line, POLICY_KILL_MAX, &lease->terms.kill) ||
+	     !lease->terms.kill))
+		return false;
 	if (!strncmp(*text, "migration ", 10)) {
 		if (!take_number(text, "migration", line, GPUBROKER_MIGRATION_NO, &migration))
 			return false;

@@ -18,6 +18,7 @@
 #define RELEASING GPUBROKER_LEASE_RELEASING
 #define RESTORING GPUBROKER_LEASE_RESTORING
 #define STUCK GPUBROKER_LEASE_STUCK
+#define ASKED GPUBROKER_LEASE_ASKED
 
 /*
  * 0: the event means nothing in that state. A lease that comes to HOST is over, and the caller
@@ -59,11 +60,19 @@ static const enum gpubroker_lease_state transitions[][LEASE_N_EVENTS] = {
 		[LEASE_RESTORED] = HOST,
 		[LEASE_FAILED] = STUCK,
 		[LEASE_LATE] = STUCK,
+		[LEASE_WAITS] = ASKED,
+	},
+	[ASKED] = {
+		[LEASE_ABANDON] = RESTORING, /* what did not go back is tried again */
+		[LEASE_RESTORED] = HOST,
+		[LEASE_FAILED] = STUCK,
+		[LEASE_LATE] = STUCK, /* its holder has let go, and the kernel goes on waiting */
 	},
 	[STUCK] = {
 		[LEASE_ABANDON] = RESTORING, /* its worker has ended, or restore is tried again */
 		[LEASE_RESTORED] = HOST,
 		[LEASE_FAILED] = STUCK,
+		[LEASE_WAITS] = ASKED, /* taken up from its record, and a process has it still */
 	},
 };
 
@@ -201,7 +210,7 @@ bool lease_transition(struct lease *lease, enum lease_event event)
 
 	if (!advance(lease, event))
 		return false;
-	if (lease->state != before && lease->state != STUCK && table->events)
+	if (lease->state != before && !lease_is_overdue(lease) && table->events)
 		table->events->state(table->userdata, lease);
 	return true;
 }
@@ -220,7 +229,18 @@ bool lease_has_address(const struct lease *lease)
 
 bool lease_is_leaving(const struct lease *lease)
 {
-	return lease->state == RELEASING || lease->state == RESTORING;
+	return lease->state == RELEASING || lease->state == RESTORING || lease->state == ASKED;
+}
+
+bool lease_is_overdue(const struct lease *lease)
+{
+	return lease->state == STUCK || lease->state == ASKED;
+}
+
+bool lease_has_holder(const struct lease *lease)
+{
+	return lease->lent &&
+	       ((lease->watch >= 0 && lease->group_file == GROUP_OPEN) || lease->busy);
 }
 
 bool lease_has_function(const struct lease *lease, const struct pci_address *address)

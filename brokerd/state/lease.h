@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "brokerd/state/ender.h"
 #include "brokerd/state/hooking.h"
 #include "client/gpubroker.h"
 #include "client/wire/protocol.h"
@@ -48,8 +49,9 @@ struct lease_mdev {
 
 /* The terms of the rule that granted the lease. */
 struct lease_terms {
-	char rule[288];			     /* the rule itself, as file:line */
-	uint64_t lifetime;		     /* seconds that the lease may last; 0: no limit */
+	char rule[288];	   /* the rule itself, as file:line */
+	uint64_t lifetime; /* seconds that the lease may last; 0: no limit */
+	uint64_t kill;	   /* seconds between the signals that end its holder; 0: it is not ended */
 	char vfio_driver[PROTOCOL_NAME_MAX]; /* the rule's VFIO driver; "": the kernel's choice */
 	bool require_reset; /* every function is reset before another client gets it */
 	bool in_use;	    /* also while programs have it open; not recorded either */
@@ -73,6 +75,7 @@ enum lease_event {
 	LEASE_RESTORED, /* the host has everything back, as it was */
 	LEASE_FAILED,	/* the host does not have everything back */
 	LEASE_LATE,	/* a worker has not ended in time */
+	LEASE_WAITS,	/* nor has this one, because a process has what was lent */
 	LEASE_N_EVENTS,
 };
 
@@ -132,8 +135,8 @@ struct lease {
 	uint32_t gid;
 	uint64_t since;		  /* seconds since the epoch */
 	uint64_t ends;		  /* when it is taken back, in the same seconds; 0: never */
-	uint64_t stuck_since;	  /* in the same seconds; 0: it is not stuck */
-	char reason[128];	  /* why it is stuck */
+	uint64_t stuck_since;	  /* stuck or asked, in the same seconds; 0: neither */
+	char reason[128];	  /* why it is stuck or asked */
 	struct pci_address asked; /* the function that the claim named */
 	struct lease_terms terms;
 	size_t n_gids;
@@ -158,6 +161,7 @@ struct lease {
 	/* the group file that was lent: any process may have it open, or none */
 	enum { GROUP_OPEN, GROUP_UNKNOWN, GROUP_CLOSED } group_file;
 	bool attached;	      /* its holder has closed the group, and uses a device by an iommufd */
+	bool busy;	      /* a probe found that a process has it; no close came since */
 	uint64_t released_at; /* when its holder let go, in seconds since the epoch; 0: not yet */
 	const char *slow;     /* static: what it has waited for since; NULL: not for long */
 	bool late;	      /* lent, and the worker that binds what came has not ended in time */
@@ -166,7 +170,14 @@ struct lease {
 	struct lease_hook hook;
 	uint64_t warn_at; /* when the holder is warned that the lease ends soon */
 	bool warned;
-	const char *recall;   /* static: why to take it back once its worker has ended */
+	const char *recall; /* static: why to take it back once its worker has ended */
+	/* see lease/kill.h */
+	struct ender_node nodes[ENDER_NODES_MAX]; /* of its group, and of its devices */
+	size_t n_nodes;
+	struct event *kill_timer; /* or NULL */
+	uint32_t kills;		  /* orders to the ender */
+	bool kill_unanswered;
+	bool term_sent;
 	struct event *expiry; /* the timer for `ends` and `warn_at`, or NULL */
 	/* one function that is called later, see lease_later() */
 	struct event *timer;
@@ -260,8 +271,9 @@ uint32_t lease_count_by_rule(const struct lease_table *table, const struct polic
 /*
  * Moves the lease to the next state, by the one table of states and events. Returns true, and calls
  * events->state() if the state has changed; returns false and changes nothing if the event means
- * nothing in this state (a late hint). A lease that becomes STUCK is reported by lease_mark_stuck()
- * instead, which knows the reason. LEASE_RESTORED ends the lease, and the caller frees it.
+ * nothing in this state (a late hint). A lease that becomes STUCK or ASKED is reported by
+ * lease_mark_stuck() instead, which knows the reason. LEASE_RESTORED ends the lease, and the caller
+ * frees it.
  */
 bool lease_transition(struct lease *lease, enum lease_event event);
 
@@ -277,6 +289,13 @@ bool lease_is_made(const struct lease *lease);
 bool lease_has_address(const struct lease *lease);
 /* Returns true if the lease is going back to the host, so that waiting helps. */
 bool lease_is_leaving(const struct lease *lease);
+/* Returns true if the lease is STUCK or ASKED: its worker may never end. */
+bool lease_is_overdue(const struct lease *lease);
+/*
+ * Returns true if a process is known to have what was lent: the open file of the group, of which
+ * inotify would have told the close, or what a probe has found before the lease was taken back.
+ */
+bool lease_has_holder(const struct lease *lease);
 /* Returns true if the function is one of the lease's functions. */
 bool lease_has_function(const struct lease *lease, const struct pci_address *address);
 

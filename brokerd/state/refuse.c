@@ -90,6 +90,8 @@ int refuse_held(struct message_refusal *ret_refusal, const struct lease *lease,
 	r.lease = lease->id;
 	if (stuck)
 		refusal_say(&r, "%s", lease->reason);
+	else if (lease->state == GPUBROKER_LEASE_ASKED)
+		r.detail = REFUSAL_ASKED;
 	else if (lease_is_leaving(lease))
 		r.detail = REFUSAL_RELEASING;
 	*ret_refusal = r;

@@ -65,7 +65,10 @@ static void print_limits(const struct question *q, const struct policy_verdict *
 	else
 		puts("none");
 	fputs("  for       ", stdout);
-	puts(v->lifetime ? units_time(v->lifetime, text) : "as long as it is held");
+	fputs(v->lifetime ? units_time(v->lifetime, text) : "as long as it is held", stdout);
+	if (v->kill)
+		printf(", then kill, with %s between the signals", units_time(v->kill, text));
+	putchar('\n');
 	fputs("  memlock   ", stdout);
 	puts(v->memlock ? units_size(v->memlock, text) : "none: the user's own limit stays");
 	if (is_part) /* its driver makes it for the lease, and has its own way to VFIO */

@@ -282,16 +282,19 @@ static const struct help {
 	  "  gpubroker policy install\n"
 	  "  gpubroker policy install --root /mnt/image --devices node7.json\n" },
 	{ "revoke", "end anybody's lease (root)",
-	  "usage: gpubroker revoke LEASE [--after TIME]\n"
+	  "usage: gpubroker revoke LEASE [--after TIME] [--kill[=GRACE]]\n"
 	  "\n"
 	  "Asks the holder of anybody's lease to give its devices back, or ends a claim\n"
 	  "that waits. Only root may.\n"
 	  "\n"
-	  "  --after TIME   the holder is told now, and asked after TIME, as 30s or 1h30m\n"
+	  "  --after TIME     the holder is told now, and asked after TIME, as 30s or 1h30m\n"
+	  "  --kill[=GRACE]   a holder that does not let go within 10 seconds is ended: by\n"
+	  "                   SIGTERM, and by SIGKILL after GRACE (30s)\n"
 	  "\n"
 	  "Examples:\n"
 	  "  gpubroker leases\n"
-	  "  gpubroker revoke 3 --after 10m\n" },
+	  "  gpubroker revoke 3 --after 10m\n"
+	  "  gpubroker revoke 3 --kill=1m\n" },
 	{ "restore", "give a device back to its host driver (root)",
 	  "usage: gpubroker restore DEVICE\n"
 	  "\n"

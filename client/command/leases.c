@@ -12,6 +12,7 @@
 #include "client/command/json-out.h"
 #include "client/command/leases-people.h"
 #include "client/command/moments.h"
+#include "client/host/marked.h"
 
 #include <inttypes.h>
 #include <pwd.h>
@@ -76,17 +77,48 @@ static void add_json(struct json_object *array, const struct gpubroker_lease *le
 	json_object_array_add(array, o);
 }
 
+/*
+ * Finds what goes on of the command's tree when the process that claimed has ended. Returns false
+ * if it has not, or if nothing is found.
+ */
+static bool find_survivor(const struct gpubroker_lease *lease, struct marked *ret_survivor)
+{
+	char path[32], mark[48];
+
+	snprintf(path, sizeof(path), "/proc/%" PRIu32, lease->pid);
+	snprintf(mark, sizeof(mark), "GPUBROKER_LEASE=%" PRIu64, lease->id);
+	return lease->state == GPUBROKER_LEASE_LEASED && access(path, F_OK) &&
+	       marked_find(mark, ret_survivor, 1);
+}
+
+/* `survivor`: what keeps the lease when the process that claimed has ended; NULL: nothing. */
+static void print_lease_notes(const struct gpubroker_lease *lease, const struct marked *survivor)
+{
+	if (survivor)
+		printf("       process %" PRIu32 " has ended; %s (pid %" PRIu32
+		       "), which it started, keeps the lease\n",
+		       lease->pid, survivor->name, survivor->pid);
+	if (lease->migration == GPUBROKER_MIGRATION_YES)
+		puts("       can be migrated with its virtual machine");
+	if (!lease->allowed)
+		puts("       the policy in force would not grant this lease; it goes on "
+		     "until it ends");
+}
+
 static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 {
 	struct output *output = userdata;
 	const struct passwd *user;
+	struct marked survivor = { .pid = lease->pid };
 	char held[24], uid[16], group[16] = "-", node[320];
+	bool survives;
 
 	output->n++;
 	if (output->array) {
 		add_json(output->array, lease);
 		return 0;
 	}
+	survives = find_survivor(lease, &survivor);
 	user = getpwuid((uid_t)lease->uid);
 	snprintf(uid, sizeof(uid), "%" PRIu32, lease->uid);
 	moment_ago(lease->since, held);
@@ -95,7 +127,7 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	if (output->n == 1)
 		puts("LEASE  USER      PID      IOMMU  STATE      HELD  DEVICES");
 	printf("%-5" PRIu64 "  %-8.16s  %-7" PRIu32 "  %-5s  %-9s  %-4s ", lease->id,
-	       user ? user->pw_name : uid, lease->pid, group,
+	       user ? user->pw_name : uid, survivor.pid, group,
 	       gpubroker_lease_state_name(lease->state), held);
 	for (size_t i = 0; i < lease->n_devices; i++)
 		printf(" %s", lease->devices[i]);
@@ -106,11 +138,7 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 		cli_print_text(stdout, lease->profile, -1);
 	}
 	putchar('\n');
-	if (lease->migration == GPUBROKER_MIGRATION_YES)
-		puts("       can be migrated with its virtual machine");
-	if (!lease->allowed)
-		puts("       the policy in force would not grant this lease; it goes on "
-		     "until it ends");
+	print_lease_notes(lease, survives ? &survivor : NULL);
 	if (lease->expires)
 		print_end(lease->expires);
 	if (lease->reason[0]) {
@@ -118,7 +146,11 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 		if (lease->stuck_since || lease->released_at) {
 			moment_ago(lease->stuck_since ? lease->stuck_since : lease->released_at,
 				   held);
-			printf("%s for %s: ", lease->stuck_since ? "stuck" : "releasing", held);
+			printf("%s for %s: ",
+			       lease->state == GPUBROKER_LEASE_ASKED ? "asked back"
+			       : lease->stuck_since		     ? "stuck"
+								     : "releasing",
+			       held);
 		}
 		cli_print_text(stdout, lease->reason, -1);
 		putchar('\n');

@@ -32,6 +32,7 @@ struct held {
 	uint64_t id;
 	char user[SCREEN_USER];
 	uint64_t since, ends, asked_at;
+	bool is_asked;
 	char reason[128];
 	unsigned waiters;
 };
@@ -63,8 +64,8 @@ static int add_held(void *userdata, const struct gpubroker_lease *lease)
 		.id = lease->id,
 		.since = lease->since,
 		.ends = lease->expires,
-		.asked_at = lease->state == GPUBROKER_LEASE_STUCK ? lease->stuck_since
-								  : lease->released_at,
+		.is_asked = lease->state == GPUBROKER_LEASE_ASKED,
+		.asked_at = lease->stuck_since ? lease->stuck_since : lease->released_at,
 	};
 	screen_user(lease->uid, held->user);
 	memcpy(held->reason, lease->reason, sizeof(held->reason));
@@ -205,8 +206,10 @@ static void write_returning(const struct gpubroker_device *d, const struct held 
 	if (d->status == GPUBROKER_STUCK)
 		screen_say(out, TONE_BAD, "stuck for %s: %s", ago, held->reason);
 	else
-		screen_say(out, TONE_MIND, "going back from %s for %s%s%s", held->user, ago,
-			   held->reason[0] ? ": " : "", held->reason);
+		screen_say(out, TONE_MIND, "%s from %s for %s%s%s",
+			   held->is_asked ? "asked back" : "going back", held->user, ago,
+			   held->reason[0] && !held->is_asked ? ": " : "",
+			   held->is_asked ? "" : held->reason);
 }
 
 static unsigned count_free_vfs(const struct people *p, const struct gpubroker_device *pf)

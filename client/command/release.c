@@ -17,6 +17,9 @@
 
 /* Longer than the broker waits for its worker before it calls a lease stuck. */
 #define LOOK_SECONDS 15
+#define KILL_SECONDS 10	 /* after the second signal */
+#define GRACE_DEFAULT 30 /* between the two */
+#define GRACE_MAX 86400
 
 struct look {
 	uint64_t id; /* the lease, or 0: the one of `address` */
@@ -28,6 +31,8 @@ struct look {
 	uint32_t group;
 	uint64_t ends;
 	char reason[128];
+	uint64_t grace; /* its holder is ended; 0: it is not */
+	char shown[128];
 };
 
 static int on_lease(void *userdata, const struct gpubroker_lease *lease)
@@ -49,17 +54,37 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	return 0;
 }
 
-/* Looks until the lease is gone or stuck. 0, or the result of gpubroker_leases(). */
+static bool is_overdue(const struct look *look)
+{
+	return look->state == GPUBROKER_LEASE_STUCK || look->state == GPUBROKER_LEASE_ASKED;
+}
+
+/* Shows what was done to the holder, when that is news. */
+static void show_reason(struct look *look)
+{
+	if (!is_overdue(look) || !strcmp(look->shown, look->reason))
+		return;
+	memcpy(look->shown, look->reason, sizeof(look->shown));
+	fprintf(stderr, "%s\n", look->reason);
+}
+
+/*
+ * Looks until the lease is gone, stuck or asked; if its holder is ended, until that should have
+ * helped. 0, or the result of gpubroker_leases().
+ */
 static int look_until(struct gpubroker *handle, struct look *look)
 {
 	const struct timespec pause = { .tv_nsec = 200000000 };
+	const uint64_t seconds = LOOK_SECONDS + (look->grace ? look->grace + KILL_SECONDS : 0);
 	int r;
 
-	for (int i = 0; i < LOOK_SECONDS * 5; i++) {
+	for (uint64_t i = 0; i < seconds * 5; i++) {
 		look->found = false;
 		r = gpubroker_leases(handle, on_lease, look);
-		if (r || !look->found || look->state == GPUBROKER_LEASE_STUCK)
+		if (r || !look->found || (!look->grace && is_overdue(look)))
 			return r;
+		if (look->grace && cli_columns(stderr))
+			show_reason(look);
 		nanosleep(&pause, NULL);
 	}
 	return 0;
@@ -83,7 +108,11 @@ static int print_outcome(const struct cli *cli, struct gpubroker *handle, struct
 			printf("%s is the host's again.\n", what);
 		return cli_finish_output();
 	}
-	if (look->state == GPUBROKER_LEASE_STUCK)
+	if (look->state == GPUBROKER_LEASE_ASKED)
+		cli_error("%s is not the host's again yet: a process that was asked for it has it "
+			  "still (%s); it goes back by itself as soon as that lets go of it",
+			  what, look->reason);
+	else if (look->state == GPUBROKER_LEASE_STUCK)
 		cli_error("%s is not the host's again yet (%s); it goes back by itself as soon "
 			  "as the kernel lets go of it",
 			  what, look->reason);
@@ -143,9 +172,10 @@ static int parse_lease(const char *text, uint64_t *ret_id)
 	return 0;
 }
 
-static int end_lease(const struct cli *cli, const char *text, bool revoke, uint64_t after)
+static int end_lease(const struct cli *cli, const char *text, bool revoke, uint64_t after,
+		     uint64_t grace)
 {
-	struct look look = { 0 };
+	struct look look = { .grace = grace };
 	struct gpubroker *handle;
 	char what[32];
 	int r = parse_lease(text, &look.id);
@@ -156,8 +186,9 @@ static int end_lease(const struct cli *cli, const char *text, bool revoke, uint6
 		return r;
 	r = gpubroker_queue(handle, on_waiting, &look);
 	if (!r)
-		r = revoke ? gpubroker_revoke(handle, look.id, after)
-			   : gpubroker_release(handle, look.id);
+		r = grace    ? gpubroker_revoke_kill(handle, look.id, after, grace)
+		    : revoke ? gpubroker_revoke(handle, look.id, after)
+			     : gpubroker_release(handle, look.id);
 	snprintf(what, sizeof(what), "lease %" PRIu64, look.id);
 	if (r)
 		r = cli_failed(cli, handle, r);
@@ -183,22 +214,34 @@ int cli_release(const struct cli *cli, int argc, char **argv)
 			  "shows them");
 		return EXIT_BAD_USAGE;
 	}
-	return end_lease(cli, argv[optind], false, 0);
+	return end_lease(cli, argv[optind], false, 0, 0);
 }
 
 int cli_revoke(const struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "after", required_argument, NULL, 'a' },
+		{ "kill", optional_argument, NULL, 'k' },
 		{ NULL, 0, NULL, 0 },
 	};
-	uint64_t after = 0;
+	uint64_t after = 0, grace = 0;
 	int c;
 	struct arguments arguments = { .command = "revoke", .mode = "" };
 
 	while ((c = arguments_next(&arguments, argc, argv, options)) != ARGUMENTS_END) {
 		if (c == ARGUMENTS_STOP)
 			return arguments.status;
+		if (c == 'k') {
+			grace = GRACE_DEFAULT;
+			if (optarg &&
+			    (!cli_parse_time(optarg, &grace) || !grace || grace > GRACE_MAX)) {
+				cli_error("--kill='%s' is no time from 1s to 1d between the two "
+					  "signals: give it as --kill=30s",
+					  optarg);
+				return EXIT_BAD_USAGE;
+			}
+			continue;
+		}
 		if (!cli_parse_time(optarg, &after)) {
 			cli_error("--after '%s' is no time: give it as 30s, 10m or 1h30m", optarg);
 			return EXIT_BAD_USAGE;
@@ -209,7 +252,7 @@ int cli_revoke(const struct cli *cli, int argc, char **argv)
 			  "'gpubroker leases' shows them");
 		return EXIT_BAD_USAGE;
 	}
-	return end_lease(cli, argv[optind], true, after);
+	return end_lease(cli, argv[optind], true, after, grace);
 }
 
 int cli_restore(const struct cli *cli, int argc, char **argv)

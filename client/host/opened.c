@@ -263,6 +263,11 @@ bool opened_nodes_add(int sys, const struct nvidia_cards *cards, const struct pc
 	return add_nvidia(sys, cards, list, n, nodes);
 }
 
+void opened_nodes_add_number(struct opened_nodes *nodes, uint32_t major, uint32_t minor)
+{
+	add_node(nodes, major, minor, &(struct pci_address){ 0 }, "", "");
+}
+
 /* ---- processes ---- */
 
 struct search {
@@ -362,6 +367,20 @@ static bool look_at(struct search *s, size_t most)
 			take_device(s, st.stx_rdev_major, st.stx_rdev_minor);
 	}
 	return true;
+}
+
+void opened_look_at(int proc, uint32_t pid, const struct opened_nodes *nodes,
+		    void (*on_holder)(void *userdata, const struct opened_holder *holder),
+		    void *userdata)
+{
+	struct search s = { .proc = proc,
+			    .nodes = nodes,
+			    .deadline = UINT64_MAX,
+			    .on_holder = on_holder,
+			    .userdata = userdata };
+
+	snprintf(s.pid, sizeof(s.pid), "%" PRIu32, pid);
+	look_at(&s, SIZE_MAX);
 }
 
 /* How many descriptors of each process are looked at before more of any other. */

@@ -74,6 +74,16 @@ void opened_nodes_clear(struct opened_nodes *nodes);
 bool opened_nodes_add(int sys, const struct nvidia_cards *cards, const struct pci_address *list,
 		      size_t n, struct opened_nodes *nodes);
 
+/* Adds a node by its number alone. */
+void opened_nodes_add_number(struct opened_nodes *nodes, uint32_t major, uint32_t minor);
+
+/*
+ * Calls on_holder() if this process has one of the nodes open, perhaps several times.
+ */
+void opened_look_at(int proc, uint32_t pid, const struct opened_nodes *nodes,
+		    void (*on_holder)(void *userdata, const struct opened_holder *holder),
+		    void *userdata);
+
 /*
  * Calls on_holder() for each process and function of which it has a node open, perhaps several
  * times. It ends at `deadline`, milliseconds of the monotonic clock. Returns false if it has not

@@ -201,6 +201,7 @@ const char *gpubroker_lease_state_name(enum gpubroker_lease_state state)
 		[GPUBROKER_LEASE_RESTORING] = "restoring",
 		[GPUBROKER_LEASE_STUCK] = "stuck",
 		[GPUBROKER_LEASE_HOST] = "host",
+		[GPUBROKER_LEASE_ASKED] = "asked",
 	};
 
 	return (size_t)state < ARRAY_SIZE(names) && names[state] ? names[state] : "unknown";
@@ -225,6 +226,21 @@ int gpubroker_revoke(struct gpubroker *handle, uint64_t lease, uint64_t after)
 	};
 
 	if (after > INT32_MAX)
+		return -EINVAL;
+	return connection_ask(handle, &request, sizeof(request));
+}
+
+int gpubroker_revoke_kill(struct gpubroker *handle, uint64_t lease, uint64_t after, uint64_t grace)
+{
+	const struct message_release request = {
+		.type = MESSAGE_RELEASE,
+		.flags = RELEASE_REVOKE | RELEASE_KILL,
+		.lease = lease,
+		.after = after,
+		.grace = grace,
+	};
+
+	if (after > INT32_MAX || !grace || grace > PROTOCOL_GRACE_MAX)
 		return -EINVAL;
 	return connection_ask(handle, &request, sizeof(request));
 }

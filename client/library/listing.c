@@ -238,14 +238,38 @@ static int hand_event(const struct message_event *m, gpubroker_event_func func, 
 	return func(userdata, &event);
 }
 
-int gpubroker_watch(struct gpubroker *handle, gpubroker_event_func func, void *userdata)
+int gpubroker_watch_start(struct gpubroker *handle)
 {
 	const struct message_plain request = { .type = MESSAGE_WATCH };
-	int r = connection_send(handle, &request, sizeof(request));
-	union answer answer;
 
-	while (!r && !is_over(handle, &answer, &r))
-		r = answer.type == MESSAGE_EVENT ? hand_event(&answer.event, func, userdata)
-						 : -EPROTO;
+	return connection_send(handle, &request, sizeof(request));
+}
+
+int gpubroker_watch_continue(struct gpubroker *handle, gpubroker_event_func func, void *userdata)
+{
+	union answer answer;
+	size_t n_fds;
+	int r = 0;
+
+	while (!r) {
+		r = connection_receive(handle, &answer, NULL, 0, &n_fds);
+		if (!r && answer.type == MESSAGE_REFUSAL)
+			r = connection_refused(handle, &answer.refusal);
+		else if (!r)
+			r = answer.type == MESSAGE_EVENT ? hand_event(&answer.event, func, userdata)
+							 : -EPROTO;
+	}
+	return r;
+}
+
+int gpubroker_watch(struct gpubroker *handle, gpubroker_event_func func, void *userdata)
+{
+	int r = gpubroker_watch_start(handle);
+
+	while (!r) {
+		r = gpubroker_watch_continue(handle, func, userdata);
+		if (r == -EAGAIN)
+			r = connection_wait(handle);
+	}
 	return r;
 }

@@ -157,6 +157,22 @@ static void say_quota(const struct sentence *s)
 
 /* ---- others have it ---- */
 
+/* A lease has it, or had it, and the host does not have it back yet. */
+static void say_held(const struct sentence *s)
+{
+	const struct message_refusal *r = s->r;
+
+	say(s,
+	    "%s is %s %s%s; try again when it is free, see 'gpubroker leases', or wait for it with "
+	    "--wait",
+	    s->subject.text,
+	    r->detail == REFUSAL_RELEASING ? "on its way back to the host from"
+	    : r->detail == REFUSAL_ASKED   ? "asked back from"
+					   : "leased to",
+	    holder_of(s).text,
+	    r->detail == REFUSAL_ASKED ? ", whose program has not let go of it yet" : "");
+}
+
 static void say_busy(const struct sentence *s)
 {
 	const struct message_refusal *r = s->r;
@@ -202,6 +218,7 @@ static void say_busy(const struct sentence *s)
 		return;
 	case REFUSAL_PLAIN:
 	case REFUSAL_RELEASING:
+	case REFUSAL_ASKED:
 	case REFUSAL_FORCE:
 	case REFUSAL_WHOLE_AND_PART:
 	case REFUSAL_NOT_RESTORED:
@@ -210,11 +227,7 @@ static void say_busy(const struct sentence *s)
 	case REFUSAL_N_DETAILS:
 		break;
 	}
-	say(s,
-	    "%s is %s %s; try again when it is free, see 'gpubroker leases', or wait for it with "
-	    "--wait",
-	    what, r->detail == REFUSAL_RELEASING ? "on its way back to the host from" : "leased to",
-	    holder_of(s).text);
+	say_held(s);
 }
 
 static void say_stuck(const struct sentence *s)

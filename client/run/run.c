@@ -13,6 +13,7 @@
 #include "client/run/claiming.h"
 #include "client/run/hint.h"
 #include "client/run/memlock.h"
+#include "client/run/notice.h"
 #include "client/run/options.h"
 #include "client/run/qemu-run.h"
 #include "client/run/supervise.h"
@@ -81,6 +82,18 @@ static const char *mdev_of(const struct gpubroker_grant *grant)
 	return grant->uuid;
 }
 
+/* The numbers of the leases, by which the tree of the command is known later. */
+static int tell_leases(const struct gpubroker_claim *claim)
+{
+	char list[REQUEST_DEVICES_MAX * 21] = "";
+	size_t used = 0;
+
+	for (size_t i = 0; i < gpubroker_claim_groups(claim); i++)
+		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%" PRIu64,
+					 used ? "," : "", gpubroker_claim_grant(claim, i)->lease);
+	return setenv("GPUBROKER_LEASE", list, 1) ? -errno : 0;
+}
+
 /* The virtual function of a vGPU. */
 static const char *vgpu_of(const struct gpubroker_grant *grant)
 {
@@ -95,7 +108,9 @@ static int tell_parts(const struct gpubroker_claim *claim)
 {
 	int r = put_variable(claim, "GPUBROKER_MDEV", mdev_of);
 
-	return r ? r : put_variable(claim, "GPUBROKER_VGPU", vgpu_of);
+	if (!r)
+		r = put_variable(claim, "GPUBROKER_VGPU", vgpu_of);
+	return r ? r : tell_leases(claim);
 }
 
 /*
@@ -122,11 +137,14 @@ static int tell_migration(struct gpubroker *handle, const struct gpubroker_claim
 	return setenv("GPUBROKER_MIGRATION", list, 1) ? -errno : 0;
 }
 
-static int lend_and_exec(struct gpubroker_claim *claim, const struct qemu_run *qemu, char **argv)
+static int lend_and_exec(struct gpubroker_claim *claim, struct notice *notice,
+			 const struct qemu_run *qemu, char **argv)
 {
+	const struct supervise_notices notices = notice_calls(notice);
 	struct supervise_file files[REQUEST_DEVICES_MAX + REQUEST_CDEVS_MAX + 1];
 	char paths[REQUEST_DEVICES_MAX][32], whats[REQUEST_DEVICES_MAX][64];
-	const char *failed = NULL;
+	const char *failed = NULL, *leases = getenv("GPUBROKER_LEASE");
+	char mark[64];
 	size_t n = 0;
 	int r;
 
@@ -160,7 +178,9 @@ static int lend_and_exec(struct gpubroker_claim *claim, const struct qemu_run *q
 			.fd = gpubroker_claim_iommufd(claim),
 			.what = "/dev/iommu",
 		};
-	r = supervise_start(files, n, &failed);
+	snprintf(mark, sizeof(mark), "GPUBROKER_LEASE=%s", leases ? leases : "");
+	r = supervise_start(files, n, mark, notice->handle ? &notices : NULL, &failed);
+	notice_done(notice);
 	if (r) {
 		cli_error("cannot %s: %s; the device goes back",
 			  failed ? failed : "start the supervisor", strerror(-r));
@@ -194,6 +214,7 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	struct qemu_run qemu = { 0 };
 	struct request request = { 0 };
 	struct progress progress = { 0 };
+	struct notice notice;
 	int r;
 
 	r = options_parse(argc, argv, &request, &qemu);
@@ -216,6 +237,8 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 		goto out;
 	progress_granted(&progress, handle, claim);
 	r = tell_migration(handle, claim);
+	if (notice_begin(&notice, handle, claim))
+		handle = NULL;
 	handle = gpubroker_close(handle);
 	memlock_warn(claim, argv);
 	if (!r)
@@ -235,7 +258,7 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	 * only exits.
 	 */
 	if (!r)
-		return lend_and_exec(claim, &qemu, argv);
+		return lend_and_exec(claim, &notice, &qemu, argv);
 out:
 	qemu_run_done(&qemu);
 	gpubroker_close(handle);

@@ -16,6 +16,7 @@
 #include "config.h"
 
 #include "client/run/supervise.h"
+#include "client/run/seclude.h"
 #include "client/run/supervisor.h"
 #include "client/common/util.h"
 
@@ -171,7 +172,7 @@ _Noreturn static void supervisor_main(struct supervisor *s, int socket, pid_t co
 	int listener;
 	char byte;
 
-	hello.r = supervisor_seclude(s, &socket, command, &hello.what);
+	hello.r = seclude_supervisor(s, &socket, command, &hello.what);
 	if (send_packet(socket, &hello, sizeof(hello), -1) < 0 || hello.r < 0)
 		_exit(1);
 	if (receive_packet(socket, &byte, sizeof(byte), &listener) < 0)
@@ -272,7 +273,8 @@ static int start_supervisor(struct supervisor *s, const char **ret_what)
 	return receive_packet(ours, &byte, sizeof(byte), NULL);
 }
 
-int supervise_start(const struct supervise_file *files, size_t n_files, const char **ret_what)
+int supervise_start(const struct supervise_file *files, size_t n_files, const char *mark,
+		    const struct supervise_notices *notices, const char **ret_what)
 {
 	cleanup_(supervisor_done) struct supervisor s;
 	sigset_t all, before;
@@ -281,6 +283,8 @@ int supervise_start(const struct supervise_file *files, size_t n_files, const ch
 	r = supervisor_init(&s, files, n_files, ret_what);
 	if (r < 0)
 		return r;
+	s.notices = notices;
+	s.mark = mark;
 
 	/* No handler of the caller's may run in the supervisor, nor any signal end half of this. */
 	sigfillset(&all);

@@ -14,11 +14,15 @@
 #include "client/run/supervisor.h"
 
 /*
- * Starts the supervisor and puts the calling process, and all that it will exec and fork, under the
- * filter. Sets no_new_privs (so set-user-ID programs below it run without their privilege). Must be
- * called with one thread. On success the caller should close its own copies of the descriptors and
- * exec; nothing else in it has changed. The supervisor ends, and with it its copies of the
- * descriptors, when the last process under the filter has ended.
+ * `mark` is a variable in the environment of the caller, "NAME=VALUE", by which the supervisor
+ * finds who outlives the command.
+ *
+ * Starts the supervisor, which also says what `notices` (NULL: nothing) have to say, and puts the
+ * calling process, and all that it will exec and fork, under the filter. Sets no_new_privs (so
+ * set-user-ID programs below it run without their privilege). Must be called with one thread. On
+ * success the caller should close its own copies of the descriptors and exec; nothing else in it
+ * has changed. The supervisor ends, and with it its copies of the descriptors, when the last
+ * process under the filter has ended.
  *
  * On failure, -errno, and *ret_what is a static string that completes "cannot ...". Nothing was
  * left behind then (but perhaps no_new_privs), and the process is not under the filter; unless what
@@ -26,4 +30,5 @@
  * somebody who kills the supervisor: then every O_RDWR open fails with ENOSYS, so report it and
  * exit. -EBUSY: the process is under a filter with a supervisor already; the kernel allows one.
  */
-int supervise_start(const struct supervise_file *files, size_t n_files, const char **ret_what);
+int supervise_start(const struct supervise_file *files, size_t n_files, const char *mark,
+		    const struct supervise_notices *notices, const char **ret_what);

@@ -17,6 +17,7 @@
 #include "client/run/supervisor.h"
 #include "client/run/farewell.h"
 #include "client/common/util.h"
+#include "client/host/marked.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -24,12 +25,10 @@
 #include <limits.h>
 #include <linux/vfio.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -107,122 +106,6 @@ void supervisor_done(struct supervisor *s)
 	free(s->response);
 	free(s->lent);
 	*s = (struct supervisor){ .listener = -1, .command = -1 };
-}
-
-/*
- * The signals of a terminal, a session's end or a careless kill must not take the opens away from a
- * command that goes on. Ignored, not blocked: blocked signals would queue up, and ignored ones
- * never interrupt an ioctl. The faults keep their default: a bug should be seen.
- */
-static void ignore_signals(void)
-{
-	sigset_t none;
-
-	for (int sig = 1; sig <= SIGRTMAX; sig++)
-		switch (sig) {
-		case SIGSEGV:
-		case SIGBUS:
-		case SIGILL:
-		case SIGFPE:
-		case SIGABRT:
-		case SIGTRAP:
-		case SIGSYS:
-			signal(sig, SIG_DFL);
-			break;
-		default:
-			/* Fails for KILL, STOP and libc's own two: as it should. */
-			signal(sig, SIG_IGN);
-		}
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-/* Moves fd away if it is where stdin, stdout or stderr belong. */
-static int move_up(int *fd)
-{
-	int moved;
-
-	if (*fd > STDERR_FILENO)
-		return 0;
-	moved = fcntl(*fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-	if (moved < 0)
-		return -errno;
-	*fd = moved;
-	return 0;
-}
-
-/* The smallest descriptor of ours that is not below `from`, or UINT_MAX. */
-static unsigned int next_kept(const struct supervisor *s, int socket, unsigned int from)
-{
-	unsigned int next = UINT_MAX;
-
-	for (size_t i = 0; i < s->n_lent + 2; i++) {
-		int fd = i < s->n_lent ? s->lent[i].file.fd : i == s->n_lent ? socket : s->command;
-
-		if ((unsigned int)fd >= from && (unsigned int)fd < next)
-			next = (unsigned int)fd;
-	}
-	return next;
-}
-
-/*
- * Not PR_SET_DUMPABLE 0: a process of the same user could then not take the lent descriptors from
- * us with pidfd_getfd(), but it may claim them itself, and the user's own lsof should show who
- * holds a group.
- */
-int supervisor_seclude(struct supervisor *s, int *socket, pid_t command, const char **ret_what)
-{
-	int r;
-
-	ignore_signals();
-	prctl(PR_SET_NAME, "gpubroker-lend");
-
-	*ret_what = "arrange the supervisor's descriptors";
-	s->has_stderr = *socket != STDERR_FILENO && fcntl(STDERR_FILENO, F_GETFD) >= 0;
-	r = move_up(socket);
-	for (size_t i = 0; !r && i < s->n_lent; i++) {
-		s->has_stderr &= s->lent[i].file.fd != STDERR_FILENO;
-		r = move_up(&s->lent[i].file.fd);
-	}
-	if (r < 0)
-		return r;
-
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
-		cleanup_fd int null = -1;
-
-		if (fd == STDERR_FILENO && s->has_stderr)
-			break;
-		/*
-		 * Not O_RDWR, which a filter that is in force already would hand to its supervisor.
-		 */
-		null = open("/dev/null", (fd ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
-		if (null < 0 || (null != fd && dup2(null, fd) < 0))
-			return -errno;
-		if (null == fd)
-			null = -1;
-	}
-
-	/* The command's process, not a number that another one may get later. */
-	s->pid = command;
-	s->command = (int)syscall(SYS_pidfd_open, command, 0);
-	if (s->command < 0) {
-		*ret_what = "watch the command's process";
-		return -errno;
-	}
-
-	for (unsigned int from = STDERR_FILENO + 1, next;; from = next + 1) {
-		next = next_kept(s, *socket, from);
-		if (next > from && close_range(from, next - (next != UINT_MAX), 0) < 0)
-			return -errno;
-		if (next == UINT_MAX)
-			break;
-	}
-
-	if (chdir("/") < 0) {
-		*ret_what = "change to the root directory";
-		return -errno;
-	}
-	return 0;
 }
 
 /*
@@ -522,12 +405,52 @@ static void warn_unused(const struct supervisor *s, bool qemu)
 		    s->lent[0].file.path, s->lent[0].file.what);
 }
 
-/* The command has ended. If all that it started has, too, the device goes back with us. */
+/* The descriptor that tells of the leases, or -1. */
+static int notices_fd(const struct supervisor *s)
+{
+	return s->notices ? s->notices->fd(s->notices->userdata) : -1;
+}
+
+/* Says what there is to say of the leases, on a terminal. */
+static void say_notices(struct supervisor *s)
+{
+	char text[512];
+
+	while (s->notices && s->notices->next(s->notices->userdata, text, sizeof(text)))
+		if (isatty(STDERR_FILENO))
+			say(s, "%s", text);
+}
+
+#define SURVIVORS_NAMED 3
+
+/* Says which processes that the command has started go on. Returns false if it finds none. */
+static bool say_survivors(const struct supervisor *s)
+{
+	struct marked list[SURVIVORS_NAMED];
+	char names[160] = "";
+	size_t n = s->mark && s->n_lent ? marked_find(s->mark, list, ARRAY_SIZE(list)) : 0;
+	size_t used = 0;
+
+	for (size_t i = 0; i < n && i < ARRAY_SIZE(list); i++)
+		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s (pid %u)",
+					 i ? ", " : "", list[i].name, list[i].pid);
+	if (n > ARRAY_SIZE(list))
+		snprintf(names + used, sizeof(names) - used, " and %zu more", n - ARRAY_SIZE(list));
+	return n && say(s,
+			"gpubroker: %s stays leased, since the command has started what goes on: "
+			"%s.\n",
+			s->lent[0].file.what, names);
+}
+
+/*
+ * The command has ended. If all that it started has, too, the device goes back with us. What a
+ * script leaves behind on purpose is no news to it, so only a terminal is told.
+ */
 static void take_leave(struct supervisor *s, time_t begun, bool goes_on)
 {
 	char text[FAREWELL_TEXT];
 
-	if (s->has_stderr && isatty(STDERR_FILENO)) {
+	if (s->has_stderr && isatty(STDERR_FILENO) && !(goes_on && say_survivors(s))) {
 		farewell_text(s, time(NULL) - begun, goes_on, text);
 		say(s, "%s", text);
 	}
@@ -538,45 +461,63 @@ static void take_leave(struct supervisor *s, time_t begun, bool goes_on)
 #define UNUSED_FOR 10000 /* ms that a QEMU may take to open what is lent */
 #define LAST_FOR 100	 /* ms in which the last processes of a command end with it */
 
+/*
+ * The process that started the command may wait for the end of its stderr, as in `x=$(gpubroker run
+ * … -daemonize 2>&1)`: that is when the command ends, not when the daemon does. Returns how long
+ * the last processes of the command are waited for.
+ */
+static int command_ended(struct supervisor *s)
+{
+	warn_unused(s, false);
+	s->command = fd_close(s->command);
+	if (notices_fd(s) >= 0)
+		fd_close(notices_fd(s));
+	s->notices = NULL;
+	return isatty(STDERR_FILENO) ? LAST_FOR : 0;
+}
+
+/* Returns how long to wait, in milliseconds; -1: for ever. */
+static int next_wait(const struct supervisor *s, int limit)
+{
+	int notices = s->notices ? s->notices->wait(s->notices->userdata) : -1;
+
+	return notices < 0 || (limit >= 0 && limit < notices) ? limit : notices;
+}
+
 void supervisor_serve(struct supervisor *s, int listener)
 {
 	const time_t begun = time(NULL);
-	int limit = UNUSED_FOR, n;
-
-	struct pollfd p[] = {
-		{ .fd = listener, .events = POLLIN },
-		{ .fd = s->command, .events = POLLIN },
-	};
+	int limit = UNUSED_FOR, wait, n;
 
 	s->listener = listener;
 	for (;;) {
-		n = poll(p, ARRAY_SIZE(p), limit);
+		struct pollfd p[] = {
+			{ .fd = listener, .events = POLLIN },
+			{ .fd = s->command, .events = POLLIN },
+			{ .fd = notices_fd(s), .events = POLLIN },
+		};
+
+		wait = next_wait(s, limit);
+		n = poll(p, ARRAY_SIZE(p), wait);
 		if (n < 0) {
 			if (errno != EINTR)
 				poll(NULL, 0, 10);
 			continue;
 		}
-		if (!n) {
+		if (!n && limit >= 0 && wait == limit) {
 			limit = -1;
 			if (s->command < 0)
 				take_leave(s, begun, true);
 			else if (is_qemu(s))
 				warn_unused(s, true);
-			continue;
 		}
-		/*
-		 * The process that started the command may wait for the end of its stderr, as in
-		 * `x=$(gpubroker run … -daemonize 2>&1)`: that is when the command ends, not when
-		 * the daemon does.
-		 */
-		if (p[1].revents) {
-			warn_unused(s, false);
-			limit = isatty(STDERR_FILENO) ? LAST_FOR : 0;
-			p[1].fd = s->command = fd_close(s->command);
-		}
-		if (p[0].revents & POLLIN)
+		if (!n || p[2].revents)
+			say_notices(s);
+		if (p[1].revents)
+			limit = command_ended(s);
+		if (p[0].revents & POLLIN) {
 			answer_one(s);
-		else if (p[0].revents & (POLLHUP | POLLNVAL)) {
+		} else if (p[0].revents & (POLLHUP | POLLNVAL)) {
 			take_leave(s, begun, false);
 			return; /* and process exit closes all that is lent */
 		}

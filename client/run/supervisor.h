@@ -21,6 +21,15 @@ struct supervise_file {
 	unsigned lease;
 };
 
+/* Lines to say about the leases meanwhile, see notice.c. None of these functions waits. */
+struct supervise_notices {
+	int (*fd)(void *userdata); /* to be polled for reading, or -1 */
+	/* Takes what has arrived. Returns true with one line to say; call it again. */
+	bool (*next)(void *userdata, char *text, size_t size);
+	int (*wait)(void *userdata); /* milliseconds after which next() is called anyway, or -1 */
+	void *userdata;
+};
+
 struct lent {
 	struct supervise_file file;
 	bool is_group;	 /* a legacy group node, /dev/vfio/N */
@@ -35,9 +44,11 @@ struct supervisor {
 	size_t path_size; /* of the longest path, with its terminator */
 	char *path;	  /* room for one of that size */
 
-	int listener; /* what the filter reports to */
-	int command;  /* a pidfd; readable when the command has ended */
-	pid_t pid;    /* of the command */
+	int listener;	  /* what the filter reports to */
+	int command;	  /* a pidfd; readable when the command has ended */
+	pid_t pid;	  /* of the command */
+	const char *mark; /* in the environment of the command's tree, see host/marked.h */
+	const struct supervise_notices *notices; /* NULL: nothing is said of the leases */
 	bool has_stderr;
 	bool warned_unreadable, warned_refused, warned_kind;
 
@@ -58,13 +69,6 @@ int supervisor_init(struct supervisor *s, const struct supervise_file *files, si
 		    const char **ret_what);
 /* Frees what supervisor_init() allocated; closes no descriptor. */
 void supervisor_done(struct supervisor *s);
-
-/*
- * In the forked process, before anything is under the filter: out of the way of terminal and
- * session, and rid of every descriptor but the lent ones, *socket (which may get another number)
- * and stderr.
- */
-int supervisor_seclude(struct supervisor *s, int *socket, pid_t command, const char **ret_what);
 
 /* Takes over listener, and answers until no task is under the filter any more. Never fails. */
 void supervisor_serve(struct supervisor *s, int listener);

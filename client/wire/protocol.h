@@ -156,7 +156,10 @@ struct message_claim {
 
 enum release_flags {
 	RELEASE_REVOKE = 1 << 0, /* by root: anybody's lease */
+	RELEASE_KILL = 1 << 1,	 /* with it: end the holder that does not let go, see `grace` */
 };
+
+#define PROTOCOL_GRACE_MAX 86400
 
 /* Ends a lease before its holder lets go, or a claim that waits. */
 struct message_release {
@@ -164,6 +167,7 @@ struct message_release {
 	uint32_t flags;
 	uint64_t lease; /* or the id of a claim that waits */
 	uint64_t after; /* seconds from now, only for RELEASE_REVOKE */
+	uint64_t grace; /* seconds between the two signals, only for RELEASE_KILL */
 };
 
 struct message_restore { /* by root: gives a function, with its group, to its host driver */
@@ -242,7 +246,7 @@ struct message_lease {
 	uint64_t expires;     /* seconds since the epoch, 0: never */
 	uint32_t allowed;     /* the policy in force would grant it */
 	uint32_t migration;   /* enum gpubroker_migration */
-	uint64_t stuck_since; /* seconds since the epoch, 0: it is not stuck */
+	uint64_t stuck_since; /* stuck or asked, in seconds since the epoch; 0: neither */
 	char rule[288];
 	struct mdev_name mdev; /* n_functions is 0 then */
 	uint64_t released_at;  /* when its holder let go, in the same seconds; 0: not yet */
@@ -304,6 +308,7 @@ enum refusal_detail {
 	REFUSAL_ENDED,	 /* busy: holder_uid, root or the user, ended the claim while it waited */
 	REFUSAL_FOREIGN, /* busy: not by a lease: another program has it through VFIO */
 	REFUSAL_OPEN,	 /* in-use: a program has the node `text` open; if pid is not 0, `driver` */
+	REFUSAL_ASKED,	 /* busy: its lease was taken back, and its holder has not let go */
 	REFUSAL_N_DETAILS,
 };
 

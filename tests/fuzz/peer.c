@@ -331,7 +331,8 @@ static void check_answer(const struct client *client, const union answer *a, siz
 		must(a->lease.id && a->lease.n_functions &&
 		     a->lease.n_functions <= PROTOCOL_FUNCTIONS_MAX);
 		must(a->lease.state >= GPUBROKER_LEASE_PREPARING &&
-		     a->lease.state < GPUBROKER_LEASE_HOST);
+		     a->lease.state <= GPUBROKER_LEASE_ASKED &&
+		     a->lease.state != GPUBROKER_LEASE_HOST);
 		break;
 	case MESSAGE_WAITING:
 		must(a->waiting.id && a->waiting.id < broker.leases.table.next_id);

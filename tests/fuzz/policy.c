@@ -155,6 +155,8 @@ static void write_rule(FILE *out, const struct policy *policy, const struct poli
 		fputs(" boot-vga", out);
 	if (rule->lifetime)
 		fprintf(out, " for %" PRIu32 "s", rule->lifetime);
+	if (rule->kill)
+		fprintf(out, " kill=%" PRIu32 "s", rule->kill);
 	if (driver)
 		fprintf(out, " vfio-driver %s", driver);
 	if (rule->in_use)
@@ -218,7 +220,7 @@ static bool same_grant(const struct policy_verdict *a, const struct policy_verdi
 {
 	return a->outcome == b->outcome && a->memlock == b->memlock && a->boot_vga == b->boot_vga &&
 	       a->in_use == b->in_use && a->require_reset == b->require_reset &&
-	       a->lifetime == b->lifetime;
+	       a->lifetime == b->lifetime && a->kill == b->kill;
 }
 
 /* Checks that both policies decide the same for everybody, in whatever order their rules are. */

@@ -556,7 +556,8 @@ inline grant_over(g)
 
 /* lease/ending.c, lease_probe_holder(), where the open says something else than EBUSY. */
 #define look_tells(g) (driver[g] < ON_PART || file[g] == NOBODY)
-#define may_look(g) (work[g] == AT_NOTHING && state[g] != RESTORING && state[g] != STUCK)
+#define may_look(g)                                                                                \
+	(work[g] == AT_NOTHING && state[g] != RESTORING && state[g] != STUCK && state[g] != ASKED)
 
 inline look(g)
 {
@@ -643,6 +644,9 @@ inline tidy()
 
 #define late_counts(g)                                                                             \
 	(work[g] != AT_NOTHING && ended[g] == RUNS && NEXT(state[g], LEASE_LATE) != 0)
+#define waits(g)                                                                                   \
+	(work[g] != AT_NOTHING && ended[g] == RUNS && claimer[g] == 0 && held(g) &&                \
+	 NEXT(state[g], LEASE_WAITS) != 0)
 #define looks(g)                                                                                   \
 	(state[g] == RELEASING || (taken_up[g] && (state[g] == PREPARING || state[g] == LEASED)))
 #ifdef MUTANT_GIVES_UP /* looks for a minute, whether inotify watches or not */
@@ -661,6 +665,9 @@ inline tidy()
 			failed[again] = (again != 0);                                              \
 			claim_advance(again);                                                      \
 			tidy()                                                                     \
+	   }                                                                                       \
+	:: atomic { /* lease/restore.c, on_restore_late() */                                       \
+		!sent && waits(g) -> advance(g, LEASE_WAITS); tidy()                               \
 	   }                                                                                       \
 	:: atomic {                                                                                \
 		!sent && closed[g] ->                                                              \

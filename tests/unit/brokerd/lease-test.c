@@ -10,10 +10,10 @@
 #include "client/common/util.h"
 #include "tests/tap.h"
 
-enum { NO, PREPARING, READY, LEASED, RELEASING, RESTORING, STUCK, HOST };
+enum { NO, PREPARING, READY, LEASED, RELEASING, RESTORING, STUCK, HOST, ASKED };
 
-static const char *const states[] = { "(0)",	   "preparing", "ready", "leased",
-				      "releasing", "restoring", "stuck", "host" };
+static const char *const states[] = { "(0)",	   "preparing", "ready", "leased", "releasing",
+				      "restoring", "stuck",	"host",	 "asked" };
 
 static const struct {
 	const char *name;
@@ -22,18 +22,20 @@ static const struct {
 	 * changes.
 	 */
 	int from_preparing, from_ready, from_leased, from_releasing, from_restoring, from_stuck,
-		from_host;
+		from_host, from_asked;
 } expected[LEASE_N_EVENTS] = {
-	[LEASE_CLAIMED] = { "claimed", NO, NO, NO, NO, NO, NO, PREPARING },
-	[LEASE_BOUND] = { "bound", READY, NO, NO, NO, NO, NO, NO },
-	[LEASE_ABANDON] = { "abandon", RESTORING, RESTORING, RESTORING, NO, NO, RESTORING, NO },
-	[LEASE_SENT] = { "sent", LEASED, LEASED, NO, LEASED, NO, NO, NO },
-	[LEASE_RECALLED] = { "recalled", NO, NO, RESTORING, RESTORING, NO, NO, NO },
-	[LEASE_CLOSED] = { "closed", NO, NO, RELEASING, NO, NO, NO, NO },
-	[LEASE_REGAINED] = { "regained", RESTORING, NO, RESTORING, RESTORING, NO, NO, NO },
-	[LEASE_RESTORED] = { "restored", NO, NO, NO, NO, HOST, HOST, NO },
-	[LEASE_FAILED] = { "failed", NO, NO, NO, STUCK, STUCK, STUCK, NO },
-	[LEASE_LATE] = { "late", STUCK, NO, STUCK, STUCK, STUCK, NO, NO },
+	[LEASE_CLAIMED] = { "claimed", NO, NO, NO, NO, NO, NO, PREPARING, NO },
+	[LEASE_BOUND] = { "bound", READY, NO, NO, NO, NO, NO, NO, NO },
+	[LEASE_ABANDON] = { "abandon", RESTORING, RESTORING, RESTORING, NO, NO, RESTORING, NO,
+			    RESTORING },
+	[LEASE_SENT] = { "sent", LEASED, LEASED, NO, LEASED, NO, NO, NO, NO },
+	[LEASE_RECALLED] = { "recalled", NO, NO, RESTORING, RESTORING, NO, NO, NO, NO },
+	[LEASE_CLOSED] = { "closed", NO, NO, RELEASING, NO, NO, NO, NO, NO },
+	[LEASE_REGAINED] = { "regained", RESTORING, NO, RESTORING, RESTORING, NO, NO, NO, NO },
+	[LEASE_RESTORED] = { "restored", NO, NO, NO, NO, HOST, HOST, NO, HOST },
+	[LEASE_FAILED] = { "failed", NO, NO, NO, STUCK, STUCK, STUCK, NO, STUCK },
+	[LEASE_LATE] = { "late", STUCK, NO, STUCK, STUCK, STUCK, NO, NO, STUCK },
+	[LEASE_WAITS] = { "waits", NO, NO, NO, NO, ASKED, ASKED, NO, NO },
 };
 
 /* The last call of events->state(), and the number of calls. */
@@ -65,14 +67,15 @@ static int expect(size_t state, unsigned event)
 			    expected[event].from_releasing,
 			    expected[event].from_restoring,
 			    expected[event].from_stuck,
-			    expected[event].from_host };
+			    expected[event].from_host,
+			    expected[event].from_asked };
 
 	return row[state];
 }
 
 static void test_states(void)
 {
-	for (size_t state = PREPARING; state <= HOST; state++) {
+	for (size_t state = PREPARING; state <= ASKED; state++) {
 		for (unsigned event = 0; event < LEASE_N_EVENTS; event++) {
 			struct lease lease = lease_in(state);
 			int want = expect(state, event);
@@ -91,19 +94,20 @@ static void test_states(void)
 
 /*
  * lease.c calls events->state() once for each move to another state, after the move;
- * lease_mark_stuck() reports STUCK.
+ * lease_mark_stuck() reports STUCK and ASKED.
  */
 static void test_reports(void)
 {
 	struct lease_table silent = { 0 };
 	struct lease lease;
 
-	for (size_t state = PREPARING; state <= HOST; state++) {
+	for (size_t state = PREPARING; state <= ASKED; state++) {
 		bool good = true;
 
 		for (unsigned event = 0; event < LEASE_N_EVENTS; event++) {
 			int want = expect(state, event);
-			bool is_reported = want != NO && want != STUCK && (size_t)want != state;
+			bool is_reported = want != NO && want != STUCK && want != ASKED &&
+					   (size_t)want != state;
 
 			lease = lease_in(state);
 			n_reports = 0;
@@ -123,7 +127,7 @@ static void test_reports(void)
 
 static void test_states_hostile(void)
 {
-	static const unsigned out_of_range[] = { 0, HOST + 1, 255, UINT32_MAX };
+	static const unsigned out_of_range[] = { 0, ASKED + 1, 255, UINT32_MAX };
 	bool still = true;
 
 	for (size_t i = 0; i < ARRAY_SIZE(out_of_range); i++) {
@@ -135,7 +139,7 @@ static void test_states_hostile(void)
 		}
 	}
 	tap_ok(still, "a state that is none goes nowhere");
-	for (size_t state = PREPARING; state <= HOST; state++) {
+	for (size_t state = PREPARING; state <= ASKED; state++) {
 		struct lease lease = lease_in(state);
 
 		still = still && !lease_transition(&lease, LEASE_N_EVENTS) &&
@@ -150,7 +154,7 @@ static void test_no_way_around(void)
 {
 	bool around = false;
 
-	for (size_t state = PREPARING; state <= HOST; state++)
+	for (size_t state = PREPARING; state <= ASKED; state++)
 		for (unsigned event = 0; event < LEASE_N_EVENTS; event++) {
 			struct lease lease = lease_in(state);
 
@@ -167,10 +171,10 @@ static void test_leaving(void)
 {
 	static const bool leaving[] = {
 		[PREPARING] = false, [READY] = false, [LEASED] = false, [RELEASING] = true,
-		[RESTORING] = true,  [STUCK] = false, [HOST] = false
+		[RESTORING] = true,  [STUCK] = false, [HOST] = false,	[ASKED] = true
 	};
 
-	for (size_t state = PREPARING; state <= HOST; state++) {
+	for (size_t state = PREPARING; state <= ASKED; state++) {
 		const struct lease lease = lease_in(state);
 
 		tap_ok(lease_is_leaving(&lease) == leaving[state], "waiting %s for one that is %s",

@@ -396,6 +396,11 @@ static void test_no_use(void)
 	tap_ok(refusal_of(fd) == GPUBROKER_REFUSED_STUCK && TAILQ_EMPTY(&broker.claims.queue.list),
 	       "what is stuck is not waited for");
 	hang_up(fd);
+	lease->state = GPUBROKER_LEASE_ASKED;
+	fd = join(&claim);
+	tap_ok(!TAILQ_EMPTY(&broker.claims.queue.list),
+	       "what its holder was asked for is waited for");
+	hang_up(fd);
 	lease->state = GPUBROKER_LEASE_RESTORING;
 	fd = join(&claim);
 	tap_ok(place(fd) == 1, "what is on its way back is");

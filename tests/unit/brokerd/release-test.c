@@ -10,6 +10,7 @@
 #include "brokerd/state/verdict.h"
 #include "brokerd/lease/bringup.h"
 #include "brokerd/lease/ending.h"
+#include "brokerd/lease/kill.h"
 #include "brokerd/lease/restore.h"
 #include "brokerd/lease/recover.h"
 #include "brokerd/peer/watching.h"
@@ -21,6 +22,7 @@
 
 #include <malloc.h>
 #include <poll.h>
+#include <signal.h>
 #include <time.h>
 
 #define OTHER 4242	   /* the uid of another user */
@@ -280,6 +282,83 @@ static void test_release_states(void)
 	tap_ok(!release_as(OTHER, lease->id, NULL) && !broker.leases.table.n,
 	       "one that is stuck is tried again");
 	tap_ok(quiet(), "and nothing is left");
+}
+
+/* ---- holders that are ended ---- */
+
+static struct ender_order ordered;
+static unsigned n_ordered;
+static bool with_ender;
+
+static int take_order(void *userdata, const struct ender_order *order)
+{
+	(void)userdata;
+	ordered = *order;
+	n_ordered++;
+	return 0;
+}
+
+static bool ender_is_there(void *userdata)
+{
+	(void)userdata;
+	return with_ender;
+}
+
+static int kill_as(uint32_t uid, uint64_t lease, uint32_t flags, uint64_t grace)
+{
+	const struct message_release request = {
+		.type = MESSAGE_RELEASE,
+		.flags = flags,
+		.lease = lease,
+		.grace = grace,
+	};
+
+	return ask_as(uid, &request, sizeof(request), NULL);
+}
+
+static void test_kill(void)
+{
+	const uint32_t both = RELEASE_REVOKE | RELEASE_KILL;
+	struct lease *lease = lend(11, OTHER);
+	struct ender_answer answer = { .lease = lease->id, .signalled = 2, .pid = 4712 };
+
+	broker.leases.end = take_order;
+	broker.leases.has_ender = ender_is_there;
+	lease->nodes[0] = (struct ender_node){ 240, 3 };
+	lease->n_nodes = 1;
+	tap_ok(kill_as(0, lease->id, RELEASE_KILL, 5) == -1 &&
+		       kill_as(0, lease->id, RELEASE_REVOKE, 5) == -1 &&
+		       kill_as(0, lease->id, both, 0) == -1 &&
+		       kill_as(0, lease->id, both, PROTOCOL_GRACE_MAX + 1) == -1,
+	       "to end a holder takes a revocation and a grace, or the peer is dropped");
+	tap_ok(kill_as(OTHER, lease->id, both, 5) == GPUBROKER_REFUSED_NOT_YOURS, "... and root");
+	tap_ok(kill_as(0, lease->id, both, 5) == GPUBROKER_REFUSED_FAILED && !lease->terms.kill &&
+		       lease->state == GPUBROKER_LEASE_LEASED,
+	       "... and the ender, or nothing is begun");
+	with_ender = true;
+	lease->state = GPUBROKER_LEASE_ASKED;
+	tap_ok(!kill_as(0, lease->id, both, 5) && lease->terms.kill == 5 && n_ordered == 1 &&
+		       ordered.signal == SIGTERM && ordered.lease == lease->id &&
+		       ordered.n_nodes == 1 && ordered.nodes[0].minor == 3 &&
+		       ordered.n_ranges == 1 && ordered.uids[0].first == OTHER &&
+		       ordered.uids[0].last == OTHER && ender_order_valid(&ordered),
+	       "the ender is to find the user's processes by the nodes");
+	strcpy(answer.program, "vm");
+	kill_answered(&broker.leases, &answer);
+	tap_ok(strstr(lease->reason, "SIGTERM was sent to pid 4712 (vm) and 1 more"),
+	       "the lease says what was done: %s", lease->reason);
+	answer = (struct ender_answer){ .lease = lease->id, .spared = 1, .pid = 1, .uid = 5 };
+	kill_answered(&broker.leases, &answer);
+	tap_ok(!strstr(lease->reason, "uid 5"), "an answer that nobody waits for means nothing");
+	lease->uid = 0;
+	tap_ok(kill_as(0, lease->id, both, 5) == GPUBROKER_REFUSED_FAILED && n_ordered == 1,
+	       "root's own processes are not ended");
+	lease->uid = OTHER;
+	lease->state = GPUBROKER_LEASE_STUCK;
+	tap_ok(!release_as(OTHER, lease->id, NULL) && !broker.leases.table.n && quiet(),
+	       "and nothing is left");
+	broker.leases.end = NULL;
+	broker.leases.has_ender = NULL;
 }
 
 /* The holder reports whether the device can migrate. */
@@ -888,6 +967,7 @@ int main(void)
 	test_bad();
 	test_release();
 	test_release_states();
+	test_kill();
 	test_migration();
 	test_release_claim();
 	test_revoke();

@@ -158,7 +158,7 @@ static int supervise_here(void)
 		{ OTHER, lent, "the test's device", 0 },
 	};
 	const char *what = "?";
-	int r = supervise_start(files, ARRAY_SIZE(files), &what);
+	int r = supervise_start(files, ARRAY_SIZE(files), NULL, NULL, &what);
 
 	if (r < 0)
 		printf("# cannot %s: %s\n", what, strerror(-r));
@@ -551,7 +551,7 @@ static int refuses_bad_paths(void)
 	struct supervise_file file = { "dev/vfio/1", lent, "x", 0 };
 	const char *what = NULL;
 
-	return !(supervise_start(&file, 1, &what) == -EINVAL && what &&
+	return !(supervise_start(&file, 1, NULL, NULL, &what) == -EINVAL && what &&
 		 status_field("Seccomp:") == 0 && status_field("NoNewPrivs:") == 0);
 }
 
@@ -562,7 +562,8 @@ static int refuses_bad_fd(void)
 	const char *what = NULL;
 
 	setrlimit(RLIMIT_NOFILE, &none);
-	return !(supervise_start(&file, 1, &what) < 0 && what && has_no_child(NULL) == 0);
+	return !(supervise_start(&file, 1, NULL, NULL, &what) < 0 && what &&
+		 has_no_child(NULL) == 0);
 }
 
 static int is_refused_inside(void *unused)
@@ -572,8 +573,9 @@ static int is_refused_inside(void *unused)
 	int fds = count_fds(getpid());
 
 	(void)unused;
-	return !(supervise_start(&file, 1, &what) == -EBUSY && strstr(what, "inside another") &&
-		 count_fds(getpid()) == fds && !try_open(GROUP, O_RDWR));
+	return !(supervise_start(&file, 1, NULL, NULL, &what) == -EBUSY &&
+		 strstr(what, "inside another") && count_fds(getpid()) == fds &&
+		 !try_open(GROUP, O_RDWR));
 }
 
 #define SECOND "/dev/vfio/devices/vfio987655"
@@ -602,7 +604,7 @@ static int takes_one_kind(bool cdevs)
 	files[0].fd = ends[1];
 	for (size_t i = 1; i < ARRAY_SIZE(files); i++) /* the supervisor closes them one by one */
 		files[i].fd = fcntl(lent, F_DUPFD_CLOEXEC, 3);
-	if (supervise_start(files, ARRAY_SIZE(files), &what))
+	if (supervise_start(files, ARRAY_SIZE(files), NULL, NULL, &what))
 		return 11;
 	close(ends[1]);
 	p = (struct pollfd){ .fd = ends[0] };

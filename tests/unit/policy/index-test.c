@@ -124,6 +124,7 @@ static void random_rule(struct policy_rule *rule, uint32_t spread, uint32_t name
 	rule->in_use = (uint16_t)make_roll(2);
 	rule->require_reset = make_roll(2);
 	rule->lifetime = make_roll(4);
+	rule->kill = rule->lifetime ? make_roll(3) : 0;
 }
 
 /* Alice (1001) has uids from 2000 on, 1002 and 1003 share some, and the accounts know of groups. */
@@ -218,7 +219,7 @@ static bool same_verdict(const struct policy_verdict *a, const struct policy_ver
 	return a->outcome == b->outcome && a->function == b->function && a->rule == b->rule &&
 	       a->memlock == b->memlock && a->boot_vga == b->boot_vga && a->in_use == b->in_use &&
 	       a->require_reset == b->require_reset && a->lifetime == b->lifetime &&
-	       a->vfio_driver == b->vfio_driver;
+	       a->kill == b->kill && a->vfio_driver == b->vfio_driver;
 }
 
 static unsigned met[4];

@@ -54,6 +54,7 @@ static void check_valid(void)
 	INVALID(1, "prepare with a user", rule.who = POLICY_WHO_ANY);
 	INVALID(1, "prepare with a limit", rule.limit = 1);
 	INVALID(1, "prepare with a time", rule.lifetime = 1);
+	INVALID(0, "kill without a time", rule.kill = 1);
 	INVALID(1, "prepare with memory", rule.memlock = 1);
 	INVALID(1, "another verb", rule.verb = POLICY_PREPARE + 1);
 	INVALID(2, "deny with a limit", rule.limit = 1);

@@ -80,6 +80,8 @@ static void make_limits(struct statement *s)
 	s->require_reset = make_roll(4) == 0;
 	if (make_roll(3))
 		s->lifetime = 1 + make_roll(200000);
+	if (s->lifetime && make_roll(2))
+		s->kill = 1 + make_roll(86400);
 	s->vfio_driver = MAYBE(3, vfio_drivers);
 }
 
@@ -272,22 +274,32 @@ static void print_time(FILE *out, unsigned int seconds)
 	}
 }
 
+static void print_kill(FILE *out, unsigned int seconds)
+{
+	if (seconds == 30 && make_roll(2))
+		fprintf(out, "%skill", blank());
+	else
+		fprintf(out, "%skill=%us", blank(), seconds);
+}
+
 static void print_limits(FILE *out, const struct statement *s)
 {
-	for (uint32_t start = make_roll(7), i = start; i < start + 7; i++) {
-		if (i % 7 == 0 && s->limit)
+	for (uint32_t start = make_roll(8), i = start; i < start + 8; i++) {
+		if (i % 8 == 0 && s->limit)
 			fprintf(out, "%slimit %u", blank(), s->limit);
-		else if (i % 7 == 1 && s->memlock)
+		else if (i % 8 == 1 && s->memlock)
 			print_size(out, s->memlock);
-		else if (i % 7 == 2 && s->boot_vga)
+		else if (i % 8 == 2 && s->boot_vga)
 			fprintf(out, "%sboot-vga", blank());
-		else if (i % 7 == 3 && s->lifetime)
+		else if (i % 8 == 3 && s->lifetime)
 			print_time(out, s->lifetime);
-		else if (i % 7 == 4 && s->vfio_driver)
+		else if (i % 8 == 4 && s->vfio_driver)
 			fprintf(out, "%svfio-driver %s", blank(), s->vfio_driver);
-		else if (i % 7 == 5 && s->require_reset)
+		else if (i % 8 == 5 && s->require_reset)
 			fprintf(out, "%srequire-reset", blank());
-		else if (i % 7 == 6 && s->in_use)
+		else if (i % 8 == 7 && s->kill)
+			print_kill(out, s->kill);
+		else if (i % 8 == 6 && s->in_use)
 			fprintf(out, "%sin-use", blank());
 	}
 }

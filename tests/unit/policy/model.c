@@ -155,7 +155,7 @@ struct answer model_decide(const struct statement *all, int n, const struct poli
 			   const struct policy_facts *functions, size_t n_functions, size_t asked)
 {
 	struct answer answer = { .outcome = 'l', .rule = -1 };
-	bool endless = false, unlimited = false;
+	bool endless = false, spared = false, unlimited = false;
 
 	for (size_t f = 0; f < n_functions; f++)
 		if (any_rule(all, n, 'n', subject, &functions[f]))
@@ -186,6 +186,10 @@ struct answer model_decide(const struct statement *all, int n, const struct poli
 		answer.boot_vga = answer.boot_vga || s->boot_vga;
 		answer.in_use = answer.in_use || s->in_use;
 		answer.require_reset = answer.require_reset || s->require_reset;
+		if (s->kill == 0 || s->lifetime == 0)
+			spared = true;
+		if (s->kill > answer.kill)
+			answer.kill = s->kill;
 		if (s->lifetime == 0)
 			endless = true;
 		if (s->lifetime > answer.lifetime)
@@ -197,6 +201,8 @@ struct answer model_decide(const struct statement *all, int n, const struct poli
 		answer.vfio_driver = all[answer.rule].vfio_driver;
 	if (endless)
 		answer.lifetime = 0;
+	if (spared)
+		answer.kill = 0;
 	return answer;
 }
 

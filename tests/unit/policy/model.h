@@ -25,6 +25,7 @@ struct statement {
 	unsigned long long memlock;
 	bool boot_vga, in_use, require_reset;
 	unsigned int lifetime; /* seconds, 0: not said */
+	unsigned int kill;     /* the same; only with lifetime */
 	const char *vfio_driver;
 
 	unsigned int held; /* leases of the subject by this rule; not part of the text */
@@ -34,7 +35,7 @@ struct answer {
 	char outcome; /* 'd'enied, 'n'o rule, 'l'imit, 'a'llowed */
 	unsigned long long memlock;
 	bool boot_vga, in_use, require_reset;
-	unsigned int lifetime;
+	unsigned int lifetime, kill;
 	int rule; /* with 'a' and 'l' */
 	const char *vfio_driver;
 };

@@ -49,7 +49,7 @@ static bool blames(const struct question *q, const struct policy_verdict *verdic
 	const struct policy_facts *function = &q->functions[verdict->function];
 
 	if (verdict->function >= q->n_functions || verdict->memlock || verdict->boot_vga ||
-	    verdict->in_use || verdict->require_reset || verdict->lifetime ||
+	    verdict->in_use || verdict->require_reset || verdict->lifetime || verdict->kill ||
 	    verdict->vfio_driver != POLICY_NO_TEXT)
 		return false;
 	if (verdict->outcome == POLICY_DENIED)
@@ -87,7 +87,7 @@ static bool same_verdict(const struct question *q, const struct policy *policy,
 	return verdict->function == q->asked && verdict->rule == (size_t)answer.rule &&
 	       verdict->memlock == answer.memlock && verdict->boot_vga == answer.boot_vga &&
 	       verdict->in_use == answer.in_use && verdict->require_reset == answer.require_reset &&
-	       verdict->lifetime == answer.lifetime &&
+	       verdict->lifetime == answer.lifetime && verdict->kill == answer.kill &&
 	       (answer.vfio_driver ? driver && strcmp(driver, answer.vfio_driver) == 0 : !driver);
 }
 
@@ -96,7 +96,7 @@ static bool same_grant(const struct policy_verdict *a, const struct policy_verdi
 {
 	return a->outcome == b->outcome && a->memlock == b->memlock && a->boot_vga == b->boot_vga &&
 	       a->in_use == b->in_use && a->require_reset == b->require_reset &&
-	       a->lifetime == b->lifetime;
+	       a->lifetime == b->lifetime && a->kill == b->kill;
 }
 
 static bool same_prepared(const struct question *q, const struct policy *policy, size_t function)

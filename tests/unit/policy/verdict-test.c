@@ -353,6 +353,15 @@ static void check_lifetime_and_driver(void)
 	tap_ok(ask("allow any claim any for 1h\nallow any claim any", 1).lifetime == 0 &&
 		       ask("allow any claim any\nallow any claim any for 1h", 1).lifetime == 0,
 	       "a rule without a time means no end, in either order");
+	tap_ok(ask("allow any claim any for 1h kill", 1).kill == POLICY_KILL_DEFAULT &&
+		       ask("allow any claim any kill=5s for 1h\n"
+			   "allow any claim any kill=1m for 1h",
+			   1)
+				       .kill == 60,
+	       "the longest time between the two signals");
+	tap_ok(!ask("allow any claim any for 1h kill\nallow any claim any for 1s", 1).kill &&
+		       !ask("allow any claim any for 1s\nallow any claim any for 1h kill", 1).kill,
+	       "a rule without kill spares the holder, in either order");
 	ask("allow any claim any", 1);
 	tap_ok(!driver[0], "no VFIO driver is named");
 	ask("allow any claim any\nallow any claim any vfio-driver xe-vfio-pci\n"

@@ -26,11 +26,14 @@ is "$(pgrep -P "$core" | wc -l)" 0 'the core has no child: its helpers are units
 account=$(id -u gpubroker)
 # The finder looks into all processes.
 ptrace_and_read=0000000000080004
-for helper in gpubroker-load gpubroker-watch gpubroker-find; do
+# The ender too, and it may signal.
+and_kill=0000000000080024
+for helper in gpubroker-load gpubroker-watch gpubroker-find gpubroker-end; do
 	pid=$(helper_pid "${helper#gpubroker-}")
 	is "$(cat "/proc/$pid/comm")" "$helper" "$helper is there"
 	caps=$none
 	[ $helper != gpubroker-find ] || caps=$ptrace_and_read
+	[ $helper != gpubroker-end ] || caps=$and_kill
 	confined "$pid" "$helper" $caps $caps
 	is "$(field "$pid" Uid | tr '\t' ' ')" "$account $account $account $account" \
 		"$helper: under its own account"

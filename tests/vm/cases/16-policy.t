@@ -161,13 +161,13 @@ like "$(said)" 'outcome=expired' \
 	'the journal says that it expired'
 vm alice expire --gpu left -- -m 64 -device vfio-pci,host=01:00.0 -device vfio-pci,host=01:00.1
 vm_up expire || fail 'the VM starts'
-stuck() { run_as bob gpubroker leases --json | grep -q "\"stuck\""; }
-ok 'a VM that does not give its device back when the time is up has a stuck lease' wait_for 40 stuck
-like "$(run_as bob gpubroker leases)" "stuck .*$gpu.*
- +stuck for [0-9]+s: $gpu: unbind: has not come back" '... which says what it waits for'
+asked() { run_as bob gpubroker leases --json | grep -q "\"asked\""; }
+ok 'a VM that does not give its device back when the time is up is asked for it' wait_for 40 asked
+like "$(run_as bob gpubroker leases)" "asked .*$gpu.*
+ +asked back for [0-9]+s: $gpu: waits for its holder" '... and leases says what it waits for'
 capture run_as alice gpubroker run --gpu left -- true
 is $status 75 '... and is not lent'
-like "$stderr" "$gpu is stuck" '... and the answer says why'
+like "$stderr" "$gpu is asked back from alice" '... and the answer says why'
 capture run_as carol gpubroker list
 is $status 0 '... while others are served'
 kill -KILL $vm_pid

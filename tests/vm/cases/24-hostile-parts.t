@@ -35,7 +35,7 @@ sed -e 's|^ExecStart=.*|ExecStart=/tests/hostile-parts --socket /run/gpubroker/h
 	/usr/lib/systemd/system/gpubroker.service >$units/gpubroker-hostile.service
 systemctl daemon-reload
 ok 'the hostile build has run in the sandbox of the unit' systemctl start gpubroker-hostile
-attempts 'in the unit' 103
+attempts 'in the unit' 104
 # The helpers, in theirs, but for TasksMax=: each attempt has a process.
 while read -r unit helper n; do
 	unit=gpubroker-$unit
@@ -49,16 +49,17 @@ while read -r unit helper n; do
 	mv "/run/hostile-$helper.out" /run/hostile.out
 	attempts "in $unit" "$n"
 done <<-END
-	watch watcher 102
-	load loader 101
-	find finder 103
+	watch watcher 103
+	load loader 102
+	find finder 104
+	end ender 104
 	END
 # What gets through where neither is there.
 diag "$(journalctl -q --no-pager -o cat -u gpubroker-hostile | grep ', without ')"
 rm $units/gpubroker-hostile.service
 ok 'the hostile build has run without the unit' \
 	sh -c '/tests/hostile-parts --socket /run/gpubroker/hostile --state /run/gpubroker/hostile-leases >/run/hostile.out 2>/run/hostile.err'
-attempts 'by hand' 55
+attempts 'by hand' 56
 rm -rf /run/gpubroker/hostile* /dev/shm/hostile* /run/hostile.out /run/hostile.err /tmp/hostile*
 
 # ---- a core that keeps a descriptor of what it lends ----

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * hostile-parts: gpubrokerd whose core, workers, watcher, loader and finder each try what they must not be able to do, in the
+ * hostile-parts: gpubrokerd whose core, workers, watcher, loader, finder and ender each try what they must not be able to do, in the
  * finished confinement. Linked from the daemon's own objects; only these are replaced (--wrap): what runs behind
  * confine_helper(), confine_core() and a worker's filter_apply(), never the confinement itself.
  *
@@ -15,6 +15,7 @@
  * keeps a copy of each descriptor that it lends.
  */
 #include "brokerd/helper/start.h"
+#include "brokerd/helper/ender.h"
 #include "brokerd/helper/finder.h"
 #include "brokerd/helper/watcher.h"
 #include "brokerd/helper/loader.h"
@@ -53,8 +54,9 @@
 
 #define SECONDS 20 /* after which an attempt hangs */
 
-enum part { CORE, WORKER, WATCHER, LOADER, FINDER, PARTS };
-static const char *const part_names[PARTS] = { "core", "worker", "watcher", "loader", "finder" };
+enum part { CORE, WORKER, WATCHER, LOADER, FINDER, ENDER, PARTS };
+static const char *const part_names[PARTS] = { "core",	 "worker", "watcher",
+					       "loader", "finder", "ender" };
 
 static pid_t parent;
 static char parent_memory[32];
@@ -84,7 +86,7 @@ static int openat2_(const char *path, int flags)
 /* By the call that the part has, so that it is not for the call alone that it fails. */
 static int open_(const char *path, int flags)
 {
-	return part == LOADER || part == FINDER ? openat_(path, flags) : openat2_(path, flags);
+	return part == LOADER || part >= FINDER ? openat_(path, flags) : openat2_(path, flags);
 }
 
 static int execute(void)
@@ -327,6 +329,11 @@ static int signal_init(void)
 {
 	return TRY(SYS_kill, 1, 0);
 }
+/* The ender may send two signals, and not this one, nor any to find out who is there. */
+static int stop_by_pidfd(void)
+{
+	return TRY(SYS_pidfd_send_signal, 0, SIGSTOP, NULL, 0);
+}
 static int watch_calls(void)
 {
 	return TRY(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, page);
@@ -424,7 +431,7 @@ CALLS
  * unit's; "done" is allowed, as SECURITY.md says. Behind it: L, it is Landlock that stops it, so only
  * where the process is under it; U, it is the unit's sandbox. NULL: makes no sense for the part.
  */
-#define KILLED "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS"
+#define KILLED "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS"
 static const struct attempt {
 	const char *name;
 	int (*make)(void);
@@ -436,115 +443,126 @@ static const struct attempt {
 	{ "makes a call of x32", x32_call, { KILLED } },
 	{ "opens an IPv4 socket",
 	  socket_inet,
-	  { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT", "SIGSYS" } },
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT", "SIGSYS", "SIGSYS" } },
 	{ "opens an IPv6 socket",
 	  socket_inet6,
-	  { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT", "SIGSYS" } },
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT", "SIGSYS", "SIGSYS" } },
 	{ "opens a packet socket",
 	  socket_packet,
-	  { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT", "SIGSYS" } },
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT", "SIGSYS", "SIGSYS" } },
 	{ "opens a routing socket",
 	  socket_route,
-	  { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT", "SIGSYS" } },
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT", "SIGSYS", "SIGSYS" } },
 	{ "opens a uevent socket, when the watcher has its own",
 	  socket_uevent,
-	  { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT", "SIGSYS" } },
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "EAFNOSUPPORT", "SIGSYS", "SIGSYS" } },
 	{ "opens a Unix socket (the loader may)",
 	  socket_unix,
-	  { "SIGSYS", "SIGSYS", "SIGSYS", "done", "SIGSYS" } },
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "done", "SIGSYS", "SIGSYS" } },
 	{ "sets an option of a socket (helpers may)",
 	  socket_option,
-	  { "SIGSYS", "SIGSYS", NULL, NULL, "SIGSYS" } },
+	  { "SIGSYS", "SIGSYS", NULL, NULL, "SIGSYS", "SIGSYS" } },
 	{ "ends one direction of a connection", end_one_way, { KILLED } },
-	{ "reads /etc/shadow", shadow, { "EACCES L", "SIGSYS", "EACCES", "EACCES", "SIGSYS" } },
+	{ "reads /etc/shadow",
+	  shadow,
+	  { "EACCES L", "SIGSYS", "EACCES", "EACCES", "SIGSYS", "SIGSYS" } },
 	{ "reads /etc/shadow by openat",
 	  shadow_openat,
-	  { "SIGSYS", "SIGSYS", "SIGSYS", "EACCES", "SIGSYS" } },
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "EACCES", "SIGSYS", "SIGSYS" } },
 	{ "reads /etc/shadow by openat2",
 	  shadow_openat2,
-	  { "EACCES L", "SIGSYS", "EACCES", "EACCES", "SIGSYS" } },
+	  { "EACCES L", "SIGSYS", "EACCES", "EACCES", "SIGSYS", "SIGSYS" } },
 	{ "opens the memory of process 1",
 	  memory_of_init,
-	  { "EACCES", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT", "SIGSYS" } },
+	  { "EACCES", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT", "SIGSYS", "SIGSYS" } },
 	{ "opens the memory of the core",
 	  memory_of_core,
-	  { NULL, "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT", "SIGSYS" } },
+	  { NULL, "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT", "SIGSYS", "SIGSYS" } },
 	{ "writes a disk",
 	  disk,
-	  { "EACCES|EPERM|ENOENT L", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT", "SIGSYS" } },
+	  { "EACCES|EPERM|ENOENT L", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT", "SIGSYS",
+	    "SIGSYS" } },
 	{ "makes itself a disk's node", disk_by_number, { KILLED } },
 	{ "opens /dev/mem",
 	  all_memory,
-	  { "EACCES|EPERM|ENOENT", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT", "SIGSYS" } },
+	  { "EACCES|EPERM|ENOENT", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT", "SIGSYS",
+	    "SIGSYS" } },
 	{ "writes sysfs outside of PCI",
 	  sysfs_elsewhere,
-	  { "EACCES L", "SIGSYS", "EACCES", "EACCES", "SIGSYS" } },
+	  { "EACCES L", "SIGSYS", "EACCES", "EACCES", "SIGSYS", "SIGSYS" } },
 	{ "writes a module's parameter",
 	  sysfs_module,
-	  { "EACCES L", "SIGSYS", "EACCES", "EACCES", "SIGSYS" } },
+	  { "EACCES L", "SIGSYS", "EACCES", "EACCES", "SIGSYS", "SIGSYS" } },
 	{ "writes core_pattern",
 	  core_pattern,
-	  { "EACCES|ENOENT L", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT", "SIGSYS" } },
+	  { "EACCES|ENOENT L", "SIGSYS", "EACCES|ENOENT", "EACCES|ENOENT", "SIGSYS", "SIGSYS" } },
 	{ "writes the control groups",
 	  cgroup,
-	  { "EROFS U", "SIGSYS", "EACCES", "EACCES", "SIGSYS" } },
+	  { "EROFS U", "SIGSYS", "EACCES", "EACCES", "SIGSYS", "SIGSYS" } },
 	{ "makes a file in /etc",
 	  make_in_etc,
-	  { "EROFS U", "SIGSYS", "EROFS|EACCES", "EROFS|EACCES", "SIGSYS" } },
+	  { "EROFS U", "SIGSYS", "EROFS|EACCES", "EROFS|EACCES", "SIGSYS", "SIGSYS" } },
 	{ "makes a file in /tmp",
 	  make_in_tmp,
-	  { "EACCES L", "SIGSYS", "EACCES L", "EACCES L", "SIGSYS" } },
+	  { "EACCES L", "SIGSYS", "EACCES L", "EACCES L", "SIGSYS", "SIGSYS" } },
 	{ "makes a file in /dev/shm",
 	  make_in_dev,
-	  { "EACCES L", "SIGSYS", "EACCES L", "EACCES L", "SIGSYS" } },
-	{ "makes a lease's record", make_record, { NULL, "SIGSYS", "EACCES", "EACCES", "SIGSYS" } },
-	{ "writes sysfs of PCI", write_override, { NULL, "SIGSYS", "EACCES", "EACCES", "SIGSYS" } },
+	  { "EACCES L", "SIGSYS", "EACCES L", "EACCES L", "SIGSYS", "SIGSYS" } },
+	{ "makes a lease's record",
+	  make_record,
+	  { NULL, "SIGSYS", "EACCES", "EACCES", "SIGSYS", "SIGSYS" } },
+	{ "writes sysfs of PCI",
+	  write_override,
+	  { NULL, "SIGSYS", "EACCES", "EACCES", "SIGSYS", "SIGSYS" } },
 	{ "opens a VFIO container",
 	  vfio_container,
-	  { NULL, "SIGSYS", "EACCES|ENOENT L", "EACCES|ENOENT L", "SIGSYS" } },
+	  { NULL, "SIGSYS", "EACCES|ENOENT L", "EACCES|ENOENT L", "SIGSYS", "SIGSYS" } },
 	{ "renames a file of somebody else's",
 	  move_file,
-	  { "EACCES L", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS" } },
+	  { "EACCES L", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS" } },
 	{ "removes a file of somebody else's",
 	  remove_file,
-	  { "EACCES L", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS" } },
+	  { "EACCES L", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS" } },
 	{ "removes a directory", remove_directory, { KILLED } },
 	{ "loads a module", make_module, { KILLED } },
 	{ "loads a module's file", make_module_of_file, { KILLED } },
 	{ "traces process 1", trace_init, { KILLED } },
-	{ "traces the core", trace_core, { NULL, "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS" } },
+	{ "traces the core",
+	  trace_core,
+	  { NULL, "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS" } },
 	{ "mounts", mount_something, { KILLED } },
 	{ "makes a user namespace", new_namespace, { KILLED } },
 	{ "changes the clock", set_clock, { KILLED } },
 	{ "becomes root", become_root, { KILLED } },
 	{ "takes a capability",
 	  raise_capability,
-	  { "EPERM", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS" } },
+	  { "EPERM", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS", "SIGSYS" } },
 	{ "raises another limit than that of locked memory", raise_limit, { KILLED } },
 	{ "maps code that it can write",
 	  map_code,
-	  { "ENOMEM", "SIGSYS", "SIGSYS", "EACCES|EPERM U", "SIGSYS" } },
+	  { "ENOMEM", "SIGSYS", "SIGSYS", "EACCES|EPERM U", "SIGSYS", "SIGSYS" } },
 	{ "makes memory code",
 	  make_code,
-	  { "SIGSYS", "SIGSYS", "SIGSYS", "EACCES|EPERM U", "SIGSYS" } },
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "EACCES|EPERM U", "SIGSYS", "SIGSYS" } },
 	{ "types on a terminal", push_input, { KILLED } },
 	{ "attaches a group itself", attach_group, { KILLED } },
 	{ "forks otherwise than for a worker", fork_plainly, { KILLED } },
 	{ "forks into a user namespace", fork_namespace, { KILLED } },
 	{ "signals process 1", signal_init, { KILLED } },
+	{ "stops a process by a pidfd", stop_by_pidfd, { KILLED } },
 	{ "listens to the calls of its children", watch_calls, { KILLED } },
-	{ "lists the descriptors of process 1 (the finder may)",
+	{ "lists the descriptors of process 1 (finder and ender may)",
 	  descriptors_of_init,
-	  { "SIGSYS", "SIGSYS", "SIGSYS", "EACCES|ENOENT", "done" } },
-	{ "looks at a descriptor of process 1 (the finder may)",
+	  { "SIGSYS", "SIGSYS", "SIGSYS", "EACCES|ENOENT", "done", "done" } },
+	{ "looks at a descriptor of process 1 (finder and ender may)",
 	  descriptor_of_init,
-	  { "EACCES|EPERM|ENOENT", "SIGSYS", "SIGSYS", "EACCES|ENOENT", "done" } },
+	  { "EACCES|EPERM|ENOENT", "SIGSYS", "SIGSYS", "EACCES|ENOENT", "done", "done" } },
 	{ "takes a file without opening it",
 	  path_of_shadow,
-	  { "SIGSYS", "SIGSYS", "SIGSYS", NULL, "SIGSYS" } },
+	  { "SIGSYS", "SIGSYS", "SIGSYS", NULL, "SIGSYS", "SIGSYS" } },
 	{ "uses a descriptor that it was not handed",
 	  other_descriptor,
-	  { NULL, "EBADF", "EBADF", "EBADF", "EBADF" } },
+	  { NULL, "EBADF", "EBADF", "EBADF", "EBADF", "EBADF" } },
 #define X(name) { "calls " #name, call_##name, { KILLED } },
 	CALLS
 #undef X
@@ -623,6 +641,8 @@ int __real_loader_run(int socket, struct confine_filter *settled, const void *op
 int __wrap_loader_run(int socket, struct confine_filter *settled, const void *options);
 int __real_watcher_run(int socket, struct confine_filter *settled, const void *unused);
 int __wrap_watcher_run(int socket, struct confine_filter *settled, const void *unused);
+int __real_ender_run(int socket, struct confine_filter *settled, const void *unused);
+int __wrap_ender_run(int socket, struct confine_filter *settled, const void *unused);
 int __real_finder_run(int socket, struct confine_filter *settled, const void *unused);
 int __wrap_finder_run(int socket, struct confine_filter *settled, const void *unused);
 int __real_filter_apply(const struct confine_filter *filter);
@@ -665,6 +685,13 @@ int __wrap_finder_run(int socket, struct confine_filter *settled, const void *un
 	return __real_filter_apply(settled) ? 203 : trying->make();
 }
 
+int __wrap_ender_run(int socket, struct confine_filter *settled, const void *unused)
+{
+	if (!trying)
+		return __real_ender_run(socket, settled, unused);
+	return __real_filter_apply(settled) ? 203 : trying->make();
+}
+
 int __wrap_loader_run(int socket, struct confine_filter *settled, const void *options)
 {
 	return trying ? trying->make() : __real_loader_run(socket, settled, options);
@@ -672,7 +699,10 @@ int __wrap_loader_run(int socket, struct confine_filter *settled, const void *op
 
 static void is_part(enum helper_role role, pid_t core)
 {
-	part = role == HELPER_LOADER ? LOADER : role == HELPER_FINDER ? FINDER : WATCHER;
+	part = role == HELPER_LOADER   ? LOADER
+	       : role == HELPER_FINDER ? FINDER
+	       : role == HELPER_ENDER  ? ENDER
+				       : WATCHER;
 	ran[part] = true;
 	parent = core;
 	snprintf(parent_memory, sizeof(parent_memory), "/proc/%d/mem", (int)parent);

@@ -200,7 +200,7 @@ journalctl() { command journalctl --sync 2>/dev/null; command journalctl "$@"; }
 # set_mark: what the broker and its helpers write from here on is what said() prints. By an entry of the unit: to
 # journalctl of systemd 252, after one of another is after the first of ours.
 set_mark() { mark=$(journalctl -q -u gpubroker -n 1 --show-cursor -o cat | sed -n 's/^-- cursor: //p'); }
-said() { journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch,-find} --after-cursor "$mark"; }
+said() { journalctl -q --no-pager -o cat -ugpubroker{,-load,-watch,-find,-end} --after-cursor "$mark"; }
 # said_it REGEX
 said_it() { said | grep -qE "$1"; }
 # reload: until the daemon serves by it, which may restart itself meanwhile.
@@ -210,7 +210,7 @@ reload() {
 	wait_for 20 said_it 'loaded again|policy in force stays|^serving: '
 }
 # killed: what filters have killed since the boot, as systemd says; nothing else tells.
-killed() { journalctl -q --no-pager -b -o cat -ugpubroker{,-load,-watch,-find} | grep -E 'status=31/SYS'; }
+killed() { journalctl -q --no-pager -b -o cat -ugpubroker{,-load,-watch,-find,-end} | grep -E 'status=31/SYS'; }
 # helper_pid watch, helper_pid load, helper_pid find: the daemon's helper; 0: there is none.
 helper_pid() { systemctl show -P MainPID "gpubroker-$1"; }
 # state PID: R, S, D ... as in its stat; empty where there is none.
