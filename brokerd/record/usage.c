@@ -27,13 +27,14 @@
 /* A worker writes a text of less than WORK_TEXT_MAX bytes in a step, so a line takes three. */
 #define PIECES 3
 #define PIECE 70
-#define LINE_BYTES ((size_t)PIECES * PIECE)
+_Static_assert(PIECES *PIECE == USAGE_LINE, "a line is written in whole pieces");
+#define LINE_BYTES ((size_t)USAGE_LINE)
 #define LINES_AT_ONCE 8
 #define RING_BYTES (USAGE_KEPT * LINE_BYTES)
 
 /* ---- lines ---- */
 
-static bool format_entry(const struct usage_entry *e, char out[LINE_BYTES + 1])
+bool usage_format(const struct usage_entry *e, char out[USAGE_LINE + 1])
 {
 	char text[LINE_BYTES];
 
@@ -72,8 +73,7 @@ static bool next_word(const char **at, char *out, size_t size)
 	return true;
 }
 
-/* Parses a line, of which only the checksum was looked at. */
-static bool parse_entry(const char *line, struct usage_entry *ret_entry)
+bool usage_parse(const char *line, struct usage_entry *ret_entry)
 {
 	struct usage_entry e = { 0 };
 	char text[LINE_BYTES + 1];
@@ -127,7 +127,7 @@ static int read_ring(struct usage *usage)
 	while ((line = sealed_next(&lines))) {
 		struct usage_entry e;
 
-		if (!parse_entry(line, &e)) {
+		if (!usage_parse(line, &e)) {
 			lines.damaged++;
 			continue;
 		}
@@ -219,7 +219,7 @@ static int usage_add_line(const struct usage *usage, struct work *work, const st
 {
 	static const struct pci_address none = { 0 };
 	char line[LINE_BYTES + 1], piece[PIECE + 1];
-	int r = format_entry(e, line) ? 0 : -EINVAL;
+	int r = usage_format(e, line) ? 0 : -EINVAL;
 
 	for (size_t i = 0; !r && i < PIECES; i++) {
 		int fd = fcntl(usage->fd, F_DUPFD_CLOEXEC, 3);

@@ -31,6 +31,13 @@ struct usage_entry {
 	char profile[PROTOCOL_PROFILE_MAX]; /* "": the whole device */
 };
 
+#define USAGE_LINE 210 /* bytes of a line in the file */
+
+/* Writes an entry as a line, with a NUL. Returns false if it does not fit. */
+bool usage_format(const struct usage_entry *entry, char out[USAGE_LINE + 1]);
+/* Parses a line, of which only the checksum was looked at. Returns false if no broker wrote it. */
+bool usage_parse(const char *line, struct usage_entry *ret_entry);
+
 struct usage {
 	int directory;		     /* the caller's; -1: there is no file */
 	int fd;			     /* at the place of the next line; -1: none */

@@ -37,9 +37,10 @@ static int on_running(void *userdata, const struct gpubroker_lease *lease)
 		.running = true,
 	};
 
-	/* One that is not granted yet, and one of nobody, whose record was damaged. */
+	/* One that is not granted yet, or is only restored; and one whose record was damaged. */
 	if (lease->state == GPUBROKER_LEASE_PREPARING || lease->state == GPUBROKER_LEASE_READY ||
-	    lease->uid == UINT32_MAX || (geteuid() && geteuid() != (uid_t)lease->uid))
+	    !strcmp(lease->rule, "gpubroker restore") || lease->uid == UINT32_MAX ||
+	    (geteuid() && geteuid() != (uid_t)lease->uid))
 		return 0;
 	snprintf(used.device, sizeof(used.device), "%s",
 		 lease->n_devices ? lease->devices[0] : lease->parent);

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-static struct gpubroker_lease running[4];
+static struct gpubroker_lease running[5];
 static size_t n_running;
 static struct gpubroker_used ended[200];
 static size_t n_ended;
@@ -102,7 +102,10 @@ static void test_running(void)
 	running[3] = running[0];
 	running[3].id = 11;
 	running[3].uid = UINT32_MAX; /* a damaged record */
-	n_running = 4;
+	running[4] = running[0];
+	running[4].id = 12;
+	strcpy(running[4].rule, "gpubroker restore");
+	n_running = 5;
 	need(!used_read(NULL, now - 10, &list));
 	sums = used_add_up(&list, now - 10, &n);
 	tap_ok(sums && n == 1 && list.n == 1 && list.list[0].running && !sums[0].last &&

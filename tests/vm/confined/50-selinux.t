@@ -48,6 +48,9 @@ is "$(label /run/gpubroker)" system_u:object_r:gpubroker_runtime_t:s0 'its direc
 is "$(label /run/gpubroker/socket)" system_u:object_r:gpubroker_runtime_t:s0 'its socket has its type'
 is "$(label /run/gpubroker/helpers)" system_u:object_r:gpubroker_runtime_t:s0 "... and that of its helpers"
 is "$(label /run/gpubroker/leases)" system_u:object_r:gpubroker_lease_t:s0 'its records have their type'
+usage=$(find /var/lib/gpubroker -name usage)
+is "$(label "${usage%/*}") $(label "$usage")" \
+	'system_u:object_r:gpubroker_history_t:s0 system_u:object_r:gpubroker_history_t:s0' '... and so has what outlives a reboot'
 is "$(label /etc/gpubroker/policy.d)" system_u:object_r:gpubroker_conf_t:s0 'its policy has its type'
 is "$(label /dev/vfio)" system_u:object_r:gpubroker_vfio_dir_t:s0 'the directory of VFIO has its type'
 ok '... and root, who is not confined, may list it' ls /dev/vfio
