@@ -13,6 +13,7 @@
 #include "client/command/screen.h"
 #include "client/common/util.h"
 #include "client/host/function.h"
+#include "client/host/marked.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -247,11 +248,15 @@ static void write_device(const struct leases *l, const struct shown *shown, stru
 static void write_command(const struct leases *l, const struct shown *shown,
 			  struct screen_text *out)
 {
-	char program[PROGRAM_TEXT];
+	char program[PROGRAM_TEXT], mark[48];
+	struct marked survivor;
 
 	(void)l;
+	snprintf(mark, sizeof(mark), "GPUBROKER_LEASE=%" PRIu64, shown->id);
 	if (program_text(shown->pid, shown->uid, shown->since, program))
 		screen_say(out, TONE_PLAIN, "%s", program);
+	else if (shown->state == GPUBROKER_LEASE_LEASED && marked_find(mark, &survivor, 1))
+		screen_say(out, TONE_PLAIN, "%s, pid %" PRIu32, survivor.name, survivor.pid);
 	else
 		screen_say(out, TONE_DIM, "ended, pid %" PRIu32, shown->pid);
 }
@@ -271,6 +276,7 @@ static const struct {
 	{ GPUBROKER_LEASE_PREPARING, TONE_MIND, "is being taken over from its host driver" },
 	{ GPUBROKER_LEASE_RELEASING, TONE_MIND, "goes back" },
 	{ GPUBROKER_LEASE_RESTORING, TONE_MIND, "goes back" },
+	{ GPUBROKER_LEASE_ASKED, TONE_MIND, "asked back" },
 	{ GPUBROKER_LEASE_STUCK, TONE_BAD, "stuck" },
 };
 
@@ -403,7 +409,10 @@ static void note_state(const struct shown *shown)
 	if (!shown->reason[0])
 		return;
 	holders_print(shown->group, print_bad);
-	if (shown->state == GPUBROKER_LEASE_STUCK)
+	if (shown->state == GPUBROKER_LEASE_ASKED)
+		note(TONE_PLAIN, "'gpubroker revoke %" PRIu64 " --kill'%s ends what has it",
+		     shown->id, geteuid() ? ", by root," : "");
+	else if (shown->state == GPUBROKER_LEASE_STUCK)
 		note(TONE_PLAIN, "'gpubroker %s %" PRIu64 "' tries again%s",
 		     geteuid() ? "release" : "revoke", shown->id,
 		     geteuid() && geteuid() != shown->uid ? ", for its user or root" : "");

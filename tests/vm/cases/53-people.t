@@ -114,7 +114,7 @@ like "$stderr" '^QEMU gets: [^ ]+ [^ ]+' '... on a line'
 printf '#!/bin/bash\nsleep 3 &\n' >/tmp/leaves.sh
 chmod 755 /tmp/leaves.sh
 on_terminal 80 alice bash /tmp/over.sh gpubroker run --gpu card -- /tmp/leaves.sh >/tmp/people.run
-like "$(plain </tmp/people.run)" "the command has ended after [0-9]+s, but not all that it started, so ${gpu#0000:} stays lent" \
+like "$(plain </tmp/people.run)" "$gpu .*stays leased, since the command has started what goes on: sleep \(pid [0-9]+\)" \
 	'what goes on is said'
 unlike "$(plain </tmp/people.run)" 'goes back to the host' '... instead of that it goes back'
 rm /tmp/people.run /tmp/leaves.sh
