@@ -76,7 +76,10 @@ static void look_at_queue(void)
  */
 static unsigned let_pass(void)
 {
-	turn(TURNS);
+	for (int i = 0; i < TURNS; i++) {
+		turn(1);
+		look_at_queue();
+	}
 	if (broker.workers.busy) {
 		poll(NULL, 0, 1);
 		return 0;
@@ -92,7 +95,6 @@ static bool hears_soon(int fd, union answer *answer)
 		ssize_t size;
 
 		let_pass();
-		look_at_queue();
 		size = hear(fd, answer);
 		if (size > 0 && answer->type != MESSAGE_STEP)
 			return true;
