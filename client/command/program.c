@@ -69,6 +69,24 @@ static const char *find_vm_name(const char *arguments, size_t size)
 	return NULL;
 }
 
+/*
+ * The command that this `gpubroker run` waits for: the first child of its own only child, the
+ * supervisor. 0: it is none that waits.
+ */
+static uint32_t waited_for(uint32_t pid)
+{
+	char name[48], list[32];
+
+	for (int i = 0; i < 2; i++) {
+		snprintf(name, sizeof(name), "task/%" PRIu32 "/children", pid);
+		read_proc(pid, name, list, sizeof(list));
+		pid = (uint32_t)strtoul(list, NULL, 10);
+		if (!pid)
+			return 0;
+	}
+	return pid;
+}
+
 #define SLACK 2 /* seconds by which two clocks' seconds may differ */
 
 bool program_text(uint32_t pid, uint32_t uid, uint64_t since, char out[PROGRAM_TEXT])
@@ -86,6 +104,16 @@ bool program_text(uint32_t pid, uint32_t uid, uint64_t since, char out[PROGRAM_T
 	if (!read_proc(pid, "comm", comm, sizeof(comm)))
 		return false;
 	comm[strcspn(comm, "\n")] = '\0';
+	if (!strcmp(comm, "gpubroker")) {
+		const uint32_t command = waited_for(pid);
+
+		if (command && read_proc(command, "comm", comm, sizeof(comm))) {
+			comm[strcspn(comm, "\n")] = '\0';
+			pid = command;
+		} else {
+			snprintf(comm, sizeof(comm), "gpubroker");
+		}
+	}
 	arguments = strncmp(comm, "qemu", 4) && strcmp(comm, "kvm") ? NULL : malloc(ARGUMENTS_READ);
 	n = arguments ? read_proc(pid, "cmdline", arguments, ARGUMENTS_READ) : 0;
 	vm = n ? find_vm_name(arguments, n) : NULL;

@@ -4,8 +4,9 @@
  *
  * The process that claims is the one that becomes COMMAND, since a raised memory-lock limit belongs
  * to the claimer, and since COMMAND then is the process that was started: its pid, its parent, its
- * terminal, its exit status. Nothing of ours stands between it and its signals. After
- * supervise_start() this file does nothing but exec.
+ * terminal, its exit status. Nothing of ours stands between it and its signals. Where Yama does not
+ * let that be served (reach.h), a child becomes COMMAND, which inherits the limit, and
+ * supervise_start() returns in that child alone. After it this file does nothing but exec.
  */
 #include "config.h"
 
@@ -16,6 +17,7 @@
 #include "client/run/notice.h"
 #include "client/run/options.h"
 #include "client/run/qemu-run.h"
+#include "client/run/reach.h"
 #include "client/run/supervise.h"
 #include "client/common/util.h"
 
@@ -138,7 +140,7 @@ static int tell_migration(struct gpubroker *handle, const struct gpubroker_claim
 }
 
 static int lend_and_exec(struct gpubroker_claim *claim, struct notice *notice,
-			 const struct qemu_run *qemu, char **argv)
+			 const struct qemu_run *qemu, enum supervise_place place, char **argv)
 {
 	const struct supervise_notices notices = notice_calls(notice);
 	struct supervise_file files[REQUEST_DEVICES_MAX + REQUEST_CDEVS_MAX + 1];
@@ -179,7 +181,8 @@ static int lend_and_exec(struct gpubroker_claim *claim, struct notice *notice,
 			.what = "/dev/iommu",
 		};
 	snprintf(mark, sizeof(mark), "GPUBROKER_LEASE=%s", leases ? leases : "");
-	r = supervise_start(files, n, mark, notice->handle ? &notices : NULL, &failed);
+	fflush(NULL);
+	r = supervise_start(files, n, mark, notice->handle ? &notices : NULL, place, &failed);
 	notice_done(notice);
 	if (r) {
 		cli_error("cannot %s: %s; the device goes back",
@@ -207,6 +210,27 @@ static void say_not_run(int status, char **argv)
 		cli_error("%s: no such command; nothing was claimed", argv[0]);
 }
 
+/*
+ * Finds out how the command can be served. 0, or an exit status after it was said why it cannot.
+ * With --iommufd QEMU needs no supervisor: it inherits its descriptors.
+ */
+static int find_place(const struct qemu_run *qemu, enum supervise_place *ret_place)
+{
+	const int scope = reach_scope();
+
+	if (reach_decide(scope, reach_capable(), ret_place) || qemu->iommufd)
+		return 0;
+	cli_error(
+		"kernel.yama.ptrace_scope is %d, so gpubroker cannot see which files COMMAND opens, "
+		"and COMMAND would get no device; nothing was claimed; %s",
+		scope,
+		scope == 2
+			? "the administrator can set it to 1, or QEMU take the device by --iommufd"
+			: "a host that starts with 1 in its place can lend, or QEMU can take the "
+			  "device by --iommufd");
+	return EXIT_KERNEL;
+}
+
 int cli_run(const struct cli *cli, int argc, char **argv)
 {
 	struct gpubroker_claim *claim = NULL;
@@ -214,6 +238,7 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	struct qemu_run qemu = { 0 };
 	struct request request = { 0 };
 	struct progress progress = { 0 };
+	enum supervise_place place;
 	struct notice notice;
 	int r;
 
@@ -226,7 +251,9 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 		say_not_run(r, argv);
 		goto out;
 	}
-	r = qemu_run_foresee(&qemu, &request, argv);
+	r = find_place(&qemu, &place);
+	if (!r)
+		r = qemu_run_foresee(&qemu, &request, argv);
 	if (r)
 		goto out;
 	r = cli_open(cli, &handle);
@@ -258,7 +285,7 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	 * only exits.
 	 */
 	if (!r)
-		return lend_and_exec(claim, &notice, &qemu, argv);
+		return lend_and_exec(claim, &notice, &qemu, place, argv);
 out:
 	qemu_run_done(&qemu);
 	gpubroker_close(handle);

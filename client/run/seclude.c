@@ -22,9 +22,9 @@
  * command that goes on. Ignored, not blocked: blocked signals would queue up, and ignored ones
  * never interrupt an ioctl. The faults keep their default: a bug should be seen.
  */
-static void ignore_signals(void)
+static void ignore_signals(const struct supervisor *s)
 {
-	sigset_t none;
+	sigset_t blocked;
 
 	for (int sig = 1; sig <= SIGRTMAX; sig++)
 		switch (sig) {
@@ -41,8 +41,12 @@ static void ignore_signals(void)
 			/* Fails for KILL, STOP and libc's own two: as it should. */
 			signal(sig, SIG_IGN);
 		}
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	sigemptyset(&blocked);
+	if (s->children >= 0) {
+		signal(SIGCHLD, SIG_DFL); /* ignored, no child would leave a status */
+		sigaddset(&blocked, SIGCHLD);
+	}
+	sigprocmask(SIG_SETMASK, &blocked, NULL);
 }
 
 /* Moves fd away if it is where stdin, stdout or stderr belong. */
@@ -64,12 +68,11 @@ static unsigned int next_kept(const struct supervisor *s, int socket, unsigned i
 {
 	unsigned int next = UINT_MAX;
 
-	for (size_t i = 0; i < s->n_lent + 3; i++) {
-		int fd = i < s->n_lent	      ? s->lent[i].file.fd
-			 : i == s->n_lent     ? socket
-			 : i == s->n_lent + 1 ? s->command
-			 : s->notices	      ? s->notices->fd(s->notices->userdata)
-					      : -1;
+	const int others[] = { socket, s->command, s->parent, s->children,
+			       s->notices ? s->notices->fd(s->notices->userdata) : -1 };
+
+	for (size_t i = 0; i < s->n_lent + ARRAY_SIZE(others); i++) {
+		int fd = i < s->n_lent ? s->lent[i].file.fd : others[i - s->n_lent];
 
 		if ((unsigned int)fd >= from && (unsigned int)fd < next)
 			next = (unsigned int)fd;
@@ -86,12 +89,17 @@ int seclude_supervisor(struct supervisor *s, int *socket, pid_t command, const c
 {
 	int r;
 
-	ignore_signals();
+	ignore_signals(s);
 	prctl(PR_SET_NAME, "gpubroker-lend");
 
 	*ret_what = "arrange the supervisor's descriptors";
-	s->has_stderr = *socket != STDERR_FILENO && fcntl(STDERR_FILENO, F_GETFD) >= 0;
+	s->has_stderr = *socket != STDERR_FILENO && s->parent != STDERR_FILENO &&
+			s->children != STDERR_FILENO && fcntl(STDERR_FILENO, F_GETFD) >= 0;
 	r = move_up(socket);
+	if (!r && s->parent >= 0)
+		r = move_up(&s->parent);
+	if (!r && s->children >= 0)
+		r = move_up(&s->children);
 	for (size_t i = 0; !r && i < s->n_lent; i++) {
 		s->has_stderr &= s->lent[i].file.fd != STDERR_FILENO;
 		r = move_up(&s->lent[i].file.fd);

@@ -3,9 +3,12 @@
  * The half of `gpubroker run` that stays with the command: it forks the supervisor off and puts the
  * process under the filter, which the command then inherits through exec.
  *
- * The command runs in the calling process and the supervisor is the forked one, not the other way
- * round: so signals, exit status, terminal and job control are the command's own, and nothing
- * imitates them.
+ * Beside the command (SUPERVISE_BESIDE): the command runs in the calling process and the supervisor
+ * is the forked one, not the other way round: so signals, exit status, terminal and job control are
+ * the command's own, and nothing imitates them. Where Yama lets only ancestors read a process's
+ * memory, the supervisor is above (SUPERVISE_ABOVE): the caller forks the supervisor, which forks
+ * the command, and parent.c imitates the command in the caller. The supervisor is not the caller,
+ * since it may have to go on when the caller has ended with the command.
  *
  * It must never put the process under the filter before the supervisor has said that it is in
  * place, and must never leave a trace in the process beyond no_new_privs and the filter: no child,
@@ -16,6 +19,9 @@
 #include "config.h"
 
 #include "client/run/supervise.h"
+#include "client/run/children.h"
+#include "client/run/packet.h"
+#include "client/run/parent.h"
 #include "client/run/seclude.h"
 #include "client/run/supervisor.h"
 #include "client/common/util.h"
@@ -111,58 +117,11 @@ struct hello {
 	const char *what;
 };
 
-union control {
-	struct cmsghdr header;
-	char space[CMSG_SPACE(sizeof(int))];
-};
-
-/*
- * The packets between the two halves, with a descriptor if fd is not -1. The other end is
- * ourselves, so there is less to check than in passfd.c, which is the library's and not for the
- * command.
- */
-static int send_packet(int socket, const void *packet, size_t size, int fd)
+/* The command ends, and so do we; only its end is passed on, where that is ours to do. */
+_Noreturn static void no_filter(struct supervisor *s)
 {
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)packet, .iov_len = size };
-	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
-	union control control = { .header = { .cmsg_len = CMSG_LEN(sizeof(fd)),
-					      .cmsg_level = SOL_SOCKET,
-					      .cmsg_type = SCM_RIGHTS } };
-
-	if (fd >= 0) {
-		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
-		message.msg_control = &control;
-		message.msg_controllen = sizeof(control);
-	}
-	return sendmsg(socket, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
-/*
- * Blocks until the other half, which does nothing slow, has sent or ended. No signal interrupts
- * either.
- */
-static int receive_packet(int socket, void *packet, size_t size, int *ret_fd)
-{
-	union control control = { .header = { .cmsg_len = 0 } };
-	struct iovec iov = { .iov_base = packet, .iov_len = size };
-	struct msghdr message = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control),
-	};
-	ssize_t n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-
-	if (n < 0)
-		return -errno;
-	if (n != (ssize_t)size)
-		return -EPIPE;
-	if (!ret_fd)
-		return 0;
-	if (!CMSG_FIRSTHDR(&message) || control.header.cmsg_len != CMSG_LEN(sizeof(int)))
-		return -EBADMSG;
-	memcpy(ret_fd, CMSG_DATA(&control.header), sizeof(int));
-	return 0;
+	children_finish(s);
+	_exit(1);
 }
 
 /* The supervisor, from its first to its last instruction. */
@@ -173,11 +132,11 @@ _Noreturn static void supervisor_main(struct supervisor *s, int socket, pid_t co
 	char byte;
 
 	hello.r = seclude_supervisor(s, &socket, command, &hello.what);
-	if (send_packet(socket, &hello, sizeof(hello), -1) < 0 || hello.r < 0)
-		_exit(1);
-	if (receive_packet(socket, &byte, sizeof(byte), &listener) < 0)
-		_exit(1);			      /* no filter */
-	send_packet(socket, &byte, sizeof(byte), -1); /* if the other half has ended: see POLLHUP */
+	if (packet_send(socket, &hello, sizeof(hello), -1) < 0 || hello.r < 0)
+		no_filter(s);
+	if (packet_receive(socket, &byte, sizeof(byte), &listener) < 0)
+		no_filter(s);
+	packet_send(socket, &byte, sizeof(byte), -1); /* if the other half has ended: see POLLHUP */
 	fd_close(socket);
 	supervisor_serve(s, listener);
 	_exit(0);
@@ -219,7 +178,65 @@ static int fork_supervisor(struct supervisor *s, int ours, int theirs)
 	return -WEXITSTATUS(status);
 }
 
-static int start_supervisor(struct supervisor *s, const char **ret_what)
+/*
+ * The supervisor, between the caller and the command. Returns 0 in the command, and in itself only
+ * if there will be none: whatever the caller of supervise_start() does then is what parent_wait()
+ * takes for the command's end.
+ */
+static int fork_command(struct supervisor *s, int parent, pid_t parent_pid, int ours, int theirs)
+{
+	int r = children_begin(s, parent, parent_pid), pidfd;
+	pid_t pid;
+
+	if (r < 0)
+		return r;
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (!pid) {
+		children_leave(s);
+		return 0;
+	}
+	fd_close(ours);
+	s->pid = pid;
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	packet_send(s->parent, &pid, sizeof(pid), pidfd);
+	fd_close(pidfd);
+	/*
+	 * The command stays in the session. That we lead ours gives us no terminal, since we open
+	 * none.
+	 */
+	setsid();
+	supervisor_main(s, theirs, pid);
+}
+
+/* Returns in the command, which is a grandchild of the caller then; or, after a failure, once. */
+static int fork_above(struct supervisor *s, int ours, int theirs)
+{
+	struct sigaction by_default = { .sa_handler = SIG_DFL }, before;
+	pid_t caller = getpid(), pid;
+	int pair[2], r;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	/* If the caller ignores it, no child would leave a status. */
+	sigaction(SIGCHLD, &by_default, &before);
+	pid = fork();
+	if (pid > 0) {
+		fd_close(pair[1]);
+		parent_wait(pair[0], pid);
+	}
+	r = pid < 0 ? -errno : 0;
+	fd_close(pair[0]);
+	if (r < 0)
+		fd_close(pair[1]);
+	else
+		r = fork_command(s, pair[1], caller, ours, theirs);
+	sigaction(SIGCHLD, &before, NULL);
+	return r;
+}
+
+static int start_supervisor(struct supervisor *s, enum supervise_place place, const char **ret_what)
 {
 	cleanup_fd int ours = -1, theirs = -1, listener = -1;
 	struct hello hello = { .r = 0 };
@@ -233,11 +250,12 @@ static int start_supervisor(struct supervisor *s, const char **ret_what)
 	theirs = pair[1];
 
 	*ret_what = "start the supervisor";
-	r = fork_supervisor(s, ours, theirs);
+	r = place == SUPERVISE_ABOVE ? fork_above(s, ours, theirs)
+				     : fork_supervisor(s, ours, theirs);
 	if (r < 0)
 		return r;
 	theirs = fd_close(theirs);
-	r = receive_packet(ours, &hello, sizeof(hello), NULL);
+	r = packet_receive(ours, &hello, sizeof(hello), NULL);
 	if (r < 0)
 		return r;
 	if (hello.r < 0) {
@@ -263,18 +281,20 @@ static int start_supervisor(struct supervisor *s, const char **ret_what)
 	 * pass it on. EINVAL if there is no Yama. Not before the filter is installed: inside
 	 * another run it would take the name from that one.
 	 */
-	prctl(PR_SET_PTRACER, (unsigned long)hello.pid, 0, 0, 0);
+	if (place == SUPERVISE_BESIDE)
+		prctl(PR_SET_PTRACER, (unsigned long)hello.pid, 0, 0, 0);
 
 	*ret_what = "hand the seccomp listener to the supervisor";
-	r = send_packet(ours, &byte, sizeof(byte), listener);
+	r = packet_send(ours, &byte, sizeof(byte), listener);
 	if (r < 0)
 		return r;
 	listener = fd_close(listener); /* from now on we would see the supervisor end */
-	return receive_packet(ours, &byte, sizeof(byte), NULL);
+	return packet_receive(ours, &byte, sizeof(byte), NULL);
 }
 
 int supervise_start(const struct supervise_file *files, size_t n_files, const char *mark,
-		    const struct supervise_notices *notices, const char **ret_what)
+		    const struct supervise_notices *notices, enum supervise_place place,
+		    const char **ret_what)
 {
 	cleanup_(supervisor_done) struct supervisor s;
 	sigset_t all, before;
@@ -289,7 +309,7 @@ int supervise_start(const struct supervise_file *files, size_t n_files, const ch
 	/* No handler of the caller's may run in the supervisor, nor any signal end half of this. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
-	r = start_supervisor(&s, ret_what);
+	r = start_supervisor(&s, place, ret_what);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	return r;
 }

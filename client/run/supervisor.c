@@ -15,6 +15,7 @@
 #include "config.h"
 
 #include "client/run/supervisor.h"
+#include "client/run/children.h"
 #include "client/run/farewell.h"
 #include "client/common/util.h"
 #include "client/host/marked.h"
@@ -52,12 +53,18 @@ static bool is_cdev_path(const char *path)
 	return !strncmp(path, dir, strlen(dir));
 }
 
+#define NO_SUPERVISOR                                                                              \
+	(struct supervisor)                                                                        \
+	{                                                                                          \
+		.listener = -1, .command = -1, .parent = -1, .children = -1                        \
+	}
+
 int supervisor_init(struct supervisor *s, const struct supervise_file *files, size_t n_files,
 		    const char **ret_what)
 {
 	struct seccomp_notif_sizes sizes;
 
-	*s = (struct supervisor){ .listener = -1, .command = -1 };
+	*s = NO_SUPERVISOR;
 
 	if (syscall(SYS_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, &sizes) < 0) {
 		*ret_what = "ask the kernel for seccomp user notification";
@@ -105,7 +112,7 @@ void supervisor_done(struct supervisor *s)
 	free(s->request);
 	free(s->response);
 	free(s->lent);
-	*s = (struct supervisor){ .listener = -1, .command = -1 };
+	*s = NO_SUPERVISOR;
 }
 
 /*
@@ -163,12 +170,9 @@ static void warn_unreadable(struct supervisor *s, __u32 pid)
 	read_word(path, name, sizeof(name));
 	read_word("/proc/sys/kernel/yama/ptrace_scope", scope, sizeof(scope));
 
-	if (!strcmp(scope, "1"))
-		help = "kernel.yama.ptrace_scope is 1, so only the very process that gpubroker "
-		       "started can be served: make the VMM itself the COMMAND of `gpubroker "
-		       "run`, or have the script start it by `exec`, or have the administrator "
-		       "set kernel.yama.ptrace_scope to 0";
-	else if (*scope && strcmp(scope, "0"))
+	if (!strcmp(scope, "1") && s->children < 0)
+		help = "kernel.yama.ptrace_scope was raised to 1 after it had begun; start it again";
+	else if (*scope > '1')
 		help = "kernel.yama.ptrace_scope is above 1, so no process can be served: have the "
 		       "administrator set it to 1 or 0";
 	else
@@ -495,6 +499,8 @@ void supervisor_serve(struct supervisor *s, int listener)
 			{ .fd = listener, .events = POLLIN },
 			{ .fd = s->command, .events = POLLIN },
 			{ .fd = notices_fd(s), .events = POLLIN },
+			{ .fd = s->children, .events = POLLIN },
+			{ .fd = s->parent, .events = POLLIN },
 		};
 
 		wait = next_wait(s, limit);
@@ -513,11 +519,16 @@ void supervisor_serve(struct supervisor *s, int listener)
 		}
 		if (!n || p[2].revents)
 			say_notices(s);
+		if (p[3].revents)
+			children_take(s);
+		if (p[4].revents && s->parent >= 0)
+			children_unparented(s);
 		if (p[1].revents)
 			limit = command_ended(s);
 		if (p[0].revents & POLLIN) {
 			answer_one(s);
 		} else if (p[0].revents & (POLLHUP | POLLNVAL)) {
+			children_finish(s);
 			take_leave(s, begun, false);
 			return; /* and process exit closes all that is lent */
 		}

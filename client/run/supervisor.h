@@ -44,9 +44,15 @@ struct supervisor {
 	size_t path_size; /* of the longest path, with its terminator */
 	char *path;	  /* room for one of that size */
 
-	int listener;	  /* what the filter reports to */
-	int command;	  /* a pidfd; readable when the command has ended */
-	pid_t pid;	  /* of the command */
+	int listener; /* what the filter reports to */
+	int command;  /* a pidfd; readable when the command has ended */
+	pid_t pid;    /* of the command */
+
+	/* Where we are the command's parent, see children.h; else -1. */
+	int parent;   /* a socket to the process that waits; -1 also when it knows the end */
+	int children; /* a signalfd of SIGCHLD */
+	pid_t parent_pid;
+
 	const char *mark; /* in the environment of the command's tree, see host/marked.h */
 	const struct supervise_notices *notices; /* NULL: nothing is said of the leases */
 	bool has_stderr;

@@ -8,6 +8,7 @@
  */
 #include "config.h"
 
+#include "client/run/reach.h"
 #include "client/run/supervise.h"
 #include "client/common/util.h"
 #include "tests/tap.h"
@@ -37,6 +38,7 @@
 #define OTHER "/dev/vfio/devices/vfio987654"
 #define NOBODY 65534
 
+static enum supervise_place place;
 static int lent = -1;
 static struct stat lent_stat;
 static int talk[2]; /* a socket pair: the test's end and the command's end */
@@ -148,7 +150,7 @@ static int ptrace_scope(void)
  */
 static bool descendants_readable(void)
 {
-	return !geteuid() || !ptrace_scope();
+	return !geteuid() || !ptrace_scope() || (ptrace_scope() == 1 && place == SUPERVISE_ABOVE);
 }
 
 static int supervise_here(void)
@@ -158,7 +160,7 @@ static int supervise_here(void)
 		{ OTHER, lent, "the test's device", 0 },
 	};
 	const char *what = "?";
-	int r = supervise_start(files, ARRAY_SIZE(files), NULL, NULL, &what);
+	int r = supervise_start(files, ARRAY_SIZE(files), NULL, NULL, place, &what);
 
 	if (r < 0)
 		printf("# cannot %s: %s\n", what, strerror(-r));
@@ -551,7 +553,7 @@ static int refuses_bad_paths(void)
 	struct supervise_file file = { "dev/vfio/1", lent, "x", 0 };
 	const char *what = NULL;
 
-	return !(supervise_start(&file, 1, NULL, NULL, &what) == -EINVAL && what &&
+	return !(supervise_start(&file, 1, NULL, NULL, place, &what) == -EINVAL && what &&
 		 status_field("Seccomp:") == 0 && status_field("NoNewPrivs:") == 0);
 }
 
@@ -562,7 +564,7 @@ static int refuses_bad_fd(void)
 	const char *what = NULL;
 
 	setrlimit(RLIMIT_NOFILE, &none);
-	return !(supervise_start(&file, 1, NULL, NULL, &what) < 0 && what &&
+	return !(supervise_start(&file, 1, NULL, NULL, place, &what) < 0 && what &&
 		 has_no_child(NULL) == 0);
 }
 
@@ -573,7 +575,7 @@ static int is_refused_inside(void *unused)
 	int fds = count_fds(getpid());
 
 	(void)unused;
-	return !(supervise_start(&file, 1, NULL, NULL, &what) == -EBUSY &&
+	return !(supervise_start(&file, 1, NULL, NULL, place, &what) == -EBUSY &&
 		 strstr(what, "inside another") && count_fds(getpid()) == fds &&
 		 !try_open(GROUP, O_RDWR));
 }
@@ -604,7 +606,7 @@ static int takes_one_kind(bool cdevs)
 	files[0].fd = ends[1];
 	for (size_t i = 1; i < ARRAY_SIZE(files); i++) /* the supervisor closes them one by one */
 		files[i].fd = fcntl(lent, F_DUPFD_CLOEXEC, 3);
-	if (supervise_start(files, ARRAY_SIZE(files), NULL, NULL, &what))
+	if (supervise_start(files, ARRAY_SIZE(files), NULL, NULL, place, &what))
 		return 11;
 	close(ends[1]);
 	p = (struct pollfd){ .fd = ends[0] };
@@ -860,7 +862,7 @@ static int job_on_terminal(int terminal)
 	tcsetpgrp(terminal, pid);
 	tell(COMMAND);
 	if (waitpid(pid, &status, WUNTRACED) != pid || !WIFSTOPPED(status) ||
-	    WSTOPSIG(status) != SIGTSTP)
+	    WSTOPSIG(status) != (place == SUPERVISE_ABOVE ? SIGSTOP : SIGTSTP))
 		return 2;
 	tell(COMMAND);
 	kill(-pid, SIGCONT);
@@ -893,7 +895,8 @@ static void test_terminal(void)
 		tap_ok(false, "^Z can be typed");
 	tap_ok(hear(TEST), "^Z stops the command as a job of its shell");
 	sleep_ms(50);
-	tap_ok(find_supervisor(getpid(), &s) == 1, "and the supervisor stays");
+	tap_ok(place == SUPERVISE_ABOVE || find_supervisor(getpid(), &s) == 1,
+	       "and the supervisor stays");
 	tell(TEST);
 	tap_ok(hear(TEST), "continued, the command's opens are served");
 	if (write(master, "\003", 1) != 1)
@@ -901,6 +904,245 @@ static void test_terminal(void)
 	tap_ok(wait_status(pid) == 0, "^C reaches the command, and ends it as ever");
 	tap_ok(all_gone(), "and the supervisor ends");
 	fd_close(terminal);
+}
+
+/* --- above the command --- */
+
+static pid_t supervisor_of(pid_t waiting)
+{
+	pid_t s = 0;
+
+	for (int i = 0; i < 3000 && find_supervisor(waiting, &s) != 1; i++)
+		sleep_ms(10);
+	return s;
+}
+
+/* Forks twice, and has the one that is left tell, open, and end when it is told to. */
+static int leaves_daemon(void *unused)
+{
+	pid_t pid = fork();
+
+	(void)unused;
+	if (!pid) {
+		setsid();
+		if (!fork()) {
+			pid_t s;
+
+			while (getppid() ==
+			       getpgrp()) /* the one between, which leads the session */
+				sleep_ms(10);
+			tell(COMMAND);
+			_exit(hear(COMMAND) && !try_open(GROUP, O_RDWR) &&
+					      find_supervisor(getppid(), &s) == 0
+				      ? (tell(COMMAND), hear(COMMAND), 0)
+				      : 1);
+		}
+		_exit(0);
+	}
+	waitpid(pid, NULL, 0);
+	return 7;
+}
+
+static volatile sig_atomic_t got, got_value;
+
+static void on_queued(int sig, siginfo_t *info, void *unused)
+{
+	(void)sig;
+	(void)unused;
+	got++;
+	got_value = info->si_value.sival_int;
+}
+
+static int waits_for_signal(void *unused)
+{
+	struct sigaction action = { .sa_sigaction = on_queued, .sa_flags = SA_SIGINFO };
+
+	(void)unused;
+	sigaction(SIGUSR1, &action, NULL);
+	tell(COMMAND);
+	for (int i = 0; i < 1000 && !got; i++)
+		sleep_ms(10);
+	sleep_ms(50);
+	return got == 1 && got_value == 5 ? 9 : 1;
+}
+
+static int waits_for_end(void *unused)
+{
+	(void)unused;
+	tell(COMMAND);
+	sleep_ms(100000);
+	return 1;
+}
+
+static int ignores_stop(void *unused)
+{
+	(void)unused;
+	signal(SIGTSTP, SIG_IGN);
+	return tells_and_waits(NULL);
+}
+
+static int stops_itself(void *unused)
+{
+	(void)unused;
+	raise(SIGSTOP);
+	return 3;
+}
+
+/* Closes its end of a pipe, of which the test has the other, and goes on. */
+static int closes_pipe(void *fd)
+{
+	close(*(int *)fd);
+	return tells_and_waits(NULL);
+}
+
+/* Signal mask, dispositions, descriptors and session are as before, in the command. */
+static int leaves_command_alone(void)
+{
+	sigset_t mask, after;
+	struct sigaction old;
+	int fds = count_fds(getpid());
+	pid_t sid = getsid(0), pgrp = getpgrp(), before = getpid();
+
+	signal(SIGCHLD, SIG_IGN);
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGUSR1);
+	sigprocmask(SIG_SETMASK, &mask, NULL);
+	if (supervise_here() < 0)
+		return 1;
+	sigprocmask(SIG_SETMASK, NULL, &after);
+	for (int sig = 1; sig < SIGRTMIN; sig++)
+		if (sigismember(&after, sig) != (sig == SIGUSR1))
+			return 2;
+	if (sigaction(SIGCHLD, NULL, &old) < 0 || old.sa_handler != SIG_IGN)
+		return 3;
+	return count_fds(getpid()) != fds || getsid(0) != sid || getpgrp() != pgrp ||
+	       getpid() == before || has_no_child(NULL);
+}
+
+static void test_ends_above(void)
+{
+	pid_t pid, s;
+	int status;
+
+	status = wait_status(run(exits_42, NULL));
+	tap_ok(WIFEXITED(status) && WEXITSTATUS(status) == 42 && all_gone(),
+	       "above: the exit status is the command's");
+	status = wait_status(run(kills_itself, NULL));
+	tap_ok(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && all_gone(),
+	       "above: so is death by signal");
+
+	pid = run(waits_for_end, NULL);
+	hear(TEST);
+	kill(pid, SIGTERM);
+	status = wait_status(pid);
+	tap_ok(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM && all_gone(),
+	       "above: a signal that is sent to who waits ends the command, and so who waits");
+
+	pid = run(waits_for_signal, NULL);
+	hear(TEST);
+	sigqueue(pid, SIGUSR1, (union sigval){ .sival_int = 5 });
+	status = wait_status(pid);
+	tap_ok(WIFEXITED(status) && WEXITSTATUS(status) == 9 && all_gone(),
+	       "above: a signal reaches the command once, with its value");
+
+	pid = run(waits_for_end, NULL);
+	hear(TEST);
+	kill(pid, SIGKILL);
+	wait_status(pid);
+	tap_ok(all_gone(), "above: who waits is killed, and the command with it");
+
+	pid = run(tells_and_waits, NULL);
+	hear(TEST);
+	s = supervisor_of(pid);
+	kill(s, SIGKILL);
+	sleep_ms(50);
+	tap_ok(kill(pid, 0) == 0, "above: the supervisor is killed, and the command goes on");
+	tell(TEST);
+	status = wait_status(pid);
+	tap_ok(WIFEXITED(status) && WEXITSTATUS(status) == ENOSYS && all_gone(),
+	       "above: ... and its exit status is told all the same");
+}
+
+static void test_above(void)
+{
+	int ends[2], status;
+	pid_t pid, s;
+	char c;
+
+	place = SUPERVISE_ABOVE;
+	tap_ok(passes(opens_group, NULL), "above: an open of the group's path gets the lent file");
+	tap_ok(passes(opens_in_threads, NULL), "above: 100 threads that open all get theirs");
+	tap_ok(passes(opens_under_signals, NULL), "above: opens under a storm of signals succeed");
+	tap_ok(passes(has_no_child, NULL), "above: the command has no child that it did not start");
+	tap_ok(passes(is_refused_inside, NULL), "above: a run inside a run is refused");
+	tap_ok(exits_0(leaves_command_alone), "above: signals, descriptors, session are as before");
+	tap_ok(exits_0(works_without_stdio),
+	       "above: a caller without stdin, stdout, stderr is served");
+	tap_ok(exits_0(refuses_bad_paths), "above: a refused path starts nothing");
+	tap_ok(exits_0(refuses_bad_fd), "above: so does a lack of descriptors");
+	if (descendants_readable())
+		tap_ok(passes(shell_script, NULL), "above: a script that starts the program works");
+	test_ends_above();
+
+	pid = run(leaves_daemon, NULL);
+	status = wait_status(pid);
+	tap_ok(WIFEXITED(status) && WEXITSTATUS(status) == 7 && hear(TEST),
+	       "above: the command ends, and so who waits, while a daemon of it goes on");
+	tell(TEST);
+	tap_ok(hear(TEST), "above: ... which is served");
+	s = supervisor_of(getpid());
+	tap_ok(s && has_fds(s, 6), "above: ... by a supervisor that let go of pidfd and socket");
+	tell(TEST);
+	tap_ok(all_gone(), "above: ... and ends with it");
+
+	if (pipe2(ends, O_CLOEXEC))
+		return;
+	pid = run(closes_pipe, &ends[1]);
+	close(ends[1]);
+	hear(TEST);
+	tap_ok(count_fds(pid) == 3, "above: who waits has its three descriptors and no other");
+	tap_ok(read(ends[0], &c, 1) == 0, "above: ... so a pipe that the command closes is closed");
+	close(ends[0]);
+	s = supervisor_of(pid);
+	/* 0, 1, 2, two lent files (of one number here), pidfd, listener, parent, children */
+	tap_ok(has_fds(s, 8), "above: the supervisor has what it needs and no other");
+	tell(TEST);
+	tap_ok(wait_status(pid) == 0 && all_gone(), "above: ... and all end");
+
+	pid = run(ignores_stop, NULL);
+	hear(TEST);
+	kill(pid, SIGTSTP);
+	sleep_ms(50);
+	tap_ok(waitpid(pid, &status, WUNTRACED | WNOHANG) == 0,
+	       "above: who waits stops only if the command does");
+	tell(TEST);
+	tap_ok(wait_status(pid) == 0 && all_gone(), "above: ... and ends with it");
+
+	pid = run(stops_itself, NULL);
+	tap_ok(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status),
+	       "above: a command that stops itself stops who waits");
+	kill(pid, SIGCONT);
+	status = wait_status(pid);
+	tap_ok(WIFEXITED(status) && WEXITSTATUS(status) == 3 && all_gone(),
+	       "above: continued, both go on");
+	test_terminal();
+	place = SUPERVISE_BESIDE;
+}
+
+static void test_reach(void)
+{
+	enum supervise_place is;
+
+	tap_ok(reach_decide(0, false, &is) && is == SUPERVISE_BESIDE &&
+		       reach_decide(0, true, &is) && is == SUPERVISE_BESIDE,
+	       "without Yama, or with its scope 0, the command is executed directly");
+	tap_ok(reach_decide(1, false, &is) && is == SUPERVISE_ABOVE && reach_decide(1, true, &is) &&
+		       is == SUPERVISE_BESIDE,
+	       "with scope 1 the supervisor is above, unless it may read everything");
+	tap_ok(!reach_decide(2, false, &is) && reach_decide(2, true, &is) && is == SUPERVISE_BESIDE,
+	       "with scope 2 only a capable process can serve");
+	tap_ok(!reach_decide(3, false, &is) && !reach_decide(3, true, &is),
+	       "with scope 3 nobody can");
 }
 
 /* --- memory that the supervisor cannot read --- */
@@ -1077,6 +1319,8 @@ int main(int argc, char **argv)
 	test_kinds();
 	test_life();
 	test_terminal();
+	test_above();
+	test_reach();
 	test_messages();
 	return tap_done();
 }

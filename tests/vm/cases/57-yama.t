@@ -1,0 +1,175 @@
+#!/bin/bash
+# Yama, by which a process reads only the memory of its descendants (kernel.yama.ptrace_scope=1, as on Ubuntu and
+# Arch): a script that starts the VMM is served there as without Yama, and whoever started `run` notices nothing.
+. ./lib.sh
+
+scope=/proc/sys/kernel/yama/ptrace_scope
+[ -e $scope ] || skip_all 'this kernel has no Yama'
+before=$(<$scope)
+back() {
+	ok "$1: the GPU is back on its driver" wait_for 20 is_back $gpu2 bochs-drm
+	ok "$1: no supervisor is left" wait_for 10 no_supervisor
+}
+no_supervisor() { ! pgrep -x gpubroker-lend; }
+# ending of $1: the status that whoever waits for it gets.
+ending() { local s=0; wait "$1" 2>/dev/null || s=$?; echo $s; }
+has() { grep -q has /tmp/held; }
+# script USER TEXT: `run` of a script, in which $hold is a program that has the GPU and does not let go of it.
+script() {
+	rm -f /tmp/held
+	hold="/tests/holder $gpu2 /tmp/held keeps" run_as "$1" gpubroker run --gpu 02:00.0 -- sh -c "$2" >/tmp/script.log 2>&1 </dev/null &
+	pid=$!
+}
+script_has() { ok "$1" wait_for 20 has || diag "$(</tmp/script.log)"; }
+# A script that does not exec QEMU.
+script_vm() {
+	rm -f /tmp/guest.qmp
+	run_as alice gpubroker run --gpu 02:00.0 -- sh -c '"$@"; echo "status $?"; exit 5' sh \
+		qemu-system-x86_64 -nodefaults -display none -M q35 -cpu max -accel tcg -m 64 \
+		-qmp unix:/tmp/guest.qmp,server=on,wait=off -device vfio-pci,host=02:00.0 >/tmp/guest.log 2>&1 </dev/null &
+	vm_pid=$!
+}
+script_vm_works() {
+	script_vm
+	ok "$1: a script's QEMU starts" vm_up guest
+	like "$(vm_devices guest)" 1234:1111 "$1: ... and has the GPU"
+	vm_end guest
+	is $? 5 "$1: ... and the exit status is the script's"
+	like "$(</tmp/guest.log)" 'status 0' "$1: ... which waited for QEMU"
+	back "$1: a script's QEMU has ended"
+}
+
+echo 0 >$scope
+script_vm_works 'scope 0'
+script alice 'exec $hold'
+script_has 'scope 0: a program has the GPU'
+is "$(</proc/$pid/comm)" holder 'scope 0: ... in the very process that was started'
+kill $pid
+is "$(ending $pid)" 143 'scope 0: ... and it ends by a signal'
+back 'scope 0'
+
+echo 1 >$scope
+script_vm_works 'scope 1'
+vm alice direct --gpu 02:00.0 -- -m 64 -device vfio-pci,host=02:00.0
+ok 'a QEMU that is the command starts' vm_up direct
+like "$(gpubroker leases)" qemu-system 'leases names the program, not who waits for it'
+vm_end direct
+is $? 0 '... and its exit status is 0'
+back 'a QEMU that is the command has ended'
+
+script alice 'exit 42'
+is "$(ending $pid)" 42 'an exit status is passed on'
+script alice 'kill -SEGV $$'
+is "$(ending $pid)" 139 'so is death by signal'
+run_as alice gpubroker run --gpu 02:00.0 -- /etc/passwd 2>/dev/null &
+is "$(ending $!)" 126 'and that a command cannot be executed'
+back 'ended'
+
+script alice 'trap "kill \$!; exit 6" TERM; $hold & wait'
+script_has 'a child in the background has the GPU'
+kill -TERM $pid
+is "$(ending $pid)" 6 'a signal to who waits is handled by the command'
+back 'handled'
+
+script alice '$hold; true'
+script_has 'a child of a script has the GPU'
+kill -KILL "$(pgrep -x holder)"
+is "$(ending $pid)" 0 'the child is killed, and the script goes on to its end'
+back 'child killed'
+
+script alice 'exec $hold'
+script_has 'a command has the GPU'
+kill -KILL "$(pgrep -x holder)"
+is "$(ending $pid)" 137 'the command is killed, and so who waits for it'
+back 'command killed'
+
+script alice 'exec $hold'
+script_has 'a command has the GPU'
+kill -KILL $pid
+wait $pid 2>/dev/null
+back 'who waits is killed, and the command with it'
+
+script alice 'exec $hold'
+script_has 'a command has the GPU'
+kill -KILL "$(pgrep -x gpubroker-lend)"
+ok 'the supervisor is killed, and the command goes on' alive $pid
+kill $pid
+is "$(ending $pid)" 143 '... and who waits passes on its signals and its status'
+back 'supervisor killed'
+
+# A daemon forks twice and has the GPU after the command has ended.
+script alice 'setsid sh -c "sleep 1; $hold & exit 0" & exit 3'
+is "$(ending $pid)" 3 'a command ends before its daemon'
+script_has '... which is served then, and has the GPU'
+kill "$(pgrep -x holder)"
+back 'daemon ended'
+
+# A terminal, with the shell's job control.
+play() { timeout 300 python3 /tests/terminal.py /tests/as alice unlimited bash --norc -i >/tmp/terminal.log 2>&1; }
+played() { ok "$1" [ $? = 0 ] || diag "$(</tmp/terminal.log)"; }
+run="gpubroker run --gpu 02:00.0 -- sh -c '/tests/holder $gpu2 /tmp/held keeps; true'"
+rm -f /tmp/held
+play <<END
+> $run
+? grep -q has /tmp/held
+^Z
+< Stopped
+? ps -o state= -C holder | grep -q T
+> fg
+? ps -o state= -C holder | grep -q S
+^C
+? ! pgrep -x holder
+> echo "status \$?"
+< status 130
+? ! pgrep -x gpubroker-lend
+END
+played '^Z stops a script and its child, fg continues both, ^C ends both, and the shell gets its status'
+back '^C'
+
+rm -f /tmp/held
+play <<END
+> $run &
+? grep -q has /tmp/held
+> jobs
+< Running
+> kill %1
+? ! pgrep -x holder
+> wait %1; echo "status \$?"
+< status 143
+END
+played 'a job in the background is ended by kill %1'
+back 'kill %1'
+
+rm -f /tmp/held
+play <<END
+> $run
+? grep -q has /tmp/held
+hangup
+? ! pgrep -x holder
+END
+played 'a closed terminal ends the command'
+back 'closed terminal'
+
+rm -f /tmp/held
+play <<END
+> cd /tmp; nohup ${run/sh -c/sh -c} >/dev/null 2>&1 &
+? grep -q has /tmp/held
+hangup
+? ! pgrep -x bash -u alice
+END
+played 'nohup: the terminal is closed'
+ok 'nohup: ... and the command goes on' is_leased $gpu2
+kill "$(pgrep -x holder)"
+back 'nohup'
+
+# What cannot be: said before the host has lost the GPU to anybody.
+echo 2 >$scope
+capture run_as alice gpubroker run --gpu 02:00.0 -- true
+is $status 71 'scope 2: run is refused'
+like "$stderr" 'kernel.yama.ptrace_scope is 2, so gpubroker cannot see which files COMMAND opens.*nothing was claimed; the administrator can set it to 1' \
+	'... with the reason and what helps'
+is "$(driver_of $gpu2)" bochs-drm '... before anything is claimed'
+
+echo "$before" >$scope
+rm -f /tmp/held /tmp/guest.log /tmp/script.log /tmp/terminal.log
+done_testing
