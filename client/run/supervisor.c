@@ -17,6 +17,7 @@
 #include "client/run/supervisor.h"
 #include "client/run/children.h"
 #include "client/run/farewell.h"
+#include "client/run/memory.h"
 #include "client/common/util.h"
 #include "client/host/marked.h"
 
@@ -24,6 +25,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <linux/vfio.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -31,7 +33,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 
 /*
  * Returns true for "/dev/vfio/17"; false for "/dev/vfio/vfio", "/dev/vfio/devices/vfio3" and
@@ -185,45 +186,9 @@ static void warn_unreadable(struct supervisor *s, __u32 pid)
 		    pid, name, s->lent[0].file.what, help);
 }
 
-/*
- * For kernels without CONFIG_CROSS_MEMORY_ATTACH, as small ones are. It needs the same permission.
- */
-static ssize_t read_by_proc(const struct supervisor *s, __u64 address)
-{
-	cleanup_fd int fd = -1;
-	char path[64];
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "/proc/%u/mem", s->request->pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return errno == EACCES ? -EPERM : -errno;
-	n = pread(fd, s->path, s->path_size, (off_t)address); /* stops where the memory ends */
-	return n < 0 ? -errno : n;
-}
-
-/*
- * Reads at most path_size bytes, so a long path comes without its terminator and matches nothing.
- * The first part ends with its page, since a string may end there and the next page not exist: a
- * transfer is cut between parts, not within one. PATH_MAX is a page at most: two parts are enough.
- */
 static ssize_t read_path(const struct supervisor *s, __u64 address)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	size_t first = page - (size_t)(address & (page - 1));
-	struct iovec local = { .iov_base = s->path, .iov_len = s->path_size };
-	struct iovec remote[2];
-	ssize_t n;
-
-	if (first > s->path_size)
-		first = s->path_size;
-	remote[0] = (struct iovec){ (void *)(uintptr_t)address, first };
-	remote[1] = (struct iovec){ (void *)(uintptr_t)(address + first), s->path_size - first };
-	n = process_vm_readv((pid_t)s->request->pid, &local, 1, remote,
-			     first < s->path_size ? 2 : 1, 0);
-	if (n < 0 && errno == ENOSYS)
-		return read_by_proc(s, address);
-	return n < 0 ? -errno : n;
+	return memory_read((pid_t)s->request->pid, address, s->path, s->path_size);
 }
 
 static struct lent *find_lent(const struct supervisor *s, size_t n)
@@ -338,11 +303,35 @@ static void hand_out(struct supervisor *s, struct lent *lent, __u64 flags)
 	let_pass(s); /* into the same EMFILE, or whatever the kernel says to an open of that path */
 }
 
+/*
+ * Returns true if a call for that path gets what is lent, and its flags. The RESOLVE_ flags that
+ * concern links and the cache change nothing for the node of a device; with others the path may
+ * mean another file, or none, so the kernel answers, as it does a size or a field that it may know
+ * and we do not.
+ */
+static bool wants_lent(const struct supervisor *s, __u64 *ret_flags)
+{
+	const __u64 harmless = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_CACHED;
+	const struct seccomp_data *data = &s->request->data;
+	struct open_how how;
+
+	if (data->nr != SYS_openat2) {
+		*ret_flags = data->args[data->nr == SYS_openat ? 2 : 1];
+		return true;
+	}
+	if (data->args[3] != sizeof(how) ||
+	    memory_read((pid_t)s->request->pid, data->args[2], &how, sizeof(how)) != sizeof(how))
+		return false;
+	*ret_flags = how.flags;
+	return (how.flags & SUPERVISOR_FLAGS) == O_RDWR && how.flags >> 32 == 0 &&
+	       !(how.resolve & ~harmless) && !how.mode;
+}
+
 static void answer_one(struct supervisor *s)
 {
 	const struct seccomp_data *data = &s->request->data;
 	struct lent *lent = NULL;
-	bool is_openat;
+	__u64 flags = 0;
 	ssize_t n;
 
 	memset(s->request, 0, s->request_size); /* the kernel insists */
@@ -357,21 +346,22 @@ static void answer_one(struct supervisor *s)
 		return;
 	}
 
-	is_openat = data->nr == SYS_openat;
-	n = read_path(s, data->args[is_openat]);
+	n = read_path(s, data->args[data->nr == SYS_openat || data->nr == SYS_openat2]);
+	if (n > 0)
+		lent = find_lent(s, (size_t)n);
+	if (lent && !wants_lent(s, &flags))
+		lent = NULL;
 	/*
 	 * Checks from here on whether that was the caller's memory, or that of a process that has
 	 * its pid since.
 	 */
 	if (ioctl(s->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &s->request->id) < 0)
 		return;
-	if (n == -EPERM)
+	/* An openat2 is most often for something else, so it is no reason to say anything. */
+	if (n == -EPERM && data->nr != SYS_openat2)
 		warn_unreadable(s, s->request->pid);
-	else if (n > 0)
-		lent = find_lent(s, (size_t)n);
-
 	if (lent)
-		hand_out(s, lent, data->args[is_openat + 1]);
+		hand_out(s, lent, flags);
 	else
 		let_pass(s);
 }

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <fcntl.h>
 #include <linux/seccomp.h>
 #include <stdbool.h>
 #include <sys/types.h>
@@ -20,6 +21,13 @@ struct supervise_file {
 	 */
 	unsigned lease;
 };
+
+/*
+ * Only opens with O_RDWR, of these flags, are answered: a VFIO node is useless otherwise, and a
+ * command makes few of them. Flags that no open of a VFIO node has exclude more: O_PATH opens
+ * nothing, O_DIRECTORY (part of O_TMPFILE) cannot succeed, O_EXCL is for temporary files.
+ */
+#define SUPERVISOR_FLAGS (O_ACCMODE | O_PATH | O_DIRECTORY | O_EXCL)
 
 /* Lines to say about the leases meanwhile, see notice.c. None of these functions waits. */
 struct supervise_notices {

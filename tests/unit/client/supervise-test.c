@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -271,6 +272,56 @@ static int opens_by_old_call(void *unused)
 #endif
 }
 
+/* Returns what try_open() does. */
+static int try_openat2(struct open_how how, size_t size)
+{
+	int fd = (int)syscall(SYS_openat2, AT_FDCWD, GROUP, &how, size);
+	int r = fd < 0 ? errno : is_lent(fd) ? 0 : -1;
+
+	fd_close(fd);
+	return r;
+}
+
+static int opens_by_openat2(void *unused)
+{
+	const size_t size = sizeof(struct open_how);
+	struct open_how cloexec = { .flags = O_RDWR | O_CLOEXEC };
+	int fd = (int)syscall(SYS_openat2, AT_FDCWD, GROUP, &cloexec, size);
+
+	(void)unused;
+	return !(is_lent(fd) && fcntl(fd, F_GETFD) == FD_CLOEXEC &&
+		 try_openat2((struct open_how){ .flags = O_RDWR }, size) == 0 &&
+		 try_openat2((struct open_how){ .flags = O_RDWR,
+						.resolve = RESOLVE_NO_SYMLINKS |
+							   RESOLVE_NO_MAGICLINKS },
+			     size) == 0);
+}
+
+/* What the kernel itself says to each of these, where there is no such node. */
+static int opens_by_openat2_otherwise(void *unused)
+{
+	const size_t size = sizeof(struct open_how);
+	struct {
+		struct open_how how;
+		char more[8];
+	} larger = { .how = { .flags = O_RDWR }, .more = "x" };
+
+	(void)unused;
+	return !(try_openat2((struct open_how){ .flags = O_RDONLY }, size) == ENOENT &&
+		 try_openat2((struct open_how){ .flags = O_RDWR, .resolve = RESOLVE_BENEATH },
+			     size) == EXDEV &&
+		 try_openat2((struct open_how){ .flags = O_RDWR, .resolve = RESOLVE_IN_ROOT },
+			     size) == ENOENT &&
+		 try_openat2((struct open_how){ .flags = O_RDWR, .resolve = 1U << 31 }, size) ==
+			 EINVAL &&
+		 try_openat2((struct open_how){ .flags = O_RDWR, .mode = 0600 }, size) == EINVAL &&
+		 try_openat2((struct open_how){ .flags = O_RDWR | 1ULL << 40 }, size) == EINVAL &&
+		 try_openat2((struct open_how){ .flags = O_RDWR }, size - 8) == EINVAL &&
+		 syscall(SYS_openat2, AT_FDCWD, GROUP, &larger, sizeof(larger)) < 0 &&
+		 errno == E2BIG && syscall(SYS_openat2, AT_FDCWD, GROUP, (void *)16, size) < 0 &&
+		 errno == EFAULT);
+}
+
 static int opens_cloexec(void *unused)
 {
 	int a = open(GROUP, O_RDWR | O_CLOEXEC), b = open(GROUP, O_RDWR);
@@ -411,6 +462,9 @@ static void test_opens(void)
 	tap_ok(passes(opens_twice, NULL), "so does a second one, and one of another lent path");
 	tap_ok(passes(opens_by_openat, NULL), "the directory given to openat does not matter");
 	tap_ok(passes(opens_by_old_call, NULL), "the old open call, where there is one, is caught");
+	tap_ok(passes(opens_by_openat2, NULL), "openat2 is served like openat");
+	tap_ok(passes(opens_by_openat2_otherwise, NULL),
+	       "an openat2 that may mean another file, or is malformed, is the kernel's to answer");
 	tap_ok(passes(opens_cloexec, NULL), "close-on-exec is set where asked for, and only there");
 	tap_ok(passes(opens_otherwise, NULL),
 	       "read-only, write-only and O_PATH opens are let alone");
