@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* What the supervisor does as the command's parent, where it is above it (SUPERVISE_ABOVE). */
+/* The supervisor as the command's parent, where it is above it (SUPERVISE_ABOVE). */
 #pragma once
 
 #include "client/run/supervisor.h"
 
 /*
- * In the forked supervisor, all signals blocked and SIGCHLD at its default, before it forks the command: becomes the parent of
- * all that the command will leave behind. `parent` is the socket to the process that waits, which
- * is our parent. 0 or -errno.
+ * In the forked supervisor, all signals blocked and SIGCHLD at its default, before it forks the
+ * command: becomes the parent of all that the command will leave behind. `parent` is the socket to
+ * the process that waits, which is our parent. 0 or -errno.
  */
 int children_begin(struct supervisor *s, int parent, pid_t parent_pid);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads another process's memory, see memory.h. What it reads may change at once, and may be that
- * of a process which has the pid since: both are the caller's to think of. It must never allocate,
- * nor write there.
+ * Reads another process's memory, see memory.h. The bytes may change at once, and may be those of
+ * a process which has the pid since: both are the caller's to think of. It must never allocate, nor
+ * write there.
  */
 #include "config.h"
 

@@ -120,7 +120,7 @@ static void take_children(struct parent *p)
 	}
 }
 
-/* What the supervisor said before it was killed is read first, and then counts. */
+/* A status that the supervisor sent before it was killed is read first, and then counts. */
 static void end_if_alone(const struct parent *p)
 {
 	siginfo_t info;
@@ -133,7 +133,7 @@ static void end_if_alone(const struct parent *p)
 		end_as(p->supervisor_status);
 }
 
-static void take_signals(struct parent *p)
+static void take_pending(struct parent *p)
 {
 	struct signalfd_siginfo info;
 
@@ -172,7 +172,12 @@ static void close_others(struct parent *p)
 
 _Noreturn void parent_wait(int socket, pid_t supervisor)
 {
-	struct parent p = { .socket = socket, .pidfd = -1, .supervisor = supervisor, .command = -1 };
+	struct parent p = {
+		.socket = socket,
+		.pidfd = -1,
+		.supervisor = supervisor,
+		.command = -1,
+	};
 	sigset_t all;
 
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
@@ -193,6 +198,6 @@ _Noreturn void parent_wait(int socket, pid_t supervisor)
 		if (fds[0].revents)
 			take_packet(&p);
 		if (fds[1].revents)
-			take_signals(&p);
+			take_pending(&p);
 	}
 }

@@ -16,6 +16,7 @@
 #include "client/run/memlock.h"
 #include "client/run/notice.h"
 #include "client/run/options.h"
+#include "client/run/podman.h"
 #include "client/run/qemu-run.h"
 #include "client/run/reach.h"
 #include "client/run/supervise.h"
@@ -220,15 +221,35 @@ static int find_place(const struct qemu_run *qemu, enum supervise_place *ret_pla
 
 	if (reach_decide(scope, reach_capable(), ret_place) || qemu->iommufd)
 		return 0;
-	cli_error(
-		"kernel.yama.ptrace_scope is %d, so gpubroker cannot see which files COMMAND opens, "
-		"and COMMAND would get no device; nothing was claimed; %s",
-		scope,
-		scope == 2
-			? "the administrator can set it to 1, or QEMU take the device by --iommufd"
-			: "a host that starts with 1 in its place can lend, or QEMU can take the "
-			  "device by --iommufd");
+	cli_error("kernel.yama.ptrace_scope is %d, so gpubroker cannot see which files COMMAND "
+		  "opens, and COMMAND would get no device; nothing was claimed; %s",
+		  scope,
+		  scope == 2 ? "the administrator can set it to 1, or QEMU take the device by "
+			       "--iommufd"
+			     : "a host that starts with 1 in its place can lend, or QEMU can take "
+			       "the device by --iommufd");
 	return EXIT_KERNEL;
+}
+
+/*
+ * All that can be wrong with the command before anything is claimed. 0, or an exit status after the
+ * reason was printed.
+ */
+static int foresee(struct qemu_run *qemu, const struct request *request, char **argv,
+		   enum supervise_place *ret_place)
+{
+	int r = check_command(argv[0]);
+
+	if (r) {
+		say_not_run(r, argv);
+		return r;
+	}
+	r = find_place(qemu, ret_place);
+	if (!r)
+		r = qemu_run_foresee(qemu, request, argv);
+	if (!r)
+		podman_prepare(argv);
+	return r;
 }
 
 int cli_run(const struct cli *cli, int argc, char **argv)
@@ -246,14 +267,7 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	if (r != ARGUMENTS_END)
 		goto out;
 	argv += optind;
-	r = check_command(argv[0]);
-	if (r) {
-		say_not_run(r, argv);
-		goto out;
-	}
-	r = find_place(&qemu, &place);
-	if (!r)
-		r = qemu_run_foresee(&qemu, &request, argv);
+	r = foresee(&qemu, &request, argv, &place);
 	if (r)
 		goto out;
 	r = cli_open(cli, &handle);

@@ -172,7 +172,7 @@ static void warn_unreadable(struct supervisor *s, __u32 pid)
 	read_word("/proc/sys/kernel/yama/ptrace_scope", scope, sizeof(scope));
 
 	if (!strcmp(scope, "1") && s->children < 0)
-		help = "kernel.yama.ptrace_scope was raised to 1 after it had begun; start it again";
+		help = "kernel.yama.ptrace_scope was raised to 1 since; start gpubroker again";
 	else if (*scope > '1')
 		help = "kernel.yama.ptrace_scope is above 1, so no process can be served: have the "
 		       "administrator set it to 1 or 0";
@@ -424,16 +424,21 @@ static bool say_survivors(const struct supervisor *s)
 	char names[160] = "";
 	size_t n = s->mark && s->n_lent ? marked_find(s->mark, list, ARRAY_SIZE(list)) : 0;
 	size_t used = 0;
+	bool pause = false;
 
-	for (size_t i = 0; i < n && i < ARRAY_SIZE(list); i++)
+	for (size_t i = 0; i < n && i < ARRAY_SIZE(list); i++) {
+		pause |= !strcmp(list[i].name, "catatonit") ||
+			 !strcmp(list[i].name, "podman pause");
 		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s (pid %u)",
 					 i ? ", " : "", list[i].name, list[i].pid);
+	}
 	if (n > ARRAY_SIZE(list))
 		snprintf(names + used, sizeof(names) - used, " and %zu more", n - ARRAY_SIZE(list));
 	return n && say(s,
 			"gpubroker: %s stays leased, since the command has started what goes on: "
-			"%s.\n",
-			s->lent[0].file.what, names);
+			"%s.%s\n",
+			s->lent[0].file.what, names,
+			pause ? " 'podman system migrate' ends podman's own." : "");
 }
 
 /*

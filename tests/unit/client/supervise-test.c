@@ -297,7 +297,7 @@ static int opens_by_openat2(void *unused)
 			     size) == 0);
 }
 
-/* What the kernel itself says to each of these, where there is no such node. */
+/* The kernel itself answers each of these, and there is no such node. */
 static int opens_by_openat2_otherwise(void *unused)
 {
 	const size_t size = sizeof(struct open_how);
