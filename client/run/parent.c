@@ -57,7 +57,10 @@ _Noreturn static void end_as(int status)
 	_exit(128 + sig); /* no signal ends the first process of a namespace */
 }
 
-/* A terminal sends these to the whole process group: the command has had them from the kernel. */
+/*
+ * A terminal sends these to the whole process group: the command has had them from the kernel. Its
+ * hang-up goes to the leader of the session alone.
+ */
 static bool is_of_terminal(const struct signalfd_siginfo *info)
 {
 	if (info->ssi_code != SI_KERNEL)
@@ -68,10 +71,11 @@ static bool is_of_terminal(const struct signalfd_siginfo *info)
 	case SIGTSTP:
 	case SIGTTIN:
 	case SIGTTOU:
-	case SIGHUP:
-	case SIGCONT:
 	case SIGWINCH:
 		return true;
+	case SIGHUP:
+	case SIGCONT:
+		return getsid(0) != getpid();
 	default:
 		return false;
 	}
@@ -161,8 +165,13 @@ static void close_others(struct parent *p)
 
 	/* First out of the way of each other, then to fixed places. */
 	for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
-		if (*kept[i] >= 0)
-			*kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, end);
+		if (*kept[i] >= 0) {
+			const int moved = fcntl(*kept[i], F_DUPFD_CLOEXEC, end);
+
+			if (moved < 0)
+				return; /* rather with too many than without one */
+			*kept[i] = moved;
+		}
 	for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
 		if (*kept[i] >= 0)
 			*kept[i] = dup3(*kept[i], first + (int)i, O_CLOEXEC);

@@ -1073,6 +1073,42 @@ static int leaves_command_alone(void)
 	       getpid() == before || has_no_child(NULL);
 }
 
+/* A command whose waiting process leads a session, as a terminal's window starts it. */
+static int leads_session(int terminal)
+{
+	setsid();
+	if (ioctl(terminal, TIOCSCTTY, 0) < 0 || supervise_here() < 0)
+		return 120;
+	fd_close(terminal);
+	return waits_for_end(NULL);
+}
+
+static void test_hangup_above(void)
+{
+	cleanup_fd int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	int terminal = -1, status;
+	pid_t pid;
+
+	if (master >= 0 && !grantpt(master) && !unlockpt(master))
+		terminal = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (terminal < 0) {
+		tap_ok(true, "above: a closed terminal # SKIP no pseudo-terminals here");
+		return;
+	}
+	fflush(NULL);
+	pid = fork();
+	if (!pid) {
+		fd_close(master);
+		_exit(leads_session(terminal));
+	}
+	fd_close(terminal);
+	hear(TEST);
+	master = fd_close(master);
+	status = wait_status(pid);
+	tap_ok(WIFSIGNALED(status) && WTERMSIG(status) == SIGHUP && all_gone(),
+	       "above: the leader of a session passes the hang-up of its terminal on");
+}
+
 static void test_ends_above(void)
 {
 	pid_t pid, s;
@@ -1180,6 +1216,7 @@ static void test_above(void)
 	tap_ok(WIFEXITED(status) && WEXITSTATUS(status) == 3 && all_gone(),
 	       "above: continued, both go on");
 	test_terminal();
+	test_hangup_above();
 	place = SUPERVISE_BESIDE;
 }
 

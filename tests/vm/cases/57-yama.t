@@ -150,6 +150,16 @@ END
 played 'a closed terminal ends the command'
 back 'closed terminal'
 
+# `run` leads the session, as when a terminal's window starts it.
+rm -f /tmp/held
+timeout 300 python3 /tests/terminal.py /tests/as alice unlimited sh -c "exec $run" >/tmp/terminal.log 2>&1 <<END
+? grep -q has /tmp/held
+hangup
+? ! pgrep -x holder
+END
+played '... also where no shell is between them'
+back 'closed window'
+
 rm -f /tmp/held
 play <<END
 > cd /tmp; nohup ${run/sh -c/sh -c} >/dev/null 2>&1 &
