@@ -11,16 +11,20 @@ back() {
 	ok "$1: no supervisor is left" wait_for 10 no_supervisor
 }
 no_supervisor() { ! pgrep -x gpubroker-lend; }
-# ending of $1: the status that whoever waits for it gets.
-ending() { local s=0; wait "$1" 2>/dev/null || s=$?; echo $s; }
+# ends PID STATUS NAME: whoever waits for it gets that status.
+ends() { local s=0; wait "$1" 2>/dev/null || s=$?; is $s "$2" "$3"; }
 has() { grep -q has /tmp/held; }
-# script USER TEXT: `run` of a script, in which $hold is a program that has the GPU and does not let go of it.
+# A program that has the GPU and does not let go of it.
+hold="/tests/holder $gpu2 /tmp/held keeps"
+# script USER TEXT: `run` of a script.
 script() {
 	rm -f /tmp/held
-	hold="/tests/holder $gpu2 /tmp/held keeps" run_as "$1" gpubroker run --gpu 02:00.0 -- sh -c "$2" >/tmp/script.log 2>&1 </dev/null &
+	run_as "$1" gpubroker run --gpu 02:00.0 -- sh -c "$2" >/tmp/script.log 2>&1 </dev/null &
 	pid=$!
 }
 script_has() { ok "$1" wait_for 20 has || diag "$(</tmp/script.log)"; }
+play() { timeout 300 python3 /tests/terminal.py /tests/as alice unlimited bash --norc -i >/tmp/terminal.log 2>&1; }
+played() { ok "$1" [ $? = 0 ] || diag "$(</tmp/terminal.log)"; }
 # A script that does not exec QEMU.
 script_vm() {
 	rm -f /tmp/guest.qmp
@@ -41,73 +45,72 @@ script_vm_works() {
 
 echo 0 >$scope
 script_vm_works 'scope 0'
-script alice 'exec $hold'
+script alice "exec $hold"
 script_has 'scope 0: a program has the GPU'
 is "$(</proc/$pid/comm)" holder 'scope 0: ... in the very process that was started'
 kill $pid
-is "$(ending $pid)" 143 'scope 0: ... and it ends by a signal'
+ends $pid 143 'scope 0: ... and it ends by a signal'
 back 'scope 0'
 
 echo 1 >$scope
 script_vm_works 'scope 1'
 vm alice direct --gpu 02:00.0 -- -m 64 -device vfio-pci,host=02:00.0
 ok 'a QEMU that is the command starts' vm_up direct
-like "$(gpubroker leases)" qemu-system 'leases names the program, not who waits for it'
+timeout 300 python3 /tests/terminal.py gpubroker leases >/tmp/terminal.log 2>&1 <<<'< qemu-system'
+played 'leases names the program, not who waits for it'
 vm_end direct
 is $? 0 '... and its exit status is 0'
 back 'a QEMU that is the command has ended'
 
 script alice 'exit 42'
-is "$(ending $pid)" 42 'an exit status is passed on'
+ends $pid 42 'an exit status is passed on'
 script alice 'kill -SEGV $$'
-is "$(ending $pid)" 139 'so is death by signal'
+ends $pid 139 'so is death by signal'
 run_as alice gpubroker run --gpu 02:00.0 -- /etc/passwd 2>/dev/null &
-is "$(ending $!)" 126 'and that a command cannot be executed'
+ends $! 126 'and that a command cannot be executed'
 back 'ended'
 
-script alice 'trap "kill \$!; exit 6" TERM; $hold & wait'
+script alice "trap 'kill \$!; exit 6' TERM; $hold & wait"
 script_has 'a child in the background has the GPU'
 kill -TERM $pid
-is "$(ending $pid)" 6 'a signal to who waits is handled by the command'
+ends $pid 6 'a signal to who waits is handled by the command'
 back 'handled'
 
-script alice '$hold; true'
+script alice "$hold; true"
 script_has 'a child of a script has the GPU'
 kill -KILL "$(pgrep -x holder)"
-is "$(ending $pid)" 0 'the child is killed, and the script goes on to its end'
+ends $pid 0 'the child is killed, and the script goes on to its end'
 back 'child killed'
 
-script alice 'exec $hold'
+script alice "exec $hold"
 script_has 'a command has the GPU'
 kill -KILL "$(pgrep -x holder)"
-is "$(ending $pid)" 137 'the command is killed, and so who waits for it'
+ends $pid 137 'the command is killed, and so who waits for it'
 back 'command killed'
 
-script alice 'exec $hold'
+script alice "exec $hold"
 script_has 'a command has the GPU'
 kill -KILL $pid
 wait $pid 2>/dev/null
 back 'who waits is killed, and the command with it'
 
-script alice 'exec $hold'
+script alice "exec $hold"
 script_has 'a command has the GPU'
 kill -KILL "$(pgrep -x gpubroker-lend)"
 ok 'the supervisor is killed, and the command goes on' alive $pid
 kill $pid
-is "$(ending $pid)" 143 '... and who waits passes on its signals and its status'
+ends $pid 143 '... and who waits passes on its signals and its status'
 back 'supervisor killed'
 
 # A daemon forks twice and has the GPU after the command has ended.
-script alice 'setsid sh -c "sleep 1; $hold & exit 0" & exit 3'
-is "$(ending $pid)" 3 'a command ends before its daemon'
+script alice "setsid sh -c 'sleep 1; $hold & exit 0' & exit 3"
+ends $pid 3 'a command ends before its daemon'
 script_has '... which is served then, and has the GPU'
 kill "$(pgrep -x holder)"
 back 'daemon ended'
 
 # A terminal, with the shell's job control.
-play() { timeout 300 python3 /tests/terminal.py /tests/as alice unlimited bash --norc -i >/tmp/terminal.log 2>&1; }
-played() { ok "$1" [ $? = 0 ] || diag "$(</tmp/terminal.log)"; }
-run="gpubroker run --gpu 02:00.0 -- sh -c '/tests/holder $gpu2 /tmp/held keeps; true'"
+run="gpubroker run --gpu 02:00.0 -- sh -c '$hold; true'"
 rm -f /tmp/held
 play <<END
 > $run
@@ -162,7 +165,7 @@ back 'closed window'
 
 rm -f /tmp/held
 play <<END
-> cd /tmp; nohup ${run/sh -c/sh -c} >/dev/null 2>&1 &
+> cd /tmp; nohup $run >/dev/null 2>&1 &
 ? grep -q has /tmp/held
 hangup
 ? ! pgrep -x bash -u alice
