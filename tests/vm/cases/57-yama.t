@@ -168,7 +168,6 @@ play <<END
 > cd /tmp; nohup $run >/dev/null 2>&1 &
 ? grep -q has /tmp/held
 hangup
-? ! pgrep -x bash -u alice
 END
 played 'nohup: the terminal is closed'
 ok 'nohup: ... and the command goes on' is_leased $gpu2

@@ -3,7 +3,7 @@
 terminal.py COMMAND...: runs COMMAND on a terminal of its own, by the lines of standard input:
   > TEXT    types TEXT and Enter          ^C, ^Z     types that
   < REGEX   waits until it is printed     ? COMMAND  waits until a shell's COMMAND succeeds
-  hangup    closes the terminal
+  hangup    closes the terminal, and waits until COMMAND has ended
 Prints what the terminal showed, and ends with 0 if all came to pass. A line waits for a minute.
 """
 import os
@@ -59,6 +59,7 @@ def play(line):
                                              stderr=subprocess.DEVNULL) == 0)
     elif word == "hangup":
         os.close(terminal)
+        return until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
     else:
         sys.exit(f"terminal.py: {line}")
     return True
