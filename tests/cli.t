@@ -321,6 +321,12 @@ tap_ok "usage of a user whom nobody knows: 67" says_that "no user 'no-such-user'
 tap_ok "usage of what is no uid: 67" says_that "no user '99999999999'" 67 usage --user 99999999999
 tap_ok "usage with an argument: 64, and what was meant" says_that "--user bob" 64 usage bob
 tap_ok "metrics to where nothing can be written: 69, and why" sh -c '! "$0" --socket "$1/socket" metrics --output /dev/null/x 	2>"$1/err" && grep -q "/dev/null/x: Not a directory" "$1/err"' "$command" "$dir"
+mkfifo "$dir/fifo"
+ln -s "$dir/nowhere" "$dir/link"
+for f in fifo link; do
+	tap_ok "metrics replace no $f: 69, and why" says_that "no regular file" 69 metrics --output "$dir/$f"
+done
+tap_ok "... which are as they were" test -p "$dir/fifo" -a -L "$dir/link"
 metrics_are_whole() {
 	"$command" --socket "$dir/socket" metrics --output "$dir/metrics" 2>/dev/null
 	[ $? = 69 ] && grep -qx 'gpubroker_up 0' "$dir/metrics" && [ "$(tail -n 1 "$dir/metrics")" = '# EOF' ] &&

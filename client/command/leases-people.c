@@ -255,7 +255,8 @@ static void write_command(const struct leases *l, const struct shown *shown,
 	snprintf(mark, sizeof(mark), "GPUBROKER_LEASE=%" PRIu64, shown->id);
 	if (program_text(shown->pid, shown->uid, shown->since, program))
 		screen_say(out, TONE_PLAIN, "%s", program);
-	else if (shown->state == GPUBROKER_LEASE_LEASED && marked_find(mark, &survivor, 1))
+	else if (shown->state == GPUBROKER_LEASE_LEASED &&
+		 marked_find(mark, (uid_t)shown->uid, &survivor, 1))
 		screen_say(out, TONE_PLAIN, "%s, pid %" PRIu32, survivor.name, survivor.pid);
 	else
 		screen_say(out, TONE_DIM, "ended, pid %" PRIu32, shown->pid);

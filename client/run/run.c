@@ -178,7 +178,9 @@ static int lend_and_exec(struct gpubroker_claim *claim, struct notice *notice,
 			.fd = gpubroker_claim_iommufd(claim),
 			.what = "/dev/iommu",
 		};
-	snprintf(mark, sizeof(mark), "GPUBROKER_LEASE=%s", leases ? leases : "");
+	/* The first of them is in the same list as the others. */
+	snprintf(mark, sizeof(mark), "GPUBROKER_LEASE=%.*s", leases ? (int)strcspn(leases, ",") : 0,
+		 leases ? leases : "");
 	r = supervise_start(files, n, mark, notice->handle ? &notices : NULL, &failed);
 	notice_done(notice);
 	if (r) {

@@ -428,7 +428,8 @@ static bool say_survivors(const struct supervisor *s)
 {
 	struct marked list[SURVIVORS_NAMED];
 	char names[160] = "";
-	size_t n = s->mark && s->n_lent ? marked_find(s->mark, list, ARRAY_SIZE(list)) : 0;
+	size_t n = s->mark && s->n_lent ? marked_find(s->mark, getuid(), list, ARRAY_SIZE(list))
+					: 0;
 	size_t used = 0;
 
 	for (size_t i = 0; i < n && i < ARRAY_SIZE(list); i++)

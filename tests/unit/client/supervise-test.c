@@ -1001,6 +1001,45 @@ static int daemonizes(void *unused)
 	return 0;
 }
 
+/* The flags of a process's stderr, or -1. */
+static int stderr_flags(pid_t pid)
+{
+	char path[64], line[100];
+	cleanup_file FILE *file = NULL;
+	unsigned flags;
+
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/2", pid);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "flags: %o", &flags) == 1)
+			return (int)flags;
+	return -1;
+}
+
+/* The command, whose stderr is a pipe: 0 if the supervisor never waits for it, and it does. */
+static int waits_alone(void)
+{
+	int pipes[2];
+	pid_t s = 0;
+
+	if (pipe2(pipes, O_CLOEXEC) < 0 || dup2(pipes[1], STDERR_FILENO) < 0 ||
+	    supervise_here() < 0 || find_supervisor(getppid(), &s) != 1)
+		return 1;
+	return stderr_flags(getpid()) & O_NONBLOCK || !(stderr_flags(s) & O_NONBLOCK) ? 2 : 0;
+}
+
+static void test_stderr(void)
+{
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (!pid)
+		_exit(waits_alone());
+	tap_ok(!wait_status(pid) && all_gone(),
+	       "the supervisor never waits for room on stderr, whose flags stay the command's");
+}
+
 static void test_messages(void)
 {
 	char text[100000];
@@ -1077,6 +1116,7 @@ int main(int argc, char **argv)
 	test_kinds();
 	test_life();
 	test_terminal();
+	test_stderr();
 	test_messages();
 	return tap_done();
 }
