@@ -235,8 +235,8 @@ static int write_metrics(FILE *out, const struct metrics *metrics)
 }
 
 /*
- * Writes a file beside `path`, and puts it in its place when it is whole. What is there and is no
- * file, as /dev/null or a link, is not replaced: -EEXIST. Returns 0, or -errno.
+ * Writes a file beside `path`, and puts it in its place when it is whole. It replaces only a file,
+ * and not /dev/null or a link: -EEXIST. Returns 0, or -errno.
  */
 static int write_whole(const char *path, const struct metrics *metrics)
 {

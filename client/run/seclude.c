@@ -80,8 +80,8 @@ static unsigned int next_kept(const struct supervisor *s, int socket, unsigned i
 
 /*
  * Opens a terminal or pipe anew for stderr, so that our writes to it never wait: O_NONBLOCK on what
- * we share would be the command's, too. Of another user's terminal, as below `su`, that is not
- * allowed; say() looks whether there is room, which on a terminal may be less than it writes.
+ * we share would be the command's, too. The kernel does not allow that for another user's terminal,
+ * as below `su`; then say() looks whether there is room, and there may be less than it writes.
  */
 static void unblock_stderr(void)
 {

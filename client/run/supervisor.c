@@ -394,15 +394,15 @@ static void warn_unused(const struct supervisor *s, bool qemu)
 	if (!s->n_lent || (!qemu && !isatty(STDERR_FILENO)))
 		return;
 	if (qemu)
-		say(s,
-		    "gpubroker: QEMU has not opened %s, so the VM is without %s; `gpubroker run "
-		    "--qemu` adds the arguments that give it to QEMU.\n",
-		    s->lent[0].file.path, s->lent[0].file.what);
+		say(s, "gpubroker: QEMU has not opened %s, so the VM is without %s%s.\n",
+		    s->lent[0].file.path, s->lent[0].file.what,
+		    s->lent[0].file.given ? ""
+					  : "; `gpubroker run --qemu` adds the arguments that give "
+					    "it to QEMU");
 	else
-		say(s,
-		    "gpubroker: the command never opened %s, so it did not use %s; for QEMU, add "
-		    "--qemu.\n",
-		    s->lent[0].file.path, s->lent[0].file.what);
+		say(s, "gpubroker: the command never opened %s, so it did not use %s%s.\n",
+		    s->lent[0].file.path, s->lent[0].file.what,
+		    s->lent[0].file.given ? "" : "; for QEMU, add --qemu");
 }
 
 /* The descriptor that tells of the leases, or -1. */

@@ -154,8 +154,8 @@ static bool descendants_readable(void)
 static int supervise_here(void)
 {
 	struct supervise_file files[] = {
-		{ GROUP, lent, "the test's group", 0 },
-		{ OTHER, lent, "the test's device", 0 },
+		{ .path = GROUP, .fd = lent, .what = "the test's group", .lease = 0 },
+		{ .path = OTHER, .fd = lent, .what = "the test's device", .lease = 0 },
 	};
 	const char *what = "?";
 	int r = supervise_start(files, ARRAY_SIZE(files), NULL, NULL, &what);
@@ -548,7 +548,7 @@ static int works_without_stdio(void)
 
 static int refuses_bad_paths(void)
 {
-	struct supervise_file file = { "dev/vfio/1", lent, "x", 0 };
+	struct supervise_file file = { .path = "dev/vfio/1", .fd = lent, .what = "x", .lease = 0 };
 	const char *what = NULL;
 
 	return !(supervise_start(&file, 1, NULL, NULL, &what) == -EINVAL && what &&
@@ -557,7 +557,7 @@ static int refuses_bad_paths(void)
 
 static int refuses_bad_fd(void)
 {
-	struct supervise_file file = { GROUP, lent, "x", 0 };
+	struct supervise_file file = { .path = GROUP, .fd = lent, .what = "x", .lease = 0 };
 	struct rlimit none = { 0, 0 };
 	const char *what = NULL;
 
@@ -568,7 +568,7 @@ static int refuses_bad_fd(void)
 
 static int is_refused_inside(void *unused)
 {
-	struct supervise_file file = { GROUP, STDIN_FILENO, "x", 0 };
+	struct supervise_file file = { .path = GROUP, .fd = STDIN_FILENO, .what = "x", .lease = 0 };
 	const char *what = NULL;
 	int fds = count_fds(getpid());
 
@@ -588,12 +588,21 @@ static int is_refused_inside(void *unused)
 static int takes_one_kind(bool cdevs)
 {
 	struct supervise_file files[] = {
-		{ GROUP, -1, "its group", 1 },
-		{ OTHER, lent, "its device", 1 },
-		{ SECOND, lent, "its second device", 1 },
-		{ "/dev/vfio/devices/vfio987656", lent, "another lease's device", 2 },
-		{ "/dev/vfio/987656", lent, "another lease's group", 2 },
-		{ "/dev/nowhere/iommu", lent, "what belongs to both", 0 },
+		{ .path = GROUP, .fd = -1, .what = "its group", .lease = 1 },
+		{ .path = OTHER, .fd = lent, .what = "its device", .lease = 1 },
+		{ .path = SECOND, .fd = lent, .what = "its second device", .lease = 1 },
+		{ .path = "/dev/vfio/devices/vfio987656",
+		  .fd = lent,
+		  .what = "another lease's device",
+		  .lease = 2 },
+		{ .path = "/dev/vfio/987656",
+		  .fd = lent,
+		  .what = "another lease's group",
+		  .lease = 2 },
+		{ .path = "/dev/nowhere/iommu",
+		  .fd = lent,
+		  .what = "what belongs to both",
+		  .lease = 0 },
 	};
 	const char *what = "?";
 	struct pollfd p;
