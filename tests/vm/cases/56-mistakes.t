@@ -70,6 +70,9 @@ says_to bob 77 "the policy's files have 1 mistake" gpubroker run --gpu $gpu -- t
 rm $mine
 says 0 'is in force' gpubroker policy reload
 
+says 65 "$dir/50-local.policy:[0-9]+:[0-9]+: error: expected after \"memlock\" a size.*the rule was not added" \
+	gpubroker policy add --user bob 01:00.0 --memlock 20GB
+
 ### what QEMU meets
 tiny=(timeout 20 qemu-system-x86_64 -nodefaults -display none -M q35 -m 64M)
 says_to alice 1 'Could not access KVM' gpubroker run --gpu card --qemu -- "${tiny[@]}" -accel kvm
