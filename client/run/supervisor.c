@@ -519,6 +519,9 @@ void supervisor_serve(struct supervisor *s, int listener)
 		if (p[0].revents & POLLIN) {
 			answer_one(s);
 		} else if (p[0].revents & (POLLHUP | POLLNVAL)) {
+			/* A process leaves its filter before its end is seen. */
+			if (s->command >= 0)
+				warn_unused(s, false);
 			take_leave(s, begun, false);
 			return; /* and process exit closes all that is lent */
 		}
