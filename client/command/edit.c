@@ -237,7 +237,8 @@ static int draft_new(const char *target, const char *text, struct draft *ret_dra
 static int draft_check(const struct draft *draft)
 {
 	const char *const files[] = { draft->path };
-	struct policy_report report = { 0 };
+	/* The draft is gone when the user looks for what is named. */
+	struct policy_report report = { .shown = draft->target };
 	struct policy_sources sources;
 	struct policy policy = { 0 };
 	int r;

@@ -19,6 +19,7 @@ struct supervise_file {
 	 * would bind no device.
 	 */
 	unsigned lease;
+	bool given; /* gpubroker has given QEMU the arguments for it: that is no advice then */
 };
 
 /* Lines to say about the leases meanwhile, see notice.c. None of these functions waits. */
