@@ -23,6 +23,14 @@ static const struct {
 	{ "usage", cli_usage },	    { "metrics", cli_metrics },
 };
 
+static bool is_command(const char *given)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (!strcmp(commands[i].name, given))
+			return true;
+	return false;
+}
+
 static int say_no_command(const char *given)
 {
 	const char *meant = help_meant(given);
@@ -74,7 +82,11 @@ int main(int argc, char **argv)
 			puts("gpubroker " PACKAGE_VERSION);
 			return cli_finish_output();
 		default:
-			help_print_all(stderr);
+			if (argv[optind] && is_command(argv[optind]))
+				cli_error("did you mean 'gpubroker %s %s'?", argv[optind],
+					  argv[optind - 1]);
+			else
+				help_print_all(stderr);
 			return EXIT_BAD_USAGE;
 		}
 	}

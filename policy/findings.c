@@ -52,11 +52,34 @@ void finding_report(struct policy_parser *parser, enum policy_kind kind, const s
 	parser->ops.found(parser->ops.userdata, &finding);
 }
 
+/* What an editor of another system puts before the first line. */
+static const char *of_encoding(const struct policy_parser *parser)
+{
+	const unsigned char byte = parser->token.byte;
+
+	if (parser->lexer.number != 1 || parser->token.column != 1)
+		return "";
+	return byte == 0xef		      ? "; save the file without a byte order mark"
+	       : byte == 0xff || byte == 0xfe ? "; save the file as UTF-8, not UTF-16"
+					      : "";
+}
+
+/* Suggests for a word that is near none: the word that belongs before it, or NULL. */
+static const char *missing_before(unsigned int kinds, const char *text)
+{
+	struct pci_address address;
+
+	if (kinds & WORD_ATTRIBUTE)
+		return !pci_address_parse(text, &address) ? "address "
+		       : classes_find(text)		  ? "class "
+							  : NULL;
+	return kinds & WORD_WHO && !words_find(WORD_RESERVED, text) ? "user " : NULL;
+}
+
 bool finding_expected(struct policy_parser *parser, const char *what, unsigned int kinds)
 {
-	const char *text = parser->token.text, *near = NULL, *before = "";
+	const char *text = parser->token.text, *near, *before = NULL;
 	struct place place = finding_place(parser);
-	struct pci_address address;
 
 	switch (parser->token.kind) {
 	case TOKEN_END:
@@ -64,26 +87,24 @@ bool finding_expected(struct policy_parser *parser, const char *what, unsigned i
 			       "expected %s, found the end of the line", what);
 		return false;
 	case TOKEN_BYTE:
-		finding_report(parser, POLICY_KIND_MISTAKE, &place,
-			       "expected %s, found byte 0x%02x, which may stand only in a comment",
-			       what, parser->token.byte);
+		finding_report(
+			parser, POLICY_KIND_MISTAKE, &place,
+			"expected %s, found byte 0x%02x, which may stand only in a comment%s", what,
+			parser->token.byte, of_encoding(parser));
 		return false;
 	case TOKEN_WORD:
 		break;
 	}
 
 	near = words_near(kinds, text);
-	if (!near && (kinds & WORD_ATTRIBUTE)) {
-		if (!pci_address_parse(text, &address))
-			before = "address ";
-		else if (classes_find(text))
-			before = "class ";
-		near = *before ? text : NULL;
+	if (!near) {
+		before = missing_before(kinds, text);
+		near = before ? text : NULL;
 	}
 	if (near)
 		finding_report(parser, POLICY_KIND_MISTAKE, &place,
 			       "expected %s, found " FINDING_WORD "; did you mean \"%s%s\"?", what,
-			       text, before, near);
+			       text, before ? before : "", near);
 	else
 		finding_report(parser, POLICY_KIND_MISTAKE, &place,
 			       "expected %s, found " FINDING_WORD, what, text);

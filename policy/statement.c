@@ -59,7 +59,10 @@ static bool read_value(struct policy_parser *parser, const struct word *word, ui
 
 	if (!taken) {
 		snprintf(what, sizeof(what), "after \"%s\" %s", word->text, word->expected);
-		return finding_expected(parser, what, word->value == POLICY_CLASS ? WORD_CLASS : 0);
+		return finding_expected(parser, what,
+					word->value == POLICY_CLASS    ? WORD_CLASS
+					: word->value == POLICY_VENDOR ? WORD_VENDOR
+								       : 0);
 	}
 	if (word->spell) {
 		if (!keep_text(parser, text, &index))

@@ -175,11 +175,39 @@ static void take_nearer(const char *text, const char *word, const char **near, u
 	}
 }
 
+/* Words of other languages, and what they are here. */
+static const struct {
+	unsigned int kind;
+	const char *text, *here;
+} foreign_words[] = {
+	{ WORD_WHO, "all", "any" },
+	{ WORD_WHO, "everyone", "any" },
+	{ WORD_WHO, "everybody", "any" },
+	{ WORD_WHO, "anyone", "any" },
+	{ WORD_WHO, "*", "any" },
+	{ WORD_ANY, "all", "any" },
+	{ WORD_ANY, "*", "any" },
+	{ WORD_CLASS, "gpu", "display" },
+	{ WORD_CLASS, "vga", "display" },
+	{ WORD_CLASS, "video", "display" },
+	{ WORD_CLASS, "graphics", "display" },
+	{ WORD_CLASS, "3d", "display" },
+	{ WORD_CLASS, "sound", "audio" },
+	{ WORD_CLASS, "nic", "network" },
+	{ WORD_VENDOR, "nvidia", "10de" },
+	{ WORD_VENDOR, "amd", "1002" },
+	{ WORD_VENDOR, "ati", "1002" },
+	{ WORD_VENDOR, "intel", "8086" },
+};
+
 const char *words_near(unsigned int kinds, const char *text)
 {
 	const char *near = NULL, *word;
 	unsigned int least = UINT32_MAX;
 
+	for (size_t i = 0; i < ARRAY_SIZE(foreign_words); i++)
+		if ((foreign_words[i].kind & kinds) && !nearness(text, foreign_words[i].text))
+			return foreign_words[i].here;
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (words[i].kind & kinds)
 			take_nearer(text, words[i].text, &near, &least);

@@ -19,6 +19,7 @@ enum word_kind {
 	WORD_LIMIT = 1 << 5,  /* of allow */
 	WORD_OPTION = 1 << 6, /* of prepare */
 	WORD_CLASS = 1 << 7,  /* a word of classes.h, only for words_near() */
+	WORD_VENDOR = 1 << 8, /* an id, only for words_near() */
 
 	WORD_RESERVED = WORD_STATEMENT | WORD_WHO | WORD_CLAIM | WORD_ANY | WORD_ATTRIBUTE |
 			WORD_LIMIT | WORD_OPTION,

@@ -186,6 +186,9 @@ done
 tap_ok "--gpu /dev/vfio/10: 64, and what was meant" says_that "did you mean iommu-group:10?" 64 run --gpu /dev/vfio/10 -- true
 tap_ok "--gpu a,b: 64, and how several are given" says_that "--gpu a --gpu b" 64 run --gpu a,b -- true
 tap_ok "--gpu with a model's ids: 64, and what to give" says_that "one card's address" 64 run --gpu 10de:24b0 -- true
+tap_ok "--json before a command: 64, and where it stands" exits 64 --json list
+tap_ok "... and in two lines, without the help" sh -c '[ "$(wc -l <"$1/err")" = 2 ] &&
+	grep -qF "did you mean '"'gpubroker list --json'"'?" "$1/err"' - "$dir"
 tap_ok "--gpu 0: 64, and that there are no numbers" says_that "no numbers" 64 run --gpu 0 -- true
 
 tap_ok "completion: commands" offers list ""
@@ -321,6 +324,13 @@ tap_ok "usage of a user whom nobody knows: 67" says_that "no user 'no-such-user'
 tap_ok "usage of what is no uid: 67" says_that "no user '99999999999'" 67 usage --user 99999999999
 tap_ok "usage with an argument: 64, and what was meant" says_that "--user bob" 64 usage bob
 tap_ok "metrics to where nothing can be written: 69, and why" sh -c '! "$0" --socket "$1/socket" metrics --output /dev/null/x 	2>"$1/err" && grep -q "/dev/null/x: Not a directory" "$1/err"' "$command" "$dir"
+mkfifo "$dir/fifo"
+ln -s "$dir/nowhere" "$dir/link"
+for f in fifo link; do
+	tap_ok "metrics replace no $f: 69, and why" sh -c '! "$0" --socket "$1/socket" metrics --output "$1/$2" 2>"$1/err" &&
+		grep -q "$1/$2: it is there and is no regular file" "$1/err"' "$command" "$dir" $f
+done
+tap_ok "... which are as they were" test -p "$dir/fifo" -a -L "$dir/link"
 metrics_are_whole() {
 	"$command" --socket "$dir/socket" metrics --output "$dir/metrics" 2>/dev/null
 	[ $? = 69 ] && grep -qx 'gpubroker_up 0' "$dir/metrics" && [ "$(tail -n 1 "$dir/metrics")" = '# EOF' ] &&

@@ -164,6 +164,7 @@ refuses() (
 	[ $rc = 65 ] && grep -q "$2" "$dir/err"
 )
 tap_ok "an empty file is none" refuses '' 'ends too early'
+tap_ok "nor are two files in one" refuses '{"gpubroker_snapshot":1,"devices":[]}{}' 'something follows its JSON'
 tap_ok "half a file is none" refuses '{"gpubroker_snapshot":1,' 'ends too early'
 tap_ok "a list of devices is none" refuses '[]' 'it is no snapshot'
 tap_ok "nor an object" refuses '{"devices":[]}' 'it is no snapshot'

@@ -321,7 +321,7 @@ int queue_keep(struct queue *queue, const struct queue_place *place)
 
 const struct queue_place *queue_next_kept(const struct queue *queue)
 {
-	return queue->n_kept ? &queue->kept[queue->n_kept - 1] : NULL;
+	return queue->n_kept ? &queue->kept[0] : NULL;
 }
 
 static size_t find_kept(const struct queue *queue, uint64_t id)

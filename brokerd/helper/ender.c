@@ -61,14 +61,24 @@ static struct ender ender;
 
 _Static_assert(ENDER_TEXT == OPENED_TEXT, "texts are copied");
 
-static bool may_end(const struct ender *e, const struct opened_holder *holder)
+static bool is_ordered(const struct ender *e, uint32_t uid)
 {
-	if (holder->pid <= 1 || !holder->uid || holder->uid == e->own)
+	if (!uid || uid == e->own)
 		return false;
 	for (uint32_t i = 0; i < e->order.n_ranges; i++)
-		if (holder->uid >= e->order.uids[i].first && holder->uid <= e->order.uids[i].last)
+		if (uid >= e->order.uids[i].first && uid <= e->order.uids[i].last)
 			return true;
 	return false;
+}
+
+static bool may_end(const struct ender *e, const struct opened_holder *holder)
+{
+	return holder->pid > 1 && is_ordered(e, holder->uid);
+}
+
+static bool looks_at_threads(uint32_t uid)
+{
+	return is_ordered(&ender, uid);
 }
 
 static void note_first(struct ender *e, const struct opened_holder *holder)
@@ -189,6 +199,7 @@ static int carry_out(struct ender *e)
 {
 	e->answer = (struct ender_answer){ .lease = e->order.lease };
 	opened_nodes_clear(&e->nodes);
+	e->nodes.looks_at_threads = looks_at_threads;
 	for (uint32_t i = 0; i < e->order.n_nodes; i++)
 		if (!is_of_others(e->sys, &e->order.nodes[i]))
 			opened_nodes_add_number(&e->nodes, e->order.nodes[i].major,

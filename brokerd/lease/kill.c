@@ -22,15 +22,38 @@
 
 #define QUICK_KILLS 10 /* a second after each other; then every so many seconds */
 #define SLOW_KILL_SECONDS 30
+#define WAIT_USEC 50000
 #define FEW_KILLS 5 /* orders after which what passes for a supervisor is not spared any more */
 
-static void kill_note_node(struct lease *lease, uint32_t key)
+static bool is_same_node(const struct ender_node *a, const struct ender_node *b)
+{
+	return a->major == b->major && a->minor == b->minor;
+}
+
+/*
+ * The kernel uses the number of a node again once nobody has that node: a lease that is stuck
+ * without a holder would have the processes ended that have this lease.
+ */
+static void take_from_others(const struct lease *lease, const struct ender_node *node)
+{
+	struct lease *other;
+
+	TAILQ_FOREACH(other, &lease->table->list, link)
+		for (size_t i = 0; other != lease && i < other->n_nodes; i++)
+			if (is_same_node(&other->nodes[i], node))
+				other->nodes[i] = (struct ender_node){ 0 };
+}
+
+static bool kill_note_node(struct lease *lease, uint32_t key)
 {
 	struct ender_node *node = &lease->nodes[lease->n_nodes];
 
-	if (lease->n_nodes < ENDER_NODES_MAX &&
-	    !kernel_node_number(leases_of(lease)->kernel, key, &node->major, &node->minor))
-		lease->n_nodes++;
+	if (lease->n_nodes == ENDER_NODES_MAX ||
+	    kernel_node_number(leases_of(lease)->kernel, key, &node->major, &node->minor))
+		return false;
+	take_from_others(lease, node);
+	lease->n_nodes++;
+	return true;
 }
 
 void kill_note_nodes(struct lease *lease)
@@ -39,7 +62,7 @@ void kill_note_nodes(struct lease *lease)
 	size_t n = cdevs_numbers(lease, numbers);
 
 	lease->n_nodes = 0;
-	kill_note_node(lease, lease->group);
+	lease->group_noted = kill_note_node(lease, lease->group);
 	for (size_t i = 0; i < n; i++)
 		kill_note_node(lease, numbers[i] | KERNEL_CDEV);
 }
@@ -66,6 +89,26 @@ static void add_uids(const struct lease *lease, struct ender_order *order)
 	}
 }
 
+/*
+ * Returns true if the group has lost the node by which it was lent. The kernel removes that with
+ * the last function of the group, when nobody has any of them.
+ */
+static bool has_lost_group(const struct lease *lease)
+{
+	struct ender_node now;
+
+	return lease->group_noted && (kernel_node_number(leases_of(lease)->kernel, lease->group,
+							 &now.major, &now.minor) ||
+				      !is_same_node(&now, &lease->nodes[0]));
+}
+
+static void add_nodes(const struct lease *lease, struct ender_order *order)
+{
+	for (size_t i = 0; i < lease->n_nodes; i++)
+		if (lease->nodes[i].major || lease->nodes[i].minor)
+			order->nodes[order->n_nodes++] = lease->nodes[i];
+}
+
 static int send_order(struct lease *lease, int signal)
 {
 	const struct leases *leases = leases_of(lease);
@@ -77,8 +120,9 @@ static int send_order(struct lease *lease, int signal)
 
 	if (!lease->n_nodes)
 		kill_note_nodes(lease);
-	memcpy(order.nodes, lease->nodes, lease->n_nodes * sizeof(*order.nodes));
-	order.n_nodes = (uint32_t)lease->n_nodes;
+	if (has_lost_group(lease))
+		return -ENODEV;
+	add_nodes(lease, &order);
 	add_uids(lease, &order);
 	if (!order.n_ranges)
 		return -EPERM;
@@ -119,7 +163,7 @@ static void order_signal(struct lease *lease, int signal)
 	else if (r == -EAGAIN)
 		tell_kill(lease,
 			  "its holder is not ended, since gpubroker-end.service does not answer");
-	else
+	else if (r != -ENODEV) /* then it has no holder, and something else keeps it */
 		tell_kill(lease, "its holder cannot be looked for, since its nodes are gone");
 	if (r == -EPERM)
 		return;
@@ -139,7 +183,9 @@ static void on_kill_timer(evutil_socket_t fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
-	if (lease_is_overdue(lease))
+	if (lease->hook.event || lease->kill_waits)
+		next_kill(lease, 1); /* it is over, unless that comes to nothing */
+	else if (lease_is_overdue(lease))
 		order_signal(lease, lease->term_sent ? SIGKILL : SIGTERM);
 	else if (lease->state == GPUBROKER_LEASE_RESTORING) /* it is being tried again */
 		next_kill(lease, 1);
@@ -155,8 +201,23 @@ void kill_again(struct lease *lease)
 {
 	lease->kills = 0;
 	lease->term_sent = false;
-	if (lease_is_overdue(lease))
+	if (!lease_is_overdue(lease))
+		return;
+	if (lease->kill_unanswered) /* the answer to what was ordered before begins the grace */
+		next_kill(lease, lease->terms.kill);
+	else
 		order_signal(lease, SIGTERM);
+}
+
+bool kill_is_under_way(struct lease *lease, void (*then)(struct lease *lease))
+{
+	const struct timeval after = { .tv_usec = WAIT_USEC };
+
+	if (!lease->kill_unanswered || lease->kill_waits == KILL_WAITS ||
+	    !lease_later(lease, &after, then))
+		return false;
+	lease->kill_waits++;
+	return true;
 }
 
 bool kill_is_possible(const struct leases *leases)
@@ -199,6 +260,9 @@ void kill_answered(struct leases *leases, const struct ender_answer *answer)
 			continue; /* asked again at its time, or said to be missing */
 		if (lease_is_overdue(lease))
 			tell_answer(lease, answer);
+		/* An ender that was slow must not make the grace shorter. */
+		if (!lease->term_sent)
+			next_kill(lease, lease->terms.kill);
 		lease->term_sent = true;
 		return;
 	}

@@ -125,6 +125,8 @@ static void keep_stuck(struct lease *lease, const struct lease_end *end)
 	lease_report_settled(lease);
 }
 
+static void finish_restored(struct lease *lease);
+
 /*
  * Ends a lease (`end` NULL), or marks it as stuck because of `end`. The lease may be gone on
  * return.
@@ -135,6 +137,9 @@ static void finish_restore(struct lease *lease, const struct lease_end *end)
 	struct lease_end failed = { 0 };
 	int r = 0;
 
+	if (!end && kill_is_under_way(lease, finish_restored))
+		return;
+	lease->kill_waits = 0;
 	if (!end && lease->recorded)
 		r = lease_record_remove(leases_of(lease)->store, lease->id);
 	if (r) { /* else the next start would take it up */
@@ -152,6 +157,12 @@ static void finish_restore(struct lease *lease, const struct lease_end *end)
 	forget_lease(lease);
 	if (follower)
 		follower->ops->settled(follower, NULL);
+}
+
+static void finish_restored(struct lease *lease)
+{
+	if (!lease->work && !lease->hook.event)
+		finish_restore(lease, NULL);
 }
 
 /* No failed hook keeps a device: the host has it, and the administrator finds why in the log. */
@@ -264,7 +275,8 @@ void lease_asked_closed(struct lease *lease)
 {
 	const struct timeval after = { .tv_sec = WORKER_SECONDS };
 
-	lease_later(lease, &after, asked_in_vain);
+	if (!lease->kill_waits) /* else it is over */
+		lease_later(lease, &after, asked_in_vain);
 }
 
 static void restore_again(struct lease *lease)

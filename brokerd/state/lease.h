@@ -174,9 +174,11 @@ struct lease {
 	/* see lease/kill.h */
 	struct ender_node nodes[ENDER_NODES_MAX]; /* of its group, and of its devices */
 	size_t n_nodes;
+	bool group_noted;	  /* the first of them is its group's */
 	struct event *kill_timer; /* or NULL */
 	uint32_t kills;		  /* orders to the ender */
 	bool kill_unanswered;
+	uint32_t kill_waits; /* how often its end has waited for that answer */
 	bool term_sent;
 	struct event *expiry; /* the timer for `ends` and `warn_at`, or NULL */
 	/* one function that is called later, see lease_later() */

@@ -126,12 +126,20 @@ int cli_finish_output(void)
 	return EXIT_SUCCESS;
 }
 
+bool cli_is_control(const char *text, size_t i)
+{
+	const unsigned char *at = (const unsigned char *)text + i;
+
+	return *at < ' ' || *at == 0x7f || (*at == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0) ||
+	       (i && at[-1] == 0xc2 && *at >= 0x80 && *at < 0xa0);
+}
+
 void cli_print_text(FILE *file, const char *text, int width)
 {
 	int n = 0;
 
-	for (; *text && (width < 0 || n < width); text++, n++)
-		fputc((unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text, file);
+	for (; text[n] && (width < 0 || n < width); n++)
+		fputc(cli_is_control(text, (size_t)n) ? '?' : text[n], file);
 	for (; n < width; n++)
 		fputc(' ', file);
 }

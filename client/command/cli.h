@@ -103,6 +103,12 @@ void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int cli_finish_output(void);
 
 /*
+ * Returns true if a control character is at text[i], or a part of one: those of C1 are two bytes in
+ * UTF-8. A terminal may obey it.
+ */
+bool cli_is_control(const char *text, size_t i);
+
+/*
  * Writes text with control characters replaced, since names come from devices and files: `width`
  * columns of it, filled up with blanks; -1: just the text.
  */

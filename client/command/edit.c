@@ -26,6 +26,11 @@
 
 #define DIRECTORY_OF_POLICY GPUBROKER_POLICY_DIR
 #define DRAFTS "/etc/gpubroker"
+/*
+ * Not the directory: every user may open that, and who may open a file can keep it locked. It goes
+ * with the boot.
+ */
+#define LOCK_OF_POLICY "/run/gpubroker-policy-edit.lock"
 #define DEFAULT_FILE "50-local.policy"
 #define MOST_BYTES (1 << 20)
 
@@ -108,13 +113,13 @@ static int lock_policy(void)
 		say_cannot_write(DIRECTORY_OF_POLICY, r);
 		return -1;
 	}
-	fd = open(DIRECTORY_OF_POLICY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = open(LOCK_OF_POLICY, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB)) {
 		if (fd >= 0 && errno == EWOULDBLOCK)
 			cli_error("somebody else is changing the policy by 'gpubroker policy "
 				  "edit' or 'add'; try again");
 		else
-			say_cannot_write(DIRECTORY_OF_POLICY, errno);
+			say_cannot_write(LOCK_OF_POLICY, errno);
 		return -1;
 	}
 	remove_old_drafts();
@@ -232,7 +237,8 @@ static int draft_new(const char *target, const char *text, struct draft *ret_dra
 static int draft_check(const struct draft *draft)
 {
 	const char *const files[] = { draft->path };
-	struct policy_report report = { 0 };
+	/* The draft is gone when the user looks for what is named. */
+	struct policy_report report = { .shown = draft->target };
 	struct policy_sources sources;
 	struct policy policy = { 0 };
 	int r;

@@ -9,6 +9,7 @@
 #include "client/host/pci.h"
 #include "client/common/util.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -245,7 +246,7 @@ int inventory_parse(const char *path, struct json_object **ret_root, const char 
 	struct json_tokener *tokener;
 	struct json_object *root;
 	bool unfinished;
-	size_t len = 0;
+	size_t len = 0, end;
 	int r;
 
 	if (!standard && !opened)
@@ -258,7 +259,15 @@ int inventory_parse(const char *path, struct json_object **ret_root, const char 
 		return -ENOMEM;
 	root = json_tokener_parse_ex(tokener, text ? text : "", (int)len);
 	unfinished = json_tokener_get_error(tokener) == json_tokener_continue;
+	end = json_tokener_get_parse_end(tokener);
 	json_tokener_free(tokener);
+	while (root && end < len && (isspace((unsigned char)text[end])))
+		end++;
+	if (root && end < len) {
+		*ret_why = "something follows its JSON, as if two files were one";
+		json_object_put(root);
+		return -EBADMSG;
+	}
 	if (!root) {
 		*ret_why = unfinished ? "it is no whole JSON: it ends too early" : "it is no JSON";
 		return -EBADMSG;

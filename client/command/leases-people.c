@@ -255,7 +255,8 @@ static void write_command(const struct leases *l, const struct shown *shown,
 	snprintf(mark, sizeof(mark), "GPUBROKER_LEASE=%" PRIu64, shown->id);
 	if (program_text(shown->pid, shown->uid, shown->since, program))
 		screen_say(out, TONE_PLAIN, "%s", program);
-	else if (shown->state == GPUBROKER_LEASE_LEASED && marked_find(mark, &survivor, 1))
+	else if (shown->state == GPUBROKER_LEASE_LEASED &&
+		 marked_find(mark, (uid_t)shown->uid, &survivor, 1))
 		screen_say(out, TONE_PLAIN, "%s, pid %" PRIu32, survivor.name, survivor.pid);
 	else
 		screen_say(out, TONE_DIM, "ended, pid %" PRIu32, shown->pid);
@@ -458,10 +459,16 @@ static int print_lines(const struct leases *l)
 	struct libscols_line *line;
 
 	for (size_t i = 0; i < l->n; i++) {
+		cleanup_free char *text = NULL;
+
 		line = scols_table_get_line(l->table, i);
-		if (!line || scols_table_print_range(l->table, line, line))
+		if (!line || scols_table_print_range_to_string(l->table, line, line, &text) ||
+		    !text)
 			return EXIT_SOFTWARE;
-		putchar('\n');
+		/* The library ends each line but the last of the table. */
+		if (*text && text[strlen(text) - 1] == '\n')
+			text[strlen(text) - 1] = '\0';
+		puts(text);
 		if (isatty(STDOUT_FILENO)) /* --columns is for scripts, too */
 			note_lease(l, &l->list[i]);
 	}

@@ -88,7 +88,7 @@ static bool find_survivor(const struct gpubroker_lease *lease, struct marked *re
 	snprintf(path, sizeof(path), "/proc/%" PRIu32, lease->pid);
 	snprintf(mark, sizeof(mark), "GPUBROKER_LEASE=%" PRIu64, lease->id);
 	return lease->state == GPUBROKER_LEASE_LEASED && access(path, F_OK) &&
-	       marked_find(mark, ret_survivor, 1);
+	       marked_find(mark, (uid_t)lease->uid, ret_survivor, 1);
 }
 
 /* `survivor`: what keeps the lease when the process that claimed has ended; NULL: nothing. */

@@ -460,8 +460,8 @@ static void print_footer(struct gpubroker *handle, const struct gpubroker_device
 	for (size_t i = 0; i < n; i++)
 		groups = groups || devices[i]->iommu_group >= 0;
 	if (!groups)
-		puts("No IOMMU groups: nothing can be lent. gpubrokerd(8) says how to switch the "
-		     "IOMMU on.");
+		puts("No IOMMU groups: nothing can be lent. 'gpubroker doctor' says how to switch "
+		     "the IOMMU on.");
 	if (gpubroker_policy(handle, &state))
 		return;
 	if (state.refused)

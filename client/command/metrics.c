@@ -234,13 +234,19 @@ static int write_metrics(FILE *out, const struct metrics *metrics)
 	return r ? r : fflush(out) || ferror(out) ? -errno : 0;
 }
 
-/* Writes a file beside `path`, and puts it in its place when it is whole. Returns 0, or -errno. */
+/*
+ * Writes a file beside `path`, and puts it in its place when it is whole. It replaces only a file,
+ * and not /dev/null or a link: -EEXIST. Returns 0, or -errno.
+ */
 static int write_whole(const char *path, const struct metrics *metrics)
 {
 	cleanup_free char *temporary = NULL;
 	cleanup_file FILE *file = NULL;
+	struct stat st;
 	int fd, r;
 
+	if (!lstat(path, &st) && !S_ISREG(st.st_mode))
+		return -EEXIST;
 	if (asprintf(&temporary, "%s.XXXXXX", path) < 0) {
 		temporary = NULL;
 		return -ENOMEM;
@@ -303,7 +309,9 @@ int cli_metrics(const struct cli *cli, int argc, char **argv)
 	used_done(&metrics.used);
 	gpubroker_close(handle);
 	if (r && output) {
-		cli_error("%s: %s", output, strerror(-r));
+		cli_error("%s: %s", output,
+			  r == -EEXIST ? "it is there and is no regular file, so it is not replaced"
+				       : strerror(-r));
 		return status ? status : EXIT_CANNOT_CREATE;
 	}
 	r = cli_finish_output();

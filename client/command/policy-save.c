@@ -216,8 +216,12 @@ int policy_save(const struct policy_texts *texts)
 	*strrchr(parent, '/') = '\0';
 	if (mkdir(parent, 0755) ? errno != EEXIST : chmod(parent, 0755))
 		return -errno;
-	/* For as long as this process lives: a reload and a start may come at once. */
-	lock = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	/*
+	 * For as long as this process lives: a reload and a start may come at once. The lock is a
+	 * file of root's own, since every user may open the directory: who may open a file can keep
+	 * it locked, and a start of the broker would wait.
+	 */
+	lock = open(POLICYFILES_SAVED ".lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (lock < 0 || flock(lock, LOCK_EX))
 		return -errno;
 	if (all_are_saved(texts))

@@ -73,7 +73,9 @@ void policy_sources_print(void *userdata, const struct policy_finding *f)
 		return;
 	else
 		report->warnings++;
-	cli_print_text(stdout, f->path, -1);
+	cli_print_text(
+		stdout,
+		report->shown && !strcmp(f->path, report->files[0]) ? report->shown : f->path, -1);
 	if (f->line)
 		printf(":%u:%u", (unsigned)f->line, (unsigned)f->column);
 	fputs(f->severity == POLICY_MISTAKE ? ": error: " : ": warning: ", stdout);

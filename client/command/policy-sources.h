@@ -22,6 +22,7 @@ struct policy_report {
 	/* If not NULL, findings about other files are left out. */
 	const char *const *files;
 	size_t n_files;
+	const char *shown;	    /* the name of the first of them in findings; NULL: its path */
 	struct policy_texts *texts; /* gets the texts of all files; NULL: they are not kept */
 };
 

@@ -148,15 +148,6 @@ struct libscols_line *screen_table_line(struct libscols_table *table, struct lib
 	return line;
 }
 
-/* Returns true for a control character, also one of those that are two bytes in UTF-8. */
-static bool is_control(const char *text, size_t i)
-{
-	const unsigned char *at = (const unsigned char *)text + i;
-
-	return *at < ' ' || *at == 0x7f || (*at == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0) ||
-	       (i && at[-1] == 0xc2 && *at >= 0x80 && *at < 0xa0);
-}
-
 /* Prints n bytes of text as a line. */
 static void print_part(enum tone tone, int indent, const char *text, size_t n)
 {
@@ -164,7 +155,7 @@ static void print_part(enum tone tone, int indent, const char *text, size_t n)
 
 	printf("%*s%s", indent, "", colour ? colour : "");
 	for (size_t i = 0; i < n; i++)
-		putchar(is_control(text, i) ? '?' : text[i]);
+		putchar(cli_is_control(text, i) ? '?' : text[i]);
 	puts(colour ? "\033[0m" : "");
 }
 

@@ -19,7 +19,25 @@
 #include <unistd.h>
 
 #define LOOK_MS 200
-#define MARK_MAX 64
+#define MARK_MAX 48
+#define VARIABLE_MAX 512 /* with the numbers of all leases of a command */
+
+/* Returns true if a list of numbers, which ends within n bytes, has the number. */
+static bool has_number(const char *list, size_t n, const char *number)
+{
+	const size_t len = strlen(number);
+	size_t at = 0;
+
+	while (at + len < n) {
+		if (!memcmp(list + at, number, len) && (!list[at + len] || list[at + len] == ','))
+			return true;
+		while (at < n && isdigit((unsigned char)list[at]))
+			at++;
+		if (at++ >= n || list[at - 1] != ',')
+			return false;
+	}
+	return false;
+}
 
 /*
  * Returns true if the environment has the mark. It is read in parts, of which each keeps the end of
@@ -27,8 +45,9 @@
  */
 static bool has_mark(int fd, const char *mark)
 {
-	const size_t len = strlen(mark);
-	char text[4096 + MARK_MAX];
+	const char *number = strchr(mark, '=') + 1;
+	const size_t len = (size_t)(number - mark);
+	char text[4096 + VARIABLE_MAX];
 	size_t kept = 1; /* a variable begins behind a NUL, the first one too */
 	ssize_t n;
 
@@ -38,9 +57,9 @@ static bool has_mark(int fd, const char *mark)
 
 		for (size_t at = 0; at + len + 1 < end; at++)
 			if (!text[at] && !memcmp(text + at + 1, mark, len) &&
-			    (!text[at + 1 + len] || text[at + 1 + len] == ','))
+			    has_number(text + at + 1 + len, end - at - 1 - len, number))
 				return true;
-		kept = end < MARK_MAX ? end : MARK_MAX;
+		kept = end < VARIABLE_MAX ? end : VARIABLE_MAX;
 		memmove(text, text + end - kept, kept);
 	}
 	return false;
@@ -62,24 +81,23 @@ static void read_name(int proc, const char *pid, char name[MARKED_NAME])
 			*c = '?';
 }
 
-size_t marked_find(const char *mark, struct marked *list, size_t max)
+size_t marked_find(const char *mark, uid_t uid, struct marked *list, size_t max)
 {
 	const uint64_t deadline = opened_now() + LOOK_MS;
 	cleanup_fd int proc = open("/proc", OPENED_FLAGS);
 	struct directory dir = DIRECTORY(proc);
-	const uid_t uid = getuid();
 	const char *pid;
 	size_t found = 0;
 
-	if (proc < 0 || strlen(mark) >= MARK_MAX - 2)
+	if (proc < 0 || strlen(mark) >= MARK_MAX || !strchr(mark, '='))
 		return 0;
 	while (opened_now() < deadline && (pid = directory_next(&dir))) {
 		cleanup_fd int fd = -1;
 		char path[32];
 		struct stat st;
 
-		if (*pid < '1' || *pid > '9' || fstatat(proc, pid, &st, 0) ||
-		    (uid && st.st_uid != uid) || strtoul(pid, NULL, 10) == (unsigned long)getpid())
+		if (*pid < '1' || *pid > '9' || fstatat(proc, pid, &st, 0) || st.st_uid != uid ||
+		    strtoul(pid, NULL, 10) == (unsigned long)getpid())
 			continue;
 		snprintf(path, sizeof(path), "%.10s/environ", pid);
 		fd = openat(proc, path, O_RDONLY | O_CLOEXEC);

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define MARKED_NAME 16
 
@@ -17,8 +18,9 @@ struct marked {
 };
 
 /*
- * Fills in at most `max` processes that have `mark`, such as "GPUBROKER_LEASE=7", perhaps with a
- * comma and more behind it, and returns how many there are; it gives up after 200 ms. A process
- * that clears its environment is not found. It allocates nothing.
+ * Fills in at most `max` processes of the user that have `mark`, such as "GPUBROKER_LEASE=7",
+ * perhaps with more numbers in a list with commas, and returns how many there are; it gives up
+ * after 200 ms. Anybody may put a variable into an environment, so processes of others prove
+ * nothing. One that clears its environment is not found. It allocates nothing.
  */
-size_t marked_find(const char *mark, struct marked *list, size_t max);
+size_t marked_find(const char *mark, uid_t uid, struct marked *list, size_t max);

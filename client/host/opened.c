@@ -254,6 +254,7 @@ void opened_nodes_clear(struct opened_nodes *nodes)
 	nodes->n = 0;
 	nodes->has_more = false;
 	nodes->has_unknown_nvidia = false;
+	nodes->looks_at_threads = NULL;
 }
 
 bool opened_nodes_add(int sys, const struct nvidia_cards *cards, const struct pci_address *list,
@@ -341,23 +342,18 @@ static void take_device(struct search *s, uint32_t major, uint32_t minor)
 }
 
 /*
- * Looks at the descriptors of a process, at most `most`. The look goes through the link's file, not
- * its name; what the kernel remembers of the file is enough (AT_STATX_DONT_SYNC), so neither FUSE
- * nor a network file system is asked. Returns false if there are more, or the time is over.
+ * Looks at a table of descriptors, at most `most`. The look goes through the link's file, not its
+ * name; what the kernel remembers of the file is enough (AT_STATX_DONT_SYNC), so neither FUSE nor a
+ * network file system is asked. Returns false if there are more, or the time is over.
  */
-static bool look_at(struct search *s, size_t most)
+static bool look_at_table(struct search *s, const char *path, size_t most)
 {
-	char path[32];
-	cleanup_fd int fd = -1;
-	struct directory dir;
+	cleanup_fd int fd = open_directory(s->proc, path);
+	struct directory dir = DIRECTORY(fd);
 	const char *name;
 
-	s->n_held = 0;
-	snprintf(path, sizeof(path), "%.16s/fd", s->pid);
-	fd = open_directory(s->proc, path);
 	if (fd < 0)
 		return true; /* it has ended, or this caller may not see it */
-	dir = (struct directory)DIRECTORY(fd);
 	for (size_t i = 0; (name = directory_next(&dir)); i++) {
 		struct statx st;
 
@@ -367,6 +363,51 @@ static bool look_at(struct search *s, size_t most)
 			take_device(s, st.stx_rdev_major, st.stx_rdev_minor);
 	}
 	return true;
+}
+
+static bool has_threads_to_look_at(const struct search *s)
+{
+	struct statx st;
+
+	return s->nodes->looks_at_threads &&
+	       !statx(s->proc, s->pid, AT_STATX_DONT_SYNC, STATX_UID, &st) &&
+	       s->nodes->looks_at_threads(st.stx_uid);
+}
+
+/* Looks at all threads but the first. Returns false if the time is over. */
+static bool look_at_threads(struct search *s)
+{
+	char path[64];
+	cleanup_fd int fd = -1;
+	struct directory dir;
+	const char *name;
+
+	snprintf(path, sizeof(path), "%.16s/task", s->pid);
+	fd = open_directory(s->proc, path);
+	dir = (struct directory)DIRECTORY(fd);
+	while (fd >= 0 && (name = directory_next(&dir))) {
+		if (!strcmp(name, s->pid))
+			continue;
+		snprintf(path, sizeof(path), "%.16s/task/%.16s/fd", s->pid, name);
+		if (opened_now() >= s->deadline || !look_at_table(s, path, SIZE_MAX))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Looks at the descriptors of a process, at most `most`; at those of threads only if that is no
+ * limit. Returns false if there are more, or the time is over.
+ */
+static bool look_at(struct search *s, size_t most)
+{
+	char path[32];
+
+	s->n_held = 0;
+	snprintf(path, sizeof(path), "%.16s/fd", s->pid);
+	if (!look_at_table(s, path, most))
+		return false;
+	return !has_threads_to_look_at(s) || (most == SIZE_MAX && look_at_threads(s));
 }
 
 void opened_look_at(int proc, uint32_t pid, const struct opened_nodes *nodes,

@@ -52,6 +52,12 @@ struct opened_nodes {
 	bool has_unknown_nvidia;
 	struct pci_address unknown_nvidia;
 	struct nvidia_cards others; /* known cards that were not asked about */
+	/*
+	 * Returns true for the users whose threads are looked at, too: a thread may have
+	 * descriptors of its own, or be left of a process whose first thread has ended. NULL: of
+	 * each process only the first thread is looked at.
+	 */
+	bool (*looks_at_threads)(uint32_t uid);
 };
 
 /* A process that has one open. */
@@ -91,7 +97,8 @@ void opened_look_at(int proc, uint32_t pid, const struct opened_nodes *nodes,
  * takes many processes, and is left to chance: it looks at the first few descriptors of every
  * process, beginning with any, before it looks at more of those that have more.
  *
- * A node that only a memory mapping or a thread with descriptors of its own keeps open is not seen.
+ * A node that only a memory mapping, another file, or a descriptor under way in a socket keeps open
+ * is not seen, and nor is one of a thread alone, but for those of looks_at_threads().
  */
 bool opened_search(int proc, const struct opened_nodes *nodes, uint64_t deadline,
 		   void (*on_holder)(void *userdata, const struct opened_holder *holder),

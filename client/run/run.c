@@ -12,6 +12,7 @@
 
 #include "client/command/cli.h"
 #include "client/run/claiming.h"
+#include "client/run/container.h"
 #include "client/run/hint.h"
 #include "client/run/memlock.h"
 #include "client/run/notice.h"
@@ -163,6 +164,7 @@ static int lend_and_exec(struct gpubroker_claim *claim, struct notice *notice,
 				.fd = gpubroker_claim_fd(claim, i),
 				.what = whats[i],
 				.lease = (unsigned)i + 1,
+				.given = qemu->wanted,
 			};
 	}
 	for (size_t i = 0; i < gpubroker_claim_cdevs(claim) && i < REQUEST_CDEVS_MAX; i++) {
@@ -173,6 +175,7 @@ static int lend_and_exec(struct gpubroker_claim *claim, struct notice *notice,
 			.fd = gpubroker_claim_cdev_fd(claim, i),
 			.what = whats[cdev->group],
 			.lease = (unsigned)cdev->group + 1,
+			.given = qemu->wanted,
 		};
 	}
 	if (gpubroker_claim_iommufd(claim) >= 0)
@@ -181,7 +184,9 @@ static int lend_and_exec(struct gpubroker_claim *claim, struct notice *notice,
 			.fd = gpubroker_claim_iommufd(claim),
 			.what = "/dev/iommu",
 		};
-	snprintf(mark, sizeof(mark), "GPUBROKER_LEASE=%s", leases ? leases : "");
+	/* The first of them is in the same list as the others. */
+	snprintf(mark, sizeof(mark), "GPUBROKER_LEASE=%.*s", leases ? (int)strcspn(leases, ",") : 0,
+		 leases ? leases : "");
 	fflush(NULL);
 	r = supervise_start(files, n, mark, notice->handle ? &notices : NULL, place, &failed);
 	notice_done(notice);
@@ -282,6 +287,8 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 		handle = NULL;
 	handle = gpubroker_close(handle);
 	memlock_warn(claim, argv);
+	if (!qemu.iommufd && gpubroker_claim_fd(claim, 0) >= 0 && !gpubroker_claim_cdevs(claim))
+		container_warn();
 	if (!r)
 		r = tell_parts(claim);
 	if (r) {

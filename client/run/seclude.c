@@ -14,6 +14,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -81,6 +82,23 @@ static unsigned int next_kept(const struct supervisor *s, int socket, unsigned i
 }
 
 /*
+ * Opens a terminal or pipe anew for stderr, so that our writes to it never wait: O_NONBLOCK on what
+ * we share would be the command's, too. The kernel does not allow that for another user's terminal,
+ * as below `su`; then say() looks whether there is room, and there may be less than it writes.
+ */
+static void unblock_stderr(void)
+{
+	cleanup_fd int fd = -1;
+	struct stat st;
+
+	if (fstat(STDERR_FILENO, &st) || (!S_ISFIFO(st.st_mode) && !isatty(STDERR_FILENO)))
+		return;
+	fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd >= 0)
+		dup2(fd, STDERR_FILENO);
+}
+
+/*
  * Not PR_SET_DUMPABLE 0: a process of the same user could then not take the lent descriptors from
  * us with pidfd_getfd(), but it may claim them itself, and the user's own lsof should show who
  * holds a group.
@@ -121,6 +139,9 @@ int seclude_supervisor(struct supervisor *s, int *socket, pid_t command, const c
 		if (null == fd)
 			null = -1;
 	}
+
+	if (s->has_stderr)
+		unblock_stderr();
 
 	/* The command's process, not a number that another one may get later. */
 	s->pid = command;

@@ -388,15 +388,15 @@ static void warn_unused(const struct supervisor *s, bool qemu)
 	if (!s->n_lent || (!qemu && !isatty(STDERR_FILENO)))
 		return;
 	if (qemu)
-		say(s,
-		    "gpubroker: QEMU has not opened %s, so the VM is without %s; `gpubroker run "
-		    "--qemu` adds the arguments that give it to QEMU.\n",
-		    s->lent[0].file.path, s->lent[0].file.what);
+		say(s, "gpubroker: QEMU has not opened %s, so the VM is without %s%s.\n",
+		    s->lent[0].file.path, s->lent[0].file.what,
+		    s->lent[0].file.given ? ""
+					  : "; `gpubroker run --qemu` adds the arguments that give "
+					    "it to QEMU");
 	else
-		say(s,
-		    "gpubroker: the command never opened %s, so it did not use %s; for QEMU, add "
-		    "--qemu.\n",
-		    s->lent[0].file.path, s->lent[0].file.what);
+		say(s, "gpubroker: the command never opened %s, so it did not use %s%s.\n",
+		    s->lent[0].file.path, s->lent[0].file.what,
+		    s->lent[0].file.given ? "" : "; for QEMU, add --qemu");
 }
 
 /* The descriptor that tells of the leases, or -1. */
@@ -422,7 +422,8 @@ static bool say_survivors(const struct supervisor *s)
 {
 	struct marked list[SURVIVORS_NAMED];
 	char names[160] = "";
-	size_t n = s->mark && s->n_lent ? marked_find(s->mark, list, ARRAY_SIZE(list)) : 0;
+	size_t n = s->mark && s->n_lent ? marked_find(s->mark, getuid(), list, ARRAY_SIZE(list))
+					: 0;
 	size_t used = 0;
 	bool pause = false;
 
@@ -523,6 +524,9 @@ void supervisor_serve(struct supervisor *s, int listener)
 		if (p[0].revents & POLLIN) {
 			answer_one(s);
 		} else if (p[0].revents & (POLLHUP | POLLNVAL)) {
+			/* A process leaves its filter before its end is seen. */
+			if (s->command >= 0)
+				warn_unused(s, false);
 			children_finish(s);
 			take_leave(s, begun, false);
 			return; /* and process exit closes all that is lent */

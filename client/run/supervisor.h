@@ -20,6 +20,7 @@ struct supervise_file {
 	 * would bind no device.
 	 */
 	unsigned lease;
+	bool given; /* gpubroker has given QEMU the arguments for it: that is no advice then */
 };
 
 /*

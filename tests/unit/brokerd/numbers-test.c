@@ -21,8 +21,20 @@ static char numbers_path[96];
 /* Starts a daemon: its table is empty, its numbers are those of the file. */
 static void start(uint64_t used)
 {
+	const bool on_its_way = broker.numbers.reserving;
+	bool by_clock;
+
 	numbers_done(&broker.numbers);
 	numbers_open(&broker.numbers, directory, used);
+	/* The worker of a daemon that was killed may still write, but nobody hears of its result. */
+	by_clock = broker.numbers.by_clock;
+	broker.numbers.by_clock = true;
+	broker.numbers.reserving = on_its_way;
+	for (int n = 0; n < 30000 && broker.numbers.reserving; n++) {
+		poll(NULL, 0, 1);
+		turn(TURNS);
+	}
+	broker.numbers.by_clock = by_clock;
 	numbers_attach(&broker.numbers, &broker.workers, &broker.leases.table);
 }
 

@@ -20,9 +20,12 @@
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
 
+#include <fcntl.h>
+#include <inttypes.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/time.h>
 #include <time.h>
 
 #define OTHER 4242	   /* the uid of another user */
@@ -316,11 +319,83 @@ static int kill_as(uint32_t uid, uint64_t lease, uint32_t flags, uint64_t grace)
 	return ask_as(uid, &request, sizeof(request), NULL);
 }
 
+/*
+ * The kernel uses a node's number again: a lease that is stuck, and has no holder any more, must not
+ * have the processes ended that have another lease. The nodes are those of terminals here.
+ */
+static void test_kill_of_old_number(struct lease *lease)
+{
+	const int before = broker.kernel.dev;
+	const char *name;
+	char path[256];
+	struct lease *other;
+	uint32_t group;
+	int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	name = terminal < 0 ? NULL : ptsname(terminal);
+	if (!name || sscanf(name, "/dev/pts/%" SCNu32, &group) != 1) {
+		tap_ok(true, "the number of a node that is gone # SKIP no terminals here");
+		return;
+	}
+	snprintf(path, sizeof(path), "%s/terminals", scratch_path);
+	need(!mkdir(path, 0700));
+	broker.kernel.dev = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	snprintf(path, sizeof(path), "%s/terminals/vfio", scratch_path);
+	need(!symlink("/dev/pts", path) && broker.kernel.dev >= 0);
+
+	other = lend(group, OTHER);
+	kill_note_nodes(other);
+	lease->nodes[0] = other->nodes[0]; /* it was the other lease's before */
+	lease->nodes[1] = (struct ender_node){ 240, 9 };
+	lease->n_nodes = 2;
+	kill_note_nodes(other);
+	n_ordered = 0;
+	lease->state = GPUBROKER_LEASE_STUCK;
+	kill_again(lease);
+	tap_ok(other->n_nodes == 1 && n_ordered == 1 && ordered.n_nodes == 1 &&
+		       ordered.nodes[0].minor == 9,
+	       "a number that another lease has now is not looked for");
+
+	close(terminal); /* the kernel removes its node */
+	lease->kill_unanswered = false;
+	strcpy(other->reason, "its driver is not loaded");
+	other->state = GPUBROKER_LEASE_STUCK;
+	need(other->group_noted);
+	n_ordered = 0;
+	kill_again(other);
+	tap_ok(!n_ordered && !strcmp(other->reason, "its driver is not loaded"),
+	       "a group without its node has no holder, and keeps the reason why it is stuck");
+	event_free(TAKE_PTR(other->kill_timer));
+	lease_free(other);
+	lease->n_nodes = 1;
+	fd_close(broker.kernel.dev);
+	broker.kernel.dev = before;
+}
+
+static long grace_left(const struct lease *lease)
+{
+	struct timeval now, end = { 0 };
+
+	evtimer_pending(lease->kill_timer, &end);
+	gettimeofday(&now, NULL);
+	return (long)(end.tv_sec - now.tv_sec);
+}
+
+static bool is_over(void)
+{
+	for (int n = 0; n < 10000 && broker.leases.table.n; n++) {
+		turn(TURNS);
+		poll(NULL, 0, 1);
+	}
+	return !broker.leases.table.n;
+}
+
 static void test_kill(void)
 {
 	const uint32_t both = RELEASE_REVOKE | RELEASE_KILL;
 	struct lease *lease = lend(11, OTHER);
 	struct ender_answer answer = { .lease = lease->id, .signalled = 2, .pid = 4712 };
+	const struct timeval soon = { .tv_sec = 1 };
 
 	broker.leases.end = take_order;
 	broker.leases.has_ender = ender_is_there;
@@ -344,7 +419,11 @@ static void test_kill(void)
 		       ordered.uids[0].last == OTHER && ender_order_valid(&ordered),
 	       "the ender is to find the user's processes by the nodes");
 	strcpy(answer.program, "vm");
+	need(!kill_as(0, lease->id, both, 50) && !evtimer_add(lease->kill_timer, &soon));
+	tap_ok(n_ordered == 1 && lease->terms.kill == 50,
+	       "a second revocation waits for the answer to the first, with its own grace");
 	kill_answered(&broker.leases, &answer);
+	tap_ok(grace_left(lease) > 45, "the grace begins when the signal was sent");
 	tap_ok(strstr(lease->reason, "SIGTERM was sent to pid 4712 (vm) and 1 more"),
 	       "the lease says what was done: %s", lease->reason);
 	answer = (struct ender_answer){ .lease = lease->id, .spared = 1, .pid = 1, .uid = 5 };
@@ -354,9 +433,22 @@ static void test_kill(void)
 	tap_ok(kill_as(0, lease->id, both, 5) == GPUBROKER_REFUSED_FAILED && n_ordered == 1,
 	       "root's own processes are not ended");
 	lease->uid = OTHER;
+	lease->kill_unanswered = false;
+	test_kill_of_old_number(lease);
+	lease->kill_unanswered = true;
 	lease->state = GPUBROKER_LEASE_STUCK;
-	tap_ok(!release_as(OTHER, lease->id, NULL) && !broker.leases.table.n && quiet(),
-	       "and nothing is left");
+	need(!release_as(OTHER, lease->id, NULL));
+	tap_ok(broker.leases.table.n == 1 && lease->kill_waits && !lease->work,
+	       "a lease is not over while the ender may end who has its nodes next");
+	answer.lease = lease->id;
+	kill_answered(&broker.leases, &answer);
+	tap_ok(is_over(), "... and is when that has answered");
+
+	lease = lend(11, OTHER);
+	lease->kill_unanswered = true;
+	lease->state = GPUBROKER_LEASE_STUCK;
+	need(!release_as(OTHER, lease->id, NULL) && broker.leases.table.n == 1);
+	tap_ok(is_over() && quiet(), "an ender that never answers is not waited for");
 	broker.leases.end = NULL;
 	broker.leases.has_ender = NULL;
 }

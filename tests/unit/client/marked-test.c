@@ -52,18 +52,24 @@ int main(void)
 	const char *mark = "GPUBROKER_LEASE=4000000007";
 	pid_t one = start("4000000007", false), two;
 
-	tap_ok(marked_find(mark, list, 2) == 1 && list[0].pid == (uint32_t)one &&
+	tap_ok(marked_find(mark, getuid(), list, 2) == 1 && list[0].pid == (uint32_t)one &&
 		       !strcmp(list[0].name, "sleep"),
 	       "a process is found by its variable, with its name");
 	two = start("4000000007,4000000008", true);
-	tap_ok(marked_find(mark, list, 2) == 2,
+	tap_ok(marked_find(mark, getuid(), list, 2) == 2,
 	       "one with more behind a comma, and a large environment");
-	tap_ok(marked_find(mark, list, 1) == 2, "more than there is room for are counted");
-	tap_ok(!marked_find("GPUBROKER_LEASE=400000000", list, 2),
+	tap_ok(marked_find("GPUBROKER_LEASE=4000000008", getuid(), list, 2) == 1 &&
+		       list[0].pid == (uint32_t)two,
+	       "each number of a list is found");
+	tap_ok(!marked_find(mark, getuid() + 1, list, 2), "another user's process proves nothing");
+	tap_ok(marked_find(mark, getuid(), list, 1) == 2,
+	       "more than there is room for are counted");
+	tap_ok(!marked_find("GPUBROKER_LEASE=400000000", getuid(), list, 2),
 	       "not by the beginning of a number");
-	tap_ok(!marked_find("GPUBROKER_LEASE=99", list, 2), "not by another variable's value");
+	tap_ok(!marked_find("GPUBROKER_LEASE=99", getuid(), list, 2),
+	       "not by another variable's value");
 	end(one);
 	end(two);
-	tap_ok(!marked_find(mark, list, 2), "none when they have ended");
+	tap_ok(!marked_find(mark, getuid(), list, 2), "none when they have ended");
 	return tap_done();
 }

@@ -157,8 +157,8 @@ static bool descendants_readable(void)
 static int supervise_here(void)
 {
 	struct supervise_file files[] = {
-		{ GROUP, lent, "the test's group", 0 },
-		{ OTHER, lent, "the test's device", 0 },
+		{ .path = GROUP, .fd = lent, .what = "the test's group", .lease = 0 },
+		{ .path = OTHER, .fd = lent, .what = "the test's device", .lease = 0 },
 	};
 	const char *what = "?";
 	int r = supervise_start(files, ARRAY_SIZE(files), NULL, NULL, place, &what);
@@ -604,7 +604,7 @@ static int works_without_stdio(void)
 
 static int refuses_bad_paths(void)
 {
-	struct supervise_file file = { "dev/vfio/1", lent, "x", 0 };
+	struct supervise_file file = { .path = "dev/vfio/1", .fd = lent, .what = "x", .lease = 0 };
 	const char *what = NULL;
 
 	return !(supervise_start(&file, 1, NULL, NULL, place, &what) == -EINVAL && what &&
@@ -613,7 +613,7 @@ static int refuses_bad_paths(void)
 
 static int refuses_bad_fd(void)
 {
-	struct supervise_file file = { GROUP, lent, "x", 0 };
+	struct supervise_file file = { .path = GROUP, .fd = lent, .what = "x", .lease = 0 };
 	struct rlimit none = { 0, 0 };
 	const char *what = NULL;
 
@@ -624,7 +624,7 @@ static int refuses_bad_fd(void)
 
 static int is_refused_inside(void *unused)
 {
-	struct supervise_file file = { GROUP, STDIN_FILENO, "x", 0 };
+	struct supervise_file file = { .path = GROUP, .fd = STDIN_FILENO, .what = "x", .lease = 0 };
 	const char *what = NULL;
 	int fds = count_fds(getpid());
 
@@ -644,12 +644,21 @@ static int is_refused_inside(void *unused)
 static int takes_one_kind(bool cdevs)
 {
 	struct supervise_file files[] = {
-		{ GROUP, -1, "its group", 1 },
-		{ OTHER, lent, "its device", 1 },
-		{ SECOND, lent, "its second device", 1 },
-		{ "/dev/vfio/devices/vfio987656", lent, "another lease's device", 2 },
-		{ "/dev/vfio/987656", lent, "another lease's group", 2 },
-		{ "/dev/nowhere/iommu", lent, "what belongs to both", 0 },
+		{ .path = GROUP, .fd = -1, .what = "its group", .lease = 1 },
+		{ .path = OTHER, .fd = lent, .what = "its device", .lease = 1 },
+		{ .path = SECOND, .fd = lent, .what = "its second device", .lease = 1 },
+		{ .path = "/dev/vfio/devices/vfio987656",
+		  .fd = lent,
+		  .what = "another lease's device",
+		  .lease = 2 },
+		{ .path = "/dev/vfio/987656",
+		  .fd = lent,
+		  .what = "another lease's group",
+		  .lease = 2 },
+		{ .path = "/dev/nowhere/iommu",
+		  .fd = lent,
+		  .what = "what belongs to both",
+		  .lease = 0 },
 	};
 	const char *what = "?";
 	struct pollfd p;
@@ -1334,6 +1343,45 @@ static int daemonizes(void *unused)
 	return 0;
 }
 
+/* The flags of a process's stderr, or -1. */
+static int stderr_flags(pid_t pid)
+{
+	char path[64], line[100];
+	cleanup_file FILE *file = NULL;
+	unsigned flags;
+
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/2", pid);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "flags: %o", &flags) == 1)
+			return (int)flags;
+	return -1;
+}
+
+/* The command, whose stderr is a pipe: 0 if the supervisor never waits for it, and it does. */
+static int waits_alone(void)
+{
+	int pipes[2];
+	pid_t s = 0;
+
+	if (pipe2(pipes, O_CLOEXEC) < 0 || dup2(pipes[1], STDERR_FILENO) < 0 ||
+	    supervise_here() < 0 || find_supervisor(getppid(), &s) != 1)
+		return 1;
+	return stderr_flags(getpid()) & O_NONBLOCK || !(stderr_flags(s) & O_NONBLOCK) ? 2 : 0;
+}
+
+static void test_stderr(void)
+{
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (!pid)
+		_exit(waits_alone());
+	tap_ok(!wait_status(pid) && all_gone(),
+	       "the supervisor never waits for room on stderr, whose flags stay the command's");
+}
+
 static void test_messages(void)
 {
 	char text[100000];
@@ -1412,6 +1460,7 @@ int main(int argc, char **argv)
 	test_terminal();
 	test_above();
 	test_reach();
+	test_stderr();
 	test_messages();
 	return tap_done();
 }

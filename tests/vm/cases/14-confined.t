@@ -109,7 +109,8 @@ run_as alice gpubroker run --gpu 01:00.0 -- sleep 300 &
 holder=$!
 wait_for 20 is_leased $gpu_audio
 echo "allow user alice claim address $gpu2 memlock 1G" >/etc/gpubroker/policy.d/20-memlock.policy
-systemctl reload gpubroker
+capture timeout 60 systemctl reload gpubroker
+is $status 0 'systemctl reload waits for no broker that cannot start before it ends'
 again() { [ "$(main_pid)" != "$core" ] && systemctl is-active gpubroker; }
 ok 'a reload that first grants memlock has the daemon started again' wait_for 40 again
 core=$(main_pid)

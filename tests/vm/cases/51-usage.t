@@ -69,6 +69,15 @@ is "$(journalctl -q -o cat -u gpubroker GPUBROKER_LEASE=$first GPUBROKER_OUTCOME
 like "$(journalctl -q -o cat -u gpubroker GPUBROKER_LEASE=$first GPUBROKER_OUTCOME=ended)" \
 	"^lease=$first uid=.* outcome=ended reason=- duration=$duration\$" '... and the message is the line that it was'
 isnt "$(fields GPUBROKER_LEASE=$first GPUBROKER_OUTCOME=ended | value _SYSTEMD_UNIT)" '' 'systemd knows who wrote it'
+# Every user may write any field into the journal.
+run_as alice python3 - <<-'END'
+	import socket
+	s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+	s.connect("/run/systemd/journal/socket")
+	s.send(b"MESSAGE=forged\nGPUBROKER_LEASE=424242\nOBJECT_SYSTEMD_UNIT=gpubroker.service\n")
+END
+ok 'a user can write such a line' wait_for 10 has_entry GPUBROKER_LEASE=424242
+is "$(fields -u gpubroker GPUBROKER_LEASE=424242)" '' '... and -u gpubroker, which gpubrokerd(8) says to use, does not show it'
 # A claim that fails: the journal has the client's words. The node is not the broker's any more.
 mv /dev/vfio/vfio /dev/vfio/gone
 capture run_as alice gpubroker run --gpu 02:00.0 -- true

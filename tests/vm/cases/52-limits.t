@@ -78,7 +78,7 @@ wait $alice 2>/dev/null
 
 # ---- a process that outlives its command ----
 
-tty alice /tmp/alice.tty "gpubroker run --gpu $gpu2 -- sh -c 'setsid sleep 400 </dev/null >/dev/null 2>&1 & echo \$! >/tmp/alice.pid; sleep 3'; sleep 2"
+tty alice /tmp/alice.tty "gpubroker run --gpu $gpu2 -- sh -c 'setsid sleep 400 </dev/null >/dev/null 2>&1 & echo \$! >/tmp/alice.pid; sleep 3'; sleep 3"
 wait $tty_pid
 left=$(cat /tmp/alice.pid)
 like "$(tr -d '\r' </tmp/alice.tty)" "gpubroker: $gpu2 .* stays leased, since the command has started what goes on: sleep \(pid $left\)" \
@@ -124,7 +124,7 @@ wait $clinger 2>/dev/null
 is $? 137 '... after the grace'
 ok '... and the GPU is back' freed
 
-for how in forks passes stopped namespace script; do
+for how in forks passes stopped namespace script thread leaderless; do
 	clings $how
 	capture gpubroker revoke "$(id_now)" --kill=1s
 	is $status 0 "a holder that $how is ended" || diag "$(gpubroker leases; ps -ef | grep clinger)"

@@ -133,7 +133,7 @@ hook 10-note <<-END
 	#!/bin/sh
 	echo "\$1 \$(basename "\$(readlink /sys/bus/pci/devices/$gpu2/driver)")" >>$log
 	[ \$1 = restore ] || [ ! -e /tmp/slow ] || sleep 20
-	[ \$1 = bind ] || [ ! -e /tmp/slow-restore ] || sleep 5
+	[ \$1 = bind ] || [ ! -e /tmp/slow-restore ] || sleep 20
 END
 : >$log
 : >/tmp/slow

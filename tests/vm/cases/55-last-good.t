@@ -34,6 +34,27 @@ is "$(cat $copies/admin/10-mine.policy)" "$(cat $dir/10-mine.policy)" '... and c
 is "$(stat -c %A%u $copies $copies/admin $copies/admin/10-mine.policy | tr '\n' ' ')" \
 	'drwxr-xr-x0 drwxr-xr-x0 -rw-r--r--0 ' '... for the loader to read, by root alone to write'
 
+# Who may open a file or a directory may lock it, too.
+run_as alice python3 - /var/lib/gpubroker $(find /var/lib/gpubroker) >/tmp/locked <<-'END' &
+	import fcntl, os, sys, time
+	kept = []
+	for path in sys.argv[1:]:
+	    try:
+	        kept.append(os.open(path, os.O_RDONLY))
+	        fcntl.flock(kept[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+	    except OSError:
+	        pass
+	print("locked", flush=True)
+	time.sleep(300)
+END
+locker=$!
+wait_for 20 grep -q locked /tmp/locked
+capture timeout 30 gpubroker policy install
+is "$status" 0 'a user who locks what there is to lock keeps no start and no reload waiting'
+kill $locker
+wait $locker 2>/dev/null
+rm -f /tmp/locked
+
 echo 'allow user bob claim any thing' >$dir/20-broken.policy
 set_mark
 capture systemctl reload gpubroker

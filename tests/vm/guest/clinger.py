@@ -2,8 +2,9 @@
 # clinger.py HOW GROUP ADDRESS: takes a device through VFIO and does not let go of it, whatever is asked or
 # sent. HOW: ignores (SIGTERM), forks (a child each moment, which goes on while its parent ends), passes (the
 # descriptors are in a process of its own, which did not open them), stopped (by ptrace), namespace (in a pid
-# namespace of its own), script (its parent starts it again whenever it ends).
-import array, ctypes, fcntl, os, signal, socket, struct, subprocess, sys, time
+# namespace of its own), script (its parent starts it again whenever it ends), thread (the descriptors are in a thread
+# of its own table), leaderless (its first thread has ended).
+import array, ctypes, fcntl, os, signal, socket, struct, subprocess, sys, threading, time
 
 how, group, address = sys.argv[1:4]
 
@@ -44,7 +45,21 @@ if how == "passes":
     ours.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", take()))])
     time.sleep(1)
     os._exit(0)
+if how == "thread":
+
+    def hide():
+        if ctypes.CDLL(None, use_errno=True).unshare(0x400):  # CLONE_FILES
+            sys.exit("unshare: " + os.strerror(ctypes.get_errno()))
+        take()
+        wait()
+
+    threading.Thread(target=hide).start()
+    while True:
+        time.sleep(60)
 kept = take()
+if how == "leaderless":
+    threading.Thread(target=wait).start()
+    ctypes.CDLL(None).syscall(60, 0)  # exit, of this thread alone
 if how == "forks":
     print("has", flush=True)
     while True:

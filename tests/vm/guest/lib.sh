@@ -175,9 +175,9 @@ bound() {
 		/(^|\n)ACTION=bind(\n|$)/ && index($0 "\n", slot "\n") {
 			match($0, /\nDRIVER=[^\n]*/); print substr($0, RSTART + 8, RLENGTH - 8) }' "$2" | xargs
 }
-# no_records: the broker has no lease on record.
+# no_records: the broker has no lease on record; claims that wait have records of their own.
 # One may go between the list and the look, so each is looked at.
-no_records() { local f; for f in /run/gpubroker/leases/*; do [ ! -e "$f" ] || return 1; done; }
+no_records() { local f; for f in /run/gpubroker/leases/[0-9]*; do [ ! -e "$f" ] || return 1; done; }
 # is_free ADDRESS: no record has it.
 is_free() {
 	local record text
