@@ -187,7 +187,6 @@ static int lend_and_exec(struct gpubroker_claim *claim, struct notice *notice,
 	/* The first of them is in the same list as the others. */
 	snprintf(mark, sizeof(mark), "GPUBROKER_LEASE=%.*s", leases ? (int)strcspn(leases, ",") : 0,
 		 leases ? leases : "");
-	fflush(NULL);
 	r = supervise_start(files, n, mark, notice->handle ? &notices : NULL, place, &failed);
 	notice_done(notice);
 	if (r) {

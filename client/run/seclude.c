@@ -64,6 +64,18 @@ static int move_up(int *fd)
 	return 0;
 }
 
+/* Likewise those of the supervisor itself. */
+static int move_own_up(struct supervisor *s, int *socket)
+{
+	int r = move_up(socket);
+
+	if (!r && s->parent >= 0)
+		r = move_up(&s->parent);
+	if (!r && s->children >= 0)
+		r = move_up(&s->children);
+	return r;
+}
+
 /* The smallest descriptor of ours that is not below `from`, or UINT_MAX. */
 static unsigned int next_kept(const struct supervisor *s, int socket, unsigned int from)
 {
@@ -113,11 +125,7 @@ int seclude_supervisor(struct supervisor *s, int *socket, pid_t command, const c
 	*ret_what = "arrange the supervisor's descriptors";
 	s->has_stderr = *socket != STDERR_FILENO && s->parent != STDERR_FILENO &&
 			s->children != STDERR_FILENO && fcntl(STDERR_FILENO, F_GETFD) >= 0;
-	r = move_up(socket);
-	if (!r && s->parent >= 0)
-		r = move_up(&s->parent);
-	if (!r && s->children >= 0)
-		r = move_up(&s->children);
+	r = move_own_up(s, socket);
 	for (size_t i = 0; !r && i < s->n_lent; i++) {
 		s->has_stderr &= s->lent[i].file.fd != STDERR_FILENO;
 		r = move_up(&s->lent[i].file.fd);

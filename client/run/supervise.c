@@ -32,6 +32,7 @@
 #include <linux/filter.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -300,6 +301,7 @@ int supervise_start(const struct supervise_file *files, size_t n_files, const ch
 	s.notices = notices;
 	s.mark = mark;
 
+	fflush(NULL); /* with SUPERVISE_ABOVE, the command has a copy of what is left */
 	/* No handler of the caller's may run in the supervisor, nor any signal end half of this. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
