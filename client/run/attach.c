@@ -12,8 +12,8 @@
  */
 #include "config.h"
 
-#include "client/command/arguments.h"
 #include "client/command/cli.h"
+#include "client/command/arguments.h"
 #include "client/command/screen.h"
 #include "client/run/claiming.h"
 #include "client/run/memlock.h"
@@ -40,8 +40,6 @@ struct attach {
 	struct progress progress;
 	struct gpubroker_claim *claim;
 	const struct gpubroker_grant *grant;
-	char added[VM_DEVICES_MAX][VM_ID]; /* devices that QEMU has of us, by now */
-	size_t n_added;
 	size_t n_slots;	   /* ports that were taken */
 	char first[VM_ID]; /* the device that the guest is expected to use */
 	char first_port[VM_ID];
@@ -132,8 +130,8 @@ static int check_memory(const struct attach *a)
 	uint64_t limit, pinned, needs;
 	char has[CLI_SIZE_TEXT], guest[CLI_SIZE_TEXT], grants[CLI_SIZE_TEXT];
 
-	if (a->vm.n_devices || !qmp_pid(a->qmp) ||
-	    memlock_of_process(qmp_pid(a->qmp), &limit, &pinned))
+	if (!qmp_pid(a->qmp) || memlock_of_process(qmp_pid(a->qmp), &limit, &pinned) ||
+	    (a->vm.iommufd[0] && pinned >= a->vm.memory))
 		return 0;
 	if (__builtin_add_overflow(a->vm.memory, pinned, &needs) || limit >= needs)
 		return 0;
@@ -233,7 +231,7 @@ static int plug_function(struct attach *a, size_t i, const struct pci_address *a
 			 const struct place *place)
 {
 	struct json_object *device = json_object_new_object();
-	char *id = a->added[a->n_added], text[PCI_ADDRESS_TEXT], addr[16], say[96];
+	char id[VM_ID], text[PCI_ADDRESS_TEXT], addr[16], say[96];
 	int r;
 
 	snprintf(say, sizeof(say), "%s: QEMU plugs it behind %.40s",
@@ -257,7 +255,6 @@ static int plug_function(struct attach *a, size_t i, const struct pci_address *a
 	r = qmp_ask(a->qmp, "device_add", device, PLUG_SECONDS, NULL);
 	if (r)
 		return failed_step(a, "plug the device", r);
-	a->n_added++;
 	if (!place->function && !a->first[0]) {
 		snprintf(a->first, VM_ID, "%s", id);
 		snprintf(a->first_port, VM_ID, "%s", place->port);
@@ -348,6 +345,24 @@ static int hand_over(struct attach *a)
 
 /* ---- undone ---- */
 
+/* Has QEMU unplug what it has of the lease. 0, or as qmp_ask(). */
+static int unplug_all(struct attach *a)
+{
+	int r = vm_look_devices(a->qmp, &a->vm);
+
+	for (size_t i = 0; r >= 0 && i < a->vm.n_devices; i++) {
+		struct json_object *arguments;
+
+		if (a->vm.devices[i].lease != a->grant->lease)
+			continue;
+		arguments = json_object_new_object();
+		json_object_object_add(arguments, "id",
+				       json_object_new_string(a->vm.devices[i].id));
+		r = qmp_ask(a->qmp, "device_del", arguments, QMP_SECONDS, NULL);
+	}
+	return r;
+}
+
 /* Takes back what QEMU has got. Returns true if it has nothing more of it, as far as it says. */
 static bool take_back(struct attach *a)
 {
@@ -356,11 +371,8 @@ static bool take_back(struct attach *a)
 
 	json_object_object_add(arguments, "fdname", json_object_new_string(VM_FD));
 	r = qmp_ask(a->qmp, "closefd", arguments, QMP_SECONDS, NULL);
-	for (size_t i = 0; r >= 0 && i < a->n_added; i++) {
-		arguments = json_object_new_object();
-		json_object_object_add(arguments, "id", json_object_new_string(a->added[i]));
-		r = qmp_ask(a->qmp, "device_del", arguments, QMP_SECONDS, NULL);
-	}
+	if (r >= 0)
+		r = unplug_all(a);
 	for (int i = 0; r >= 0 && i < UNDO_SECONDS * 5; i++) {
 		bool left = false;
 

@@ -6,8 +6,8 @@
  */
 #include "config.h"
 
-#include "client/command/arguments.h"
 #include "client/command/cli.h"
+#include "client/command/arguments.h"
 #include "client/command/screen.h"
 #include "client/run/progress.h"
 #include "client/run/vm.h"
@@ -65,9 +65,9 @@ static void say_attached(const struct detach *d, const char *what)
 	if (used)
 		cli_error("%s; it has %s; %s", what, list, unchanged);
 	else
-		cli_error("%s: it has none; 'gpubroker release LEASE' asks for one that QEMU was "
-			  "started with; %s",
-			  what, unchanged);
+		cli_error("QEMU has nothing that 'gpubroker attach' has plugged; 'gpubroker "
+			  "release LEASE' asks for a device that QEMU was started with; %s",
+			  unchanged);
 }
 
 /* Finds the lease. 0, or an exit status. */

@@ -9,8 +9,8 @@ cp /tests/nested.elf /tmp/nested.elf
 # attach USER NAME ARGUMENT..., detach: of the QEMU that vm() has started by that name.
 attach() { capture timeout 120 /tests/as "$1" unlimited gpubroker attach --qmp "/tmp/$2.qmp" "${@:3}"; }
 detach() { capture timeout 120 /tests/as "$1" unlimited gpubroker detach --qmp "/tmp/$2.qmp" "${@:3}"; }
-# descriptors PATTERN: how many of its descriptors the QEMU has that are files of that name.
-descriptors() { ls -l "/proc/$vm_pid/fd" | grep -cE -- "-> $1"; }
+# descriptors PATTERN: how many open files of that name the QEMU has.
+descriptors() { find "/proc/$vm_pid/fd" -lname "$1" | wc -l; }
 # guest_boots NAME: its kernel has come up.
 guest_boots() { wait_for 90 grep -q END "/tmp/$1.serial"; }
 # peripherals NAME: ids of QEMU's devices that are ours.
@@ -22,7 +22,7 @@ lease_of() { gpubroker leases --json | python3 -c 'import json,sys; print(*[l["i
 # untouched NAME: what was refused has left the host its GPU, and QEMU as it was.
 untouched() {
 	is "$(driver_of $gpu) $(lease_of)" 'bochs-drm ' "$1: the host has its GPU, and there is no lease"
-	is "$(descriptors '/dev/(vfio|iommu)')" 0 "$1: QEMU has no descriptor"
+	is "$(descriptors '/dev/vfio/*') $(descriptors /dev/iommu)" '0 0' "$1: QEMU has no descriptor"
 }
 
 vm alice plug -m 64 -serial file:/tmp/plug.serial -kernel /tmp/nested.elf -append yield \
@@ -57,8 +57,8 @@ id=$(lease_of)
 is "$(peripherals plug)" "gpubroker-$id-0000-01-00.0 gpubroker-$id-0000-01-00.1" 'QEMU has both functions'
 like "$(vm_devices plug | xargs)" '1234:1111 8086:2668' '... in one slot behind a port'
 like "$(tr '\r\n' '  ' </tmp/plug.serial)" 'PLUGGED 1234:1111 +PLUGGED 8086:2668' '... which the guest uses'
-is "$(descriptors /dev/vfio/devices/vfio) $(descriptors /dev/iommu)" '2 1' 'QEMU has two nodes and one iommufd'
-is "$(descriptors '/dev/vfio/[0-9v]')" 0 '... and no group'
+is "$(descriptors '/dev/vfio/devices/*') $(descriptors /dev/iommu)" '2 1' 'QEMU has two nodes and one iommufd'
+is "$(descriptors '/dev/vfio/[0-9v]*')" 0 '... and no group'
 capture run_as alice gpubroker run --gpu 01:00.0 -- true
 is $status 75 'nobody gets the card a second time'
 attach alice plug 01:00.0
@@ -70,7 +70,7 @@ ok 'the daemon is killed and comes back' wait_for 30 is_state $gpu leased
 # A second device, behind the port that is left.
 attach alice plug 02:00.0
 is $status 0 'she attaches a second card' || diag "$stderr"
-is "$(descriptors /dev/vfio/devices/vfio) $(descriptors /dev/iommu)" '3 1' '... by the same iommufd'
+is "$(descriptors '/dev/vfio/devices/*') $(descriptors /dev/iommu)" '3 1' '... by the same iommufd'
 attach alice plug any
 is $status 78 'a third has no port'
 like "$stderr" "each of QEMU's 2 root ports has a device; .*pcie-root-port" '... and the answer says how there would be one'
@@ -96,10 +96,17 @@ for round in 1 2 3; do
 	detach alice plug $gpu_audio
 	is $status 0 "round $round: detached, by the audio function's address" || diag "$stderr"
 done
-is "$(descriptors /dev/vfio/devices/vfio) $(descriptors /dev/iommu)" '1 1' 'however often, QEMU keeps no descriptor of them'
+is "$(descriptors '/dev/vfio/devices/*') $(descriptors /dev/iommu)" '1 1' 'however often, QEMU keeps no descriptor of them'
 detach alice plug any
 is $status 0 'any is the one that is left'
 ok 'nothing is left' wait_for 5 no_records
+
+# Taken back by the broker, as from a QEMU that has had it from the start.
+attach alice plug 01:00.0
+is $status 0 'attached for another end'
+ok '... which is a release' run_as alice gpubroker release "$(lease_of)"
+is "$(peripherals plug)" '' '... for which QEMU has unplugged it'
+ok '... and the host has it back' wait_for 20 is_back $gpu bochs-drm
 
 # What goes wrong in between: QEMU does not take the device.
 taken() { qmp plug device_add "{\"driver\":\"e1000\",\"bus\":\"$1\",\"id\":\"taken-$1\"}"; }
@@ -121,17 +128,16 @@ ok '... and its record' wait_for 20 no_records
 # A monitor that another client has, and what is none.
 vm alice plug -m 64 -S -device pcie-root-port,id=rp1 -monitor unix:/tmp/plug.hmp,server=on,wait=off
 ok 'a paused QEMU' vm_up plug
-exec {busy}<> <(exec python3 -c 'import socket, sys, time
-s = socket.socket(socket.AF_UNIX); s.connect("/tmp/plug.qmp"); s.recv(100); time.sleep(1000)')
-busy_pid=$!
-pause
-pause
-sleep 1
+run_as alice python3 -c 'import socket, time
+s = socket.socket(socket.AF_UNIX); s.connect("/tmp/plug.qmp"); s.recv(100); print("has it", flush=True); time.sleep(1000)' \
+	>/tmp/plug.busy &
+busy=$!
+ok 'another client has its monitor' wait_for 20 grep -q 'has it' /tmp/plug.busy
 attach alice plug 01:00.0
 is $status 75 'a monitor that has a client is told from one that answers'
 like "$stderr" 'another client has it.*A second monitor helps.*nothing was claimed' '... and what helps'
-kill $busy_pid
-exec {busy}>&-
+kill $busy
+wait $busy 2>/dev/null
 capture timeout 60 /tests/as alice unlimited gpubroker attach --qmp /tmp/plug.hmp 01:00.0
 is $status 76 "QEMU's monitor for people is told from QMP"
 untouched 'no monitor'
@@ -165,7 +171,7 @@ vm alice plug --gpu 02:00.0 --qemu --iommufd -- -m 64 -S -device pcie-root-port,
 ok 'a QEMU below `run`' vm_up plug
 attach alice plug 01:00.0
 is $status 0 '... gets a second device' || diag "$stderr"
-is "$(descriptors /dev/vfio/devices/vfio) $(descriptors /dev/iommu)" '3 1' '... by the iommufd that it has'
+is "$(descriptors '/dev/vfio/devices/*') $(descriptors /dev/iommu)" '3 1' '... by the iommufd that it has'
 vm_end plug
 ok 'the host has both back' wait_for 30 is_back $gpu bochs-drm
 ok '... and no record' wait_for 20 no_records
