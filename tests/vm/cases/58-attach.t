@@ -3,13 +3,15 @@
 # it back; the lease is QEMU's. What goes wrong leaves nothing behind. Only where there is iommufd.
 . ./lib.sh
 killed=$(killed)
+. /tests/cdev.sh
 needs cdevs
 cp /tests/nested.elf /tmp/nested.elf
 
 # attach USER NAME ARGUMENT..., detach: of the QEMU that vm() has started by that name.
 attach() { capture timeout 120 /tests/as "$1" unlimited gpubroker attach --qmp "/tmp/$2.qmp" "${@:3}"; }
 detach() { capture timeout 120 /tests/as "$1" unlimited gpubroker detach --qmp "/tmp/$2.qmp" "${@:3}"; }
-# descriptors PATTERN: how many open files of that name the QEMU has.
+# descriptors PATTERN: how many open files of that name the QEMU has. Without /dev, which is a mount of the daemon
+# that has opened them, and goes with it.
 descriptors() { find "/proc/$vm_pid/fd" -lname "$1" | wc -l; }
 # guest_boots NAME: its kernel has come up.
 guest_boots() { wait_for 90 grep -q END "/tmp/$1.serial"; }
@@ -22,7 +24,7 @@ lease_of() { gpubroker leases --json | python3 -c 'import json,sys; print(*[l["i
 # untouched NAME: what was refused has left the host its GPU, and QEMU as it was.
 untouched() {
 	is "$(driver_of $gpu) $(lease_of)" 'bochs-drm ' "$1: the host has its GPU, and there is no lease"
-	is "$(descriptors '/dev/vfio/*') $(descriptors /dev/iommu)" '0 0' "$1: QEMU has no descriptor"
+	is "$(descriptors '*/vfio/*') $(descriptors '*/iommu')" '0 0' "$1: QEMU has no descriptor"
 }
 
 vm alice plug -m 64 -serial file:/tmp/plug.serial -kernel /tmp/nested.elf -append yield \
@@ -57,8 +59,8 @@ id=$(lease_of)
 is "$(peripherals plug)" "gpubroker-$id-0000-01-00.0 gpubroker-$id-0000-01-00.1" 'QEMU has both functions'
 like "$(vm_devices plug | xargs)" '1234:1111 8086:2668' '... in one slot behind a port'
 like "$(tr '\r\n' '  ' </tmp/plug.serial)" 'PLUGGED 1234:1111 +PLUGGED 8086:2668' '... which the guest uses'
-is "$(descriptors '/dev/vfio/devices/*') $(descriptors /dev/iommu)" '2 1' 'QEMU has two nodes and one iommufd'
-is "$(descriptors '/dev/vfio/[0-9v]*')" 0 '... and no group'
+is "$(descriptors '*/vfio/devices/*') $(descriptors '*/iommu')" '2 1' 'QEMU has two nodes and one iommufd'
+is "$(descriptors '*/vfio/[0-9v]*')" 0 '... and no group'
 capture run_as alice gpubroker run --gpu 01:00.0 -- true
 is $status 75 'nobody gets the card a second time'
 attach alice plug 01:00.0
@@ -70,7 +72,7 @@ ok 'the daemon is killed and comes back' wait_for 30 is_state $gpu leased
 # A second device, behind the port that is left.
 attach alice plug 02:00.0
 is $status 0 'she attaches a second card' || diag "$stderr"
-is "$(descriptors '/dev/vfio/devices/*') $(descriptors /dev/iommu)" '3 1' '... by the same iommufd'
+is "$(descriptors '*/vfio/devices/*') $(descriptors '*/iommu')" '3 1' '... by the same iommufd'
 attach alice plug any
 is $status 78 'a third has no port'
 like "$stderr" "each of QEMU's 2 root ports has a device; .*pcie-root-port" '... and the answer says how there would be one'
@@ -96,7 +98,7 @@ for round in 1 2 3; do
 	detach alice plug $gpu_audio
 	is $status 0 "round $round: detached, by the audio function's address" || diag "$stderr"
 done
-is "$(descriptors '/dev/vfio/devices/*') $(descriptors /dev/iommu)" '1 1' 'however often, QEMU keeps no descriptor of them'
+is "$(descriptors '*/vfio/devices/*') $(descriptors '*/iommu')" '1 1' 'however often, QEMU keeps no descriptor of them'
 detach alice plug any
 is $status 0 'any is the one that is left'
 ok 'nothing is left' wait_for 5 no_records
@@ -158,6 +160,19 @@ like "$stderr" "QEMU \(pid $vm_pid\) may lock only 8M of memory, .* 64M of its g
 untouched 'too little memory'
 vm_end plug
 
+# ... and where the rest, as the firmware's memory, does not fit, QEMU fails in the middle.
+MEMLOCK=64M vm alice plug -m 64 -S -device pcie-root-port,id=rp1
+ok 'a QEMU that may lock just the memory of its guest' vm_up plug
+attach alice plug 01:00.0
+is $status 70 'QEMU cannot plug the card in'
+like "$stderr" 'QEMU cannot plug the device: .*
+.*the device goes back to the host$' '... which is said, and that it goes back'
+ok '... and it does' wait_for 30 is_back $gpu bochs-drm
+ok '... with its audio function' wait_for 20 has_driver $gpu_audio snd_hda_intel
+is "$(peripherals plug) $(descriptors '*/vfio/*')" ' 0' '... and QEMU has nothing of it'
+vm_end plug
+ok 'no record is left of that' wait_for 20 no_records
+
 # Machines without ports.
 vm alice plug -M pc -m 64 -S
 ok 'a machine without PCI Express' vm_up plug
@@ -171,7 +186,7 @@ vm alice plug --gpu 02:00.0 --qemu --iommufd -- -m 64 -S -device pcie-root-port,
 ok 'a QEMU below `run`' vm_up plug
 attach alice plug 01:00.0
 is $status 0 '... gets a second device' || diag "$stderr"
-is "$(descriptors '/dev/vfio/devices/*') $(descriptors /dev/iommu)" '3 1' '... by the iommufd that it has'
+is "$(descriptors '*/vfio/devices/*') $(descriptors '*/iommu')" '3 1' '... by the iommufd that it has'
 vm_end plug
 ok 'the host has both back' wait_for 30 is_back $gpu bochs-drm
 ok '... and no record' wait_for 20 no_records
