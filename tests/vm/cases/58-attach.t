@@ -10,9 +10,16 @@ cp /tests/nested.elf /tmp/nested.elf
 # attach USER NAME ARGUMENT..., detach: of the QEMU that vm() has started by that name.
 attach() { capture timeout 120 /tests/as "$1" unlimited gpubroker attach --qmp "/tmp/$2.qmp" "${@:3}"; }
 detach() { capture timeout 120 /tests/as "$1" unlimited gpubroker detach --qmp "/tmp/$2.qmp" "${@:3}"; }
-# descriptors PATTERN: how many open files of that name the QEMU has. Without /dev, which is a mount of the daemon
-# that has opened them, and goes with it.
-descriptors() { find "/proc/$vm_pid/fd" -lname "$1" | wc -l; }
+# descriptors vfio-dev|vfio|iommu: how many devices' nodes, groups or iommufds the QEMU has open. By number, since
+# a name goes with the mount of the daemon that has opened it.
+descriptors() {
+	local number
+	case $1 in
+	iommu) number=$(stat -c '%t:%T$' /dev/iommu) ;;
+	*) number=$(awk -v kind="$1" '$2 == kind { printf "%x:", $1 }' /proc/devices) ;;
+	esac
+	stat -Lc '%t:%T' "/proc/$vm_pid/fd"/* 2>/dev/null | grep -c "^${number:-none}"
+}
 # guest_boots NAME: its kernel has come up.
 guest_boots() { wait_for 90 grep -q END "/tmp/$1.serial"; }
 # peripherals NAME: ids of QEMU's devices that are ours.
@@ -24,7 +31,7 @@ lease_of() { gpubroker leases --json | python3 -c 'import json,sys; print(*[l["i
 # untouched NAME: what was refused has left the host its GPU, and QEMU as it was.
 untouched() {
 	is "$(driver_of $gpu) $(lease_of)" 'bochs-drm ' "$1: the host has its GPU, and there is no lease"
-	is "$(descriptors '*/vfio/*') $(descriptors '*/iommu')" '0 0' "$1: QEMU has no descriptor"
+	is "$(descriptors vfio-dev) $(descriptors vfio) $(descriptors iommu)" '0 0 0' "$1: QEMU has no descriptor"
 }
 
 vm alice plug -m 64 -serial file:/tmp/plug.serial -kernel /tmp/nested.elf -append yield \
@@ -59,8 +66,8 @@ id=$(lease_of)
 is "$(peripherals plug)" "gpubroker-$id-0000-01-00.0 gpubroker-$id-0000-01-00.1" 'QEMU has both functions'
 like "$(vm_devices plug | xargs)" '1234:1111 8086:2668' '... in one slot behind a port'
 like "$(tr '\r\n' '  ' </tmp/plug.serial)" 'PLUGGED 1234:1111 +PLUGGED 8086:2668' '... which the guest uses'
-is "$(descriptors '*/vfio/devices/*') $(descriptors '*/iommu')" '2 1' 'QEMU has two nodes and one iommufd'
-is "$(descriptors '*/vfio/[0-9v]*')" 0 '... and no group'
+is "$(descriptors vfio-dev) $(descriptors iommu)" '2 1' 'QEMU has two nodes and one iommufd'
+is "$(descriptors vfio)" 0 '... and no group'
 capture run_as alice gpubroker run --gpu 01:00.0 -- true
 is $status 75 'nobody gets the card a second time'
 attach alice plug 01:00.0
@@ -72,7 +79,7 @@ ok 'the daemon is killed and comes back' wait_for 30 is_state $gpu leased
 # A second device, behind the port that is left.
 attach alice plug 02:00.0
 is $status 0 'she attaches a second card' || diag "$stderr"
-is "$(descriptors '*/vfio/devices/*') $(descriptors '*/iommu')" '3 1' '... by the same iommufd'
+is "$(descriptors vfio-dev) $(descriptors iommu)" '3 1' '... by the same iommufd' || diag "$(ls -l "/proc/$vm_pid/fd")"
 attach alice plug any
 is $status 78 'a third has no port'
 like "$stderr" "each of QEMU's 2 root ports has a device; .*pcie-root-port" '... and the answer says how there would be one'
@@ -98,7 +105,7 @@ for round in 1 2 3; do
 	detach alice plug $gpu_audio
 	is $status 0 "round $round: detached, by the audio function's address" || diag "$stderr"
 done
-is "$(descriptors '*/vfio/devices/*') $(descriptors '*/iommu')" '1 1' 'however often, QEMU keeps no descriptor of them'
+is "$(descriptors vfio-dev) $(descriptors iommu)" '1 1' 'however often, QEMU keeps no descriptor of them'
 detach alice plug any
 is $status 0 'any is the one that is left'
 ok 'nothing is left' wait_for 5 no_records
@@ -169,7 +176,7 @@ like "$stderr" 'QEMU cannot plug the device: .*
 .*the device goes back to the host$' '... which is said, and that it goes back'
 ok '... and it does' wait_for 30 is_back $gpu bochs-drm
 ok '... with its audio function' wait_for 20 has_driver $gpu_audio snd_hda_intel
-is "$(peripherals plug) $(descriptors '*/vfio/*')" ' 0' '... and QEMU has nothing of it'
+is "$(peripherals plug) $(descriptors vfio-dev)" ' 0' '... and QEMU has nothing of it'
 vm_end plug
 ok 'no record is left of that' wait_for 20 no_records
 
@@ -186,7 +193,7 @@ vm alice plug --gpu 02:00.0 --qemu --iommufd -- -m 64 -S -device pcie-root-port,
 ok 'a QEMU below `run`' vm_up plug
 attach alice plug 01:00.0
 is $status 0 '... gets a second device' || diag "$stderr"
-is "$(descriptors '*/vfio/devices/*') $(descriptors '*/iommu')" '3 1' '... by the iommufd that it has'
+is "$(descriptors vfio-dev) $(descriptors iommu)" '3 1' '... by the iommufd that it has'
 vm_end plug
 ok 'the host has both back' wait_for 30 is_back $gpu bochs-drm
 ok '... and no record' wait_for 20 no_records
