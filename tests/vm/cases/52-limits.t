@@ -78,7 +78,7 @@ wait $alice 2>/dev/null
 
 # ---- a process that outlives its command ----
 
-tty alice /tmp/alice.tty "gpubroker run --gpu $gpu2 -- sh -c 'setsid sleep 400 </dev/null >/dev/null 2>&1 & echo \$! >/tmp/alice.pid; sleep 3'"
+tty alice /tmp/alice.tty "gpubroker run --gpu $gpu2 -- sh -c 'setsid sleep 400 </dev/null >/dev/null 2>&1 & echo \$! >/tmp/alice.pid; sleep 3'; sleep 2"
 wait $tty_pid
 left=$(cat /tmp/alice.pid)
 like "$(tr -d '\r' </tmp/alice.tty)" "gpubroker: $gpu2 .* stays leased, since the command has started what goes on: sleep \(pid $left\)" \
