@@ -20,7 +20,8 @@ static const struct {
 	{ "policy", cli_policy },   { "release", cli_release }, { "revoke", cli_revoke },
 	{ "restore", cli_restore }, { "watch", cli_watch },	{ "profiles", cli_profiles },
 	{ "doctor", cli_doctor },   { "vfs", cli_vfs },		{ "__complete", cli_complete },
-	{ "usage", cli_usage },	    { "metrics", cli_metrics },
+	{ "usage", cli_usage },	    { "metrics", cli_metrics }, { "attach", cli_attach },
+	{ "detach", cli_detach },
 };
 
 static bool is_command(const char *given)

@@ -52,7 +52,7 @@ void finding_report(struct policy_parser *parser, enum policy_kind kind, const s
 	parser->ops.found(parser->ops.userdata, &finding);
 }
 
-/* What an editor of another system puts before the first line. */
+/* Bytes that an editor of another system puts before the first line. */
 static const char *of_encoding(const struct policy_parser *parser)
 {
 	const unsigned char byte = parser->token.byte;

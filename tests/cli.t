@@ -105,6 +105,11 @@ run_in_synopsis() {
 	synopsis run | all_in client/run/options.c '-'
 }
 
+attach_in_synopsis() {
+	sed -n '/^\.Sh SYNOPSIS/,/^\.Sh EXAMPLES/p' "$top_srcdir/client/gpubroker-attach.1" |
+		awk -v "cm=.Cm $1" '/^\.Nm/ { in_it = 0 } $0 == cm { in_it = 1 } in_it' | all_in "client/run/$1.c" '-'
+}
+
 explain_in_synopsis() {
 	synopsis "policy explain" | all_in client/command/explain.c '-'
 }
@@ -156,7 +161,11 @@ for c in check explain what install; do
 	tap_ok "the help of policy $c has each option" in_help "$file" policy "$c"
 	tap_ok "... and fits on a screen" on_a_screen policy "$c"
 done
-for c in list run profiles leases usage metrics release watch doctor policy revoke restore vfs; do
+for c in attach detach; do
+	tap_ok "the help of $c has each option" in_help "client/run/$c.c" "$c"
+	tap_ok "... and so has its page" attach_in_synopsis "$c"
+done
+for c in list run profiles leases usage metrics release watch doctor policy revoke restore vfs attach detach; do
 	tap_ok "the help of $c fits on a screen" on_a_screen "$c"
 done
 tap_ok "the usage fits on a screen" sh -c '"$0" --help | awk "length > 80 { exit 1 } END { exit NR > 24 }"' "$command"
@@ -245,6 +254,17 @@ for lease in '' ' ' 0 00 -1 +1 ' 3' '3 ' 3x 0x3 1.5 18446744073709551616 9999999
 	tap_ok "release '$lease' is of no lease: 64" says_that "'$lease'" 64 release -- "$lease"
 	tap_ok "revoke '$lease' is of no lease: 64" says_that "'$lease'" 64 revoke -- "$lease"
 done
+# attach and detach ask QEMU before the broker; what they make of a real one is 58-attach.t's.
+for c in attach detach; do
+	tap_ok "$c without a monitor: 64" says_that "--qmp vm.qmp" 64 $c 01:00.0
+	tap_ok "$c without a device: 64" says_that "one DEVICE" 64 $c --qmp "$dir/qmp"
+	tap_ok "$c of two devices: 64" says 64 $c --qmp "$dir/qmp" 01:00.0 02:00.0
+	tap_ok "$c, and no such socket: 66" says_that "there is no socket $dir/qmp" 66 $c --qmp "$dir/qmp" 01:00.0
+	tap_ok "$c, and no socket but a file: 69" says_that "no QEMU listens" 69 $c --qmp "$0" 01:00.0
+	tap_ok "$c, and a socket's path that is too long: 69" says 69 $c --qmp "/tmp/$(printf %0200d 0)" 01:00.0
+done
+tap_ok "attach of what is no device: 64, and QEMU is not asked" says_that "'01:00.9'" 64 attach --qmp "$dir/qmp" 01:00.9
+tap_ok "hotplug: 64, and what was meant" says_that "did you mean 'gpubroker attach'?" 64 hotplug
 tap_ok "release without a lease: 64" says_that "gpubroker leases" 64 release
 tap_ok "release of two: 64" says 64 release 3 4
 tap_ok "release with a time: 64" exits 64 release 3 --after 10m

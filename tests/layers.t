@@ -118,6 +118,8 @@ sources_without_header() {
 		client/command/reload.c		client/command/policy.h
 		client/command/vfs.c		client/command/cli.h
 		client/command/watch.c		client/command/cli.h
+		client/run/attach.c		client/command/cli.h
+		client/run/detach.c		client/command/cli.h
 		client/run/run.c		client/command/cli.h
 		policy/lint.c			policy/policy.h
 		policy/valid.c			policy/policy.h

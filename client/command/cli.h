@@ -53,6 +53,8 @@ int cli_watch(const struct cli *cli, int argc, char **argv);
 int cli_doctor(const struct cli *cli, int argc, char **argv);
 int cli_usage(const struct cli *cli, int argc, char **argv);
 int cli_metrics(const struct cli *cli, int argc, char **argv);
+int cli_attach(const struct cli *cli, int argc, char **argv);
+int cli_detach(const struct cli *cli, int argc, char **argv);
 int cli_complete(const struct cli *cli, int argc, char **argv);
 
 /*

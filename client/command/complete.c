@@ -207,7 +207,7 @@ static void offer_value(struct line *line, const char *value)
 		offer_users(line);
 	else if (!strncmp(value, "LEASE", 5))
 		offer_leases(line);
-	else if (!strncmp(value, "FILE", 4))
+	else if (!strncmp(value, "FILE", 4) || !strncmp(value, "SOCKET", 6))
 		puts(":file");
 	else if (!strncmp(value, "DIR", 3))
 		puts(":directory");
@@ -244,6 +244,7 @@ static void complete_command(struct line *line, const char *command, int offset)
 		puts(":file");
 	} else if (!strcmp(command, "restore") || !strcmp(command, "policy explain") ||
 		   !strcmp(command, "profiles") || !strcmp(command, "doctor") ||
+		   !strcmp(command, "attach") || !strcmp(command, "detach") ||
 		   (!strcmp(command, "vfs") && line->n == 1)) {
 		offer_devices(line);
 	}

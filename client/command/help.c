@@ -18,6 +18,7 @@ static const char usage_of_all[] =
 	"  list [--all] [--json]        the GPUs (--all: every PCI function)\n"
 	"  run [--gpu DEVICE]... [OPTION]... -- COMMAND [ARG...]\n"
 	"                               claim DEVICE and run COMMAND, a VMM, with it\n"
+	"  attach, detach --qmp SOCKET DEVICE   plug DEVICE into a QEMU that runs, unplug\n"
 	"  profiles [DEVICE] [--json]   parts of devices that drivers offer to make\n"
 	"  leases [--waiting] [--json]  who has which device, and who waits for one\n"
 	"  usage [--since TIME]         who had which device, for how long; metrics\n"
@@ -27,8 +28,7 @@ static const char usage_of_all[] =
 	"  policy check [FILE...]       show every mistake in the policy\n"
 	"  policy what [--user USER]    all that you may have, or USER\n"
 	"  policy explain DEVICE        whether you may have DEVICE, and by which rule\n"
-	"  policy add --user USER DEVICE\n"
-	"                               let USER have DEVICE, and load that (root)\n"
+	"  policy add --user U DEVICE   let user U have DEVICE, and load that (root)\n"
 	"  policy edit, reload, install change the policy, load it, set up the boot (root)\n"
 	"  revoke LEASE [--after TIME]  end anybody's lease or waiting claim (root)\n"
 	"  restore DEVICE               give a device back to its host driver (root)\n"
@@ -83,6 +83,33 @@ static const struct help {
 	  "  gpubroker run --gpu 01:00.0 --qemu -- qemu-system-x86_64 -m 8G disk.qcow2\n"
 	  "  gpubroker run --gpu any --memory 24G --wait=2h -- ./train-vm.sh\n"
 	  "  gpubroker run --gpu teaching --gpu teaching --qemu -- ./two-cards.sh\n" },
+	{ "attach", "plug a device into a QEMU that runs",
+	  "usage: gpubroker attach --qmp SOCKET [--port ID] DEVICE\n"
+	  "\n"
+	  "Claims DEVICE for a QEMU of yours that runs, and plugs it behind a free PCI\n"
+	  "Express root port. QEMU 9.0 and iommufd in the kernel are needed.\n"
+	  "\n"
+	  "  --qmp SOCKET  of QEMU's monitor: QEMU's -qmp unix:SOCKET,server=on,wait=off\n"
+	  "  --port ID     this root port, of QEMU's -device pcie-root-port,id=ID\n"
+	  "\n"
+	  "The lease ends when QEMU lets go of the device, as after 'gpubroker detach'.\n"
+	  "\n"
+	  "Examples:\n"
+	  "  qemu-system-x86_64 -machine q35 -qmp unix:vm.qmp,server=on,wait=off \\\n"
+	  "    -device pcie-root-port,id=spare1,chassis=101 ...\n"
+	  "  gpubroker attach --qmp vm.qmp 01:00.0\n"
+	  "  gpubroker attach --qmp vm.qmp teaching\n" },
+	{ "detach", "unplug what was attached",
+	  "usage: gpubroker detach --qmp SOCKET DEVICE\n"
+	  "\n"
+	  "Has QEMU unplug DEVICE, which 'gpubroker attach' has plugged, and waits for the\n"
+	  "guest and the end of the lease. DEVICE is an address, iommu-group:N, or any.\n"
+	  "\n"
+	  "  --qmp SOCKET  of QEMU's monitor\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker detach --qmp vm.qmp 01:00.0\n"
+	  "  gpubroker detach --qmp vm.qmp any\n" },
 	{ "profiles", "parts of devices that drivers offer to make",
 	  "usage: gpubroker profiles [DEVICE] [--json]\n"
 	  "\n"
@@ -331,7 +358,10 @@ static const struct {
 	{ "claim", "run" },
 	{ "exec", "run" },
 	{ "start", "run" },
-	{ "attach", "run" },
+	{ "plug", "attach" },
+	{ "hotplug", "attach" },
+	{ "unplug", "detach" },
+	{ "eject", "detach" },
 	{ "monitor", "watch" },
 	{ "events", "watch" },
 	{ "kill", "revoke" },

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Locked memory of VMs, see memlock.h. It owns nothing, and must never refuse a command: only QEMU
- * and the kernel know what is needed.
+ * Locked memory of VMs, see memlock.h. It only reads other processes' limits, as everybody may; it
+ * owns nothing, and must never refuse a command: only QEMU and the kernel know what is needed.
  */
 #include "config.h"
 
@@ -98,4 +98,44 @@ void memlock_warn(const struct gpubroker_claim *claim, char *const *argv)
 		  (uint64_t)limit.rlim_cur >> 10, needs, user ? user->pw_name : "NAME",
 		  grant->parent[0] ? "profile" : "address",
 		  grant->parent[0] ? "PROFILE" : grant->address, cli_size_text(grants, size));
+}
+
+/* Reads the number behind a word that a line of a file in /proc/PID begins with. */
+static int proc_number(pid_t pid, const char *name, const char *word, uint64_t *ret_number)
+{
+	char path[64], line[256];
+	cleanup_file FILE *file = NULL;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+	file = fopen(path, "re");
+	if (!file)
+		return -errno;
+	while (fgets(line, sizeof(line), file)) {
+		const char *at = line + strlen(word);
+		char *end;
+
+		if (strncmp(line, word, strlen(word)))
+			continue;
+		at += strspn(at, " \t");
+		if (!strncmp(at, "unlimited", strlen("unlimited"))) {
+			*ret_number = UINT64_MAX;
+			return 0;
+		}
+		errno = 0;
+		*ret_number = strtoull(at, &end, 10);
+		return end == at || errno ? -EIO : 0;
+	}
+	return -ENODATA;
+}
+
+int memlock_of_process(pid_t pid, uint64_t *ret_limit, uint64_t *ret_pinned)
+{
+	uint64_t pinned;
+	int r = proc_number(pid, "limits", "Max locked memory", ret_limit);
+
+	if (!r)
+		r = proc_number(pid, "status", "VmPin:", &pinned); /* in KiB */
+	if (!r)
+		*ret_pinned = pinned << 10;
+	return r;
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "client/gpubroker.h"
 
@@ -25,3 +26,9 @@ uint64_t memlock_to_grant(uint64_t locked, uint64_t n, char *const *argv);
  * VMM fails with a bare "-12".
  */
 void memlock_warn(const struct gpubroker_claim *claim, char *const *argv);
+
+/*
+ * Reads how much memory a process may lock, and how much of it devices have pinned through iommufd.
+ * 0, or -errno. UINT64_MAX: there is no limit.
+ */
+int memlock_of_process(pid_t pid, uint64_t *ret_limit, uint64_t *ret_pinned);

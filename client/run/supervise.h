@@ -32,8 +32,8 @@ enum supervise_place {
  * calling process, and all that it will exec and fork, under the filter. Sets no_new_privs (so
  * set-user-ID programs below it run without their privilege). Must be called with one thread. On
  * success the caller should close its own copies of the descriptors and exec; nothing else in it
- * has changed (but its pid and parent, with SUPERVISE_ABOVE). The supervisor ends, and with it its copies
- * of the descriptors, when the last process under the filter has ended.
+ * has changed (but its pid and parent, with SUPERVISE_ABOVE). The supervisor ends, and with it its
+ * copies of the descriptors, when the last process under the filter has ended.
  *
  * On failure, -errno, and *ret_what is a static string that completes "cannot ...". Nothing was
  * left behind then (but perhaps no_new_privs), and the process is not under the filter; unless what

@@ -7,6 +7,7 @@
 #include "tests/tap.h"
 
 #include <string.h>
+#include <sys/resource.h>
 
 #define G (1ULL << 30)
 
@@ -37,8 +38,22 @@ static const struct {
 	{ { "qemu", "-m", "maxmem=8G" }, 1, 0, G },
 };
 
+static void test_process(void)
+{
+	const struct rlimit some = { .rlim_cur = 123 << 10, .rlim_max = 123 << 10 };
+	uint64_t limit = 0, pinned = 1;
+
+	tap_ok(!setrlimit(RLIMIT_MEMLOCK, &some) &&
+		       !memlock_of_process(getpid(), &limit, &pinned) && limit == 123 << 10 &&
+		       !pinned,
+	       "the limit of a process that runs is read, and what devices have pinned of it");
+	tap_ok(memlock_of_process(-1, &limit, &pinned) < 0,
+	       "... of one that is not there it is not");
+}
+
 int main(void)
 {
+	test_process();
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
 		char *const *argv = (char *const *)commands[i].argv;
 		uint64_t locked = memlock_of_command(argv, commands[i].groups);

@@ -2,8 +2,8 @@
 /*
  * The kernel that alice boots, in one file. It lists the PCI functions that its machine has on the serial
  * port, reads a register of each bochs display through its memory, and turns the machine off,
- * unless its command line ends in "stay", or in "yield": then it lets go of each device that the machine
- * asks it for, as an operating system does. Linux would take minutes for that in an emulated machine inside
+ * unless its command line ends in "stay", or in "yield": then it uses each device that is plugged in, and lets
+ * go of each that the machine asks it for, as an operating system does. Linux would take minutes for that in an emulated machine inside
  * an emulated machine.
  * Started by QEMU's -kernel (multiboot): 32 bits, flat, no interrupts, no stack yet.
  */
@@ -74,17 +74,44 @@ static void ask_display(unsigned int function)
 	put_hex(*(volatile unsigned short *)(region + 0x500), 4);
 }
 
+/* Gives each function behind a bridge of the root bus memory of its own, and switches that on. */
+static void use_plugged(void)
+{
+	for (unsigned int bridge = 0; bridge < 256; bridge++) {
+		unsigned int bus;
+
+		if (config(bridge, 0) == 0xffffffffu || (config(bridge, 0x0c) >> 16 & 0x7f) != 1)
+			continue;
+		bus = config(bridge, 0x18) >> 8 & 0xff;
+		for (unsigned int f = 0; f < 8; f++) {
+			unsigned int function = bus << 8 | f;
+
+			if (config(function, 0) == 0xffffffffu)
+				continue;
+			config_write(function, 0x10, 0xd0000000u + (bus << 25) + (f << 24));
+			config_write(function, 0x04, config(function, 0x04) | 2);
+			put("PLUGGED ");
+			put_hex(config(function, 0) & 0xffff, 4);
+			put(":");
+			put_hex(config(function, 0) >> 16, 4);
+			put("\n");
+		}
+	}
+}
+
 /*
  * q35's ports for hot-plug by ACPI (docs/specs/acpi_pci_hotplug in QEMU): choose a bus, read which of
- * its slots are to be given up, write those that are.
+ * its slots have something new, and which are to be given up; write those that are.
  */
 static void yield(void)
 {
 	for (;;) {
-		for (unsigned int bus = 0; bus < 4; bus++) {
+		for (unsigned int bus = 0; bus < 6; bus++) {
 			unsigned int asked;
 
 			outl(0xcd0, bus);
+			if (inl(0xcc0))
+				use_plugged();
 			asked = inl(0xcc4);
 			if (!asked)
 				continue;
