@@ -239,8 +239,8 @@ static int find_place(const struct qemu_run *qemu, enum supervise_place *ret_pla
  * All that can be wrong with the command before anything is claimed. 0, or an exit status after the
  * reason was printed.
  */
-static int foresee(struct qemu_run *qemu, const struct request *request, char **argv,
-		   enum supervise_place *ret_place)
+static int foresee_run(struct qemu_run *qemu, const struct request *request, char **argv,
+		       enum supervise_place *ret_place)
 {
 	int r = check_command(argv[0]);
 
@@ -271,7 +271,7 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	if (r != ARGUMENTS_END)
 		goto out;
 	argv += optind;
-	r = foresee(&qemu, &request, argv, &place);
+	r = foresee_run(&qemu, &request, argv, &place);
 	if (r)
 		goto out;
 	r = cli_open(cli, &handle);
