@@ -29,7 +29,7 @@
 struct denials {
 	bool selinux; /* else AppArmor */
 	uint64_t count;
-	char last[160];
+	char last[256];
 	char seen[64]; /* the last event's stamp: both logs may have it */
 };
 
