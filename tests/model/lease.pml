@@ -642,8 +642,10 @@ inline tidy()
 	check()
 }
 
+/* What was asked for is stuck only if its holder has let go: see lease_asked_closed(). */
 #define late_counts(g)                                                                             \
-	(work[g] != AT_NOTHING && ended[g] == RUNS && NEXT(state[g], LEASE_LATE) != 0)
+	(work[g] != AT_NOTHING && ended[g] == RUNS && NEXT(state[g], LEASE_LATE) != 0 &&           \
+	 (state[g] != ASKED || !held(g)))
 #define waits(g)                                                                                   \
 	(work[g] != AT_NOTHING && ended[g] == RUNS && claimer[g] == 0 && held(g) &&                \
 	 NEXT(state[g], LEASE_WAITS) != 0)
