@@ -127,21 +127,6 @@ finder=$(helper_pid find)
 kill -STOP "$finder"
 sleep 1
 kill -CONT "$finder"
-# A holder that is ended, by an ender that has begun here.
-systemctl restart gpubroker-end
-ender() { [ "$(cat "/proc/$(helper_pid end)/comm")" = gpubroker-end ]; }
-ok 'the ender runs' wait_for 20 ender
-kill -STOP "$(helper_pid end)"
-sleep 1
-kill -CONT "$(helper_pid end)"
-run_as alice gpubroker run --gpu "$gpu2" -- python3 /tests/clinger.py ignores "$(group_of $gpu2)" $gpu2 >/tmp/clinger 2>&1 &
-holder=$!
-wait_for 30 grep -q has /tmp/clinger
-capture gpubroker revoke "$(gpubroker leases --json | sed -n 's/.*"id": *\([0-9]*\).*/\1/p' | head -1)" --kill=1s
-is "$status" 0 'a holder is ended'
-wait $holder
-wait_for 20 is_back $gpu2 bochs-drm
-rm -f /tmp/clinger
 lost() { said_it 'uevents were lost'; }
 ok 'the watcher goes on after a stop, and says that events were lost' wait_for 20 lost
 # So many rules that malloc takes pages of their own for them.
@@ -171,7 +156,6 @@ used worker gpubrokerd /tmp/hist
 used watcher gpubroker-watch /tmp/hist
 used watcher_start gpubroker-watch /tmp/hist.start
 used finder gpubroker-find /tmp/hist
-used ender gpubroker-end /tmp/hist
 # At its start the finder reads what NVIDIA's driver says, which is not here.
 # The loader's table is not asked: what it is for, name services of all kinds, is not here.
 is "$(killed)" '' 'no filter has killed anything since the boot'

@@ -89,7 +89,7 @@ def wire_numbers():
         elif i % 4 == 2:
             requests.append(claim(selector(GROUP, group=a | 0x8000)))
         else:
-            requests.append(struct.pack("=IIQQ", 5, 0, a << 32 | b, 0))
+            requests.append(struct.pack("=IIQQQ", 5, 0, a << 32 | b, 0, 0))
     as_uids(requests, FIRST_UID + N // PER_UID)
 
 

@@ -2,7 +2,7 @@
 import socket
 import struct
 
-HELLO = struct.pack("=II", 1, 2)
+HELLO = struct.pack("=II", 1, 3)
 LIST = struct.pack("=II", 2, 0)
 LEASES = struct.pack("=II", 3, 0)
 WELCOME, END, STEP, GRANT, REFUSAL = 101, 104, 105, 106, 107
@@ -16,7 +16,7 @@ def selector(kind=ADDRESS, group=0, address=(0, 0, 0, 0, 0), name=b"", profile=b
 
 
 def claim(one=None, n=1, flags=0, reserved=0):
-    return struct.pack("=IIQII", 4, flags, 0, n, reserved) + (one or selector()) + b"\0" * (SELECTOR.size * 15)
+    return struct.pack("=IIQQII", 4, flags, 0, 0, n, reserved) + (one or selector()) + b"\0" * (SELECTOR.size * 15)
 
 
 def address(text):
