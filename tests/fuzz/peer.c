@@ -795,6 +795,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	must(!broker.leases.table.n && TAILQ_EMPTY(&broker.leases.table.list));
 	must(TAILQ_EMPTY(&broker.claims.list) && TAILQ_EMPTY(&broker.claims.queue.list) &&
 	     TAILQ_EMPTY(&broker.peers.list));
+	/* A connection that was dropped with packets unread is closed by a process of its own. */
+	if (broker.closing.n)
+		event_active(broker.closing.on_due, EV_TIMEOUT, 1);
+	must(all_closed());
 	must(!broker.peers.n && !broker.peers.n_watching);
 	must(no_records() && !fake.n && !broker.workers.busy);
 	for (size_t i = 0; i < GROUPS; i++)
