@@ -9,6 +9,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "policy/classes.h"
 #include "policy/words.h"
@@ -76,9 +77,26 @@ static const char *missing_before(unsigned int kinds, const char *text)
 	return kinds & WORD_WHO && !words_find(WORD_RESERVED, text) ? "user " : NULL;
 }
 
-bool finding_expected(struct policy_parser *parser, const char *what, unsigned int kinds)
+/* Suggests for "memlock=20G" the words "memlock 20G": only what follows a word may be its value. */
+static bool split_value(unsigned int kinds, const char *text, char out[POLICY_LINE_MAX + 1])
 {
-	const char *text = parser->token.text, *near, *before = NULL;
+	const char *equals = strchr(text, '=');
+	const struct word *word;
+
+	if (!equals || !equals[1])
+		return false;
+	memcpy(out, text, strlen(text) + 1);
+	out[equals - text] = '\0';
+	word = words_find(kinds, out);
+	out[equals - text] = ' ';
+	return word && word->expected;
+}
+
+/* The current word is not `what`; `meant`, unless NULL, may have been. */
+static bool report_expected(struct policy_parser *parser, const char *what, const char *before,
+			    const char *meant)
+{
+	const char *text = parser->token.text;
 	struct place place = finding_place(parser);
 
 	switch (parser->token.kind) {
@@ -95,18 +113,50 @@ bool finding_expected(struct policy_parser *parser, const char *what, unsigned i
 	case TOKEN_WORD:
 		break;
 	}
-
-	near = words_near(kinds, text);
-	if (!near) {
-		before = missing_before(kinds, text);
-		near = before ? text : NULL;
-	}
-	if (near)
+	if (meant)
 		finding_report(parser, POLICY_KIND_MISTAKE, &place,
-			       "expected %s, found " FINDING_WORD "; did you mean \"%s%s\"?", what,
-			       text, before ? before : "", near);
+			       "expected %s, found " FINDING_WORD "; did you mean \"%s%.64s\"?",
+			       what, text, before, meant);
 	else
 		finding_report(parser, POLICY_KIND_MISTAKE, &place,
 			       "expected %s, found " FINDING_WORD, what, text);
 	return false;
+}
+
+bool finding_expected(struct policy_parser *parser, const char *what, unsigned int kinds)
+{
+	const char *text = parser->token.text, *near, *before = NULL;
+	char split[POLICY_LINE_MAX + 1];
+
+	if (parser->token.kind != TOKEN_WORD)
+		return report_expected(parser, what, "", NULL);
+	near = split_value(kinds, text, split) ? split : words_near(kinds, text);
+	if (!near) {
+		before = missing_before(kinds, text);
+		near = before ? text : NULL;
+	}
+	return report_expected(parser, what, before ? before : "", near);
+}
+
+bool finding_value(struct policy_parser *parser, const struct word *word)
+{
+	struct lexer ahead = parser->lexer;
+	struct token next;
+	char what[256], joined[2 * POLICY_LINE_MAX + 1], out[UNITS_TEXT];
+	const char *near = NULL;
+
+	snprintf(what, sizeof(what), "after \"%s\" %s", word->text, word->expected);
+	if (!word->near || parser->token.kind != TOKEN_WORD)
+		return finding_expected(parser, what,
+					word->value == POLICY_CLASS    ? WORD_CLASS
+					: word->value == POLICY_VENDOR ? WORD_VENDOR
+								       : 0);
+	/* A unit that stands alone behind its number, as "8 h". */
+	lexer_next_word(&ahead, &next);
+	snprintf(joined, sizeof(joined), "%s%s", parser->token.text,
+		 next.kind == TOKEN_WORD ? next.text : "");
+	near = word->near(joined, out);
+	if (!near)
+		near = word->near(parser->token.text, out);
+	return report_expected(parser, what, "", near);
 }

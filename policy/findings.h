@@ -3,6 +3,7 @@
 #pragma once
 
 #include "policy/parser.h"
+#include "policy/words.h"
 
 /* A word in a message is cut: a finding is one line on a terminal. */
 #define FINDING_WORD "\"%.64s\""
@@ -19,3 +20,6 @@ void finding_report(struct policy_parser *parser, enum policy_kind kind, const s
  * words that may stand here, for "did you mean". Returns false, for the caller to return.
  */
 bool finding_expected(struct policy_parser *parser, const char *what, unsigned int kinds);
+
+/* The same where the current word should be the value of `word`. */
+bool finding_value(struct policy_parser *parser, const struct word *word);

@@ -51,19 +51,14 @@ static bool read_value(struct policy_parser *parser, const struct word *word, ui
 {
 	const uint32_t before = rule->match.attributes;
 	struct place place = finding_place(parser);
-	char text[POLICY_TEXT_MAX], what[256];
+	char text[POLICY_TEXT_MAX];
 	uint32_t index, also;
 	bool taken = parser->token.kind == TOKEN_WORD &&
 		     (word->spell ? word->spell(parser->token.text, text)
 				  : word->read(parser->token.text, rule));
 
-	if (!taken) {
-		snprintf(what, sizeof(what), "after \"%s\" %s", word->text, word->expected);
-		return finding_expected(parser, what,
-					word->value == POLICY_CLASS    ? WORD_CLASS
-					: word->value == POLICY_VENDOR ? WORD_VENDOR
-								       : 0);
-	}
+	if (!taken)
+		return finding_value(parser, word);
 	if (word->spell) {
 		if (!keep_text(parser, text, &index))
 			return false;

@@ -7,9 +7,11 @@
 
 #include "policy/units.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "client/common/util.h"
 
@@ -107,4 +109,59 @@ char *units_time(uint32_t seconds, char out[UNITS_TEXT])
 		seconds %= time_units[i].seconds;
 	}
 	return out;
+}
+
+/* Reads a number with at most one digit behind its point. Returns the unit; NULL: no number. */
+static const char *split(const char *text, uint64_t *ret_value, uint64_t *ret_tenths)
+{
+	size_t n = strspn(text, "0123456789");
+
+	*ret_tenths = 0;
+	/* So large that no unit overflows. */
+	if (!read_digits(text, n, 1 << 20, ret_value))
+		return NULL;
+	text += n;
+	if (*text == '.' && isdigit((unsigned char)text[1])) {
+		*ret_tenths = (uint64_t)(text[1] - '0');
+		text += 2;
+	}
+	return text + strspn(text, " ");
+}
+
+char *units_near_size(const char *text, char out[UNITS_TEXT])
+{
+	uint64_t value, tenths, shift;
+	const char *unit = split(text, &value, &tenths), *at;
+
+	at = unit && *unit ? strchr(size_units, toupper((unsigned char)*unit)) : NULL;
+	if (!at || (unit[1] && strcasecmp(unit + 1, "B") && strcasecmp(unit + 1, "iB")))
+		return NULL;
+	shift = 10 * (uint64_t)(at - size_units);
+	/* In the next smaller unit, where a tenth is not whole: a little more than was written. */
+	value = ((value << 10) + ((tenths << 10) + 9) / 10) << shift;
+	return value ? units_size(value, out) : NULL;
+}
+
+char *units_near_time(const char *text, char out[UNITS_TEXT])
+{
+	static const char *const names[][5] = {
+		{ "d", "day", "days", NULL },
+		{ "h", "hr", "hrs", "hour", "hours" },
+		{ "m", "min", "mins", "minute", "minutes" },
+		{ "s", "sec", "secs", "second", "seconds" },
+	};
+	uint64_t value, tenths, seconds;
+	const char *unit = split(text, &value, &tenths);
+
+	for (size_t i = 0; unit && i < ARRAY_SIZE(names); i++) {
+		for (size_t k = 0; k < ARRAY_SIZE(names[i]) && names[i][k]; k++) {
+			if (strcasecmp(unit, names[i][k]))
+				continue;
+			seconds =
+				value * time_units[i].seconds + tenths * time_units[i].seconds / 10;
+			return seconds && seconds <= UINT32_MAX ? units_time((uint32_t)seconds, out)
+								: NULL;
+		}
+	}
+	return NULL;
 }

@@ -19,3 +19,10 @@ bool units_parse_time(const char *text, uint64_t max, uint64_t *ret_seconds);
 /* Writes them back exactly, a size in the largest unit that can: "512M", "1h30m". Return out. */
 char *units_size(uint64_t bytes, char out[UNITS_TEXT]);
 char *units_time(uint32_t seconds, char out[UNITS_TEXT]);
+
+/*
+ * Guesses the size or time that a wrong text means: "20GB" and "20 g" as "20G", "1.5G" as "1536M",
+ * "8 hours" as "8h". Return out, or NULL where nothing is near.
+ */
+char *units_near_size(const char *text, char out[UNITS_TEXT]);
+char *units_near_time(const char *text, char out[UNITS_TEXT]);

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "policy/policy.h"
+#include "policy/units.h"
 #include "policy/values.h"
 
 /* Where a word may stand. */
@@ -54,6 +55,8 @@ struct word {
 	 */
 	value_speller spell;
 	size_t field;
+	/* Guesses the value that a wrong one means, for the message; NULL where nothing is near. */
+	char *(*near)(const char *text, char out[UNITS_TEXT]);
 };
 
 /* The word of one of these kinds with this very text; NULL if there is none. */

@@ -17,7 +17,7 @@ usual() {
 	modules='{"vfio-pci":true,"vfio":true,"vfio_iommu_type1":true}' nodes=''
 	broker='{"answers":true,"tells_policy":true,"in_force":true,"refused":false,"rules":3,"files":1,"mistakes":0}'
 	mistakes=0 memory=34359738368 available=30000000000 hugepages='' libvirt=null denials=null
-	missing=0 kvm='"allowed"' kvm_group='"kvm"' memlock=-1 memlock_max=-1 cgroup=-1
+	missing=0 may=1 kvm='"allowed"' kvm_group='"kvm"' memlock=-1 memlock_max=-1 cgroup=-1
 	allowed=true grant=0 console=null in_use=null opened=null status=available holder=null reset=flr node=0
 	node_memory=17179869184 vendor=10de class=030000 address=0000:01:00.0 more=''
 }
@@ -29,7 +29,7 @@ snapshot() {
 	"boot_loader":"$loader","remapped":$remapped,"unsafe_interrupts":$unsafe,"noiommu":$noiommu,"modules":$modules,
 	"nodes":[$nodes],"broker":$broker,"mistakes":$mistakes,"memory":$memory,"memory_available":$available,
 	"hugepages":[$hugepages],"libvirt":$libvirt,"denials":$denials},
-	"caller":{"root":false,"missing_groups":$missing,"missing":null,"kvm":$kvm,"kvm_group":$kvm_group,
+	"caller":{"root":false,"missing_groups":$missing,"missing":null,"may_claim":$may,"kvm":$kvm,"kvm_group":$kvm_group,
 	"memlock":$memlock,"memlock_max":$memlock_max,"cgroup_max":$cgroup},
 	"devices":[{"address":"$address","vendor":"$vendor","device":"2204","subsystem_vendor":"1028",
 	"subsystem_device":"0001","class":"$class","driver":"nouveau","iommu_group":$group,"boot_vga":false,

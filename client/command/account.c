@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static int fill(const struct passwd *entry, struct account *a)
@@ -96,4 +97,19 @@ void account_done(struct account *account)
 {
 	free(account->groups);
 	account->groups = NULL;
+}
+
+int account_check_name(bool group, const char *name)
+{
+	errno = 0;
+	if (strspn(name, "0123456789") == strlen(name) ||
+	    (group ? getgrnam(name) != NULL : getpwnam(name) != NULL))
+		return 0;
+	/* Where the directory does not answer, the parser says so. */
+	if (errno && errno != ENOENT && errno != ESRCH)
+		return 0;
+	cli_error("there is no %s '%s', so the rule was not added (for an account that is yet to "
+		  "come, give its %s)",
+		  group ? "group" : "user", name, group ? "gid" : "uid");
+	return EXIT_NO_NAME;
 }

@@ -24,4 +24,10 @@ int account_find_uid(uid_t uid, struct account *ret_account);
  * session is older, has not. Returns how many there are.
  */
 unsigned account_missing_groups(const struct account *account, char *out, size_t size);
+/*
+ * Refuses the name of a new rule's subject that is nobody's: a file may have a rule for an account
+ * that is to come, but here it was mistyped. A number is taken as it is. 0, or an exit status after
+ * the reason was printed.
+ */
+int account_check_name(bool group, const char *name);
 void account_done(struct account *account);

@@ -34,6 +34,15 @@ static const char *option_name(const struct option *options, int value)
 	return "";
 }
 
+/* The names that other programs have for it. */
+static const struct {
+	const char *given, *meant;
+} foreign[] = {
+	{ "device", "gpu" },	    { "dev", "gpu" },	     { "card", "gpu" },
+	{ "pci", "gpu" },	    { "host", "gpu" },	     { "timeout", "wait" },
+	{ "hugepages", "memlock" }, { "ulimit", "memlock" },
+};
+
 /*
  * Finds the option that was meant by `given`, which stands without its hyphens: the nearest, or the
  * first that begins alike. NULL: none.
@@ -46,6 +55,10 @@ static const char *option_meant(const char *given, const struct option *options,
 	for (size_t i = 0; i < n; i++)
 		names[i] = options[i].name;
 	near = nearness_best(given, names, n);
+	for (size_t k = 0; !near && k < ARRAY_SIZE(foreign); k++)
+		for (size_t i = 0; !strcmp(given, foreign[k].given) && i < n; i++)
+			if (!strcmp(names[i], foreign[k].meant))
+				near = names[i];
 	for (size_t i = 0; *given && !near && i < n; i++)
 		if (!strncmp(names[i], given, strlen(given)) ||
 		    !strncmp(names[i], given, strlen(names[i])))

@@ -126,6 +126,11 @@ int cli_finish_output(void)
 	return EXIT_SUCCESS;
 }
 
+bool cli_has_holder(uint32_t group)
+{
+	return holders_have(group);
+}
+
 bool cli_is_control(const char *text, size_t i)
 {
 	const unsigned char *at = (const unsigned char *)text + i;

@@ -57,6 +57,9 @@ int cli_attach(const struct cli *cli, int argc, char **argv);
 int cli_detach(const struct cli *cli, int argc, char **argv);
 int cli_complete(const struct cli *cli, int argc, char **argv);
 
+/* Returns true if a process that the caller may look at has the group or a device of it open. */
+bool cli_has_holder(uint32_t group);
+
 /*
  * For root, after a refusal as busy: prints which processes have what is in use without a lease.
  */

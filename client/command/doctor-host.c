@@ -93,6 +93,24 @@ static void check_in_force(struct doctor *doctor, struct json_object *broker)
 			   rules == 1 ? "" : "s", files, files == 1 ? "" : "s");
 }
 
+/* Root needs a rule, too, but is not who it is for. */
+static void check_caller_rules(struct doctor *doctor)
+{
+	const int64_t n = facts_number(doctor->caller, "may_claim", -1);
+
+	if (facts_flag(doctor->caller, "root") || n < 0)
+		return;
+	if (n)
+		doctor_say(doctor, DOCTOR_PASS, "rules", NULL,
+			   "the policy allows you to claim %" PRId64 " device%s", n,
+			   n == 1 ? "" : "s");
+	else
+		doctor_say(doctor, DOCTOR_FAIL, "rules",
+			   "'gpubroker list --all' shows the devices; then as root: 'gpubroker "
+			   "policy add --user NAME ADDRESS'",
+			   "no rule of the policy allows you to claim any device");
+}
+
 static void check_broker(struct doctor *doctor)
 {
 	struct json_object *broker = facts_part(doctor->host, "broker");
@@ -106,6 +124,8 @@ static void check_broker(struct doctor *doctor)
 	} else {
 		doctor_say(doctor, DOCTOR_PASS, "broker", NULL, "the broker answers");
 		check_in_force(doctor, broker);
+		if (facts_number(broker, "rules", 0))
+			check_caller_rules(doctor);
 	}
 	/* The files as they are now, which need not be what is in force. */
 	if (mistakes)

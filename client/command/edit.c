@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "client/command/policy.h"
+#include "client/command/account.h"
 #include "client/command/arguments.h"
 #include "client/command/cli.h"
 #include "client/command/policy-sources.h"
@@ -567,6 +568,8 @@ int policy_add(const struct cli *cli, int argc, char **argv)
 	r = name_file(rule.file, target);
 	if (!r)
 		r = make_statement(&rule, argv[optind], &statement);
+	if (!r)
+		r = account_check_name(!strcmp(rule.who, "group"), rule.name);
 	if (!r)
 		r = take_root("policy add");
 	lock = r ? -1 : lock_policy();

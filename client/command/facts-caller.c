@@ -74,12 +74,23 @@ static void add_cgroup(struct json_object *facts)
 	facts_add_number(facts, "cgroup_max", least);
 }
 
+static int count_allowed(void *userdata, const struct gpubroker_device *device)
+{
+	int64_t *allowed = userdata;
+
+	*allowed += device->allowed;
+	return 0;
+}
+
 struct json_object *facts_of_caller(const struct facts_source *source)
 {
 	struct json_object *facts = json_object_new_object();
+	int64_t allowed = 0;
 	struct rlimit limit;
 
 	facts_add_flag(facts, "root", !geteuid());
+	if (source->handle && !gpubroker_list(source->handle, count_allowed, &allowed))
+		facts_add_number(facts, "may_claim", allowed);
 	add_groups(facts, source->anonymous);
 	add_kvm(facts);
 	if (!getrlimit(RLIMIT_MEMLOCK, &limit)) {

@@ -313,6 +313,19 @@ void holders_print(uint32_t group, void (*print)(const char *text))
 		print_with(NULL, print);
 }
 
+static void print_nothing(const char *text)
+{
+	(void)text;
+}
+
+bool holders_have(uint32_t group)
+{
+	struct nodes nodes = { 0 };
+
+	nodes_of_group(group, &nodes);
+	return print_with(&nodes, print_nothing) > 0;
+}
+
 bool holders_node_find(uint32_t group, struct holders_node *ret_node)
 {
 	struct nodes nodes = { 0 };

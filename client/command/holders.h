@@ -19,6 +19,9 @@
  */
 void holders_print(uint32_t group, void (*print)(const char *text));
 
+/* Returns true if a process that the caller may look at has the group or a device of it open. */
+bool holders_have(uint32_t group);
+
 /* A node that others than root may open. */
 struct holders_node {
 	char path[48];

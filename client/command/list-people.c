@@ -444,8 +444,10 @@ static int print_table(struct people *p)
 		r = fill_lines(p, chosen, n);
 	if (!r && p->look->bare)
 		r = screen_table_indented(p->table);
-	else if (!r && scols_print_table(p->table))
-		r = EXIT_SOFTWARE;
+	if (!r && !p->look->bare) {
+		screen_table_mark_cut(p->table);
+		r = scols_print_table(p->table) ? EXIT_SOFTWARE : 0;
+	}
 	scols_unref_table(p->table);
 	return r;
 }

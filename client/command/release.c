@@ -9,6 +9,7 @@
 #include "client/command/cli.h"
 #include "client/command/arguments.h"
 #include "client/command/holders.h"
+#include "client/common/address.h"
 #include "client/common/util.h"
 
 #include <inttypes.h>
@@ -157,7 +158,27 @@ static int print_ended(const struct look *look)
 	return cli_finish_output();
 }
 
-static int parse_lease(const char *text, uint64_t *ret_id)
+/* Says that text is no lease's number; where it is a device, which lease has that. */
+static void say_which_lease(const struct cli *cli, const char *text)
+{
+	struct gpubroker *handle = NULL;
+	struct pci_address address;
+	char formatted[PCI_ADDRESS_TEXT];
+	struct look look = { .address = formatted };
+
+	if (!pci_address_parse(text, &address) && !gpubroker_open(cli->socket, &handle)) {
+		pci_address_format(&address, formatted);
+		gpubroker_leases(handle, on_lease, &look);
+	}
+	gpubroker_close(handle);
+	if (look.found)
+		cli_error("'%s' is no lease; did you mean %" PRIu64 ", which has it?", text,
+			  look.lease);
+	else
+		cli_error("'%s' is no lease: give its number from 'gpubroker leases'", text);
+}
+
+static int parse_lease(const struct cli *cli, const char *text, uint64_t *ret_id)
 {
 	unsigned long long id;
 	char *end;
@@ -165,7 +186,7 @@ static int parse_lease(const char *text, uint64_t *ret_id)
 	errno = 0;
 	id = strtoull(text, &end, 10);
 	if (errno || *end || *text < '0' || *text > '9' || !id) {
-		cli_error("'%s' is no lease: give its number from 'gpubroker leases'", text);
+		say_which_lease(cli, text);
 		return EXIT_BAD_USAGE;
 	}
 	*ret_id = id;
@@ -178,7 +199,7 @@ static int end_lease(const struct cli *cli, const char *text, bool revoke, uint6
 	struct look look = { .grace = grace };
 	struct gpubroker *handle;
 	char what[32];
-	int r = parse_lease(text, &look.id);
+	int r = parse_lease(cli, text, &look.id);
 
 	if (!r)
 		r = cli_open(cli, &handle);

@@ -148,6 +148,43 @@ struct libscols_line *screen_table_line(struct libscols_table *table, struct lib
 	return line;
 }
 
+/* Ends a text that has more columns than `most` in "...". True: it was cut. */
+static bool cut_text(const char *text, size_t most, char **ret_text)
+{
+	size_t columns = 0, n = 0;
+
+	for (size_t i = 0; text[i]; i++)
+		columns += ((unsigned char)text[i] & 0xc0) != 0x80;
+	if (columns <= most || most < 4)
+		return false;
+	for (columns = 0; columns < most - 3 || ((unsigned char)text[n] & 0xc0) == 0x80; n++)
+		columns += ((unsigned char)text[n] & 0xc0) != 0x80;
+	return asprintf(ret_text, "%.*s...", (int)n, text) >= 0;
+}
+
+void screen_table_mark_cut(struct libscols_table *table)
+{
+	cleanup_free char *text = NULL;
+	struct libscols_column *column;
+
+	/* The library knows widths when it has printed. */
+	if (!isatty(STDOUT_FILENO) || scols_print_table_to_string(table, &text))
+		return;
+	for (size_t c = 0; (column = scols_table_get_column(table, c)); c++) {
+		for (size_t i = 0; i < scols_table_get_nlines(table); i++) {
+			struct libscols_line *line = scols_table_get_line(table, i);
+			const char *whole = scols_line_get_column_data(line, column);
+			char *shorter;
+
+			/* In a tree the branches take some of the width. */
+			if (whole && scols_column_is_trunc(column) &&
+			    !scols_column_is_tree(column) &&
+			    cut_text(whole, scols_column_get_width(column), &shorter))
+				scols_line_refer_column_data(line, column, shorter);
+		}
+	}
+}
+
 /* Prints n bytes of text as a line. */
 static void print_part(enum tone tone, int indent, const char *text, size_t n)
 {
@@ -214,6 +251,7 @@ int screen_table_indented(struct libscols_table *table)
 
 	if (room > INDENT + LEAST_ROOM)
 		scols_table_set_termwidth(table, (size_t)(room - INDENT));
+	screen_table_mark_cut(table);
 	if (scols_print_table_to_string(table, &text) || !text)
 		return EXIT_SOFTWARE;
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))

@@ -52,6 +52,9 @@ int screen_table_columns(struct libscols_table *table, const char *command,
 struct libscols_line *screen_table_line(struct libscols_table *table, struct libscols_line *parent,
 					struct screen_text *cells, size_t n);
 
+/* Ends cells that the terminal has no room for in "...", before a whole table is printed. */
+void screen_table_mark_cut(struct libscols_table *table);
+
 /* Prints a table below a line, indented. 0, or an exit status. */
 int screen_table_indented(struct libscols_table *table);
 

@@ -158,11 +158,14 @@ static bool may_be_meant(const struct request *request, const struct gpubroker_l
 	return false;
 }
 
-/* The broker has not seen yet that the holder has ended. Only one's own are waited for. */
+/*
+ * The broker has not seen yet that the holder has ended. Only one's own are waited for. The process
+ * that claimed may have given the device to another, as `attach` does.
+ */
 static bool has_just_ended(const struct gpubroker_lease *lease)
 {
 	return lease->state == GPUBROKER_LEASE_LEASED && lease->uid == geteuid() &&
-	       kill((pid_t)lease->pid, 0) && errno == ESRCH;
+	       kill((pid_t)lease->pid, 0) && errno == ESRCH && !cli_has_holder(lease->iommu_group);
 }
 
 static int look_for_leaving(void *userdata, const struct gpubroker_lease *lease)

@@ -119,6 +119,17 @@ bool hint_device(const char *given, char out[HINT_TEXT])
 	return true;
 }
 
+const char *hint_privilege(const char *command)
+{
+	static const char *const names[] = { "sudo", "su", "doas", "pkexec", "runuser", "run0" };
+	const char *name = strrchr(command, '/') ? strrchr(command, '/') + 1 : command;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strcmp(name, names[i]))
+			return names[i];
+	return NULL;
+}
+
 bool hint_command(const char *given, const char *before, char out[HINT_TEXT])
 {
 	struct pci_address address;

@@ -17,6 +17,13 @@
 bool hint_device(const char *given, char out[HINT_TEXT]);
 
 /*
- * The same for a COMMAND that is not there, which stands behind `before`, NULL if it is the first.
+ * The name of a COMMAND that changes the user, such as "sudo", which it could not below `run`: a
+ * program that is served gains no privileges. NULL: it is none of these.
+ */
+const char *hint_privilege(const char *command);
+
+/*
+ * Finds out what was meant by a COMMAND that is not there, which stands behind `before`, NULL if it
+ * is the first.
  */
 bool hint_command(const char *given, const char *before, char out[HINT_TEXT]);

@@ -248,6 +248,12 @@ static int foresee_run(struct qemu_run *qemu, const struct request *request, cha
 		say_not_run(r, argv);
 		return r;
 	}
+	if (geteuid() && hint_privilege(argv[0])) {
+		cli_error("%s cannot change the user below 'gpubroker run', so it would fail; "
+			  "nothing was claimed; leave it out: what needs the device needs no root",
+			  hint_privilege(argv[0]));
+		return EXIT_CANNOT_EXEC;
+	}
 	r = find_place(qemu, ret_place);
 	if (!r)
 		r = qemu_run_foresee(qemu, request, argv);

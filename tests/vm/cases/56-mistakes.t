@@ -33,6 +33,8 @@ says_to alice 67 "the policy's names are card" gpubroker run --gpu nvidia -- tru
 says_to alice 67 'did you mean any, which is one that is free' gpubroker run --gpu ANY -- true
 says_to alice 64 "'gpubroker list --json'" gpubroker --json list
 says_to alice 64 "no option '-g'; did you mean '--gpu'" gpubroker run -g card -- true
+says_to alice 64 "no option '--device'; did you mean '--gpu'" gpubroker run --device card -- true
+says_to alice 126 'su cannot change the user below .gpubroker run.*nothing was claimed' gpubroker run --gpu card -- su -c true
 says_to alice 64 'give its number from .gpubroker leases' gpubroker release 01:00.0
 says_to alice 66 'there is no lease 99999' gpubroker release 99999
 says_to alice 77 "only root can revoke a lease; 'gpubroker release' ends one of your own" gpubroker revoke 1
@@ -42,6 +44,10 @@ says_to alice 77 "shares IOMMU group [0-9]+ with 0000:07:02.0, which no rule all
 	gpubroker run --gpu 07:01.0 -- true
 says_to alice 78 "the host's console; it takes a rule with boot-vga and --force" gpubroker run --gpu 00:01.0 -- true
 says_to alice 72 'has no IOMMU group' gpubroker run --gpu 41:00.0 -- true
+
+says 67 "there is no user 'nosuch', so the rule was not added" gpubroker policy add --user nosuch 01:00.0
+like "$(run_as u7 gpubroker doctor | tr -s ' \n' ' ')" 'FAIL rules: no rule of the policy allows you to claim any device' \
+	'doctor tells a user that no rule is for him'
 
 ### the policy's files
 ( umask 077; echo "allow user bob claim address $gpu" >$mine )
@@ -72,6 +78,12 @@ says 0 'is in force' gpubroker policy reload
 
 says 65 "$dir/50-local.policy:[0-9]+:[0-9]+: error: expected after \"memlock\" a size.*the rule was not added" \
 	gpubroker policy add --user bob 01:00.0 --memlock 20GB
+like "$stdout$stderr" 'found "20GB"; did you mean "20G"' '... and with what was meant'
+echo "allow user bob claim address $gpu memlock=20G" >$mine
+says 65 'did you mean "memlock 20G"' gpubroker policy check
+echo "allow user bob claim address $gpu for 8 h" >$mine
+says 65 'found "8"; did you mean "8h"' gpubroker policy check
+rm $mine
 
 ### what QEMU meets
 tiny=(timeout 20 qemu-system-x86_64 -nodefaults -display none -M q35 -m 64M)
@@ -110,6 +122,7 @@ printf '#!/bin/bash\nsleep 1000 &\n' >/tmp/leaves.sh
 chmod 755 /tmp/leaves.sh
 run_as alice gpubroker run --gpu card --gpu 02:00.0 -- /tmp/leaves.sh >/dev/null 2>&1 </dev/null
 ok 'both devices stay leased' is_leased $gpu2
+says_to alice 64 "'02:00.0' is no lease; did you mean [0-9]+, which has it" gpubroker release 02:00.0
 run_as bob env GPUBROKER_LEASE="$(gpubroker leases --columns lease | tail -n 1 | tr -d ' ')" /bin/bash -c 'exec -a forged sleep 500' &
 forger=$!
 shown=$(on_terminal gpubroker leases)
