@@ -458,7 +458,6 @@ static int print_lines(const struct leases *l)
 {
 	struct libscols_line *line;
 
-	screen_table_mark_cut(l->table);
 	for (size_t i = 0; i < l->n; i++) {
 		cleanup_free char *text = NULL;
 
