@@ -32,6 +32,7 @@ struct gpubroker_claim {
 
 #define REJOIN_PAUSE_MS 100
 #define REJOIN_TRIES 300
+#define REJOINS_MOST 100 /* brokers that end on one claim; another would, too */
 
 _Static_assert(PASSFD_MAX >= PROTOCOL_SELECTORS_MAX + 1 + PROTOCOL_CDEVS_MAX,
 	       "a grant's descriptors are too many for a packet");
@@ -327,12 +328,13 @@ int gpubroker_claim_run(struct gpubroker *handle, struct gpubroker_claim *claim,
 			gpubroker_progress_func progress, void *userdata)
 {
 	int r = gpubroker_claim_start(handle, claim);
+	unsigned joined = 0;
 
 	while (!r) {
 		r = gpubroker_claim_continue(handle, claim, progress, userdata);
 		if (r == -EAGAIN)
 			r = connection_wait(handle);
-		else if (r == -ECONNRESET)
+		else if (r == -ECONNRESET && joined++ < REJOINS_MOST)
 			r = join_again(handle, claim);
 		else
 			break;

@@ -22,6 +22,7 @@
 
 #define CHOICES_MAX 3 /* so often, where another client claims the choice first */
 #define LONG_TIME (100L * 365 * 24 * 3600) /* seconds: a wait without a limit */
+#define REJOINS_MOST 100		   /* brokers that end on one claim; another would, too */
 #define REJOIN_TRIES 300 /* of 100 ms, and the connection itself may take longer */
 
 /*
@@ -57,6 +58,7 @@ static int claim_within(struct gpubroker *handle, struct gpubroker_claim *claim,
 {
 	struct pollfd p = { .fd = gpubroker_fd(handle), .events = POLLIN };
 	struct timespec now, end;
+	unsigned joined = 0;
 	int r;
 
 	progress->begun = false;
@@ -68,7 +70,7 @@ static int claim_within(struct gpubroker *handle, struct gpubroker_claim *claim,
 		int64_t left;
 
 		r = gpubroker_claim_continue(handle, claim, progress_step, progress);
-		if (r == -ECONNRESET && !progress->begun)
+		if (r == -ECONNRESET && !progress->begun && joined++ < REJOINS_MOST)
 			r = rejoin(handle, claim, end.tv_sec, progress);
 		else if (r != -EAGAIN)
 			return r;

@@ -282,6 +282,17 @@ static void must_be_ours(const struct function_here *f, bool takes)
 	must(!takes || lease || !f->in_use);
 }
 
+/* Checks that a function may be probed: one that came into a lent group, too, if nothing has it. */
+static void must_be_probed(const struct function_here *f)
+{
+	const struct lease *lease = lease_find_group(&broker.leases.table, f->group);
+
+	if (lease && !lease_has_function(lease, &f->address))
+		must(!f->driver[0]);
+	else
+		must_be_ours(f, false);
+}
+
 static int do_numvfs(unsigned value)
 {
 	for (int i = 1; i <= VFS_MAX; i++)
@@ -338,7 +349,7 @@ static int do_write(const struct fake_step *step)
 	} else if (!strcmp(file, "drivers_probe") || !strcmp(file, "bind")) {
 		must(!pci_address_parse(step->text, &address) &&
 		     !pci_address_compare(&address, &f->address));
-		must_be_ours(f, false);
+		must_be_probed(f);
 		do_probe(f);
 	} else {
 		must(!strcmp(file, "a step that is known"));
@@ -563,7 +574,7 @@ static void fire_timers(void)
 		if (pf->timer && pf->phase == SRIOV_WAITING)
 			event_active(pf->timer, EV_TIMEOUT, 1);
 	TAILQ_FOREACH(lease, &broker.leases.table.list, link)
-		if (lease->timer)
+		if (lease->timer && evtimer_pending(lease->timer, NULL))
 			event_active(lease->timer, EV_TIMEOUT, 1);
 	turn(2);
 }

@@ -481,9 +481,9 @@ static void act(struct input *input)
 		break;
 	case OP_CLOCK:
 		lease = lease_find_from(&broker.leases.table, how);
-		if (lease && lease->expiry)
+		if (lease && lease->expiry && evtimer_pending(lease->expiry, NULL))
 			event_active(lease->expiry, EV_TIMEOUT, 1);
-		if (lease && lease->timer)
+		if (lease && lease->timer && evtimer_pending(lease->timer, NULL))
 			event_active(lease->timer, EV_TIMEOUT, 1);
 		break;
 	case OP_OTHERS:
@@ -547,7 +547,7 @@ static void hurry(void)
 		let_go(&clients[i]);
 	for (lease = TAILQ_FIRST(&broker.leases.table.list); lease; lease = next) {
 		next = TAILQ_NEXT(lease, link);
-		if (lease->timer)
+		if (lease->timer && evtimer_pending(lease->timer, NULL))
 			event_active(lease->timer, EV_TIMEOUT, 1);
 		else if (lease->state == GPUBROKER_LEASE_LEASED && !is_held(lease->group))
 			lease_closed(lease); /* the core could not watch it */

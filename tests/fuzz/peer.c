@@ -618,9 +618,9 @@ static void act(struct input *input)
 	case OP_CLOCK: {
 		struct lease *lease = lease_find_from(&broker.leases.table, how);
 
-		if (lease && lease->expiry)
+		if (lease && lease->expiry && evtimer_pending(lease->expiry, NULL))
 			event_active(lease->expiry, EV_TIMEOUT, 1);
-		if (lease && lease->timer)
+		if (lease && lease->timer && evtimer_pending(lease->timer, NULL))
 			event_active(lease->timer, EV_TIMEOUT, 1);
 		break;
 	}
@@ -750,7 +750,7 @@ static void hurry(void)
 	ending_read_inotify(&broker.leases);
 	for (lease = TAILQ_FIRST(&broker.leases.table.list); lease; lease = next) {
 		next = TAILQ_NEXT(lease, link);
-		if (lease->timer)
+		if (lease->timer && evtimer_pending(lease->timer, NULL))
 			event_active(lease->timer, EV_TIMEOUT, 1);
 		else if (lease->state == GPUBROKER_LEASE_LEASED &&
 			 !is_held(lease->group - FIRST_GROUP))
