@@ -73,7 +73,7 @@ terminal send-keys -t alice C-l
 terminal send-keys -t alice -l "$line -nographic -kernel nested.elf -append stay"
 terminal send-keys -t alice Enter
 typed=$((typed + 1))
-sees() { screen | grep -qE "$1"; }
+sees() { terminal capture-pane -p -S -300 -t "$window" | grep -qE "$1"; }
 ok 'her VM runs' wait_for 90 sees '^END'
 diag "$(screen)"
 terminal send-keys -t alice C-a

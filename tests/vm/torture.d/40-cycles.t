@@ -3,6 +3,11 @@
 # every function is on its driver.
 . ./torture.d/cycles.sh
 
+# One command has as many as it may.
+capture run_as u1 gpubroker run $(printf -- '--gpu %s ' "${plain[@]}") -- /bin/sh -c 'echo "$GPUBROKER_LEASE" | tr , "\n" | sort -u | wc -l'
+is "$status:$stdout$stderr" 0:16 'one command gets sixteen devices'
+restored 'sixteen devices'
+
 cycle "${long[@]}" -k 250
 is $status 0 'peers killed: claims go on to the end'
 ok "peers killed: $(count granted "$out") granted" test "$(count granted "$out")" -ge 20
