@@ -21,6 +21,7 @@
 #include "client/run/qemu-run.h"
 #include "client/run/reach.h"
 #include "client/run/supervise.h"
+#include "client/run/unclaimed.h"
 #include "client/common/util.h"
 
 #include <fcntl.h>
@@ -292,6 +293,7 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 		handle = NULL;
 	handle = gpubroker_close(handle);
 	memlock_warn(claim, argv);
+	unclaimed_warn(claim, argv);
 	if (!qemu.iommufd && gpubroker_claim_fd(claim, 0) >= 0 && !gpubroker_claim_cdevs(claim))
 		container_warn();
 	if (!r)

@@ -101,6 +101,9 @@ says 69 'Address family' systemd-run -q --uid=alice --wait --pipe -p RestrictAdd
 capture run_as alice gpubroker run --gpu card -- true
 is "$status:$stderr" 0: 'a command that meets nothing of that is told nothing'
 ok 'the card goes back' wait_for 20 is_back $gpu bochs-drm
+says_to alice 1 'the command names 0000:02:00.0, which this claim does not have.*did you mean to add --gpu 0000:02:00.0' \
+	gpubroker run --gpu card -- "${tiny[@]:2}" -accel tcg -device vfio-pci,host=02:00.0
+ok 'the card goes back' wait_for 20 is_back $gpu bochs-drm
 MEMLOCK=8M says_to alice 1 'this VM locks 64M, so it will fail.*memlock 1088M' gpubroker run --gpu card --qemu -- "${tiny[@]}" -accel tcg
 ok 'the card goes back' wait_for 20 is_back $gpu bochs-drm
 says_to alice 70 'a gpubroker run inside another' gpubroker run --gpu card -- gpubroker run --gpu 02:00.0 -- true
