@@ -30,12 +30,14 @@ void unclaimed_warn(const struct gpubroker_claim *claim, char *const *argv)
 
 	if (!qemu_given_look(argv, NULL, 0, &given)) {
 		for (size_t i = 0; sys >= 0 && i < given.n_hosts; i++) {
-			if (sysfs_group_of(sys, &given.hosts[i], &group) || claim_has_group(claim, group))
+			if (sysfs_group_of(sys, &given.hosts[i], &group) ||
+			    claim_has_group(claim, group))
 				continue;
 			pci_address_format(&given.hosts[i], address);
-			cli_error("warning: the command names %s, which this claim does not have, "
-				  "so it will fail; did you mean to add --gpu %s?",
-				  address, address);
+			cli_error(
+				"warning: the command names %s, which this claim does not have, so "
+				"it will fail; did you mean to add --gpu %s?",
+				address, address);
 		}
 	}
 	qemu_given_done(&given);
