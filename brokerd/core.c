@@ -14,6 +14,7 @@
 #include "brokerd/lease/hotplug.h"
 #include "brokerd/lease/kill.h"
 #include "brokerd/lease/restore.h"
+#include "brokerd/lease/taken.h"
 #include "brokerd/peer/listener.h"
 #include "brokerd/peer/reload.h"
 #include "brokerd/peer/request.h"
@@ -75,6 +76,8 @@ static void on_lease_freed(void *userdata, const struct lease *lease)
 	if (lease->recorded && lease->lent && !lease->damaged[0] &&
 	    strcmp(lease->terms.rule, LEASE_RULE_RESTORE) != 0)
 		usage_add(&core->usage, lease);
+	if (taken_for_host(lease)) /* as if root had restored it */
+		prepare_leave(&core->prepare, lease->group);
 	queue_mark_freed(&core->claims.queue, lease);
 	report_change(core);
 }

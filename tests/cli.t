@@ -489,4 +489,61 @@ POLICY
 tap_ok "check: ... and another is not" warns 0 "" <<'POLICY'
 prepare address 05:00.0
 POLICY
+# gpubroker-qemu, beside a stand-in for gpubroker, and with one for QEMU: each prints its name and its arguments.
+mkdir "$dir/own" "$dir/path"
+cp "$top_builddir/client/gpubroker-qemu" "$dir/own/"
+for f in own/gpubroker own/qemu path/gpubroker path/qemu-system-x86_64; do
+	printf '#!/bin/sh\necho "%s"\nprintf "<%%s>\\n" "$@"\nexit 7\n' "$f" >"$dir/$f"
+	chmod 755 "$dir/$f"
+done
+# emulates STATUS OUTPUT ARG...: it exits with that status, and prints that, lines for blanks.
+emulates() {
+	want=$1
+	printf '%s\n' "$2" | tr ' ' '\n' >"$dir/want"
+	shift 2
+	env PATH="$dir/path:$PATH" GPUBROKER_QEMU="${qemu-$dir/own/qemu}" "$dir/own/gpubroker-qemu" "$@" >"$dir/out" 2>"$dir/err"
+	got=$?
+	cat "$dir/out" "$dir/err"
+	[ "$got" = "$want" ] && cmp "$dir/want" "$dir/out"
+}
+# emulates_not STATUS TEXT ARG...: it exits with that status, and writes one line with the text to standard error.
+emulates_not() {
+	want=$1 text=$2
+	shift 2
+	env GPUBROKER_QEMU="$qemu" "$dir/own/gpubroker-qemu" "$@" >"$dir/out" 2>"$dir/err"
+	got=$?
+	cat "$dir/out" "$dir/err"
+	[ "$got" = "$want" ] && [ ! -s "$dir/out" ] && [ "$(wc -l <"$dir/err")" = 1 ] && grep -qF -- "$text" "$dir/err"
+}
+waits() (
+	GPUBROKER_WAIT=$1
+	export GPUBROKER_WAIT
+	shift
+	emulates "$@"
+)
+tap_ok "gpubroker-qemu: without a device it is QEMU, whose status is its own" emulates 7 'own/qemu <-m> <4G> <-device> <e1000>' -m 4G -device e1000
+tap_ok "... for libvirt's probe too" emulates 7 'own/qemu <-machine> <none,accel=tcg> <-device> <vfio-pci,host=01:00.0>' \
+	-machine none,accel=tcg -device vfio-pci,host=01:00.0
+tap_ok "... with a device it is the gpubroker beside it, not one of PATH" \
+	emulates 7 "own/gpubroker <run> <--gpu=00ff:ff:1f.7> <--> <$dir/own/qemu> <-device> <vfio-pci,host=ff:ff:1f.7> <-m> <4G>" \
+	-device vfio-pci,host=ff:ff:1f.7 -m 4G
+tap_ok "... which waits if it is to" waits 30m 7 "own/gpubroker <run> <--wait=30m> <--gpu=00ff:ff:1f.7> <--> <$dir/own/qemu> <-device> <vfio-pci,host=ff:ff:1f.7>" \
+	-device vfio-pci,host=ff:ff:1f.7
+qemu=qemu-system-x86_64
+tap_ok "... a QEMU is a whole path" emulates_not 127 "GPUBROKER_QEMU is 'qemu-system-x86_64'; it must be the whole path" -m 4G
+qemu=$dir/none
+tap_ok "... one that is not there is said to be missing" emulates_not 127 "$dir/none: cannot be executed: No such file" -m 4G
+qemu=$dir/own/gpubroker-qemu
+tap_ok "... and it never executes itself" emulates_not 64 "is gpubroker-qemu itself" -m 4G
+ln -s gpubroker-qemu "$dir/own/again"
+qemu=$dir/own/again
+tap_ok "... by another name either" emulates_not 64 "is gpubroker-qemu itself" -m 4G
+qemu=$(printf '/a\nb')
+tap_ok "... and what it prints is one line" emulates_not 127 "/a?b: cannot be executed" -m 4G
+unset qemu
+rm "$dir/own/gpubroker"
+qemu=$dir/own/qemu
+tap_ok "... without a gpubroker it says which one is missing" emulates_not 127 "$dir/own/gpubroker: cannot be executed" \
+	-device vfio-pci,host=ff:ff:1f.7
+
 tap_done

@@ -63,6 +63,13 @@ finds() (
 	printf '%s\n' "$text" | grep -qE -- "$pattern" || { echo "not said: $pattern"; return 1; }
 )
 
+# lacks PATTERN ...: as `finds`, where nothing is broken, and PATTERN is not said.
+lacks() (
+	unsaid=$1
+	shift
+	finds '' 'PASS iommu' "$@" && ! tr -s ' \n' '  ' <"$dir/out" | grep -qE -- "$unsaid"
+)
+
 without() { finds 'fail:iommu fail:group' "$@" group=null; }
 
 tap_ok "a good host has no fault" finds '' 'PASS iommu: the IOMMU is on'
@@ -111,9 +118,14 @@ tap_ok "a policy with a mistake" finds 'fail:policy fail:files' '1 mistake; an o
 	'broker={"answers":true,"tells_policy":true,"in_force":true,"refused":true,"mistakes":1}'
 tap_ok "an empty policy" finds 'fail:policy' 'the policy is empty' 'broker={"answers":true,"tells_policy":true,"rules":0}'
 # Others who take devices.
-tap_ok "the system's libvirt asks nobody" finds 'warn:libvirt' '/etc/libvirt/hooks/qemu' 'libvirt={"system":true,"hook":false}'
+tap_ok "the system's libvirt asks nobody" finds 'warn:libvirt' "'install -D .*/libvirt-hook /etc/libvirt/hooks/qemu.d/gpubroker'" 'libvirt={"system":true,"hook":false}'
 tap_ok "... with a hook" finds '' 'iommu' 'libvirt={"system":true,"hook":true}'
-tap_ok "libvirt's session may lock little" finds '' "cannot limit locked memory" 'libvirt={"system":false}' memlock_max=8388608
+tap_ok "libvirt's session may lock little" finds '' "may lock only 8M.*cannot limit locked memory.*limits.d" 'libvirt={"system":false}' memlock_max=8388608
+tap_ok "... exactly what libvirt adds" finds '' "may lock only 1G" 'libvirt={"system":false}' memlock_max=1073741824
+tap_ok "... enough for small machines" finds '' "may have at most 7G" 'libvirt={"system":false}' memlock_max=8589934592
+tap_ok "... not for one of 8G, which needs 9G" finds '' "hostdev of a machine of 8G in qemu:///session fails" 'libvirt={"system":false}' memlock_max=9663676415 -- --memory 8G
+tap_ok "... and just for it" lacks 'qemu:///session' 'libvirt={"system":false}' memlock_max=9663676416 -- --memory 8G
+tap_ok "... or for all that the host has" lacks 'qemu:///session' 'libvirt={"system":false}' memlock_max=35433480192
 tap_ok "SELinux has denied something" finds 'warn:denials' 'SELinux has denied something 2 times since the boot, at last: qemu, chr_file of vfio' \
 	'denials={"module":"SELinux","readable":true,"count":2,"last":"qemu, chr_file of vfio"}'
 tap_ok "AppArmor has denied nothing" finds '' 'AppArmor has denied the broker and VMs nothing' 'denials={"module":"AppArmor","readable":true,"count":0}'

@@ -42,6 +42,9 @@ needed_by() {
 		libgpubroker   the broker, as for any outsider
 		libjson-c.so   --json
 		libsmartcols   tables on a terminal' ;;
+	gpubroker-qemu) echo '
+		libc.so        the C library
+		libjson-c.so   the arguments of an emulator' ;;
 	gpubroker-hooks | gpubroker-policy-install) echo '
 		libc.so        the C library' ;;
 	libgpubroker.so*) echo '
@@ -106,7 +109,7 @@ no_libraries_but() {
 }
 
 elf_files >"$dir/elf"
-tap_ok 'programs and library are installed' test "$(wc -l <"$dir/elf")" -eq 5
+tap_ok 'programs and library are installed' test "$(wc -l <"$dir/elf")" -eq 6
 libdir=$(grep -m 1 '/libgpubroker\.so' "$dir/elf")
 libdir=${libdir%/*} libdir=${libdir#"$INSTALLED"}
 while read -r file; do

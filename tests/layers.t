@@ -62,6 +62,8 @@ floor_plan() {
 		# main() and the table of commands, which no command may call back.
 		client/main		client/gpubroker client/common client/command client/run
 		client/policy-install	-
+		# main() of gpubroker-qemu.
+		client/qemu		client/common client/host client/run/emulator.h
 
 		brokerd/kernel		$shared
 		# The reasons of a refusal, which the library's users see too, are in gpubroker.h.
@@ -91,6 +93,7 @@ sources_without_header() {
 		brokerd/hooks/main.c		-
 		client/main.c			-
 		client/policy-install.c		-
+		client/qemu.c			-
 		brokerd/kernel/attributes.c	brokerd/kernel/kernel.h
 		brokerd/kernel/vfio.c		brokerd/kernel/kernel.h
 		client/library/claim.c		client/gpubroker.h

@@ -7,6 +7,7 @@
 
 #include "brokerd/lease/bringup.h"
 #include "brokerd/lease/restore.h"
+#include "brokerd/lease/taken.h"
 
 #include <errno.h>
 
@@ -108,6 +109,7 @@ int lease_make(struct lease *lease)
 
 	if (!r && !work_steps(work)) {
 		work_free(work);
+		taken_note(lease);
 		lease_transition(lease, LEASE_BOUND);
 		return 0;
 	}

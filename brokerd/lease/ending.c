@@ -13,6 +13,7 @@
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/cdev.h"
 #include "brokerd/lease/restore.h"
+#include "brokerd/lease/taken.h"
 #include "brokerd/process/log.h"
 #include "brokerd/record/audit.h"
 #include "client/common/util.h"
@@ -174,6 +175,7 @@ static void on_held(struct lease *lease, int error)
 {
 	lease->attached = error == -KERNEL_ATTACHED;
 	lease->busy = true;
+	taken_note(lease); /* a lease that was taken up: its functions are the holder's still */
 	if (lease->state == GPUBROKER_LEASE_LEASED)
 		lease->slow = NULL;
 	if (lease->attached) { /* no close of the group will come */
@@ -257,6 +259,7 @@ void lease_probe_holder(struct lease *lease)
 	if (cdevs_are_held(lease)) {
 		bool news = lease->state == GPUBROKER_LEASE_PREPARING;
 
+		taken_note(lease);
 		probe_later(lease);
 		if (news && lease_transition(lease, LEASE_SENT))
 			lease_resume_pending(lease);

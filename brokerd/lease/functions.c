@@ -16,6 +16,7 @@
 #include "brokerd/lease/driver.h"
 #include "brokerd/lease/leases.h"
 #include "brokerd/lease/newcomers.h"
+#include "brokerd/lease/taken.h"
 #include "client/common/util.h"
 #include "client/host/function.h"
 #include "client/host/sysfs.h"
@@ -171,6 +172,7 @@ static void check_bound(struct lease *lease, const struct work_result *result)
 			return;
 		}
 	}
+	taken_note(lease);
 	lease_transition(lease, LEASE_BOUND);
 }
 
@@ -228,12 +230,13 @@ static int add_take_off(const struct kernel *kernel, struct work *work, const st
 			const struct lease_function *was, const char *now)
 {
 	char text[PCI_ADDRESS_TEXT], override[PROTOCOL_NAME_MAX + 1];
-	int r;
+	int r = 0;
 
 	/* A newline alone clears it; an empty write would not. */
 	snprintf(override, sizeof(override), "%s\n", was->override);
-	r = work_add(work, kernel_open_override(kernel, &was->address), override, "driver_override",
-		     &was->address, CONTINUE);
+	if (!was->taken)
+		r = work_add(work, kernel_open_override(kernel, &was->address), override,
+			     "driver_override", &was->address, CONTINUE);
 	/*
 	 * The unbind of a function that stays on VFIO is the barrier between tenants: it must not
 	 * fail.
@@ -325,6 +328,7 @@ static int add_restore(struct lease *lease, struct work *work)
 	int r = 0;
 
 	lease->as_recorded = 0;
+	taken_decide(lease);
 	for (size_t i = 0; !r && i < lease->n_functions; i++) {
 		const struct lease_function *was = &lease->functions[i];
 
@@ -392,6 +396,11 @@ static const char *not_as_before(const struct lease *lease, struct lease_end *re
 			continue;
 		if (r)
 			return "cannot be read";
+		if (was->taken) { /* what it has is right, if no holder can have it */
+			if (driver_is_vfio(now) && strcmp(now, was->driver) != 0)
+				return "was bound to VFIO again meanwhile";
+			continue;
+		}
 		if (!(lease->as_recorded & UINT64_C(1) << i))
 			return "its driver override could not be put back";
 		if (is_unknown(was->driver)

@@ -21,6 +21,7 @@
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/newcomers.h"
 #include "brokerd/lease/restore.h"
+#include "brokerd/lease/taken.h"
 #include "brokerd/process/log.h"
 #include "brokerd/record/audit.h"
 #include "brokerd/state/refuse.h"
@@ -179,6 +180,7 @@ static void on_kept(void *userdata, const struct work_result *result)
 	if (result->error)
 		log_error("lease %" PRIu64 ": a new function of its group cannot be bound: %s: %s",
 			  lease->id, result->what, strerror(result->error));
+	taken_note(lease);
 	if (lease->state == GPUBROKER_LEASE_RELEASING) {
 		lease_probe_holder(lease);
 		return;
@@ -379,6 +381,8 @@ void hotplug_device_seen(struct leases *leases, const struct watcher_record *rec
 			recall_without(lease, &record->address);
 			return; /* the list may have changed */
 		}
+		if (record->type == WATCHER_DEVICE && member)
+			taken_look(lease, &record->address);
 		if (record->type == WATCHER_DEVICE && !member && record->group == lease->group) {
 			hotplug_look(lease);
 			return;

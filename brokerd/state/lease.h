@@ -29,6 +29,10 @@ struct lease_function {
 	uint16_t device;
 	char driver[PROTOCOL_NAME_MAX];	  /* "": none; LEASE_DRIVER_UNKNOWN */
 	char override[PROTOCOL_NAME_MAX]; /* "": none */
+	/* Not recorded, see lease/taken.h. */
+	uint64_t binding; /* the number of its link to the VFIO driver; 0: not known */
+	bool away;	  /* it was seen without a VFIO driver */
+	bool taken;	  /* somebody else has bound it since, so it is left as it is */
 };
 
 /*

@@ -139,23 +139,17 @@ static void check_broker(struct doctor *doctor)
 static void check_libvirt(struct doctor *doctor)
 {
 	struct json_object *libvirt = facts_part(doctor->host, "libvirt");
-	const int64_t limit = facts_number(doctor->caller, "memlock_max", -1);
 
 	if (!libvirt)
 		return;
 	if (facts_flag(libvirt, "system") && !facts_flag(libvirt, "hook"))
 		doctor_say(doctor, DOCTOR_WARN, "libvirt",
-			   "A hook in /etc/libvirt/hooks/qemu can refuse machines with a hostdev "
-			   "that the broker lends; or give those cards to one of the two alone",
-			   "the system's libvirt does not ask the broker: it can take any card "
-			   "that is not lent at the moment, whatever the policy says");
-	if (!facts_flag(doctor->caller, "root") && limit >= 0 && limit < (1LL << 30))
-		doctor_say(doctor, DOCTOR_NOTE, "libvirt",
-			   "Raise the hard limit in /etc/security/limits.d (NAME hard memlock "
-			   "unlimited), log in again; 'gpubroker run --qemu' needs no such limit",
-			   "your session may lock only %" PRId64 " KiB, so a hostdev of "
-			   "qemu:///session fails with 'cannot limit locked memory'",
-			   limit >> 10);
+			   "As root: 'install -D " GPUBROKER_DATA_DIR "/libvirt-hook "
+			   "/etc/libvirt/hooks/qemu.d/gpubroker', then 'systemctl restart "
+			   "libvirtd.service' (or virtqemud.service)",
+			   "the system's libvirt does not ask the broker, and takes a card from "
+			   "whoever has it lent");
+	doctor_check_session(doctor);
 }
 
 static void check_denials(struct doctor *doctor)

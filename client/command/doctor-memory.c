@@ -96,6 +96,40 @@ void doctor_check_memory(struct doctor *doctor)
 	check_hugepages(doctor);
 }
 
+/* libvirt sets the limit to the machine's memory and 1 GiB, before it executes an emulator. */
+void doctor_check_session(struct doctor *doctor)
+{
+	static const char cure[] =
+		"As root: 'echo \"NAME - memlock unlimited\" "
+		">/etc/security/limits.d/gpubroker.conf', "
+		"and log in again; by <qemu:commandline> gpubroker-qemu needs no such limit";
+	const int64_t own = facts_number(doctor->caller, "memlock_max", -1);
+	const uint64_t limit = own < 0 ? UINT64_MAX : (uint64_t)own;
+	const uint64_t all = bytes_of(doctor->host, "memory"), wanted = doctor->memory;
+	char vm[CLI_SIZE_TEXT], text[CLI_SIZE_TEXT];
+
+	if (facts_flag(doctor->caller, "root") || own < 0 || (all && limit >= all + GIB) ||
+	    (wanted && limit - GIB >= wanted && limit >= GIB))
+		return;
+	say_size(limit, text);
+	if (wanted)
+		doctor_say(doctor, DOCTOR_NOTE, "libvirt", cure,
+			   "your session may lock %s, so a hostdev of a machine of %s in "
+			   "qemu:///session fails with 'cannot limit locked memory': that takes "
+			   "1G more than the machine has",
+			   text, say_size(wanted, vm));
+	else if (limit <= GIB)
+		doctor_say(doctor, DOCTOR_NOTE, "libvirt", cure,
+			   "your session may lock only %s, so a hostdev of qemu:///session fails "
+			   "with 'cannot limit locked memory'",
+			   text);
+	else
+		doctor_say(doctor, DOCTOR_NOTE, "libvirt", NULL,
+			   "your session may lock %s, so a machine with a hostdev in "
+			   "qemu:///session may have at most %s",
+			   text, say_size(limit - GIB, vm));
+}
+
 void doctor_check_memlock(struct doctor *doctor, struct json_object *device, const char *address)
 {
 	const int64_t own = facts_number(doctor->caller, "memlock", INT64_MIN);

@@ -39,6 +39,8 @@ void doctor_check_host(struct doctor *doctor);
 /* Parts of that, which are in files of their own. */
 void doctor_check_iommu(struct doctor *doctor);
 void doctor_check_memory(struct doctor *doctor);
+/* Whether a <hostdev> of libvirt's session can lock its memory. */
+void doctor_check_session(struct doctor *doctor);
 
 /* Checks what concerns one device, an address. Returns 0, or an exit status where it is none. */
 int doctor_check_device(struct doctor *doctor, const char *device);

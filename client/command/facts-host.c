@@ -169,8 +169,8 @@ static void add_libvirt(struct json_object *facts)
 		       facts_path_exists("/run/libvirt/libvirt-sock") ||
 			       facts_path_exists("/run/libvirt/virtqemud-sock"));
 	facts_add_flag(libvirt, "hook",
-		       facts_path_exists("/etc/libvirt/hooks/qemu") ||
-			       facts_path_exists("/etc/libvirt/hooks/qemu.d"));
+		       !access("/etc/libvirt/hooks/qemu", X_OK) ||
+			       !access("/etc/libvirt/hooks/qemu.d/gpubroker", X_OK));
 	json_object_object_add(facts, "libvirt", libvirt);
 }
 

@@ -11,6 +11,7 @@
 #include "client/command/moments.h"
 #include "client/command/program.h"
 #include "client/command/screen.h"
+#include "client/command/taken.h"
 #include "client/common/util.h"
 #include "client/host/function.h"
 #include "client/host/marked.h"
@@ -430,6 +431,7 @@ static void note_lease(const struct leases *l, const struct shown *shown)
 	note_state(shown);
 	if (shown->group != UINT32_MAX && holders_node_text(shown->group, node, sizeof(node)))
 		screen_note(TONE_BAD, node);
+	taken_print(shown->state, shown->devices, shown->n_devices, print_bad);
 }
 
 /* ---- the table ---- */

@@ -12,6 +12,7 @@
 #include "client/command/json-out.h"
 #include "client/command/leases-people.h"
 #include "client/command/moments.h"
+#include "client/command/taken.h"
 #include "client/host/marked.h"
 
 #include <inttypes.h>
@@ -74,6 +75,7 @@ static void add_json(struct json_object *array, const struct gpubroker_lease *le
 				       ? NULL
 				       : json_object_new_boolean(lease->migration ==
 								 GPUBROKER_MIGRATION_YES));
+	json_object_object_add(o, "taken", taken_json(lease));
 	json_object_array_add(array, o);
 }
 
@@ -159,6 +161,7 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 	if (lease->iommu_group != UINT32_MAX &&
 	    holders_node_text(lease->iommu_group, node, sizeof(node)))
 		print_holder(node);
+	taken_print(lease->state, lease->devices, lease->n_devices, print_holder);
 	return 0;
 }
 

@@ -143,6 +143,10 @@ static bool parse_host(const char *text, struct pci_address *ret_address)
 	}
 	if (n < 2 || n == ARRAY_SIZE(parts) || *end)
 		return false;
+	/* QEMU refuses larger numbers, which cut down would be another function's. */
+	if ((n == 3 && parts[0] > UINT32_MAX) || parts[n - 2] > 0xff || parts[n - 1] > 0x1f ||
+	    parts[n] > 7)
+		return false;
 	*ret_address = (struct pci_address){
 		.domain = n == 3 ? (uint32_t)parts[0] : 0,
 		.bus = (uint8_t)parts[n - 2],

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Functions that root takes from a lease, as by driverctl and `virsh nodedev-reattach`: the lines
+ * in the journal, and the end of the lease, which leaves them alone. No worker is forked: the test
+ * changes its files in the shape of sysfs as the kernel would.
+ */
+#include "config.h"
+
+#include "brokerd/lease/bringup.h"
+#include "brokerd/lease/ending.h"
+#include "brokerd/lease/hotplug.h"
+#include "brokerd/lease/restore.h"
+#include "brokerd/lease/taken.h"
+#include "brokerd/process/log.h"
+#include "brokerd/record/lease-record.h"
+#include "client/host/sysfs.h"
+#include "tests/unit/brokerd/fake-worker.h"
+#include "tests/unit/brokerd/world.h"
+#include "tests/tap.h"
+
+#include <stdarg.h>
+#include <unistd.h>
+
+#define GROUP 20
+#define CARD "0000:01:00.0"
+
+static char said[4096]; /* the journal since the lease began */
+
+void __wrap_log_line(enum log_level level, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+void __wrap_log_line(enum log_level level, const char *format, ...)
+{
+	size_t n = strlen(said);
+	va_list args;
+
+	(void)level;
+	va_start(args, format);
+	vsnprintf(said + n, sizeof(said) - n, format, args);
+	va_end(args);
+}
+
+/* ---- the kernel ---- */
+
+static char override[64], done[256]; /* driver_override, and the steps that were done */
+static void (*meanwhile)(void);	     /* what somebody does during the first step; NULL: nothing */
+
+/* Binds the card. The link is a new one, also to the driver that it has. */
+static void set_driver(const char *driver)
+{
+	char path[200], other[210], target[64];
+
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/" CARD "/driver", scratch_path);
+	snprintf(other, sizeof(other), "%s.new", path);
+	snprintf(target, sizeof(target), "../../drivers/%s", driver);
+	if (*driver)
+		need(!symlink(target, other) && !rename(other, path));
+	else
+		unlink(path);
+}
+
+static bool has_driver(const char *driver)
+{
+	struct pci_address address;
+	char now[FUNCTION_NAME_MAX];
+
+	need(!pci_address_parse(CARD, &address));
+	need(!sysfs_driver_read(broker.kernel.sys, &address, now));
+	return !strcmp(now, driver);
+}
+
+static int kernel_does(const struct fake_step *step, char text[FAKE_TEXT_MAX])
+{
+	const char *file = strrchr(step->path, '/') + 1;
+	void (*also)(void) = meanwhile;
+	char driver[64];
+	size_t n = strlen(done);
+
+	meanwhile = NULL;
+	if (also)
+		also();
+	if (step->does == FAKE_READS) {
+		strcpy(text, *override ? override : "(null)");
+		return 0;
+	}
+	snprintf(done + n, sizeof(done) - n, "%s ", file);
+	if (!strcmp(file, "driver_override"))
+		snprintf(override, sizeof(override), "%.*s", (int)strcspn(step->text, "\n"),
+			 step->text);
+	else if (!strcmp(file, "unbind"))
+		set_driver("");
+	else if (!strcmp(file, "bind") &&
+		 sscanf(strstr(step->path, "/drivers/"), "/drivers/%63[^/]", driver) == 1)
+		set_driver(driver);
+	return step->does == FAKE_OPENS ? ENOENT : 0;
+}
+
+/* ---- the broker ---- */
+
+/* The card is lent; the host had it on this driver, with this override. */
+static struct lease *lend(const char *driver, const char *was)
+{
+	struct lease *lease = lease_new(&broker.leases.table, 0, GROUP);
+	struct function card;
+
+	need(lease);
+	set_driver("vfio-pci");
+	strcpy(override, "vfio-pci");
+	need(!pci_address_parse(CARD, &lease->asked));
+	need(!sysfs_function_read(broker.kernel.sys, &lease->asked, &card));
+	lease->state = GPUBROKER_LEASE_LEASED;
+	lease->n_functions = 1;
+	lease->functions[0].address = card.address;
+	lease->functions[0].vendor = card.vendor;
+	lease->functions[0].device = card.device;
+	strcpy(lease->functions[0].driver, driver);
+	strcpy(lease->functions[0].override, was);
+	strcpy(lease->terms.rule, "test:1");
+	lease->lent = lease->recorded = true;
+	lease_set_kind(lease);
+	need(!lease_record_write(&broker.store, lease));
+	taken_note(lease);
+	said[0] = done[0] = '\0';
+	return lease;
+}
+
+/* The watcher reports the card, whatever it says of it. */
+static void report(void)
+{
+	struct watcher_record record = { .type = WATCHER_DEVICE, .group = GROUP };
+
+	need(!pci_address_parse(CARD, &record.address));
+	hotplug_device_seen(&broker.leases, &record);
+}
+
+static bool is_over_with(const char *driver, const char *now)
+{
+	if (!broker.leases.table.n && has_driver(driver) && !strcmp(override, now))
+		return true;
+	printf("# %zu leases; override '%s'; done: %s\n# the journal: %s\n", broker.leases.table.n,
+	       override, done, said);
+	return false;
+}
+
+static void end(struct lease *lease)
+{
+	lease_recall(lease, "revoked");
+	fake_run_all();
+}
+
+/* ---- tests ---- */
+
+static void test_journal(void)
+{
+	struct lease *lease = lend("bochs-drm", "");
+
+	report();
+	tap_ok(!*said, "a function that is on VFIO is no news, whatever the watcher says");
+	set_driver("");
+	report();
+	tap_ok(strstr(said, "device=" CARD " group=20") &&
+		       strstr(said,
+			      "outcome=taken-away reason=\"not by the broker; no driver has it"),
+	       "one that somebody unbinds is in the journal");
+	said[0] = '\0';
+	set_driver("bochs-drm");
+	report();
+	tap_ok(!*said, "... once");
+	set_driver("vfio-pci");
+	report();
+	tap_ok(strstr(said, "outcome=brought-back reason=\"vfio-pci has it again"),
+	       "... and its return");
+	tap_ok(lease->state == GPUBROKER_LEASE_LEASED && !lease->work, "the lease goes on");
+	end(lease);
+	tap_ok(is_over_with("vfio-pci", "vfio-pci"),
+	       "what was brought back to VFIO stays there: so somebody wanted it");
+}
+
+static void test_untouched(void)
+{
+	end(lend("bochs-drm", "nvidia"));
+	tap_ok(!prepare_is_left(&broker.prepare, GROUP) && is_over_with("bochs-drm", "nvidia") &&
+		       strstr(done, "driver_override unbind bind"),
+	       "a function that nobody took goes back as it was");
+}
+
+static void test_taken(void)
+{
+	struct lease *lease = lend("bochs-drm", "");
+
+	set_driver("bochs-drm");
+	strcpy(override, "bochs-drm"); /* driverctl set-override */
+	end(lease);
+	tap_ok(is_over_with("bochs-drm", "bochs-drm"), "an override that driverctl set stays");
+
+	lease = lend("vfio-pci", "vfio-pci");
+	lease->functions[0].binding = 0;
+	lease->state = GPUBROKER_LEASE_PREPARING;
+	need(!lease_make(lease) && lease->state == GPUBROKER_LEASE_READY); /* nothing to bind */
+	lease->state = GPUBROKER_LEASE_LEASED;
+	set_driver("bochs-drm");
+	override[0] = '\0'; /* driverctl unset-override, or virsh nodedev-reattach */
+	end(lease);
+	tap_ok(is_over_with("bochs-drm", ""), "a prepared function that was given back stays so");
+	tap_ok(prepare_is_left(&broker.prepare, GROUP),
+	       "... and its prepare rule does not take it again");
+
+	lease = lend("bochs-drm", "");
+	set_driver("vfio-pci"); /* driverctl set-override CARD vfio-pci */
+	end(lease);
+	tap_ok(is_over_with("vfio-pci", "vfio-pci") && !strcmp(done, "unbind bind "),
+	       "one that was bound to VFIO anew stays on VFIO, unbound once between two users");
+
+	lease = lend("bochs-drm", "");
+	set_driver("");
+	strcpy(override, "none"); /* driverctl set-override CARD none */
+	end(lease);
+	tap_ok(is_over_with("", "none"), "one that is to have no driver has none");
+}
+
+static void bind_to_vfio(void)
+{
+	set_driver("vfio-pci");
+}
+
+/* Somebody's unbind waits for the holder, whose lease ends meanwhile: then it is bound again. */
+static void test_race(void)
+{
+	struct lease *lease = lend("bochs-drm", "");
+
+	set_driver("");
+	meanwhile = bind_to_vfio;
+	end(lease);
+	tap_ok(broker.leases.table.n == 1 && lease->state == GPUBROKER_LEASE_STUCK &&
+		       strstr(lease->reason, "bound to VFIO again meanwhile"),
+	       "one that comes to VFIO while it is given back is not free yet");
+	done[0] = '\0';
+	lease_retry(lease);
+	fake_run_all();
+	tap_ok(is_over_with("vfio-pci", "vfio-pci") && strstr(done, "unbind bind"),
+	       "... but unbound from it first");
+}
+
+/* A holder that is found after a restart has what it had. */
+static void test_restart(void)
+{
+	struct lease *lease = lend("bochs-drm", "");
+
+	lease->functions[0].binding = 0;
+	end(lease);
+	tap_ok(is_over_with("bochs-drm", ""), "without a note of its binding it goes back");
+}
+
+int main(void)
+{
+	static const char *const files[] = {
+		"bus/pci/drivers_probe",
+		"bus/pci/drivers/vfio-pci/bind",
+		"bus/pci/drivers/vfio-pci/unbind",
+		"bus/pci/drivers/bochs-drm/bind",
+		"bus/pci/drivers/bochs-drm/unbind",
+	};
+	char path[200];
+
+	broker_make();
+	fake.answer = kernel_does;
+	add_function(CARD, "0x030000\n", GROUP);
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		snprintf(path, sizeof(path), "sys/%s", files[i]);
+		scratch_write(path, "");
+	}
+	scratch_write("dev/vfio/vfio", "");
+	snprintf(path, sizeof(path), "%s/dev", scratch_path);
+	broker.kernel.dev = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	snprintf(path, sizeof(path), "%s/state", scratch_path);
+	need(!mkdir(path, 0700));
+	broker.store.directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	need(broker.kernel.dev >= 0 && broker.store.directory >= 0);
+	test_journal();
+	test_untouched();
+	test_taken();
+	test_race();
+	test_restart();
+	broker_drop();
+	return tap_done();
+}
