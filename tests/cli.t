@@ -110,6 +110,10 @@ attach_in_synopsis() {
 		awk -v "cm=.Cm $1" '/^\.Nm/ { in_it = 0 } $0 == cm { in_it = 1 } in_it' | all_in "client/run/$1.c" '-'
 }
 
+drivers_make_in_synopsis() {
+	synopsis "drivers make" | all_in client/command/drivers-make.c '-'
+}
+
 explain_in_synopsis() {
 	synopsis "policy explain" | all_in client/command/explain.c '-'
 }
@@ -145,11 +149,14 @@ tap_ok "each command has a page" has_pages
 for page in "$top_srcdir"/client/*.1; do
 	tap_ok "${page##*/} begins with examples, and has no faults" good_page "$page"
 done
-for c in list leases profiles watch; do
+for c in list leases profiles watch drivers; do
 	tap_ok "the page of $c has each option" in_page "$c"
 done
 tap_ok "the help of run has each option" in_help client/run/options.c run
-for c in list leases profiles watch usage metrics; do
+tap_ok "the page of drivers make has each option" drivers_make_in_synopsis
+tap_ok "the help of drivers make has each option" in_help client/command/drivers-make.c drivers make
+tap_ok "... and fits on a screen" on_a_screen drivers make
+for c in list leases profiles watch usage metrics drivers; do
 	tap_ok "the help of $c has each option" in_help "client/command/$c.c" "$c"
 done
 tap_ok "the help of doctor has each option" in_help client/command/examine.c doctor
@@ -165,7 +172,7 @@ for c in attach detach; do
 	tap_ok "the help of $c has each option" in_help "client/run/$c.c" "$c"
 	tap_ok "... and so has its page" attach_in_synopsis "$c"
 done
-for c in list run profiles leases usage metrics release watch doctor policy revoke restore vfs attach detach; do
+for c in list run profiles leases usage metrics release watch doctor policy revoke restore vfs attach detach drivers; do
 	tap_ok "the help of $c fits on a screen" on_a_screen "$c"
 done
 tap_ok "the usage fits on a screen" sh -c '"$0" --help | awk "length > 80 { exit 1 } END { exit NR > 24 }"' "$command"
@@ -208,6 +215,9 @@ tap_ok "completion: ... not behind COMMAND, which is the shell's" offers ":comma
 tap_ok "completion: any, where no broker answers" offers any run --gpu ""
 tap_ok "completion: files" offers :file policy check ""
 tap_ok "completion: directories" offers :directory policy install --root ""
+tap_ok "completion: the command below drivers" offers make drivers ""
+tap_ok "completion: ... its options" offers --kernel drivers make --k
+tap_ok "completion: ... and its directory" offers :directory drivers make nv ""
 tap_ok "completion: users" offers root policy explain --user ro
 tap_ok "completion: nothing for a time, and no error" sh -c '[ -z "$("$0" __complete revoke --after "" 2>&1)" ]' "$command"
 
@@ -221,6 +231,13 @@ tap_ok "leases with an unknown option: 64" exits 64 leases --all
 # Control characters could begin a line in a journal, or clear a terminal.
 tap_ok "an argument with control characters: one line, without them" \
 	says_that "'??<0>panic?[2J?' is no device" 64 run --gpu "$(printf '\r\n<0>panic\033[2J\177')" -- true
+tap_ok "run --drivers without --qemu: 64" says_that "--drivers needs --qemu" 64 run --drivers -- true
+tap_ok "a name behind --drivers, without =: what was meant" says_that "did you mean --drivers=nv-1?" 127 \
+	run --qemu --drivers nv-1 -- true
+for name in no-such ../x '' .; do
+	tap_ok "--drivers='$name': 66 before a broker is looked for" says_that "there are no such drivers" 66 \
+		run --qemu --gpu teaching --drivers="$name" -- true
+done
 tap_ok "run without a command: 64" says_that COMMAND 64 run
 tap_ok "run -- without a command: 64" says_that COMMAND 64 run --gpu 01:00.0 --
 tap_ok "run with an unknown option: 64" exits 64 run --gpus 01:00.0 -- true

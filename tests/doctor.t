@@ -18,7 +18,7 @@ usual() {
 	broker='{"answers":true,"tells_policy":true,"in_force":true,"refused":false,"rules":3,"files":1,"mistakes":0}'
 	mistakes=0 memory=34359738368 available=30000000000 hugepages='' libvirt=null denials=null
 	missing=0 may=1 kvm='"allowed"' kvm_group='"kvm"' memlock=-1 memlock_max=-1 cgroup=-1
-	allowed=true grant=0 console=null in_use=null opened=null status=available holder=null reset=flr node=0
+	allowed=true grant=0 console=null in_use=null opened=null rendered=null status=available holder=null reset=flr node=0
 	node_memory=17179869184 vendor=10de class=030000 address=0000:01:00.0 more=''
 }
 
@@ -35,7 +35,7 @@ snapshot() {
 	"subsystem_device":"0001","class":"$class","driver":"nouveau","iommu_group":$group,"boot_vga":false,
 	"bridge":false,"console":$console,"in_use":$in_use,"path":"pci0000:00/01.0/00.0","reset_method":"$reset",
 	"numa_node":$node,"cpus":"0-7","node_memory":$node_memory,"connectors":["card1-DP-1"],"vgpu":false,
-	"opened_by":$opened,"status":"$status","allowed":$allowed,"holder":$holder,"memlock":$grant,
+	"opened_by":$opened,"render_opened_by":$rendered,"status":"$status","allowed":$allowed,"holder":$holder,"memlock":$grant,
 	"model":"GA102 [GeForce RTX 3090]"$more}]}
 	END
 }
@@ -149,6 +149,11 @@ tap_ok "... and too few" finds 'warn:hugepages' 'raise vm.nr_hugepages by 1536' 
 # The device.
 tap_ok "the host's console" finds 'fail:use' "shows the host's console" 'console="the text console is on it"'
 tap_ok "the host uses it" finds 'fail:use' 'a screen' 'in_use="a screen is on card1-DP-1"'
+tap_ok "programs have its render node open: each is named, and what may be used instead" \
+	finds 'fail:use warn:render warn:render' "blender \\(pid 9 of bob\\) has /dev/dri/renderD128 open, and the card's driver waits for it. End that process" \
+	'opened="python3 (pid 8 of alice) has /dev/dri/card0 open"' \
+	'rendered=["python3 (pid 8 of alice) has /dev/dri/renderD128 open","blender (pid 9 of bob) has /dev/dri/renderD128 open",7]'
+tap_ok "... which is no list: no matter" finds '' 'the host does not use it' 'rendered="x"'
 tap_ok "a program has it open" finds 'fail:use' 'Xorg has /dev/dri/card0 open' 'opened="Xorg has /dev/dri/card0 open"'
 tap_ok "a program has it through VFIO" finds 'fail:use' 'past the broker' status=in-use
 tap_ok "no reset" finds 'warn:reset' 'vendor-reset' reset=

@@ -104,6 +104,7 @@ sources_without_header() {
 		client/command/doctor-host.c	client/command/doctor.h
 		client/command/doctor-iommu.c	client/command/doctor.h
 		client/command/doctor-memory.c	client/command/doctor.h
+		client/command/drivers-make.c	client/command/drivers.h
 		client/command/edit.c		client/command/policy.h
 		client/command/examine.c	client/command/cli.h
 		client/command/explain.c	client/command/policy.h
@@ -143,6 +144,7 @@ headers_of_many() {
 		client/gpubroker.h		client/library
 		client/command/cli.h		client/command client/run
 		client/command/doctor.h		client/command
+		client/command/drivers.h	client/command
 		client/command/facts.h		client/command
 		client/command/policy.h		client/command
 		policy/policy.h			policy

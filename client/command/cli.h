@@ -55,6 +55,7 @@ int cli_usage(const struct cli *cli, int argc, char **argv);
 int cli_metrics(const struct cli *cli, int argc, char **argv);
 int cli_attach(const struct cli *cli, int argc, char **argv);
 int cli_detach(const struct cli *cli, int argc, char **argv);
+int cli_drivers(const struct cli *cli, int argc, char **argv);
 int cli_complete(const struct cli *cli, int argc, char **argv);
 
 /* Returns true if a process that the caller may look at has the group or a device of it open. */

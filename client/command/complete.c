@@ -242,6 +242,8 @@ static void complete_command(struct line *line, const char *command, int offset)
 		offer_leases(line);
 	} else if (!strcmp(command, "policy check")) {
 		puts(":file");
+	} else if (!strcmp(command, "drivers make") && first < line->n - 1) {
+		puts(":directory");
 	} else if (!strcmp(command, "restore") || !strcmp(command, "policy explain") ||
 		   !strcmp(command, "profiles") || !strcmp(command, "doctor") ||
 		   !strcmp(command, "attach") || !strcmp(command, "detach") ||
@@ -254,6 +256,7 @@ int cli_complete(const struct cli *cli, int argc, char **argv)
 {
 	struct line line = { .cli = cli, .words = argv + 1, .n = argc - 1 };
 	char command[64];
+	bool has_two;
 	int offset = 1;
 
 	/* A shell waits for this: a broker that does not answer ends it. */
@@ -277,9 +280,12 @@ int cli_complete(const struct cli *cli, int argc, char **argv)
 		offer_commands(&line, "policy ");
 		return cli_finish_output();
 	}
-	snprintf(command, sizeof(command), "%.24s%s%.24s", line.words[0],
-		 strcmp(line.words[0], "policy") ? "" : " ",
-		 strcmp(line.words[0], "policy") ? "" : line.words[1]);
+	if (!strcmp(line.words[0], "drivers") && line.n == 2)
+		offer_commands(&line, "drivers ");
+	has_two = !strcmp(line.words[0], "policy") ||
+		  (!strcmp(line.words[0], "drivers") && !strcmp(line.words[1], "make"));
+	snprintf(command, sizeof(command), "%.24s%s%.24s", line.words[0], has_two ? " " : "",
+		 has_two ? line.words[1] : "");
 	line.help = help_text(command);
 	if (line.help) {
 		const int words = strchr(command, ' ') ? 2 : 1;

@@ -78,6 +78,24 @@ static void check_guard(struct doctor *doctor, const struct group_view *view,
 	}
 }
 
+/* Names who has a render node open: any number of processes may, and 'use' names the first. */
+static void tell_render(struct doctor *doctor, struct json_object *device)
+{
+	struct json_object *list = facts_list(device, "render_opened_by");
+
+	for (size_t i = 0; list && i < json_object_array_length(list); i++) {
+		struct json_object *one = json_object_array_get_idx(list, i);
+
+		if (json_object_is_type(one, json_type_string))
+			doctor_say(
+				doctor, DOCTOR_WARN, "render",
+				"End that process before the card is lent; to share the card, use "
+				"virtio-gpu with Venus, see gpubroker(7)",
+				"%.200s, and the card's driver waits for it",
+				json_object_get_string(one));
+	}
+}
+
 /* ---- the hardware ---- */
 
 static void check_reset(struct doctor *doctor, struct json_object *device)
@@ -211,6 +229,7 @@ static void check_all(struct doctor *doctor, const struct function *f)
 		tell_members(doctor, view);
 		if (view->group != NO_GROUP)
 			check_guard(doctor, view, device);
+		tell_render(doctor, device);
 	}
 	free(view);
 	check_hardware(doctor, f, device);

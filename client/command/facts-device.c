@@ -211,10 +211,39 @@ static void add_kernel_facts(struct json_object *object, const char *address)
 	facts_add_flag(object, "vgpu", facts_path_exists(path));
 }
 
+static void add_text_to(void *userdata, const char *text)
+{
+	json_object_array_add(userdata, json_object_new_string(text));
+}
+
+/*
+ * Adds who has a node of the device open. Each search looks at all processes, so a snapshot, which
+ * has no names of users, has the answer for GPUs alone, and names no process.
+ */
+static void add_openers(struct json_object *object, const struct survey *survey,
+			const struct function *f, const struct group_view *view)
+{
+	const bool anonymous = survey->source->anonymous;
+	struct json_object *render;
+	char text[320];
+
+	if (f->iommu_group == NO_GROUP || (anonymous && !class_is_gpu(f->class_code)))
+		return;
+	if (!(anonymous ? holders_open_program(view, text, sizeof(text))
+			: holders_open_text(view, text, sizeof(text))))
+		return;
+	facts_add_text(object, "opened_by", text);
+	if (anonymous)
+		return;
+	render = json_object_new_array();
+	holders_of_render(view, add_text_to, render);
+	json_object_object_add(object, "render_opened_by", render);
+}
+
 static struct json_object *device_object(const struct survey *survey, const struct function *f)
 {
 	struct group_view *view = calloc(1, sizeof(*view));
-	char address[PCI_ADDRESS_TEXT], text[320];
+	char address[PCI_ADDRESS_TEXT];
 	struct json_object *object;
 
 	pci_address_format(&f->address, address);
@@ -225,12 +254,7 @@ static struct json_object *device_object(const struct survey *survey, const stru
 	if (!view)
 		return object;
 	inventory_group(survey->source->inventory, f, view);
-	/* Each search looks at all processes, so a snapshot has the answer for GPUs alone. */
-	if (f->iommu_group != NO_GROUP &&
-	    (!survey->source->anonymous || class_is_gpu(f->class_code)) &&
-	    (survey->source->anonymous ? holders_open_program(view, text, sizeof(text))
-				       : holders_open_text(view, text, sizeof(text))))
-		facts_add_text(object, "opened_by", text);
+	add_openers(object, survey, f, view);
 	add_grant(object, survey, f, view);
 	free(view);
 	return object;

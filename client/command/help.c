@@ -19,7 +19,7 @@ static const char usage_of_all[] =
 	"  run [--gpu DEVICE]... [OPTION]... -- COMMAND [ARG...]\n"
 	"                               claim DEVICE and run COMMAND, a VMM, with it\n"
 	"  attach, detach --qmp SOCKET DEVICE   plug DEVICE into a QEMU that runs, unplug\n"
-	"  profiles [DEVICE] [--json]   parts of devices that drivers offer to make\n"
+	"  profiles [DEVICE], drivers   parts of devices to claim; drivers for guests\n"
 	"  leases [--waiting] [--json]  who has which device, and who waits for one\n"
 	"  usage [--since TIME]         who had which device, for how long; metrics\n"
 	"  doctor [DEVICE] [--json]     what stands in the way, and what would help\n"
@@ -77,6 +77,8 @@ static const struct help {
 	  "  --qemu             add the arguments that give the devices to QEMU\n"
 	  "  --rom FILE         with --qemu: the card's video BIOS\n"
 	  "  --primary          with --qemu: the VM's only display\n"
+	  "  --drivers[=NAME]   with --qemu: a disk with drivers for the guest, see\n"
+	  "                     'gpubroker drivers'\n"
 	  "  --verbose          with --qemu: show all of these arguments\n"
 	  "\n"
 	  "Examples:\n"
@@ -122,6 +124,39 @@ static const struct help {
 	  "  gpubroker profiles\n"
 	  "  gpubroker profiles 00:02.0\n"
 	  "  gpubroker run --gpu 00:02.0 --profile i915-GVTg_V5_4 --qemu -- ./vm.sh\n" },
+	{ "drivers", "drivers for guests, which run --drivers adds",
+	  "usage: gpubroker drivers [--directory DIR] [--verify] [--json]\n"
+	  "       gpubroker drivers make NAME DIRECTORY [...]\n"
+	  "\n"
+	  "Shows the bundles of drivers that root has made for guests: for which kernel and\n"
+	  "devices each is. 'gpubroker run --qemu --drivers' adds the one that fits.\n"
+	  "\n"
+	  "  --directory DIR  those in DIR, not in /usr/share/gpubroker/drivers\n"
+	  "  --verify         read each image, and compare it with its checksum\n"
+	  "  --json           for programs\n"
+	  "\n"
+	  "HERE is how many GPUs of this host it is for. Exits with 65 if one is bad.\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker drivers\n"
+	  "  gpubroker run --gpu 01:00.0 --qemu --drivers -- qemu-system-x86_64 ...\n" },
+	{ "drivers make", "build a bundle of drivers from a directory",
+	  "usage: gpubroker drivers make NAME DIRECTORY --kernel KERNEL\n"
+	  "             --version VERSION --device DEVICE... [--iso] [--output DIR]\n"
+	  "\n"
+	  "Makes an image of DIRECTORY and a manifest. The same DIRECTORY gives the same\n"
+	  "bytes. It needs mkfs.erofs (erofs-utils), or for --iso xorriso or genisoimage.\n"
+	  "\n"
+	  "  --kernel KERNEL    of the guest, as 'uname -r' prints it there\n"
+	  "  --version VERSION  of the drivers\n"
+	  "  --device DEVICE    for which they are, as 10de:2330, or 10de:* for all of 10de\n"
+	  "  --iso              an ISO, which is a CD for the guest: for Windows\n"
+	  "  --output DIR       there, not in /usr/share/gpubroker/drivers, which is root's\n"
+	  "\n"
+	  "Examples:\n"
+	  "  depmod -b ./tree 6.12.117-amd64\n"
+	  "  gpubroker drivers make nvidia-570 ./tree --kernel 6.12.117-amd64 \\\n"
+	  "    --version 570.86.16 --device 10de:*\n" },
 	{ "leases", "who has which device, and who waits",
 	  "usage: gpubroker leases [--waiting] [--wide | --columns LIST | --json]\n"
 	  "\n"
@@ -374,6 +409,8 @@ static const struct {
 	{ "install", "policy install" },
 	{ "version", "--version" },
 	{ "mdev", "profiles" },
+	{ "driver", "drivers" },
+	{ "bundles", "drivers" },
 	{ "types", "profiles" },
 	{ "sriov", "vfs" },
 	{ "unset-override", "restore" },

@@ -27,6 +27,7 @@ struct holder {
 	char user[64];
 };
 
+#define HOLDERS_TEXT 160
 #define HOLDERS_MAX 8  /* more are not printed */
 #define SEARCH_MS 5000 /* for which processes are looked at */
 #define NODES_MAX 64   /* of the devices of a group; more are not looked for */
@@ -222,7 +223,8 @@ static void add_opener(void *userdata, const struct opened_holder *holder)
 		openers->list[openers->n++] = *holder;
 }
 
-static void find_openers(const struct pci_address *list, size_t n, struct openers *ret_openers)
+static void find_openers(const struct pci_address *list, size_t n, bool render,
+			 struct openers *ret_openers)
 {
 	cleanup_fd int sys = open("/sys", OPENED_FLAGS), proc = open("/proc", OPENED_FLAGS);
 	static struct nvidia_cards cards;
@@ -234,7 +236,10 @@ static void find_openers(const struct pci_address *list, size_t n, struct opener
 	opened_nodes_clear(&nodes);
 	nvidia_cards_read(sys, proc, &cards);
 	opened_nodes_add(sys, &cards, list, n, &nodes);
-	opened_search(proc, &nodes, opened_now() + SEARCH_MS, add_opener, ret_openers);
+	if (render)
+		opened_nodes_keep(&nodes, "dri/renderD");
+	if (!render || nodes.n)
+		opened_search(proc, &nodes, opened_now() + SEARCH_MS, add_opener, ret_openers);
 }
 
 /* Prints the processes that have nodes of the group's host drivers open. Returns how many. */
@@ -255,7 +260,7 @@ static size_t print_openers(uint32_t group, void (*print)(const char *text))
 			n++;
 	if (dir)
 		closedir(dir);
-	find_openers(list, n, &openers);
+	find_openers(list, n, false, &openers);
 	for (size_t i = 0; proc >= 0 && i < openers.n; i++) {
 		snprintf(text, sizeof(text), "%" PRIu32, openers.list[i].pid);
 		print_process(proc, text, print);
@@ -264,43 +269,58 @@ static size_t print_openers(uint32_t group, void (*print)(const char *text))
 	return openers.n;
 }
 
-/* Finds the processes that have nodes of the view's host drivers open. */
-static void find_openers_of(const struct group_view *view, struct openers *ret_openers)
+/* Finds the processes that have nodes of the view's host drivers open, or render nodes alone. */
+static void find_openers_of(const struct group_view *view, bool render, struct openers *ret_openers)
 {
 	struct pci_address list[FUNCTIONS_MAX];
 
 	for (size_t i = 0; i < view->n_functions; i++)
 		list[i] = view->functions[i].address;
-	find_openers(list, view->n_functions, ret_openers);
+	find_openers(list, view->n_functions, render, ret_openers);
+}
+
+static void write_opener(const struct opened_holder *holder, char *out, size_t size)
+{
+	const struct passwd *user = getpwuid(holder->uid);
+	char uid[16];
+
+	snprintf(uid, sizeof(uid), "uid %u", (unsigned)holder->uid);
+	snprintf(out, size, "%s (pid %u of %s) has /dev/%s open", holder->program,
+		 (unsigned)holder->pid, user ? user->pw_name : uid, holder->node);
 }
 
 bool holders_open_text(const struct group_view *view, char *out, size_t size)
 {
-	const struct opened_holder *first;
-	const struct passwd *user;
 	struct openers openers;
-	char uid[16];
 
-	find_openers_of(view, &openers);
-	if (!openers.n)
-		return false;
-	first = &openers.list[0];
-	user = getpwuid(first->uid);
-	snprintf(uid, sizeof(uid), "uid %u", (unsigned)first->uid);
-	snprintf(out, size, "%s (pid %u of %s) has /dev/%s open", first->program,
-		 (unsigned)first->pid, user ? user->pw_name : uid, first->node);
-	return true;
+	find_openers_of(view, false, &openers);
+	if (openers.n)
+		write_opener(&openers.list[0], out, size);
+	return openers.n;
 }
 
 bool holders_open_program(const struct group_view *view, char *out, size_t size)
 {
 	struct openers openers;
 
-	find_openers_of(view, &openers);
+	find_openers_of(view, false, &openers);
 	if (openers.n)
 		snprintf(out, size, "%s has /dev/%s open", openers.list[0].program,
 			 openers.list[0].node);
 	return openers.n;
+}
+
+void holders_of_render(const struct group_view *view,
+		       void (*found)(void *userdata, const char *text), void *userdata)
+{
+	struct openers openers;
+	char text[HOLDERS_TEXT];
+
+	find_openers_of(view, true, &openers);
+	for (size_t i = 0; i < openers.n; i++) {
+		write_opener(&openers.list[i], text, sizeof(text));
+		found(userdata, text);
+	}
 }
 
 void holders_print(uint32_t group, void (*print)(const char *text))

@@ -45,3 +45,10 @@ bool holders_node_text(uint32_t group, char *out, size_t size);
 bool holders_open_text(const struct group_view *view, char *out, size_t size);
 /* The same without the process and its user: "Xorg has /dev/dri/card0 open". */
 bool holders_open_program(const struct group_view *view, char *out, size_t size);
+
+/*
+ * Calls found() with "python3 (pid 99 of alice) has /dev/dri/renderD128 open" for the first few
+ * processes that have a render node of the functions open.
+ */
+void holders_of_render(const struct group_view *view,
+		       void (*found)(void *userdata, const char *text), void *userdata);

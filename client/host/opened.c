@@ -257,6 +257,17 @@ void opened_nodes_clear(struct opened_nodes *nodes)
 	nodes->looks_at_threads = NULL;
 }
 
+void opened_nodes_keep(struct opened_nodes *nodes, const char *prefix)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < nodes->n; i++)
+		if (!strncmp(nodes->list[i].name, prefix, strlen(prefix)))
+			nodes->list[n++] = nodes->list[i];
+	nodes->n = n;
+	nodes->has_unknown_nvidia = false;
+}
+
 bool opened_nodes_add(int sys, const struct nvidia_cards *cards, const struct pci_address *list,
 		      size_t n, struct opened_nodes *nodes)
 {

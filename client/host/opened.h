@@ -80,6 +80,9 @@ void opened_nodes_clear(struct opened_nodes *nodes);
 bool opened_nodes_add(int sys, const struct nvidia_cards *cards, const struct pci_address *list,
 		      size_t n, struct opened_nodes *nodes);
 
+/* Leaves only the nodes whose names begin so, as "dri/renderD". */
+void opened_nodes_keep(struct opened_nodes *nodes, const char *prefix);
+
 /* Adds a node by its number alone. */
 void opened_nodes_add_number(struct opened_nodes *nodes, uint32_t major, uint32_t minor);
 

@@ -7,6 +7,7 @@
 
 #include "client/run/hint.h"
 #include "client/command/cli.h"
+#include "client/host/bundle.h"
 #include "client/common/address.h"
 
 #include <stdio.h>
@@ -137,6 +138,8 @@ bool hint_command(const char *given, const char *before, char out[HINT_TEXT])
 
 	if (before && !strcmp(before, "--wait") && cli_parse_time(given, &seconds))
 		snprintf(out, HINT_TEXT, "did you mean --wait=%.24s?", given);
+	else if (before && !strcmp(before, "--drivers") && bundle_is_name(given))
+		snprintf(out, HINT_TEXT, "did you mean --drivers=%.64s?", given);
 	else if (!pci_address_parse(given, &address))
 		snprintf(out, HINT_TEXT, "did you mean --gpu %.24s?", given);
 	else

@@ -99,6 +99,10 @@ static int take_option(int option, struct request *request, struct qemu_run *qem
 	case 'p':
 		qemu->options.primary = true;
 		return 0;
+	case 'D':
+		qemu->drivers.wanted = true;
+		qemu->drivers.name = optarg;
+		return 0;
 	case 'i':
 		qemu->iommufd = true;
 		return 0;
@@ -115,9 +119,11 @@ static int check_qemu(struct qemu_run *qemu)
 {
 	struct stat st;
 
-	if (!qemu->wanted && (qemu->rom || qemu->options.primary)) {
-		cli_error("%s needs --qemu, which adds QEMU's arguments",
-			  qemu->rom ? "--rom" : "--primary");
+	if (!qemu->wanted && (qemu->rom || qemu->options.primary || qemu->drivers.wanted)) {
+		cli_error("%s needs --qemu, which adds QEMU's arguments", qemu->rom ? "--rom"
+									  : qemu->options.primary
+										  ? "--primary"
+										  : "--drivers");
 		return EXIT_BAD_USAGE;
 	}
 	if (!qemu->rom)
@@ -149,6 +155,7 @@ int options_parse(int argc, char **argv, struct request *request, struct qemu_ru
 		{ "qemu", no_argument, NULL, 'q' },
 		{ "rom", required_argument, NULL, 'r' },
 		{ "primary", no_argument, NULL, 'p' },
+		{ "drivers", optional_argument, NULL, 'D' },
 		{ "iommufd", no_argument, NULL, 'i' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },

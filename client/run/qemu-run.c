@@ -132,8 +132,40 @@ static bool foresee_device(struct lent *lent, int sys, const char *device,
 	return !lent_add(lent, sys, group);
 }
 
+/* Chooses the drivers for what is to be lent, or is lent by the claim (NULL: there is none yet). */
+static int choose_drivers(struct qemu_run *qemu, const struct lent *lent, int sys,
+			  const struct gpubroker_claim *claim, const char *end)
+{
+	struct drivers_needs needs = { 0 };
+	int r;
+
+	if (!qemu->drivers.wanted)
+		return 0;
+	for (size_t i = 0; i < lent->n; i++)
+		drivers_add_needs(&needs, lent->views[i]);
+	for (size_t i = 0; claim && i < gpubroker_claim_groups(claim); i++) {
+		const struct gpubroker_grant *grant = gpubroker_claim_grant(claim, i);
+		struct pci_address address;
+		struct function parent;
+
+		if (grant->uuid[0] && !pci_address_parse(grant->parent, &address) &&
+		    !sysfs_function_read_ids(sys, &address, &parent))
+			drivers_add_parent(&needs, &parent);
+	}
+	r = drivers_choose(&qemu->drivers, &needs, end);
+	if (r)
+		return r;
+	qemu->options.drivers = BUNDLE_SERIAL;
+	qemu->options.drivers_cd = qemu->drivers.bundle->manifest.format == MANIFEST_ISO;
+	if (claim)
+		r = drivers_inherit(&qemu->drivers, end);
+	qemu->options.drivers_fd = qemu->drivers.fd;
+	return r;
+}
+
 int qemu_run_foresee(struct qemu_run *qemu, const struct request *request, char **argv)
 {
+	static const char end[] = "nothing was claimed";
 	cleanup_lent struct lent lent = { 0 };
 	struct pci_address address, first = { 0 };
 	cleanup_fd int sys = -1;
@@ -153,11 +185,13 @@ int qemu_run_foresee(struct qemu_run *qemu, const struct request *request, char 
 
 		if (sys < 0 || device->profile || device->memory ||
 		    !foresee_device(&lent, sys, device->name, &address))
-			return 0;
+			return drivers_choose(&qemu->drivers, NULL, end);
 		if (!i)
 			first = address;
 	}
-	r = make_command(qemu, &lent, &first, argv, "nothing was claimed");
+	r = choose_drivers(qemu, &lent, sys, NULL, end);
+	if (!r)
+		r = make_command(qemu, &lent, &first, argv, end);
 	qemu_command_done(&qemu->command);
 	return r;
 }
@@ -302,7 +336,9 @@ int qemu_run_command(struct qemu_run *qemu, const struct gpubroker_claim *claim,
 		cli_error("cannot read the leased devices from /sys: %s; %s", strerror(-r), end);
 		return EXIT_SOFTWARE;
 	}
-	r = make_command(qemu, &lent, &first, *argv, end);
+	r = choose_drivers(qemu, &lent, sys, claim, end);
+	if (!r)
+		r = make_command(qemu, &lent, &first, *argv, end);
 	qemu->options.mdevs = NULL;
 	qemu->options.n_mdevs = 0;
 	if (r)
@@ -311,6 +347,8 @@ int qemu_run_command(struct qemu_run *qemu, const struct gpubroker_claim *claim,
 		cli_error("%s: the command's own arguments have it already, so --qemu adds "
 			  "nothing for it",
 			  pci_address_format(&qemu->command.left[i], text));
+	if (qemu->drivers.wanted)
+		drivers_tell(&qemu->drivers);
 	show_arguments(&qemu->command, qemu->verbose);
 	*argv = qemu->command.argv;
 	return 0;
@@ -319,5 +357,6 @@ int qemu_run_command(struct qemu_run *qemu, const struct gpubroker_claim *claim,
 void qemu_run_done(struct qemu_run *qemu)
 {
 	qemu_command_done(&qemu->command);
+	drivers_done(&qemu->drivers);
 	free((char *)qemu->options.rom);
 }

@@ -10,6 +10,7 @@
 
 #include "client/gpubroker.h"
 #include "client/run/qemu.h"
+#include "client/run/qemu-drivers.h"
 #include "client/run/request.h"
 
 struct qemu_run {
@@ -17,6 +18,7 @@ struct qemu_run {
 	bool iommufd;		     /* --iommufd, which may stand without it */
 	bool verbose;		     /* --verbose */
 	const char *rom;	     /* --rom, as it was given */
+	struct qemu_drivers drivers; /* --drivers */
 	struct qemu_options options; /* .rom is our own, absolute */
 	struct qemu_cdev cdevs[REQUEST_CDEVS_MAX];
 	struct qemu_command command;

@@ -27,6 +27,8 @@
 #define SLOT_MAX 0x1e /* at 1f is the south bridge of a q35 */
 #define PORT_NAME "gpubroker-port"
 #define IOMMUFD_NAME "gpubroker-iommufd"
+#define DRIVERS_NAME "gpubroker-drivers"
+#define FDSET_FIRST 900 /* of QEMU's sets of descriptors; users number theirs from 0 or 1 */
 
 static int leave_function(struct qemu_command *command, const struct pci_address *address)
 {
@@ -94,6 +96,18 @@ add_argument(struct qemu_command *command, const char *format, ...)
 	return 0;
 }
 
+/* Makes the argument that was added last JSON. */
+static int make_json(struct qemu_command *command)
+{
+	char *json = qemu_device_json(command->argv[command->n - 1]);
+
+	if (!json)
+		return -ENOMEM;
+	free(command->argv[command->n - 1]);
+	command->argv[command->n - 1] = json;
+	return 0;
+}
+
 /*
  * Adds -device with the argument that was added last: in JSON if the given ones have JSON, since
  * QEMU makes devices written so after all others, and a port without an address must take its place
@@ -101,16 +115,7 @@ add_argument(struct qemu_command *command, const char *format, ...)
  */
 static int end_device(struct qemu_command *command, const struct qemu_given *taken)
 {
-	char *json;
-
-	if (!taken->json)
-		return 0;
-	json = qemu_device_json(command->argv[command->n - 1]);
-	if (!json)
-		return -ENOMEM;
-	free(command->argv[command->n - 1]);
-	command->argv[command->n - 1] = json;
-	return 0;
+	return taken->json ? make_json(command) : 0;
 }
 
 /* Makes a name for an id that the given arguments do not have. */
@@ -300,6 +305,38 @@ static int add_slot(struct qemu_command *command, struct qemu_given *taken, unsi
 	return r;
 }
 
+/*
+ * Adds the disk with drivers. QEMU gets the descriptor in a set of its own, and opens no name.
+ * In JSON in each case: a disk of the VM that is written as -drive if=virtio becomes a device after
+ * all -device that are not, and must keep the first place, as /dev/vda and for the firmware.
+ */
+static int add_drivers(struct qemu_command *command, const struct qemu_options *options)
+{
+	unsigned number = 0, set = FDSET_FIRST;
+	char name[32], word[32];
+	int r;
+
+	make_name(command, DRIVERS_NAME, &number, name);
+	make_name(command, "set=", &set, word);
+	r = add_argument(command, "-add-fd");
+	if (!r)
+		r = add_argument(command, "fd=%d,%s", options->drivers_fd, word);
+	if (!r)
+		r = add_argument(command, "-blockdev");
+	if (!r)
+		r = add_argument(command,
+				 "driver=raw,node-name=%s,read-only=on,file.driver=file,"
+				 "file.read-only=on,file.locking=off,file.filename=/dev/fdset/%s",
+				 name, word + strlen("set="));
+	if (!r)
+		r = add_argument(command, "-device");
+	if (!r)
+		r = add_argument(command, "%s,drive=%s,serial=%s",
+				 options->drivers_cd ? "ide-cd" : "virtio-blk-pci", name,
+				 options->drivers);
+	return r ? r : make_json(command);
+}
+
 static int fill_command(struct qemu_command *command, const struct group_view *const *groups,
 			size_t n_groups, const struct pci_address *first,
 			const struct qemu_options *options)
@@ -363,6 +400,7 @@ int qemu_command_make(char *const *given, const struct group_view *const *groups
 		      struct qemu_command *ret_command)
 {
 	size_t n = 0;
+	int r;
 
 	*ret_command = (struct qemu_command){ 0 };
 	while (given[n])
@@ -372,7 +410,8 @@ int qemu_command_make(char *const *given, const struct group_view *const *groups
 		return -ENOMEM;
 	memcpy(ret_command->argv, given, n * sizeof(*given));
 	ret_command->n = ret_command->n_given = n;
-	return fill_command(ret_command, groups, n_groups, first, options);
+	r = fill_command(ret_command, groups, n_groups, first, options);
+	return r || !options->drivers ? r : add_drivers(ret_command, options);
 }
 
 void qemu_command_done(struct qemu_command *command)

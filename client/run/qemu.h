@@ -24,6 +24,9 @@ struct qemu_options {
 	int fd;
 	const struct qemu_cdev *cdevs; /* of the groups' functions; without one, fd is -1 */
 	size_t n_cdevs;
+	const char *drivers;	    /* the serial of a disk with drivers, NULL: there is none */
+	bool drivers_cd;	    /* it is a CD, as Windows mounts an ISO from nothing else */
+	int drivers_fd;		    /* as the command inherits it, open for reading */
 	const char *const *configs; /* the texts of the -readconfig files of the given arguments */
 	size_t n_configs;
 };

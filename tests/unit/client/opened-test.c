@@ -263,6 +263,26 @@ static void test_kfd(void)
 	tap_ok(!has_node("kfd"), "... and of several it tells nothing");
 }
 
+/* Comes last, since the card has one node more then. */
+static void test_render(void)
+{
+	make_node("/dev/random", GPU "/drm/renderD128");
+	look_at(2);
+	make_process(900, "/usr/bin/python3");
+	make_fd(900, 3, "/dev/null");
+	make_fd(900, 4, "/dev/random");
+	make_process(901, "/usr/bin/Xwayland");
+	make_fd(901, 3, "/dev/null");
+	make_process(902, "/usr/bin/blender");
+	make_fd(902, 3, "/dev/random");
+	opened_nodes_keep(&nodes, "dri/renderD");
+	tap_ok(nodes.n == 1 && has_node("dri/renderD128"), "the render nodes alone");
+	tap_ok(search() && n_found == 2, "... and who has one open");
+	tap_ok(is_found(900, &asked[0], "dri/renderD128", "python3"),
+	       "... also one who has the card's own node, by the render node");
+	tap_ok(is_found(902, &asked[0], "dri/renderD128", "blender"), "... and the other");
+}
+
 int main(void)
 {
 	char path[128];
@@ -283,5 +303,6 @@ int main(void)
 	test_too_many();
 	test_nvidia();
 	test_kfd();
+	test_render();
 	return tap_done();
 }

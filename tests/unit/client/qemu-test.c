@@ -59,6 +59,8 @@ static char **words(const char *text)
 static char added[4096], left[256], why[256];
 
 static bool iommufd;
+static const char *drivers; /* the serial of the disk with them, or NULL */
+static bool drivers_cd;
 static const char *config; /* the text of a -readconfig file, or NULL */
 static size_t n_mdevs;	   /* how many of them the lease has */
 
@@ -77,6 +79,9 @@ static int make(const char *command, const struct group_view *const *groups, siz
 		.mdevs = mdevs,
 		.n_mdevs = n_mdevs,
 		.iommufd = iommufd,
+		.drivers = drivers,
+		.drivers_cd = drivers_cd,
+		.drivers_fd = 50,
 		.fd = 10,
 		.cdevs = cdevs,
 		.n_cdevs = iommufd ? ARRAY_SIZE(cdevs) : 0,
@@ -485,8 +490,38 @@ static void test_iommufd(void)
 	iommufd = false;
 }
 
+static void test_drivers(void)
+{
+	const struct group_view view = card(), *views = &view;
+	static const char disk[] =
+		"-add-fd fd=50,set=900 -blockdev driver=raw,node-name=gpubroker-drivers0,"
+		"read-only=on,file.driver=file,file.read-only=on,file.locking=off,"
+		"file.filename=/dev/fdset/900 -device "
+		"{\"driver\":\"virtio-blk-pci\",\"drive\":\"gpubroker-drivers0\",\"serial\":\"S\"}";
+
+	drivers = "S";
+	tap_ok(!make("qemu -M pc", &views, 1, "01:00.0", NULL, false) && strstr(added, disk),
+	       "a disk with drivers, in JSON also where nothing else is: behind -drive if=virtio");
+	tap_ok(strstr(added, disk) > strstr(added, "vfio-pci"), "... and behind the card");
+	tap_ok(!make("qemu -M pc -add-fd fd=3,set=900 -blockdev "
+		     "driver=raw,node-name=gpubroker-drivers0,file=x",
+		     &views, 1, "01:00.0", NULL, false) &&
+		       strstr(added, "fd=50,set=901") && strstr(added, "/dev/fdset/901") &&
+		       strstr(added, "\"drive\":\"gpubroker-drivers1\""),
+	       "... with a number and a name that the user has not taken");
+	drivers_cd = true;
+	tap_ok(!make("qemu -M q35", &views, 1, "01:00.0", NULL, false) &&
+		       strstr(added, "{\"driver\":\"ide-cd\",\"drive\":\"gpubroker-drivers0\""),
+	       "an ISO is a CD");
+	drivers = NULL;
+	drivers_cd = false;
+	tap_ok(!make("qemu -M q35", &views, 1, "01:00.0", NULL, false) && !strstr(added, "add-fd"),
+	       "without drivers there is nothing of it");
+}
+
 int main(void)
 {
+	test_drivers();
 	test_iommufd();
 	test_machines();
 	test_collisions();

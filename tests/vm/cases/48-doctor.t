@@ -25,7 +25,7 @@ like "$stdout" '"check":"modules",' '--json has each check'
 is "$(tr -d ' \n' <<<"$stdout" | grep -o '"result":"FAIL"')" '' '... and no failure either'
 
 doctor bob $gpu
-is "$broken" 'rule ' 'a device that the policy does not give is a failed rule'
+is "$broken" 'rule rules ' 'a device that the policy does not give is a failed rule, and so is that there is none for him'
 like "$text" "policy add --user NAME $gpu" '... with the command that would give it'
 doctor alice $boot_vga
 is "$broken" 'use ' "the console's display is used by the host"
