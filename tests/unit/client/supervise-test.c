@@ -9,6 +9,7 @@
 #include "config.h"
 
 #include "client/run/reach.h"
+#include "client/run/packet.h"
 #include "client/run/supervise.h"
 #include "client/common/util.h"
 #include "tests/tap.h"
@@ -1388,6 +1389,46 @@ static void test_messages(void)
 	const char *first;
 	time_t begin;
 	pid_t s;
+/* Sends a byte with n descriptors, and has it received as packet_receive() is told. */
+static bool keeps_fds(size_t n, bool wanted, int r)
+{
+	const int fds[3] = { STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO };
+	char space[CMSG_SPACE(sizeof(fds))] = "", byte = 'x';
+	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+	int pair[2], kept = -1, before;
+	bool good;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return false;
+	if (n) {
+		message.msg_control = space;
+		message.msg_controllen = CMSG_SPACE(n * sizeof(int));
+		CMSG_FIRSTHDR(&message)->cmsg_level = SOL_SOCKET;
+		CMSG_FIRSTHDR(&message)->cmsg_type = SCM_RIGHTS;
+		CMSG_FIRSTHDR(&message)->cmsg_len = CMSG_LEN(n * sizeof(int));
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), fds, n * sizeof(int));
+	}
+	before = count_fds(getpid());
+	good = sendmsg(pair[0], &message, 0) == 1 &&
+	       packet_receive(pair[1], &byte, 1, wanted ? &kept : NULL) == r;
+	if (kept >= 0)
+		close(kept);
+	good = good && count_fds(getpid()) == before && (kept >= 0) == (!r && wanted);
+	close(pair[0]);
+	close(pair[1]);
+	return good;
+}
+
+static void test_packets(void)
+{
+	tap_ok(keeps_fds(0, false, 0) && keeps_fds(1, true, 0),
+	       "a packet comes with its descriptor, or without one");
+	tap_ok(keeps_fds(0, true, -EBADMSG) && keeps_fds(1, false, -EBADMSG) &&
+		       keeps_fds(2, true, -EBADMSG) && keeps_fds(3, true, -EBADMSG),
+	       "and no other descriptor is kept");
+}
+
 	int r;
 
 	if (ptrace_scope() < 2) {
@@ -1464,3 +1505,4 @@ int main(int argc, char **argv)
 	test_messages();
 	return tap_done();
 }
+	test_packets();
