@@ -265,6 +265,7 @@ tap_ok "--memory of each of two: no broker, 69" says 69 run --gpu a --memory 8G 
 for time in '' ' ' 0 0s 10 s -1s +1s ' 1s' '1s ' 1.5h 1H 1m1h 1h1h 1s1s 1hm 1h30 24856d 2147483648s \
 	596524h 99999999999999999999s 4294967296s '1h 30m' 1w; do
 	tap_ok "--wait='$time' is no time: 64" says_that "--wait=$time" 64 run --wait="$time" -- true
+	tap_ok "attach --wait='$time' is no time: 64" says_that "--wait=$time" 64 attach --qmp x --wait="$time" any
 	tap_ok "revoke --after '$time' is no time: 64" says_that "--after '$time'" 64 revoke 3 --after "$time"
 done
 for lease in '' ' ' 0 00 -1 +1 ' 3' '3 ' 3x 0x3 1.5 18446744073709551616 99999999999999999999999 any 01:00.0; do
@@ -380,6 +381,23 @@ tap_ok "list --json without a broker: 69, and no half JSON" says 69 list --json
 tap_ok "leases without a broker: 69" says_that "gpubroker.socket" 69 leases
 tap_ok "leases --json without a broker: 69" says 69 leases --json
 tap_ok "leases --waiting without a broker: 69" says 69 leases --waiting --json
+# Programs that have a daemon start what they run: no children of ours.
+mkdir "$dir/bin"
+for name in docker nerdctl virsh systemd-run; do cp /bin/sh "$dir/bin/$name"; done
+for name in docker nerdctl virsh systemd-run; do
+	tap_ok "run -- $name: 64, since a daemon would start it" says_that "nothing was claimed" 64 run -- "$dir/bin/$name" run
+done
+tap_ok "run -- systemd-run --scope starts it itself: 69" says 69 run -- "$dir/bin/systemd-run" --scope true
+printf '#!/bin/sh\nexec podman "$@"\n' >"$dir/bin/docker.sh"
+chmod 755 "$dir/bin/docker.sh"
+mv "$dir/bin/docker.sh" "$dir/bin/nerdctl"
+tap_ok "run -- a script of such a name: 69" says 69 run -- "$dir/bin/nerdctl" run
+printf '#!/bin/sh\n' >"$dir/bin/podman"
+chmod 755 "$dir/bin/podman"
+for option in --remote --url=ssh://host -r; do
+	tap_ok "run -- podman $option: 64" says_that "a service" 64 run -- "$dir/bin/podman" $option run image
+done
+
 tap_ok "run without a broker: 69" says_that "no broker" 69 run -- true
 for device in any a100 01:00.0 0000:01:00.1 10000:01:1f.7 iommu-group:17; do
 	tap_ok "--gpu $device is a device: 69" says 69 run --gpu "$device" -- true

@@ -31,6 +31,7 @@ struct detach {
 	struct progress progress;
 	uint64_t lease;
 	bool refused; /* the guest said that it does not let go */
+	bool json;
 };
 
 /* ---- which ---- */
@@ -43,11 +44,15 @@ static bool names_device(const struct detach *d, const struct vm_device *device)
 
 	if (!strcmp(d->device, "any"))
 		return true;
+	if (device->is_mdev)
+		return !strcmp(d->device, device->name);
 	if (!strncmp(d->device, prefix, strlen(prefix))) {
+		const char *number = d->device + strlen(prefix);
 		cleanup_fd int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-		return sys >= 0 && !sysfs_group_of(sys, &device->address, &group) &&
-		       group == strtoul(d->device + strlen(prefix), NULL, 10);
+		return sys >= 0 && *number && !number[strspn(number, "0123456789")] &&
+		       !sysfs_group_of(sys, &device->address, &group) &&
+		       group == strtoul(number, NULL, 10);
 	}
 	return !pci_address_parse(d->device, &address) &&
 	       !pci_address_compare(&address, &device->address);
@@ -56,12 +61,12 @@ static bool names_device(const struct detach *d, const struct vm_device *device)
 /* Says which devices there are. */
 static void say_attached(const struct detach *d, const char *what)
 {
-	char list[256] = "", text[PCI_ADDRESS_TEXT];
+	char list[512] = "";
 	size_t used = 0;
 
-	for (size_t i = 0; i < d->vm.n_devices && used < sizeof(list) - 32; i++)
+	for (size_t i = 0; i < d->vm.n_devices && used < sizeof(list) - 48; i++)
 		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", i ? ", " : "",
-					 pci_address_format(&d->vm.devices[i].address, text));
+					 d->vm.devices[i].name);
 	if (used)
 		cli_error("%s; it has %s; %s", what, list, unchanged);
 	else
@@ -218,7 +223,9 @@ static int wait_ended(const struct cli *cli, struct detach *d)
 			  d->device, d->lease);
 	if (status)
 		return status;
-	if (cli_columns(stdout))
+	if (d->json)
+		printf("{\n  \"lease\":%" PRIu64 "\n}\n", d->lease);
+	else if (cli_columns(stdout))
 		printf("%s is unplugged, and the host's again.\n", d->device);
 	return cli_finish_output();
 }
@@ -227,6 +234,7 @@ int cli_detach(const struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "qmp", required_argument, NULL, 'q' },
+		{ "json", no_argument, NULL, 'j' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct arguments arguments = { .command = "detach", .mode = "" };
@@ -237,7 +245,10 @@ int cli_detach(const struct cli *cli, int argc, char **argv)
 	while ((c = arguments_next(&arguments, argc, argv, options)) != ARGUMENTS_END) {
 		if (c == ARGUMENTS_STOP)
 			return arguments.status;
-		socket = optarg;
+		if (c == 'j')
+			d.json = true;
+		else
+			socket = optarg;
 	}
 	if (!socket || argc - optind != 1) {
 		cli_error("detach needs the socket of QEMU's monitor and one DEVICE, as in: "

@@ -14,6 +14,7 @@
 
 #include "client/run/podman.h"
 #include "client/command/cli.h"
+#include "client/run/elsewhere.h"
 #include "client/common/util.h"
 
 #include <fcntl.h>
@@ -75,11 +76,8 @@ static void start_pause(char *podman)
 
 void podman_prepare(char *const *argv)
 {
-	const char *slash = strrchr(argv[0], '/');
-
-	/* Root's podman has no pause process, and that of another host none here. */
-	if (strcmp(slash ? slash + 1 : argv[0], "podman") || !geteuid() ||
-	    getenv("CONTAINER_HOST") || has_pause())
+	/* Root's podman has no pause process. */
+	if (!elsewhere_is_podman(argv[0]) || !geteuid() || has_pause())
 		return;
 	start_pause(argv[0]);
 	if (!has_pause())

@@ -28,6 +28,7 @@ struct qmp {
 	int fd;
 	struct ucred peer;
 	int64_t serial; /* the id of the last command */
+	int64_t limit;	/* when all has to be answered; 0: no such time */
 	struct json_tokener *tokener;
 	size_t parsed;	 /* bytes of the message that is not complete yet */
 	size_t at, used; /* what of `chunk` is still to be parsed */
@@ -45,6 +46,14 @@ static int64_t monotonic_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* The time at which something that takes so long is given up. */
+static int64_t end_after(const struct qmp *qmp, int64_t milliseconds)
+{
+	const int64_t end = monotonic_ms() + milliseconds;
+
+	return qmp->limit && qmp->limit < end ? qmp->limit : end;
 }
 
 /* Waits until the socket is ready. 0, -ETIMEDOUT at the time `end`, or -errno. */
@@ -175,7 +184,7 @@ static int read_answer(struct qmp *qmp, int64_t end, struct json_object **ret_va
 
 int qmp_listen(struct qmp *qmp, int milliseconds)
 {
-	const int64_t end = monotonic_ms() + milliseconds;
+	const int64_t end = end_after(qmp, milliseconds);
 
 	for (;;) {
 		struct json_object *message;
@@ -228,7 +237,7 @@ static int send_text(const struct qmp *qmp, const char *text, int fd, int64_t en
 static int command_with(struct qmp *qmp, const char *command, struct json_object *arguments, int fd,
 			int seconds, struct json_object **ret_value)
 {
-	const int64_t end = monotonic_ms() + (int64_t)seconds * 1000;
+	const int64_t end = end_after(qmp, (int64_t)seconds * 1000);
 	struct json_object *request = json_object_new_object();
 	cleanup_free char *text = NULL;
 	int r;
@@ -301,7 +310,7 @@ int qmp_connect(const char *path, struct qmp **ret_qmp)
 int qmp_greet(struct qmp *qmp, int seconds)
 {
 	struct json_object *message, *greeting;
-	int r = read_message(qmp, monotonic_ms() + (int64_t)seconds * 1000, &message);
+	int r = read_message(qmp, end_after(qmp, (int64_t)seconds * 1000), &message);
 
 	if (r == -E2BIG)
 		r = -EPROTO;
@@ -331,6 +340,11 @@ uid_t qmp_uid(const struct qmp *qmp)
 pid_t qmp_pid(const struct qmp *qmp)
 {
 	return qmp->peer.pid;
+}
+
+void qmp_limit(struct qmp *qmp, int seconds)
+{
+	qmp->limit = seconds ? monotonic_ms() + (int64_t)seconds * 1000 : 0;
 }
 
 void qmp_on_event(struct qmp *qmp, qmp_event_func func, void *userdata)

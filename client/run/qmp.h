@@ -35,6 +35,12 @@ uid_t qmp_uid(const struct qmp *qmp);
 /* The process that listens. 0: it cannot be seen from here. */
 pid_t qmp_pid(const struct qmp *qmp);
 
+/*
+ * All that is asked from now on takes no longer than this, taken together; 0: there is no such
+ * limit.
+ */
+void qmp_limit(struct qmp *qmp, int seconds);
+
 void qmp_on_event(struct qmp *qmp, qmp_event_func func, void *userdata);
 
 /*

@@ -13,6 +13,7 @@
 #include "client/command/cli.h"
 #include "client/run/claiming.h"
 #include "client/run/container.h"
+#include "client/run/elsewhere.h"
 #include "client/run/hint.h"
 #include "client/run/memlock.h"
 #include "client/run/notice.h"
@@ -255,7 +256,9 @@ static int foresee_run(struct qemu_run *qemu, const struct request *request, cha
 			  hint_privilege(argv[0]));
 		return EXIT_CANNOT_EXEC;
 	}
-	r = find_place(qemu, ret_place);
+	r = elsewhere_check(argv);
+	if (!r)
+		r = find_place(qemu, ret_place);
 	if (!r)
 		r = qemu_run_foresee(qemu, request, argv);
 	if (!r)

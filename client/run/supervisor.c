@@ -17,6 +17,7 @@
 #include "client/run/supervisor.h"
 #include "client/run/children.h"
 #include "client/run/farewell.h"
+#include "client/run/inbox.h"
 #include "client/run/memory.h"
 #include "client/common/util.h"
 #include "client/host/marked.h"
@@ -57,7 +58,8 @@ static bool is_cdev_path(const char *path)
 #define NO_SUPERVISOR                                                                              \
 	(struct supervisor)                                                                        \
 	{                                                                                          \
-		.listener = -1, .command = -1, .parent = -1, .children = -1                        \
+		.listener = -1, .command = -1, .parent = -1, .children = -1, .inbox = -1,          \
+		.visitor = -1, .added.file.fd = -1                                                 \
 	}
 
 int supervisor_init(struct supervisor *s, const struct supervise_file *files, size_t n_files,
@@ -89,6 +91,8 @@ int supervisor_init(struct supervisor *s, const struct supervise_file *files, si
 			s->path_size = size;
 	}
 
+	if (s->path_size < sizeof(s->added_path))
+		s->path_size = sizeof(s->added_path);
 	*ret_what = "allocate memory for the supervisor";
 	s->path = malloc(s->path_size + 1);
 	s->request = malloc(s->request_size);
@@ -191,15 +195,20 @@ static ssize_t read_path(const struct supervisor *s, __u64 address)
 	return memory_read((pid_t)s->request->pid, address, s->path, s->path_size);
 }
 
-static struct lent *find_lent(const struct supervisor *s, size_t n)
+/* Returns true if the path is the one that was read, of which there are n bytes. */
+static bool is_opened(const struct supervisor *s, size_t n, const char *path)
 {
-	for (size_t i = 0; i < s->n_lent; i++) {
-		size_t size = strlen(s->lent[i].file.path) + 1;
+	const size_t size = strlen(path) + 1;
 
-		if (size <= n && !memcmp(s->path, s->lent[i].file.path, size))
+	return size <= n && !memcmp(s->path, path, size);
+}
+
+static struct lent *find_lent(struct supervisor *s, size_t n)
+{
+	for (size_t i = 0; i < s->n_lent; i++)
+		if (is_opened(s, n, s->lent[i].file.path))
 			return &s->lent[i];
-	}
-	return NULL;
+	return s->added.file.fd >= 0 && is_opened(s, n, s->added_path) ? &s->added : NULL;
 }
 
 /* The caller may be gone by now (ENOENT): then there is nothing to do. */
@@ -497,6 +506,8 @@ void supervisor_serve(struct supervisor *s, int listener)
 			{ .fd = notices_fd(s), .events = POLLIN },
 			{ .fd = s->children, .events = POLLIN },
 			{ .fd = s->parent, .events = POLLIN },
+			{ .fd = s->inbox, .events = POLLIN },
+			{ .fd = s->visitor, .events = POLLIN },
 		};
 
 		wait = next_wait(s, limit);
@@ -519,6 +530,10 @@ void supervisor_serve(struct supervisor *s, int listener)
 			children_take(s);
 		if (p[4].revents && s->parent >= 0)
 			children_unparented(s);
+		if (p[5].revents)
+			inbox_accept(s);
+		if (p[6].revents)
+			inbox_take(s);
 		if (p[1].revents)
 			limit = command_ended(s);
 		if (p[0].revents & POLLIN) {

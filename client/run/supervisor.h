@@ -62,6 +62,12 @@ struct supervisor {
 	int children; /* a signalfd of SIGCHLD */
 	pid_t parent_pid;
 
+	/* What `attach` brings, see inbox.h; else -1. */
+	int inbox;   /* where it connects */
+	int visitor; /* who has */
+	struct lent added;
+	char added_path[32];
+
 	const char *mark; /* in the environment of the command's tree, see host/marked.h */
 	const struct supervise_notices *notices; /* NULL: nothing is said of the leases */
 	bool has_stderr;

@@ -381,16 +381,38 @@ int vm_is_used(struct qmp *qmp, const char *id, bool *ret_used)
 
 /* ---- ids ---- */
 
-void vm_device_id(uint64_t lease, const struct pci_address *address, char ret_id[VM_ID])
+static bool has_uuid_form(const char *text)
 {
-	snprintf(ret_id, VM_ID, DEVICE_PREFIX "%" PRIu64 "-%04" PRIx32 "-%02x-%02x.%x", lease,
-		 address->domain, address->bus, address->device, address->function);
+	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+
+	for (size_t i = 0; i < sizeof(form); i++)
+		if (form[i] == 'x' ? !isxdigit((unsigned char)text[i]) : text[i] != form[i])
+			return false;
+	return true;
+}
+
+bool vm_device_make(uint64_t lease, const char *name, struct vm_device *ret_device)
+{
+	struct vm_device device = { .lease = lease, .is_mdev = has_uuid_form(name) };
+	char text[PCI_ADDRESS_TEXT];
+
+	if (!device.is_mdev && pci_address_parse(name, &device.address))
+		return false;
+	snprintf(device.name, sizeof(device.name), "%s",
+		 device.is_mdev ? name : pci_address_format(&device.address, text));
+	snprintf(device.id, sizeof(device.id), DEVICE_PREFIX "%" PRIu64 "-%s", lease, device.name);
+	for (char *c = device.id; *c; c++)
+		if (*c == ':') /* which QEMU does not allow */
+			*c = '-';
+	*ret_device = device;
+	return true;
 }
 
 bool vm_device_parse(const char *id, struct vm_device *ret_device)
 {
-	struct vm_device device = { 0 };
+	struct vm_device device;
 	char text[VM_ID], *at;
+	uint64_t lease;
 
 	if (strncmp(id, DEVICE_PREFIX, strlen(DEVICE_PREFIX)) || strlen(id) >= sizeof(text))
 		return false;
@@ -398,17 +420,15 @@ bool vm_device_parse(const char *id, struct vm_device *ret_device)
 	if (!isdigit((unsigned char)*text))
 		return false;
 	errno = 0;
-	device.lease = strtoull(text, &at, 10);
-	if (errno || *at != '-' || !device.lease)
+	lease = strtoull(text, &at, 10);
+	if (errno || *at != '-' || !lease)
 		return false;
-	for (char *c = ++at; *c; c++)
+	at++;
+	for (char *c = at; !has_uuid_form(at) && *c; c++)
 		if (*c == '-')
 			*c = ':';
-	if (pci_address_parse(at, &device.address))
-		return false;
 	/* One of another spelling is not ours, and would not be found by ours. */
-	vm_device_id(device.lease, &device.address, device.id);
-	if (strcmp(device.id, id))
+	if (!vm_device_make(lease, at, &device) || strcmp(device.id, id))
 		return false;
 	*ret_device = device;
 	return true;

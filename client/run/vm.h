@@ -2,8 +2,9 @@
 /*
  * What a QEMU that runs has, as far as `attach` and `detach` need it, and what they have put there.
  *
- * Everything that `attach` adds has a name of its own: a device "gpubroker-LEASE-DDDD-BB-SS.F", the
- * iommufd that all of them share "gpubroker-iommufd0". So `detach` needs no memory but QEMU's.
+ * Everything that `attach` adds has a name of its own: a device "gpubroker-LEASE-DDDD-BB-SS.F", or
+ * "gpubroker-LEASE-UUID" for an mdev, the iommufd that all of them share "gpubroker-iommufd0". So
+ * `detach` needs no memory but QEMU's.
  */
 #pragma once
 
@@ -14,7 +15,8 @@
 #include "client/common/address.h"
 #include "client/run/qmp.h"
 
-#define VM_ID 64 /* room for an id of QEMU's */
+#define VM_ID 80   /* room for an id of QEMU's */
+#define VM_NAME 40 /* an address, or a UUID */
 #define VM_PORTS_MAX 64
 #define VM_DEVICES_MAX 64
 #define VM_FD "gpubroker-fd" /* QEMU's name for a descriptor on its way to it */
@@ -22,8 +24,10 @@
 struct vm_device {
 	char id[VM_ID];
 	uint64_t lease;
-	struct pci_address address; /* on the host */
-	char bus[VM_ID];	    /* the port that it is behind, "": not known */
+	char name[VM_NAME];	    /* its address on the host, or the UUID of an mdev */
+	struct pci_address address; /* of an mdev all 0 */
+	bool is_mdev;
+	char bus[VM_ID]; /* the port that it is behind, "": not known */
 };
 
 struct vm {
@@ -53,7 +57,7 @@ int vm_look_devices(struct qmp *qmp, struct vm *vm);
 /* Asks whether the guest has the device in use: one of its regions is mapped. */
 int vm_is_used(struct qmp *qmp, const char *id, bool *ret_used);
 
-/* Writes the id of a device. */
-void vm_device_id(uint64_t lease, const struct pci_address *address, char ret_id[VM_ID]);
+/* Makes what `attach` calls a device of a lease. False: `name` is neither an address nor a UUID. */
+bool vm_device_make(uint64_t lease, const char *name, struct vm_device *ret_device);
 /* Reads an id. False: `attach` has made none like it. */
 bool vm_device_parse(const char *id, struct vm_device *ret_device);

@@ -299,6 +299,17 @@ static void test_flood(void)
 	tap_ok(r == -ETIMEDOUT && end.tv_sec - begin.tv_sec < 20,
 	       "events without an end do not keep a command from its time");
 	qmp_close(qmp);
+
+	serve_with(GREETING, NULL);
+	qmp = connected();
+	qmp_limit(qmp, 1);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	do {
+		r = qmp_ask(qmp, "query", NULL, QMP_SECONDS, NULL);
+		clock_gettime(CLOCK_MONOTONIC, &end);
+	} while (!r && end.tv_sec - begin.tv_sec < 20);
+	tap_ok(r == -ETIMEDOUT, "commands without an end come to one by the limit of all of them");
+	qmp_close(qmp);
 	free(flood);
 }
 
@@ -431,17 +442,22 @@ static void test_ids(void)
 		"gpubroker-7-0000:01:00.0",
 		"gpubroker-99999999999999999999999-0000-01-00.0",
 		"gpubroker-7-0000-01-00.0-------------------------------------------------",
+		"gpubroker-7-83b8f4f2-509f-382f-3c1e-e6bfe0fa1001-",
+		"gpubroker-7-83b8f4f2:509f:382f:3c1e:e6bfe0fa1001",
 	};
-	const struct pci_address address = {
-		.domain = 0x10000, .bus = 0xfe, .device = 31, .function = 7
-	};
-	struct vm_device device;
-	char id[VM_ID];
+	static const char *const names[] = { "10000:fe:1f.7", "0000:01:00.0",
+					     "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001" };
+	struct vm_device made, device;
 
-	vm_device_id(UINT64_MAX, &address, id);
-	tap_ok(vm_device_parse(id, &device) && device.lease == UINT64_MAX &&
-		       !pci_address_compare(&device.address, &address),
-	       "an id says which lease and function it is: %s", id);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		tap_ok(vm_device_make(UINT64_MAX, names[i], &made) &&
+			       vm_device_parse(made.id, &device) && device.lease == UINT64_MAX &&
+			       !strcmp(device.name, names[i]) && device.is_mdev == (i == 2) &&
+			       !pci_address_compare(&device.address, &made.address),
+		       "an id says which lease and device it is: %s", made.id);
+	tap_ok(!vm_device_make(1, "01:00", &made) && !vm_device_make(1, "", &made) &&
+		       !vm_device_make(1, "83b8f4f2-509f-382f-3c1e-e6bfe0fa100", &made),
+	       "what is neither an address nor a UUID gets no id");
 	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
 		tap_ok(!vm_device_parse(others[i], &device), "'%s' is none of ours", others[i]);
 }

@@ -82,6 +82,22 @@ kill -KILL "$(pgrep -x holder)"
 ends $pid 0 'the child is killed, and the script goes on to its end'
 back 'child killed'
 
+# Set-user-ID programs have no privilege below run. One that its user cannot read cannot be read by the supervisor either.
+cp /tests/holder /tmp/suid
+chmod 4755 /tmp/suid
+script alice "/tmp/suid $gpu2 /tmp/held keeps; true"
+script_has "a set-user-ID program has the GPU"
+is "$(stat -c %U "/proc/$(pgrep -x suid)")" alice '... as the user who has started it'
+kill -KILL "$(pgrep -x suid)"
+ends $pid 0 '... and it ends'
+back 'set-user-ID'
+chmod 4711 /tmp/suid
+script alice "/tmp/suid $gpu2 /tmp/held keeps; exit 4"
+ends $pid 4 'one that cannot be read does not have it'
+like "$(</tmp/script.log)" 'cannot see which file process [0-9]+ \(suid\) opens; .*does not let itself be read' '... which is said'
+back 'unreadable'
+rm /tmp/suid
+
 script alice "exec $hold"
 script_has 'a command has the GPU'
 kill -KILL "$(pgrep -x holder)"
