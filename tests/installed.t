@@ -41,7 +41,8 @@ needed_by() {
 		libc.so        the C library
 		libgpubroker   the broker, as for any outsider
 		libjson-c.so   --json
-		libsmartcols   tables on a terminal' ;;
+		libsmartcols   tables on a terminal
+		libmd.so       the checksums of drivers for guests' ;;
 	gpubroker-qemu) echo '
 		libc.so        the C library
 		libjson-c.so   the arguments of an emulator' ;;

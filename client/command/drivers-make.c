@@ -304,7 +304,7 @@ static int make_manifest(const struct making *making, const char *image, uint64_
 	write_make_devices(file, making);
 	fprintf(file, "image %s\nformat %s\nsize %llu\nsha256 %s\n", strrchr(image, '/') + 1,
 		making->iso ? "iso" : "erofs", (unsigned long long)*ret_size,
-		sha256_format(sum, text));
+		manifest_sum_text(sum, text));
 	r = ferror(file) || fflush(file) || fchmod(fileno(file), 0644) || fsync(fileno(file));
 	if (fclose(file) || r)
 		return say_errno(path, errno);

@@ -172,7 +172,8 @@ static struct json_object *row_object(const struct drivers_list *list,
 	json_object_object_add(o, "format", json_out_text(manifest_format_name(manifest->format)));
 	json_object_object_add(o, "image", json_out_text(path));
 	json_object_object_add(o, "size", json_out_number(manifest->size));
-	json_object_object_add(o, "sha256", json_out_text(sha256_format(manifest->sha256, sum)));
+	json_object_object_add(o, "sha256",
+			       json_out_text(manifest_sum_text(manifest->sha256, sum)));
 	json_object_object_add(o, "verified",
 			       verify ? json_object_new_boolean(row->verified) : NULL);
 	for (size_t i = 0; i < manifest->n_devices; i++)

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -267,21 +268,24 @@ void bundles_done(struct bundles *bundles)
 int bundle_sum(int fd, uint8_t ret_sha256[SHA256_SIZE], uint64_t *ret_size)
 {
 	cleanup_free char *room = malloc(SUM_ROOM);
-	struct sha256 sha;
+	uint64_t size = 0;
+	SHA2_CTX sha;
 	ssize_t n = 0;
 
 	if (!room)
 		return -ENOMEM;
-	sha256_init(&sha);
+	SHA256Init(&sha);
 	do {
-		n = pread(fd, room, SUM_ROOM, (off_t)sha.length);
+		n = pread(fd, room, SUM_ROOM, (off_t)size);
 		if (n < 0 && errno != EINTR)
 			return -errno;
-		if (n > 0)
-			sha256_add(&sha, room, (size_t)n);
+		if (n <= 0)
+			continue;
+		SHA256Update(&sha, (const uint8_t *)room, (size_t)n);
+		size += (uint64_t)n;
 	} while (n);
-	*ret_size = sha.length;
-	sha256_end(&sha, ret_sha256);
+	*ret_size = size;
+	SHA256Final(ret_sha256, &sha);
 	return 0;
 }
 
@@ -309,7 +313,7 @@ static int check_image(const struct told *told, const struct manifest *manifest,
 	snprintf(text, sizeof(text),
 		 "has the SHA-256 %.16s..., and by the manifest %.16s...: it is not what was made; "
 		 "make the bundle again, or copy it again",
-		 sha256_format(sum, is), sha256_format(manifest->sha256, was));
+		 manifest_sum_text(sum, is), manifest_sum_text(manifest->sha256, was));
 	return tell_wrong(told, text);
 }
 

@@ -51,7 +51,10 @@ int bundle_read(const struct bundles_source *source, const char *name, struct bu
 int bundle_open_image(const struct bundles_source *source, const struct bundle *bundle,
 		      int *ret_fd);
 
-/* The sum of what is behind the descriptor, from its start, and how many bytes these are. */
+/*
+ * The SHA-256 of what is behind the descriptor, from its start, and how many bytes these are. 0 or
+ * -errno.
+ */
 int bundle_sum(int fd, uint8_t ret_sha256[SHA256_SIZE], uint64_t *ret_size);
 
 /* Why others than root could change a file or directory of this status, or NULL. Pure. */

@@ -57,6 +57,13 @@ say_fault(struct parsing *parsing, const char *format, ...)
 
 /* ---- values ---- */
 
+char *manifest_sum_text(const uint8_t sum[SHA256_SIZE], char out[SHA256_TEXT])
+{
+	for (size_t i = 0; i < SHA256_SIZE; i++)
+		snprintf(out + 2 * i, 3, "%02x", sum[i]);
+	return out;
+}
+
 bool manifest_is_word(const char *text)
 {
 	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"

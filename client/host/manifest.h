@@ -10,8 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "client/common/sha256.h"
-
+#define SHA256_SIZE 32
+#define SHA256_TEXT (2 * SHA256_SIZE + 1)
 #define MANIFEST_SIZE_MAX 65536
 #define MANIFEST_TEXT 65 /* room for a value with its NUL */
 #define MANIFEST_DEVICES_MAX 1024
@@ -60,3 +60,6 @@ char *manifest_device_format(const struct manifest_device *device, char out[MANI
 bool manifest_is_word(const char *text);
 
 const char *manifest_format_name(enum manifest_format format);
+
+/* Writes a sum in hexadecimal digits. Returns out. */
+char *manifest_sum_text(const uint8_t sum[SHA256_SIZE], char out[SHA256_TEXT]);

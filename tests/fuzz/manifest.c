@@ -37,7 +37,7 @@ static size_t write_manifest(const struct manifest *manifest, char *out, size_t 
 			 "kernel %s\nversion %s\nimage %s\nformat %s\nsize %llu\nsha256 %s\n",
 			 manifest->kernel, manifest->version, manifest->image,
 			 manifest_format_name(manifest->format), (unsigned long long)manifest->size,
-			 sha256_format(manifest->sha256, sum));
+			 manifest_sum_text(manifest->sha256, sum));
 
 	for (size_t i = 0; i < manifest->n_devices; i++)
 		n += snprintf(out + n, size - (size_t)n, "device %s\n",

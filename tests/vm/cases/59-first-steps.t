@@ -39,7 +39,7 @@ mkdir /tmp/policies
 mv /etc/gpubroker/policy.d/* /tmp/policies/
 rm -f /var/lib/gpubroker/policy
 mapfile -t lines < <(commands)
-is "${lines[0]%% -*}" "apt install gcc libc6-dev make automake autoconf libtool pkg-config libnl-3-dev libudev-dev libseccomp-dev libcap-ng-dev libevent-dev libjson-c-dev libsmartcols-dev" \
+is "${lines[0]%% -*}" "apt install gcc libc6-dev make automake autoconf libtool pkg-config libnl-3-dev libudev-dev libseccomp-dev libcap-ng-dev libevent-dev libjson-c-dev libsmartcols-dev libmd-dev" \
 	'README names what the build needs, as the tests do'
 like "${lines[1]} ${lines[2]}" 'configure --prefix=/usr --sysconfdir=/etc make && make install' '... and how it is built'
 
