@@ -279,7 +279,8 @@ static void must_be_ours(const struct function_here *f, bool takes)
 
 	must(!lease || lease_has_function(lease, &f->address));
 	must(!lease || lease->recorded);
-	must(!takes || lease || !f->in_use);
+	/* Without a driver there is no disk, whatever the link that was left says. */
+	must(!takes || lease || !f->in_use || !f->driver[0]);
 }
 
 /* Checks that a function may be probed: one that came into a lent group, too, if nothing has it. */
