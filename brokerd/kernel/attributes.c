@@ -52,6 +52,13 @@ int kernel_open_bind(const struct kernel *kernel, const char *driver)
 	return sysfs_open(kernel->sys, O_WRONLY, "bus/pci/drivers/%s/bind", driver);
 }
 
+int kernel_open_unbind_of(const struct kernel *kernel, const char *driver)
+{
+	if (!is_component(driver))
+		return -EINVAL;
+	return sysfs_open(kernel->sys, O_WRONLY, "bus/pci/drivers/%s/unbind", driver);
+}
+
 int kernel_open_numvfs(const struct kernel *kernel, const struct pci_address *address)
 {
 	return sysfs_function_open(kernel->sys, address, O_WRONLY, "sriov_numvfs");

@@ -71,6 +71,11 @@ int kernel_open_reset(const struct kernel *kernel, const struct pci_address *add
 int kernel_open_unbind(const struct kernel *kernel, const struct pci_address *address);
 int kernel_open_probe(const struct kernel *kernel);		       /* bus/pci/drivers_probe */
 int kernel_open_bind(const struct kernel *kernel, const char *driver); /* -ENOENT: no such driver */
+/*
+ * The `unbind` file of a driver by its name. A write waits for an unbind that is under way, also
+ * after the function's link to the driver is gone, and fails with ENODEV if there is none.
+ */
+int kernel_open_unbind_of(const struct kernel *kernel, const char *driver);
 
 /*
  * SR-IOV of a physical function. Reading or writing sriov_numvfs takes the device's lock. A write

@@ -208,10 +208,13 @@ static bool comes_off(const struct lease *lease, const struct lease_function *wa
  * driver will reset it; others only if their rule requires it.
  */
 static int add_reset(const struct kernel *kernel, struct work *work, const struct lease *lease,
-		     const struct lease_function *was)
+		     const struct lease_function *was, const char *now)
 {
 	int fd;
 
+	/* The host uses it: it was reset before, or somebody has bound it unasked. */
+	if (*now && !driver_is_vfio(now))
+		return 0;
 	if (!lease->lent || lease->forced ||
 	    (!lease->terms.require_reset && !driver_is_vfio(was->driver)))
 		return 0;
@@ -237,6 +240,11 @@ static int add_take_off(const struct kernel *kernel, struct work *work, const st
 	if (!was->taken)
 		r = work_add(work, kernel_open_override(kernel, &was->address), override,
 			     "driver_override", &was->address, CONTINUE);
+	/* Somebody's unbind may still wait for the holder, who must not keep it after the lease. */
+	if (!r && was->taken && !*now)
+		r = work_add(work, kernel_open_unbind_of(kernel, was->lent_by),
+			     pci_address_format(&was->address, text), "unbind", &was->address,
+			     IGNORE_ERROR);
 	/*
 	 * The unbind of a function that stays on VFIO is the barrier between tenants: it must not
 	 * fail.
@@ -245,7 +253,7 @@ static int add_take_off(const struct kernel *kernel, struct work *work, const st
 		r = work_add(work, kernel_open_unbind(kernel, &was->address),
 			     pci_address_format(&was->address, text), "unbind", &was->address,
 			     driver_is_vfio(was->driver) ? STOP : CONTINUE);
-	return r ? r : add_reset(kernel, work, lease, was);
+	return r ? r : add_reset(kernel, work, lease, was, now);
 }
 
 static int add_bind_back(const struct kernel *kernel, struct work *work, const struct lease *lease,
@@ -364,10 +372,15 @@ static int add_restore(struct lease *lease, struct work *work)
 static void compare_override(struct lease *lease, const struct pci_address *address,
 			     const char *text)
 {
-	for (size_t i = 0; i < lease->n_functions; i++)
-		if (!pci_address_compare(&lease->functions[i].address, address) &&
-		    !strcmp(lease->functions[i].override, functions_override_text(text)))
+	for (size_t i = 0; i < lease->n_functions; i++) {
+		struct lease_function *function = &lease->functions[i];
+
+		if (pci_address_compare(&function->address, address))
+			continue;
+		taken_back(function, functions_override_text(text));
+		if (!strcmp(function->override, functions_override_text(text)))
 			lease->as_recorded |= UINT64_C(1) << i;
+	}
 }
 
 /* Returns true if the kernel has the driver. Where that cannot be read, it may have it. */

@@ -56,9 +56,11 @@ void taken_note(struct lease *lease)
 	for (size_t i = 0; i < lease->n_functions; i++) {
 		struct lease_function *function = &lease->functions[i];
 
-		if (!function->binding && read_now(lease, &function->address, driver) &&
-		    driver_is_vfio(driver))
-			function->binding = binding_of(lease, &function->address);
+		if (function->binding || !read_now(lease, &function->address, driver) ||
+		    !driver_is_vfio(driver) || strlen(driver) >= sizeof(function->lent_by))
+			continue;
+		function->binding = binding_of(lease, &function->address);
+		strcpy(function->lent_by, driver);
 	}
 }
 
@@ -92,10 +94,16 @@ void taken_decide(struct lease *lease)
 
 	for (size_t i = 0; i < lease->n_functions; i++) {
 		struct lease_function *function = &lease->functions[i];
+		uint64_t now;
 
-		if (!read_now(lease, &function->address, driver))
+		if (!read_now(lease, &function->address,
+			      driver)) { /* unplugged, which is no taking */
+			function->binding = 0;
 			continue;
-		if (function->binding && function->binding != binding_of(lease, &function->address))
+		}
+		now = binding_of(lease, &function->address);
+		/* A link that cannot be read is no other one. */
+		if (function->binding && function->binding != now && (now || !*driver))
 			function->taken = true;
 		function->binding = 0; /* from now on it is this process that binds it */
 		if (function->taken && strlen(driver) < sizeof(function->driver))
@@ -105,8 +113,22 @@ void taken_decide(struct lease *lease)
 
 bool taken_for_host(const struct lease *lease)
 {
-	for (size_t i = 0; i < lease->n_functions; i++)
-		if (lease->functions[i].taken && !driver_is_vfio(lease->functions[i].driver))
+	char driver[FUNCTION_NAME_MAX];
+
+	for (size_t i = 0; i < lease->n_functions; i++) {
+		const struct lease_function *function = &lease->functions[i];
+
+		if (function->taken && !driver_is_vfio(function->driver) &&
+		    read_now(lease, &function->address, driver))
 			return true;
+	}
 	return false;
+}
+
+void taken_back(struct lease_function *function, const char *override)
+{
+	if (!function->taken || function->driver[0] || !driver_is_vfio(override))
+		return;
+	function->taken = false;
+	strcpy(function->driver, LEASE_DRIVER_UNKNOWN);
 }

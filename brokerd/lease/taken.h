@@ -23,5 +23,11 @@ void taken_look(struct lease *lease, const struct pci_address *address);
  */
 void taken_decide(struct lease *lease);
 
+/*
+ * Takes it back that a function without a driver is taken, where its override is a VFIO driver's
+ * still: nobody has said what it is to have, so the next attempt gives it to the host.
+ */
+void taken_back(struct lease_function *function, const char *override);
+
 /* Returns true if somebody has taken a function of the lease, and not for VFIO. */
 bool taken_for_host(const struct lease *lease);

@@ -108,7 +108,7 @@ int lease_record_format(const struct lease *lease, char *out, size_t size)
 
 		r = append(out, size, &used, "function %s %04x %04x\ndriver %s\noverride %s\n",
 			   pci_address_format(&f->address, address), f->vendor, f->device,
-			   f->driver, f->override);
+			   f->taken ? LEASE_DRIVER_UNKNOWN : f->driver, f->override);
 	}
 	if (!r && lease->mdev.vendor)
 		r = append(out, size, &used, "vgpu %s\nname %s\n", lease->mdev.type,

@@ -31,8 +31,9 @@ struct lease_function {
 	char override[PROTOCOL_NAME_MAX]; /* "": none */
 	/* Not recorded, see lease/taken.h. */
 	uint64_t binding; /* the number of its link to the VFIO driver; 0: not known */
-	bool away;	  /* it was seen without a VFIO driver */
-	bool taken;	  /* somebody else has bound it since, so it is left as it is */
+	char lent_by[PROTOCOL_NAME_MAX]; /* the VFIO driver then */
+	bool away;			 /* it was seen without a VFIO driver */
+	bool taken; /* somebody else has bound it since, so it is left as it is */
 };
 
 /*

@@ -462,7 +462,7 @@ static int check_word(const char *what, const char *text, const char *example)
  */
 static int check_output(const char *output)
 {
-	const mode_t bits = geteuid() ? S_IWOTH : S_IWOTH | S_IWGRP;
+	const mode_t bits = S_IWOTH | S_IWGRP;
 	cleanup_free char *path = strdup(output);
 	struct stat st;
 

@@ -319,11 +319,14 @@ static int attach_device(const struct cli *cli, struct attach *a, struct request
 
 static void signals_init(sigset_t *signals)
 {
-	static const int ending[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP };
+	static const int ending[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+	struct sigaction now;
 
 	sigemptyset(signals);
 	for (size_t i = 0; i < ARRAY_SIZE(ending); i++)
-		sigaddset(signals, ending[i]);
+		/* One that is ignored, as by nohup, would stay pending when it is blocked. */
+		if (!sigaction(ending[i], NULL, &now) && now.sa_handler != SIG_IGN)
+			sigaddset(signals, ending[i]);
 }
 
 /* ---- the command ---- */

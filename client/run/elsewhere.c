@@ -69,8 +69,9 @@ static bool is_script(const char *command)
 
 static bool has_option(char *const *argv, const char *option)
 {
-	for (argv++; *argv && **argv == '-'; argv++)
-		if (!strcmp(*argv, option))
+	/* Options have values of their own, and may be cut: "--unit vm --sc". */
+	for (argv++; *argv && strcmp(*argv, "--"); argv++)
+		if (strlen(*argv) >= strlen("--x") && !strncmp(*argv, option, strlen(*argv)))
 			return true;
 	return false;
 }

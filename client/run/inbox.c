@@ -25,6 +25,7 @@
 #include <sys/un.h>
 
 #define ANSWER_MS 5000
+#define STRANGERS_MOST 256 /* that a supervisor sends away */
 
 static const char variable[] = "GPUBROKER_LEASE=";
 
@@ -65,16 +66,61 @@ void inbox_open(struct supervisor *s)
 		s->inbox = TAKE_FD(fd);
 }
 
+/* In a child: keeps nothing but the connection, until the supervisor has closed its copy. */
+static void __attribute__((noreturn)) hold_and_exit(int fd, int closed)
+{
+	const unsigned low = (unsigned)(fd < closed ? fd : closed);
+	const unsigned high = (unsigned)(fd < closed ? closed : fd);
+	char byte;
+
+	if (low)
+		close_range(0, low - 1, 0);
+	if (low + 1 < high)
+		close_range(low + 1, high - 1, 0);
+	close_range(high + 1, ~0U, 0);
+	while (read(closed, &byte, 1) < 0 && errno == EINTR)
+		;
+	_exit(0);
+}
+
+/*
+ * Closes a connection so that the last copy is a child's. With the last copy all is closed that a
+ * stranger has sent by it, such as a socket that lingers: that may wait for as long as the stranger
+ * likes, but not in a process that ends. False: it is still open.
+ */
+static bool send_away(int fd)
+{
+	int ends[2];
+	pid_t child;
+
+	if (pipe2(ends, O_CLOEXEC))
+		return false;
+	child = fork();
+	if (!child) {
+		close(ends[1]);
+		hold_and_exit(fd, ends[0]);
+	}
+	if (child > 0)
+		close(fd);
+	close(ends[0]);
+	close(ends[1]);
+	return child > 0;
+}
+
 /*
  * One that comes while another is there is sent away: a group that was sent to a socket which
- * nobody has accepted would be kept open by that.
+ * nobody has accepted would be kept open by that. After many of these nobody is looked at any more:
+ * what a stranger's visits cost has an end.
  */
 void inbox_accept(struct supervisor *s)
 {
-	cleanup_fd int fd = accept4(s->inbox, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = accept4(s->inbox, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd >= 0 && s->visitor < 0 && is_of_our_user(fd))
-		s->visitor = TAKE_FD(fd);
+		s->visitor = fd;
+	else if (fd >= 0 ? !send_away(fd) || ++s->sent_away == STRANGERS_MOST
+			 : errno == EMFILE || errno == ENFILE || errno == ENOMEM)
+		s->inbox = -1; /* open, and not looked at: what has been sent to it is not closed */
 }
 
 static bool is_group(int fd)
@@ -139,7 +185,11 @@ int inbox_connect(pid_t pid)
 		return -ESRCH;
 	if (connect(fd, (const struct sockaddr *)&address, size))
 		return errno == EAGAIN ? -EBUSY : -ESRCH;
-	return is_of_our_user(fd) ? TAKE_FD(fd) : -ESRCH;
+	if (is_of_our_user(fd))
+		return TAKE_FD(fd);
+	/* It stays open until this process ends: a stranger may have the close wait. */
+	fd = -1;
+	return -ESRCH;
 }
 
 int inbox_lend(int socket, uint32_t group, int fd)

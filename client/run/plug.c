@@ -98,9 +98,9 @@ static int add_functions_of_group(const struct attach *a, struct parts *parts)
 	char text[PCI_ADDRESS_TEXT];
 	int n = sys < 0 ? -errno
 			: sysfs_group_members(sys, a->grant->iommu_group, members, VM_DEVICES_MAX);
-	int r = n < 0 ? n : 0;
+	int r = n < 0 ? n : n > VM_DEVICES_MAX ? -E2BIG : 0;
 
-	for (int i = 0; !r && i < n && i < VM_DEVICES_MAX; i++)
+	for (int i = 0; !r && i < n; i++)
 		if (sysfs_is_bridge(sys, &members[i]) != 1)
 			r = add_part(a, parts, pci_address_format(&members[i], text), -1);
 	qsort(parts->list, parts->n, sizeof(*parts->list), by_device);
@@ -346,7 +346,8 @@ static bool take_back(struct attach *a)
 
 static int find_own_lease(void *userdata, const struct gpubroker_lease *lease)
 {
-	return lease->id == *(const uint64_t *)userdata && lease->state == GPUBROKER_LEASE_LEASED;
+	return lease->id == *(const uint64_t *)userdata &&
+	       (lease->state == GPUBROKER_LEASE_LEASED || lease->state == GPUBROKER_LEASE_ASKED);
 }
 
 bool plug_is_leased(struct gpubroker *handle, uint64_t lease)

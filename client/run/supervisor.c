@@ -530,10 +530,10 @@ void supervisor_serve(struct supervisor *s, int listener)
 			children_take(s);
 		if (p[4].revents && s->parent >= 0)
 			children_unparented(s);
-		if (p[5].revents)
-			inbox_accept(s);
 		if (p[6].revents)
 			inbox_take(s);
+		if (p[5].revents)
+			inbox_accept(s);
 		if (p[1].revents)
 			limit = command_ended(s);
 		if (p[0].revents & POLLIN) {

@@ -63,8 +63,9 @@ struct supervisor {
 	pid_t parent_pid;
 
 	/* What `attach` brings, see inbox.h; else -1. */
-	int inbox;   /* where it connects */
-	int visitor; /* who has */
+	int inbox;	    /* where it connects */
+	int visitor;	    /* who has */
+	unsigned sent_away; /* strangers who came */
 	struct lent added;
 	char added_path[32];
 

@@ -87,7 +87,7 @@ int vm_open(const char *path, const char *end, struct qmp **ret_qmp)
 		cli_error("the QEMU at %s runs as uid %" PRIu32 ", and a device that you claim is "
 			  "for one of your own; %s",
 			  path, (uint32_t)qmp_uid(qmp), end);
-		qmp_close(qmp);
+		/* Left open until this process ends: see inbox_connect(). */
 		return EXIT_POLICY;
 	}
 	r = qmp_greet(qmp, QMP_SECONDS);

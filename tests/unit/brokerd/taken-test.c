@@ -42,6 +42,7 @@ void __wrap_log_line(enum log_level level, const char *format, ...)
 /* ---- the kernel ---- */
 
 static char override[64], done[256]; /* driver_override, and the steps that were done */
+static bool at_read;		     /* ... or when the override is read */
 static void (*meanwhile)(void);	     /* what somebody does during the first step; NULL: nothing */
 
 /* Binds the card. The link is a new one, also to the driver that it has. */
@@ -71,13 +72,14 @@ static bool has_driver(const char *driver)
 static int kernel_does(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 {
 	const char *file = strrchr(step->path, '/') + 1;
-	void (*also)(void) = meanwhile;
+	void (*also)(void) = step->does == FAKE_READS || !at_read ? meanwhile : NULL;
 	char driver[64];
 	size_t n = strlen(done);
 
-	meanwhile = NULL;
-	if (also)
+	if (also) {
+		meanwhile = NULL;
 		also();
+	}
 	if (step->does == FAKE_READS) {
 		strcpy(text, *override ? override : "(null)");
 		return 0;
@@ -222,6 +224,12 @@ static void bind_to_vfio(void)
 	set_driver("vfio-pci");
 }
 
+static void bind_with_override(void)
+{
+	set_driver("vfio-pci");
+	strcpy(override, "nvidia"); /* it is somebody else's now */
+}
+
 /* Somebody's unbind waits for the holder, whose lease ends meanwhile: then it is bound again. */
 static void test_race(void)
 {
@@ -231,12 +239,26 @@ static void test_race(void)
 	meanwhile = bind_to_vfio;
 	end(lease);
 	tap_ok(broker.leases.table.n == 1 && lease->state == GPUBROKER_LEASE_STUCK &&
+		       strstr(done, "unbind "),
+	       "one without a driver is free when an unbind that waits for its holder is over");
+	done[0] = '\0';
+	lease_retry(lease);
+	fake_run_all();
+	tap_ok(is_over_with("bochs-drm", "") || is_over_with("", ""),
+	       "... and is the host's where its override was the broker's");
+
+	lease = lend("bochs-drm", "");
+	set_driver("");
+	meanwhile = bind_with_override;
+	at_read = true;
+	end(lease);
+	tap_ok(broker.leases.table.n == 1 && lease->state == GPUBROKER_LEASE_STUCK &&
 		       strstr(lease->reason, "bound to VFIO again meanwhile"),
 	       "one that comes to VFIO while it is given back is not free yet");
 	done[0] = '\0';
 	lease_retry(lease);
 	fake_run_all();
-	tap_ok(is_over_with("vfio-pci", "vfio-pci") && strstr(done, "unbind bind"),
+	tap_ok(is_over_with("vfio-pci", "nvidia") && strstr(done, "unbind bind"),
 	       "... but unbound from it first");
 }
 

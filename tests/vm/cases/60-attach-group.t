@@ -116,8 +116,41 @@ like "$stderr" 'another attach is under way
 ok '... and it does' wait_for 20 is_back $gpu bochs-drm
 kill $visitor
 wait $visitor 2>/dev/null
+# A socket that is closed only after an hour, sent before the supervisor has looked who comes.
+cat >/tmp/lingers.py <<-'END'
+	import array, socket, struct, sys
+	listener = socket.create_server(("127.0.0.1", 0))
+	sent = 0
+	for i in range(100):
+	    c = socket.create_connection(listener.getsockname())
+	    c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+	    c.setblocking(False)
+	    try:
+	        while True:
+	            c.send(bytes(65536))
+	    except BlockingIOError:
+	        pass
+	    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+	    fd = array.array("i", [c.fileno()])
+	    try:
+	        s.connect("\0gpubroker-lend/%s/%s" % (sys.argv[1], sys.argv[2]))
+	        s.sendmsg([b"\1\0\0\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd)])
+	        sent += 1
+	    except OSError:
+	        pass
+	    # Ours are not the last copies, where it was sent.
+	    c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1 if sent else 0, 3600))
+	    s.close()
+	    c.detach()
+	print(sent, flush=True)
+END
+run_as bob timeout 120 python3 /tmp/lingers.py 1000 "$first" >/tmp/lingers.out 2>&1 &
+lingers=$!
+ok 'a stranger sends sockets that linger' wait_for 40 grep -qE '^[1-9]' /tmp/lingers.out || diag "$(</tmp/lingers.out)"
 attach alice plug 01:00.0
-is $status 0 '... and attach works when that has ended' || diag "$stderr"
+is $status 0 '... and attach works when the visitors have gone' || diag "$stderr"
+kill $lingers 2>/dev/null
+wait $lingers 2>/dev/null
 
 vm_end plug
 ok 'with the VM both leases end' wait_for 30 is_back $gpu bochs-drm
