@@ -336,6 +336,7 @@ static int add_restore(struct lease *lease, struct work *work)
 	int r = 0;
 
 	lease->as_recorded = 0;
+	lease->bare = false;
 	taken_decide(lease);
 	for (size_t i = 0; !r && i < lease->n_functions; i++) {
 		const struct lease_function *was = &lease->functions[i];
@@ -377,7 +378,7 @@ static void compare_override(struct lease *lease, const struct pci_address *addr
 
 		if (pci_address_compare(&function->address, address))
 			continue;
-		taken_back(function, functions_override_text(text));
+		lease->bare |= taken_is_bare(lease, address, functions_override_text(text));
 		if (!strcmp(function->override, functions_override_text(text)))
 			lease->as_recorded |= UINT64_C(1) << i;
 	}
@@ -412,6 +413,8 @@ static const char *not_as_before(const struct lease *lease, struct lease_end *re
 		if (was->taken) { /* what it has is right, if no holder can have it */
 			if (driver_is_vfio(now) && strcmp(now, was->driver) != 0)
 				return "was bound to VFIO again meanwhile";
+			if (!*now && lease->bare)
+				return "was unbound, and has the driver override of its lease";
 			continue;
 		}
 		if (!(lease->as_recorded & UINT64_C(1) << i))

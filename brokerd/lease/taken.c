@@ -125,10 +125,22 @@ bool taken_for_host(const struct lease *lease)
 	return false;
 }
 
-void taken_back(struct lease_function *function, const char *override)
+bool taken_is_bare(struct lease *lease, const struct pci_address *address, const char *override)
 {
-	if (!function->taken || function->driver[0] || !driver_is_vfio(override))
-		return;
-	function->taken = false;
-	strcpy(function->driver, LEASE_DRIVER_UNKNOWN);
+	char driver[FUNCTION_NAME_MAX];
+
+	for (size_t i = 0; i < lease->n_functions; i++) {
+		struct lease_function *function = &lease->functions[i];
+
+		if (pci_address_compare(&function->address, address) || !function->taken ||
+		    function->driver[0] || !driver_is_vfio(override) ||
+		    !read_now(lease, address, driver) || *driver)
+			continue;
+		/* Whoever has unbound it may be about to bind it. */
+		if (!function->bare)
+			return function->bare = true;
+		function->taken = false;
+		strcpy(function->driver, LEASE_DRIVER_UNKNOWN);
+	}
+	return false;
 }

@@ -24,10 +24,12 @@ void taken_look(struct lease *lease, const struct pci_address *address);
 void taken_decide(struct lease *lease);
 
 /*
- * Takes it back that a function without a driver is taken, where its override is a VFIO driver's
- * still: nobody has said what it is to have, so the next attempt gives it to the host.
+ * Looks at a function that is taken and has no driver, and of which the override was read. Where
+ * that is a VFIO driver's still, nobody has said what the function is to have: at the first look
+ * this returns true, and the lease is to be given back again after a while; at the second the
+ * function counts as taken no more, and the next attempt gives it to the host.
  */
-void taken_back(struct lease_function *function, const char *override);
+bool taken_is_bare(struct lease *lease, const struct pci_address *address, const char *override);
 
 /* Returns true if somebody has taken a function of the lease, and not for VFIO. */
 bool taken_for_host(const struct lease *lease);

@@ -211,7 +211,7 @@ static bool take_function(char **text, unsigned *line, struct lease_function *f)
 	f->vendor = (uint16_t)vendor;
 	f->device = (uint16_t)device;
 	f->binding = 0;
-	f->away = f->taken = false;
+	f->away = f->taken = f->bare = false;
 	return take_text(text, "driver", line, f->driver, sizeof(f->driver)) &&
 	       take_text(text, "override", line, f->override, sizeof(f->override));
 }

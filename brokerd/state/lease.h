@@ -34,6 +34,7 @@ struct lease_function {
 	char lent_by[PROTOCOL_NAME_MAX]; /* the VFIO driver then */
 	bool away;			 /* it was seen without a VFIO driver */
 	bool taken; /* somebody else has bound it since, so it is left as it is */
+	bool bare;  /* ... and was seen without a driver, with the override of a VFIO driver */
 };
 
 /*
@@ -157,6 +158,7 @@ struct lease {
 	bool forced;	      /* root has asked for it, with or without a reset */
 	char damaged[64];     /* the damaged record that keeps it from being lent, or "" */
 	uint64_t as_recorded; /* bit i: function i's override was read, and is as recorded */
+	bool bare;	      /* the last look found a function bare for the first time */
 	bool too_long;	      /* an override did not fit into `functions` */
 	bool offered;	      /* the driver still offers the vGPU's type */
 	struct lease_failure failure;

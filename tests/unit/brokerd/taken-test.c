@@ -237,6 +237,7 @@ static void test_race(void)
 
 	set_driver("");
 	meanwhile = bind_to_vfio;
+	at_read = true;
 	end(lease);
 	tap_ok(broker.leases.table.n == 1 && lease->state == GPUBROKER_LEASE_STUCK &&
 		       strstr(done, "unbind "),
@@ -244,13 +245,25 @@ static void test_race(void)
 	done[0] = '\0';
 	lease_retry(lease);
 	fake_run_all();
-	tap_ok(is_over_with("bochs-drm", "") || is_over_with("", ""),
-	       "... and is the host's where its override was the broker's");
+	tap_ok(is_over_with("vfio-pci", "vfio-pci") && strstr(done, "unbind bind"),
+	       "... and what is bound to VFIO then stays there, unbound once between two users");
+
+	lease = lend("bochs-drm", "");
+	set_driver("");
+	end(lease);
+	tap_ok(broker.leases.table.n == 1 && strstr(lease->reason, "has the driver override"),
+	       "one that was only unbound is looked at again");
+	lease_retry(lease);
+	fake_run_all();
+	tap_ok(broker.leases.table.n == 1 && strstr(lease->reason, "could not be put back"),
+	       "... and is nobody's if it has no driver still");
+	lease_retry(lease);
+	fake_run_all();
+	tap_ok(!broker.leases.table.n && !*override, "... so it goes to the host");
 
 	lease = lend("bochs-drm", "");
 	set_driver("");
 	meanwhile = bind_with_override;
-	at_read = true;
 	end(lease);
 	tap_ok(broker.leases.table.n == 1 && lease->state == GPUBROKER_LEASE_STUCK &&
 		       strstr(lease->reason, "bound to VFIO again meanwhile"),
