@@ -8,7 +8,7 @@ command -v tmux >/dev/null || skip_all 'there is no tmux'
 readme=/tests/README.md
 # The commands of the section, a line each.
 commands() {
-	sed -n '/^## The first GPU/,/^## What is not/p' $readme | awk '
+	sed -n '/^## The first GPU/,/^## The processes/p' $readme | awk '
 		/^```/ { inside = !inside; next }
 		inside { line = line $0; if (sub(/\\$/, "", line)) next; gsub(/ +/, " ", line); print line; line = "" }'
 }
