@@ -120,6 +120,13 @@ like "$shown" 'the command never opened /dev/vfio/[0-9]+' 'a QEMU that ends befo
 unlike "$shown" 'add --qemu' '... but not to add what was given'
 ok 'the card goes back' wait_for 20 is_back $gpu bochs-drm
 
+### where it is run from
+capture run_as alice env -i /usr/bin/gpubroker run --gpu card -- /bin/true
+is "$status:$stderr" 0: 'cron, which gives neither PATH nor HOME, runs it'
+ok 'the card goes back' wait_for 20 is_back $gpu bochs-drm
+shown=$(on_terminal env LC_ALL=xx_YY.nonsense LANGUAGE=xx NLSPATH=/dev/zero LOCPATH=/dev/null COLUMNS=9 LINES=-1 gpubroker list)
+like "$shown" '^GPU +NAME +YOU +STATUS' 'an environment that makes no sense changes nothing' || diag "$shown"
+
 ### what keeps a device
 printf '#!/bin/bash\nsleep 1000 &\n' >/tmp/leaves.sh
 chmod 755 /tmp/leaves.sh
