@@ -388,12 +388,21 @@ for name in docker nerdctl virsh systemd-run; do
 	tap_ok "run -- $name: 64, since a daemon would start it" says_that "nothing was claimed" 64 run -- "$dir/bin/$name" run
 done
 tap_ok "run -- systemd-run --scope starts it itself: 69" says 69 run -- "$dir/bin/systemd-run" --scope true
+tap_ok "... also behind another option's value: 69" says 69 run -- "$dir/bin/systemd-run" --unit vm1 --scope true
 printf '#!/bin/sh\nexec podman "$@"\n' >"$dir/bin/docker.sh"
 chmod 755 "$dir/bin/docker.sh"
 mv "$dir/bin/docker.sh" "$dir/bin/nerdctl"
 tap_ok "run -- a script of such a name: 69" says 69 run -- "$dir/bin/nerdctl" run
 printf '#!/bin/sh\n' >"$dir/bin/podman"
 chmod 755 "$dir/bin/podman"
+for option in --remote=false -r=0 '--log-level debug'; do
+	# shellcheck disable=SC2086 # an option and its value
+	tap_ok "run -- podman $option: 69" says 69 run -- "$dir/bin/podman" $option run image
+done
+cp /bin/sh "$dir/bin/docker.podman"
+mv "$dir/bin/docker.podman" "$dir/bin/podman"
+ln -sf podman "$dir/bin/docker"
+tap_ok "run -- docker that is a link to podman: 69" says 69 run -- "$dir/bin/docker" run image
 for option in --remote --url=ssh://host -r; do
 	tap_ok "run -- podman $option: 64" says_that "a service" 64 run -- "$dir/bin/podman" $option run image
 done

@@ -549,7 +549,9 @@ static int make_arguments(int argc, char **argv, struct making *making)
 
 int drivers_make(int argc, char **argv)
 {
+	static const int ending[] = { SIGINT, SIGTERM, SIGHUP };
 	const struct sigaction interrupt = { .sa_handler = on_interrupt };
+	struct sigaction before;
 	struct making making = { .given = bundles_installed };
 	int r = make_arguments(argc, argv, &making);
 
@@ -558,9 +560,9 @@ int drivers_make(int argc, char **argv)
 		if (!r)
 			warn_of_modules(&making);
 		umask(022);
-		sigaction(SIGINT, &interrupt, NULL);
-		sigaction(SIGTERM, &interrupt, NULL);
-		sigaction(SIGHUP, &interrupt, NULL);
+		for (size_t i = 0; i < ARRAY_SIZE(ending); i++)
+			if (!sigaction(ending[i], NULL, &before) && before.sa_handler != SIG_IGN)
+				sigaction(ending[i], &interrupt, NULL); /* not below nohup */
 		r = r ? r : make_bundle(&making);
 		if (making.stage[0])
 			remove_tree(making.stage);

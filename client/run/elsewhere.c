@@ -13,6 +13,7 @@
 #include "client/common/util.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,23 +49,38 @@ static bool begins_as_script(const char *path)
 	       !memcmp(start, "#!", sizeof(start));
 }
 
-/* As execvp() finds it: the first executable of that name. */
-static bool is_script(const char *command)
+/* As execvp() finds it: the first executable of that name. False: there is none. */
+static bool find_program(const char *command, char out[PATH_MAX])
 {
 	const char *path = getenv("PATH");
-	char candidate[4096];
 
 	if (strchr(command, '/'))
-		return begins_as_script(command);
+		return snprintf(out, PATH_MAX, "%s", command) < PATH_MAX;
 	for (const char *p = path ? path : "/bin:/usr/bin", *end;; p = end + 1) {
 		end = strchrnul(p, ':');
-		if (snprintf(candidate, sizeof(candidate), "%.*s%s%s", (int)(end - p), p,
-			     end > p ? "/" : "", command) < (int)sizeof(candidate) &&
-		    !access(candidate, X_OK))
-			return begins_as_script(candidate);
+		if (snprintf(out, PATH_MAX, "%.*s%s%s", (int)(end - p), p, end > p ? "/" : "",
+			     command) < PATH_MAX &&
+		    !access(out, X_OK))
+			return true;
 		if (!*end)
 			return false;
 	}
+}
+
+static bool is_script(const char *command)
+{
+	char path[PATH_MAX];
+
+	return find_program(command, path) && begins_as_script(path);
+}
+
+/* A `docker` that is a link to podman. */
+static bool leads_to_podman(const char *command)
+{
+	char path[PATH_MAX];
+	cleanup_free char *real = find_program(command, path) ? realpath(path, NULL) : NULL;
+
+	return real && !strcmp(program_of(real), "podman");
 }
 
 static bool has_option(char *const *argv, const char *option)
@@ -80,26 +96,37 @@ static bool has_option(char *const *argv, const char *option)
 static bool is_remote_podman(char *const *argv)
 {
 	static const char *const variables[] = { "CONTAINER_HOST", "CONTAINER_CONNECTION" };
-	static const char *const options[] = { "--remote", "-r", "--url", "--connection", "-c" };
+	static const char *const options[] = { "--remote", "-r",     "--url", "--connection",
+					       "-c",	   "--host", "-H",    "--context" };
+	static const char *const no[] = { "=0", "=f", "=F", "=false", "=FALSE", "=False" };
+	bool remote = false;
 
 	for (size_t i = 0; i < ARRAY_SIZE(variables); i++)
 		if (getenv(variables[i]))
 			return true;
-	for (argv++; *argv && **argv == '-'; argv++)
+	for (argv++; *argv && **argv == '-'; argv++) {
 		for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
 			const size_t n = strlen(options[i]);
 
-			if (!strncmp(*argv, options[i], n) && (!(*argv)[n] || (*argv)[n] == '='))
-				return strcmp(*argv, "--remote=false") != 0;
+			if (strncmp(*argv, options[i], n) || ((*argv)[n] && (*argv)[n] != '='))
+				continue;
+			remote = true;
+			for (size_t k = 0; i < 2 && k < ARRAY_SIZE(no); k++)
+				remote = remote && strcmp(*argv + n, no[k]) != 0;
 		}
-	return false;
+		/* The option that people give with a value of its own. */
+		if (!strcmp(*argv, "--log-level") && argv[1])
+			argv++;
+	}
+	return remote;
 }
 
 bool elsewhere_is_podman(const char *command)
 {
 	const char *name = program_of(command);
 
-	return !strcmp(name, "podman") || (!strcmp(name, "docker") && is_script(command));
+	return !strcmp(name, "podman") ||
+	       (!strcmp(name, "docker") && (is_script(command) || leads_to_podman(command)));
 }
 
 int elsewhere_check(char *const *argv)
@@ -115,7 +142,7 @@ int elsewhere_check(char *const *argv)
 	for (size_t i = 0; i < ARRAY_SIZE(clients); i++) {
 		const struct daemon_client *client = &clients[i];
 
-		if (strcmp(name, client->name) || is_script(argv[0]) ||
+		if (strcmp(name, client->name) || is_script(argv[0]) || leads_to_podman(argv[0]) ||
 		    (client->unless && has_option(argv, client->unless)))
 			continue;
 		cli_error("%s has %s start the program, and such a program gets nothing that is "
