@@ -17,6 +17,11 @@ cycle() {
 	status=$?
 	diag "$out"
 }
+# sixteen: one command has as many as it may, which are as many leases as there can be here. Prints how many it has.
+sixteen() {
+	run_as u1 gpubroker run $(printf -- '--gpu %s ' "${plain[@]}") -- \
+		/bin/sh -c 'echo "$GPUBROKER_LEASE" | tr , "\n" | sort -u | wc -l'
+}
 has_fds() { [ "$(fds)" = "$1" ]; }
 all_back() {
 	local f
@@ -47,6 +52,8 @@ ok 'the broker serves' wait_for 20 serves
 
 # The table of leases, malloc's arenas and the like have their size after this.
 core=$(main_pid)
+sixteen >/dev/null
+wait_for 20 all_back
 cycle -n 40 -s 60
 wait_for 20 all_back
 fds_before=$(fds) rss_before=$(rss)
