@@ -229,6 +229,24 @@ static int add_reset(const struct kernel *kernel, struct work *work, const struc
 			lease->terms.require_reset ? STOP : IGNORE_ENOTTY);
 }
 
+/*
+ * Somebody's unbind may still wait for the holder, who must not keep the function after the lease.
+ * If the driver has been unloaded, no unbind is under way.
+ */
+static int add_wait_for_unbind(const struct kernel *kernel, struct work *work,
+			       const struct lease_function *was, const char *now)
+{
+	char text[PCI_ADDRESS_TEXT];
+	int fd;
+
+	if (!was->taken || *now)
+		return 0;
+	fd = kernel_open_unbind_of(kernel, was->lent_by);
+	return fd == -ENOENT ? 0
+			     : work_add(work, fd, pci_address_format(&was->address, text), "unbind",
+					&was->address, IGNORE_ERROR);
+}
+
 static int add_take_off(const struct kernel *kernel, struct work *work, const struct lease *lease,
 			const struct lease_function *was, const char *now)
 {
@@ -240,11 +258,8 @@ static int add_take_off(const struct kernel *kernel, struct work *work, const st
 	if (!was->taken)
 		r = work_add(work, kernel_open_override(kernel, &was->address), override,
 			     "driver_override", &was->address, CONTINUE);
-	/* Somebody's unbind may still wait for the holder, who must not keep it after the lease. */
-	if (!r && was->taken && !*now)
-		r = work_add(work, kernel_open_unbind_of(kernel, was->lent_by),
-			     pci_address_format(&was->address, text), "unbind", &was->address,
-			     IGNORE_ERROR);
+	if (!r)
+		r = add_wait_for_unbind(kernel, work, was, now);
 	/*
 	 * The unbind of a function that stays on VFIO is the barrier between tenants: it must not
 	 * fail.

@@ -275,6 +275,22 @@ static void test_race(void)
 	       "... but unbound from it first");
 }
 
+/* The VFIO driver has been unloaded since somebody took the function from it. */
+static void test_unloaded(void)
+{
+	static const char unbind[] = "sys/bus/pci/drivers/vfio-pci/unbind";
+	struct lease *lease = lend("bochs-drm", "");
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/%s", scratch_path, unbind);
+	set_driver("");
+	strcpy(override, "none");
+	need(!unlink(path));
+	end(lease);
+	tap_ok(is_over_with("", "none"), "one whose VFIO driver was unloaded is free");
+	scratch_write(unbind, "");
+}
+
 /* A holder that is found after a restart has what it had. */
 static void test_restart(void)
 {
@@ -314,6 +330,7 @@ int main(void)
 	test_untouched();
 	test_taken();
 	test_race();
+	test_unloaded();
 	test_restart();
 	broker_drop();
 	return tap_done();
