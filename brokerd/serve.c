@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "brokerd/serve.h"
+#include "brokerd/claim/allot.h"
 #include "brokerd/claim/begin.h"
 #include "brokerd/claim/rejoin.h"
 #include "brokerd/core.h"
@@ -30,6 +31,8 @@ int core_recover(struct core *core)
 {
 	int r = recover_leases(&core->leases);
 
+	if (!r)
+		r = allot_recover(&core->claims);
 	if (!r)
 		r = rejoin_recover(&core->claims);
 	if (!lease_has_id(&core->leases.table)) /* a record has a higher number than is reserved */
@@ -57,6 +60,7 @@ void core_serve(struct core *core)
 			    "doctor' says how to switch the IOMMU on");
 	if (!core->ops->serving(core->userdata))
 		return;
+	allot_serve(&core->claims);
 	rejoin_serve(&core->claims);
 	core->prepare.open = core->sriov.open = true;
 	prepare_look_at_all(&core->prepare);
@@ -92,7 +96,9 @@ void core_done(struct core *core)
 	listener_done(&core->peers);
 	closing_done(&core->closing);
 	peers_done(&core->peers);
+	allot_done(&core->claims);
 	claims_done(&core->claims);
+	allotments_done(&core->allotments);
 	hooks_done(&core->leases);
 	prepare_done(&core->prepare);
 	sriov_done(&core->sriov);
