@@ -319,8 +319,8 @@ struct gpubroker_event {
 typedef int (*gpubroker_event_func)(void *userdata, const struct gpubroker_event *event);
 
 /*
- * Calls func for each change of a lease, of an allotment, and of the queue, from now on, as it happens. Blocks for
- * good: it returns the first value other than 0 that func returns, or a negative errno when the
+ * Calls func for each change of a lease, of an allotment, and of the queue, from now on, as it
+ * happens. Blocks for good: it returns the first value other than 0 that func returns, or a negative errno when the
  * connection ends. After that the handle can only be closed.
  */
 int gpubroker_watch(struct gpubroker *handle, gpubroker_event_func func, void *userdata);
@@ -587,10 +587,10 @@ struct gpubroker_user {
  * For root: promises the devices that `claim` asks for to a user, under a label of 1 to 47 letters,
  * digits and any of "._:@-". 0: it is in force, and stays so when the broker starts again; nobody
  * else can claim the devices, and the user can by a rule with `allotted`, without which nothing can
- * be allotted. If the user has an allotment of that label already, it gets these devices as well, and
- * `until`, if that is not 0: when it is taken away, in seconds since the epoch. On a refusal nothing
- * has changed. -EINVAL: `label` is none, or the claim asks for nothing. The claim's other settings
- * do not count, and it can be used again.
+ * be allotted. If the user has an allotment of that label already, it gets these devices as well,
+ * and `until`, if that is not 0: when it is taken away, in seconds since the epoch. On a refusal
+ * nothing has changed. -EINVAL: `label` is none, or the claim asks for nothing. The claim's other
+ * settings do not count, and it can be used again.
  */
 int gpubroker_allot(struct gpubroker *handle, const struct gpubroker_claim *claim,
 		    const char *label, const struct gpubroker_user *user, uint64_t until);

@@ -55,8 +55,8 @@ static void audit_allotment(const struct claims *claims, const struct allotment 
 }
 
 /* Tells those who watch, and has the claims that wait for the devices tried again. */
-static void report(struct claims *claims, const struct allotment *allotment,
-		   enum gpubroker_event_kind kind)
+static void report_allotment(struct claims *claims, const struct allotment *allotment,
+			     enum gpubroker_event_kind kind)
 {
 	for (size_t i = 0; i < allotment->n_devices; i++)
 		queue_mark(&claims->queue, allotment->devices[i].group);
@@ -68,8 +68,8 @@ static void report(struct claims *claims, const struct allotment *allotment,
 
 /* ---- the end of one ---- */
 
-static bool has_lease(const struct claims *claims, const struct allotment *allotment,
-		      const struct lease *but)
+static bool allotment_has_lease(const struct claims *claims, const struct allotment *allotment,
+				const struct lease *but)
 {
 	const struct lease *lease;
 
@@ -80,12 +80,12 @@ static bool has_lease(const struct claims *claims, const struct allotment *allot
 }
 
 /* Removes an allotment that is being taken away, if it has no lease any more but this one. */
-static void finish(struct claims *claims, struct allotment *allotment, const struct lease *but)
+static void finish_end(struct claims *claims, struct allotment *allotment, const struct lease *but)
 {
 	struct allotment was;
 	int r;
 
-	if (!allotment->retracting || has_lease(claims, allotment, but))
+	if (!allotment->retracting || allotment_has_lease(claims, allotment, but))
 		return;
 	was = *allotment;
 	r = allotment_record_remove(claims->leases->store, was.label);
@@ -94,7 +94,7 @@ static void finish(struct claims *claims, struct allotment *allotment, const str
 			  strerror(-r));
 	allotments_remove(claims->allotments, allotment);
 	audit_allotment(claims, &was, "retracted", 0);
-	report(claims, &was, GPUBROKER_EVENT_RETRACTED);
+	report_allotment(claims, &was, GPUBROKER_EVENT_RETRACTED);
 }
 
 static void revoke_lease(struct lease *lease)
@@ -123,7 +123,7 @@ static void revoke_all(struct claims *claims, const char *label)
 }
 
 /* The second and the third step. The allotment may be gone when this returns. */
-static void go_on(struct claims *claims, const struct allotment *allotment)
+static void go_on_ending(struct claims *claims, const struct allotment *allotment)
 {
 	char label[PROTOCOL_LABEL_MAX];
 	struct allotment *now;
@@ -132,7 +132,7 @@ static void go_on(struct claims *claims, const struct allotment *allotment)
 	revoke_all(claims, label);
 	now = allotments_find(claims->allotments, label);
 	if (now)
-		finish(claims, now, NULL);
+		finish_end(claims, now, NULL);
 }
 
 /* Begins to take it away. `must_record`: else it ends by its time, which is recorded already. */
@@ -151,9 +151,9 @@ static int begin_end(struct claims *claims, struct allotment *allotment, uint32_
 	}
 	if (!before) {
 		audit_allotment(claims, allotment, pid ? "retracting" : "expired", pid);
-		report(claims, allotment, GPUBROKER_EVENT_RETRACTING);
+		report_allotment(claims, allotment, GPUBROKER_EVENT_RETRACTING);
 	}
-	go_on(claims, allotment);
+	go_on_ending(claims, allotment);
 	return 0;
 }
 
@@ -182,7 +182,7 @@ void allot_lease_freed(struct claims *claims, const struct lease *lease)
 		lease->label[0] ? allotments_find(claims->allotments, lease->label) : NULL;
 
 	if (allotment)
-		finish(claims, allotment, lease);
+		finish_end(claims, allotment, lease);
 }
 
 /* ---- its time ---- */
@@ -192,7 +192,7 @@ static bool has_end(const struct allotment *allotment)
 	return allotment->until && !allotment->retracting && !allotment->damaged;
 }
 
-static void set_clock(struct claims *claims)
+static void set_allotments_end(struct claims *claims)
 {
 	const uint64_t now = (uint64_t)time(NULL);
 	struct timeval after = { .tv_sec = CLOCK_MAX };
@@ -212,7 +212,7 @@ static void set_clock(struct claims *claims)
 		log_error("no memory for a timer; allotments last until root takes them away");
 }
 
-static void on_clock(evutil_socket_t fd, short what, void *userdata)
+static void on_allotments_end(evutil_socket_t fd, short what, void *userdata)
 {
 	struct claims *claims = userdata;
 	uint64_t number = 1;
@@ -230,7 +230,7 @@ static void on_clock(evutil_socket_t fd, short what, void *userdata)
 		if (has_end(next) && next->until <= (uint64_t)time(NULL))
 			begin_end(claims, allotment, 0, false);
 	}
-	set_clock(claims);
+	set_allotments_end(claims);
 }
 
 /* ---- making one ---- */
@@ -276,7 +276,7 @@ static int refuse_full(struct message_refusal *ret_refusal, const char *format, 
 	return GPUBROKER_REFUSED_QUOTA;
 }
 
-static bool has_group(const struct allotment *allotment, uint32_t group)
+static bool allotment_has_group(const struct allotment *allotment, uint32_t group)
 {
 	for (size_t i = 0; i < allotment->n_devices; i++)
 		if (allotment->devices[i].group == group)
@@ -292,7 +292,7 @@ static bool add_selected(struct allotment *allotment, const struct selection *se
 		const size_t at = group_find(item->view, &item->asked);
 		struct allotted_device *device = &allotment->devices[allotment->n_devices];
 
-		if (has_group(allotment, item->view->group))
+		if (allotment_has_group(allotment, item->view->group))
 			continue;
 		if (allotment->n_devices == ARRAY_SIZE(allotment->devices))
 			return false;
@@ -311,8 +311,8 @@ static bool add_selected(struct allotment *allotment, const struct selection *se
  * Records the allotment as it is to be, and then changes the table. Returns 0, or the reason, and
  * then neither has changed.
  */
-static int put(struct claims *claims, struct allotment *now, const struct allotment *wanted,
-	       struct message_refusal *ret_refusal)
+static int put_allotment(struct claims *claims, struct allotment *now,
+			 const struct allotment *wanted, struct message_refusal *ret_refusal)
 {
 	struct allotment *added = now;
 	struct allotment was;
@@ -337,13 +337,13 @@ static int put(struct claims *claims, struct allotment *now, const struct allotm
 	added->n_devices = wanted->n_devices;
 	added->until = wanted->until;
 	was = *added;
-	report(claims, &was, GPUBROKER_EVENT_ALLOTTED);
+	report_allotment(claims, &was, GPUBROKER_EVENT_ALLOTTED);
 	return 0;
 }
 
 /* Decides which devices are meant, and whether the user may have them. Returns 0, or the reason. */
-static int decide(struct claims *claims, uint32_t pid, const struct message_allot *request,
-		  struct selection *selection, struct message_refusal *ret_refusal)
+static int decide_allot(struct claims *claims, uint32_t pid, const struct message_allot *request,
+			struct selection *selection, struct message_refusal *ret_refusal)
 {
 	static const struct claimant_ops ops = { .subject = meant_subject };
 	struct meant meant = {
@@ -381,7 +381,7 @@ int allot_make(struct claims *claims, uint32_t pid, const struct message_allot *
 	if (now && (now->damaged || now->retracting ||
 		    policy_owner(policy, now->uid) != policy_owner(policy, request->uid)))
 		return refuse_label(ret_refusal, now);
-	r = decide(claims, pid, request, selection, ret_refusal);
+	r = decide_allot(claims, pid, request, selection, ret_refusal);
 	if (r)
 		return r;
 	if (now)
@@ -392,17 +392,17 @@ int allot_make(struct claims *claims, uint32_t pid, const struct message_allot *
 	if (!add_selected(&wanted, selection))
 		return refuse_full(ret_refusal, "an allotment has at most %d devices",
 				   PROTOCOL_SELECTORS_MAX);
-	r = put(claims, now, &wanted, ret_refusal);
+	r = put_allotment(claims, now, &wanted, ret_refusal);
 	if (r)
 		return r;
 	audit_allotment(claims, &wanted, "allotted", pid);
-	set_clock(claims);
+	set_allotments_end(claims);
 	return 0;
 }
 
 /* ---- the daemon's start and end ---- */
 
-static void on_record(void *userdata, const char *name, const char *text, size_t len)
+static void on_allotment_record(void *userdata, const char *name, const char *text, size_t len)
 {
 	struct claims *claims = userdata;
 	struct allotment allotment;
@@ -420,7 +420,7 @@ static void on_record(void *userdata, const char *name, const char *text, size_t
 
 int allot_recover(struct claims *claims)
 {
-	int r = store_each(claims->leases->store, STORE_ALLOTMENTS, on_record, claims);
+	int r = store_each(claims->leases->store, STORE_ALLOTMENTS, on_allotment_record, claims);
 
 	if (!r && claims->allotments_lost)
 		r = -ENOMEM;
@@ -436,13 +436,13 @@ void allot_serve(struct claims *claims)
 	uint64_t number = 1;
 	const struct allotment *next;
 
-	claims->allotments_end = evtimer_new(claims->base, on_clock, claims);
+	claims->allotments_end = evtimer_new(claims->base, on_allotments_end, claims);
 	while ((next = allotments_from(claims->allotments, number))) {
 		number = next->number + 1;
 		if (next->retracting)
-			go_on(claims, next);
+			go_on_ending(claims, next);
 	}
-	set_clock(claims);
+	set_allotments_end(claims);
 }
 
 void allot_done(struct claims *claims)

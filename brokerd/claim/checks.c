@@ -53,8 +53,8 @@ int check_interrupts(const struct selecting *s, const struct group_view *view, s
  * Returns true if the group is allotted to the claimant, or to the user and under the label that
  * root allots it to.
  */
-static bool is_own(const struct selecting *s, const struct allotment *allotment,
-		   const struct group_view *view)
+static bool is_own_allotment(const struct selecting *s, const struct allotment *allotment,
+			     const struct group_view *view)
 {
 	return allotment_serves(allotment, &s->claims->policy->policy, s->claimant->uid, view) &&
 	       (!s->claimant->allots || !strcmp(s->claimant->allots, allotment->label));
@@ -64,7 +64,17 @@ bool check_allotted(const struct selecting *s, const struct group_view *view)
 {
 	const struct allotment *allotment = allotments_of_view(s->claims->allotments, view);
 
-	return s->claimant->allots || (allotment && is_own(s, allotment, view));
+	return s->claimant->allots || (allotment && is_own_allotment(s, allotment, view));
+}
+
+int check_rule(const struct selecting *s, const struct pci_address *address,
+	       const struct policy_verdict *verdict, struct message_refusal *ret_refusal)
+{
+	if (!s->claimant->allots || verdict->allotted)
+		return 0;
+	refuse_address(ret_refusal, GPUBROKER_REFUSED_POLICY, address);
+	ret_refusal->detail = REFUSAL_NO_RULE;
+	return GPUBROKER_REFUSED_POLICY;
 }
 
 /* Fills the refusal for a group that is reserved by an allotment. Returns its reason. */
@@ -94,7 +104,7 @@ int check_free(const struct selecting *s, const struct group_view *view,
 		*ret_refusal = *avoided;
 		return (int)avoided->reason;
 	}
-	if (allotment && !is_own(s, allotment, view))
+	if (allotment && !is_own_allotment(s, allotment, view))
 		return refuse_reserving(s, allotment, view, address, ret_refusal);
 	if (allotment && s->claimant->allots)
 		return 0; /* it has it already, perhaps with a lease */

@@ -100,19 +100,6 @@ static int read_use(struct selecting *s, struct view *view, const struct pci_add
 }
 
 /*
- * Returns 0; or the reason, if root would allot a device that no rule with `allotted` is about.
- */
-static int check_rule(const struct selecting *s, const struct pci_address *address,
-		      const struct policy_verdict *verdict, struct message_refusal *ret_refusal)
-{
-	if (!s->claimant->allots || verdict->allotted)
-		return 0;
-	refuse_address(ret_refusal, GPUBROKER_REFUSED_POLICY, address);
-	ret_refusal->detail = REFUSAL_NO_RULE;
-	return GPUBROKER_REFUSED_POLICY;
-}
-
-/*
  * Adds a group that was read to the selection, if the policy and the guards allow it. Returns 0, or
  * the reason.
  */

@@ -2,7 +2,7 @@
 /*
  * The format of allotments' records, see allotment-record.h. It must never guess at a damaged
  * record: each record that was read is formatted again, and serves nobody if the result differs in
- * one byte. What can be read of it only keeps devices from others.
+ * one byte. The addresses in it only keep devices from others.
  *
  *	gpubroker allotment 1
  *	label slurm-17
@@ -29,7 +29,7 @@
 
 #define ADDRESS_SHORTEST 12 /* "0000:01:00.0" */
 
-static void replace(char *text, char from, char to)
+static void replace_char(char *text, char from, char to)
 {
 	for (; *text; text++)
 		if (*text == from)
@@ -40,7 +40,7 @@ void allotment_record_name(const char *label, char out[ALLOTMENT_RECORD_NAME])
 {
 	snprintf(out, ALLOTMENT_RECORD_NAME, STORE_ALLOTMENT_PREFIX "%.*s", PROTOCOL_LABEL_MAX - 1,
 		 label);
-	replace(out, '.', ',');
+	replace_char(out, '.', ',');
 }
 
 bool allotment_record_label(const char *name, char ret_label[PROTOCOL_LABEL_MAX])
@@ -52,15 +52,15 @@ bool allotment_record_label(const char *name, char ret_label[PROTOCOL_LABEL_MAX]
 	    strlen(name + prefix) >= sizeof(label) || strchr(name, '.'))
 		return false;
 	strcpy(label, name + prefix);
-	replace(label, ',', '.');
+	replace_char(label, ',', '.');
 	if (!allotment_is_label(label))
 		return false;
 	memcpy(ret_label, label, sizeof(label));
 	return true;
 }
 
-__attribute__((format(printf, 4, 5))) static int append(char *out, size_t size, size_t *used,
-							const char *format, ...)
+__attribute__((format(printf, 4, 5))) static int append_line(char *out, size_t size, size_t *used,
+							     const char *format, ...)
 {
 	va_list args;
 	int n;
@@ -78,25 +78,25 @@ int allotment_record_format(const struct allotment *allotment, char *out, size_t
 {
 	char address[PCI_ADDRESS_TEXT];
 	size_t used = 0;
-	int r = append(out, size, &used,
-		       "gpubroker allotment 1\nlabel %s\nuid %" PRIu32 "\nsince %" PRIu64
-		       "\nuntil %" PRIu64 "\nretracting %d\n",
-		       allotment->label, allotment->uid, allotment->since, allotment->until,
-		       (int)allotment->retracting);
+	int r = append_line(out, size, &used,
+			    "gpubroker allotment 1\nlabel %s\nuid %" PRIu32 "\nsince %" PRIu64
+			    "\nuntil %" PRIu64 "\nretracting %d\n",
+			    allotment->label, allotment->uid, allotment->since, allotment->until,
+			    (int)allotment->retracting);
 
 	for (size_t i = 0; !r && i < allotment->n_devices; i++) {
 		const struct allotted_device *device = &allotment->devices[i];
 
-		r = append(out, size, &used, "device %s %04x %04x group %" PRIu32 "\n",
-			   pci_address_format(&device->address, address), device->vendor,
-			   device->device, device->group);
+		r = append_line(out, size, &used, "device %s %04x %04x group %" PRIu32 "\n",
+				pci_address_format(&device->address, address), device->vendor,
+				device->device, device->group);
 	}
 	if (!r)
-		r = append(out, size, &used, "end\n");
+		r = append_line(out, size, &used, "end\n");
 	return r ? r : (int)used;
 }
 
-static bool take_device(const char *line, struct allotted_device *ret_device)
+static bool take_device_line(const char *line, struct allotted_device *ret_device)
 {
 	char address[PCI_ADDRESS_TEXT];
 	unsigned vendor, device;
@@ -113,7 +113,7 @@ static bool take_device(const char *line, struct allotted_device *ret_device)
 }
 
 /* Parses a text that ends in a NUL. Whatever it leaves out or adds is found by formatting again. */
-static bool parse(const char *text, struct allotment *a)
+static bool parse_allotment(const char *text, struct allotment *a)
 {
 	char label[PROTOCOL_LABEL_MAX];
 	unsigned retracting;
@@ -128,13 +128,13 @@ static bool parse(const char *text, struct allotment *a)
 	a->retracting = retracting;
 	for (line = strstr(text, "\ndevice "); line; line = strstr(line + 1, "\ndevice "))
 		if (a->n_devices == ARRAY_SIZE(a->devices) ||
-		    !take_device(line + 1, &a->devices[a->n_devices++]))
+		    !take_device_line(line + 1, &a->devices[a->n_devices++]))
 			return false;
 	return a->n_devices;
 }
 
 /* Parses the address that a text begins with; its domain may have more than four digits. */
-static bool address_at(const char *text, size_t len, struct pci_address *ret_address)
+static bool salvage_address(const char *text, size_t len, struct pci_address *ret_address)
 {
 	char copy[PCI_ADDRESS_TEXT];
 
@@ -157,7 +157,7 @@ static void salvage(const char *text, size_t len, struct allotment *a)
 		struct allotted_device device = { .group = NO_GROUP };
 
 		if (memcmp(text + i, word, n) != 0 ||
-		    !address_at(text + i + n, len - i - n, &device.address))
+		    !salvage_address(text + i + n, len - i - n, &device.address))
 			continue;
 		if (a->n_devices == ARRAY_SIZE(a->devices)) /* no broker wrote so many */
 			a->all = true;
@@ -178,7 +178,7 @@ int allotment_record_parse(const char *name, const char *text, size_t len,
 	if (len < sizeof(copy) && !memchr(text, '\0', len)) {
 		memcpy(copy, text, len);
 		copy[len] = '\0';
-		if (parse(copy, &a) &&
+		if (parse_allotment(copy, &a) &&
 		    allotment_record_format(&a, again, sizeof(again)) == (int)len &&
 		    !memcmp(again, text, len)) {
 			*ret_allotment = a;

@@ -80,8 +80,8 @@ const struct allotment *allotments_from(const struct allotments *table, uint64_t
 	return NULL;
 }
 
-static bool has_function(const struct allotment *allotment, const struct pci_address *address,
-			 uint32_t group)
+static bool reserves_function(const struct allotment *allotment, const struct pci_address *address,
+			      uint32_t group)
 {
 	if (allotment->all)
 		return true;
@@ -101,7 +101,7 @@ const struct allotment *allotments_of(const struct allotments *table,
 	const struct allotment *allotment;
 
 	TAILQ_FOREACH(allotment, &table->list, link)
-		if (has_function(allotment, address, group))
+		if (reserves_function(allotment, address, group))
 			return allotment;
 	return NULL;
 }
@@ -113,7 +113,7 @@ const struct allotment *allotments_of_view(const struct allotments *table,
 
 	TAILQ_FOREACH(allotment, &table->list, link)
 		for (size_t i = 0; i < view->n_functions; i++)
-			if (has_function(allotment, &view->functions[i].address, view->group))
+			if (reserves_function(allotment, &view->functions[i].address, view->group))
 				return allotment;
 	return NULL;
 }

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gpubroker allot: root promises devices to a user, under a label. Asks the broker, which decides by
- * its policy. It changes nothing itself.
+ * gpubroker allot: root promises devices to a user, under a label. Asks the broker, which decides
+ * by its policy. It changes nothing itself.
  */
 #include "config.h"
 
 #include "client/command/account.h"
 #include "client/command/arguments.h"
 #include "client/command/cli.h"
-#include "client/command/moments.h"
+#include "client/common/util.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -19,8 +20,66 @@ struct allot {
 	uint64_t until;
 };
 
+/* Parses a day, a time of the day, or both. -1: it is none. */
+static time_t parse_clock(const char *text, time_t now)
+{
+	static const char *const formats[] = { "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d",
+					       "%Y-%m-%dT%H:%M:%S", "%H:%M:%S",	      "%H:%M" };
+	struct tm tm;
+
+	for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
+		const bool is_day = formats[i][1] == 'Y';
+		const char *end;
+		time_t when;
+
+		if (!localtime_r(&now, &tm))
+			return -1;
+		tm.tm_hour = tm.tm_min = tm.tm_sec = 0;
+		end = strptime(text, formats[i], &tm);
+		if (!end || *end)
+			continue;
+		tm.tm_isdst = -1;
+		when = mktime(&tm);
+		if (is_day || when > now)
+			return when;
+		tm.tm_mday++; /* mktime() knows how long the month is */
+		tm.tm_isdst = -1;
+		return mktime(&tm);
+	}
+	return -1;
+}
+
+/*
+ * Parses a time that is to come: how long until then, "8h"; "18:30", today or tomorrow;
+ * "2026-12-24", its beginning, or "2026-12-24 18:30"; "@1790000000". False: it is none, or it is
+ * over.
+ */
+static bool parse_until(const char *text, uint64_t *ret_when)
+{
+	const time_t now = time(NULL);
+	uint64_t seconds;
+	time_t when;
+	char *end;
+
+	if (cli_parse_time(text, &seconds)) {
+		*ret_when = (uint64_t)now + seconds;
+		return true;
+	}
+	if (text[0] == '@' && text[1] >= '0' && text[1] <= '9') {
+		when = (time_t)strtoll(text + 1, &end, 10);
+		if (*end)
+			return false;
+	} else {
+		when = parse_clock(text, now);
+	}
+	if (when <= now)
+		return false;
+	*ret_when = (uint64_t)when;
+	return true;
+}
+
 /* Parses the options. Returns ARGUMENTS_END, or the exit status. */
-static int take_arguments(int argc, char **argv, struct allot *ret_allot)
+static int allot_arguments(int argc, char **argv, struct allot *ret_allot)
 {
 	static const struct option options[] = {
 		{ "user", required_argument, NULL, 'u' },
@@ -39,7 +98,7 @@ static int take_arguments(int argc, char **argv, struct allot *ret_allot)
 			ret_allot->user = optarg;
 		if (c == 'f')
 			ret_allot->label = optarg;
-		if (c == 't' && !moment_parse(optarg, &ret_allot->until)) {
+		if (c == 't' && !parse_until(optarg, &ret_allot->until)) {
 			cli_error("--until '%s' is no time to come: give how long, as 8h or 1h30m, "
 				  "or when, as 18:30, '2026-12-24 18:30' or @1790000000",
 				  optarg);
@@ -54,7 +113,7 @@ static int take_arguments(int argc, char **argv, struct allot *ret_allot)
 }
 
 /* Makes the request of the DEVICEs. 0, or an exit status after the reason was printed. */
-static int take_devices(char *const *devices, struct gpubroker_claim **ret_claim)
+static int allot_devices(char *const *devices, struct gpubroker_claim **ret_claim)
 {
 	int r = gpubroker_claim_new(ret_claim);
 
@@ -78,8 +137,8 @@ static int take_devices(char *const *devices, struct gpubroker_claim **ret_claim
 }
 
 /* Asks the broker, once more if it has just ended: to allot twice is to allot once. */
-static int ask(const struct cli *cli, const struct allot *allot, const struct account *account,
-	       const struct gpubroker_claim *claim)
+static int ask_to_allot(const struct cli *cli, const struct allot *allot,
+			const struct account *account, const struct gpubroker_claim *claim)
 {
 	const struct gpubroker_user user = {
 		.uid = account->subject.uid,
@@ -115,15 +174,15 @@ int cli_allot(const struct cli *cli, int argc, char **argv)
 	struct gpubroker_claim *claim = NULL;
 	struct account account = { 0 };
 	struct allot allot;
-	int r = take_arguments(argc, argv, &allot);
+	int r = allot_arguments(argc, argv, &allot);
 
 	if (r != ARGUMENTS_END)
 		return r;
-	r = take_devices(argv + optind, &claim);
+	r = allot_devices(argv + optind, &claim);
 	if (!r)
 		r = account_find(allot.user, &account);
 	if (!r)
-		r = ask(cli, &allot, &account, claim);
+		r = ask_to_allot(cli, &allot, &account, claim);
 	account_done(&account);
 	gpubroker_claim_free(claim);
 	return r;

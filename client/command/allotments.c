@@ -54,7 +54,7 @@ static int add_promise(struct promises *p, const struct gpubroker_allotment *all
 	return 0;
 }
 
-static int on_allotment(void *userdata, const struct gpubroker_allotment *allotment)
+static int add_allotment(void *userdata, const struct gpubroker_allotment *allotment)
 {
 	int r = allotment->n_devices ? 0 : add_promise(userdata, allotment, 0);
 
@@ -63,7 +63,7 @@ static int on_allotment(void *userdata, const struct gpubroker_allotment *allotm
 	return r;
 }
 
-static int on_lease(void *userdata, const struct gpubroker_lease *lease)
+static int note_lease_of(void *userdata, const struct gpubroker_lease *lease)
 {
 	struct promises *p = userdata;
 
@@ -81,7 +81,7 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 
 /* ---- output ---- */
 
-static const char *state_of(const struct promised *promised)
+static const char *promise_state(const struct promised *promised)
 {
 	return promised->allotment.damaged	? "damaged"
 	       : promised->allotment.retracting ? "retracting"
@@ -139,7 +139,7 @@ static const char *allotment_cell(const void *rows, size_t row, int column,
 	case UNTIL:
 		return a->until && moment_clock(a->until, scratch) ? scratch : "-";
 	default:
-		return state_of(promised);
+		return promise_state(promised);
 	}
 }
 
@@ -153,7 +153,7 @@ static void fit_allotments(int *widths, int room)
 }
 
 /* An array with an object for each allotment. */
-static void print_json(const struct promises *p)
+static void allotments_json(const struct promises *p)
 {
 	struct json_object *array = json_object_new_array(), *devices = NULL;
 	char scratch[TABLE_SCRATCH];
@@ -202,7 +202,7 @@ static void print_json(const struct promises *p)
 	json_out_print(array);
 }
 
-static void print_table(const struct promises *p)
+static void allotments_table(const struct promises *p)
 {
 	const struct table table = {
 		.columns = allotment_columns,
@@ -225,7 +225,7 @@ static void print_table(const struct promises *p)
 }
 
 /* Parses the arguments. Returns ARGUMENTS_END, or the exit status. */
-static int take_arguments(int argc, char **argv, bool *ret_json)
+static int allotments_arguments(int argc, char **argv, bool *ret_json)
 {
 	static const struct option options[] = {
 		{ "json", no_argument, NULL, 'j' },
@@ -251,20 +251,20 @@ int cli_allotments(const struct cli *cli, int argc, char **argv)
 	struct promises promises = { 0 };
 	struct gpubroker *handle;
 	bool json;
-	int r = take_arguments(argc, argv, &json);
+	int r = allotments_arguments(argc, argv, &json);
 
 	if (r != ARGUMENTS_END)
 		return r;
 	r = cli_open(cli, &handle);
 	if (r)
 		return r;
-	r = gpubroker_allotments(handle, on_allotment, &promises);
+	r = gpubroker_allotments(handle, add_allotment, &promises);
 	if (!r)
-		r = gpubroker_leases(handle, on_lease, &promises);
+		r = gpubroker_leases(handle, note_lease_of, &promises);
 	if (!r && json)
-		print_json(&promises);
+		allotments_json(&promises);
 	else if (!r)
-		print_table(&promises);
+		allotments_table(&promises);
 	r = r ? cli_failed(cli, handle, r) : cli_finish_output();
 	free(promises.list);
 	gpubroker_close(handle);

@@ -116,7 +116,7 @@ static bool is_below_shown(const struct listing *listing, const struct gpubroker
 }
 
 /* Adds for whom the device is reserved, and under which label. */
-static void note_allotment(struct row *row)
+static void say_allotment(struct row *row)
 {
 	const struct gpubroker_device *d = &row->device;
 	const size_t len = strlen(row->status);
@@ -164,7 +164,7 @@ static void complete_rows(struct listing *listing)
 		else
 			snprintf(row->status, sizeof(row->status), "%s",
 				 gpubroker_status_name(d->status));
-		note_allotment(row);
+		say_allotment(row);
 		if (row->shown)
 			listing->rows[n++] = *row;
 	}

@@ -3,12 +3,9 @@
 #include "config.h"
 
 #include "client/command/moments.h"
-#include "client/command/cli.h"
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #define DAY 86400
@@ -67,57 +64,4 @@ bool moment_clock(uint64_t when, char out[MOMENT_TEXT])
 	if (a.tm_year == b.tm_year && a.tm_yday == b.tm_yday)
 		return write_time(when, "%H:%M", out);
 	return write_time(when, then > now && then - now < 6 * DAY ? "%a %H:%M" : "%F %H:%M", out);
-}
-
-/* Parses a day, a time of the day, or both. -1: it is none. */
-static time_t parse_clock(const char *text, time_t now)
-{
-	static const char *const formats[] = { "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d",
-					       "%Y-%m-%dT%H:%M:%S", "%H:%M:%S",	      "%H:%M" };
-	struct tm tm;
-
-	for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
-		const bool is_day = formats[i][1] == 'Y';
-		const char *end;
-		time_t when;
-
-		if (!localtime_r(&now, &tm))
-			return -1;
-		tm.tm_hour = tm.tm_min = tm.tm_sec = 0;
-		end = strptime(text, formats[i], &tm);
-		if (!end || *end)
-			continue;
-		tm.tm_isdst = -1;
-		when = mktime(&tm);
-		if (is_day || when > now)
-			return when;
-		tm.tm_mday++; /* mktime() knows how long the month is */
-		tm.tm_isdst = -1;
-		return mktime(&tm);
-	}
-	return -1;
-}
-
-bool moment_parse(const char *text, uint64_t *ret_when)
-{
-	const time_t now = time(NULL);
-	uint64_t seconds;
-	time_t when;
-	char *end;
-
-	if (cli_parse_time(text, &seconds)) {
-		*ret_when = (uint64_t)now + seconds;
-		return true;
-	}
-	if (text[0] == '@' && text[1] >= '0' && text[1] <= '9') {
-		when = (time_t)strtoll(text + 1, &end, 10);
-		if (*end)
-			return false;
-	} else {
-		when = parse_clock(text, now);
-	}
-	if (when <= now)
-		return false;
-	*ret_when = (uint64_t)when;
-	return true;
 }

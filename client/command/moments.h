@@ -16,12 +16,6 @@ void moment_length(uint64_t seconds, char out[MOMENT_TEXT]);
 /* Writes how long it has been since, as moment_span() does. */
 void moment_ago(uint64_t since, char out[MOMENT_TEXT]);
 
-/*
- * Parses a time that is to come: how long until then, "8h"; "18:30", today or tomorrow; "2026-12-24",
- * its beginning, or "2026-12-24 18:30"; "@1790000000". False: it is none, or it is over.
- */
-bool moment_parse(const char *text, uint64_t *ret_when);
-
 /* Writes "2026-11-30 06:05:32". False: the time cannot be written. */
 bool moment_full(uint64_t when, char out[MOMENT_TEXT]);
 

@@ -28,7 +28,7 @@ struct retract {
 	char device[32];
 };
 
-static int on_allotment(void *userdata, const struct gpubroker_allotment *allotment)
+static int retract_on_allotment(void *userdata, const struct gpubroker_allotment *allotment)
 {
 	struct retract *retract = userdata;
 
@@ -36,19 +36,20 @@ static int on_allotment(void *userdata, const struct gpubroker_allotment *allotm
 	return 0;
 }
 
-static bool is_overdue(enum gpubroker_lease_state state)
+static bool retract_is_overdue(enum gpubroker_lease_state state)
 {
 	return state == GPUBROKER_LEASE_STUCK || state == GPUBROKER_LEASE_ASKED;
 }
 
-static int on_lease(void *userdata, const struct gpubroker_lease *lease)
+static int retract_on_lease(void *userdata, const struct gpubroker_lease *lease)
 {
 	struct retract *retract = userdata;
 
 	if (strcmp(lease->label, retract->label) != 0)
 		return 0;
 	retract->there = true;
-	if (retract->worst.id && (is_overdue(retract->worst.state) || !is_overdue(lease->state)))
+	if (retract->worst.id &&
+	    (retract_is_overdue(retract->worst.state) || !retract_is_overdue(lease->state)))
 		return 0;
 	retract->worst = *lease;
 	retract->worst.devices = NULL;
@@ -58,14 +59,14 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 }
 
 /* Looks what is left. 0, or as gpubroker_leases(). */
-static int look(struct gpubroker *handle, struct retract *retract)
+static int retract_look(struct gpubroker *handle, struct retract *retract)
 {
 	int r;
 
 	retract->there = false;
 	retract->worst = (struct gpubroker_lease){ 0 };
-	r = gpubroker_allotments(handle, on_allotment, retract);
-	return r ? r : gpubroker_leases(handle, on_lease, retract);
+	r = gpubroker_allotments(handle, retract_on_allotment, retract);
+	return r ? r : gpubroker_leases(handle, retract_on_lease, retract);
 }
 
 static time_t seconds_now(void)
@@ -77,15 +78,15 @@ static time_t seconds_now(void)
 }
 
 /* Looks until all is the host's again, or there is no use in that. 0, or as gpubroker_leases(). */
-static int look_until(struct gpubroker *handle, struct retract *retract)
+static int retract_look_until(struct gpubroker *handle, struct retract *retract)
 {
 	const struct timespec pause = { .tv_nsec = LOOK_EVERY };
 	const time_t begun = seconds_now();
 	int r;
 
-	while (!(r = look(handle, retract)) && retract->there) {
+	while (!(r = retract_look(handle, retract)) && retract->there) {
 		retract->was_there = true;
-		if (!retract->wait && is_overdue(retract->worst.state))
+		if (!retract->wait && retract_is_overdue(retract->worst.state))
 			return 0;
 		if (retract->seconds && (uint64_t)(seconds_now() - begun) >= retract->seconds)
 			return 0;
@@ -94,13 +95,13 @@ static int look_until(struct gpubroker *handle, struct retract *retract)
 	return r;
 }
 
-static void print_holder(const char *text)
+static void retract_holder(const char *text)
 {
 	cli_error("it is %s", text);
 }
 
 /* Prints how it ended. Returns the exit status. */
-static int print_outcome(const struct retract *retract)
+static int retract_outcome(const struct retract *retract)
 {
 	const struct gpubroker_lease *lease = &retract->worst;
 
@@ -128,12 +129,12 @@ static int print_outcome(const struct retract *retract)
 		cli_error("%s is not taken away yet; 'gpubroker allotments' shows what is left",
 			  retract->label);
 	if (lease->id)
-		holders_print(lease->iommu_group, print_holder);
+		holders_print(lease->iommu_group, retract_holder);
 	return EXIT_BUSY;
 }
 
 /* Parses the arguments. Returns ARGUMENTS_END, or the exit status. */
-static int take_arguments(int argc, char **argv, struct retract *ret_retract)
+static int retract_arguments(int argc, char **argv, struct retract *ret_retract)
 {
 	static const struct option options[] = {
 		{ "wait", optional_argument, NULL, 'w' },
@@ -166,7 +167,7 @@ int cli_retract(const struct cli *cli, int argc, char **argv)
 {
 	struct gpubroker *handle = NULL;
 	struct retract retract;
-	int r = take_arguments(argc, argv, &retract);
+	int r = retract_arguments(argc, argv, &retract);
 
 	if (r != ARGUMENTS_END)
 		return r;
@@ -177,19 +178,19 @@ int cli_retract(const struct cli *cli, int argc, char **argv)
 
 		if (status)
 			return status;
-		r = look(handle, &retract);
+		r = retract_look(handle, &retract);
 		retract.was_there = retract.was_there || retract.there;
 		if (!r)
 			r = gpubroker_retract(handle, retract.label);
 		if (!r)
-			r = look_until(handle, &retract);
+			r = retract_look_until(handle, &retract);
 	}
 	if (r == -EINVAL) {
 		cli_error("'%s' is no label: it has 1 to 47 letters, digits or any of ._:@-",
 			  retract.label);
 		r = EXIT_BAD_USAGE;
 	} else {
-		r = r ? cli_failed(cli, handle, r) : print_outcome(&retract);
+		r = r ? cli_failed(cli, handle, r) : retract_outcome(&retract);
 	}
 	gpubroker_close(handle);
 	return r;

@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "client/library/refusal.h"
+#include "client/library/refusal-allotted.h"
 #include "client/gpubroker.h"
 #include "client/common/util.h"
 
@@ -89,78 +90,16 @@ static struct subject holder_of(const struct sentence *s)
 
 /* ---- the policy and its limits ---- */
 
-/* Writes the name of the user that a refusal about an allotment names. */
-static struct subject user_of(const struct sentence *s)
-{
-	struct subject user = { "" };
-
-	if (s->names && s->names->user)
-		s->names->user(s->r->holder_uid, user.text, sizeof(user.text));
-	if (!user.text[0])
-		snprintf(user.text, sizeof(user.text), "uid %" PRIu32, s->r->holder_uid);
-	return user;
-}
-
-/* The policy keeps root from allotting a device. */
-static void say_not_allotted(const struct sentence *s)
-{
-	const struct message_refusal *r = s->r;
-
-	if (r->rule[0])
-		say(s,
-		    "%s cannot be allotted to %s, to whom the policy denies %s (%.*s); only a "
-		    "change of the policy helps",
-		    s->subject.text, user_of(s).text, r->has_other ? s->other : "it",
-		    FIELD(r->rule));
-	else if (r->has_other)
-		say(s,
-		    "%s cannot be allotted: it shares IOMMU group %" PRIu32 " with %s, which no "
-		    "rule allows %s; add 'allow allotted claim address %s' to "
-		    "/etc/gpubroker/policy.d/",
-		    s->subject.text, r->group, s->other, user_of(s).text, s->other);
-	else
-		say(s,
-		    "%s cannot be allotted, since no rule with \"allotted\" is about it; add a "
-		    "line as 'allow allotted claim %s%s' to /etc/gpubroker/policy.d/",
-		    s->subject.text,
-		    r->has_address ? "address "
-		    : r->name[0]   ? ""
-				   : "class display",
-		    r->has_address ? s->subject.text
-		    : r->name[0]   ? r->name
-				   : "");
-}
-
+/* A refusal about an allotment: its sentences are in refusal-allotted.c. */
 static void say_allotted(const struct sentence *s)
 {
-	const struct message_refusal *r = s->r;
-	const char *what = s->subject.text;
+	char user[64] = "";
 
-	if (r->detail == REFUSAL_DAMAGED)
-		say(s,
-		    "%s is reserved by the allotment %.*s, whose record is damaged, so it is "
-		    "nobody's; root settles that with 'gpubroker retract %.*s'",
-		    what, FIELD(r->text), FIELD(r->text));
-	else if (r->detail == REFUSAL_RETRACTING)
-		say(s,
-		    "%s is allotted to %s (%.*s), and that is just being taken away; 'gpubroker "
-		    "allotments' shows when it is gone",
-		    what, user_of(s).text, FIELD(r->text));
-	else if (r->detail == REFUSAL_CHANGED)
-		say(s,
-		    "%s is not the device that was allotted to you (%.*s): another one has come to "
-		    "its place; ask the administrator to retract it and to allot it again",
-		    what, FIELD(r->text));
-	else if (r->detail == REFUSAL_LABEL)
-		say(s,
-		    "%.*s is the label of what is allotted to %s; give another label, or retract "
-		    "that first",
-		    FIELD(r->text), user_of(s).text);
-	else
-		say(s,
-		    "%s is allotted to %s (%.*s), and so reserved; 'gpubroker allotments' shows "
-		    "until when; wait for it with --wait, or have root retract it",
-		    what, user_of(s).text, FIELD(r->text));
+	if (s->names && s->names->user)
+		s->names->user(s->r->holder_uid, user, sizeof(user));
+	if (!user[0])
+		snprintf(user, sizeof(user), "uid %" PRIu32, s->r->holder_uid);
+	refusal_format_allotted(s->r, s->subject.text, s->other, user, s->out, s->size);
 }
 
 static void say_policy(const struct sentence *s)
@@ -168,7 +107,7 @@ static void say_policy(const struct sentence *s)
 	const struct message_refusal *r = s->r;
 
 	if (r->detail == REFUSAL_NO_RULE || r->detail == REFUSAL_NOT_LENT) {
-		say_not_allotted(s);
+		say_allotted(s);
 		return;
 	}
 	if (r->rule[0] && r->has_other)
@@ -294,21 +233,7 @@ static void say_busy(const struct sentence *s)
 		    "through VFIO; stop that program, or wait for it with --wait",
 		    what);
 		return;
-	case REFUSAL_PLAIN:
-	case REFUSAL_RELEASING:
-	case REFUSAL_ASKED:
-	case REFUSAL_FORCE:
-	case REFUSAL_WHOLE_AND_PART:
-	case REFUSAL_NOT_RESTORED:
-	case REFUSAL_INTERRUPTS:
-	case REFUSAL_OPEN:
-	case REFUSAL_RETRACTING:
-	case REFUSAL_DAMAGED:
-	case REFUSAL_CHANGED:
-	case REFUSAL_NO_RULE:
-	case REFUSAL_NOT_LENT:
-	case REFUSAL_LABEL:
-	case REFUSAL_N_DETAILS:
+	default:
 		break;
 	}
 	say_held(s);
@@ -462,10 +387,7 @@ static void say_no_vfs(const struct sentence *s)
 static void say_no_mdevs(const struct sentence *s)
 {
 	if (s->r->detail == REFUSAL_NOT_LENT) {
-		say(s,
-		    "%s is a profile, or means one, and only whole devices and virtual functions can be "
-		    "allotted; give the address of one",
-		    s->subject.text);
+		say_allotted(s);
 		return;
 	}
 	say(s,

@@ -18,7 +18,7 @@ struct search {
 	char labels[256];	/* "slurm-17, slurm-18" */
 };
 
-static void take_devices(struct request *request, const struct gpubroker_allotment *allotment)
+static void put_allotted(struct request *request, const struct gpubroker_allotment *allotment)
 {
 	request->n_devices = 0;
 	for (size_t i = 0; i < allotment->n_devices && i < REQUEST_DEVICES_MAX; i++) {
@@ -28,7 +28,7 @@ static void take_devices(struct request *request, const struct gpubroker_allotme
 	}
 }
 
-static int on_allotment(void *userdata, const struct gpubroker_allotment *allotment)
+static int look_at_allotment(void *userdata, const struct gpubroker_allotment *allotment)
 {
 	struct search *search = userdata;
 	const size_t len = strlen(search->labels);
@@ -43,7 +43,7 @@ static int on_allotment(void *userdata, const struct gpubroker_allotment *allotm
 	search->found = true;
 	search->retracting = allotment->retracting;
 	if (search->n == 1)
-		take_devices(search->request, allotment);
+		put_allotted(search->request, allotment);
 	return 0;
 }
 
@@ -54,7 +54,7 @@ int allotted_take(const struct cli *cli, struct gpubroker *handle, struct reques
 
 	if (!request->implied)
 		return 0;
-	r = gpubroker_allotments(handle, on_allotment, &search);
+	r = gpubroker_allotments(handle, look_at_allotment, &search);
 	if (r)
 		return cli_failed(cli, handle, r);
 	if (search.label && !search.found) {

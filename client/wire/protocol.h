@@ -41,9 +41,9 @@
  *                                     <-  event ..., until the client goes; those that it does
  *                                         not read in time are counted in the next one
  *
- * No request contains the uid, pid or a path of the client: the kernel tells the daemon who that was
- * when it connected (SO_PEERCRED, SO_PEERGROUPS). Only root's allot has a uid, that of the user whom
- * the devices are for. Only the daemon sends descriptors.
+ * No request contains the uid, pid or a path of the client: the kernel tells the daemon who that
+ * was when it connected (SO_PEERCRED, SO_PEERGROUPS). Only root's allot has a uid, that of the user
+ * whom the devices are for. Only the daemon sends descriptors.
  */
 #pragma once
 
@@ -475,6 +475,6 @@ struct message_event {
 	uint32_t place;
 	uint32_t n_selectors;
 	struct selector first;
-	/* Of the allotment that the event is about, or by which the lease was granted; or "". */
+	/* That of the allotment which the event is about, or by which the lease was granted. */
 	char label[PROTOCOL_LABEL_MAX];
 };
