@@ -428,6 +428,7 @@ int allot_recover(struct claims *claims)
 		log_error("the records of allotments cannot be read: %s; ending, to be started "
 			  "again",
 			  strerror(-r));
+	allotments_sort(claims->allotments);
 	return r;
 }
 

@@ -53,6 +53,33 @@ struct allotment *allotments_add(struct allotments *table, const struct allotmen
 	return added;
 }
 
+/* Returns true if a was made before b; within a second, the label decides. */
+static bool is_before(const struct allotment *a, const struct allotment *b)
+{
+	return a->since != b->since ? a->since < b->since : strcmp(a->label, b->label) < 0;
+}
+
+void allotments_sort(struct allotments *table)
+{
+	struct allotment_list sorted = TAILQ_HEAD_INITIALIZER(sorted);
+	struct allotment *allotment, *before;
+
+	while ((allotment = TAILQ_FIRST(&table->list))) {
+		TAILQ_REMOVE(&table->list, allotment, link);
+		TAILQ_FOREACH(before, &sorted, link)
+			if (is_before(allotment, before))
+				break;
+		if (before)
+			TAILQ_INSERT_BEFORE(before, allotment, link);
+		else
+			TAILQ_INSERT_TAIL(&sorted, allotment, link);
+	}
+	TAILQ_CONCAT(&table->list, &sorted, link);
+	table->last_number = 0;
+	TAILQ_FOREACH(allotment, &table->list, link)
+		allotment->number = ++table->last_number;
+}
+
 void allotments_remove(struct allotments *table, struct allotment *allotment)
 {
 	TAILQ_REMOVE(&table->list, allotment, link);

@@ -58,6 +58,8 @@ bool allotment_is_label(const char text[PROTOCOL_LABEL_MAX]);
 
 /* Adds a copy. Returns it, or NULL if there is no memory. The caller has counted them. */
 struct allotment *allotments_add(struct allotments *table, const struct allotment *allotment);
+/* Sorts those that were read by when they were made, and numbers them anew. */
+void allotments_sort(struct allotments *table);
 /* Removes an allotment and frees it. */
 void allotments_remove(struct allotments *table, struct allotment *allotment);
 
