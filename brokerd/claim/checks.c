@@ -64,6 +64,7 @@ bool check_allotted(const struct selecting *s, const struct group_view *view)
 {
 	const struct allotment *allotment = allotments_of_view(s->claims->allotments, view);
 
+	s->selection->cost += s->claims->allotments->n;
 	return s->claimant->allots || (allotment && is_own_allotment(s, allotment, view));
 }
 

@@ -79,6 +79,9 @@ is "$(label_of)" job-1 'a policy that would not allow it leaves his lease alone'
 systemctl restart gpubroker
 ok 'after a restart he has it still' wait_for 20 is_label job-1
 is "$(allotments)" job-1 '... by the allotment'
+wait $watcher 2>/dev/null # it ended with the broker
+run_as carol gpubroker watch --json >>/tmp/allot.events 2>&1 &
+watcher=$!
 kill $holder
 wait $holder 2>/dev/null
 ok 'when he lets go, the host has it back' wait_for 20 has_driver $gpu2 bochs-drm
@@ -93,7 +96,12 @@ rules 'allow allotted claim class display' "deny user bob claim address $gpu2"
 is "$(asks $gpu2 "$bob")" 'refused policy' 'a deny wins'
 capture gpubroker allot --user bob --for job-9 02:00.0
 is $status 77 '... also when something is allotted'
+# A reload may restart the broker, and end `watch`.
 rules 'allow allotted claim class display'
+kill $watcher 2>/dev/null
+wait $watcher 2>/dev/null
+run_as carol gpubroker watch --json >>/tmp/allot.events 2>&1 &
+watcher=$!
 
 # ---- it is taken away ----
 ok 'retract ends it' gpubroker retract job-1
