@@ -18,7 +18,7 @@ allot() { broker allot --user alice --for job.1 "$device"; }
 how() {
 	local text= files=("$state"/[0-9]*)
 	how=none
-	{ read -rd '' text <"$record"; } 2>/dev/null
+	{ IFS= read -rd '' text <"$record"; } 2>/dev/null
 	case $text in
 	*$'\nretracting 0\ndevice '"$device "*$'\nend\n') how=allotted ;;
 	*$'\nretracting 1\ndevice '"$device "*$'\nend\n') how=retracting ;;
