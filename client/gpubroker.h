@@ -320,8 +320,8 @@ typedef int (*gpubroker_event_func)(void *userdata, const struct gpubroker_event
 
 /*
  * Calls func for each change of a lease, of an allotment, and of the queue, from now on, as it
- * happens. Blocks for good: it returns the first value other than 0 that func returns, or a negative errno when the
- * connection ends. After that the handle can only be closed.
+ * happens. Blocks for good: it returns the first value other than 0 that func returns, or a
+ * negative errno when the connection ends. After that the handle can only be closed.
  */
 int gpubroker_watch(struct gpubroker *handle, gpubroker_event_func func, void *userdata);
 

@@ -128,8 +128,8 @@ bool part_search_means(struct part_search *search, const char *type, const char 
  * A function that is allotted is so whole: its user has no parts of it either, which would outlast
  * the allotment.
  */
-static bool is_allotted(struct part_search *search, const struct pci_address *address,
-			uint32_t group)
+static bool part_is_allotted(struct part_search *search, const struct pci_address *address,
+			     uint32_t group)
 {
 	const struct allotment *allotment =
 		allotments_of(search->claims->allotments, address, group);
@@ -150,7 +150,7 @@ bool part_search_is_held(struct part_search *search)
 
 	if (!search->is_pci || search->function.iommu_group == NO_GROUP)
 		return false;
-	if (is_allotted(search, &search->function.address, search->function.iommu_group))
+	if (part_is_allotted(search, &search->function.address, search->function.iommu_group))
 		return true;
 	lease = lease_find_group(&search->claims->leases->table, search->function.iommu_group);
 	if (!lease || lease == search->own)
@@ -249,7 +249,7 @@ static bool add_vf(struct part_search *search, const struct pci_address *address
 
 		/* The rule is not known before a worker has read the types. */
 		wanted_add(search->wanted, key, "");
-		if (is_allotted(search, address, f.iommu_group) || is_reserved(search, key))
+		if (part_is_allotted(search, address, f.iommu_group) || is_reserved(search, key))
 			return true;
 		/* Sorted by address: a directory has no order. */
 		for (i = choice->n_vfs++;

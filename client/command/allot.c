@@ -5,9 +5,9 @@
  */
 #include "config.h"
 
+#include "client/command/cli.h"
 #include "client/command/account.h"
 #include "client/command/arguments.h"
-#include "client/command/cli.h"
 #include "client/common/util.h"
 
 #include <errno.h>

@@ -5,8 +5,8 @@
  */
 #include "config.h"
 
-#include "client/command/arguments.h"
 #include "client/command/cli.h"
+#include "client/command/arguments.h"
 #include "client/command/json-out.h"
 #include "client/command/moments.h"
 #include "client/command/screen.h"

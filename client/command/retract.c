@@ -5,8 +5,8 @@
  */
 #include "config.h"
 
-#include "client/command/arguments.h"
 #include "client/command/cli.h"
+#include "client/command/arguments.h"
 #include "client/command/holders.h"
 #include "client/command/screen.h"
 

@@ -193,8 +193,8 @@ static void write_lease_event(FILE *file, const struct gpubroker_event *event, c
 }
 
 /* "slurm-17 of bob, 0000:01:00.0: allotted, will be taken back at 18:30" */
-static void write_allotment(FILE *file, const struct gpubroker_event *event, const char *user,
-			    bool people)
+static void write_allotment_event(FILE *file, const struct gpubroker_event *event, const char *user,
+				  bool people)
 {
 	fprintf(file, "%s of %s, %s: %s", event->label, user, event->address,
 		kind_name(event->kind));
@@ -245,7 +245,7 @@ static void print_text(struct watch *watch, const struct gpubroker_event *event)
 	if (is_of_claim(event))
 		write_claim(file, event, user ? user->pw_name : uid);
 	else if (is_of_allotment(event))
-		write_allotment(file, event, user ? user->pw_name : uid, watch->people);
+		write_allotment_event(file, event, user ? user->pw_name : uid, watch->people);
 	else
 		write_lease_event(file, event, user ? user->pw_name : uid, watch->people);
 	if (!fclose(file))

@@ -7,7 +7,7 @@
 . ./torture.d/breaker.sh
 
 # Seconds for each sweep of the short form.
-: "${SWEEP_SECONDS:=12}"
+: "${SWEEP_SECONDS:=20}"
 orphans=0
 record=$state/allotment-job.1
 record=${record/./,}
@@ -16,9 +16,10 @@ broker() { gpubroker --socket $socket "$@" >$dir/said-of 2>&1; }
 allot() { broker allot --user alice --for job.1 "$device"; }
 # how: what there is of the allotment: none, allotted, retracting, or something that is wrong.
 how() {
-	local text= files=("$state"/[0-9]*)
+	local text= files
 	how=none
 	{ IFS= read -rd '' text <"$record"; } 2>/dev/null
+	files=("$state"/[0-9]*) # now: a lease goes before its allotment
 	case $text in
 	*$'\nretracting 0\ndevice '"$device "*$'\nend\n') how=allotted ;;
 	*$'\nretracting 1\ndevice '"$device "*$'\nend\n') how=retracting ;;
