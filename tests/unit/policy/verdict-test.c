@@ -232,6 +232,47 @@ static void check_verdicts(void)
 	tap_ok(verdict.outcome == POLICY_NO_RULE, "nor is one of none");
 }
 
+/* Asks about the card as it is allotted to alice, or not; with an index and without. */
+static struct policy_verdict ask_allotted(const char *text, bool allotted)
+{
+	struct policy_subject alice = { .uid = 1000, .gid = 1000, .allotted = allotted };
+	struct policy_verdict verdict, indexed;
+	struct parsed parsed;
+
+	parse_right(text, &parsed);
+	policy_decide(&parsed.policy, &alice, card, 1, 0, NULL, &verdict);
+	tap_ok(!policy_index_build(&parsed.policy), "an index");
+	policy_decide(&parsed.policy, &alice, card, 1, 0, NULL, &indexed);
+	tap_ok(verdict.outcome == indexed.outcome && verdict.allotted == indexed.allotted,
+	       "... with which the verdict is the same");
+	parse_done(&parsed);
+	return verdict;
+}
+
+static void check_allotted(void)
+{
+	static const char rule[] = "allow allotted claim any memlock 1G\n";
+	struct policy_verdict verdict;
+
+	tap_ok(ask_allotted(rule, false).outcome == POLICY_NO_RULE,
+	       "a rule for allotted is nobody's while the card is not allotted");
+	verdict = ask_allotted(rule, true);
+	tap_ok(verdict.outcome == POLICY_ALLOWED && verdict.allotted && verdict.memlock == 1 << 30,
+	       "... and allows it to the user whom it is allotted to");
+	verdict = ask_allotted("allow user 1000 claim any\n", true);
+	tap_ok(verdict.outcome == POLICY_ALLOWED && !verdict.allotted,
+	       "a rule for the user is no rule for allotted");
+	tap_ok(ask_allotted("allow allotted claim any\ndeny user 1000 claim any\n", true).outcome ==
+		       POLICY_DENIED,
+	       "a deny wins");
+	tap_ok(ask_allotted("allow any claim any\ndeny allotted claim any\n", true).outcome ==
+		       POLICY_DENIED,
+	       "a deny for allotted keeps it from being allotted");
+	tap_ok(ask_allotted("allow any claim any\ndeny allotted claim any\n", false).outcome ==
+		       POLICY_ALLOWED,
+	       "... and from nobody else");
+}
+
 static bool allows(const char *what, const struct policy_facts *facts)
 {
 	char text[256];
@@ -450,6 +491,7 @@ int main(void)
 {
 	check_vfs();
 	check_verdicts();
+	check_allotted();
 	check_parts();
 	check_may_grant();
 	check_attributes();
