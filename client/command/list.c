@@ -218,6 +218,7 @@ static void print_json(const struct listing *listing)
 		json_object_object_add(o, "lease", json_out_number(d->lease));
 		json_object_object_add(o, "holder_uid",
 				       d->lease ? json_object_new_int64(d->holder_uid) : NULL);
+		json_object_object_add(o, "holder", d->lease ? json_out_user(d->holder_uid) : NULL);
 		json_object_object_add(o, "physfn", json_out_text(d->physfn));
 		json_object_object_add(o, "vfs", vfs_object(&listing->rows[i]));
 		json_object_object_add(o, "node",

@@ -31,6 +31,7 @@ int connection_refused(struct gpubroker *handle, const struct message_refusal *r
 	static const struct refusal_names names = { .user = user_name };
 
 	refusal_format(refusal, &names, handle->reason, sizeof(handle->reason));
+	refusal_facts(refusal, &handle->refused);
 	return refusal->reason && refusal->reason < INT32_MAX ? (int)refusal->reason : -EPROTO;
 }
 
@@ -177,6 +178,11 @@ int gpubroker_fd(const struct gpubroker *handle)
 const char *gpubroker_reason(const struct gpubroker *handle)
 {
 	return handle->reason;
+}
+
+const struct gpubroker_refused *gpubroker_refused(const struct gpubroker *handle)
+{
+	return handle->refused.number ? &handle->refused : NULL;
 }
 
 const char *gpubroker_status_name(enum gpubroker_status status)
