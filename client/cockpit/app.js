@@ -4,7 +4,7 @@
  * watch`, and shows what that says; it keeps nothing.
  */
 import { h, show, toast, dialog } from './dom.js';
-import { run, json, watch, learnUsers } from './broker.js';
+import { run, json, watch } from './broker.js';
 import { devicesView, summary } from './devices.js';
 import { leasesView, machinesView } from './leases.js';
 import { claimDialog, progressDialog, machines, lingers, learnRuntime, stop, forget } from './vm.js';
@@ -127,7 +127,6 @@ async function refresh() {
     try {
         const [devices, leases, waiting, profiles] = await Promise.all([
             json('list', '--all'), json('leases'), json('leases', '--waiting'), json('profiles')]);
-        await learnUsers([...leases, ...waiting].map(l => l.uid).concat(devices.map(d => d.allotment?.uid)));
         Object.assign(state, { devices, leases, waiting, profiles });
         state.machines = await machines().catch(() => []);
         problem(null);

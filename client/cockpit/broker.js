@@ -71,24 +71,5 @@ export function watch(onevent, onstate) {
     return { stop() { stopped = true; process.close('terminated'); } };
 }
 
-const users = new Map();
-/* The names of users by their numbers, from the host's name service. */
-export async function learnUsers(uids) {
-    const unknown = [...new Set(uids)].filter(uid => Number.isInteger(uid) && !users.has(uid));
-    if (!unknown.length)
-        return;
-    let out = '';
-    try {
-        out = await run(['getent', 'passwd', ...unknown.map(String)]);
-    } catch (ex) {
-        out = ex.output || ''; /* some are not known */
-    }
-    for (const uid of unknown)
-        users.set(uid, null);
-    for (const line of out.split('\n')) {
-        const parts = line.split(':');
-        if (parts.length > 2)
-            users.set(Number(parts[2]), parts[0]);
-    }
-}
-export const userName = uid => users.get(uid) || `user ${uid}`;
+/* A user whom the host's name service does not know has only a number. */
+export const userName = (name, uid) => name || `user ${uid}`;

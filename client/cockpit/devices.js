@@ -96,7 +96,7 @@ function profiles(card, act) {
 function sentence(state, d, lease) {
     if (lease) {
         const mine = lease.uid === state.me.id;
-        const text = [mine ? 'You have it' : `${userName(lease.uid)} has it`, ` since ${moment(lease.since)} (${ago(lease.since)})`];
+        const text = [mine ? 'You have it' : `${userName(lease.user, lease.uid)} has it`, ` since ${moment(lease.since)} (${ago(lease.since)})`];
         if (lease.expires)
             text.push(`, until ${moment(lease.expires)}`);
         text.push('.');
@@ -105,7 +105,7 @@ function sentence(state, d, lease) {
         return text;
     }
     if (d.allotment)
-        return [`It is allotted to ${userName(d.allotment.uid)} (${d.allotment.label}).`];
+        return [d.allotted_uid === state.me.id ? 'It is allotted to you' : `It is allotted to ${userName(d.allotted_user, d.allotted_uid)}`, ` (${d.allotment}).`];
     if (d.status === 'available' || d.status === 'vfio-ready')
         return [d.allowed ? 'You may claim it.' : 'No rule lets you claim it.'];
     if (d.iommu_group === null)

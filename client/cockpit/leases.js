@@ -13,7 +13,7 @@ function leaseRow(state, lease, act) {
     const title = lease.devices[0] || `lease ${lease.id}`;
     return [
         String(lease.id),
-        [mine(state, lease) ? h('strong', null, `${userName(lease.uid)} (you)`) : userName(lease.uid)],
+        [mine(state, lease) ? h('strong', null, `${userName(lease.user, lease.uid)} (you)`) : userName(lease.user, lease.uid)],
         [lease.devices.map(d => h('code', null, d, ' ')), lease.profile || ''],
         [label(kinds[lease.state] || 'quiet', lease.state), lease.reason ? h('span', { class: 'reason' }, ' ', lease.reason) : null],
         `${moment(lease.since)} (${ago(lease.since)})`,
@@ -28,7 +28,7 @@ function waitingRow(state, claim, act) {
     const wanted = claim.wanted.map(w => w.device + (w.profile ? ` (${w.profile})` : '')).join(', ');
     return [
         String(claim.place),
-        [mine(state, claim) ? h('strong', null, `${userName(claim.uid)} (you)`) : userName(claim.uid)],
+        [mine(state, claim) ? h('strong', null, `${userName(claim.user, claim.uid)} (you)`) : userName(claim.user, claim.uid)],
         wanted,
         ago(claim.since),
         claim.ends ? `lease ${claim.lease} ends ${moment(claim.ends)}` : claim.lease ? `lease ${claim.lease}, which has no end` : '',
