@@ -14,6 +14,7 @@
 #include "brokerd/lease/hotplug.h"
 #include "brokerd/lease/recover.h"
 #include "brokerd/peer/listener.h"
+#include "brokerd/prepare/order.h"
 #include "brokerd/prepare/prepare.h"
 #include "brokerd/prepare/sriov-policy.h"
 #include "brokerd/prepare/sriov.h"
@@ -34,6 +35,8 @@ int core_recover(struct core *core)
 		r = rejoin_recover(&core->claims);
 	if (!lease_has_id(&core->leases.table)) /* a record has a higher number than is reserved */
 		numbers_reserve(&core->numbers);
+	if (!r)
+		r = orders_recover(&core->orders);
 	return r ? r : sriov_recover(&core->sriov);
 }
 
@@ -59,6 +62,7 @@ void core_serve(struct core *core)
 		return;
 	rejoin_serve(&core->claims);
 	core->prepare.open = core->sriov.open = true;
+	orders_take_up(&core->orders);
 	prepare_look_at_all(&core->prepare);
 	sriov_policy_look_at_all(&core->sriov);
 	hotplug_look_at_all(&core->leases);
@@ -94,6 +98,7 @@ void core_done(struct core *core)
 	peers_done(&core->peers);
 	claims_done(&core->claims);
 	hooks_done(&core->leases);
+	orders_done(&core->orders);
 	prepare_done(&core->prepare);
 	sriov_done(&core->sriov);
 	policy_done(&core->policy.policy);

@@ -349,6 +349,14 @@ int gpubroker_revoke_kill(struct gpubroker *handle, uint64_t lease, uint64_t aft
 int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_address[20]);
 
 /*
+ * The opposite, for root: puts a function that is free, with its IOMMU group, onto its VFIO driver,
+ * and blocks until that is done. It stays there until the next boot, or gpubroker_restore(). 0 also
+ * if it is there already. -EINVAL: `device` is no PCI address. On success ret_address is its full
+ * address.
+ */
+int gpubroker_prepare(struct gpubroker *handle, const char *device, char ret_address[20]);
+
+/*
  * For root: gives a physical function so many virtual ones (SR-IOV), each on its VFIO driver, and
  * blocks until that is done. To change their number, all that exist are removed first, so it is
  * refused while one of them is leased. -EINVAL: `device` is no PCI address, or more than 65535. On

@@ -22,7 +22,7 @@ static const struct {
 	{ "restore", cli_restore }, { "watch", cli_watch },	{ "profiles", cli_profiles },
 	{ "doctor", cli_doctor },   { "vfs", cli_vfs },		{ "__complete", cli_complete },
 	{ "usage", cli_usage },	    { "metrics", cli_metrics }, { "attach", cli_attach },
-	{ "detach", cli_detach },   { "drivers", cli_drivers },
+	{ "detach", cli_detach },   { "drivers", cli_drivers }, { "prepare", cli_prepare },
 };
 
 static bool is_command(const char *given)

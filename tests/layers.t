@@ -117,6 +117,7 @@ sources_without_header() {
 		client/command/list.c		client/command/cli.h
 		client/command/metrics.c	client/command/cli.h
 		client/command/usage.c		client/command/cli.h
+		client/command/prepare.c	client/command/cli.h
 		client/command/profiles.c	client/command/cli.h
 		client/command/release.c	client/command/cli.h
 		client/command/reload.c		client/command/policy.h

@@ -10,6 +10,7 @@
 #define STORE_TEXT_MAX 16384
 #define STORE_VF_PREFIX "vfs-"
 #define STORE_WAITING_PREFIX "waiting-"
+#define STORE_PREPARE_PREFIX "prepare-"
 
 struct store {
 	int directory; /* -1: not open */
@@ -20,6 +21,7 @@ enum store_kind {
 	STORE_DAMAGED, /* damaged lease records that were set aside */
 	STORE_VFS,     /* see vf-record.h */
 	STORE_WAITING, /* see waiting-record.h */
+	STORE_PREPARE, /* see prepare-record.h */
 };
 
 /* Writes a file. Returns 0; or -errno, and then a file of that name is unchanged. */

@@ -31,7 +31,7 @@ static const char usage_of_all[] =
 	"  policy add --user U DEVICE   let user U have DEVICE, and load that (root)\n"
 	"  policy edit, reload, install change the policy, load it, set up the boot (root)\n"
 	"  revoke LEASE [--after TIME]  end anybody's lease or waiting claim (root)\n"
-	"  restore DEVICE               give a device back to its host driver (root)\n"
+	"  prepare, restore DEVICE      put a device onto VFIO, or give it back (root)\n"
 	"  vfs DEVICE N                 create N virtual functions (root)\n"
 	"  help [COMMAND], --version\n"
 	"\n"
@@ -376,6 +376,20 @@ static const struct help {
 	  "Examples:\n"
 	  "  gpubroker list\n"
 	  "  gpubroker restore 01:00.0\n" },
+	{ "prepare", "put a free device onto its VFIO driver (root)",
+	  "usage: gpubroker prepare DEVICE [--force] [--json]\n"
+	  "\n"
+	  "Puts a device that is free onto its VFIO driver now, with what shares its IOMMU\n"
+	  "group, until the next boot or 'gpubroker restore'. Only root may. DEVICE is a PCI\n"
+	  "address. A prepare rule of the policy does so at each boot.\n"
+	  "\n"
+	  "  --force  also what programs of the host have open\n"
+	  "  --json   for programs\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker prepare 01:00.0\n"
+	  "  gpubroker list\n"
+	  "  gpubroker restore 01:00.0\n" },
 	{ "vfs", "create virtual functions (root)",
 	  "usage: gpubroker vfs DEVICE N [--json]\n"
 	  "\n"
@@ -424,6 +438,10 @@ static const struct {
 	{ "types", "profiles" },
 	{ "sriov", "vfs" },
 	{ "unset-override", "restore" },
+	{ "bind", "prepare" },
+	{ "set-override", "prepare" },
+	{ "nodedev-detach", "prepare" },
+	{ "nodedev-reattach", "restore" },
 };
 
 void help_print_all(FILE *file)

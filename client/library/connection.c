@@ -251,9 +251,10 @@ int gpubroker_revoke_kill(struct gpubroker *handle, uint64_t lease, uint64_t aft
 	return connection_ask(handle, &request, sizeof(request));
 }
 
-int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_address[20])
+static int move_group(struct gpubroker *handle, enum message_type type, const char *device,
+		      char ret_address[20])
 {
-	struct message_restore request = { .type = MESSAGE_RESTORE };
+	struct message_restore request = { .type = type };
 	int r;
 
 	if (pci_address_parse(device, &request.address))
@@ -262,6 +263,16 @@ int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_add
 	if (!r)
 		pci_address_format(&request.address, ret_address);
 	return r;
+}
+
+int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_address[20])
+{
+	return move_group(handle, MESSAGE_RESTORE, device, ret_address);
+}
+
+int gpubroker_prepare(struct gpubroker *handle, const char *device, char ret_address[20])
+{
+	return move_group(handle, MESSAGE_PREPARE, device, ret_address);
 }
 
 static int ask_policy(struct gpubroker *handle, uint32_t flags, struct gpubroker_policy *ret_policy)

@@ -1146,6 +1146,11 @@ static void test_ending_requests(void)
 			       !strcmp(address, "untouched"),
 		       "'%s' is nothing to restore, and nothing is sent", none[i]);
 	}
+	tap_ok(!gpubroker_prepare(handle, "3b:00.0", address) && SENT(restore) &&
+		       request.type == MESSAGE_PREPARE && request.restore.address.bus == 0x3b &&
+		       !strcmp(address, "0000:3b:00.0") &&
+		       gpubroker_prepare(handle, "any", address) == -EINVAL,
+	       "prepare asks for the function of an address");
 	tap_ok(!gpubroker_vfs(handle, "3b:00.0", 65535, address) && SENT(vfs) &&
 		       request.type == MESSAGE_VFS && request.vfs.vfs == 65535 &&
 		       request.vfs.address.bus == 0x3b && !strcmp(address, "0000:3b:00.0"),
