@@ -305,6 +305,11 @@ bool lease_is_overdue(const struct lease *lease);
  * inotify would have told the close, or what a probe has found before the lease was taken back.
  */
 bool lease_has_holder(const struct lease *lease);
+/*
+ * Returns true if a function came into the group of a lent lease and is not on VFIO yet: this broker
+ * binds it, so nobody has taken it from the lease.
+ */
+bool lease_function_comes(const struct lease *lease, const struct lease_function *function);
 /* Returns true if the function is one of the lease's functions. */
 bool lease_has_function(const struct lease *lease, const struct pci_address *address);
 
