@@ -110,6 +110,34 @@ ok '... and the other machine goes on' in_state other running
 ok 'it ends too' virsh destroy other
 ok '... and its card goes back' wait_for 20 is_back $gpu2 bochs-drm
 
+# A second monitor, since libvirt keeps its own connected: by it a machine that runs gets another card. By iommufd, or
+# by the group where the kernel or QEMU has none.
+second=$run/second.qmp
+spare="<qemu:arg value='-device'/><qemu:arg value='pcie-root-port,id=spare1,bus=pcie.0,addr=0x11,chassis=201'/>"
+spare+="<qemu:arg value='-qmp'/><qemu:arg value='unix:$second,server=on,wait=off'/>"
+attach() { capture timeout 200 /tests/as alice unlimited env XDG_RUNTIME_DIR=$run gpubroker "$@"; }
+define libvirt lent "s|<qemu:env|$spare<qemu:env|" >/dev/null
+ok 'a machine with a second monitor starts' virsh start lent || diag "$(cat ~alice/.cache/libvirt/qemu/log/lent.log)"
+attach attach --qmp $second --port spare1 02:00.0
+is $status 0 '... and gets another card by that' || diag "$stderr"
+ok '... which is lent' is_leased $gpu2
+is "$(functions lent)" '1234:1111 1234:1111 8086:2668' '... and which the machine has beside the first'
+attach attach --qmp "$(find ~alice/.config/libvirt $run -path '*-lent*' -name monitor.sock)" 02:00.0
+is $status 75 "libvirt's own monitor is not free"
+like "$stderr" 'as libvirt its own; .*A second monitor helps' '... as is said'
+ok 'libvirt suspends the machine' virsh suspend lent
+ok '... and resumes it' virsh resume lent
+attach detach --qmp $second 02:00.0
+is $status 0 'the card is detached' || diag "$stderr"
+ok '... and the host has it back' is_back $gpu2 bochs-drm
+is "$(functions lent)" '1234:1111 8086:2668' '... while the machine has the first'
+ok '... which is lent still' is_leased $gpu
+attach attach --qmp $second --port spare1 02:00.0
+is $status 0 'a card is attached again' || diag "$stderr"
+ok '... and the machine destroyed' virsh destroy lent
+ok '... and the one card goes back' wait_for 20 is_back $gpu2 bochs-drm
+ok '... and the other' wait_for 20 is_back $gpu bochs-drm
+
 # Where Yama restricts ptrace, as on Ubuntu, the process that libvirt knows is the one that waits for QEMU.
 scope=$(cat /proc/sys/kernel/yama/ptrace_scope)
 echo 1 >/proc/sys/kernel/yama/ptrace_scope
