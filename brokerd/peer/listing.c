@@ -160,7 +160,7 @@ static void format_lease(struct listing *listing, const struct lease *lease,
 		.uid = lease->uid,
 		.pid = lease->pid,
 	};
-	/* What is not on VFIO, and not because of us, is said to be taken: client/command/taken.c. */
+	/* The command says of one that is not on VFIO that somebody has taken it. */
 	for (size_t i = 0; i < lease->n_functions; i++)
 		if (!lease_function_comes(lease, &lease->functions[i]))
 			ret_message->functions[ret_message->n_functions++] =

@@ -75,7 +75,7 @@ static int append(char *out, size_t size, size_t *used, const char *format, ...)
 	return 0;
 }
 
-static int append_function(char *out, size_t size, size_t *used, const struct lease_function *f)
+static int append_member(char *out, size_t size, size_t *used, const struct lease_function *f)
 {
 	char address[PCI_ADDRESS_TEXT];
 	int r = append(out, size, used, "function %s %04x %04x\n",
@@ -123,7 +123,7 @@ int lease_record_format(const struct lease *lease, char *out, size_t size)
 	for (size_t i = 0; !r && i < lease->n_gids; i++)
 		r = append(out, size, &used, "group-id %" PRIu32 "\n", lease->gids[i]);
 	for (size_t i = 0; !r && i < lease->n_functions; i++)
-		r = append_function(out, size, &used, &lease->functions[i]);
+		r = append_member(out, size, &used, &lease->functions[i]);
 	if (!r && lease->mdev.vendor)
 		r = append(out, size, &used, "vgpu %s\nname %s\n", lease->mdev.type,
 			   lease->mdev.name);

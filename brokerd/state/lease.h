@@ -311,7 +311,7 @@ bool lease_is_overdue(const struct lease *lease);
  */
 bool lease_has_holder(const struct lease *lease);
 /*
- * Returns true if a function came into the group of a lent lease and is not on VFIO yet: this broker
+ * Returns true if a function came into the group of a lent lease and is not on VFIO yet: the broker
  * binds it, so nobody has taken it from the lease.
  */
 bool lease_function_comes(const struct lease *lease, const struct lease_function *function);

@@ -36,7 +36,7 @@ static const char nothing[] = "nothing was claimed";
 /* ---- before the claim ---- */
 
 /*
- * Looks for a supervisor that lets QEMU open a group. Sets a->lender and returns 0; -ESRCH: there is
+ * Looks for a supervisor that lets QEMU open a group. 0: a->lender is a socket; -ESRCH: there is
  * none; EXIT_BUSY: there is one, and it was said that it serves no one more.
  */
 static int find_lender(struct attach *a)

@@ -112,7 +112,7 @@ static const char *after_option(const char *argument, const char *option)
 										     : NULL;
 }
 
-/* What an option of podman's own says of a service; it may be several short ones. */
+/* An option of podman's own, or several short ones, may choose a service. */
 enum podman_option { PODMAN_OTHER, PODMAN_SERVICE, PODMAN_REMOTE, PODMAN_LOCAL };
 
 static enum podman_option podman_option_of(const char *argument)

@@ -175,8 +175,8 @@ static char *leases_of(pid_t pid)
 	return NULL;
 }
 
-/* Takes the next packet of the supervisor's. -ETIMEDOUT, or -EBUSY: it has closed the connection. */
-static int take_answer(int socket, uint32_t *ret_answer)
+/* Takes the supervisor's next packet. -ETIMEDOUT, or -EBUSY: it has closed the connection. */
+static int read_reply(int socket, uint32_t *ret_answer)
 {
 	struct pollfd p = { .fd = socket, .events = POLLIN };
 	int r;
@@ -207,7 +207,7 @@ int inbox_connect(pid_t pid)
 		fd = -1;
 		return -ESRCH;
 	}
-	r = take_answer(fd, &turn);
+	r = read_reply(fd, &turn);
 	if (r)
 		return r;
 	return turn == TURN ? TAKE_FD(fd) : -EPROTO;
@@ -220,6 +220,6 @@ int inbox_lend(int socket, uint32_t group, int fd)
 
 	if (r)
 		return r == -EPIPE ? -EBUSY : r;
-	r = take_answer(socket, &answer);
+	r = read_reply(socket, &answer);
 	return r ? r : answer == group ? 0 : -EPROTO;
 }

@@ -327,7 +327,7 @@ static void restart(struct lease *lease)
 	memcpy(lease->functions, read->functions, sizeof(lease->functions));
 }
 
-/* What root takes is not given back at the end, also where the broker was started again since. */
+/* The end of the lease leaves what root has taken, also after a restart of the broker. */
 static void test_restart(void)
 {
 	struct lease *lease = lend("bochs-drm", "");
