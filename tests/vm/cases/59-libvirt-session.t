@@ -50,8 +50,10 @@ libvirtd_pid() { pgrep -u alice -x libvirtd; }
 end_session() { local pid; pid=$(libvirtd_pid) && kill "$@" "$pid" && wait_for 20 gone "$pid"; }
 begin_session() { capture virsh version; }
 
-capture virsh domcapabilities --emulatorbin /usr/bin/gpubroker-qemu --virttype qemu
-is "$status" 0 'libvirt asks gpubroker-qemu what QEMU can do'
+# More than once: libvirt waits for an answer of QEMU's for a while only.
+asks() { capture virsh domcapabilities --emulatorbin /usr/bin/gpubroker-qemu --virttype qemu; return "$status"; }
+wait_for 60 asks
+is "$status" 0 'libvirt asks gpubroker-qemu what QEMU can do' || diag "$stderr"
 like "$stdout" '<enum name=.capsType.>|<hostdev supported=.yes.>' '... and is answered by QEMU'
 
 ok 'the example for any device is defined' define libvirt lent
