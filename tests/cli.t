@@ -441,17 +441,24 @@ mv "$dir/bin/docker.sh" "$dir/bin/nerdctl"
 tap_ok "run -- a script of such a name: 69" says 69 run -- "$dir/bin/nerdctl" run
 printf '#!/bin/sh\n' >"$dir/bin/podman"
 chmod 755 "$dir/bin/podman"
-for option in --remote=false -r=0 '--log-level debug'; do
+for option in --remote=false -r=0 '--log-level debug' '--root /tmp/x --cgroup-manager cgroupfs' '--remote --remote=false' \
+	'--syslog --tmpdir /tmp/x'; do
 	# shellcheck disable=SC2086 # an option and its value
 	tap_ok "run -- podman $option: 69" says 69 run -- "$dir/bin/podman" $option run image
 done
+tap_ok "run -- podman with options of its command: 69" says 69 run -- "$dir/bin/podman" run -c 512 -r --url=x image
+with_host() { (export CONTAINER_HOST=unix:/x && "$@"); }
+tap_ok "run -- podman --remote=false, with CONTAINER_HOST: 69" \
+	with_host says 69 run -- "$dir/bin/podman" --remote=false run image
 cp /bin/sh "$dir/bin/docker.podman"
 mv "$dir/bin/docker.podman" "$dir/bin/podman"
 ln -sf podman "$dir/bin/docker"
 tap_ok "run -- docker that is a link to podman: 69" says 69 run -- "$dir/bin/docker" run image
-for option in --remote --url=ssh://host -r; do
+for option in --remote --url=ssh://host -r '--root /tmp/x --remote' '--cgroup-manager cgroupfs -c host' '--remote=false --url=x'; do
+	# shellcheck disable=SC2086 # options and their values
 	tap_ok "run -- podman $option: 64" says_that "a service" 64 run -- "$dir/bin/podman" $option run image
 done
+tap_ok "run -- podman with CONTAINER_HOST: 64" with_host says_that "a service" 64 run -- "$dir/bin/podman" run image
 
 tap_ok "run without a broker: 69" says_that "no broker" 69 run -- true
 for device in any a100 01:00.0 0000:01:00.1 10000:01:1f.7 iommu-group:17; do

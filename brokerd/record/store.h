@@ -7,7 +7,7 @@
 
 #include <stddef.h>
 
-#define STORE_TEXT_MAX 16384
+#define STORE_TEXT_MAX 20480
 #define STORE_VF_PREFIX "vfs-"
 #define STORE_WAITING_PREFIX "waiting-"
 #define STORE_PREPARE_PREFIX "prepare-"

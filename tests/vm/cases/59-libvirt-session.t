@@ -50,8 +50,10 @@ libvirtd_pid() { pgrep -u alice -x libvirtd; }
 end_session() { local pid; pid=$(libvirtd_pid) && kill "$@" "$pid" && wait_for 20 gone "$pid"; }
 begin_session() { capture virsh version; }
 
-capture virsh domcapabilities --emulatorbin /usr/bin/gpubroker-qemu --virttype qemu
-is "$status" 0 'libvirt asks gpubroker-qemu what QEMU can do'
+# More than once: libvirt waits for an answer of QEMU's for a while only.
+asks() { capture virsh domcapabilities --emulatorbin /usr/bin/gpubroker-qemu --virttype qemu; return "$status"; }
+wait_for 60 asks
+is "$status" 0 'libvirt asks gpubroker-qemu what QEMU can do' || diag "$stderr"
 like "$stdout" '<enum name=.capsType.>|<hostdev supported=.yes.>' '... and is answered by QEMU'
 
 ok 'the example for any device is defined' define libvirt lent
@@ -109,6 +111,34 @@ ok '... and its card goes back' wait_for 20 is_back $gpu bochs-drm
 ok '... and the other machine goes on' in_state other running
 ok 'it ends too' virsh destroy other
 ok '... and its card goes back' wait_for 20 is_back $gpu2 bochs-drm
+
+# A second monitor, since libvirt keeps its own connected: by it a machine that runs gets another card. By iommufd, or
+# by the group where the kernel or QEMU has none.
+second=$run/second.qmp
+spare="<qemu:arg value='-device'/><qemu:arg value='pcie-root-port,id=spare1,bus=pcie.0,addr=0x11,chassis=201'/>"
+spare+="<qemu:arg value='-qmp'/><qemu:arg value='unix:$second,server=on,wait=off'/>"
+attach() { capture timeout 200 /tests/as alice unlimited env XDG_RUNTIME_DIR=$run gpubroker "$@"; }
+define libvirt lent "s|<qemu:env|$spare<qemu:env|" >/dev/null
+ok 'a machine with a second monitor starts' virsh start lent || diag "$(cat ~alice/.cache/libvirt/qemu/log/lent.log)"
+attach attach --qmp $second --port spare1 02:00.0
+is $status 0 '... and gets another card by that' || diag "$stderr"
+ok '... which is lent' is_leased $gpu2
+is "$(functions lent)" '1234:1111 1234:1111 8086:2668' '... and which the machine has beside the first'
+attach attach --qmp "$(find ~alice/.config/libvirt $run -path '*-lent*' -name monitor.sock)" 02:00.0
+is $status 75 "libvirt's own monitor is not free"
+like "$stderr" 'as libvirt its own; .*A second monitor helps' '... as is said'
+ok 'libvirt suspends the machine' virsh suspend lent
+ok '... and resumes it' virsh resume lent
+attach detach --qmp $second 02:00.0
+is $status 0 'the card is detached' || diag "$stderr"
+ok '... and the host has it back' is_back $gpu2 bochs-drm
+is "$(functions lent)" '1234:1111 8086:2668' '... while the machine has the first'
+ok '... which is lent still' is_leased $gpu
+attach attach --qmp $second --port spare1 02:00.0
+is $status 0 'a card is attached again' || diag "$stderr"
+ok '... and the machine destroyed' virsh destroy lent
+ok '... and the one card goes back' wait_for 20 is_back $gpu2 bochs-drm
+ok '... and the other' wait_for 20 is_back $gpu bochs-drm
 
 # Where Yama restricts ptrace, as on Ubuntu, the process that libvirt knows is the one that waits for QEMU.
 scope=$(cat /proc/sys/kernel/yama/ptrace_scope)
