@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "brokerd/core.h"
+#include "brokerd/claim/allot.h"
 #include "brokerd/claim/begin.h"
 #include "brokerd/claim/opening.h"
 #include "brokerd/claim/rejoin.h"
@@ -79,6 +80,7 @@ static void on_lease_freed(void *userdata, const struct lease *lease)
 	if (taken_for_host(lease)) /* as if root had restored it */
 		prepare_leave(&core->prepare, lease->group);
 	queue_mark_freed(&core->claims.queue, lease);
+	allot_lease_freed(&core->claims, lease);
 	report_change(core);
 }
 
@@ -362,6 +364,15 @@ static void on_claims_stale(void *userdata, bool iommu)
 		log_error("no memory for a timer; the next claim tries again");
 }
 
+static void on_allotment(void *userdata, const struct allotment *allotment,
+			 enum gpubroker_event_kind kind)
+{
+	struct core *core = userdata;
+
+	watching_allotment(&core->peers, allotment, kind);
+	report_change(core);
+}
+
 static void on_workers_idle(void *userdata)
 {
 	struct core *core = userdata;
@@ -425,6 +436,7 @@ static void connect_lower(struct core *core)
 	core->audit.owner = owner_of;
 	core->audit.userdata = core;
 	holds_init(&core->holds);
+	allotments_init(&core->allotments);
 	lease_table_init(&core->leases.table, &lease_events, core);
 	core->usage.workers = &core->workers;
 	core->usage.owner = owner_of;
@@ -467,6 +479,8 @@ static int connect_claims(struct core *core)
 	claims->queue.userdata = core;
 	claims->stale = on_claims_stale;
 	claims->find = find;
+	claims->allotments = &core->allotments;
+	claims->allotment = on_allotment;
 	claims->userdata = core;
 	return claims_init(claims);
 }
@@ -498,6 +512,7 @@ static int connect_sriov(struct core *core)
 	sriov->store = &core->store;
 	sriov->devices = &core->devices;
 	sriov->leases = &core->leases.table;
+	sriov->allotments = &core->allotments;
 	sriov->prepare = &core->prepare;
 	sriov->holds = &core->holds;
 	sriov->policy = &core->policy;

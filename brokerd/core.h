@@ -23,6 +23,7 @@
 #include "brokerd/record/numbers.h"
 #include "brokerd/record/store.h"
 #include "brokerd/record/usage.h"
+#include "brokerd/state/allotments.h"
 #include "brokerd/state/devices.h"
 #include "brokerd/state/holds.h"
 #include "brokerd/state/verdict.h"
@@ -62,6 +63,7 @@ struct core {
 	struct event *on_suppressed; /* the timer of audit.later(), or NULL */
 	struct devices devices;
 	struct holds holds;
+	struct allotments allotments;
 	struct policy_state policy;
 	struct leases leases;
 	struct claims claims;

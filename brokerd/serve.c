@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "brokerd/serve.h"
+#include "brokerd/claim/allot.h"
 #include "brokerd/claim/begin.h"
 #include "brokerd/claim/rejoin.h"
 #include "brokerd/core.h"
@@ -31,6 +32,8 @@ int core_recover(struct core *core)
 {
 	int r = recover_leases(&core->leases);
 
+	if (!r)
+		r = allot_recover(&core->claims);
 	if (!r)
 		r = rejoin_recover(&core->claims);
 	if (!lease_has_id(&core->leases.table)) /* a record has a higher number than is reserved */
@@ -60,6 +63,7 @@ void core_serve(struct core *core)
 			    "doctor' says how to switch the IOMMU on");
 	if (!core->ops->serving(core->userdata))
 		return;
+	allot_serve(&core->claims);
 	rejoin_serve(&core->claims);
 	core->prepare.open = core->sriov.open = true;
 	orders_take_up(&core->orders);
@@ -96,7 +100,9 @@ void core_done(struct core *core)
 	listener_done(&core->peers);
 	closing_done(&core->closing);
 	peers_done(&core->peers);
+	allot_done(&core->claims);
 	claims_done(&core->claims);
+	allotments_done(&core->allotments);
 	hooks_done(&core->leases);
 	orders_done(&core->orders);
 	prepare_done(&core->prepare);

@@ -58,7 +58,8 @@ struct gpubroker;
 	X(NO_PROFILE, 21, "no-profile", EX_NOINPUT)     /* it offers others, but not this one */  \
 	X(NONE_LEFT,  22, "none-left", EX_TEMPFAIL)    /* all of the profile are in use */      \
 	X(NODE,       23, "node",      EX_CONFIG)      /* others than root may open its node */   \
-	X(HOOK,       24, "hook",      EX_UNAVAILABLE) /* a hook of the administrator failed */
+	X(HOOK,       24, "hook",      EX_UNAVAILABLE) /* a hook of the administrator failed */  \
+	X(ALLOTTED,   25, "allotted",  EX_TEMPFAIL)    /* root has allotted it to another user */
 /* clang-format on */
 
 enum gpubroker_refusal {
@@ -107,6 +108,13 @@ enum gpubroker_event_kind {
 	GPUBROKER_EVENT_VANISHED, /* a function of a leased group is gone; the lease ends */
 	GPUBROKER_EVENT_WAITING,  /* a claim waits from now on; `lease` is its id, see `wanted` */
 	GPUBROKER_EVENT_WAITED,	  /* it waits no longer: it got its devices, was refused or ended */
+	/*
+	 * Root has allotted a device to the user `uid`, or the allotment is being taken away, or is
+	 * gone; see `label`. One event for each device.
+	 */
+	GPUBROKER_EVENT_ALLOTTED,
+	GPUBROKER_EVENT_RETRACTING,
+	GPUBROKER_EVENT_RETRACTED,
 };
 
 enum gpubroker_step {
@@ -183,9 +191,11 @@ struct gpubroker_device {
 	char driver[32];      /* "": no driver has it */
 	char vendor_name[64]; /* from the hardware database, "": not in there */
 	char model[96];
-	char physfn[20];    /* of a virtual function, else "" */
-	uint32_t vfs_total; /* how many virtual functions it can have; 0: no SR-IOV */
-	uint32_t vfs;	    /* how many it has */
+	char physfn[20];       /* of a virtual function, else "" */
+	uint32_t vfs_total;    /* how many virtual functions it can have; 0: no SR-IOV */
+	uint32_t vfs;	       /* how many it has */
+	char allotment[48];    /* the label of the allotment that reserves it, or "" */
+	uint32_t allotted_uid; /* where reserved: for whom; UINT32_MAX: for nobody */
 };
 
 struct gpubroker_lease {
@@ -211,6 +221,7 @@ struct gpubroker_lease {
 	char uuid[40];	  /* /sys/bus/mdev/devices/UUID; "" before it is made, and for a vGPU */
 	enum gpubroker_migration migration; /* as the holder's library has found out */
 	uint64_t released_at; /* when its holder let go, seconds since the epoch; 0: not yet */
+	char label[48];	      /* of the allotment by which it was granted, or "" */
 };
 
 /*
@@ -225,6 +236,25 @@ int gpubroker_list(struct gpubroker *handle, gpubroker_device_func func, void *u
 
 /* Lists all leases. Blocks until the last one. */
 int gpubroker_leases(struct gpubroker *handle, gpubroker_lease_func func, void *userdata);
+
+/* An allotment: devices that root has promised to a user, see gpubroker_allot(). */
+struct gpubroker_allotment {
+	char label[48];
+	uint32_t uid;	 /* the user; UINT32_MAX: nobody, since its record is damaged */
+	bool own;	 /* it is the caller's */
+	uint64_t since;	 /* seconds since the epoch */
+	uint64_t until;	 /* when it is taken away; 0: when root does */
+	bool retracting; /* it is being taken away */
+	bool damaged;	 /* its record cannot be read; root takes it away by gpubroker_retract() */
+	size_t n_devices;
+	const char (*devices)[20];    /* PCI addresses, as they were allotted */
+	const uint32_t *iommu_groups; /* as many; all functions of these are reserved */
+};
+typedef int (*gpubroker_allotment_func)(void *userdata,
+					const struct gpubroker_allotment *allotment);
+
+/* Lists all allotments, in the order in which they were made, as gpubroker_leases() does. */
+int gpubroker_allotments(struct gpubroker *handle, gpubroker_allotment_func func, void *userdata);
 
 /* A DEVICE that a claim asks for, as gpubroker_claim_add_profile() takes it. */
 struct gpubroker_wanted {
@@ -301,12 +331,13 @@ struct gpubroker_event {
 	uint32_t place;			/* in the queue, from 1 */
 	uint32_t n_wanted;		/* how many DEVICEs the claim asks for */
 	struct gpubroker_wanted wanted; /* the first of them */
+	char label[48]; /* of the allotment, or of that by which the lease was granted; or "" */
 };
 typedef int (*gpubroker_event_func)(void *userdata, const struct gpubroker_event *event);
 
 /*
- * Calls func for each change of a lease, and of the queue, from now on, as it happens. Blocks for
- * good: it returns the first value other than 0 that func returns, or a negative errno when the
+ * Calls func for each change of a lease, of an allotment, and of the queue, from now on, as it
+ * happens. Blocks for good: it returns the first value other than 0 that func returns, or a negative errno when the
  * connection ends. After that the handle can only be closed.
  */
 int gpubroker_watch(struct gpubroker *handle, gpubroker_event_func func, void *userdata);
@@ -567,6 +598,34 @@ int gpubroker_claim_iommufd(const struct gpubroker_claim *claim);
  * memory.
  */
 uint64_t gpubroker_claim_memlock(const struct gpubroker_claim *claim);
+
+/* ---- allotments ---- */
+
+/* A user as the name service has it. */
+struct gpubroker_user {
+	uint32_t uid, gid;
+	const uint32_t *groups; /* supplementary; only the first 40 count */
+	size_t n_groups;
+};
+
+/*
+ * For root: promises the devices that `claim` asks for to a user, under a label of 1 to 47 letters,
+ * digits and any of "._:@-". 0: it is in force, and stays so when the broker starts again; nobody
+ * else can claim the devices, and the user can by a rule with `allotted`, without which nothing can
+ * be allotted. If the user has an allotment of that label already, it gets these devices as well,
+ * and `until`, if that is not 0: when it is taken away, in seconds since the epoch. On a refusal
+ * nothing has changed. -EINVAL: `label` is none, or the claim asks for nothing. The claim's other
+ * settings do not count, and it can be used again.
+ */
+int gpubroker_allot(struct gpubroker *handle, const struct gpubroker_claim *claim,
+		    const char *label, const struct gpubroker_user *user, uint64_t until);
+
+/*
+ * For root: takes an allotment away, and revokes the leases by it. 0: this has begun, and the user
+ * cannot claim by it any more; it is gone from gpubroker_allotments() when the host has all its
+ * devices. 0 also if there is none of that label. -EINVAL: `label` is none.
+ */
+int gpubroker_retract(struct gpubroker *handle, const char *label);
 
 #ifdef __cplusplus
 }

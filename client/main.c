@@ -17,12 +17,17 @@ static const struct {
 	const char *name;
 	int (*run)(const struct cli *cli, int argc, char **argv);
 } commands[] = {
-	{ "list", cli_list },	    { "run", cli_run },		{ "leases", cli_leases },
-	{ "policy", cli_policy },   { "release", cli_release }, { "revoke", cli_revoke },
-	{ "restore", cli_restore }, { "watch", cli_watch },	{ "profiles", cli_profiles },
-	{ "doctor", cli_doctor },   { "vfs", cli_vfs },		{ "__complete", cli_complete },
-	{ "usage", cli_usage },	    { "metrics", cli_metrics }, { "attach", cli_attach },
-	{ "detach", cli_detach },   { "drivers", cli_drivers }, { "prepare", cli_prepare },
+	{ "list", cli_list },	      { "run", cli_run },
+	{ "leases", cli_leases },     { "policy", cli_policy },
+	{ "release", cli_release },   { "revoke", cli_revoke },
+	{ "restore", cli_restore },   { "watch", cli_watch },
+	{ "profiles", cli_profiles }, { "doctor", cli_doctor },
+	{ "vfs", cli_vfs },	      { "__complete", cli_complete },
+	{ "usage", cli_usage },	      { "metrics", cli_metrics },
+	{ "attach", cli_attach },     { "detach", cli_detach },
+	{ "drivers", cli_drivers },   { "allot", cli_allot },
+	{ "retract", cli_retract },   { "allotments", cli_allotments },
+	{ "prepare", cli_prepare },
 };
 
 static bool is_command(const char *given)

@@ -67,8 +67,8 @@ static enum index_section section_of(const struct policy_rule *rule, uint32_t *r
 		return INDEX_PREPARE;
 	case POLICY_ALLOW:
 	case POLICY_DENY:
-		if (rule->who == POLICY_WHO_ANY)
-			return INDEX_ANY;
+		if (rule->who == POLICY_WHO_ANY || rule->who == POLICY_WHO_ALLOTTED)
+			return (enum index_section)rule->who;
 		*ret_id = rule->id;
 		return rule->who == POLICY_WHO_USER || rule->who == POLICY_WHO_GROUP
 			       ? (enum index_section)rule->who

@@ -14,6 +14,7 @@ enum index_section {
 	INDEX_USER = POLICY_WHO_USER,
 	INDEX_GROUP = POLICY_WHO_GROUP,
 	INDEX_ANY = POLICY_WHO_ANY,
+	INDEX_ALLOTTED = POLICY_WHO_ALLOTTED,
 	INDEX_NAME,    /* device lines, by the name that they define */
 	INDEX_PREPARE, /* prepare rules */
 	INDEX_LINES,   /* device lines, whatever their name */

@@ -46,6 +46,8 @@ enum policy_who {
 	POLICY_WHO_USER,
 	POLICY_WHO_GROUP,
 	POLICY_WHO_ANY,
+	/* whoever root has allotted the device to, see policy_subject.allotted */
+	POLICY_WHO_ALLOTTED,
 };
 
 /* Which fields of struct policy_match are set. They are ANDed; none set matches everything. */
@@ -301,6 +303,11 @@ struct policy_subject {
 	const gid_t *groups; /* supplementary */
 	size_t n_groups;
 	/*
+	 * The functions that are judged are allotted to this user, so that rules with `allotted`
+	 * count. It is the same for all functions of a group.
+	 */
+	bool allotted;
+	/*
 	 * The result of policy_look_up() with the same policy; or NULL: then each verdict looks the
 	 * subject up, which costs time for each group.
 	 */
@@ -393,7 +400,8 @@ struct policy_verdict {
 	 */
 	uint64_t memlock;
 	bool boot_vga;
-	bool in_use; /* also while programs of the host have it open */
+	bool in_use;   /* also while programs of the host have it open */
+	bool allotted; /* one of these rules is for users whom the device is allotted to */
 	/*
 	 * The kernel must be able to reset every function of the group, and does so before anybody
 	 * else has it. True if any of these rules requires it: not the most that is granted, but

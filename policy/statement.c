@@ -175,17 +175,17 @@ static bool parse_account(struct policy_parser *parser, bool group, struct polic
 	return name->answer > 0 || rule->verb == POLICY_ALLOW;
 }
 
-/* user NAME|UID, group NAME|GID, or any */
+/* user NAME|UID, group NAME|GID, any, or allotted */
 static bool parse_who(struct policy_parser *parser, struct policy_rule *rule)
 {
 	const struct word *word = here(parser, WORD_WHO);
 	bool group;
 
 	if (!word)
-		return finding_expected(parser, "user, group or any", WORD_WHO);
+		return finding_expected(parser, "user, group, any or allotted", WORD_WHO);
 	rule->who = word->value;
 	next(parser);
-	if (rule->who == POLICY_WHO_ANY)
+	if (rule->who == POLICY_WHO_ANY || rule->who == POLICY_WHO_ALLOTTED)
 		return true;
 
 	group = rule->who == POLICY_WHO_GROUP;

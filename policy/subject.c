@@ -136,6 +136,8 @@ bool subject_matches(const struct policy_rule *rule, const struct subject *subje
 	switch (rule->who) {
 	case POLICY_WHO_ANY:
 		return true;
+	case POLICY_WHO_ALLOTTED:
+		return subject->who->allotted;
 	case POLICY_WHO_USER:
 		return rule->id != UINT32_MAX && (rule->id == subject->found->owner ||
 						  (denies && rule->id == subject->who->uid));
@@ -163,6 +165,8 @@ void subject_candidates(const struct policy *policy, const struct subject *subje
 	const struct policy_subject *who = subject->who;
 
 	visit_section(policy, INDEX_ANY, 0, facts, walk);
+	if (who->allotted)
+		visit_section(policy, INDEX_ALLOTTED, 0, facts, walk);
 	visit_section(policy, INDEX_USER, subject->found->owner, facts, walk);
 	if (who->uid != subject->found->owner)
 		visit_section(policy, INDEX_USER, who->uid, facts, walk);

@@ -96,7 +96,7 @@ bool policy_rule_valid(const struct policy_rule *rule, size_t n_names, size_t n_
 		break;
 	case POLICY_ALLOW:
 	case POLICY_DENY:
-		if (rule->who > POLICY_WHO_ANY || !may_stand)
+		if (rule->who > POLICY_WHO_ALLOTTED || !may_stand)
 			return false;
 		break;
 	case POLICY_PREPARE:

@@ -52,6 +52,8 @@ static void grant_more(struct judging *j, size_t index)
 		granted->in_use = true;
 	if (rule->require_reset)
 		granted->require_reset = true;
+	if (rule->who == POLICY_WHO_ALLOTTED)
+		granted->allotted = true;
 	if (j->allowed == SIZE_MAX)
 		granted->kill = rule->kill;
 	else if (!granted->kill || !rule->kill)

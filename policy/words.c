@@ -28,6 +28,7 @@ static const struct word words[] = {
 	{ .text = "user", .kind = WORD_WHO, .value = POLICY_WHO_USER },
 	{ .text = "group", .kind = WORD_WHO, .value = POLICY_WHO_GROUP },
 	{ .text = "any", .kind = WORD_WHO, .value = POLICY_WHO_ANY },
+	{ .text = "allotted", .kind = WORD_WHO, .value = POLICY_WHO_ALLOTTED },
 
 	{ .text = "claim", .kind = WORD_CLAIM },
 	{ .text = "any", .kind = WORD_ANY },
@@ -187,6 +188,8 @@ static const struct {
 	{ WORD_WHO, "everybody", "any" },
 	{ WORD_WHO, "anyone", "any" },
 	{ WORD_WHO, "*", "any" },
+	{ WORD_WHO, "allocated", "allotted" },
+	{ WORD_WHO, "alloted", "allotted" },
 	{ WORD_ANY, "all", "any" },
 	{ WORD_ANY, "*", "any" },
 	{ WORD_CLASS, "gpu", "display" },

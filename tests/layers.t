@@ -96,8 +96,10 @@ sources_without_header() {
 		client/qemu.c			-
 		brokerd/kernel/attributes.c	brokerd/kernel/kernel.h
 		brokerd/kernel/vfio.c		brokerd/kernel/kernel.h
-		client/library/claim.c		client/gpubroker.h
+		client/library/allot.c		client/gpubroker.h
 		client/library/listing.c	client/gpubroker.h
+		client/command/allot.c		client/command/cli.h
+		client/command/allotments.c	client/command/cli.h
 		client/command/complete.c	client/command/cli.h
 		client/command/denied.c		client/command/cli.h
 		client/command/doctor-device.c	client/command/doctor.h
@@ -121,6 +123,7 @@ sources_without_header() {
 		client/command/profiles.c	client/command/cli.h
 		client/command/release.c	client/command/cli.h
 		client/command/reload.c		client/command/policy.h
+		client/command/retract.c	client/command/cli.h
 		client/command/vfs.c		client/command/cli.h
 		client/command/watch.c		client/command/cli.h
 		client/run/attach.c		client/command/cli.h

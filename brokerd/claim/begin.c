@@ -31,6 +31,17 @@
 
 /* ---- leases ---- */
 
+/* The allotment that reserves a group is its claimant's, as select.c has checked. */
+static void note_allotment(const struct claims *claims, const struct group_view *view,
+			   struct lease *lease)
+{
+	const struct allotment *allotment = view ? allotments_of_view(claims->allotments, view)
+						 : NULL;
+
+	if (allotment)
+		memcpy(lease->label, allotment->label, sizeof(lease->label));
+}
+
 static struct lease *make_lease(struct claim *claim, const struct selection *selection, size_t i)
 {
 	const struct selected *item = &selection->items[i];
@@ -50,6 +61,7 @@ static struct lease *make_lease(struct claim *claim, const struct selection *sel
 	lease->since = (uint64_t)time(NULL);
 	lease->asked = item->asked;
 	lease->follower = &claim->follower;
+	note_allotment(claim->claims, view, lease);
 	if (item->choice) {
 		lease->mdev = item->choice->list[0].mdev;
 		if (!lease->mdev.vendor)

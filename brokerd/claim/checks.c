@@ -13,6 +13,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 int check_reset(const struct kernel *kernel, const struct group_view *view, size_t asked,
 		struct message_refusal *ret_refusal)
@@ -48,23 +49,74 @@ int check_interrupts(const struct selecting *s, const struct group_view *view, s
 	return GPUBROKER_REFUSED_NOT_VIABLE;
 }
 
+/*
+ * Returns true if the group is allotted to the claimant, or to the user and under the label that
+ * root allots it to.
+ */
+static bool is_own_allotment(const struct selecting *s, const struct allotment *allotment,
+			     const struct group_view *view)
+{
+	return allotment_serves(allotment, &s->claims->policy->policy, s->claimant->uid, view) &&
+	       (!s->claimant->allots || !strcmp(s->claimant->allots, allotment->label));
+}
+
+bool check_allotted(const struct selecting *s, const struct group_view *view)
+{
+	const struct allotment *allotment = allotments_of_view(s->claims->allotments, view);
+
+	s->selection->cost += s->claims->allotments->n;
+	return s->claimant->allots || (allotment && is_own_allotment(s, allotment, view));
+}
+
+int check_rule(const struct selecting *s, const struct pci_address *address,
+	       const struct policy_verdict *verdict, struct message_refusal *ret_refusal)
+{
+	if (!s->claimant->allots || verdict->allotted)
+		return 0;
+	refuse_address(ret_refusal, GPUBROKER_REFUSED_POLICY, address);
+	ret_refusal->detail = REFUSAL_NO_RULE;
+	return GPUBROKER_REFUSED_POLICY;
+}
+
+/* Fills the refusal for a group that is reserved by an allotment. Returns its reason. */
+static int refuse_reserving(const struct selecting *s, const struct allotment *allotment,
+			    const struct group_view *view, const struct pci_address *address,
+			    struct message_refusal *ret_refusal)
+{
+	const struct policy *policy = &s->claims->policy->policy;
+	const uint32_t owner = policy_owner(policy, s->claimant->uid);
+	int reason = refuse_allotted(ret_refusal, allotment, address, view->group);
+
+	if (ret_refusal->detail == REFUSAL_PLAIN && !s->claimant->allots &&
+	    owner != POLICY_NOBODY && owner == policy_owner(policy, allotment->uid))
+		ret_refusal->detail = REFUSAL_CHANGED;
+	return reason;
+}
+
 int check_free(const struct selecting *s, const struct group_view *view,
 	       const struct pci_address *address, struct message_refusal *ret_refusal)
 {
 	const struct lease_table *table = &s->claims->leases->table;
 	const struct lease *lease = lease_find_group(table, view->group);
 	const struct message_refusal *avoided = opening_avoided(s->claimant, view->group);
+	const struct allotment *allotment = allotments_of_view(s->claims->allotments, view);
 
 	if (avoided) {
 		*ret_refusal = *avoided;
 		return (int)avoided->reason;
 	}
+	if (allotment && !is_own_allotment(s, allotment, view))
+		return refuse_reserving(s, allotment, view, address, ret_refusal);
+	if (allotment && s->claimant->allots)
+		return 0; /* it has it already, perhaps with a lease */
 
 	if (!lease) /* unbinding its host driver would wait for the holder of a part */
 		lease = lease_find_below(table, view);
 	if (lease)
 		return refuse_held(ret_refusal, lease, address);
-	if (queue_reserves(&s->claims->queue, s->claimant->waiting, view))
+	/* Root decides before whoever waits. */
+	if (!allotment && !s->claimant->allots &&
+	    queue_reserves(&s->claims->queue, s->claimant->waiting, view))
 		return refuse_reserved(ret_refusal, address, view->group);
 	return holds_refuse(s->claims->holds, view, address, ret_refusal);
 }

@@ -17,7 +17,18 @@ int check_reset(const struct kernel *kernel, const struct group_view *view, size
  */
 int check_interrupts(const struct selecting *s, const struct group_view *view, size_t asked,
 		     struct message_refusal *ret_refusal);
-/* Checks that no lease, reservation, hold or program that the claim avoids has the group. */
+/*
+ * Returns true if rules with `allotted` count for the claimant and the group: it is allotted to
+ * that user, or root asks whether it can be.
+ */
+bool check_allotted(const struct selecting *s, const struct group_view *view);
+/* Checks that a rule with `allotted` is about the function, if root would allot it. */
+int check_rule(const struct selecting *s, const struct pci_address *address,
+	       const struct policy_verdict *verdict, struct message_refusal *ret_refusal);
+/*
+ * Checks that no lease, allotment, reservation, hold or program that the claim avoids has the
+ * group.
+ */
 int check_free(const struct selecting *s, const struct group_view *view,
 	       const struct pci_address *address, struct message_refusal *ret_refusal);
 /* Checks that only root may open the group's node, if it has one. */

@@ -58,5 +58,9 @@ struct claimant {
 	struct waiting *waiting; /* its place in the queue, or NULL */
 	struct check *check;	 /* a claim that is only asked for, or NULL; see claim_check() */
 	struct avoided *avoided; /* what its claim leaves to others, or NULL; see opening.h */
-	uint64_t finder_until;	 /* when its claim waits no longer for the finder; 0: not set */
+	/*
+	 * Not a claim: root allots what is selected to this user, under the label. NULL for claims.
+	 */
+	const char *allots;
+	uint64_t finder_until; /* when its claim waits no longer for the finder; 0: not set */
 };

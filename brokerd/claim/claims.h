@@ -16,6 +16,7 @@
 #include "brokerd/claim/selection.h"
 #include "brokerd/lease/leases.h"
 #include "brokerd/record/audit.h"
+#include "brokerd/state/allotments.h"
 #include "brokerd/state/finding.h"
 #include "brokerd/state/holds.h"
 
@@ -41,6 +42,12 @@ struct claims {
 	struct event *late_places; /* ends the wait for claims of the daemon before, or NULL */
 	bool place_lost;	   /* the last place could not be recorded, and that is logged */
 	bool closed;		   /* the daemon is ending: claims are refused */
+	struct allotments *allotments;
+	struct event *allotments_end; /* the timer for the next one's end, or NULL */
+	bool allotments_lost;	      /* there was no memory for a recorded one */
+	/* An allotment was made, is being taken away, or is gone. May be NULL. */
+	void (*allotment)(void *userdata, const struct allotment *allotment,
+			  enum gpubroker_event_kind kind);
 	/*
 	 * /dev/vfio, or else /dev/iommu, is not the one that this process may open, so the daemon
 	 * has to be started again. The callee must not end anything before the claim has been

@@ -73,10 +73,10 @@ struct message_refusal part_search_refusal(const struct part_search *search, uin
  */
 void part_search_miss(struct part_search *search, const struct message_refusal *refusal)
 {
-	static const uint32_t order[] = { GPUBROKER_REFUSED_BUSY,	GPUBROKER_REFUSED_STUCK,
-					  GPUBROKER_REFUSED_LIMIT,	GPUBROKER_REFUSED_IN_USE,
-					  GPUBROKER_REFUSED_NO_PROFILE, GPUBROKER_REFUSED_NO_MDEVS,
-					  GPUBROKER_REFUSED_POLICY };
+	static const uint32_t order[] = { GPUBROKER_REFUSED_BUSY,     GPUBROKER_REFUSED_STUCK,
+					  GPUBROKER_REFUSED_ALLOTTED, GPUBROKER_REFUSED_LIMIT,
+					  GPUBROKER_REFUSED_IN_USE,   GPUBROKER_REFUSED_NO_PROFILE,
+					  GPUBROKER_REFUSED_NO_MDEVS, GPUBROKER_REFUSED_POLICY };
 
 	for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
 		if (search->nearest.reason == order[i])
@@ -124,6 +124,24 @@ bool part_search_means(struct part_search *search, const char *type, const char 
 			: policy_name_means_part(policy, search->name, &facts, &search->cost);
 }
 
+/*
+ * A function that is allotted is so whole: its user has no parts of it either, which would outlast
+ * the allotment.
+ */
+static bool is_allotted(struct part_search *search, const struct pci_address *address,
+			uint32_t group)
+{
+	const struct allotment *allotment =
+		allotments_of(search->claims->allotments, address, group);
+	struct message_refusal refusal;
+
+	if (!allotment)
+		return false;
+	refuse_allotted(&refusal, allotment, address, group);
+	part_search_miss(search, &refusal);
+	return true;
+}
+
 /* No part can be made while the parent is lent whole. */
 bool part_search_is_held(struct part_search *search)
 {
@@ -132,6 +150,8 @@ bool part_search_is_held(struct part_search *search)
 
 	if (!search->is_pci || search->function.iommu_group == NO_GROUP)
 		return false;
+	if (is_allotted(search, &search->function.address, search->function.iommu_group))
+		return true;
 	lease = lease_find_group(&search->claims->leases->table, search->function.iommu_group);
 	if (!lease || lease == search->own)
 		return false;
@@ -229,7 +249,7 @@ static bool add_vf(struct part_search *search, const struct pci_address *address
 
 		/* The rule is not known before a worker has read the types. */
 		wanted_add(search->wanted, key, "");
-		if (is_reserved(search, key))
+		if (is_allotted(search, address, f.iommu_group) || is_reserved(search, key))
 			return true;
 		/* Sorted by address: a directory has no order. */
 		for (i = choice->n_vfs++;

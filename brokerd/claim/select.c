@@ -114,9 +114,13 @@ static int take_group(struct selecting *s, struct view *read, size_t asked,
 	struct policy_verdict verdict;
 	int r;
 
-	r = group_permit(view, policy, &s->subject, asked, &usage, read->judged, &verdict,
-			 ret_refusal);
+	s->subject.allotted = check_allotted(s, view);
+	r = group_permit(view, policy, &s->subject, asked, s->claimant->allots ? NULL : &usage,
+			 read->judged, &verdict, ret_refusal);
+	s->subject.allotted = false;
 	s->selection->cost += COST_FUNCTION + verdict.cost;
+	if (!r)
+		r = check_rule(s, &address, &verdict, ret_refusal);
 	if (r)
 		return r;
 	r = read_use(s, read, &address, ret_refusal);
@@ -310,7 +314,7 @@ static int select_candidate(struct selecting *s, const struct selector *selector
 			return 0;
 		if (!nearest ||
 		    (nearest == GPUBROKER_REFUSED_POLICY && r != GPUBROKER_REFUSED_POLICY) ||
-		    (r == GPUBROKER_REFUSED_BUSY && nearest != GPUBROKER_REFUSED_BUSY)) {
+		    (refusal_is_others(r) && !refusal_is_others(nearest))) {
 			nearest = r;
 			*ret_refusal = refusal;
 		}
@@ -321,6 +325,15 @@ static int select_candidate(struct selecting *s, const struct selector *selector
 	if (nearest == GPUBROKER_REFUSED_POLICY && !ret_refusal->rule[0] && !ret_refusal->has_other)
 		return refuse_selector(ret_refusal, GPUBROKER_REFUSED_POLICY, selector);
 	return nearest;
+}
+
+/* Root can allot whole functions, virtual ones too, and no parts. */
+static int refuse_part(const struct selector *selector, struct message_refusal *ret_refusal)
+{
+	refuse_selector(ret_refusal, GPUBROKER_REFUSED_NO_MDEVS, selector);
+	memcpy(ret_refusal->profile, selector->profile, sizeof(ret_refusal->profile));
+	ret_refusal->detail = REFUSAL_NOT_LENT;
+	return GPUBROKER_REFUSED_NO_MDEVS;
 }
 
 /* Adds a part of a device; a worker chooses later which one. */
@@ -375,6 +388,8 @@ static int select_one(struct selecting *s, const struct selector *selector,
 	uint32_t name = POLICY_NO_NAME;
 	int r;
 
+	if (parts_meant(policy, selector, &s->selection->cost) && s->claimant->allots)
+		return refuse_part(selector, ret_refusal);
 	if (parts_meant(policy, selector, &s->selection->cost))
 		return select_part(s, selector, ret_refusal);
 	switch ((enum selector_kind)selector->kind) {
@@ -458,7 +473,7 @@ static int select_next(struct selecting *s, const struct selector *selector,
 	r = select_one(s, selector, ret_refusal);
 	wanted_add_selector(all, one,
 			    selection->n > before ? selection->items[before].terms.rule : NULL);
-	if (r == GPUBROKER_REFUSED_BUSY && !all->own)
+	if (refusal_is_others(r) && !all->own)
 		all->own = wanted_is_own(one, &s->claims->policy->policy, s->claimant->uid,
 					 &s->claims->leases->table, s->claims->devices);
 	return r;
@@ -478,7 +493,7 @@ static int select_all(struct selecting *s, struct message_refusal *ret_refusal)
 		 * A claim that may wait needs all its devices, so all selectors are decided; one
 		 * that can never be granted is refused at once.
 		 */
-		if (r == GPUBROKER_REFUSED_BUSY && s->request->flags & CLAIM_WAIT) {
+		if (refusal_is_others(r) && s->request->flags & CLAIM_WAIT) {
 			busy = true;
 		} else if (r) {
 			*ret_refusal = refusal;

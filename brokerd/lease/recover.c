@@ -152,6 +152,7 @@ static void copy_recorded(struct lease *lease, const struct lease *read)
 	lease->ends = read->ends;
 	lease->stuck_since = read->stuck_since;
 	lease->migration = read->migration;
+	memcpy(lease->label, read->label, sizeof(lease->label));
 	memcpy(lease->reason, read->reason, sizeof(lease->reason));
 	lease->n_gids = read->n_gids;
 	memcpy(lease->gids, read->gids, sizeof(lease->gids));

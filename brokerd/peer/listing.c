@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "brokerd/peer/listing.h"
+#include "brokerd/peer/allotting.h"
 #include "brokerd/claim/parts.h"
 #include "client/host/interrupts.h"
 #include "client/host/pci.h"
@@ -60,6 +61,16 @@ static bool is_foreign(struct listing *listing, const struct device *device)
 	return false;
 }
 
+/* Returns true if the device is allotted to the peer's user. */
+static bool is_allotted_to_peer(const struct listing *listing, const struct device *device)
+{
+	const struct peers *peers = listing->peer->peers;
+	const struct allotment *allotment = allotments_of(
+		peers->claims->allotments, &device->record.address, device->record.group);
+
+	return allotment && allotting_message(listing->peer, allotment).flags == ALLOTMENT_OWN;
+}
+
 /* Returns true if the policy allows the peer's user the device. */
 static bool device_is_allowed(struct listing *listing, const struct device *device)
 {
@@ -72,6 +83,7 @@ static bool device_is_allowed(struct listing *listing, const struct device *devi
 	if (!devices_same_group(&listing->group, device, &asked)) {
 		devices_group(peers->devices, device, &listing->group, &asked);
 		policy_judged_none(listing->judged, listing->group.n);
+		listing->subject.allotted = is_allotted_to_peer(listing, device);
 		listing->cost += listing->group.n * COST_FUNCTION;
 	}
 	policy_decide_again(&peers->policy->policy, &listing->subject, listing->group.facts,
@@ -87,6 +99,7 @@ static void format_device(struct listing *listing, const struct device *device,
 	const struct peers *peers = peer->peers;
 	const struct watcher_record *record = &device->record;
 	const struct lease *lease = lease_find_group(&peers->leases->table, record->group);
+	const struct allotment *allotment;
 
 	*ret_message = (struct message_device){
 		.type = MESSAGE_DEVICE,
@@ -112,6 +125,11 @@ static void format_device(struct listing *listing, const struct device *device,
 	if (lease && ret_message->status != GPUBROKER_NOT_VIABLE) {
 		ret_message->lease = lease->id;
 		ret_message->holder_uid = lease->uid;
+	}
+	allotment = allotments_of(peers->claims->allotments, &record->address, record->group);
+	if (allotment) {
+		memcpy(ret_message->allotment, allotment->label, sizeof(ret_message->allotment));
+		ret_message->allotted_uid = allotment->uid;
 	}
 	memcpy(ret_message->driver, record->driver, sizeof(ret_message->driver));
 	memcpy(ret_message->vendor_name, record->vendor_name, sizeof(ret_message->vendor_name));
@@ -179,6 +197,7 @@ static void format_lease(struct listing *listing, const struct lease *lease,
 	memcpy(ret_message->mdev.parent, lease->mdev.parent, sizeof(ret_message->mdev.parent));
 	memcpy(ret_message->mdev.profile, lease->mdev.type, sizeof(ret_message->mdev.profile));
 	memcpy(ret_message->mdev.uuid, lease->mdev.uuid, sizeof(ret_message->mdev.uuid));
+	memcpy(ret_message->label, lease->label, sizeof(ret_message->label));
 }
 
 /*
@@ -299,6 +318,23 @@ static int send_next_used(struct listing *listing)
 	return r;
 }
 
+static int send_next_allotment(struct listing *listing)
+{
+	struct peer *peer = listing->peer;
+	const struct allotment *allotment =
+		allotments_from(peer->peers->claims->allotments, peer->next_id);
+	struct message_allotment message;
+	int r;
+
+	if (!allotment)
+		return 1;
+	message = allotting_message(peer, allotment);
+	r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
+	if (!r)
+		peer->next_id = allotment->number + 1;
+	return r;
+}
+
 /*
  * Sends the listing's next message, or its end, and moves the cursor. Returns 1 after the end, 0
  * after a message, or -errno.
@@ -307,10 +343,11 @@ static int send_next(struct listing *listing)
 {
 	const struct message_plain end = { .type = MESSAGE_END };
 	const struct peer *peer = listing->peer;
-	int r = peer->busy == PEER_LISTING  ? send_next_device(listing)
-		: peer->busy == PEER_LEASES ? send_next_lease(listing)
-		: peer->busy == PEER_USAGE  ? send_next_used(listing)
-					    : send_next_waiting(listing);
+	int r = peer->busy == PEER_LISTING	? send_next_device(listing)
+		: peer->busy == PEER_LEASES	? send_next_lease(listing)
+		: peer->busy == PEER_USAGE	? send_next_used(listing)
+		: peer->busy == PEER_ALLOTMENTS ? send_next_allotment(listing)
+						: send_next_waiting(listing);
 
 	if (r != 1)
 		return r;
@@ -343,7 +380,7 @@ void listing_continue(struct peer *peer)
 	int r;
 
 	if (peer->busy != PEER_LISTING && peer->busy != PEER_LEASES && peer->busy != PEER_QUEUE &&
-	    peer->busy != PEER_USAGE)
+	    peer->busy != PEER_USAGE && peer->busy != PEER_ALLOTMENTS)
 		return;
 	r = peer_spend(peer, COST_LINE) ? send_some(peer) : 0;
 	if (r == 1) {
@@ -380,6 +417,13 @@ void listing_queue(struct peer *peer)
 void listing_usage(struct peer *peer)
 {
 	peer->busy = PEER_USAGE;
+	peer->next_id = 1;
+	listing_continue(peer);
+}
+
+void listing_allotments(struct peer *peer)
+{
+	peer->busy = PEER_ALLOTMENTS;
 	peer->next_id = 1;
 	listing_continue(peer);
 }

@@ -10,5 +10,6 @@ void listing_leases(struct peer *peer);
 void listing_queue(struct peer *peer);
 /* Lists the leases that have ended: for root all, for others those of their user. */
 void listing_usage(struct peer *peer);
+void listing_allotments(struct peer *peer);
 /* peers_ops.room(): writes as much of the listing as the socket takes. */
 void listing_continue(struct peer *peer);

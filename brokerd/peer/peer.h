@@ -27,6 +27,8 @@ union peer_packet {
 	struct message_hello hello;
 	struct message_plain plain;
 	struct message_claim claim;
+	struct message_allot allot;
+	struct message_retract retract;
 	struct message_release release;
 	struct message_restore restore;
 	struct message_vfs vfs;
@@ -58,6 +60,7 @@ struct peer {
 		PEER_LEASES,
 		PEER_QUEUE,
 		PEER_USAGE,
+		PEER_ALLOTMENTS,
 		PEER_WATCHING,
 		PEER_SRIOV,
 		PEER_ORDER,

@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "brokerd/peer/request.h"
+#include "brokerd/peer/allotting.h"
 #include "brokerd/claim/asking.h"
 #include "brokerd/claim/begin.h"
 #include "brokerd/claim/claim.h"
@@ -15,6 +16,7 @@
 #include "brokerd/peer/release.h"
 #include "brokerd/peer/reload.h"
 #include "brokerd/peer/watching.h"
+#include "brokerd/state/allotments.h"
 #include "brokerd/state/refuse.h"
 #include "client/common/name.h"
 #include "client/wire/passfd.h"
@@ -26,13 +28,12 @@ static bool is_plain_request(const union peer_packet *packet, size_t size, enum 
 	return size == sizeof(packet->plain) && packet->type == type && !packet->plain.reserved;
 }
 
-static bool valid_claim(const struct message_claim *claim)
+static bool valid_selectors(const struct selector *selectors, uint32_t n)
 {
-	if (claim->flags & ~(uint32_t)(CLAIM_FORCE | CLAIM_WAIT | CLAIM_CDEVS | CLAIM_ASK) ||
-	    claim->reserved || !claim->n_selectors || claim->n_selectors > PROTOCOL_SELECTORS_MAX)
+	if (!n || n > PROTOCOL_SELECTORS_MAX)
 		return false;
-	for (uint32_t i = 0; i < claim->n_selectors; i++) {
-		const struct selector *s = &claim->selectors[i];
+	for (uint32_t i = 0; i < n; i++) {
+		const struct selector *s = &selectors[i];
 
 		if (s->profile[sizeof(s->profile) - 1] ||
 		    (s->profile[0] &&
@@ -43,6 +44,25 @@ static bool valid_claim(const struct message_claim *claim)
 			return false;
 	}
 	return true;
+}
+
+static bool valid_claim(const struct message_claim *claim)
+{
+	return !(claim->flags & ~(uint32_t)(CLAIM_FORCE | CLAIM_WAIT | CLAIM_CDEVS | CLAIM_ASK)) &&
+	       !claim->reserved && valid_selectors(claim->selectors, claim->n_selectors);
+}
+
+static bool valid_allot(const struct message_allot *allot)
+{
+	return !allot->reserved && allotment_is_label(allot->label) && allot->until <= INT64_MAX &&
+	       allot->uid != UINT32_MAX && allot->gid != UINT32_MAX &&
+	       allot->n_gids <= PROTOCOL_GIDS_MAX &&
+	       valid_selectors(allot->selectors, allot->n_selectors);
+}
+
+static bool valid_retract(const struct message_retract *retract)
+{
+	return !retract->reserved && allotment_is_label(retract->label);
 }
 
 static bool greet(struct peer *peer, const struct message_hello *hello)
@@ -97,6 +117,8 @@ static void do_list(struct peer *peer, const union peer_packet *packet)
 		listing_leases(peer);
 	else if (packet->type == MESSAGE_USAGE)
 		listing_usage(peer);
+	else if (packet->type == MESSAGE_ALLOTMENTS)
+		listing_allotments(peer);
 	else
 		listing_queue(peer);
 }
@@ -118,6 +140,20 @@ static void do_claim(struct peer *peer, const union peer_packet *packet)
 		return;
 	}
 	claim_check(claims, &peer->claimant, &packet->claim);
+}
+
+static void do_allot(struct peer *peer, const union peer_packet *packet)
+{
+	struct message_refusal refusal;
+
+	peer_answer(peer, allotting_make(peer, &packet->allot, &refusal), &refusal);
+}
+
+static void do_retract(struct peer *peer, const union peer_packet *packet)
+{
+	struct message_refusal refusal;
+
+	peer_answer(peer, allotting_retract(peer, &packet->retract, &refusal), &refusal);
 }
 
 static void do_release(struct peer *peer, const union peer_packet *packet)
@@ -188,6 +224,7 @@ static request_handler handler_of(const union peer_packet *packet, size_t size)
 	case MESSAGE_LEASES:
 	case MESSAGE_QUEUE:
 	case MESSAGE_USAGE:
+	case MESSAGE_ALLOTMENTS:
 		return is_plain_request(packet, size, packet->type) ? do_list : NULL;
 	case MESSAGE_COUNTERS:
 		return is_plain_request(packet, size, packet->type) ? do_counters : NULL;
@@ -196,6 +233,13 @@ static request_handler handler_of(const union peer_packet *packet, size_t size)
 	case MESSAGE_CLAIM:
 		return size == sizeof(packet->claim) && valid_claim(&packet->claim) ? do_claim
 										    : NULL;
+	case MESSAGE_ALLOT:
+		return size == sizeof(packet->allot) && valid_allot(&packet->allot) ? do_allot
+										    : NULL;
+	case MESSAGE_RETRACT:
+		return size == sizeof(packet->retract) && valid_retract(&packet->retract)
+			       ? do_retract
+			       : NULL;
 	case MESSAGE_RELEASE:
 		return size == sizeof(packet->release) && valid_release(&packet->release)
 			       ? do_release

@@ -54,6 +54,7 @@ static struct message_event event_of_lease(const struct lease *lease,
 	};
 
 	memcpy(event.parent, lease->mdev.parent, sizeof(event.parent));
+	memcpy(event.label, lease->label, sizeof(event.label));
 	if (lease_is_overdue(lease))
 		memcpy(event.reason, lease->reason, sizeof(event.reason));
 	return event;
@@ -101,4 +102,22 @@ void watching_function(struct peers *peers, const struct lease *lease,
 	event.address = *address;
 	snprintf(event.reason, sizeof(event.reason), "%s", refused ? refused : "");
 	send_event(peers, &event);
+}
+
+void watching_allotment(struct peers *peers, const struct allotment *allotment,
+			enum gpubroker_event_kind kind)
+{
+	struct message_event event = {
+		.event = kind,
+		.ends = allotment->until,
+		.uid = allotment->uid,
+		.has_address = 1,
+	};
+
+	memcpy(event.label, allotment->label, sizeof(event.label));
+	for (size_t i = 0; i < allotment->n_devices; i++) {
+		event.address = allotment->devices[i].address;
+		event.group = allotment->devices[i].group;
+		send_event(peers, &event);
+	}
 }

@@ -19,3 +19,6 @@ void watching_function(struct peers *peers, const struct lease *lease,
 		       const struct pci_address *address, bool came, const char *refused);
 /* Sends that a claim begins to wait, or waits no longer. */
 void watching_waiting(struct peers *peers, const struct waiting *waiting, bool waits);
+/* Sends, for each of its devices, that an allotment was made, is being taken away, or is gone. */
+void watching_allotment(struct peers *peers, const struct allotment *allotment,
+			enum gpubroker_event_kind kind);

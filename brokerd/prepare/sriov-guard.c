@@ -52,6 +52,7 @@ static int guard_function(const struct pf *pf, const struct pci_address *address
 {
 	const struct sriov *sriov = pf->sriov;
 	const struct lease *lease = lease_on(sriov, address);
+	const struct allotment *allotment;
 	const struct hold *hold;
 	uint32_t group;
 	int r;
@@ -66,7 +67,12 @@ static int guard_function(const struct pf *pf, const struct pci_address *address
 		}
 		return r;
 	}
-	if (sysfs_group_of(sriov->kernel->sys, address, &group) || group == NO_GROUP)
+	if (sysfs_group_of(sriov->kernel->sys, address, &group))
+		group = NO_GROUP;
+	allotment = allotments_of(sriov->allotments, address, group);
+	if (allotment)
+		return refuse_allotted(ret_refusal, allotment, address, group);
+	if (group == NO_GROUP)
 		return 0;
 	hold = holds_find_group(sriov->holds, group);
 	return hold ? refuse_preparing(ret_refusal, hold, address) : 0;

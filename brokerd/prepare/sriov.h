@@ -11,6 +11,7 @@
 #include <sys/queue.h>
 
 #include "brokerd/prepare/prepare.h"
+#include "brokerd/state/allotments.h"
 
 #define SRIOV_PFS_MAX 4096
 
@@ -22,6 +23,7 @@ struct sriov {
 	const struct store *store;
 	const struct devices *devices;
 	const struct lease_table *leases;
+	const struct allotments *allotments;
 	const struct prepare *prepare;
 	struct holds *holds;
 	const struct policy_state *policy;

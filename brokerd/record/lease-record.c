@@ -18,6 +18,7 @@
  *	require-reset 0
  *	kill 30 (seconds between the signals that end a holder which does not let go; only if it is)
  *	migration 1 (enum gpubroker_migration; only if the holder has reported)
+ *	label slurm-17 (of the allotment that it was granted by; only if there is one)
  *	group-id 44 (a line for each supplementary group)
  *	function 0000:01:00.0 1234 1111
  *	bound vfio-pci 4711 (the number of its link to this driver; only if it is known)
@@ -46,6 +47,7 @@
 #include "config.h"
 
 #include "brokerd/record/lease-record.h"
+#include "brokerd/state/allotments.h"
 #include "client/common/name.h"
 #include "client/common/util.h"
 #include "client/host/function.h"
@@ -120,6 +122,8 @@ int lease_record_format(const struct lease *lease, char *out, size_t size)
 		r = append(out, size, &used, "kill %" PRIu64 "\n", lease->terms.kill);
 	if (!r && lease->migration)
 		r = append(out, size, &used, "migration %u\n", (unsigned)lease->migration);
+	if (!r && lease->label[0])
+		r = append(out, size, &used, "label %s\n", lease->label);
 	for (size_t i = 0; !r && i < lease->n_gids; i++)
 		r = append(out, size, &used, "group-id %" PRIu32 "\n", lease->gids[i]);
 	for (size_t i = 0; !r && i < lease->n_functions; i++)
@@ -365,6 +369,11 @@ static bool take_options(char **text, unsigned *line, struct lease *lease)
 			return false;
 		lease->migration = (enum gpubroker_migration)migration;
 	}
+	memset(lease->label, 0, sizeof(lease->label));
+	if (!strncmp(*text, "label ", 6) &&
+	    (!take_text(text, "label", line, lease->label, sizeof(lease->label)) ||
+	     !allotment_is_label(lease->label)))
+		return false;
 	while (!strncmp(*text, "group-id ", 9)) {
 		if (lease->n_gids == ARRAY_SIZE(lease->gids) ||
 		    !take_number(text, "group-id", line, UINT32_MAX, &gid))

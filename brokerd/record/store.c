@@ -48,7 +48,7 @@ static int rename_in(const struct store *store, const char *from, const char *to
 
 int store_put(const struct store *store, const char *name, const char *text, size_t len)
 {
-	char temporary[48];
+	char temporary[72];
 	cleanup_fd int fd = -1;
 	int r;
 
@@ -121,10 +121,13 @@ int store_settle(const struct store *store, const char *damaged)
 /* Returns the length of a name up to its suffix; 0 if it is not a record of this kind. */
 static size_t own_name(const char *entry, enum store_kind kind)
 {
-	const char *prefix = kind == STORE_VFS	     ? STORE_VF_PREFIX
-			     : kind == STORE_WAITING ? STORE_WAITING_PREFIX
-			     : kind == STORE_PREPARE ? STORE_PREPARE_PREFIX
-						     : "";
+	static const char label[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+				    "0123456789_:@,-";
+	const char *prefix = kind == STORE_VFS		? STORE_VF_PREFIX
+			     : kind == STORE_WAITING	? STORE_WAITING_PREFIX
+			     : kind == STORE_PREPARE	? STORE_PREPARE_PREFIX
+			     : kind == STORE_ALLOTMENTS ? STORE_ALLOTMENT_PREFIX
+							: "";
 	const size_t n = strlen(prefix);
 	size_t own;
 
@@ -132,7 +135,9 @@ static size_t own_name(const char *entry, enum store_kind kind)
 		return 0;
 	if (kind == STORE_VFS || kind == STORE_PREPARE)
 		return n + strspn(entry + n, "0123456789abcdef:-");
-	own = strspn(entry + n, "0123456789");
+	own = strspn(entry + n, kind == STORE_ALLOTMENTS ? label : "0123456789");
+	if (kind == STORE_ALLOTMENTS)
+		return own && own < 48 ? n + own : 0;
 	return own && own <= 20 ? n + own : 0;
 }
 

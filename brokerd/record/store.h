@@ -11,17 +11,19 @@
 #define STORE_VF_PREFIX "vfs-"
 #define STORE_WAITING_PREFIX "waiting-"
 #define STORE_PREPARE_PREFIX "prepare-"
+#define STORE_ALLOTMENT_PREFIX "allotment-"
 
 struct store {
 	int directory; /* -1: not open */
 };
 
 enum store_kind {
-	STORE_LEASES,  /* see lease-record.h */
-	STORE_DAMAGED, /* damaged lease records that were set aside */
-	STORE_VFS,     /* see vf-record.h */
-	STORE_WAITING, /* see waiting-record.h */
-	STORE_PREPARE, /* see prepare-record.h */
+	STORE_LEASES,	  /* see lease-record.h */
+	STORE_DAMAGED,	  /* damaged lease records that were set aside */
+	STORE_VFS,	  /* see vf-record.h */
+	STORE_WAITING,	  /* see waiting-record.h */
+	STORE_PREPARE,	  /* see prepare-record.h */
+	STORE_ALLOTMENTS, /* see allotment-record.h */
 };
 
 /* Writes a file. Returns 0; or -errno, and then a file of that name is unchanged. */

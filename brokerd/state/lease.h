@@ -155,6 +155,7 @@ struct lease {
 	struct lease_function functions[PROTOCOL_FUNCTIONS_MAX];
 	struct lease_mdev mdev;
 	enum gpubroker_migration migration; /* as the holder has reported */
+	char label[PROTOCOL_LABEL_MAX];	    /* of the allotment that it was granted by, or "" */
 	/* ---- known to this process only; all of it can be found out again ---- */
 	enum gpubroker_lease_state state;
 	bool recorded;	      /* there is a record, so its functions may have been changed */

@@ -30,6 +30,11 @@ const char *refusal_name(uint32_t reason)
 	return reason < ARRAY_SIZE(names) && names[reason] ? names[reason] : "unknown";
 }
 
+bool refusal_is_others(int reason)
+{
+	return reason == GPUBROKER_REFUSED_BUSY || reason == GPUBROKER_REFUSED_ALLOTTED;
+}
+
 int refuse_address(struct message_refusal *ret_refusal, uint32_t reason,
 		   const struct pci_address *address)
 {

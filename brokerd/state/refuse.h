@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "brokerd/state/lease.h"
@@ -14,6 +15,12 @@
 struct message_refusal refusal_make(uint32_t reason);
 /* Returns a refusal's reason as the log names it, "no-group". Static. */
 const char *refusal_name(uint32_t reason);
+
+/*
+ * Returns true if others have the device, by a lease or an allotment, or something for a moment: so
+ * waiting helps.
+ */
+bool refusal_is_others(int reason);
 
 /* Writes the text that becomes part of the refusal's sentence; a text that is too long is cut. */
 void refusal_say(struct message_refusal *refusal, const char *format, ...)

@@ -123,6 +123,7 @@ struct policy_subject lease_subject(const struct lease *lease)
 		.gid = lease->gid,
 		.groups = lease->gids,
 		.n_groups = lease->n_gids,
+		.allotted = lease->label[0],
 	};
 }
 

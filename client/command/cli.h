@@ -34,6 +34,7 @@ enum cli_exit {
 	EXIT_NOT_FOUND = 127,
 };
 
+#define CLI_TRIES 20	 /* at a broker that has ended meanwhile, as for an update */
 #define CLI_SIZE_TEXT 32 /* room for any size as text */
 
 struct cli {
@@ -57,6 +58,9 @@ int cli_metrics(const struct cli *cli, int argc, char **argv);
 int cli_attach(const struct cli *cli, int argc, char **argv);
 int cli_detach(const struct cli *cli, int argc, char **argv);
 int cli_drivers(const struct cli *cli, int argc, char **argv);
+int cli_allot(const struct cli *cli, int argc, char **argv);
+int cli_retract(const struct cli *cli, int argc, char **argv);
+int cli_allotments(const struct cli *cli, int argc, char **argv);
 int cli_complete(const struct cli *cli, int argc, char **argv);
 
 /* Returns true if a process that the caller may look at has the group or a device of it open. */

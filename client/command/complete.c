@@ -113,6 +113,24 @@ static void offer_leases(struct line *line)
 	gpubroker_close(handle);
 }
 
+static int offer_allotment(void *userdata, const struct gpubroker_allotment *allotment)
+{
+	const struct passwd *user = getpwuid((uid_t)allotment->uid);
+
+	if (!geteuid() || allotment->own)
+		offer(userdata, allotment->label, user ? user->pw_name : "");
+	return 0;
+}
+
+static void offer_labels(struct line *line)
+{
+	struct gpubroker *handle = NULL;
+
+	if (!gpubroker_open(line->cli->socket, &handle))
+		gpubroker_allotments(handle, offer_allotment, line);
+	gpubroker_close(handle);
+}
+
 static void ignore_problem(void *userdata, const char *path, int error)
 {
 	(void)userdata;
@@ -207,6 +225,8 @@ static void offer_value(struct line *line, const char *value)
 		offer_users(line);
 	else if (!strncmp(value, "LEASE", 5))
 		offer_leases(line);
+	else if (!strncmp(value, "LABEL", 5))
+		offer_labels(line);
 	else if (!strncmp(value, "FILE", 4) || !strncmp(value, "SOCKET", 6))
 		puts(":file");
 	else if (!strncmp(value, "DIR", 3))
@@ -240,6 +260,8 @@ static void complete_command(struct line *line, const char *command, int offset)
 		offer_options(line);
 	} else if (!strcmp(command, "release") || !strcmp(command, "revoke")) {
 		offer_leases(line);
+	} else if (!strcmp(command, "retract")) {
+		offer_labels(line);
 	} else if (!strcmp(command, "policy check")) {
 		puts(":file");
 	} else if (!strcmp(command, "drivers make") && first < line->n - 1) {
@@ -247,7 +269,8 @@ static void complete_command(struct line *line, const char *command, int offset)
 	} else if (!strcmp(command, "restore") || !strcmp(command, "prepare") ||
 		   !strcmp(command, "policy explain") || !strcmp(command, "profiles") ||
 		   !strcmp(command, "doctor") || !strcmp(command, "attach") ||
-		   !strcmp(command, "detach") || (!strcmp(command, "vfs") && line->n == 1)) {
+		   !strcmp(command, "detach") || !strcmp(command, "allot") ||
+		   (!strcmp(command, "vfs") && line->n == 1)) {
 		offer_devices(line);
 	}
 }

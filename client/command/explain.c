@@ -261,6 +261,22 @@ static size_t view_group(const struct question *q, const struct function *functi
 	return 0;
 }
 
+/* Says whether root could allot the function to the user, whom no rule allows it otherwise. */
+static void print_allottable(const struct question *q, const struct policy_facts *facts, size_t n,
+			     size_t asked)
+{
+	struct policy_subject subject = q->user.subject;
+	struct policy_verdict v;
+
+	subject.allotted = true;
+	policy_decide(&q->policy, &subject, facts, n, asked, NULL, &v);
+	if (v.outcome != POLICY_ALLOWED || !v.allotted)
+		return;
+	fputs("  allot     root can allot it, by ", stdout);
+	print_rule(q, v.rule);
+	puts("; 'gpubroker allotments' shows what is");
+}
+
 static void explain_function(struct question *q, const struct function *function)
 {
 	struct policy_facts facts[FUNCTIONS_MAX];
@@ -297,6 +313,7 @@ static void explain_function(struct question *q, const struct function *function
 			printf(" denies %s\n", other);
 		} else {
 			printf("no rule allows %s\n", other);
+			print_allottable(q, facts, view->n_functions, asked);
 		}
 		print_group(q, view, asked);
 		status = EXIT_POLICY;

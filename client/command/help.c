@@ -31,8 +31,12 @@ static const char usage_of_all[] =
 	"  policy add --user U DEVICE   let user U have DEVICE, and load that (root)\n"
 	"  policy edit, reload, install change the policy, load it, set up the boot (root)\n"
 	"  revoke LEASE [--after TIME]  end anybody's lease or waiting claim (root)\n"
-	"  prepare, restore DEVICE      put a device onto VFIO, or give it back (root)\n"
-	"  vfs DEVICE N                 create N virtual functions (root)\n"
+	"  allot, retract, allotments   promise devices to a user, as clusters do (root)
+"
+	"  prepare, restore DEVICE      put a device onto VFIO, or give it back (root)
+"
+	"  vfs DEVICE N                 create N virtual functions (root)
+"
 	"  help [COMMAND], --version\n"
 	"\n"
 	"DEVICE is a PCI address, iommu-group:N, a name from the policy, or any.\n"
@@ -70,6 +74,7 @@ static const struct help {
 	  "  --gpu DEVICE       a PCI address, iommu-group:N, a name of the policy, or any\n"
 	  "  --profile PROFILE  a part of that DEVICE, see 'gpubroker profiles'\n"
 	  "  --memory SIZE      the smallest of that DEVICE with so much memory, as 8G\n"
+	  "  --allotment LABEL  all of what is allotted to you under LABEL\n"
 	  "  --wait[=TIME]      wait in the queue, for TIME at most, as --wait=30m\n"
 	  "  --force            also a device that shows the console, if its rule allows it\n"
 	  "  --memlock SIZE     less locked memory than the rule grants\n"
@@ -173,7 +178,7 @@ static const struct help {
 	  "  --waiting       the claims that wait, alone\n"
 	  "  --wide          all columns\n"
 	  "  --columns LIST  these: lease, user, held, ends, device, command, pid, state,\n"
-	  "                  since, group, migrates, rule\n"
+	  "                  since, group, migrates, rule, allotment\n"
 	  "  --json          for programs\n"
 	  "\n"
 	  "What is not a terminal gets other columns, which stay as they are.\n"
@@ -367,6 +372,48 @@ static const struct help {
 	  "  gpubroker leases\n"
 	  "  gpubroker revoke 3 --after 10m\n"
 	  "  gpubroker revoke 3 --kill=1m\n" },
+	{ "allot", "promise devices to a user (root)",
+	  "usage: gpubroker allot --user USER --for LABEL [--until TIME] DEVICE...\n"
+	  "\n"
+	  "Reserves each DEVICE, with its IOMMU group, for USER alone, until it is retracted.\n"
+	  "The policy must have a rule for that, as 'allow allotted claim class display'.\n"
+	  "USER's 'gpubroker run' then takes these devices by itself. Only root may.\n"
+	  "\n"
+	  "  --user USER   a name or a uid\n"
+	  "  --for LABEL   for whom or what, as slurm-17: letters, digits and ._:@-\n"
+	  "  --until TIME  retracted then: 8h, 18:30, '2026-12-24 18:30' or @1790000000\n"
+	  "\n"
+	  "The same LABEL once more gives USER more devices, or another --until.\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker allot --user bob --for slurm-17 01:00.0 02:00.0\n"
+	  "  gpubroker allot --user bob --for course --until 18:00 teaching\n"
+	  "  gpubroker retract slurm-17\n" },
+	{ "retract", "take an allotment away (root)",
+	  "usage: gpubroker retract LABEL [--wait[=TIME]]\n"
+	  "\n"
+	  "Takes away what is allotted under LABEL, revokes the leases by it, and waits until\n"
+	  "the host has its devices. Exits with 75 if one is stuck, or if its holder does\n"
+	  "not let go; it goes back later by itself. Only root may.\n"
+	  "\n"
+	  "  --wait[=TIME]  wait for these too, for TIME at most, as --wait=30s\n"
+	  "\n"
+	  "Exits with 0 if nothing is allotted under LABEL.\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker retract slurm-17\n"
+	  "  gpubroker retract slurm-17 --wait=1m\n" },
+	{ "allotments", "which devices are allotted to whom",
+	  "usage: gpubroker allotments [--json]\n"
+	  "\n"
+	  "Shows what root has allotted: under which label, to whom, since when and until\n"
+	  "when, and for each device whether it is free or leased by its user.\n"
+	  "\n"
+	  "  --json   for programs\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker allotments\n"
+	  "  gpubroker allotments --json | jq -r '.[] | select(.own) | .label'\n" },
 	{ "restore", "give a device back to its host driver (root)",
 	  "usage: gpubroker restore DEVICE [--json]\n"
 	  "\n"
@@ -415,6 +462,11 @@ static const struct {
 	{ "accounting", "usage" },
 	{ "stats", "metrics" },
 	{ "claim", "run" },
+	{ "allocate", "allot" },
+	{ "reserve", "allot" },
+	{ "assign", "allot" },
+	{ "deallot", "retract" },
+	{ "reservations", "allotments" },
 	{ "exec", "run" },
 	{ "start", "run" },
 	{ "plug", "attach" },

@@ -34,7 +34,7 @@ struct shown {
 	enum gpubroker_lease_state state;
 	bool allowed;
 	enum gpubroker_migration migration;
-	char reason[128], rule[288], parent[32], profile[64];
+	char reason[128], rule[288], parent[32], profile[64], label[48];
 	char (*devices)[ADDRESS_TEXT];
 	size_t n_devices;
 };
@@ -96,6 +96,7 @@ static int add_shown(void *userdata, const struct gpubroker_lease *lease)
 	snprintf(shown->rule, sizeof(shown->rule), "%s", lease->rule);
 	snprintf(shown->parent, sizeof(shown->parent), "%s", lease->parent);
 	snprintf(shown->profile, sizeof(shown->profile), "%s", lease->profile);
+	snprintf(shown->label, sizeof(shown->label), "%s", lease->label);
 	l->n++;
 	return 0;
 }
@@ -335,6 +336,14 @@ static void write_rule(const struct leases *l, const struct shown *shown, struct
 	screen_say(out, TONE_PLAIN, "%s", name ? name + 1 : shown->rule[0] ? shown->rule : "-");
 }
 
+static void write_allotment(const struct leases *l, const struct shown *shown,
+			    struct screen_text *out)
+{
+	(void)l;
+	screen_say(out, shown->label[0] ? TONE_PLAIN : TONE_DIM, "%s",
+		   shown->label[0] ? shown->label : "-");
+}
+
 static const struct {
 	struct screen_column column;
 	void (*write)(const struct leases *l, const struct shown *shown, struct screen_text *out);
@@ -351,6 +360,7 @@ static const struct {
 	{ { "group", "GROUP", 5, SCOLS_FL_RIGHT }, write_iommu },
 	{ { "migrates", "MIGRATES", 8, 0 }, write_migrates },
 	{ { "rule", "RULE", 16, 0 }, write_rule },
+	{ { "allotment", "ALLOTMENT", 12, 0 }, write_allotment },
 };
 
 /* ---- below a lease ---- */
@@ -425,6 +435,8 @@ static void note_lease(const struct leases *l, const struct shown *shown)
 	char node[320];
 
 	note_waiters(l, shown);
+	if (shown->label[0])
+		note(TONE_PLAIN, "by the allotment %s", shown->label);
 	if (!shown->allowed)
 		screen_note(TONE_MIND, "the policy in force would not grant this lease; it goes on "
 				       "until it ends");

@@ -77,6 +77,7 @@ static void add_json(struct json_object *array, const struct gpubroker_lease *le
 				       : json_object_new_boolean(lease->migration ==
 								 GPUBROKER_MIGRATION_YES));
 	json_object_object_add(o, "taken", taken_json(lease));
+	json_object_object_add(o, "allotment", json_out_text(lease->label));
 	json_object_array_add(array, o);
 }
 
@@ -101,6 +102,8 @@ static void print_lease_notes(const struct gpubroker_lease *lease, const struct 
 		printf("       process %" PRIu32 " has ended; %s (pid %" PRIu32
 		       "), which it started, keeps the lease\n",
 		       lease->pid, survivor->name, survivor->pid);
+	if (lease->label[0])
+		printf("       by the allotment %s\n", lease->label);
 	if (lease->migration == GPUBROKER_MIGRATION_YES)
 		puts("       can be migrated with its virtual machine");
 	if (!lease->allowed)

@@ -34,6 +34,7 @@ struct held {
 	uint64_t since, ends, asked_at;
 	bool is_asked;
 	char reason[128];
+	char label[48]; /* of its allotment, or "" */
 	unsigned waiters;
 };
 
@@ -69,6 +70,7 @@ static int add_held(void *userdata, const struct gpubroker_lease *lease)
 	};
 	screen_user(lease->uid, held->user);
 	memcpy(held->reason, lease->reason, sizeof(held->reason));
+	memcpy(held->label, lease->label, sizeof(held->label));
 	return 0;
 }
 
@@ -151,7 +153,8 @@ static void write_leased(const struct held *held, struct screen_text *out)
 	if (held->waiters)
 		snprintf(wait, sizeof(wait), "; %u wait%s", held->waiters,
 			 held->waiters == 1 ? "s" : "");
-	screen_say(out, TONE_PLAIN, "%s, %s%s%s%s", held->user, ago, ends ? ", until " : "",
+	screen_say(out, TONE_PLAIN, "%s%s%s%s, %s%s%s%s", held->user, held->label[0] ? " (" : "",
+		   held->label, held->label[0] ? ")" : "", ago, ends ? ", until " : "",
 		   ends ? until : "", wait);
 }
 
@@ -178,6 +181,17 @@ static bool write_kept(const struct people *p, const struct function *own, struc
 	return guard != GUARD_NONE;
 }
 
+/* "allotted to bob (slurm-17)" */
+static void write_allotted(const struct gpubroker_device *d, struct screen_text *out)
+{
+	char user[SCREEN_USER] = "nobody";
+
+	if (d->allotted_uid != UINT32_MAX)
+		screen_user(d->allotted_uid, user);
+	screen_say(out, d->allowed ? TONE_GOOD : TONE_DIM, "allotted to %s (%s)", user,
+		   d->allotment);
+}
+
 static void write_free(const struct people *p, const struct gpubroker_device *d,
 		       struct screen_text *out)
 {
@@ -187,6 +201,8 @@ static void write_free(const struct people *p, const struct gpubroker_device *d,
 		return;
 	if (d->iommu_group >= 0 && holders_node_text((uint32_t)d->iommu_group, node, sizeof(node)))
 		screen_say(out, TONE_BAD, "not lent: %s", node);
+	else if (d->allotment[0])
+		write_allotted(d, out);
 	else
 		screen_say(out, TONE_GOOD, "free");
 }

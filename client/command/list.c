@@ -11,6 +11,7 @@
 #include "client/command/json-out.h"
 #include "client/command/list-people.h"
 #include "client/command/list-saved.h"
+#include "client/command/screen.h"
 #include "client/command/table.h"
 #include "client/host/function.h"
 #include "client/host/pci.h"
@@ -26,7 +27,7 @@ struct row {
 	char model[96];
 	char group[24];
 	char address[24]; /* that of a VF is indented below its PF */
-	char status[48];
+	char status[128];
 	uint32_t vfs_free; /* of a PF */
 	bool shown;	   /* is printed */
 };
@@ -114,6 +115,23 @@ static bool is_below_shown(const struct listing *listing, const struct gpubroker
 	return false;
 }
 
+/* Adds for whom the device is reserved, and under which label. */
+static void say_allotment(struct row *row)
+{
+	const struct gpubroker_device *d = &row->device;
+	const size_t len = strlen(row->status);
+	char user[SCREEN_USER];
+
+	if (!d->allotment[0])
+		return;
+	if (d->allotted_uid == UINT32_MAX)
+		strcpy(user, "nobody");
+	else
+		screen_user(d->allotted_uid, user);
+	snprintf(row->status + len, sizeof(row->status) - len, ", allotted to %s (%s)", user,
+		 d->allotment);
+}
+
 /* Once all rows are known: counts VFs, and keeps the rows that are shown. */
 static void complete_rows(struct listing *listing)
 {
@@ -146,6 +164,7 @@ static void complete_rows(struct listing *listing)
 		else
 			snprintf(row->status, sizeof(row->status), "%s",
 				 gpubroker_status_name(d->status));
+		say_allotment(row);
 		if (row->shown)
 			listing->rows[n++] = *row;
 	}
@@ -219,6 +238,11 @@ static void print_json(const struct listing *listing)
 		json_object_object_add(o, "holder_uid",
 				       d->lease ? json_object_new_int64(d->holder_uid) : NULL);
 		json_object_object_add(o, "holder", d->lease ? json_out_user(d->holder_uid) : NULL);
+		json_object_object_add(o, "allotment", json_out_text(d->allotment));
+		json_object_object_add(o, "allotted_uid",
+				       d->allotment[0] && d->allotted_uid != UINT32_MAX
+					       ? json_object_new_int64(d->allotted_uid)
+					       : NULL);
 		json_object_object_add(o, "physfn", json_out_text(d->physfn));
 		json_object_object_add(o, "vfs", vfs_object(&listing->rows[i]));
 		json_object_object_add(o, "node",

@@ -46,7 +46,8 @@ struct what {
 	struct profiles profiles;
 	struct mine *list;
 	size_t n;
-	bool failed; /* no memory */
+	bool failed;	     /* no memory */
+	unsigned allottable; /* devices that root could allot to the user */
 	/* for count_by_rule() */
 	size_t rule;
 	unsigned leases;
@@ -67,6 +68,7 @@ static struct mine *add_mine(struct what *w)
 
 /* Decides about a function by the files. Returns true if they allow it. */
 static bool files_allow_function(const struct what *w, const struct function *f,
+				 const struct policy_subject *subject,
 				 struct policy_verdict *ret_verdict)
 {
 	struct group_view *view = calloc(1, sizeof(*view));
@@ -81,8 +83,8 @@ static bool files_allow_function(const struct what *w, const struct function *f,
 	for (size_t i = 0; i < view->n_functions; i++)
 		facts[i] = function_facts(&view->functions[i]);
 	if (asked != SIZE_MAX && w->policy.n_rules) {
-		policy_decide(&w->policy, &w->account.subject, facts, view->n_functions, asked,
-			      NULL, ret_verdict);
+		policy_decide(&w->policy, subject, facts, view->n_functions, asked, NULL,
+			      ret_verdict);
 		allowed = ret_verdict->outcome == POLICY_ALLOWED;
 	}
 	free(view);
@@ -99,9 +101,16 @@ static bool comes_along(const struct what *w, const struct gpubroker_device *dev
 	return false;
 }
 
+static bool is_allotted(const struct what *w, const struct gpubroker_device *device)
+{
+	return device->allotment[0] && policy_owner(&w->policy, device->allotted_uid) ==
+					       policy_owner(&w->policy, w->account.subject.uid);
+}
+
 static int take_claimable(struct what *w, const struct gpubroker_device *device)
 {
 	const struct function *f = NULL;
+	struct policy_subject subject = w->account.subject;
 	struct policy_verdict verdict;
 	struct pci_address address;
 	struct mine *mine;
@@ -109,7 +118,12 @@ static int take_claimable(struct what *w, const struct gpubroker_device *device)
 
 	if (!pci_address_parse(device->address, &address))
 		f = inventory_find(&w->inventory, &address);
-	by_files = f && !f->is_bridge && files_allow_function(w, f, &verdict);
+	subject.allotted = is_allotted(w, device);
+	by_files = f && !f->is_bridge && files_allow_function(w, f, &subject, &verdict);
+	if (f && !f->is_bridge && !by_files && !comes_along(w, device)) {
+		subject.allotted = true;
+		w->allottable += files_allow_function(w, f, &subject, &verdict);
+	}
 	if ((!by_files && (w->user || !device->allowed)) || comes_along(w, device))
 		return 0;
 	mine = add_mine(w);
@@ -281,6 +295,10 @@ static int print_all(struct what *w)
 		printf("No rule allows %s anything.\n", w->user);
 	else if (!w->n)
 		puts("No rule allows you anything; ask the administrator for one.");
+	if (w->allottable)
+		printf("Root can allot %s %u %sdevice%s, see 'gpubroker allotments'.\n",
+		       w->user ? w->user : "you", w->allottable, w->n ? "more " : "",
+		       w->allottable == 1 ? "" : "s");
 	print_disagreement(w);
 	r = cli_finish_output();
 	return r ? r : w->n ? 0 : EXIT_POLICY;

@@ -35,6 +35,12 @@ static const char *kind_name(enum gpubroker_event_kind kind)
 		return "waiting";
 	case GPUBROKER_EVENT_WAITED:
 		return "waited";
+	case GPUBROKER_EVENT_ALLOTTED:
+		return "allotted";
+	case GPUBROKER_EVENT_RETRACTING:
+		return "retracting";
+	case GPUBROKER_EVENT_RETRACTED:
+		return "retracted";
 	}
 	return "unknown";
 }
@@ -63,6 +69,28 @@ static void print_claim_json(const struct gpubroker_event *event)
 	json_out_line(o);
 }
 
+static bool is_of_allotment(const struct gpubroker_event *event)
+{
+	return event->kind == GPUBROKER_EVENT_ALLOTTED ||
+	       event->kind == GPUBROKER_EVENT_RETRACTING ||
+	       event->kind == GPUBROKER_EVENT_RETRACTED;
+}
+
+static void print_allotment_json(const struct gpubroker_event *event)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "event", json_object_new_string(kind_name(event->kind)));
+	json_object_object_add(o, "time", json_object_new_int64((int64_t)event->time));
+	json_object_object_add(o, "allotment", json_object_new_string(event->label));
+	json_object_object_add(o, "uid", json_object_new_int64(event->uid));
+	json_object_object_add(o, "iommu_group", json_object_new_int64(event->iommu_group));
+	json_object_object_add(o, "device", json_object_new_string(event->address));
+	json_object_object_add(o, "ends", json_out_number(event->ends));
+	json_object_object_add(o, "lost", json_object_new_int64(event->lost));
+	json_out_line(o);
+}
+
 static void print_event_json(const struct gpubroker_event *event)
 {
 	struct json_object *o = json_object_new_object();
@@ -81,6 +109,7 @@ static void print_event_json(const struct gpubroker_event *event)
 									: event->parent));
 	json_object_object_add(o, "ends", json_out_number(event->ends));
 	json_object_object_add(o, "reason", json_out_text(event->reason));
+	json_object_object_add(o, "allotment", json_out_text(event->label));
 	json_object_object_add(o, "lost", json_object_new_int64(event->lost));
 	json_out_line(o);
 }
@@ -165,9 +194,21 @@ static void write_lease_event(FILE *file, const struct gpubroker_event *event, c
 	}
 }
 
+/* "slurm-17 of bob, 0000:01:00.0: allotted, will be taken back at 18:30" */
+static void write_allotment(FILE *file, const struct gpubroker_event *event, const char *user,
+			    bool people)
+{
+	fprintf(file, "%s of %s, %s: %s", event->label, user, event->address,
+		kind_name(event->kind));
+	if (event->kind == GPUBROKER_EVENT_ALLOTTED && event->ends) {
+		fputs(", ", file);
+		write_ending(file, event, people);
+	}
+}
+
 static enum tone tone_of(const struct gpubroker_event *event)
 {
-	if (is_of_claim(event))
+	if (is_of_claim(event) || is_of_allotment(event))
 		return TONE_PLAIN;
 	if (event->kind != GPUBROKER_EVENT_STATE)
 		return TONE_MIND;
@@ -205,6 +246,8 @@ static void print_text(struct watch *watch, const struct gpubroker_event *event)
 	fprintf(file, "%s  ", clock);
 	if (is_of_claim(event))
 		write_claim(file, event, user ? user->pw_name : uid);
+	else if (is_of_allotment(event))
+		write_allotment(file, event, user ? user->pw_name : uid, watch->people);
 	else
 		write_lease_event(file, event, user ? user->pw_name : uid, watch->people);
 	if (!fclose(file))
@@ -217,6 +260,8 @@ static int on_event(void *userdata, const struct gpubroker_event *event)
 
 	if (watch->json && is_of_claim(event))
 		print_claim_json(event);
+	else if (watch->json && is_of_allotment(event))
+		print_allotment_json(event);
 	else if (watch->json)
 		print_event_json(event);
 	else

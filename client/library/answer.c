@@ -34,6 +34,8 @@ size_t answer_size(uint32_t type)
 		return sizeof(struct message_used);
 	case MESSAGE_COUNTED:
 		return sizeof(struct message_counted);
+	case MESSAGE_ALLOTMENT:
+		return sizeof(struct message_allotment);
 	case MESSAGE_EVENT:
 		return sizeof(struct message_event);
 	default:

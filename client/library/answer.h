@@ -23,6 +23,7 @@ union answer {
 	struct message_policy_state policy;
 	struct message_used used;
 	struct message_counted counted;
+	struct message_allotment allotment;
 };
 
 /* The size of an answer of this type; 0 where it is no answer. */

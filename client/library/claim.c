@@ -5,7 +5,7 @@
  */
 #include "config.h"
 
-#include "client/gpubroker.h"
+#include "client/library/claim.h"
 #include "client/library/connection.h"
 #include "client/library/migration.h"
 #include "client/common/name.h"
@@ -48,6 +48,11 @@ int gpubroker_claim_new(struct gpubroker_claim **ret_claim)
 	claim->request.type = MESSAGE_CLAIM;
 	*ret_claim = claim;
 	return 0;
+}
+
+const struct message_claim *claim_request(const struct gpubroker_claim *claim)
+{
+	return &claim->request;
 }
 
 void gpubroker_claim_drop_groups(struct gpubroker_claim *claim)

@@ -28,6 +28,7 @@ static int hand_device(const struct message_device *m, gpubroker_device_func fun
 		.holder_uid = m->holder_uid,
 		.vfs_total = m->vfs_total,
 		.vfs = m->vfs,
+		.allotted_uid = m->allotted_uid,
 	};
 
 	pci_address_format(&m->address, device.address);
@@ -36,6 +37,7 @@ static int hand_device(const struct message_device *m, gpubroker_device_func fun
 	ANSWER_TEXT(device.driver, m->driver);
 	ANSWER_TEXT(device.vendor_name, m->vendor_name);
 	ANSWER_TEXT(device.model, m->model);
+	ANSWER_TEXT(device.allotment, m->allotment);
 	return func(userdata, &device);
 }
 
@@ -66,6 +68,7 @@ static int hand_lease(const struct message_lease *m, gpubroker_lease_func func, 
 	ANSWER_TEXT(lease.parent, m->mdev.parent);
 	ANSWER_TEXT(lease.profile, m->mdev.profile);
 	ANSWER_TEXT(lease.uuid, m->mdev.uuid);
+	ANSWER_TEXT(lease.label, m->label);
 	lease.migration = (enum gpubroker_migration)m->migration;
 	return func(userdata, &lease);
 }
@@ -125,6 +128,30 @@ static int hand_used(const struct message_used *m, gpubroker_used_func func, voi
 	return func(userdata, &used);
 }
 
+static int hand_allotment(const struct message_allotment *m, gpubroker_allotment_func func,
+			  void *userdata)
+{
+	char addresses[PROTOCOL_SELECTORS_MAX][PCI_ADDRESS_TEXT];
+	struct gpubroker_allotment allotment = {
+		.uid = m->uid,
+		.own = m->flags & ALLOTMENT_OWN,
+		.since = m->since,
+		.until = m->until,
+		.retracting = m->flags & ALLOTMENT_RETRACTING,
+		.damaged = m->flags & ALLOTMENT_DAMAGED,
+		.n_devices = m->n_devices,
+		.devices = (const char(*)[PCI_ADDRESS_TEXT])addresses,
+		.iommu_groups = m->groups,
+	};
+
+	if (m->n_devices > PROTOCOL_SELECTORS_MAX)
+		return -EPROTO;
+	for (size_t i = 0; i < m->n_devices; i++)
+		pci_address_format(&m->devices[i], addresses[i]);
+	ANSWER_TEXT(allotment.label, m->label);
+	return func(userdata, &allotment);
+}
+
 /* Receives the next answer. True: it ended with a refusal or a fault, which is in *ret_r. */
 static bool is_over(struct gpubroker *handle, union answer *answer, int *ret_r)
 {
@@ -140,6 +167,7 @@ struct listing {
 	gpubroker_lease_func lease;
 	gpubroker_waiting_func waiting;
 	gpubroker_used_func used;
+	gpubroker_allotment_func allotment;
 };
 
 static int list_all(struct gpubroker *handle, enum message_type request_type,
@@ -162,6 +190,10 @@ static int list_all(struct gpubroker *handle, enum message_type request_type,
 					: hand_waiting(&answer.waiting, on->waiting, userdata);
 		else if (answer.type == MESSAGE_USED && on->used)
 			result = result ? result : hand_used(&answer.used, on->used, userdata);
+		else if (answer.type == MESSAGE_ALLOTMENT && on->allotment)
+			result =
+				result ? result
+				       : hand_allotment(&answer.allotment, on->allotment, userdata);
 		else
 			r = -EPROTO;
 	}
@@ -186,6 +218,12 @@ int gpubroker_queue(struct gpubroker *handle, gpubroker_waiting_func func, void 
 int gpubroker_usage(struct gpubroker *handle, gpubroker_used_func func, void *userdata)
 {
 	return list_all(handle, MESSAGE_USAGE, &(struct listing){ .used = func }, userdata);
+}
+
+int gpubroker_allotments(struct gpubroker *handle, gpubroker_allotment_func func, void *userdata)
+{
+	return list_all(handle, MESSAGE_ALLOTMENTS, &(struct listing){ .allotment = func },
+			userdata);
 }
 
 int gpubroker_counters(struct gpubroker *handle, struct gpubroker_counters *ret_counters)
@@ -230,6 +268,7 @@ static int hand_event(const struct message_event *m, gpubroker_event_func func, 
 	ANSWER_TEXT(event.parent, m->parent);
 	answer_address(&m->address, event.parent, event.address);
 	ANSWER_TEXT(event.reason, m->reason);
+	ANSWER_TEXT(event.label, m->label);
 	if (event.n_wanted) {
 		name_wanted(&m->first, &event.wanted);
 		if (!m->has_address)

@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "client/library/refusal.h"
+#include "client/library/refusal-allotted.h"
 #include "client/gpubroker.h"
 #include "client/common/util.h"
 
@@ -89,10 +90,26 @@ static struct subject holder_of(const struct sentence *s)
 
 /* ---- the policy and its limits ---- */
 
+/* A refusal about an allotment: its sentences are in refusal-allotted.c. */
+static void say_allotted(const struct sentence *s)
+{
+	char user[64] = "";
+
+	if (s->names && s->names->user)
+		s->names->user(s->r->holder_uid, user, sizeof(user));
+	if (!user[0])
+		snprintf(user, sizeof(user), "uid %" PRIu32, s->r->holder_uid);
+	refusal_format_allotted(s->r, s->subject.text, s->other, user, s->out, s->size);
+}
+
 static void say_policy(const struct sentence *s)
 {
 	const struct message_refusal *r = s->r;
 
+	if (r->detail == REFUSAL_NO_RULE || r->detail == REFUSAL_NOT_LENT) {
+		say_allotted(s);
+		return;
+	}
 	if (r->rule[0] && r->has_other)
 		say(s,
 		    "%s shares IOMMU group %" PRIu32 " with %s, which the policy denies you (%.*s)",
@@ -216,15 +233,7 @@ static void say_busy(const struct sentence *s)
 		    "through VFIO; stop that program, or wait for it with --wait",
 		    what);
 		return;
-	case REFUSAL_PLAIN:
-	case REFUSAL_RELEASING:
-	case REFUSAL_ASKED:
-	case REFUSAL_FORCE:
-	case REFUSAL_WHOLE_AND_PART:
-	case REFUSAL_NOT_RESTORED:
-	case REFUSAL_INTERRUPTS:
-	case REFUSAL_OPEN:
-	case REFUSAL_N_DETAILS:
+	default:
 		break;
 	}
 	say_held(s);
@@ -377,6 +386,10 @@ static void say_no_vfs(const struct sentence *s)
 
 static void say_no_mdevs(const struct sentence *s)
 {
+	if (s->r->detail == REFUSAL_NOT_LENT) {
+		say_allotted(s);
+		return;
+	}
 	say(s,
 	    "%s offers no profiles: its driver makes no mediated devices, nor vGPUs of it or its "
 	    "virtual functions, or is not loaded; 'gpubroker profiles' shows what does; without "
@@ -503,6 +516,7 @@ static void (*const sentences[])(const struct sentence *s) = {
 	[GPUBROKER_REFUSED_NONE_LEFT] = say_none_left,
 	[GPUBROKER_REFUSED_NODE] = say_node,
 	[GPUBROKER_REFUSED_HOOK] = say_hook,
+	[GPUBROKER_REFUSED_ALLOTTED] = say_allotted,
 };
 
 void refusal_format(const struct message_refusal *r, const struct refusal_names *names, char *out,

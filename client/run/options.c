@@ -88,6 +88,9 @@ static int take_option(int option, struct request *request, struct qemu_run *qem
 		return set_size("--memlock", optarg, &request->memlock);
 	case 'w':
 		return set_wait(request, optarg);
+	case 'A':
+		request->allotment = optarg;
+		return 0;
 	case 'f':
 		request->force = true;
 		return 0;
@@ -146,12 +149,31 @@ static int check_qemu(struct qemu_run *qemu)
 	return 0;
 }
 
+/* Without a device, `any` is meant, or what is allotted: see allotted.h. */
+static int imply_device(struct request *request)
+{
+	const char *label = getenv("GPUBROKER_ALLOTMENT");
+
+	request->implied = !request->n_devices;
+	if (!request->implied && request->allotment) {
+		cli_error("--allotment %s names the devices itself, so it does not go with --gpu, "
+			  "--profile or --memory",
+			  request->allotment);
+		return EXIT_BAD_USAGE;
+	}
+	if (!request->allotment && label && *label)
+		request->allotment = label;
+	last_device(request);
+	return 0;
+}
+
 int options_parse(int argc, char **argv, struct request *request, struct qemu_run *qemu)
 {
 	static const struct option options[] = {
 		{ "gpu", required_argument, NULL, 'g' },
 		{ "profile", required_argument, NULL, 'P' },
 		{ "memory", required_argument, NULL, 'M' },
+		{ "allotment", required_argument, NULL, 'A' },
 		{ "wait", optional_argument, NULL, 'w' },
 		{ "force", no_argument, NULL, 'f' },
 		{ "memlock", required_argument, NULL, 'm' },
@@ -179,8 +201,9 @@ int options_parse(int argc, char **argv, struct request *request, struct qemu_ru
 			  "qemu-system-x86_64 ...");
 		return EXIT_BAD_USAGE;
 	}
-	last_device(request);
-	r = request_check(request);
+	r = imply_device(request);
+	if (!r)
+		r = request_check(request);
 	if (!r)
 		r = check_qemu(qemu);
 	return r ? r : ARGUMENTS_END;

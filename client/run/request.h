@@ -29,6 +29,9 @@ struct request {
 	bool force, wait;
 	uint64_t wait_seconds; /* 0: without an end */
 	uint64_t memlock;      /* 0: what the rule grants */
+	bool implied;	       /* no device was asked for, so `any` is, or what is allotted */
+	const char *allotment; /* the label of the one that is meant, or NULL */
+	char allotted[REQUEST_DEVICES_MAX][20]; /* the names of its devices */
 };
 
 /* Returns true if a device is to be chosen by --memory. */

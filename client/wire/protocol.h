@@ -27,6 +27,10 @@
  *                                     <-  used ... used, end: root's are all, others' their own
  *   counters                          ->
  *                                     <-  counted
+ *   allotments                        ->
+ *                                     <-  allotment ... allotment, end
+ *   allot, retract                    ->
+ *                                     <-  end: it is in force, or begun; or refusal
  *   release, restore                  ->
  *                                     <-  end: it is begun; or refusal
  *   vfs, prepare                      ->
@@ -37,8 +41,9 @@
  *                                     <-  event ..., until the client goes; those that it does
  *                                         not read in time are counted in the next one
  *
- * No request contains a uid, pid or path: the kernel tells the daemon who the client was when it
- * connected (SO_PEERCRED, SO_PEERGROUPS). Only the daemon sends descriptors.
+ * No request contains the uid, pid or a path of the client: the kernel tells the daemon who that
+ * was when it connected (SO_PEERCRED, SO_PEERGROUPS). Only root's allot has a uid, that of the user
+ * whom the devices are for. Only the daemon sends descriptors.
  */
 #pragma once
 
@@ -46,7 +51,7 @@
 
 #include "client/common/address.h"
 
-#define PROTOCOL_VERSION 3
+#define PROTOCOL_VERSION 4
 #define PROTOCOL_SOCKET "/run/gpubroker/socket"
 
 #define PROTOCOL_SELECTORS_MAX 16 /* --gpu options in a claim, and groups in a grant */
@@ -55,6 +60,8 @@
 #define PROTOCOL_NAME_MAX 32	  /* a policy's device name, a driver's name */
 #define PROTOCOL_PROFILE_MAX 64	  /* an mdev type, or what its driver calls it */
 #define PROTOCOL_UUID 40	  /* of an mdev, as text */
+#define PROTOCOL_LABEL_MAX 48	  /* an allotment's label, with its NUL */
+#define PROTOCOL_GIDS_MAX 40	  /* groups of the user in an allot */
 #define PROTOCOL_MESSAGE_MAX 2048 /* no message is larger */
 
 enum message_type {
@@ -73,6 +80,9 @@ enum message_type {
 	MESSAGE_USAGE,
 	MESSAGE_COUNTERS,
 	MESSAGE_PREPARE,
+	MESSAGE_ALLOT,
+	MESSAGE_RETRACT,
+	MESSAGE_ALLOTMENTS,
 	/* answers */
 	MESSAGE_WELCOME = 101,
 	MESSAGE_DEVICE,
@@ -87,6 +97,7 @@ enum message_type {
 	MESSAGE_POLICY_STATE,
 	MESSAGE_USED,
 	MESSAGE_COUNTED,
+	MESSAGE_ALLOTMENT,
 };
 
 struct message_hello { /* also the welcome */
@@ -94,7 +105,7 @@ struct message_hello { /* also the welcome */
 	uint32_t version;
 };
 
-struct message_plain { /* list, leases, queue, watch, usage, counters, end */
+struct message_plain { /* list, leases, queue, watch, usage, counters, allotments, end */
 	uint32_t type;
 	uint32_t reserved;
 };
@@ -153,6 +164,48 @@ struct message_claim {
 	uint32_t n_selectors;
 	uint32_t reserved;
 	struct selector selectors[PROTOCOL_SELECTORS_MAX];
+};
+
+/*
+ * By root: promises devices to a user, under a label. If there is an allotment of that label and
+ * user, it gets these devices too, and the end, if that is not 0.
+ */
+struct message_allot {
+	uint32_t type;
+	uint32_t reserved;
+	char label[PROTOCOL_LABEL_MAX]; /* see allotment_is_label() */
+	uint64_t until; /* when it is taken away, seconds since the epoch; 0: when root does */
+	/* Not of the one who asks, but of the one who is meant, as the name service has them. */
+	uint32_t uid, gid;
+	uint32_t n_gids;
+	uint32_t n_selectors;
+	uint32_t gids[PROTOCOL_GIDS_MAX];
+	struct selector selectors[PROTOCOL_SELECTORS_MAX];
+};
+
+/* By root: takes an allotment away, and revokes the leases by it. */
+struct message_retract {
+	uint32_t type;
+	uint32_t reserved;
+	char label[PROTOCOL_LABEL_MAX];
+};
+
+enum allotment_flags {
+	ALLOTMENT_OWN = 1 << 0,	       /* it is the user's who asks */
+	ALLOTMENT_RETRACTING = 1 << 1, /* it is being taken away */
+	ALLOTMENT_DAMAGED = 1 << 2,    /* its record is damaged: its devices are nobody's */
+};
+
+/* An allotment, as an answer. */
+struct message_allotment {
+	uint32_t type;
+	uint32_t flags; /* enum allotment_flags */
+	char label[PROTOCOL_LABEL_MAX];
+	uint64_t since, until; /* seconds since the epoch; until 0: when root takes it away */
+	uint32_t uid;
+	uint32_t n_devices;
+	struct pci_address devices[PROTOCOL_SELECTORS_MAX];
+	uint32_t groups[PROTOCOL_SELECTORS_MAX];
 };
 
 enum release_flags {
@@ -232,9 +285,12 @@ struct message_device {
 	char vendor_name[64];
 	char model[96];
 	uint32_t is_vf;
-	struct pci_address physfn; /* of a VF */
-	uint32_t vfs_total;	   /* how many VFs it can have; 0: no SR-IOV */
-	uint32_t vfs;		   /* how many it has */
+	struct pci_address physfn;	    /* of a VF */
+	uint32_t vfs_total;		    /* how many VFs it can have; 0: no SR-IOV */
+	uint32_t vfs;			    /* how many it has */
+	char allotment[PROTOCOL_LABEL_MAX]; /* that reserves it, or "" */
+	uint32_t allotted_uid;
+	uint32_t reserved;
 };
 
 struct message_lease {
@@ -255,6 +311,7 @@ struct message_lease {
 	char rule[288];
 	struct mdev_name mdev; /* n_functions is 0 then */
 	uint64_t released_at;  /* when its holder let go, in the same seconds; 0: not yet */
+	char label[PROTOCOL_LABEL_MAX]; /* of the allotment by which it was granted, or "" */
 };
 
 struct message_step {
@@ -314,6 +371,12 @@ enum refusal_detail {
 	REFUSAL_FOREIGN, /* busy: not by a lease: another program has it through VFIO */
 	REFUSAL_OPEN,	 /* in-use: a program has the node `text` open; if pid is not 0, `driver` */
 	REFUSAL_ASKED,	 /* busy: its lease was taken back, and its holder has not let go */
+	REFUSAL_RETRACTING, /* allotted: the allotment `text` is being taken away */
+	REFUSAL_DAMAGED,    /* allotted: the record of the allotment `text` is damaged */
+	REFUSAL_CHANGED,    /* allotted: to the one who asks, but it is another device by now */
+	REFUSAL_NO_RULE,    /* policy: no rule with `allotted` allows it to holder_uid */
+	REFUSAL_NOT_LENT,   /* policy: it cannot be allotted, since holder_uid may not have it */
+	REFUSAL_LABEL,	    /* allotted: the label is another user's, holder_uid */
 	REFUSAL_N_DETAILS,
 };
 
@@ -417,4 +480,6 @@ struct message_event {
 	uint32_t place;
 	uint32_t n_selectors;
 	struct selector first;
+	/* That of the allotment which the event is about, or by which the lease was granted. */
+	char label[PROTOCOL_LABEL_MAX];
 };

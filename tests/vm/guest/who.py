@@ -228,4 +228,5 @@ def leaves():
         print(when, "back", flush=True)
 
 
-globals()[sys.argv[1]]()
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The table of allotments, see allotments.h. No I/O. It must never let a device that is reserved
+ * be taken for a free one: where it is in doubt, nobody is served.
+ */
+#include "config.h"
+
+#include "brokerd/state/allotments.h"
+#include "brokerd/state/lease.h"
+#include "brokerd/state/refuse.h"
+#include "client/common/util.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void allotments_init(struct allotments *table)
+{
+	*table = (struct allotments){ .list = TAILQ_HEAD_INITIALIZER(table->list) };
+}
+
+void allotments_done(struct allotments *table)
+{
+	struct allotment *allotment;
+
+	while (table->n && (allotment = TAILQ_FIRST(&table->list)))
+		allotments_remove(table, allotment);
+}
+
+bool allotment_is_label(const char text[PROTOCOL_LABEL_MAX])
+{
+	static const char may_be[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+				     "0123456789._:@-";
+	const size_t len = strnlen(text, PROTOCOL_LABEL_MAX);
+
+	if (!len || len == PROTOCOL_LABEL_MAX)
+		return false;
+	for (size_t i = 0; i < PROTOCOL_LABEL_MAX; i++)
+		if (i < len ? !strchr(may_be, text[i]) : text[i] != '\0')
+			return false;
+	return true;
+}
+
+struct allotment *allotments_add(struct allotments *table, const struct allotment *allotment)
+{
+	struct allotment *added = malloc(sizeof(*added));
+
+	if (!added)
+		return NULL;
+	*added = *allotment;
+	added->number = ++table->last_number;
+	TAILQ_INSERT_TAIL(&table->list, added, link);
+	table->n++;
+	return added;
+}
+
+/* Returns true if a was made before b; within a second, the label decides. */
+static bool is_before(const struct allotment *a, const struct allotment *b)
+{
+	return a->since != b->since ? a->since < b->since : strcmp(a->label, b->label) < 0;
+}
+
+void allotments_sort(struct allotments *table)
+{
+	struct allotment_list sorted = TAILQ_HEAD_INITIALIZER(sorted);
+	struct allotment *allotment, *before;
+
+	while ((allotment = TAILQ_FIRST(&table->list))) {
+		TAILQ_REMOVE(&table->list, allotment, link);
+		TAILQ_FOREACH(before, &sorted, link)
+			if (is_before(allotment, before))
+				break;
+		if (before)
+			TAILQ_INSERT_BEFORE(before, allotment, link);
+		else
+			TAILQ_INSERT_TAIL(&sorted, allotment, link);
+	}
+	TAILQ_CONCAT(&table->list, &sorted, link);
+	table->last_number = 0;
+	TAILQ_FOREACH(allotment, &table->list, link)
+		allotment->number = ++table->last_number;
+}
+
+void allotments_remove(struct allotments *table, struct allotment *allotment)
+{
+	TAILQ_REMOVE(&table->list, allotment, link);
+	table->n--;
+	free(allotment);
+}
+
+struct allotment *allotments_find(const struct allotments *table, const char *label)
+{
+	struct allotment *allotment;
+
+	TAILQ_FOREACH(allotment, &table->list, link)
+		if (!strcmp(allotment->label, label))
+			return allotment;
+	return NULL;
+}
+
+const struct allotment *allotments_from(const struct allotments *table, uint64_t number)
+{
+	const struct allotment *allotment;
+
+	TAILQ_FOREACH(allotment, &table->list, link)
+		if (allotment->number >= number)
+			return allotment;
+	return NULL;
+}
+
+static bool reserves_function(const struct allotment *allotment, const struct pci_address *address,
+			      uint32_t group)
+{
+	if (allotment->all)
+		return true;
+	for (size_t i = 0; i < allotment->n_devices; i++) {
+		const struct allotted_device *device = &allotment->devices[i];
+
+		if ((group != NO_GROUP && device->group == group) ||
+		    !pci_address_compare(&device->address, address))
+			return true;
+	}
+	return false;
+}
+
+const struct allotment *allotments_of(const struct allotments *table,
+				      const struct pci_address *address, uint32_t group)
+{
+	const struct allotment *allotment;
+
+	TAILQ_FOREACH(allotment, &table->list, link)
+		if (reserves_function(allotment, address, group))
+			return allotment;
+	return NULL;
+}
+
+const struct allotment *allotments_of_view(const struct allotments *table,
+					   const struct group_view *view)
+{
+	const struct allotment *allotment;
+
+	TAILQ_FOREACH(allotment, &table->list, link)
+		for (size_t i = 0; i < view->n_functions; i++)
+			if (reserves_function(allotment, &view->functions[i].address, view->group))
+				return allotment;
+	return NULL;
+}
+
+/* Returns true if the devices of the group that were allotted are there, and are the same. */
+static bool is_the_same(const struct allotment *allotment, const struct group_view *view)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < allotment->n_devices; i++) {
+		const struct allotted_device *device = &allotment->devices[i];
+		const size_t at = group_find(view, &device->address);
+
+		if (at == SIZE_MAX && device->group != view->group)
+			continue; /* another group's */
+		if (at == SIZE_MAX || device->group != view->group ||
+		    view->functions[at].vendor != device->vendor ||
+		    view->functions[at].device != device->device)
+			return false;
+		any = true;
+	}
+	return any;
+}
+
+bool allotment_serves(const struct allotment *allotment, const struct policy *policy, uint32_t uid,
+		      const struct group_view *view)
+{
+	const uint32_t owner = policy_owner(policy, uid);
+
+	return !allotment->damaged && !allotment->retracting && owner != POLICY_NOBODY &&
+	       owner == policy_owner(policy, allotment->uid) && is_the_same(allotment, view);
+}
+
+bool allotment_is_of(const struct allotment *allotment, const struct lease *lease)
+{
+	return lease->label[0] && !strcmp(allotment->label, lease->label);
+}
+
+int refuse_allotted(struct message_refusal *ret_refusal, const struct allotment *allotment,
+		    const struct pci_address *address, uint32_t group)
+{
+	refuse_address(ret_refusal, GPUBROKER_REFUSED_ALLOTTED, address);
+	ret_refusal->group = group;
+	ret_refusal->holder_uid = allotment->uid;
+	ret_refusal->since = allotment->since;
+	ret_refusal->detail = allotment->damaged      ? REFUSAL_DAMAGED
+			      : allotment->retracting ? REFUSAL_RETRACTING
+						      : REFUSAL_PLAIN;
+	refusal_say(ret_refusal, "%s", allotment->label);
+	return GPUBROKER_REFUSED_ALLOTTED;
+}
