@@ -31,12 +31,9 @@ static const char usage_of_all[] =
 	"  policy add --user U DEVICE   let user U have DEVICE, and load that (root)\n"
 	"  policy edit, reload, install change the policy, load it, set up the boot (root)\n"
 	"  revoke LEASE [--after TIME]  end anybody's lease or waiting claim (root)\n"
-	"  allot, retract, allotments   promise devices to a user, as clusters do (root)
-"
-	"  prepare, restore DEVICE      put a device onto VFIO, or give it back (root)
-"
-	"  vfs DEVICE N                 create N virtual functions (root)
-"
+	"  allot, retract, allotments   promise devices to a user, as clusters do (root)\n"
+	"  prepare, restore DEVICE      put a device onto VFIO, or give it back (root)\n"
+	"  vfs DEVICE N                 create N virtual functions (root)\n"
 	"  help [COMMAND], --version\n"
 	"\n"
 	"DEVICE is a PCI address, iommu-group:N, a name from the policy, or any.\n"
