@@ -297,9 +297,9 @@ static int add_bind_back(const struct kernel *kernel, struct work *work, const s
 		return work_add(work, kernel_open_bind(kernel, driver),
 				pci_address_format(&was->address, text), "bind", &was->address,
 				IGNORE_ERROR);
-	if (was->probe == PROBE_DUE) {
+	if (was->probe == PROBE_DUE && !*now) {
 		was->probe = PROBE_DONE;
-		return *now ? 0 : add_probe(kernel, work, &was->address);
+		return add_probe(kernel, work, &was->address);
 	}
 	/*
 	 * Another driver than VFIO's or the recorded one was bound by somebody on purpose, so it

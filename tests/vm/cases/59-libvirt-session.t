@@ -2,53 +2,14 @@
 # Machines of qemu:///session, made by Debian's libvirt from the examples: gpubroker-qemu answers libvirt, claims what
 # the machine names, and is QEMU from then on.
 . ./lib.sh
+. /tests/libvirt.sh
 
-command -v virsh >/dev/null || skip_all 'this host has no libvirt'
-run=/run/user/1000
-mkdir -p $run
-chown alice $run
-chmod 700 $run
-examples=/usr/share/doc/gpubroker/examples/libvirt
-# A disk whose first sector has the machine reset itself, as a guest does that reboots.
-reset=/tmp/reset.img
-{
-	printf '\xb0\x06\xba\xf9\x0c\xee\xf4'
-	head -c 503 /dev/zero
-	printf '\x55\xaa'
-	head -c 1M /dev/zero
-} >$reset
-chown alice $reset
-
-virsh() { run_as alice env XDG_RUNTIME_DIR=$run virsh -q -c qemu:///session "$@"; }
-# define EXAMPLE NAME [SED-SCRIPT]: an example as this host can run it, by emulation, and with what the script changes.
-define() {
-	sed -e "s/type='kvm'/type='qemu'/; s/'host-passthrough'/'maximum'/; s/'GiB'>16/'MiB'>64/; s/<vcpu>8/<vcpu>1/" \
-		-e "s/type='qcow2'/type='raw'/; s|/home/alice/disk.qcow2|$reset|; /<interface/,/<\/interface/d" \
-		-e "s|<name>.*<|<name>$2<|; s|</disk>|<shareable/></disk>| ; ${3:-}" "$examples/$1.xml" >"/tmp/$2.xml"
-	chmod 644 "/tmp/$2.xml"
-	(virsh undefine "$2") >/dev/null 2>&1 # in a subshell virsh() replaces the shell
-	virsh define "/tmp/$2.xml"
-}
-# Of the example's two functions only the first.
-alone='/multifunction/{n;N;d}'
-# functions NAME: vendor and device of each function of the host that QEMU has.
-functions() {
-	(virsh qemu-monitor-command "$1" --hmp info qtree) |
-		awk '/dev: / { vfio = /vfio-pci/ } vfio && /pci id/ { sub(/.*pci id /, ""); print $1 }' | sort | xargs
-}
-pid_of() { cat $run/libvirt/qemu/run/"$1".pid; }
-in_state() { [ "$(virsh domstate "$1")" = "$2" ]; }
 # starts NAME REGEX TEST: libvirt does not start it, and shows this.
 start_fails() {
 	capture virsh start "$1"
 	is "$status" 1 "$3"
 	like "$stderr" "$2" '... and libvirt shows why'
 }
-# end_session: libvirt's daemon ends. begin_session: the next one starts, with the limits of now. It keeps what it
-# inherits open for minutes, which must be no pipe that somebody reads to its end.
-libvirtd_pid() { pgrep -u alice -x libvirtd; }
-end_session() { local pid; pid=$(libvirtd_pid) && kill "$@" "$pid" && wait_for 20 gone "$pid"; }
-begin_session() { capture virsh version; }
 
 # More than once: libvirt waits for an answer of QEMU's for a while only.
 asks() { capture virsh domcapabilities --emulatorbin /usr/bin/gpubroker-qemu --virttype qemu; return "$status"; }
@@ -112,34 +73,6 @@ ok '... and the other machine goes on' in_state other running
 ok 'it ends too' virsh destroy other
 ok '... and its card goes back' wait_for 20 is_back $gpu2 bochs-drm
 
-# A second monitor, since libvirt keeps its own connected: by it a machine that runs gets another card. By iommufd, or
-# by the group where the kernel or QEMU has none.
-second=$run/second.qmp
-spare="<qemu:arg value='-device'/><qemu:arg value='pcie-root-port,id=spare1,bus=pcie.0,addr=0x11,chassis=201'/>"
-spare+="<qemu:arg value='-qmp'/><qemu:arg value='unix:$second,server=on,wait=off'/>"
-attach() { capture timeout 200 /tests/as alice unlimited env XDG_RUNTIME_DIR=$run gpubroker "$@"; }
-define libvirt lent "s|<qemu:env|$spare<qemu:env|" >/dev/null
-ok 'a machine with a second monitor starts' virsh start lent || diag "$(cat ~alice/.cache/libvirt/qemu/log/lent.log)"
-attach attach --qmp $second --port spare1 02:00.0
-is $status 0 '... and gets another card by that' || diag "$stderr"
-ok '... which is lent' is_leased $gpu2
-is "$(functions lent)" '1234:1111 1234:1111 8086:2668' '... and which the machine has beside the first'
-attach attach --qmp "$(find ~alice/.config/libvirt $run -path '*-lent*' -name monitor.sock)" 02:00.0
-is $status 75 "libvirt's own monitor is not free"
-like "$stderr" 'as libvirt its own; .*A second monitor helps' '... as is said'
-ok 'libvirt suspends the machine' virsh suspend lent
-ok '... and resumes it' virsh resume lent
-attach detach --qmp $second 02:00.0
-is $status 0 'the card is detached' || diag "$stderr"
-ok '... and the host has it back' is_back $gpu2 bochs-drm
-is "$(functions lent)" '1234:1111 8086:2668' '... while the machine has the first'
-ok '... which is lent still' is_leased $gpu
-attach attach --qmp $second --port spare1 02:00.0
-is $status 0 'a card is attached again' || diag "$stderr"
-ok '... and the machine destroyed' virsh destroy lent
-ok '... and the one card goes back' wait_for 20 is_back $gpu2 bochs-drm
-ok '... and the other' wait_for 20 is_back $gpu bochs-drm
-
 # Where Yama restricts ptrace, as on Ubuntu, the process that libvirt knows is the one that waits for QEMU.
 scope=$(cat /proc/sys/kernel/yama/ptrace_scope)
 echo 1 >/proc/sys/kernel/yama/ptrace_scope
@@ -183,7 +116,6 @@ is "$(readlink "/proc/$(pid_of plain)/exe")" /usr/bin/qemu-system-x86_64 '... by
 ok '... and ends' virsh destroy plain
 ok '... nor was the gpubroker of PATH executed' test ! -e /tmp/was-here
 systemctl start gpubroker.socket gpubroker.service
-for name in lent other prepared plain; do virsh undefine $name; done >/dev/null 2>&1
-end_session
-rm -rf /tmp/evil $reset /tmp/{lent,other,prepared,plain}.xml /tmp/start.log ~alice/.cache/libvirt ~alice/.config/libvirt
+end_libvirt lent other prepared plain
+rm -rf /tmp/evil /tmp/start.log
 done_testing
