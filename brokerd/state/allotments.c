@@ -110,8 +110,6 @@ const struct allotment *allotments_from(const struct allotments *table, uint64_t
 static bool reserves_function(const struct allotment *allotment, const struct pci_address *address,
 			      uint32_t group)
 {
-	if (allotment->all)
-		return true;
 	for (size_t i = 0; i < allotment->n_devices; i++) {
 		const struct allotted_device *device = &allotment->devices[i];
 
@@ -122,6 +120,20 @@ static bool reserves_function(const struct allotment *allotment, const struct pc
 	return false;
 }
 
+/*
+ * Returns an allotment that may mean any device, or NULL. It means none that another one names:
+ * a device was never in two.
+ */
+static const struct allotment *find_damaged(const struct allotments *table)
+{
+	const struct allotment *allotment;
+
+	TAILQ_FOREACH(allotment, &table->list, link)
+		if (allotment->all)
+			return allotment;
+	return NULL;
+}
+
 const struct allotment *allotments_of(const struct allotments *table,
 				      const struct pci_address *address, uint32_t group)
 {
@@ -130,7 +142,7 @@ const struct allotment *allotments_of(const struct allotments *table,
 	TAILQ_FOREACH(allotment, &table->list, link)
 		if (reserves_function(allotment, address, group))
 			return allotment;
-	return NULL;
+	return find_damaged(table);
 }
 
 const struct allotment *allotments_of_view(const struct allotments *table,
@@ -142,7 +154,7 @@ const struct allotment *allotments_of_view(const struct allotments *table,
 		for (size_t i = 0; i < view->n_functions; i++)
 			if (reserves_function(allotment, &view->functions[i].address, view->group))
 				return allotment;
-	return NULL;
+	return find_damaged(table);
 }
 
 /* Returns true if the devices of the group that were allotted are there, and are the same. */

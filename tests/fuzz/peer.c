@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <poll.h>
 
+#include "brokerd/claim/allot.h"
 #include "brokerd/claim/claim.h"
 #include "brokerd/state/verdict.h"
 #include "brokerd/lease/ending.h"
@@ -62,6 +63,7 @@ enum op {
 #define ALICE 1000
 
 static const char text_of_policy[] = "device card vendor 1234\n"
+				     "allow allotted claim card\n"
 				     "allow any claim address 01:00.0\n"
 				     "allow any claim address 02:00.0 limit 1 memlock 64M\n"
 				     "allow any claim address 03:00.0\n"
@@ -276,6 +278,8 @@ static void take_held(struct client *client, const int *fds, size_t n)
 	}
 }
 
+static bool any_allotted; /* during this input */
+
 static void check_grant(const struct client *client, const struct message_grant *grant)
 {
 	for (uint32_t i = 0; i < grant->n_groups; i++) {
@@ -284,7 +288,7 @@ static void check_grant(const struct client *client, const struct message_grant 
 
 		must(group > FIRST_GROUP && group < FIRST_GROUP + GROUPS);
 		must(group != FIRST_GROUP + GROUP_DENIED);
-		must(group != FIRST_GROUP + GROUP_ALICES || client->uid == ALICE);
+		must(group != FIRST_GROUP + GROUP_ALICES || client->uid == ALICE || any_allotted);
 		must(grant->groups[i].lease &&
 		     grant->groups[i].lease < broker.leases.table.next_id);
 		must(!lease || lease->id != grant->groups[i].lease || lease->uid == client->uid);
@@ -333,6 +337,10 @@ static void check_answer(const struct client *client, const union answer *a, siz
 		must(a->lease.state >= GPUBROKER_LEASE_PREPARING &&
 		     a->lease.state <= GPUBROKER_LEASE_ASKED &&
 		     a->lease.state != GPUBROKER_LEASE_HOST);
+		break;
+	case MESSAGE_ALLOTMENT:
+		must(a->allotment.n_devices && a->allotment.n_devices <= PROTOCOL_SELECTORS_MAX);
+		must(allotment_is_label(a->allotment.label));
 		break;
 	case MESSAGE_WAITING:
 		must(a->waiting.id && a->waiting.id < broker.leases.table.next_id);
@@ -432,8 +440,11 @@ static void send_one(struct client *client, struct input *input)
 		[MESSAGE_USAGE] = sizeof(struct message_plain),
 		[MESSAGE_COUNTERS] = sizeof(struct message_plain),
 		[MESSAGE_PREPARE] = sizeof(struct message_restore),
+		[MESSAGE_ALLOT] = sizeof(struct message_allot),
+		[MESSAGE_RETRACT] = sizeof(struct message_retract),
+		[MESSAGE_ALLOTMENTS] = sizeof(struct message_plain),
 	};
-	uint8_t kind = input_byte(input) % 16;
+	uint8_t kind = input_byte(input) % 32;
 	union {
 		uint32_t type;
 		char bytes[PROTOCOL_MESSAGE_MAX + 64];
@@ -450,8 +461,9 @@ static void send_one(struct client *client, struct input *input)
 	}
 	if (client->fd < 0)
 		return;
-	passfd_send(client->fd, &packet, n, fds, kind == 15 ? 2 : 0);
+	passfd_send(client->fd, &packet, n, fds, kind == 31 ? 2 : 0);
 	turn(2);
+	any_allotted = any_allotted || broker.allotments.n;
 }
 
 static void function_name(unsigned bus, unsigned function, char out[16])
@@ -773,6 +785,20 @@ static bool no_records(void)
 	return n == 2;
 }
 
+static void retract_all(void)
+{
+	uint64_t number = 1;
+	const struct allotment *allotment;
+
+	while ((allotment = allotments_from(&broker.allotments, number))) {
+		struct message_refusal refusal;
+
+		number = allotment->number + 1;
+		must(!allot_retract(&broker.claims, 1, allotment->label, &refusal));
+	}
+	any_allotted = false;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const size_t descriptors = count_descriptors();
@@ -789,11 +815,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		hang_up_all(&clients[i]);
 	}
 	turn(TURNS);
+	retract_all();
 	for (size_t i = 0; i < CLIENTS; i++)
 		let_go(&clients[i]);
 	for (int i = 0; i < 24 && broker.leases.table.n; i++)
 		hurry();
 	must(!broker.leases.table.n && TAILQ_EMPTY(&broker.leases.table.list));
+	must(!broker.allotments.n); /* it ends with the last lease by it */
 	must(TAILQ_EMPTY(&broker.claims.list) && TAILQ_EMPTY(&broker.claims.queue.list) &&
 	     TAILQ_EMPTY(&broker.peers.list));
 	/* A connection that was dropped with packets unread is closed by a process of its own. */
@@ -852,6 +880,44 @@ static void plain(struct seed *seed, unsigned client, uint32_t type)
 
 	request(seed, client, type, &plain, sizeof(plain));
 	op(seed, client, OP_READ, 0);
+}
+
+static struct message_allot allot_of(uint32_t uid, uint8_t bus)
+{
+	struct message_allot m = {
+		.type = MESSAGE_ALLOT, .label = "job-1", .uid = uid, .gid = uid, .n_selectors = 1
+	};
+
+	m.selectors[0] = (struct selector){ .kind = SELECT_ADDRESS, .address = { .bus = bus } };
+	return m;
+}
+
+/* Root allots a device, its user claims it, another one does not, and it is retracted. */
+static void seed_allotments(struct seed *seed, fuzz_write write)
+{
+	const struct message_allot allot = allot_of(1001, 1), forged = allot_of(1001, 2);
+	const struct message_retract retract = { .type = MESSAGE_RETRACT, .label = "job-1" };
+
+	seed->n = 0;
+	op(seed, 0, OP_DIAL, 2);
+	op(seed, 1, OP_DIAL, 1);
+	op(seed, 2, OP_DIAL, 0);
+	request(seed, 1, MESSAGE_ALLOT, &forged, sizeof(forged));
+	request(seed, 0, MESSAGE_ALLOT, &allot, sizeof(allot));
+	op(seed, 0, OP_READ, 0);
+	plain(seed, 0, MESSAGE_ALLOTMENTS);
+	claim(seed, 2, 1, 0);
+	claim(seed, 1, 1, 0);
+	op(seed, 1, OP_WORKER, 0);
+	op(seed, 1, OP_READ, 0);
+	plain(seed, 2, MESSAGE_LEASES);
+	write("allot", seed->data, seed->n);
+	request(seed, 0, MESSAGE_RETRACT, &retract, sizeof(retract));
+	op(seed, 0, OP_READ, 0);
+	plain(seed, 0, MESSAGE_ALLOTMENTS);
+	op(seed, 1, OP_LET_GO, 0);
+	op(seed, 1, OP_WORKER, 0);
+	write("retract", seed->data, seed->n);
 }
 
 static void seed_claims(struct seed *seed, fuzz_write write)
@@ -977,6 +1043,7 @@ void fuzz_seeds(fuzz_write write)
 	static struct seed seed;
 
 	seed_claims(&seed, write);
+	seed_allotments(&seed, write);
 	seed.n = 0;
 	op(&seed, 0, OP_DIAL, 0);
 	plain(&seed, 0, MESSAGE_LIST);
@@ -999,6 +1066,6 @@ void fuzz_seeds(fuzz_write write)
 	op(&seed, 0, OP_READ, 0);
 	op(&seed, 1, OP_DIAL, 8);
 	request(&seed, 1, 0, &old, 5);
-	request(&seed, 1, 15, &old, 8);
+	request(&seed, 1, 31, &old, 8);
 	write("nonsense", seed.data, seed.n);
 }

@@ -4,12 +4,13 @@
  * the broker would write, now and after reading it back, and says nothing that a lease cannot hold.
  * If not, the parser gives a line.
  *
- * About: brokerd/record/lease-record.c client/common/address.c
+ * About: brokerd/record/lease-record.c brokerd/record/allotment-record.c client/common/address.c
  */
 #include "config.h"
 
 #include <errno.h>
 
+#include "brokerd/record/allotment-record.h"
 #include "brokerd/record/lease-record.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -45,6 +46,27 @@ static void check(const struct lease *lease)
 	}
 }
 
+/* The same bytes as an allotment's record. */
+static void check_allotment(const uint8_t *data, size_t size)
+{
+	static const char name[] = "allotment-slurm-17";
+	static char text[ALLOTMENT_RECORD_TEXT];
+	static struct allotment a;
+	int r;
+
+	memset(&a, 0x5a, sizeof(a));
+	r = allotment_record_parse(name, (const char *)data, size, &a);
+	must(!r || r == -EBADMSG);
+	must(!strcmp(a.label, "slurm-17") && a.n_devices <= PROTOCOL_SELECTORS_MAX);
+	if (r) {
+		must(a.damaged && a.uid == POLICY_NOBODY && (a.all || a.n_devices));
+		return;
+	}
+	must(!a.damaged && !a.all && a.n_devices);
+	r = allotment_record_format(&a, text, sizeof(text));
+	must(r > 0 && (size_t)r == size && !memcmp(text, data, size));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	/* Static, so that they hold data of the input before. */
@@ -53,6 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	unsigned line = 0, lines = 1;
 	int n;
 
+	check_allotment(data, size);
 	memset(&lease, 0x5a, sizeof(lease));
 	for (size_t i = 0; i < size; i++)
 		lines += data[i] == '\n';
@@ -155,5 +178,18 @@ void fuzz_seeds(fuzz_write write)
 		.parent = "0000:01:00.4", .type = "1147", .name = "NVIDIA L40S-1Q", .vendor = true
 	};
 	write_lease(write, "vgpu", &lease, 0);
+	lease = lease_of(1, 1);
+	strcpy(lease.label, "slurm-17");
+	write_lease(write, "allotted", &lease, 0);
+	n = allotment_record_format(
+		&(struct allotment){ .label = "slurm-17",
+				     .uid = 1000,
+				     .since = 1790000000,
+				     .until = 1790003600,
+				     .n_devices = 1,
+				     .devices = { { { .bus = 1 }, 0x1234, 0x1111, 17 } } },
+		text, sizeof(text));
+	write("allotment", text, (size_t)n);
+	write("allotment-cut", text, (size_t)n - 5);
 	write("nothing", "", 0);
 }

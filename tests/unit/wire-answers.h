@@ -27,4 +27,5 @@ static const struct {
 	{ MESSAGE_POLICY_STATE, sizeof(struct message_policy_state) },
 	{ MESSAGE_USED, sizeof(struct message_used) },
 	{ MESSAGE_COUNTED, sizeof(struct message_counted) },
+	{ MESSAGE_ALLOTMENT, sizeof(struct message_allotment) },
 };
