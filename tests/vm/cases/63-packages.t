@@ -58,7 +58,7 @@ like "$stdout" 'the policy is empty' "README: ${lines[1]}, which says the same"
 ok "README: ${lines[2]}" bash -c "${lines[2]}"
 ok "README: ${lines[3]}" bash -c "${lines[3]}"
 printf '# by the administrator\nprepare path 17.0/00.0\n' >/etc/gpubroker/policy.d/20-own.policy
-gpubroker policy reload >/dev/null
+reload
 ok '... and what it prepares is prepared at the next boot' test -e /etc/udev/rules.d/69-gpubroker-prepare.rules
 unlike "$(run_as alice gpubroker list 2>&1)" 'policy is empty' 'list says no more of it'
 
