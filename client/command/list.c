@@ -320,6 +320,28 @@ static void print_notes(const struct listing *listing)
 	}
 }
 
+/* Says what the next step is if there is no rule at all, so that nobody may have any of them. */
+static void print_next_step(struct gpubroker *handle, const struct listing *listing)
+{
+	struct gpubroker_policy policy = { 0 };
+	const struct gpubroker_device *one = NULL;
+
+	for (size_t i = 0; i < listing->n_rows; i++) {
+		const struct gpubroker_device *d = &listing->rows[i].device;
+
+		if (d->allowed)
+			return;
+		if (!one && d->status == GPUBROKER_AVAILABLE)
+			one = d;
+	}
+	if (!listing->n_rows || gpubroker_policy(handle, &policy) || !policy.in_force ||
+	    policy.rules)
+		return;
+	cli_error("the policy is empty, so nobody may have any of them; as root, "
+		  "'gpubroker policy add --user USER %s' lets USER have one",
+		  one ? one->address : "DEVICE");
+}
+
 static void print_devices(const struct listing *listing)
 {
 	const struct table table = {
@@ -375,6 +397,8 @@ static int print_listing(struct gpubroker *handle, struct listing *listing)
 		r = cli_finish_output();
 	if (!listing->json)
 		print_notes(listing);
+	if (!r && !listing->json)
+		print_next_step(handle, listing);
 	return r;
 }
 
