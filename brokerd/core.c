@@ -498,6 +498,7 @@ static int connect_prepare(struct core *core)
 	prepare->policy = &core->policy;
 	prepare->freed = on_freed;
 	prepare->userdata = core;
+	orders_init(&core->orders, prepare, &core->store);
 	return prepare_init(prepare);
 }
 
@@ -534,6 +535,7 @@ static int connect_peers(struct core *core)
 	peers->leases = &core->leases;
 	peers->claims = &core->claims;
 	peers->prepare = &core->prepare;
+	peers->orders = &core->orders;
 	peers->sriov = &core->sriov;
 	peers->holds = &core->holds;
 	peers->usage = &core->usage;

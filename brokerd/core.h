@@ -14,6 +14,7 @@
 #include "brokerd/kernel/kernel.h"
 #include "brokerd/lease/leases.h"
 #include "brokerd/peer/peer.h"
+#include "brokerd/prepare/order.h"
 #include "brokerd/prepare/prepare.h"
 #include "brokerd/prepare/sriov.h"
 #include "brokerd/process/closing.h"
@@ -67,6 +68,7 @@ struct core {
 	struct leases leases;
 	struct claims claims;
 	struct prepare prepare;
+	struct orders orders;
 	struct sriov sriov;
 	struct helpers helpers;
 	struct peers peers;

@@ -15,6 +15,7 @@
 #include "brokerd/lease/hotplug.h"
 #include "brokerd/lease/recover.h"
 #include "brokerd/peer/listener.h"
+#include "brokerd/prepare/order.h"
 #include "brokerd/prepare/prepare.h"
 #include "brokerd/prepare/sriov-policy.h"
 #include "brokerd/prepare/sriov.h"
@@ -37,6 +38,8 @@ int core_recover(struct core *core)
 		r = rejoin_recover(&core->claims);
 	if (!lease_has_id(&core->leases.table)) /* a record has a higher number than is reserved */
 		numbers_reserve(&core->numbers);
+	if (!r)
+		r = orders_recover(&core->orders);
 	return r ? r : sriov_recover(&core->sriov);
 }
 
@@ -63,6 +66,7 @@ void core_serve(struct core *core)
 	allot_serve(&core->claims);
 	rejoin_serve(&core->claims);
 	core->prepare.open = core->sriov.open = true;
+	orders_take_up(&core->orders);
 	prepare_look_at_all(&core->prepare);
 	sriov_policy_look_at_all(&core->sriov);
 	hotplug_look_at_all(&core->leases);
@@ -100,6 +104,7 @@ void core_done(struct core *core)
 	claims_done(&core->claims);
 	allotments_done(&core->allotments);
 	hooks_done(&core->leases);
+	orders_done(&core->orders);
 	prepare_done(&core->prepare);
 	sriov_done(&core->sriov);
 	policy_done(&core->policy.policy);

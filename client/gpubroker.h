@@ -160,6 +160,23 @@ int gpubroker_fd(const struct gpubroker *handle);
  */
 const char *gpubroker_reason(const struct gpubroker *handle);
 
+/* The facts of the handle's latest refusal, for programs; the sentence says more. */
+struct gpubroker_refused {
+	enum gpubroker_refusal number;
+	char name[16];	     /* the broker's word for it in its log: "busy" */
+	char device[48];     /* an address, "iommu-group:N", a name of the policy; "": none */
+	char other[20];	     /* the function in the way, where that is another one; else "" */
+	char profile[64];    /* of `device`; "": all of it */
+	int64_t iommu_group; /* -1: not known */
+	uint64_t lease;	     /* the lease in the way, or that was asked about; 0: none */
+	uint32_t holder_uid; /* whose that is, where there is a lease in the way */
+	uint32_t holder_pid; /* 0: not known */
+	char rule[288];	     /* the policy's rule that decided, as file:line; "": none */
+};
+
+/* NULL while nothing was refused; else valid until the handle's next call. */
+const struct gpubroker_refused *gpubroker_refused(const struct gpubroker *handle);
+
 /* ---- what there is ---- */
 
 struct gpubroker_device {
@@ -361,6 +378,14 @@ int gpubroker_revoke_kill(struct gpubroker *handle, uint64_t lease, uint64_t aft
  * address.
  */
 int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_address[20]);
+
+/*
+ * The opposite, for root: puts a function that is free, with its IOMMU group, onto its VFIO driver,
+ * and blocks until that is done. It stays there until the next boot, or gpubroker_restore(). 0 also
+ * if it is there already. -EINVAL: `device` is no PCI address. On success ret_address is its full
+ * address.
+ */
+int gpubroker_prepare(struct gpubroker *handle, const char *device, char ret_address[20]);
 
 /*
  * For root: gives a physical function so many virtual ones (SR-IOV), each on its VFIO driver, and

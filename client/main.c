@@ -6,6 +6,7 @@
 
 #include "client/command/cli.h"
 #include "client/command/help.h"
+#include "client/command/refused.h"
 #include "client/common/util.h"
 
 #include <getopt.h>
@@ -26,6 +27,7 @@ static const struct {
 	{ "attach", cli_attach },     { "detach", cli_detach },
 	{ "drivers", cli_drivers },   { "allot", cli_allot },
 	{ "retract", cli_retract },   { "allotments", cli_allotments },
+	{ "prepare", cli_prepare },
 };
 
 static bool is_command(const char *given)
@@ -106,7 +108,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
 		if (!strcmp(argv[0], commands[i].name)) {
 			optind = 0; /* glibc: start again at argv[1] */
-			return commands[i].run(&cli, argc, argv);
+			return refused_end(commands[i].run(&cli, argc, argv));
 		}
 	}
 	return say_no_command(argv[0]);

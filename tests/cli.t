@@ -28,9 +28,11 @@ exits() {
 	[ ! -s "$dir/out" ] && [ -s "$dir/err" ]
 }
 
-# says STATUS ARG...: the same, and writes one line that begins with the command's name.
+# says STATUS ARG...: the same, and writes one line that begins with the command's name; with --json an object.
 says() {
-	exits "$@" && [ "$(wc -l <"$dir/err")" = 1 ] && grep -q '^gpubroker: ' "$dir/err"
+	begins='gpubroker: '
+	case " $* " in *' --json '*) begins='{"number":' ;; esac
+	exits "$@" && [ "$(wc -l <"$dir/err")" = 1 ] && grep -q "^$begins" "$dir/err"
 }
 
 # says_that TEXT STATUS ARG...: the same, and the line has the text.
@@ -206,6 +208,50 @@ tap_ok "--json before a command: 64, and where it stands" exits 64 --json list
 tap_ok "... and in two lines, without the help" sh -c '[ "$(wc -l <"$1/err")" = 2 ] &&
 	grep -qF "did you mean '"'gpubroker list --json'"'?" "$1/err"' - "$dir"
 tap_ok "--gpu 0: 64, and that there are no numbers" says_that "no numbers" 64 run --gpu 0 -- true
+
+# fails_as_json STATUS NAME ARG...: it exits so, with one line on standard error that is an object, and nothing else.
+fails_as_json() {
+	status=$1 name=$2
+	shift 2
+	"$command" --socket "$dir/socket" "$@" >"$dir/out" 2>"$dir/err"
+	[ $? = "$status" ] && [ ! -s "$dir/out" ] && [ "$(wc -l <"$dir/err")" = 1 ] &&
+		python3 -c 'import json, sys
+o = json.load(sys.stdin)
+keys = "number name status sentence hint device other profile iommu_group lease uid user rule".split()
+sys.exit(not (list(o) == keys and o["status"] == int(sys.argv[1]) and o["name"] == sys.argv[2] and o["sentence"]))' \
+			"$status" "$name" <"$dir/err"
+}
+
+# steps_end STATUS NAME ARG...: the last line on descriptor 7 is that refusal, and standard error has text.
+steps_end() {
+	status=$1 name=$2
+	shift 2
+	"$command" --socket "$dir/socket" run --progress=json,7 "$@" 7>"$dir/steps" >"$dir/out" 2>"$dir/err"
+	[ $? = "$status" ] && grep -q '^gpubroker: ' "$dir/err" &&
+		tail -n 1 "$dir/steps" | python3 -c 'import json, sys
+o = json.load(sys.stdin)
+sys.exit(not (o["event"] == "refused" and o["status"] == int(sys.argv[1]) and o["name"] == sys.argv[2]))' "$status" "$name"
+}
+
+if command -v python3 >/dev/null; then
+	for c in list leases watch profiles usage 'release 3' 'revoke 3' 'restore 01:00.0' 'vfs 01:00.0 2'; do
+		# shellcheck disable=SC2086 # words
+		[ "$c" = profiles ] || tap_ok "$c --json without a broker: an object on standard error" fails_as_json 69 no-broker $c --json
+	done
+	tap_ok "--json in front, and a wrong option: an object" fails_as_json 64 usage release --json --al 3
+	tap_ok "... and behind it" fails_as_json 64 usage release --al 3 --json
+	tap_ok "run --progress=json: an object on standard error" sh -c '"$0" --socket "$1/no" run --progress=json -- true \
+		2>"$1/err"; [ $? = 69 ] && [ "$(wc -l <"$1/err")" = 1 ] && grep -q "^{\"event\":\"refused\"" "$1/err"' "$command" "$dir"
+	tap_ok "run --progress=json,7: an object there, and text for people" steps_end 69 no-broker -- true
+	tap_ok "... for COMMAND's name too" steps_end 127 no-command -- no-such-command
+fi
+tap_ok "run --progress=json,9, which is closed: 64" says_that "descriptor 9 is not open for writing" 64 run --progress=json,9 -- true
+for p in '' xml json, json,x json,-1 json,3x json,99999999999; do
+	tap_ok "run --progress=$p: 64" says_that "--progress=json,3" 64 run --progress="$p" -- true
+done
+# A reader that has gone: the pipe's other end is closed before the command begins.
+tap_ok "run --progress=json and a reader that has gone: 69, and no signal" sh -c '{ "$0" --socket "$1/no" run \
+	--progress=json,7 -- true 2>"$1/err" 7>&1; echo $? >"$1/status"; } | :; grep -qx 69 "$1/status"' "$command" "$dir"
 
 tap_ok "completion: commands" offers list ""
 tap_ok "completion: ... that begin so" offers leases le
@@ -395,17 +441,24 @@ mv "$dir/bin/docker.sh" "$dir/bin/nerdctl"
 tap_ok "run -- a script of such a name: 69" says 69 run -- "$dir/bin/nerdctl" run
 printf '#!/bin/sh\n' >"$dir/bin/podman"
 chmod 755 "$dir/bin/podman"
-for option in --remote=false -r=0 '--log-level debug'; do
+for option in --remote=false -r=0 '--log-level debug' '--root /tmp/x --cgroup-manager cgroupfs' '--remote --remote=false' \
+	'--syslog --tmpdir /tmp/x'; do
 	# shellcheck disable=SC2086 # an option and its value
 	tap_ok "run -- podman $option: 69" says 69 run -- "$dir/bin/podman" $option run image
 done
+tap_ok "run -- podman with options of its command: 69" says 69 run -- "$dir/bin/podman" run -c 512 -r --url=x image
+with_host() { (export CONTAINER_HOST=unix:/x && "$@"); }
+tap_ok "run -- podman --remote=false, with CONTAINER_HOST: 69" \
+	with_host says 69 run -- "$dir/bin/podman" --remote=false run image
 cp /bin/sh "$dir/bin/docker.podman"
 mv "$dir/bin/docker.podman" "$dir/bin/podman"
 ln -sf podman "$dir/bin/docker"
 tap_ok "run -- docker that is a link to podman: 69" says 69 run -- "$dir/bin/docker" run image
-for option in --remote --url=ssh://host -r; do
+for option in --remote --url=ssh://host -r '--root /tmp/x --remote' '--cgroup-manager cgroupfs -c host' '--remote=false --url=x'; do
+	# shellcheck disable=SC2086 # options and their values
 	tap_ok "run -- podman $option: 64" says_that "a service" 64 run -- "$dir/bin/podman" $option run image
 done
+tap_ok "run -- podman with CONTAINER_HOST: 64" with_host says_that "a service" 64 run -- "$dir/bin/podman" run image
 
 tap_ok "run without a broker: 69" says_that "no broker" 69 run -- true
 for device in any a100 01:00.0 0000:01:00.1 10000:01:1f.7 iommu-group:17; do

@@ -58,7 +58,7 @@ floor_plan() {
 		client/gpubroker
 		client/library		client/gpubroker client/common client/wire
 		client/command		client/gpubroker client/common client/host policy
-		client/run		client/gpubroker client/common client/host client/command/cli.h client/command/arguments.h client/command/names.h client/command/denied.h client/command/moments.h client/command/screen.h
+		client/run		client/gpubroker client/common client/host client/command/cli.h client/command/arguments.h client/command/names.h client/command/denied.h client/command/moments.h client/command/screen.h client/command/refused.h client/command/json-out.h
 		# main() and the table of commands, which no command may call back.
 		client/main		client/gpubroker client/common client/command client/run
 		client/policy-install	-
@@ -119,6 +119,7 @@ sources_without_header() {
 		client/command/list.c		client/command/cli.h
 		client/command/metrics.c	client/command/cli.h
 		client/command/usage.c		client/command/cli.h
+		client/command/prepare.c	client/command/cli.h
 		client/command/profiles.c	client/command/cli.h
 		client/command/release.c	client/command/cli.h
 		client/command/reload.c		client/command/policy.h

@@ -28,7 +28,7 @@
 
 #define NEWCOMERS_PROBED 16 /* functions; more wait for root's own drivers_probe */
 
-static const char step_reset[] = "reset";
+static const char step_reset[] = "reset", step_override[] = "driver_override";
 
 static bool is_unknown(const char *driver)
 {
@@ -239,7 +239,7 @@ static int add_wait_for_unbind(const struct kernel *kernel, struct work *work,
 	char text[PCI_ADDRESS_TEXT];
 	int fd;
 
-	if (!was->taken || *now)
+	if (!was->taken || *now || !was->lent_by[0])
 		return 0;
 	fd = kernel_open_unbind_of(kernel, was->lent_by);
 	return fd == -ENOENT ? 0
@@ -248,7 +248,7 @@ static int add_wait_for_unbind(const struct kernel *kernel, struct work *work,
 }
 
 static int add_take_off(const struct kernel *kernel, struct work *work, const struct lease *lease,
-			const struct lease_function *was, const char *now)
+			struct lease_function *was, const char *now)
 {
 	char text[PCI_ADDRESS_TEXT], override[PROTOCOL_NAME_MAX + 1];
 	int r = 0;
@@ -257,7 +257,8 @@ static int add_take_off(const struct kernel *kernel, struct work *work, const st
 	snprintf(override, sizeof(override), "%s\n", was->override);
 	if (!was->taken)
 		r = work_add(work, kernel_open_override(kernel, &was->address), override,
-			     "driver_override", &was->address, CONTINUE);
+			     step_override, &was->address, CONTINUE);
+	was->written = !was->taken && !r;
 	if (!r)
 		r = add_wait_for_unbind(kernel, work, was, now);
 	/*
@@ -271,8 +272,18 @@ static int add_take_off(const struct kernel *kernel, struct work *work, const st
 	return r ? r : add_reset(kernel, work, lease, was, now);
 }
 
+/* Has the kernel look for a driver that may have the function, which finds none for some. */
+static int add_probe(const struct kernel *kernel, struct work *work,
+		     const struct pci_address *address)
+{
+	char text[PCI_ADDRESS_TEXT];
+
+	return work_add(work, kernel_open_probe(kernel), pci_address_format(address, text),
+			"drivers_probe", address, IGNORE_ERROR);
+}
+
 static int add_bind_back(const struct kernel *kernel, struct work *work, const struct lease *lease,
-			 const struct lease_function *was, const char *now)
+			 struct lease_function *was, const char *now)
 {
 	const char *driver = comes_off(lease, was, now) ? "" : now;
 	char text[PCI_ADDRESS_TEXT];
@@ -286,6 +297,10 @@ static int add_bind_back(const struct kernel *kernel, struct work *work, const s
 		return work_add(work, kernel_open_bind(kernel, driver),
 				pci_address_format(&was->address, text), "bind", &was->address,
 				IGNORE_ERROR);
+	if (was->probe == PROBE_DUE && !*now) {
+		was->probe = PROBE_DONE;
+		return add_probe(kernel, work, &was->address);
+	}
 	/*
 	 * Another driver than VFIO's or the recorded one was bound by somebody on purpose, so it
 	 * stays.
@@ -311,14 +326,12 @@ static void add_newcomers(struct lease *lease, struct work *work)
 {
 	const struct kernel *kernel = leases_of(lease)->kernel;
 	struct pci_address newcomers[NEWCOMERS_PROBED];
-	char driver[FUNCTION_NAME_MAX], text[PCI_ADDRESS_TEXT];
+	char driver[FUNCTION_NAME_MAX];
 	int n = lease_newcomers(lease, newcomers, ARRAY_SIZE(newcomers));
 
 	for (int i = 0; i < n && i < (int)ARRAY_SIZE(newcomers); i++)
 		if (!sysfs_driver_read(kernel->sys, &newcomers[i], driver) && !*driver)
-			work_add(work, kernel_open_probe(kernel),
-				 pci_address_format(&newcomers[i], text), "drivers_probe",
-				 &newcomers[i], IGNORE_ERROR);
+			add_probe(kernel, work, &newcomers[i]);
 }
 
 /*
@@ -351,10 +364,10 @@ static int add_restore(struct lease *lease, struct work *work)
 	int r = 0;
 
 	lease->as_recorded = 0;
-	lease->bare = false;
+	lease->bare = lease->again = false;
 	taken_decide(lease);
 	for (size_t i = 0; !r && i < lease->n_functions; i++) {
-		const struct lease_function *was = &lease->functions[i];
+		struct lease_function *was = &lease->functions[i];
 
 		r = read_driver(lease, was, now[i]);
 		there[i] = r != -ENODEV; /* unplugged: nothing to give back */
@@ -393,7 +406,7 @@ static void compare_override(struct lease *lease, const struct pci_address *addr
 
 		if (pci_address_compare(&function->address, address))
 			continue;
-		lease->bare |= taken_is_bare(lease, address, functions_override_text(text));
+		taken_compare(lease, function, functions_override_text(text));
 		if (!strcmp(function->override, functions_override_text(text)))
 			lease->as_recorded |= UINT64_C(1) << i;
 	}
@@ -453,8 +466,12 @@ static enum lease_end_result functions_ended(struct lease *lease, const struct w
 	end.what = not_as_before(lease, &end);
 	if (result->error && !end.unloaded && (end.what || result->what == step_reset))
 		end = (struct lease_end){ result->what, result->address, result->error, NULL };
+	if (!result->error || result->what != step_override)
+		taken_meanwhile(lease);
+	if (lease->again && !end.what)
+		end.what = "was changed meanwhile, and not by the broker";
 	*ret_end = end;
-	return end.what ? END_STAYS : END_OVER;
+	return lease->again ? END_TRY_AGAIN : end.what ? END_STAYS : END_OVER;
 }
 
 static enum lease_end_result functions_not_begun(struct lease *lease, int error,

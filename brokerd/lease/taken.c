@@ -5,8 +5,8 @@
  * The kernel makes a function's link to its driver when it binds it, and removes the link when an
  * unbind begins. Each link has an inode number, which kernfs gives to no other file before four
  * thousand million more were made. So a link with another number shows that somebody has bound the
- * function anew, even to the same driver, which nothing else would show. After a restart of this
- * process the numbers are noted again, for a holder that is found.
+ * function anew, even to the same driver, which nothing else would show. The numbers are on record
+ * while the lease lasts, and not while its functions are given back, which changes them.
  *
  * It reads only links. It must never believe what a helper reports: a record of the watcher is only
  * a reason to look.
@@ -22,6 +22,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -49,9 +50,23 @@ static bool read_now(const struct lease *lease, const struct pci_address *addres
 	       !sysfs_driver_read(sys, address, ret_driver);
 }
 
+/*
+ * Without it a restart of the broker does not know what somebody takes, or takes for that what this
+ * process does: then the function is the host's at the end, which is no harm.
+ */
+static void record_bindings(const struct lease *lease)
+{
+	int r = lease->recorded ? lease_record(lease) : 0;
+
+	if (r)
+		log_warning("lease %" PRIu64 ": cannot record who binds its functions: %s",
+			    lease->id, strerror(-r));
+}
+
 void taken_note(struct lease *lease)
 {
 	char driver[FUNCTION_NAME_MAX];
+	bool news = false;
 
 	for (size_t i = 0; i < lease->n_functions; i++) {
 		struct lease_function *function = &lease->functions[i];
@@ -61,7 +76,10 @@ void taken_note(struct lease *lease)
 			continue;
 		function->binding = binding_of(lease, &function->address);
 		strcpy(function->lent_by, driver);
+		news = news || function->binding;
 	}
+	if (news)
+		record_bindings(lease);
 }
 
 void taken_look(struct lease *lease, const struct pci_address *address)
@@ -91,24 +109,27 @@ void taken_look(struct lease *lease, const struct pci_address *address)
 void taken_decide(struct lease *lease)
 {
 	char driver[FUNCTION_NAME_MAX];
+	bool news = false;
 
 	for (size_t i = 0; i < lease->n_functions; i++) {
 		struct lease_function *function = &lease->functions[i];
+		const uint64_t binding = function->binding;
 		uint64_t now;
 
-		if (!read_now(lease, &function->address,
-			      driver)) { /* unplugged, which is no taking */
-			function->binding = 0;
-			continue;
-		}
+		function->written = function->differs = false;
+		function->binding = 0; /* from now on it is this process that binds it */
+		news = news || binding || function->taken;
+		if (!read_now(lease, &function->address, driver))
+			continue; /* unplugged, which is no taking */
 		now = binding_of(lease, &function->address);
 		/* A link that cannot be read is no other one. */
-		if (function->binding && function->binding != now && (now || !*driver))
+		if (binding && binding != now && (now || !*driver))
 			function->taken = true;
-		function->binding = 0; /* from now on it is this process that binds it */
 		if (function->taken && strlen(driver) < sizeof(function->driver))
 			strcpy(function->driver, driver);
 	}
+	if (news)
+		record_bindings(lease);
 }
 
 bool taken_for_host(const struct lease *lease)
@@ -125,22 +146,37 @@ bool taken_for_host(const struct lease *lease)
 	return false;
 }
 
-bool taken_is_bare(struct lease *lease, const struct pci_address *address, const char *override)
+/* A function that is taken has no driver, and the override of one. */
+static void look_at_bare(struct lease *lease, struct lease_function *function)
+{
+	/* Whoever has unbound it may be about to bind it. */
+	if (!function->bare) {
+		function->bare = lease->bare = true;
+		return;
+	}
+	function->taken = false;
+	strcpy(function->driver, LEASE_DRIVER_UNKNOWN);
+}
+
+void taken_compare(struct lease *lease, struct lease_function *function, const char *override)
 {
 	char driver[FUNCTION_NAME_MAX];
 
-	for (size_t i = 0; i < lease->n_functions; i++) {
-		struct lease_function *function = &lease->functions[i];
-
-		if (pci_address_compare(&function->address, address) || !function->taken ||
-		    function->driver[0] || !driver_is_vfio(override) ||
-		    !read_now(lease, address, driver) || *driver)
-			continue;
-		/* Whoever has unbound it may be about to bind it. */
-		if (!function->bare)
-			return function->bare = true;
-		function->taken = false;
-		strcpy(function->driver, LEASE_DRIVER_UNKNOWN);
+	function->differs = function->written && strcmp(override, function->override) != 0;
+	if (!function->taken || function->driver[0] ||
+	    !read_now(lease, &function->address, driver) || *driver)
+		return;
+	if (driver_is_vfio(override)) {
+		look_at_bare(lease, function);
+	} else if (function->probe == PROBE_NO) {
+		function->probe = PROBE_DUE;
+		lease->again = true;
 	}
-	return false;
+}
+
+void taken_meanwhile(struct lease *lease)
+{
+	for (size_t i = 0; i < lease->n_functions; i++)
+		if (lease->functions[i].differs)
+			lease->functions[i].taken = lease->again = true;
 }

@@ -177,10 +177,12 @@ static void format_lease(struct listing *listing, const struct lease *lease,
 		.group = lease->group,
 		.uid = lease->uid,
 		.pid = lease->pid,
-		.n_functions = (uint32_t)lease->n_functions,
 	};
+	/* The command says of one that is not on VFIO that somebody has taken it. */
 	for (size_t i = 0; i < lease->n_functions; i++)
-		ret_message->functions[i] = lease->functions[i].address;
+		if (!lease_function_comes(lease, &lease->functions[i]))
+			ret_message->functions[ret_message->n_functions++] =
+				lease->functions[i].address;
 	if (lease_is_overdue(lease))
 		memcpy(ret_message->reason, lease->reason, sizeof(ret_message->reason));
 	else if (lease->slow && lease->state != GPUBROKER_LEASE_RESTORING)

@@ -282,6 +282,13 @@ static void on_sriov_done(struct sriov_request *request, const struct message_re
 	peer_answer(peer, refusal ? (int)refusal->reason : 0, refusal);
 }
 
+static void on_order_done(struct order_request *request, const struct message_refusal *refusal)
+{
+	struct peer *peer = (struct peer *)(void *)((char *)request - offsetof(struct peer, order));
+
+	peer_answer(peer, refusal ? (int)refusal->reason : 0, refusal);
+}
+
 /* ---- connecting and disconnecting ---- */
 
 uint32_t peers_owner(const struct peers *peers, uint32_t uid)
@@ -318,6 +325,7 @@ int peer_make(struct peers *peers, const struct claimant *incoming, int *fd)
 		.claimant = *incoming,
 		.counted_as = peers_owner(peers, incoming->uid),
 		.sriov = { .done = on_sriov_done, .uid = incoming->uid },
+		.order = { .done = on_order_done, .uid = incoming->uid },
 		.since = peers_now(),
 	};
 	peer->claimant.ops = &claimant_ops;
@@ -387,7 +395,7 @@ void peer_greeted(struct peer *peer)
 bool peer_may_go(const struct peer *peer)
 {
 	return !peer->claimant.claim && !peer->claimant.waiting && !peer->claimant.check &&
-	       peer->busy != PEER_SRIOV;
+	       peer->busy != PEER_SRIOV && peer->busy != PEER_ORDER;
 }
 
 /* Closes the connection, at once or later. Until then it counts among its user's. */

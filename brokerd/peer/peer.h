@@ -10,6 +10,7 @@
 #include "brokerd/claim/claimant.h"
 #include "brokerd/claim/claims.h"
 #include "brokerd/kernel/kernel.h"
+#include "brokerd/prepare/order.h"
 #include "brokerd/prepare/sriov.h"
 #include "brokerd/process/closing.h"
 #include "brokerd/record/audit.h"
@@ -45,6 +46,7 @@ struct peer {
 	struct claimant claimant;
 	uint32_t counted_as;	    /* the user whose connection it is, see peers_count_again() */
 	struct sriov_request sriov; /* active while `busy` is PEER_SRIOV */
+	struct order_request order; /* active while `busy` is PEER_ORDER */
 	bool greeted;
 	bool is_stranger; /* in peers->strangers */
 	bool parked;	  /* the connection outlives the peer, see closing.h */
@@ -61,6 +63,7 @@ struct peer {
 		PEER_ALLOTMENTS,
 		PEER_WATCHING,
 		PEER_SRIOV,
+		PEER_ORDER,
 		PEER_POLICY,
 	} busy;
 	uint64_t awaits_load; /* while PEER_POLICY: the load that must have ended */
@@ -96,6 +99,7 @@ struct peers {
 	struct leases *leases;
 	struct claims *claims;
 	struct prepare *prepare;
+	struct orders *orders;
 	struct sriov *sriov;
 	const struct holds *holds;
 	const struct usage *usage;

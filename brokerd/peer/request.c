@@ -181,6 +181,17 @@ static void do_vfs(struct peer *peer, const union peer_packet *packet)
 		peer_answer(peer, r, &refusal);
 }
 
+static void do_prepare(struct peer *peer, const union peer_packet *packet)
+{
+	struct message_refusal refusal;
+	int r;
+
+	peer->busy = PEER_ORDER;
+	r = order_start(peer->peers->orders, &peer->order, &packet->restore.address, &refusal);
+	if (r)
+		peer_answer(peer, r, &refusal);
+}
+
 static void do_migration(struct peer *peer, const union peer_packet *packet)
 {
 	struct message_refusal refusal;
@@ -237,6 +248,10 @@ static request_handler handler_of(const union peer_packet *packet, size_t size)
 		return size == sizeof(packet->restore) && valid_restore(&packet->restore)
 			       ? do_restore
 			       : NULL;
+	case MESSAGE_PREPARE:
+		return size == sizeof(packet->restore) && valid_restore(&packet->restore)
+			       ? do_prepare
+			       : NULL;
 	case MESSAGE_VFS:
 		return size == sizeof(packet->vfs) && valid_vfs(&packet->vfs) ? do_vfs : NULL;
 	case MESSAGE_POLICY:
@@ -271,6 +286,7 @@ static bool take_request(struct peer *peer, const union peer_packet *packet, siz
 static void forget_peer(struct peer *peer)
 {
 	sriov_forget(peer->peers->sriov, &peer->sriov);
+	order_forget(peer->peers->orders, &peer->order);
 	claims_forget(&peer->claimant);
 }
 

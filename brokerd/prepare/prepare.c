@@ -32,7 +32,8 @@
 struct preparation {
 	TAILQ_ENTRY(preparation) link;
 	struct prepare *prepare;
-	struct hold hold; /* the group, and whether the worker is late */
+	struct preparing *preparing; /* for whom, or NULL: for a rule */
+	struct hold hold;	     /* the group, and whether the worker is late */
 	size_t n;
 	struct pci_address functions[FUNCTIONS_MAX];
 };
@@ -121,6 +122,11 @@ void prepare_leave(struct prepare *prepare, uint32_t group)
 		log_error("group %" PRIu32 ": no memory to remember that it is the host's", group);
 }
 
+void prepare_return(struct prepare *prepare, uint32_t group)
+{
+	note_drop(prepare, note_find(prepare, group));
+}
+
 bool prepare_is_left(const struct prepare *prepare, uint32_t group)
 {
 	const struct note *note = note_find(prepare, group);
@@ -138,6 +144,22 @@ static void on_preparation_late(void *userdata, const char *what, const struct p
 	preparation->hold.late = true;
 	snprintf(reason, sizeof(reason), "%s has not come back from the kernel", what);
 	leave_group(preparation->prepare, preparation->hold.group, address, reason, "");
+	if (preparation->preparing)
+		preparation->preparing->late(preparation->preparing, what, address);
+}
+
+/* Ends a preparation for somebody. `i`: the first function that is on no VFIO driver. */
+static void tell_ended(struct preparation *preparation, const struct work_result *result, size_t i)
+{
+	struct preparing *preparing = preparation->preparing;
+
+	if (i == preparation->n)
+		preparing->ended(preparing, NULL, &preparation->functions[0], 0);
+	else if (result->error)
+		preparing->ended(preparing, result->what, &result->address, result->error);
+	else
+		preparing->ended(preparing, driver_why_not_bound(preparation->prepare->kernel),
+				 &preparation->functions[i], 0);
 }
 
 /* Reads which drivers the functions have now, since sysfs accepts writes that do nothing. */
@@ -168,6 +190,8 @@ static void on_prepared(void *userdata, const struct work_result *result)
 	}
 	TAILQ_REMOVE(&prepare->at_work, preparation, link);
 	holds_remove(prepare->holds, &preparation->hold);
+	if (preparation->preparing)
+		tell_ended(preparation, result, i);
 	free(preparation);
 	if (prepare->freed)
 		prepare->freed(prepare->userdata); /* a claim may wait for the group */
@@ -210,9 +234,26 @@ static int start_preparation(struct prepare *prepare, struct preparation *prepar
 	return r;
 }
 
+int prepare_group(struct prepare *prepare, const struct group_view *view,
+		  struct preparing *preparing)
+{
+	struct preparation *preparation = calloc(1, sizeof(*preparation));
+	int r = preparation ? start_preparation(prepare, preparation, view) : -ENOMEM;
+
+	if (r) {
+		free(preparation);
+		return r;
+	}
+	preparation->prepare = prepare;
+	preparation->preparing = preparing;
+	preparation->hold = (struct hold){ .kind = HOLD_PREPARING, .group = view->group };
+	holds_add(prepare->holds, &preparation->hold);
+	TAILQ_INSERT_TAIL(&prepare->at_work, preparation, link);
+	return 0;
+}
+
 static void take_over(struct prepare *prepare, const struct group_view *view)
 {
-	struct preparation *preparation;
 	struct note *note = note_make(prepare, view->group);
 	int r;
 
@@ -220,22 +261,13 @@ static void take_over(struct prepare *prepare, const struct group_view *view)
 		return;
 	if (note)
 		note->tries++;
-	preparation = note ? calloc(1, sizeof(*preparation)) : NULL;
-	r = preparation ? start_preparation(prepare, preparation, view) : -ENOMEM;
-	if (r) {
-		free(preparation);
-		if (r == -ENOENT)
-			leave_group(prepare, view->group, &view->functions[0].address,
-				    driver_why_not_bound(prepare->kernel), "");
-		else
-			leave_group(prepare, view->group, &view->functions[0].address, "binding it",
-				    strerror(-r));
-		return;
-	}
-	preparation->prepare = prepare;
-	preparation->hold = (struct hold){ .kind = HOLD_PREPARING, .group = view->group };
-	holds_add(prepare->holds, &preparation->hold);
-	TAILQ_INSERT_TAIL(&prepare->at_work, preparation, link);
+	r = note ? prepare_group(prepare, view, NULL) : -ENOMEM;
+	if (r == -ENOENT)
+		leave_group(prepare, view->group, &view->functions[0].address,
+			    driver_why_not_bound(prepare->kernel), "");
+	else if (r)
+		leave_group(prepare, view->group, &view->functions[0].address, "binding it",
+			    strerror(-r));
 }
 
 /*

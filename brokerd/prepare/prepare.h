@@ -39,6 +39,26 @@ struct prepare {
 	bool open;   /* the daemon serves and is not ending */
 };
 
+/*
+ * Somebody who has a group prepared, whatever the rules say, and hears what came of it; embedded in
+ * an object that outlives the preparation.
+ */
+struct preparing {
+	/* The worker has not ended in time; ended() may still come. */
+	void (*late)(struct preparing *preparing, const char *what,
+		     const struct pci_address *address);
+	/* `what` is NULL if all functions are on VFIO; else why not, with the kernel's errno or 0. */
+	void (*ended)(struct preparing *preparing, const char *what,
+		      const struct pci_address *address, int error);
+};
+
+/*
+ * Begins to bind all functions of the view, which the caller has checked. Returns 0, or -errno, and
+ * then nothing has begun: -ENOENT if the kernel has no VFIO driver for one of them.
+ */
+int prepare_group(struct prepare *prepare, const struct group_view *view,
+		  struct preparing *preparing);
+
 /* Initializes *prepare, whose pointers to other parts must be set. Returns 0, or -ENOMEM. */
 int prepare_init(struct prepare *prepare);
 void prepare_done(struct prepare *prepare);
@@ -55,5 +75,7 @@ void prepare_device_seen(struct prepare *prepare, const struct watcher_record *r
  * loaded again.
  */
 void prepare_leave(struct prepare *prepare, uint32_t group);
+/* The opposite: root wants it on VFIO again. */
+void prepare_return(struct prepare *prepare, uint32_t group);
 /* Returns true if root has given the group back. */
 bool prepare_is_left(const struct prepare *prepare, uint32_t group);

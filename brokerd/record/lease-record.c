@@ -21,6 +21,8 @@
  *	label slurm-17 (of the allotment that it was granted by; only if there is one)
  *	group-id 44 (a line for each supplementary group)
  *	function 0000:01:00.0 1234 1111
+ *	bound vfio-pci 4711 (the number of its link to this driver; only if it is known)
+ *	taken vfio-pci (or this: somebody has taken it from this driver, and `driver` is "?")
  *	driver bochs-drm
  *	override (and a space, if there was none)
  *	end
@@ -48,6 +50,7 @@
 #include "brokerd/state/allotments.h"
 #include "client/common/name.h"
 #include "client/common/util.h"
+#include "client/host/function.h"
 #include "policy/policy.h"
 
 #include <errno.h>
@@ -74,6 +77,21 @@ static int append(char *out, size_t size, size_t *used, const char *format, ...)
 	return 0;
 }
 
+static int append_member(char *out, size_t size, size_t *used, const struct lease_function *f)
+{
+	char address[PCI_ADDRESS_TEXT];
+	int r = append(out, size, used, "function %s %04x %04x\n",
+		       pci_address_format(&f->address, address), f->vendor, f->device);
+
+	if (!r && f->taken && f->lent_by[0])
+		r = append(out, size, used, "taken %s\n", f->lent_by);
+	else if (!r && f->binding)
+		r = append(out, size, used, "bound %s %" PRIu64 "\n", f->lent_by, f->binding);
+	return r ? r
+		 : append(out, size, used, "driver %s\noverride %s\n",
+			  f->taken ? LEASE_DRIVER_UNKNOWN : f->driver, f->override);
+}
+
 int lease_record_format(const struct lease *lease, char *out, size_t size)
 {
 	char address[PCI_ADDRESS_TEXT];
@@ -84,7 +102,8 @@ int lease_record_format(const struct lease *lease, char *out, size_t size)
 		return -EINVAL;
 	for (size_t i = 0; i < lease->n_functions; i++)
 		if (strchr(lease->functions[i].driver, '\n') ||
-		    strchr(lease->functions[i].override, '\n'))
+		    strchr(lease->functions[i].override, '\n') ||
+		    strchr(lease->functions[i].lent_by, '\n'))
 			return -EINVAL;
 	if (strchr(lease->mdev.parent, '\n') || strchr(lease->mdev.type, '\n') ||
 	    strchr(lease->mdev.name, '\n'))
@@ -107,13 +126,8 @@ int lease_record_format(const struct lease *lease, char *out, size_t size)
 		r = append(out, size, &used, "label %s\n", lease->label);
 	for (size_t i = 0; !r && i < lease->n_gids; i++)
 		r = append(out, size, &used, "group-id %" PRIu32 "\n", lease->gids[i]);
-	for (size_t i = 0; !r && i < lease->n_functions; i++) {
-		const struct lease_function *f = &lease->functions[i];
-
-		r = append(out, size, &used, "function %s %04x %04x\ndriver %s\noverride %s\n",
-			   pci_address_format(&f->address, address), f->vendor, f->device,
-			   f->taken ? LEASE_DRIVER_UNKNOWN : f->driver, f->override);
-	}
+	for (size_t i = 0; !r && i < lease->n_functions; i++)
+		r = append_member(out, size, &used, &lease->functions[i]);
 	if (!r && lease->mdev.vendor)
 		r = append(out, size, &used, "vgpu %s\nname %s\n", lease->mdev.type,
 			   lease->mdev.name);
@@ -203,6 +217,43 @@ static bool has_asked(const struct lease *lease)
 	return !lease->n_functions;
 }
 
+/* Takes a line with a VFIO driver, and a number unless that is NULL. */
+static bool take_vfio(char **text, const char *key, unsigned *line, struct lease_function *f,
+		      uint64_t *ret_number)
+{
+	char *value = next_line(text, key, line), *space;
+	unsigned long long number;
+	char *end;
+
+	if (!value)
+		return false;
+	space = ret_number ? strchr(value, ' ') : NULL;
+	if (ret_number && (!space || space[1] < '1' || space[1] > '9'))
+		return false;
+	if (space) {
+		*space = '\0';
+		errno = 0;
+		number = strtoull(space + 1, &end, 10);
+		if (errno || *end)
+			return false;
+		*ret_number = number;
+	}
+	if (!driver_is_vfio(value) || strchr(value, ' ') || strlen(value) >= sizeof(f->lent_by))
+		return false;
+	strcpy(f->lent_by, value);
+	return true;
+}
+
+static bool take_binding(char **text, unsigned *line, struct lease_function *f)
+{
+	if (!strncmp(*text, "bound ", 6))
+		return take_vfio(text, "bound", line, f, &f->binding);
+	if (strncmp(*text, "taken ", 6) != 0)
+		return true;
+	f->taken = true;
+	return take_vfio(text, "taken", line, f, NULL);
+}
+
 static bool take_function(char **text, unsigned *line, struct lease_function *f)
 {
 	char address[PCI_ADDRESS_TEXT];
@@ -212,11 +263,11 @@ static bool take_function(char **text, unsigned *line, struct lease_function *f)
 	if (!value || sscanf(value, "%19s %4x %4x", address, &vendor, &device) != 3 ||
 	    pci_address_parse(address, &f->address))
 		return false;
-	f->vendor = (uint16_t)vendor;
-	f->device = (uint16_t)device;
-	f->binding = 0;
-	f->away = f->taken = f->bare = false;
-	return take_text(text, "driver", line, f->driver, sizeof(f->driver)) &&
+	*f = (struct lease_function){ .address = f->address,
+				      .vendor = (uint16_t)vendor,
+				      .device = (uint16_t)device };
+	return take_binding(text, line, f) &&
+	       take_text(text, "driver", line, f->driver, sizeof(f->driver)) &&
 	       take_text(text, "override", line, f->override, sizeof(f->override));
 }
 

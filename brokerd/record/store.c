@@ -125,6 +125,7 @@ static size_t own_name(const char *entry, enum store_kind kind)
 				    "0123456789_:@,-";
 	const char *prefix = kind == STORE_VFS		? STORE_VF_PREFIX
 			     : kind == STORE_WAITING	? STORE_WAITING_PREFIX
+			     : kind == STORE_PREPARE	? STORE_PREPARE_PREFIX
 			     : kind == STORE_ALLOTMENTS ? STORE_ALLOTMENT_PREFIX
 							: "";
 	const size_t n = strlen(prefix);
@@ -132,12 +133,12 @@ static size_t own_name(const char *entry, enum store_kind kind)
 
 	if (strncmp(entry, prefix, n) != 0)
 		return 0;
-	own = strspn(entry + n, kind == STORE_VFS	   ? "0123456789abcdef:-"
-				: kind == STORE_ALLOTMENTS ? label
-							   : "0123456789");
+	if (kind == STORE_VFS || kind == STORE_PREPARE)
+		return n + strspn(entry + n, "0123456789abcdef:-");
+	own = strspn(entry + n, kind == STORE_ALLOTMENTS ? label : "0123456789");
 	if (kind == STORE_ALLOTMENTS)
 		return own && own < 48 ? n + own : 0;
-	return kind == STORE_VFS ? n + own : own && own <= 20 ? n + own : 0;
+	return own && own <= 20 ? n + own : 0;
 }
 
 int store_each(const struct store *store, enum store_kind kind,

@@ -7,9 +7,10 @@
 
 #include <stddef.h>
 
-#define STORE_TEXT_MAX 16384
+#define STORE_TEXT_MAX 20480
 #define STORE_VF_PREFIX "vfs-"
 #define STORE_WAITING_PREFIX "waiting-"
+#define STORE_PREPARE_PREFIX "prepare-"
 #define STORE_ALLOTMENT_PREFIX "allotment-"
 
 struct store {
@@ -21,6 +22,7 @@ enum store_kind {
 	STORE_DAMAGED,	  /* damaged lease records that were set aside */
 	STORE_VFS,	  /* see vf-record.h */
 	STORE_WAITING,	  /* see waiting-record.h */
+	STORE_PREPARE,	  /* see prepare-record.h */
 	STORE_ALLOTMENTS, /* see allotment-record.h */
 };
 

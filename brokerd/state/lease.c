@@ -243,6 +243,13 @@ bool lease_has_holder(const struct lease *lease)
 	       ((lease->watch >= 0 && lease->group_file == GROUP_OPEN) || lease->busy);
 }
 
+bool lease_function_comes(const struct lease *lease, const struct lease_function *function)
+{
+	return lease->state == LEASED && !function->binding &&
+	       !strcmp(function->driver, LEASE_DRIVER_UNKNOWN) &&
+	       pci_address_compare(&function->address, &lease->asked) != 0;
+}
+
 bool lease_has_function(const struct lease *lease, const struct pci_address *address)
 {
 	for (size_t i = 0; i < lease->n_functions; i++)

@@ -29,12 +29,16 @@ struct lease_function {
 	uint16_t device;
 	char driver[PROTOCOL_NAME_MAX];	  /* "": none; LEASE_DRIVER_UNKNOWN */
 	char override[PROTOCOL_NAME_MAX]; /* "": none */
-	/* Not recorded, see lease/taken.h. */
+	/* See lease/taken.h. */
 	uint64_t binding; /* the number of its link to the VFIO driver; 0: not known */
 	char lent_by[PROTOCOL_NAME_MAX]; /* the VFIO driver then */
-	bool away;			 /* it was seen without a VFIO driver */
-	bool taken; /* somebody else has bound it since, so it is left as it is */
-	bool bare;  /* ... and was seen without a driver, with the override of a VFIO driver */
+	bool taken; /* somebody else has changed it since, so it is left as it is */
+	/* Not recorded. */
+	bool away;    /* it was seen without a VFIO driver */
+	bool bare;    /* taken, and was seen without a driver, with the override of a VFIO driver */
+	bool written; /* the last attempt to give it back has written its override ... */
+	bool differs; /* ... and another one was read */
+	enum { PROBE_NO, PROBE_DUE, PROBE_DONE } probe; /* taken, and without a driver */
 };
 
 /*
@@ -160,6 +164,7 @@ struct lease {
 	char damaged[64];     /* the damaged record that keeps it from being lent, or "" */
 	uint64_t as_recorded; /* bit i: function i's override was read, and is as recorded */
 	bool bare;	      /* the last look found a function bare for the first time */
+	bool again;	      /* ... or one that is to be given back in another way */
 	bool too_long;	      /* an override did not fit into `functions` */
 	bool offered;	      /* the driver still offers the vGPU's type */
 	struct lease_failure failure;
@@ -306,6 +311,11 @@ bool lease_is_overdue(const struct lease *lease);
  * inotify would have told the close, or what a probe has found before the lease was taken back.
  */
 bool lease_has_holder(const struct lease *lease);
+/*
+ * Returns true if a function came into the group of a lent lease and is not on VFIO yet: the broker
+ * binds it, so nobody has taken it from the lease.
+ */
+bool lease_function_comes(const struct lease *lease, const struct lease_function *function);
 /* Returns true if the function is one of the lease's functions. */
 bool lease_has_function(const struct lease *lease, const struct pci_address *address);
 

@@ -5,6 +5,7 @@
 #include "client/command/arguments.h"
 #include "client/command/cli.h"
 #include "client/command/help.h"
+#include "client/command/refused.h"
 #include "client/common/nearness.h"
 #include "client/common/util.h"
 
@@ -13,6 +14,22 @@
 
 #define OPTIONS_MAX 16
 #define HELP 0x4000 /* no character, so that no command has it */
+
+/*
+ * Returns true if --json is among the arguments, before one that ends them: then what is wrong with
+ * others is JSON too.
+ */
+static bool asks_for_json(int argc, char **argv, const struct option *options)
+{
+	bool has = false;
+
+	for (; options->name && !has; options++)
+		has = !strcmp(options->name, "json");
+	for (int i = 1; has && i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (!strcmp(argv[i], "--json"))
+			return true;
+	return false;
+}
 
 /* Copies the options of a command to `out`, with --help behind them. Returns how many there are. */
 static size_t with_help(const struct option *options, struct option out[OPTIONS_MAX + 2])
@@ -120,6 +137,8 @@ int arguments_next(struct arguments *arguments, int argc, char **argv, const str
 	char letters[8];
 	int c;
 
+	if (asks_for_json(argc, argv, options))
+		refused_begin_json();
 	snprintf(letters, sizeof(letters), "%s:h", arguments->mode);
 	opterr = 0;
 	optopt = 0;
@@ -139,4 +158,15 @@ int arguments_next(struct arguments *arguments, int argc, char **argv, const str
 	}
 	arguments->status = say_wrong(arguments, c, argv, all, n);
 	return ARGUMENTS_STOP;
+}
+
+bool arguments_only_json(struct arguments *arguments, int argc, char **argv,
+			 const struct option *options)
+{
+	int c;
+
+	while ((c = arguments_next(arguments, argc, argv, options)) != ARGUMENTS_END)
+		if (c == ARGUMENTS_STOP)
+			return true;
+	return false;
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <getopt.h>
+#include <stdbool.h>
 
 struct arguments {
 	const char *command; /* its words, as "policy check" */
@@ -23,3 +24,7 @@ struct arguments {
  */
 int arguments_next(struct arguments *arguments, int argc, char **argv,
 		   const struct option *options);
+
+/* For a command whose only option may be --json: true if it is to return `status` now. */
+bool arguments_only_json(struct arguments *arguments, int argc, char **argv,
+			 const struct option *options);

@@ -7,6 +7,7 @@
 
 #include "client/command/cli.h"
 #include "client/command/holders.h"
+#include "client/command/refused.h"
 #include "client/common/util.h"
 #include "policy/units.h"
 
@@ -27,6 +28,8 @@ void cli_error(const char *format, ...)
 	if (vasprintf(&text, format, args) < 0)
 		text = NULL;
 	va_end(args);
+	if (refused_add(text ? text : strerror(ENOMEM)))
+		return;
 	fputs("gpubroker: ", stderr);
 	cli_print_text(stderr, text ? text : strerror(ENOMEM), -1);
 	fputc('\n', stderr);
@@ -50,6 +53,7 @@ int cli_failed(const struct cli *cli, const struct gpubroker *handle, int r)
 	const char *path = cli->socket ? cli->socket : "/run/gpubroker/socket";
 
 	if (r > 0) {
+		refused_note(gpubroker_refused(handle));
 		cli_error("%s", gpubroker_reason(handle));
 		return cli_refusal_status(r);
 	}
@@ -96,7 +100,7 @@ static int open_patiently(const char *socket, struct gpubroker **ret_handle)
 	int r;
 
 	sigaction(SIGALRM, &say, &before);
-	alarm(PATIENCE);
+	alarm(refused_is_json() ? 0 : PATIENCE);
 	r = gpubroker_open(socket, ret_handle);
 	alarm(0);
 	sigaction(SIGALRM, &before, NULL);

@@ -48,6 +48,7 @@ int cli_policy(const struct cli *cli, int argc, char **argv);
 int cli_release(const struct cli *cli, int argc, char **argv);
 int cli_revoke(const struct cli *cli, int argc, char **argv);
 int cli_restore(const struct cli *cli, int argc, char **argv);
+int cli_prepare(const struct cli *cli, int argc, char **argv);
 int cli_profiles(const struct cli *cli, int argc, char **argv);
 int cli_vfs(const struct cli *cli, int argc, char **argv);
 int cli_watch(const struct cli *cli, int argc, char **argv);

@@ -266,10 +266,11 @@ static void complete_command(struct line *line, const char *command, int offset)
 		puts(":file");
 	} else if (!strcmp(command, "drivers make") && first < line->n - 1) {
 		puts(":directory");
-	} else if (!strcmp(command, "restore") || !strcmp(command, "policy explain") ||
-		   !strcmp(command, "profiles") || !strcmp(command, "doctor") ||
-		   !strcmp(command, "attach") || !strcmp(command, "detach") ||
-		   !strcmp(command, "allot") || (!strcmp(command, "vfs") && line->n == 1)) {
+	} else if (!strcmp(command, "restore") || !strcmp(command, "prepare") ||
+		   !strcmp(command, "policy explain") || !strcmp(command, "profiles") ||
+		   !strcmp(command, "doctor") || !strcmp(command, "attach") ||
+		   !strcmp(command, "detach") || !strcmp(command, "allot") ||
+		   (!strcmp(command, "vfs") && line->n == 1)) {
 		offer_devices(line);
 	}
 }

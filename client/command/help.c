@@ -32,7 +32,8 @@ static const char usage_of_all[] =
 	"  policy edit, reload, install change the policy, load it, set up the boot (root)\n"
 	"  revoke LEASE [--after TIME]  end anybody's lease or waiting claim (root)\n"
 	"  allot, retract, allotments   promise devices to a user, as clusters do (root)\n"
-	"  restore DEVICE, vfs DEVICE N give it to its host driver; make N VFs (root)\n"
+	"  prepare, restore DEVICE      put a device onto VFIO, or give it back (root)\n"
+	"  vfs DEVICE N                 create N virtual functions (root)\n"
 	"  help [COMMAND], --version\n"
 	"\n"
 	"DEVICE is a PCI address, iommu-group:N, a name from the policy, or any.\n"
@@ -74,6 +75,7 @@ static const struct help {
 	  "  --wait[=TIME]      wait in the queue, for TIME at most, as --wait=30m\n"
 	  "  --force            also a device that shows the console, if its rule allows it\n"
 	  "  --memlock SIZE     less locked memory than the rule grants\n"
+	  "  --progress=json[,FD]  the steps for a program, an object a line\n"
 	  "  --iommufd          devices' own nodes and an iommufd, for VMMs that use them\n"
 	  "  --qemu             add the arguments that give the devices to QEMU\n"
 	  "  --rom FILE         with --qemu: the card's video BIOS\n"
@@ -210,10 +212,12 @@ static const struct help {
 	  "  gpubroker metrics\n"
 	  "  systemctl enable --now gpubroker-metrics.timer\n" },
 	{ "release", "end a lease of your own",
-	  "usage: gpubroker release LEASE\n"
+	  "usage: gpubroker release LEASE [--json]\n"
 	  "\n"
 	  "Asks the holder of a lease of your own to give its devices back, as a VM does\n"
 	  "when they are unplugged; or ends a claim of yours that waits.\n"
+	  "\n"
+	  "  --json   for programs\n"
 	  "\n"
 	  "Examples:\n"
 	  "  gpubroker leases\n"
@@ -328,7 +332,7 @@ static const struct help {
 	  "  gpubroker policy edit\n"
 	  "  EDITOR=nano gpubroker policy edit 10-lab\n" },
 	{ "policy reload", "load the policy and wait for the verdict (root)",
-	  "usage: gpubroker policy reload\n"
+	  "usage: gpubroker policy reload [--json]\n"
 	  "\n"
 	  "Has the broker load the policy, and waits. If it has mistakes, shows them, and\n"
 	  "exits with 65; the policy that was in force stays so.\n"
@@ -351,7 +355,7 @@ static const struct help {
 	  "  gpubroker policy install\n"
 	  "  gpubroker policy install --root /mnt/image --devices node7.json\n" },
 	{ "revoke", "end anybody's lease (root)",
-	  "usage: gpubroker revoke LEASE [--after TIME] [--kill[=GRACE]]\n"
+	  "usage: gpubroker revoke LEASE [--after TIME] [--kill[=GRACE]] [--json]\n"
 	  "\n"
 	  "Asks the holder of anybody's lease to give its devices back, or ends a claim\n"
 	  "that waits. Only root may.\n"
@@ -359,6 +363,7 @@ static const struct help {
 	  "  --after TIME     the holder is told now, and asked after TIME, as 30s or 1h30m\n"
 	  "  --kill[=GRACE]   a holder that does not let go within 10 seconds is ended: by\n"
 	  "                   SIGTERM, and by SIGKILL after GRACE (30s)\n"
+	  "  --json           for programs\n"
 	  "\n"
 	  "Examples:\n"
 	  "  gpubroker leases\n"
@@ -407,7 +412,7 @@ static const struct help {
 	  "  gpubroker allotments\n"
 	  "  gpubroker allotments --json | jq -r '.[] | select(.own) | .label'\n" },
 	{ "restore", "give a device back to its host driver (root)",
-	  "usage: gpubroker restore DEVICE\n"
+	  "usage: gpubroker restore DEVICE [--json]\n"
 	  "\n"
 	  "Gives a device that is on a VFIO driver, and not lent, back to its host driver,\n"
 	  "with what shares its IOMMU group. Only root may. DEVICE is a PCI address.\n"
@@ -415,8 +420,22 @@ static const struct help {
 	  "Examples:\n"
 	  "  gpubroker list\n"
 	  "  gpubroker restore 01:00.0\n" },
+	{ "prepare", "put a free device onto its VFIO driver (root)",
+	  "usage: gpubroker prepare DEVICE [--force] [--json]\n"
+	  "\n"
+	  "Puts a device that is free onto its VFIO driver now, with what shares its IOMMU\n"
+	  "group, until the next boot or 'gpubroker restore'. Only root may. DEVICE is a PCI\n"
+	  "address. A prepare rule of the policy does so at each boot.\n"
+	  "\n"
+	  "  --force  also what programs of the host have open\n"
+	  "  --json   for programs\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker prepare 01:00.0\n"
+	  "  gpubroker list\n"
+	  "  gpubroker restore 01:00.0\n" },
 	{ "vfs", "create virtual functions (root)",
-	  "usage: gpubroker vfs DEVICE N\n"
+	  "usage: gpubroker vfs DEVICE N [--json]\n"
 	  "\n"
 	  "Creates N virtual functions of a physical function, 0 for none. Only root may.\n"
 	  "DEVICE is a PCI address. `vfs N` in a prepare rule does the same at each boot.\n"
@@ -468,6 +487,10 @@ static const struct {
 	{ "types", "profiles" },
 	{ "sriov", "vfs" },
 	{ "unset-override", "restore" },
+	{ "bind", "prepare" },
+	{ "set-override", "prepare" },
+	{ "nodedev-detach", "prepare" },
+	{ "nodedev-reattach", "restore" },
 };
 
 void help_print_all(FILE *file)

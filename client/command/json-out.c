@@ -4,6 +4,7 @@
 
 #include "client/command/json-out.h"
 
+#include <pwd.h>
 #include <stdio.h>
 
 struct json_object *json_out_text(const char *text)
@@ -14,6 +15,13 @@ struct json_object *json_out_text(const char *text)
 struct json_object *json_out_number(uint64_t number)
 {
 	return number ? json_object_new_int64((int64_t)number) : NULL;
+}
+
+struct json_object *json_out_user(uint32_t uid)
+{
+	const struct passwd *user = getpwuid((uid_t)uid);
+
+	return user ? json_object_new_string(user->pw_name) : NULL;
 }
 
 static void print_as(struct json_object *object, int flags)

@@ -52,6 +52,7 @@ static void add_json(struct json_object *array, const struct gpubroker_lease *le
 		json_object_array_add(devices, json_object_new_string(lease->devices[i]));
 	json_object_object_add(o, "id", json_object_new_int64((int64_t)lease->id));
 	json_object_object_add(o, "uid", json_object_new_int64(lease->uid));
+	json_object_object_add(o, "user", json_out_user(lease->uid));
 	json_object_object_add(o, "pid", json_object_new_int64(lease->pid));
 	json_object_object_add(o, "devices", devices);
 	json_object_object_add(o, "iommu_group",
@@ -184,6 +185,7 @@ static void add_waiting_json(struct json_object *array, const struct gpubroker_w
 	}
 	json_object_object_add(o, "id", json_object_new_int64((int64_t)waiting->id));
 	json_object_object_add(o, "uid", json_object_new_int64(waiting->uid));
+	json_object_object_add(o, "user", json_out_user(waiting->uid));
 	json_object_object_add(o, "pid", json_object_new_int64(waiting->pid));
 	json_object_object_add(o, "wanted", wanted);
 	json_object_object_add(o, "since", json_object_new_int64((int64_t)waiting->since));

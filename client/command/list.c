@@ -237,6 +237,7 @@ static void print_json(const struct listing *listing)
 		json_object_object_add(o, "lease", json_out_number(d->lease));
 		json_object_object_add(o, "holder_uid",
 				       d->lease ? json_object_new_int64(d->holder_uid) : NULL);
+		json_object_object_add(o, "holder", d->lease ? json_out_user(d->holder_uid) : NULL);
 		json_object_object_add(o, "allotment", json_out_text(d->allotment));
 		json_object_object_add(o, "allotted_uid",
 				       d->allotment[0] && d->allotted_uid != UINT32_MAX
@@ -319,6 +320,28 @@ static void print_notes(const struct listing *listing)
 	}
 }
 
+/* Says what the next step is if there is no rule at all, so that nobody may have any of them. */
+static void print_next_step(struct gpubroker *handle, const struct listing *listing)
+{
+	struct gpubroker_policy policy = { 0 };
+	const struct gpubroker_device *one = NULL;
+
+	for (size_t i = 0; i < listing->n_rows; i++) {
+		const struct gpubroker_device *d = &listing->rows[i].device;
+
+		if (d->allowed)
+			return;
+		if (!one && d->status == GPUBROKER_AVAILABLE)
+			one = d;
+	}
+	if (!listing->n_rows || gpubroker_policy(handle, &policy) || !policy.in_force ||
+	    policy.rules)
+		return;
+	cli_error("the policy is empty, so nobody may have any of them; as root, "
+		  "'gpubroker policy add --user USER %s' lets USER have one",
+		  one ? one->address : "DEVICE");
+}
+
 static void print_devices(const struct listing *listing)
 {
 	const struct table table = {
@@ -374,6 +397,8 @@ static int print_listing(struct gpubroker *handle, struct listing *listing)
 		r = cli_finish_output();
 	if (!listing->json)
 		print_notes(listing);
+	if (!r && !listing->json)
+		print_next_step(handle, listing);
 	return r;
 }
 

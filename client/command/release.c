@@ -9,6 +9,8 @@
 #include "client/command/cli.h"
 #include "client/command/arguments.h"
 #include "client/command/holders.h"
+#include "client/command/json-out.h"
+#include "client/command/refused.h"
 #include "client/common/address.h"
 #include "client/common/util.h"
 
@@ -34,7 +36,27 @@ struct look {
 	char reason[128];
 	uint64_t grace; /* its holder is ended; 0: it is not */
 	char shown[128];
+	bool json;
 };
+
+/* For programs: what was ended, or will be. Returns the exit status. */
+static int print_result(const struct look *look)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "lease", look->waits ? NULL : json_out_number(look->id));
+	json_object_object_add(o, "claim", look->waits ? json_out_number(look->id) : NULL);
+	json_object_object_add(o, "device",
+			       look->address ? json_object_new_string(look->address) : NULL);
+	json_object_object_add(
+		o, "state",
+		look->waits ? NULL
+			    : json_object_new_string(gpubroker_lease_state_name(
+				      look->found ? look->state : GPUBROKER_LEASE_HOST)));
+	json_object_object_add(o, "ends", look->found ? json_out_number(look->ends) : NULL);
+	json_out_print(o);
+	return cli_finish_output();
+}
 
 static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 {
@@ -105,6 +127,8 @@ static int print_outcome(const struct cli *cli, struct gpubroker *handle, struct
 	if (r)
 		return cli_failed(cli, handle, r);
 	if (!look->found) {
+		if (look->json)
+			return print_result(look);
 		if (cli_columns(stdout))
 			printf("%s is the host's again.\n", what);
 		return cli_finish_output();
@@ -135,7 +159,9 @@ static int print_end(struct look *look, struct gpubroker *handle)
 	time_t end;
 
 	/* No end: it was stuck, or not granted yet, and ends at once. */
-	if (gpubroker_leases(handle, on_lease, look) || !look->found || !look->ends)
+	if (gpubroker_leases(handle, on_lease, look) || look->json)
+		return look->json ? print_result(look) : cli_finish_output();
+	if (!look->found || !look->ends)
 		return cli_finish_output();
 	end = (time_t)look->ends;
 	if (localtime_r(&end, &tm) && strftime(text, sizeof(text), "%F %H:%M:%S", &tm))
@@ -153,6 +179,8 @@ static int on_waiting(void *userdata, const struct gpubroker_waiting *waiting)
 
 static int print_ended(const struct look *look)
 {
+	if (look->json)
+		return print_result(look);
 	if (cli_columns(stdout))
 		printf("claim %" PRIu64 " waits no longer.\n", look->id);
 	return cli_finish_output();
@@ -196,7 +224,7 @@ static int parse_lease(const struct cli *cli, const char *text, uint64_t *ret_id
 static int end_lease(const struct cli *cli, const char *text, bool revoke, uint64_t after,
 		     uint64_t grace)
 {
-	struct look look = { .grace = grace };
+	struct look look = { .grace = grace, .json = refused_is_json() };
 	struct gpubroker *handle;
 	char what[32];
 	int r = parse_lease(cli, text, &look.id);
@@ -217,7 +245,7 @@ static int end_lease(const struct cli *cli, const char *text, bool revoke, uint6
 		r = print_ended(&look);
 	else if (!after)
 		r = print_outcome(cli, handle, &look, what);
-	else if (cli_columns(stdout))
+	else if (look.json || cli_columns(stdout))
 		r = print_end(&look, handle);
 	gpubroker_close(handle);
 	return r;
@@ -225,10 +253,13 @@ static int end_lease(const struct cli *cli, const char *text, bool revoke, uint6
 
 int cli_release(const struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { NULL, 0, NULL, 0 } };
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ NULL, 0, NULL, 0 },
+	};
 	struct arguments arguments = { .command = "release", .mode = "" };
 
-	if (arguments_next(&arguments, argc, argv, options) != ARGUMENTS_END)
+	if (arguments_only_json(&arguments, argc, argv, options))
 		return arguments.status;
 	if (argc - optind != 1) {
 		cli_error("release needs one LEASE, as in: gpubroker release 3; 'gpubroker leases' "
@@ -243,6 +274,7 @@ int cli_revoke(const struct cli *cli, int argc, char **argv)
 	static const struct option options[] = {
 		{ "after", required_argument, NULL, 'a' },
 		{ "kill", optional_argument, NULL, 'k' },
+		{ "json", no_argument, NULL, 'j' },
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t after = 0, grace = 0;
@@ -252,6 +284,8 @@ int cli_revoke(const struct cli *cli, int argc, char **argv)
 	while ((c = arguments_next(&arguments, argc, argv, options)) != ARGUMENTS_END) {
 		if (c == ARGUMENTS_STOP)
 			return arguments.status;
+		if (c == 'j')
+			continue;
 		if (c == 'k') {
 			grace = GRACE_DEFAULT;
 			if (optarg &&
@@ -278,15 +312,19 @@ int cli_revoke(const struct cli *cli, int argc, char **argv)
 
 int cli_restore(const struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { NULL, 0, NULL, 0 } };
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ NULL, 0, NULL, 0 },
+	};
 	struct gpubroker *handle;
 	struct look look = { 0 };
 	char address[20];
 	int r;
 	struct arguments arguments = { .command = "restore", .mode = "" };
 
-	if (arguments_next(&arguments, argc, argv, options) != ARGUMENTS_END)
+	if (arguments_only_json(&arguments, argc, argv, options))
 		return arguments.status;
+	look.json = refused_is_json();
 	if (argc - optind != 1) {
 		cli_error("restore needs one DEVICE, a PCI address, as in: gpubroker restore "
 			  "01:00.0");

@@ -8,7 +8,9 @@
 #include "client/command/policy.h"
 #include "client/command/arguments.h"
 #include "client/command/cli.h"
+#include "client/command/json-out.h"
 #include "client/command/policy-sources.h"
+#include "client/command/refused.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -71,6 +73,18 @@ static int say_refused(const struct gpubroker_policy *state, bool shown)
 	return EXIT_BAD_POLICY;
 }
 
+static void print_state(const struct gpubroker_policy *state)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "in_force", json_object_new_boolean(state->in_force));
+	json_object_object_add(o, "loaded", json_out_number(state->loaded));
+	json_object_object_add(o, "rules", json_object_new_int64((int64_t)state->rules));
+	json_object_object_add(o, "files", json_object_new_int64((int64_t)state->files));
+	json_object_object_add(o, "mistakes", json_object_new_int64((int64_t)state->mistakes));
+	json_out_print(o);
+}
+
 int policy_reload_now(const struct cli *cli)
 {
 	char install[] = "install", keep[] = "--keep";
@@ -93,19 +107,33 @@ int policy_reload_now(const struct cli *cli)
 	gpubroker_close(handle);
 	if (r)
 		return r;
+	if ((state.refused || !state.in_force) && refused_is_json()) {
+		cli_error("the policy has %" PRIu64
+			  " mistake%s and was not loaded; 'gpubroker policy check' shows %s",
+			  state.mistakes, state.mistakes == 1 ? "" : "s",
+			  state.mistakes == 1 ? "it" : "them");
+		return EXIT_BAD_POLICY;
+	}
 	if (state.refused || !state.in_force)
 		return say_refused(&state, shown);
-	printf("The policy is in force: %" PRIu64 " statement%s in %" PRIu64 " file%s.\n",
-	       state.rules, state.rules == 1 ? "" : "s", state.files, state.files == 1 ? "" : "s");
+	if (refused_is_json())
+		print_state(&state);
+	else
+		printf("The policy is in force: %" PRIu64 " statement%s in %" PRIu64 " file%s.\n",
+		       state.rules, state.rules == 1 ? "" : "s", state.files,
+		       state.files == 1 ? "" : "s");
 	return cli_finish_output();
 }
 
 int policy_reload(const struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { NULL, 0, NULL, 0 } };
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ NULL, 0, NULL, 0 },
+	};
 	struct arguments arguments = { .command = "policy reload", .mode = "" };
 
-	if (arguments_next(&arguments, argc, argv, options) != ARGUMENTS_END)
+	if (arguments_only_json(&arguments, argc, argv, options))
 		return arguments.status;
 	if (optind != argc) {
 		cli_error("policy reload takes no argument '%s'; it reads all of the policy",

@@ -7,6 +7,8 @@
 
 #include "client/command/cli.h"
 #include "client/command/arguments.h"
+#include "client/command/json-out.h"
+#include "client/command/refused.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -26,16 +28,28 @@ static bool parse_number(const char *text, uint32_t *ret_number)
 	return true;
 }
 
+static void print_number(const char *address, uint32_t number)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "device", json_object_new_string(address));
+	json_object_object_add(o, "vfs", json_object_new_int64(number));
+	json_out_print(o);
+}
+
 int cli_vfs(const struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { NULL, 0, NULL, 0 } };
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ NULL, 0, NULL, 0 },
+	};
 	struct gpubroker *handle;
 	char address[20];
 	uint32_t number;
 	int r;
 	struct arguments arguments = { .command = "vfs", .mode = "" };
 
-	if (arguments_next(&arguments, argc, argv, options) != ARGUMENTS_END)
+	if (arguments_only_json(&arguments, argc, argv, options))
 		return arguments.status;
 	if (argc - optind != 2) {
 		cli_error("vfs needs one DEVICE, a PCI address, and a number, as in: gpubroker vfs "
@@ -54,7 +68,9 @@ int cli_vfs(const struct cli *cli, int argc, char **argv)
 	if (r) {
 		r = cli_failed_for(cli, handle, r, argv[optind]);
 	} else {
-		if (cli_columns(stdout))
+		if (refused_is_json())
+			print_number(address, number);
+		else if (cli_columns(stdout))
 			printf("%s has %u virtual function%s.\n", address, (unsigned)number,
 			       number == 1 ? "" : "s");
 		r = cli_finish_output();

@@ -59,6 +59,7 @@ static void print_claim_json(const struct gpubroker_event *event)
 	json_object_object_add(o, "time", json_object_new_int64((int64_t)event->time));
 	json_object_object_add(o, "claim", json_object_new_int64((int64_t)event->lease));
 	json_object_object_add(o, "uid", json_object_new_int64(event->uid));
+	json_object_object_add(o, "user", json_out_user(event->uid));
 	json_object_object_add(o, "pid", json_object_new_int64(event->pid));
 	json_object_object_add(o, "place", json_object_new_int64(event->place));
 	json_object_object_add(o, "device", json_object_new_string(event->wanted.device));
@@ -100,6 +101,7 @@ static void print_event_json(const struct gpubroker_event *event)
 	json_object_object_add(o, "state",
 			       json_object_new_string(gpubroker_lease_state_name(event->state)));
 	json_object_object_add(o, "uid", json_object_new_int64(event->uid));
+	json_object_object_add(o, "user", json_out_user(event->uid));
 	json_object_object_add(o, "pid", json_object_new_int64(event->pid));
 	json_object_object_add(o, "iommu_group", json_object_new_int64(event->iommu_group));
 	json_object_object_add(o, "device",

@@ -31,6 +31,7 @@ int connection_refused(struct gpubroker *handle, const struct message_refusal *r
 	static const struct refusal_names names = { .user = user_name };
 
 	refusal_format(refusal, &names, handle->reason, sizeof(handle->reason));
+	refusal_facts(refusal, &handle->refused);
 	return refusal->reason && refusal->reason < INT32_MAX ? (int)refusal->reason : -EPROTO;
 }
 
@@ -179,6 +180,11 @@ const char *gpubroker_reason(const struct gpubroker *handle)
 	return handle->reason;
 }
 
+const struct gpubroker_refused *gpubroker_refused(const struct gpubroker *handle)
+{
+	return handle->refused.number ? &handle->refused : NULL;
+}
+
 const char *gpubroker_status_name(enum gpubroker_status status)
 {
 	static const char *const names[] = {
@@ -245,9 +251,10 @@ int gpubroker_revoke_kill(struct gpubroker *handle, uint64_t lease, uint64_t aft
 	return connection_ask(handle, &request, sizeof(request));
 }
 
-int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_address[20])
+static int move_group(struct gpubroker *handle, enum message_type type, const char *device,
+		      char ret_address[20])
 {
-	struct message_restore request = { .type = MESSAGE_RESTORE };
+	struct message_restore request = { .type = type };
 	int r;
 
 	if (pci_address_parse(device, &request.address))
@@ -256,6 +263,16 @@ int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_add
 	if (!r)
 		pci_address_format(&request.address, ret_address);
 	return r;
+}
+
+int gpubroker_restore(struct gpubroker *handle, const char *device, char ret_address[20])
+{
+	return move_group(handle, MESSAGE_RESTORE, device, ret_address);
+}
+
+int gpubroker_prepare(struct gpubroker *handle, const char *device, char ret_address[20])
+{
+	return move_group(handle, MESSAGE_PREPARE, device, ret_address);
 }
 
 static int ask_policy(struct gpubroker *handle, uint32_t flags, struct gpubroker_policy *ret_policy)

@@ -11,8 +11,9 @@
 
 struct gpubroker {
 	int fd;
-	struct sockaddr_un address; /* of the broker's socket */
-	char reason[1024];	    /* of the last refusal */
+	struct sockaddr_un address;	  /* of the broker's socket */
+	char reason[1024];		  /* of the last refusal */
+	struct gpubroker_refused refused; /* number 0: none yet */
 };
 
 /* Connects again, to the next broker, as gpubroker_open() does. */

@@ -547,3 +547,42 @@ void refusal_format(const struct message_refusal *r, const struct refusal_names 
 		if ((unsigned char)*p < ' ' || *p == 0x7f)
 			*p = '?';
 }
+
+static const char *word_of(uint32_t reason)
+{
+	switch (reason) {
+#define WORD_OF(reason, number, word, status)                                                      \
+	case number:                                                                               \
+		return word;
+		GPUBROKER_REFUSALS(WORD_OF)
+#undef WORD_OF
+	default:
+		return "unknown";
+	}
+}
+
+void refusal_facts(const struct message_refusal *r, struct gpubroker_refused *ret_refused)
+{
+	struct gpubroker_refused facts = {
+		.number = (enum gpubroker_refusal)r->reason,
+		.iommu_group = r->group == UINT32_MAX ? -1 : (int64_t)r->group,
+		.lease = r->lease,
+		.holder_uid = r->holder_uid,
+		.holder_pid = r->holder_pid,
+	};
+
+	snprintf(facts.name, sizeof(facts.name), "%s", word_of(r->reason));
+	if (r->has_address)
+		pci_address_format(&r->address, facts.device);
+	else if (r->parent[0])
+		snprintf(facts.device, sizeof(facts.device), "%.*s", FIELD(r->parent));
+	else if (r->name[0])
+		snprintf(facts.device, sizeof(facts.device), "%.*s", FIELD(r->name));
+	else if (r->group != UINT32_MAX)
+		snprintf(facts.device, sizeof(facts.device), "iommu-group:%" PRIu32, r->group);
+	if (r->has_other)
+		pci_address_format(&r->other, facts.other);
+	snprintf(facts.profile, sizeof(facts.profile), "%.*s", FIELD(r->profile));
+	snprintf(facts.rule, sizeof(facts.rule), "%.*s", FIELD(r->rule));
+	*ret_refused = facts;
+}

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 
+#include "client/gpubroker.h"
 #include "client/wire/protocol.h"
 
 /* The caller's knowledge beyond the message: names for uids, or NULL to write numbers. */
@@ -20,3 +21,6 @@ struct refusal_names {
  */
 void refusal_format(const struct message_refusal *refusal, const struct refusal_names *names,
 		    char *out, size_t size);
+
+/* Copies what the refusal is about. */
+void refusal_facts(const struct message_refusal *refusal, struct gpubroker_refused *ret_refused);

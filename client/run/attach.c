@@ -22,6 +22,7 @@
 #include "client/run/plug.h"
 #include "client/common/util.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <string.h>
@@ -35,22 +36,40 @@ static const char nothing[] = "nothing was claimed";
 /* ---- before the claim ---- */
 
 /*
+ * Looks for a supervisor that lets QEMU open a group. 0: a->lender is a socket; -ESRCH: there is
+ * none; EXIT_BUSY: there is one, and it was said that it serves no one more.
+ */
+static int find_lender(struct attach *a)
+{
+	a->lender = inbox_connect(qmp_pid(a->qmp));
+	if (a->lender >= 0)
+		return 0;
+	if (a->lender != -EBUSY && a->lender != -ETIMEDOUT)
+		return -ESRCH;
+	progress_clear(&a->progress);
+	cli_error("%s; %s",
+		  a->lender == -EBUSY
+			  ? "another attach to this QEMU is under way"
+			  : "the supervisor of the 'gpubroker run' that started this QEMU does not "
+			    "answer",
+		  a->end);
+	return EXIT_BUSY;
+}
+
+/*
  * Finds out how QEMU can be given the device. 0, or an exit status after it was said that it
  * cannot.
  */
 static int find_way(struct attach *a)
 {
 	const bool kernel = !access("/dev/iommu", F_OK);
+	int r;
 
 	if (kernel && a->vm.has_iommufd)
 		return 0;
-	a->lender = inbox_connect(qmp_pid(a->qmp));
-	if (a->lender >= 0)
-		return 0;
-	if (a->lender == -EBUSY) {
-		cli_error("another attach to this QEMU is under way; %s", a->end);
-		return EXIT_BUSY;
-	}
+	r = find_lender(a);
+	if (r != -ESRCH)
+		return r;
 	cli_error(
 		"%s, so a QEMU that runs can be given a device only if 'gpubroker run' has started "
 		"it; this one was started by itself: give it the device when it starts: gpubroker "
@@ -260,11 +279,10 @@ static int tell_guest(struct attach *a, struct gpubroker *handle, bool json)
 /* Without device nodes, as of an mdev whose driver has none, only the group is left. */
 static int choose_way(struct attach *a)
 {
-	if (a->lender >= 0 || gpubroker_claim_cdevs(a->claim))
-		return 0;
-	a->lender = inbox_connect(qmp_pid(a->qmp));
-	if (a->lender >= 0)
-		return 0;
+	int r = a->lender >= 0 || gpubroker_claim_cdevs(a->claim) ? 0 : find_lender(a);
+
+	if (r != -ESRCH)
+		return r;
 	cli_error("the kernel has no device node for %s (iommufd), so only a QEMU that 'gpubroker "
 		  "run' has started can be given it",
 		  lent_name(a));
@@ -278,11 +296,11 @@ static int use_claim(struct attach *a, struct gpubroker *handle, bool waited)
 	int r = 0;
 
 	a->grant = gpubroker_claim_grant(a->claim, 0);
+	a->end = "the device is not used";
 	sigprocmask(SIG_BLOCK, &a->signals, &before);
 	progress_granted(&a->progress, handle, a->claim);
 	if (waited) {
 		progress_clear(&a->progress);
-		a->end = "the device is not used";
 		r = look(a);
 	}
 	if (!r)

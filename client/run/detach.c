@@ -14,6 +14,7 @@
 #include "client/common/util.h"
 #include "client/host/pci.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
@@ -31,6 +32,7 @@ struct detach {
 	struct progress progress;
 	uint64_t lease;
 	bool refused; /* the guest said that it does not let go */
+	bool closed;  /* QEMU has closed the monitor: it ends, or has ended */
 	bool json;
 };
 
@@ -116,33 +118,53 @@ static void note_unplug(void *userdata, const char *event, struct json_object *d
 		d->refused = true;
 }
 
-/*
- * Asks for each slot once: the guest gives all functions of one up together. A request that is
- * under way already is as good.
- */
+/* Returns true if QEMU has the device no more: the guest has let go of it meanwhile. */
+static bool is_gone(struct detach *d, const char *id)
+{
+	struct vm now;
+	int r = vm_look_devices(d->qmp, &now);
+
+	d->closed = r == -ECONNRESET;
+	if (r)
+		return d->closed;
+	for (size_t i = 0; i < now.n_devices; i++)
+		if (!strcmp(now.devices[i].id, id))
+			return false;
+	return true;
+}
+
+/* Has QEMU ask for a device. A request that is under way already is as good. */
+static int ask_for(struct detach *d, const char *id)
+{
+	struct json_object *arguments = json_object_new_object();
+	char why[256];
+	int r;
+
+	json_object_object_add(arguments, "id", json_object_new_string(id));
+	r = qmp_ask(d->qmp, "device_del", arguments, QMP_SECONDS, NULL);
+	if (!r || (d->closed = r == -ECONNRESET))
+		return 0;
+	snprintf(why, sizeof(why), "%s", qmp_error(d->qmp, r));
+	if (r == QMP_REFUSED && (strstr(why, "already") || is_gone(d, id)))
+		return 0;
+	cli_error("QEMU cannot unplug %s: %s", id, why);
+	return EXIT_SOFTWARE;
+}
+
+/* Asks for each slot once: the guest gives all functions of one up together. */
 static int ask_guest(struct detach *d)
 {
-	const char *why;
-
-	for (size_t i = 0; i < d->vm.n_devices; i++) {
+	for (size_t i = 0; i < d->vm.n_devices && !d->closed; i++) {
 		const struct vm_device *device = &d->vm.devices[i];
-		struct json_object *arguments;
 		bool again = device->lease != d->lease;
 		int r;
 
 		for (size_t k = 0; k < i && *device->bus; k++)
 			again = again || (d->vm.devices[k].lease == d->lease &&
 					  !strcmp(d->vm.devices[k].bus, device->bus));
-		if (again)
-			continue;
-		arguments = json_object_new_object();
-		json_object_object_add(arguments, "id", json_object_new_string(device->id));
-		r = qmp_ask(d->qmp, "device_del", arguments, QMP_SECONDS, NULL);
-		why = r ? qmp_error(d->qmp, r) : "";
-		if (!r || (r == QMP_REFUSED && strstr(why, "already")))
-			continue;
-		cli_error("QEMU cannot unplug %s: %s", device->id, why);
-		return EXIT_SOFTWARE;
+		r = again ? 0 : ask_for(d, device->id);
+		if (r)
+			return r;
 	}
 	return 0;
 }
@@ -156,20 +178,23 @@ static size_t count_left(const struct detach *d)
 	return n;
 }
 
-/* Waits until QEMU has none of them. 0, or an exit status. */
+/* Waits until QEMU has none of them, or has ended. 0, or an exit status. */
 static int wait_unplugged(struct detach *d)
 {
 	const uint64_t begun = progress_now();
 	int r = 0;
 
 	progress_say(&d->progress, "waiting for the guest to let go of it");
-	while (!r && !d->refused && progress_now() - begun < UNPLUG_SECONDS * 1000) {
+	while (!r && !d->closed && !d->refused && progress_now() - begun < UNPLUG_SECONDS * 1000) {
 		r = vm_look_devices(d->qmp, &d->vm);
 		if (!r && !count_left(d))
 			return 0;
 		if (!r)
 			r = qmp_listen(d->qmp, 200);
+		d->closed = r == -ECONNRESET;
 	}
+	if (d->closed)
+		return 0;
 	progress_clear(&d->progress);
 	if (r) {
 		cli_error("QEMU was asked to unplug %s, and then the monitor failed: %s; lease "
@@ -217,16 +242,16 @@ static int wait_ended(const struct cli *cli, struct detach *d)
 	status = r && r != 1 ? cli_failed(cli, handle, r) : r ? EXIT_BUSY : 0;
 	gpubroker_close(handle);
 	if (status == EXIT_BUSY)
-		cli_error("QEMU has unplugged %s, but lease %" PRIu64
-			  " is not over yet; 'gpubroker "
-			  "leases' shows its state",
-			  d->device, d->lease);
+		cli_error("QEMU has %s, but lease %" PRIu64 " is not over yet; 'gpubroker leases' "
+			  "shows its state",
+			  d->closed ? "closed the monitor" : "unplugged it", d->lease);
 	if (status)
 		return status;
 	if (d->json)
 		printf("{\n  \"lease\":%" PRIu64 "\n}\n", d->lease);
 	else if (cli_columns(stdout))
-		printf("%s is unplugged, and the host's again.\n", d->device);
+		printf("%s is %s, and the host's again.\n", d->device,
+		       d->closed ? "let go of" : "unplugged");
 	return cli_finish_output();
 }
 

@@ -92,31 +92,70 @@ static bool has_option(char *const *argv, const char *option)
 	return false;
 }
 
-/* Options of podman itself, which stand before its command, or a variable. */
+/* As podman reads the value of an option that is true or false; others are its to refuse. */
+static bool is_true(const char *value)
+{
+	static const char *const no[] = { "0", "f", "F", "false", "FALSE", "False" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(no); i++)
+		if (!strcmp(value, no[i]))
+			return false;
+	return true;
+}
+
+/* Returns what follows the long option in the argument: "", or "=VALUE". NULL: it is another. */
+static const char *after_option(const char *argument, const char *option)
+{
+	const size_t n = strlen(option);
+
+	return !strncmp(argument, option, n) && (!argument[n] || argument[n] == '=') ? argument + n
+										     : NULL;
+}
+
+/* An option of podman's own, or several short ones, may choose a service. */
+enum podman_option { PODMAN_OTHER, PODMAN_SERVICE, PODMAN_REMOTE, PODMAN_LOCAL };
+
+static enum podman_option podman_option_of(const char *argument)
+{
+	static const char *const places[] = { "--url", "--connection", "--host", "--context" };
+	const char *value = after_option(argument, "--remote");
+
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+		if (after_option(argument, places[i]))
+			return PODMAN_SERVICE;
+	if (argument[1] != '-' && (argument[1] == 'c' || argument[1] == 'H'))
+		return PODMAN_SERVICE;
+	if (argument[1] == 'r')
+		value = argument + 2;
+	if (!value)
+		return PODMAN_OTHER;
+	return *value != '=' || is_true(value + 1) ? PODMAN_REMOTE : PODMAN_LOCAL;
+}
+
+/*
+ * Decides by podman's own options, which stand before its command, and two variables, as podman
+ * does before it knows its options: of each other one it takes the next argument for the value,
+ * unless that is an option too.
+ */
 static bool is_remote_podman(char *const *argv)
 {
-	static const char *const variables[] = { "CONTAINER_HOST", "CONTAINER_CONNECTION" };
-	static const char *const options[] = { "--remote", "-r",     "--url", "--connection",
-					       "-c",	   "--host", "-H",    "--context" };
-	static const char *const no[] = { "=0", "=f", "=F", "=false", "=FALSE", "=False" };
-	bool remote = false;
+	bool remote = getenv("CONTAINER_HOST") || getenv("CONTAINER_CONNECTION");
 
-	for (size_t i = 0; i < ARRAY_SIZE(variables); i++)
-		if (getenv(variables[i]))
+	for (argv++; *argv && (*argv)[0] == '-' && (*argv)[1] && strcmp(*argv, "--"); argv++) {
+		switch (podman_option_of(*argv)) {
+		case PODMAN_SERVICE:
 			return true;
-	for (argv++; *argv && **argv == '-'; argv++) {
-		for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
-			const size_t n = strlen(options[i]);
-
-			if (strncmp(*argv, options[i], n) || ((*argv)[n] && (*argv)[n] != '='))
-				continue;
+		case PODMAN_REMOTE:
 			remote = true;
-			for (size_t k = 0; i < 2 && k < ARRAY_SIZE(no); k++)
-				remote = remote && strcmp(*argv + n, no[k]) != 0;
+			break;
+		case PODMAN_LOCAL:
+			remote = false;
+			break;
+		case PODMAN_OTHER:
+			if (!strchr(*argv, '=') && argv[1] && *argv[1] != '-')
+				argv++;
+			break;
 		}
-		/* The option that people give with a value of its own. */
-		if (!strcmp(*argv, "--log-level") && argv[1])
-			argv++;
 	}
 	return remote;
 }
@@ -135,8 +174,8 @@ int elsewhere_check(char *const *argv)
 
 	if (!strcmp(name, "podman") && is_remote_podman(argv)) {
 		cli_error("podman has a service start the program, by --remote or CONTAINER_HOST, "
-			  "and such a program gets nothing that is lent; without them podman "
-			  "starts it itself; nothing was claimed");
+			  "and such a program gets nothing that is lent; without them, or with "
+			  "--remote=false alone, podman starts it itself; nothing was claimed");
 		return EXIT_BAD_USAGE;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(clients); i++) {

@@ -25,6 +25,7 @@
 #include <sys/un.h>
 
 #define ANSWER_MS 5000
+#define TURN UINT32_MAX	   /* no group: the visitor is the one that is served */
 #define STRANGERS_MOST 256 /* that a supervisor sends away */
 
 static const char variable[] = "GPUBROKER_LEASE=";
@@ -115,8 +116,10 @@ static bool send_away(int fd)
 void inbox_accept(struct supervisor *s)
 {
 	int fd = accept4(s->inbox, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	const uint32_t turn = TURN;
 
-	if (fd >= 0 && s->visitor < 0 && is_of_our_user(fd))
+	if (fd >= 0 && s->visitor < 0 && is_of_our_user(fd) &&
+	    !packet_send(fd, &turn, sizeof(turn), -1))
 		s->visitor = fd;
 	else if (fd >= 0 ? !send_away(fd) || ++s->sent_away == STRANGERS_MOST
 			 : errno == EMFILE || errno == ENFILE || errno == ENOMEM)
@@ -172,12 +175,26 @@ static char *leases_of(pid_t pid)
 	return NULL;
 }
 
+/* Takes the supervisor's next packet. -ETIMEDOUT, or -EBUSY: it has closed the connection. */
+static int read_reply(int socket, uint32_t *ret_answer)
+{
+	struct pollfd p = { .fd = socket, .events = POLLIN };
+	int r;
+
+	if (poll(&p, 1, ANSWER_MS) != 1)
+		return -ETIMEDOUT;
+	r = packet_receive(socket, ret_answer, sizeof(*ret_answer), NULL);
+	return r == -EPIPE || r == -ECONNRESET ? -EBUSY : r;
+}
+
 int inbox_connect(pid_t pid)
 {
 	cleanup_fd int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	cleanup_free char *leases = pid > 0 ? leases_of(pid) : NULL;
 	struct sockaddr_un address;
 	socklen_t size = leases ? inbox_address(leases, &address) : 0;
+	uint32_t turn;
+	int r;
 
 	if (fd < 0)
 		return -errno;
@@ -185,25 +202,24 @@ int inbox_connect(pid_t pid)
 		return -ESRCH;
 	if (connect(fd, (const struct sockaddr *)&address, size))
 		return errno == EAGAIN ? -EBUSY : -ESRCH;
-	if (is_of_our_user(fd))
-		return TAKE_FD(fd);
-	/* It stays open until this process ends: a stranger may have the close wait. */
-	fd = -1;
-	return -ESRCH;
+	if (!is_of_our_user(fd)) {
+		/* It stays open until this process ends: a stranger may have the close wait. */
+		fd = -1;
+		return -ESRCH;
+	}
+	r = read_reply(fd, &turn);
+	if (r)
+		return r;
+	return turn == TURN ? TAKE_FD(fd) : -EPROTO;
 }
 
 int inbox_lend(int socket, uint32_t group, int fd)
 {
-	struct pollfd p = { .fd = socket, .events = POLLIN };
 	uint32_t answer;
 	int r = packet_send(socket, &group, sizeof(group), fd);
 
 	if (r)
 		return r == -EPIPE ? -EBUSY : r;
-	if (poll(&p, 1, ANSWER_MS) != 1)
-		return -ETIMEDOUT;
-	r = packet_receive(socket, &answer, sizeof(answer), NULL);
-	if (r == -EPIPE || r == -ECONNRESET)
-		return -EBUSY;
+	r = read_reply(socket, &answer);
 	return r ? r : answer == group ? 0 : -EPROTO;
 }

@@ -22,8 +22,9 @@ void inbox_accept(struct supervisor *s);
 void inbox_take(struct supervisor *s);
 
 /*
- * In `attach`: connects to the supervisor of a process. A socket, or -ESRCH: it was not started by
- * `gpubroker run`, or by one whose supervisor does not answer; -EBUSY: another attach is under way.
+ * In `attach`: connects to the supervisor of a process, and keeps others from it until the socket
+ * is closed. A socket, or -ESRCH: it was not started by `gpubroker run`; -EBUSY: another attach is
+ * under way; -ETIMEDOUT: its supervisor does not answer.
  */
 int inbox_connect(pid_t pid);
 

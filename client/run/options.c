@@ -6,6 +6,7 @@
 
 #include "client/run/options.h"
 #include "client/command/cli.h"
+#include "client/run/steps.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -112,6 +113,8 @@ static int take_option(int option, struct request *request, struct qemu_run *qem
 	case 'v':
 		qemu->verbose = true;
 		return 0;
+	case 'J':
+		return steps_begin(optarg);
 	default:
 		return EXIT_BAD_USAGE;
 	}
@@ -180,6 +183,7 @@ int options_parse(int argc, char **argv, struct request *request, struct qemu_ru
 		{ "drivers", optional_argument, NULL, 'D' },
 		{ "iommufd", no_argument, NULL, 'i' },
 		{ "verbose", no_argument, NULL, 'v' },
+		{ "progress", required_argument, NULL, 'J' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct arguments arguments = { .command = "run", .mode = "+" };

@@ -9,6 +9,7 @@
 #include "client/command/cli.h"
 #include "client/command/moments.h"
 #include "client/command/screen.h"
+#include "client/run/steps.h"
 #include "client/common/util.h"
 
 #include <inttypes.h>
@@ -33,7 +34,7 @@ bool progress_say(struct progress *progress, const char *sentence)
 	const int room = cli_columns(stderr) - 1;
 	const bool dumb = !term || !strcmp(term, "dumb");
 
-	if (room <= 0)
+	if (room <= 0 || steps_own_stderr())
 		return false;
 	if (!dumb)
 		fputs("\r\033[K", stderr);
@@ -106,6 +107,7 @@ void progress_step(void *userdata, const struct gpubroker_progress *p)
 	const char *what = p->address[0] ? screen_address(p->address) : p->parent;
 	struct progress *progress = userdata;
 
+	steps_tell(p);
 	if (p->step == GPUBROKER_STEP_WAIT) {
 		draw_place(progress, p);
 		return;
@@ -194,7 +196,7 @@ static void print_got(const struct progress *progress, const struct got *got)
 void progress_granted(const struct progress *progress, struct gpubroker *handle,
 		      const struct gpubroker_claim *claim)
 {
-	if (!cli_columns(stderr))
+	if (!cli_columns(stderr) || steps_own_stderr())
 		return;
 	for (size_t i = 0; i < gpubroker_claim_groups(claim); i++) {
 		struct got got = { .grant = gpubroker_claim_grant(claim, i) };

@@ -22,6 +22,7 @@
 #include "client/run/podman.h"
 #include "client/run/qemu-run.h"
 #include "client/run/reach.h"
+#include "client/run/steps.h"
 #include "client/run/supervise.h"
 #include "client/run/unclaimed.h"
 #include "client/common/util.h"
@@ -314,13 +315,16 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	r = qemu_run_inherit(&qemu, claim);
 	if (!r)
 		r = qemu_run_command(&qemu, claim, &argv);
+	if (!r)
+		steps_granted(claim);
 	/*
 	 * On success this does not return; after a failure, the process is under the filter and
 	 * only exits.
 	 */
 	if (!r)
-		return lend_and_exec(claim, &notice, &qemu, place, argv);
+		return steps_failed(lend_and_exec(claim, &notice, &qemu, place, argv));
 out:
+	steps_failed(r);
 	qemu_run_done(&qemu);
 	gpubroker_close(handle);
 	gpubroker_claim_free(claim);

@@ -33,7 +33,7 @@
  *                                     <-  end: it is in force, or begun; or refusal
  *   release, restore                  ->
  *                                     <-  end: it is begun; or refusal
- *   vfs                               ->
+ *   vfs, prepare                      ->
  *                                     <-  end: it is done; or refusal
  *   migration (of a lease of one's own) ->
  *                                     <-  end: it is noted; or refusal
@@ -79,6 +79,7 @@ enum message_type {
 	MESSAGE_POLICY,
 	MESSAGE_USAGE,
 	MESSAGE_COUNTERS,
+	MESSAGE_PREPARE,
 	MESSAGE_ALLOT,
 	MESSAGE_RETRACT,
 	MESSAGE_ALLOTMENTS,
@@ -223,7 +224,11 @@ struct message_release {
 	uint64_t grace; /* seconds between the two signals, only for RELEASE_KILL */
 };
 
-struct message_restore { /* by root: gives a function, with its group, to its host driver */
+/*
+ * By root: gives a function, with its group, to its host driver. The same struct as MESSAGE_PREPARE
+ * puts it onto its VFIO driver.
+ */
+struct message_restore {
 	uint32_t type;
 	uint32_t reserved;
 	struct pci_address address;

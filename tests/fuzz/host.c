@@ -513,7 +513,7 @@ static void ask_root(uint8_t how)
 						 .lease = how >> 1,
 						 .flags = RELEASE_REVOKE };
 	const struct message_restore restore = {
-		.type = MESSAGE_RESTORE,
+		.type = how & 128 ? MESSAGE_PREPARE : MESSAGE_RESTORE,
 		.address = functions[(how >> 1) % ARRAY_SIZE(functions)].address
 	};
 

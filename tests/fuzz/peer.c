@@ -439,6 +439,7 @@ static void send_one(struct client *client, struct input *input)
 		[MESSAGE_POLICY] = sizeof(struct message_policy),
 		[MESSAGE_USAGE] = sizeof(struct message_plain),
 		[MESSAGE_COUNTERS] = sizeof(struct message_plain),
+		[MESSAGE_PREPARE] = sizeof(struct message_restore),
 		[MESSAGE_ALLOT] = sizeof(struct message_allot),
 		[MESSAGE_RETRACT] = sizeof(struct message_retract),
 		[MESSAGE_ALLOTMENTS] = sizeof(struct message_plain),
@@ -921,6 +922,7 @@ static void seed_allotments(struct seed *seed, fuzz_write write)
 
 static void seed_claims(struct seed *seed, fuzz_write write)
 {
+	const struct message_restore prepare = { .type = MESSAGE_PREPARE, .address = { .bus = 5 } };
 	const struct message_release release = { .type = MESSAGE_RELEASE, .lease = 1 };
 	const struct message_release revoke = {
 		.type = MESSAGE_RELEASE, .flags = RELEASE_REVOKE, .lease = 1, .after = 5
@@ -968,6 +970,15 @@ static void seed_claims(struct seed *seed, fuzz_write write)
 	plain(seed, 2, MESSAGE_COUNTERS);
 	op(seed, 2, OP_READ, 0);
 	write("usage", seed->data, seed->n);
+	seed->n = 0;
+	op(seed, 2, OP_DIAL, 2);
+	request(seed, 2, MESSAGE_PREPARE, &prepare, sizeof(prepare));
+	op(seed, 2, OP_WORKER, 0);
+	op(seed, 2, OP_READ, 0);
+	op(seed, 0, OP_DIAL, 0);
+	request(seed, 0, MESSAGE_PREPARE, &prepare, sizeof(prepare));
+	op(seed, 0, OP_READ, 0);
+	write("prepare", seed->data, seed->n);
 	seed->n = 0;
 	op(seed, 0, OP_DIAL, 0);
 	claim(seed, 0, 1, CLAIM_CDEVS);

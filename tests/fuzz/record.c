@@ -42,6 +42,7 @@ static void check(const struct lease *lease)
 
 		must(f->address.device < 32 && f->address.function < 8 && !f->address.reserved);
 		must(ends(f->driver, sizeof(f->driver)) && ends(f->override, sizeof(f->override)));
+		must(ends(f->lent_by, sizeof(f->lent_by)) && (!f->binding || f->lent_by[0]));
 	}
 }
 
@@ -153,6 +154,11 @@ void fuzz_seeds(fuzz_write write)
 	strcpy(lease.functions[1].driver, LEASE_DRIVER_UNKNOWN);
 	lease.migration = GPUBROKER_MIGRATION_NO;
 	write_lease(write, "ending", &lease, 0);
+	lease.functions[0].binding = UINT64_MAX;
+	strcpy(lease.functions[0].lent_by, "vfio-pci");
+	lease.functions[1].taken = true;
+	strcpy(lease.functions[1].lent_by, "mlx5_vfio_pci");
+	write_lease(write, "taken", &lease, 0);
 	lease = lease_of(0, 1);
 	lease.stuck_since = 1790000100;
 	strcpy(lease.reason, "0000:01:00.0: unbind: has not come back from the kernel");

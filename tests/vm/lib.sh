@@ -12,6 +12,14 @@ die() {
 	exit 1
 }
 
+# host_of KERNEL: makes the host, unless the cache has it, and prints its directory.
+host_of() {
+	case $1 in
+	desktop12) "$vm/root-more" "$1" ;;
+	*) "$vm/root" "$1" ;;
+	esac
+}
+
 # progress LABEL SECONDS: a live line, on a terminal only.
 progress() {
 	[ ! -t 2 ] || printf '\r  %-58s %4d s ' "$1" "$2" >&2

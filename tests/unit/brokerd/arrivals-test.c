@@ -311,7 +311,11 @@ static void test_hangs(void)
 	tap_ok(lease->state == GPUBROKER_LEASE_LEASED && lease->slow &&
 		       said_it("still binding a function that came"),
 	       "if the bind of what came hangs, the lease says so and stays");
+	tap_ok(!lease_function_comes(lease, &lease->functions[0]) &&
+		       lease_function_comes(lease, &lease->functions[1]),
+	       "... and does not list what came, which would seem to be taken from it");
 	fake_run_all();
+	tap_ok(!lease_function_comes(lease, &lease->functions[1]), "... before it is bound");
 	tap_ok(lease->state == GPUBROKER_LEASE_LEASED && !lease->slow && !lease->late,
 	       "... until the bind is done");
 	clean();

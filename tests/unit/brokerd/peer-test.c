@@ -250,7 +250,8 @@ static void test_sizes(void)
 		MESSAGE_POLICY,
 		MESSAGE_USAGE,
 		MESSAGE_COUNTERS,
-		MESSAGE_COUNTERS + 1,
+		MESSAGE_PREPARE,
+		MESSAGE_PREPARE + 1,
 		MESSAGE_WELCOME,
 		MESSAGE_DEVICE,
 		MESSAGE_LEASE,
@@ -284,7 +285,8 @@ static void test_sizes(void)
 					right = sizeof(struct message_claim);
 				else if (greeted && types[i] == MESSAGE_RELEASE)
 					right = sizeof(struct message_release);
-				else if (greeted && types[i] == MESSAGE_RESTORE)
+				else if (greeted && (types[i] == MESSAGE_RESTORE ||
+						     types[i] == MESSAGE_PREPARE))
 					right = sizeof(struct message_restore);
 				else if (greeted && types[i] == MESSAGE_WATCH)
 					right = sizeof(struct message_plain);
@@ -306,7 +308,7 @@ static void test_sizes(void)
 			}
 		}
 		tap_ok(!wrong &&
-			       taken == (types[i] >= MESSAGE_HELLO && types[i] <= MESSAGE_COUNTERS),
+			       taken == (types[i] >= MESSAGE_HELLO && types[i] <= MESSAGE_PREPARE),
 		       "type %u: every size but the right one drops the peer (%u wrong, last %zu)",
 		       (unsigned)types[i], wrong, where);
 	}

@@ -18,6 +18,8 @@
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
 
+#include <event2/event.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <unistd.h>
 
@@ -43,6 +45,7 @@ void __wrap_log_line(enum log_level level, const char *format, ...)
 
 static char override[64], done[256]; /* driver_override, and the steps that were done */
 static bool at_read;		     /* ... or when the override is read */
+static const char *fails;	     /* a step that does, NULL: none */
 static void (*meanwhile)(void);	     /* what somebody does during the first step; NULL: nothing */
 
 /* Binds the card. The link is a new one, also to the driver that it has. */
@@ -84,10 +87,14 @@ static int kernel_does(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 		strcpy(text, *override ? override : "(null)");
 		return 0;
 	}
+	if (fails && !strcmp(file, fails))
+		return ENOMEM;
 	snprintf(done + n, sizeof(done) - n, "%s ", file);
 	if (!strcmp(file, "driver_override"))
 		snprintf(override, sizeof(override), "%.*s", (int)strcspn(step->text, "\n"),
 			 step->text);
+	else if (!strcmp(file, "drivers_probe") && !*override && has_driver(""))
+		set_driver("bochs-drm");
 	else if (!strcmp(file, "unbind"))
 		set_driver("");
 	else if (!strcmp(file, "bind") &&
@@ -143,10 +150,22 @@ static bool is_over_with(const char *driver, const char *now)
 	return false;
 }
 
+/* Has all workers end, also those that come in a moment. */
+static void run_all(void)
+{
+	struct lease *lease;
+
+	do {
+		fake_run_all();
+		lease = TAILQ_FIRST(&broker.leases.table.list);
+	} while (lease && lease->state == GPUBROKER_LEASE_RESTORING &&
+		 !event_base_loop(broker.base, EVLOOP_ONCE));
+}
+
 static void end(struct lease *lease)
 {
 	lease_recall(lease, "revoked");
-	fake_run_all();
+	run_all();
 }
 
 /* ---- tests ---- */
@@ -244,7 +263,7 @@ static void test_race(void)
 	       "one without a driver is free when an unbind that waits for its holder is over");
 	done[0] = '\0';
 	lease_retry(lease);
-	fake_run_all();
+	run_all();
 	tap_ok(is_over_with("vfio-pci", "vfio-pci") && strstr(done, "unbind bind"),
 	       "... and what is bound to VFIO then stays there, unbound once between two users");
 
@@ -254,11 +273,11 @@ static void test_race(void)
 	tap_ok(broker.leases.table.n == 1 && strstr(lease->reason, "has the driver override"),
 	       "one that was only unbound is looked at again");
 	lease_retry(lease);
-	fake_run_all();
+	run_all();
 	tap_ok(broker.leases.table.n == 1 && strstr(lease->reason, "could not be put back"),
 	       "... and is nobody's if it has no driver still");
 	lease_retry(lease);
-	fake_run_all();
+	run_all();
 	tap_ok(!broker.leases.table.n && !*override, "... so it goes to the host");
 
 	lease = lend("bochs-drm", "");
@@ -270,7 +289,7 @@ static void test_race(void)
 	       "one that comes to VFIO while it is given back is not free yet");
 	done[0] = '\0';
 	lease_retry(lease);
-	fake_run_all();
+	run_all();
 	tap_ok(is_over_with("vfio-pci", "nvidia") && strstr(done, "unbind bind"),
 	       "... but unbound from it first");
 }
@@ -291,14 +310,140 @@ static void test_unloaded(void)
 	scratch_write(unbind, "");
 }
 
-/* A holder that is found after a restart has what it had. */
+/* The broker ends, and the next one reads the record: nothing else is left of the lease. */
+static void restart(struct lease *lease)
+{
+	char path[200], text[STORE_TEXT_MAX + 1] = "";
+	cleanup_free struct lease *read = calloc(1, sizeof(*read));
+	cleanup_file FILE *f = NULL;
+	unsigned line;
+	size_t n;
+
+	snprintf(path, sizeof(path), "%s/state/%" PRIu64, scratch_path, lease->id);
+	f = fopen(path, "re");
+	need(f && read);
+	n = fread(text, 1, sizeof(text), f);
+	need(!lease_record_parse(text, n, read, &line));
+	memcpy(lease->functions, read->functions, sizeof(lease->functions));
+}
+
+/* The end of the lease leaves what root has taken, also after a restart of the broker. */
 static void test_restart(void)
 {
 	struct lease *lease = lend("bochs-drm", "");
 
-	lease->functions[0].binding = 0;
+	restart(lease);
 	end(lease);
-	tap_ok(is_over_with("bochs-drm", ""), "without a note of its binding it goes back");
+	tap_ok(is_over_with("bochs-drm", "") && strstr(done, "driver_override unbind bind"),
+	       "after a restart of the broker what nobody took goes back");
+
+	lease = lend("bochs-drm", "");
+	set_driver("vfio-pci"); /* driverctl set-override CARD vfio-pci */
+	restart(lease);
+	end(lease);
+	tap_ok(is_over_with("vfio-pci", "vfio-pci") && !strcmp(done, "unbind bind "),
+	       "... and what was bound to VFIO anew stays there");
+
+	lease = lend("vfio-pci", "vfio-pci");
+	restart(lease);
+	set_driver("bochs-drm");
+	override[0] = '\0';
+	taken_note(lease); /* its holder was found */
+	end(lease);
+	tap_ok(is_over_with("bochs-drm", ""), "... and an override that was cleared stays so");
+
+	lease = lend("bochs-drm", "");
+	set_driver("");
+	strcpy(override, "none");
+	meanwhile = bind_to_vfio; /* so it is not over at once */
+	at_read = true;
+	end(lease);
+	need(broker.leases.table.n == 1 && lease->functions[0].taken);
+	set_driver("");
+	restart(lease);
+	tap_ok(lease->functions[0].taken, "... and so is what was found to be taken before");
+	lease_retry(lease);
+	run_all();
+	tap_ok(is_over_with("", "none"), "... which stays without a driver");
+
+	lease = lend("bochs-drm", "");
+	lease->functions[0].binding = 0;
+	need(!lease_record_write(&broker.store, lease));
+	restart(lease);
+	end(lease);
+	tap_ok(is_over_with("bochs-drm", ""), "by a record without its binding it goes back");
+
+	/* Killed when it has just unbound it: that was the broker. */
+	lease = lend("bochs-drm", "");
+	lease_recall(lease, "revoked");
+	restart(lease);
+	set_driver("");
+	tap_ok(!lease->functions[0].binding && !lease->functions[0].taken,
+	       "what the broker has begun to give back is not taken, if it ends meanwhile");
+	run_all();
+	tap_ok(is_over_with("bochs-drm", ""), "... and goes back");
+}
+
+static void set_none(void)
+{
+	strcpy(override, "none");
+	set_driver("");
+}
+
+static void set_vfio(void)
+{
+	strcpy(override, "vfio-pci");
+	set_driver("vfio-pci");
+}
+
+/* Somebody changes it while it is given back, which may wait for its holder for hours. */
+static void test_meanwhile(void)
+{
+	struct lease *lease = lend("bochs-drm", "");
+
+	meanwhile = set_none;
+	at_read = true;
+	end(lease);
+	tap_ok(is_over_with("", "none") && !strstr(done, "bind driver_override"),
+	       "an override that somebody sets while the lease ends is not written over");
+
+	lease = lend("bochs-drm", "");
+	meanwhile = set_vfio;
+	at_read = true;
+	end(lease);
+	tap_ok(is_over_with("vfio-pci", "vfio-pci") && strstr(done, "bind unbind bind"),
+	       "... nor one of a VFIO driver, from which it comes once more between two users");
+
+	lease = lend("bochs-drm", "nvidia");
+	fails = "driver_override";
+	end(lease);
+	tap_ok(broker.leases.table.n == 1 && !lease->functions[0].taken &&
+		       lease->state == GPUBROKER_LEASE_STUCK,
+	       "one that could not be written is the broker's to try again");
+	fails = NULL;
+	lease_retry(lease);
+	run_all();
+	tap_ok(is_over_with("bochs-drm", "nvidia"), "... which it does");
+}
+
+/* The kernel binds no host driver as long as the group is a holder's. */
+static void test_probe(void)
+{
+	struct lease *lease = lend("bochs-drm", "");
+
+	set_driver("");
+	override[0] = '\0'; /* virsh nodedev-reattach, whose drivers_probe fails with EBUSY */
+	end(lease);
+	tap_ok(is_over_with("bochs-drm", "") && strstr(done, "drivers_probe"),
+	       "one without a driver is offered to the host's when the group is free");
+
+	lease = lend("bochs-drm", "");
+	set_driver("");
+	strcpy(override, "none");
+	end(lease);
+	tap_ok(is_over_with("", "none") && strstr(done, "drivers_probe") &&
+		       !strstr(strstr(done, "drivers_probe") + 1, "drivers_probe"),
+	       "... once, and stays without if none may have it");
 }
 
 int main(void)
@@ -332,6 +477,8 @@ int main(void)
 	test_race();
 	test_unloaded();
 	test_restart();
+	test_meanwhile();
+	test_probe();
 	broker_drop();
 	return tap_done();
 }

@@ -286,7 +286,7 @@ static inline void last_is_user(uint32_t uid)
 	need(!users_take(&broker.peers.users, uid, PEERS_PER_UID));
 	users_remove(&broker.peers.users, &peer->member);
 	users_give(&broker.peers.users, peer->counted_as);
-	peer->claimant.uid = peer->sriov.uid = peer->counted_as = uid;
+	peer->claimant.uid = peer->sriov.uid = peer->order.uid = peer->counted_as = uid;
 	users_add(&broker.peers.users, uid, &peer->member);
 }
 

@@ -1146,6 +1146,11 @@ static void test_ending_requests(void)
 			       !strcmp(address, "untouched"),
 		       "'%s' is nothing to restore, and nothing is sent", none[i]);
 	}
+	tap_ok(!gpubroker_prepare(handle, "3b:00.0", address) && SENT(restore) &&
+		       request.type == MESSAGE_PREPARE && request.restore.address.bus == 0x3b &&
+		       !strcmp(address, "0000:3b:00.0") &&
+		       gpubroker_prepare(handle, "any", address) == -EINVAL,
+	       "prepare asks for the function of an address");
 	tap_ok(!gpubroker_vfs(handle, "3b:00.0", 65535, address) && SENT(vfs) &&
 		       request.type == MESSAGE_VFS && request.vfs.vfs == 65535 &&
 		       request.vfs.address.bus == 0x3b && !strcmp(address, "0000:3b:00.0"),
@@ -1249,6 +1254,75 @@ static void test_watch(void)
 		tap_ok(heard.good && heard.ended, "every event is whole, and every string ends");
 		close_and_stop(handle, before);
 	}
+}
+
+/* A program with a loop of its own: it polls, and is never kept. */
+static void test_watch_in_a_loop(void)
+{
+	static const struct packet script[] = { WELCOME, EVENT, EVENT, { 0 } };
+	struct heard heard = { .enough = 1, .good = true, .ended = true };
+	size_t before = open_descriptors();
+	struct gpubroker *handle = start_and_open(script, false);
+	struct pollfd p = { .fd = gpubroker_fd(handle), .events = POLLIN };
+	unsigned turns = 0, in_vain = 0;
+	int r;
+
+	tap_ok(gpubroker_watch_continue(handle, on_event, &heard) == -EAGAIN && !heard.n,
+	       "watch_continue() without events: -EAGAIN at once");
+	r = gpubroker_watch_start(handle);
+	while ((!r || r == -EAGAIN || r == 42) && heard.n < 2 && turns++ < 1000) {
+		if (poll(&p, 1, 60000) != 1)
+			break;
+		r = gpubroker_watch_continue(handle, on_event, &heard);
+		in_vain += r == -EAGAIN;
+	}
+	tap_ok(heard.n == 2 && heard.good && heard.ended,
+	       "poll() and watch_continue() hear each event (%u, %u turns)", heard.n, turns);
+	tap_ok(gpubroker_watch_continue(handle, on_event, &heard) == -EAGAIN && heard.n == 2,
+	       "... one that func has stopped at leaves the next for the next call, and then "
+	       "-EAGAIN");
+	tap_ok(!in_vain || turns > in_vain, "... and the descriptor is readable for a reason");
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	need(poll(&p, 1, 60000) == 1);
+	tap_ok(gpubroker_watch_continue(handle, on_event, &heard) == -ECONNRESET,
+	       "a broker that is gone makes it readable, and watch_continue() says so");
+	gpubroker_close(handle);
+	tap_ok(open_descriptors() == before, "and no descriptor is left");
+}
+
+static void test_refused(void)
+{
+	static const struct packet script[] = {
+		WELCOME, { .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_BUSY }, { 0 }
+	};
+	static const struct packet endless[] = {
+		WELCOME,
+		{ .type = MESSAGE_REFUSAL, .value = GPUBROKER_REFUSED_POLICY, .endless = true },
+		{ 0 }
+	};
+	struct gpubroker *handle = start_and_open(script, false);
+	const struct gpubroker_refused *refused;
+
+	tap_ok(!gpubroker_refused(handle), "nothing was refused: no facts");
+	need(gpubroker_release(handle, 3) == GPUBROKER_REFUSED_BUSY);
+	refused = gpubroker_refused(handle);
+	tap_ok(refused && refused->number == GPUBROKER_REFUSED_BUSY &&
+		       !strcmp(refused->name, "busy") &&
+		       !strcmp(refused->device, "iommu-group:17") && !refused->other[0] &&
+		       refused->iommu_group == 17 && !refused->lease,
+	       "a refusal's facts are for programs");
+	gpubroker_close(handle);
+	stop();
+	handle = start_and_open(endless, false);
+	need(gpubroker_release(handle, 3) == GPUBROKER_REFUSED_POLICY);
+	refused = gpubroker_refused(handle);
+	tap_ok(refused && memchr(refused->device, 0, sizeof(refused->device)) &&
+		       memchr(refused->profile, 0, sizeof(refused->profile)) &&
+		       memchr(refused->rule, 0, sizeof(refused->rule)),
+	       "... and each string of them ends, whatever the broker sends");
+	gpubroker_close(handle);
+	stop();
 }
 
 static void test_names(void)
@@ -1384,6 +1458,8 @@ int main(void)
 	test_ending();
 	test_ending_requests();
 	test_watch();
+	test_watch_in_a_loop();
+	test_refused();
 	test_names();
 	tap_ok(open_descriptors() == before, "in the end, no descriptor is left");
 	return tap_done();

@@ -1,14 +1,14 @@
 #!/bin/bash
-# README's way to the first GPU, typed as it stands there into a terminal of 80 columns and 24 lines, from `systemctl` on: what
-# stands before it is how this host was built. Changed is what emulation cannot have: KVM, 16G, eight processors, a system on the disk.
+# README's way to the first GPU, typed as it stands there into a terminal of 80 columns and 24 lines, after its way from source, from
+# `systemctl` on: what stands before that is how this host was built. 63-packages has the way by packages. Changed is what emulation cannot have: KVM, 16G, eight processors, a system on the disk.
 # What was typed, and each screen, is in the output.
 . ./lib.sh
 command -v tmux >/dev/null || skip_all 'there is no tmux'
 
 readme=/tests/README.md
-# The commands of the section, a line each.
+# commands FROM TO: those of a section and up to the next, a line each.
 commands() {
-	sed -n '/^## The first GPU/,/^## The processes/p' $readme | awk '
+	sed -n "/^## $1/,/^## $2/p" $readme | awk '
 		/^```/ { inside = !inside; next }
 		inside { line = line $0; if (sub(/\\$/, "", line)) next; gsub(/ +/, " ", line); print line; line = "" }'
 }
@@ -38,7 +38,7 @@ systemctl disable --now gpubroker.socket gpubroker.service 2>/dev/null
 mkdir /tmp/policies
 mv /etc/gpubroker/policy.d/* /tmp/policies/
 rm -f /var/lib/gpubroker/policy
-mapfile -t lines < <(commands)
+mapfile -t lines < <(commands 'Packages' 'The processes' | sed '1,/^brokerd/d'; commands 'The first GPU' 'Packages' | sed '1,/^gpubroker doctor/d')
 is "${lines[0]%% -*}" "apt install gcc libc6-dev make automake autoconf libtool pkg-config libnl-3-dev libudev-dev libseccomp-dev libcap-ng-dev libevent-dev libjson-c-dev libsmartcols-dev libmd-dev" \
 	'README names what the build needs, as the tests do'
 like "${lines[1]} ${lines[2]}" 'configure --prefix=/usr --sysconfdir=/etc make && make install' '... and how it is built'

@@ -118,6 +118,47 @@ ok 'what driverctl waited for, it has as it wanted' wait_for 40 is_over $gpu2 vf
 driverctl unset-override $gpu2
 ok '... and gives back' wait_for 20 has_driver $gpu2 bochs-drm
 
+# holds ADDRESS KIND ARGUMENT...: alice has what the arguments name, and a device of it open.
+holds() {
+	rm -f /tmp/holder.said
+	run_as alice gpubroker run "${@:3}" -- /tests/holder "$1" /tmp/holder.said "$2" >/tmp/holder.log 2>&1 &
+	holders+=($!)
+	wait_for 20 grep -q has /tmp/holder.said || diag "$(cat /tmp/holder.log)"
+}
+# Of a group whose holder goes on. The kernel binds a host driver to none of it before that ends.
+holds $gpu_audio keeps --gpu 01:00.0
+virsh nodedev-reattach "$(node $gpu)" >/tmp/taker.log 2>&1
+is "$(driver_of $gpu)$(override_of $gpu)" '' 'a card is taken whose audio function is in use, and no driver may have it' || diag "$(cat /tmp/taker.log)"
+let_go
+ok '... before the lease is over' wait_for 20 is_over $gpu bochs-drm ''
+ok '... with the audio function' wait_for 20 is_back $gpu_audio snd_hda_intel
+holds $gpu_audio keeps --gpu 01:00.0
+ok 'driverctl gives a card to VFIO whose audio function is in use' driverctl set-override $gpu vfio-pci
+echo 1234 1111 >$ids/remove_id
+systemctl restart gpubroker
+ok '... and the broker is started again' wait_for 20 is_leased $gpu
+let_go
+ok '... which knows at the end of the lease that it stays there' wait_for 40 is_over $gpu vfio-pci vfio-pci
+driverctl unset-override $gpu
+ok '... until it is taken back' wait_for 20 has_driver $gpu bochs-drm
+
+# While the broker has the kernel wait for the holder.
+holds $gpu2 keeps --gpu 02:00.0
+run_as alice gpubroker release "$(gpubroker leases --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["id"])')"
+is_asked() { gpubroker leases --json | grep -q '"state": *"asked"'; }
+ok 'a lease waits for its holder' wait_for 40 is_asked || diag "$(gpubroker leases)"
+timeout 300 driverctl set-override $gpu2 vfio-pci >/tmp/taker.log 2>&1 &
+taker=$!
+# It waits in the kernel for the broker, which waits there for the holder.
+waits_in_kernel() { [ "$(state "$(pgrep -P $taker)")" = D ]; }
+ok '... and driverctl for the lease' wait_for 40 waits_in_kernel
+let_go
+wait $taker || diag "$(cat /tmp/taker.log)"
+echo 1234 1111 >$ids/remove_id
+ok 'what driverctl wants meanwhile is so after its end' wait_for 40 is_over $gpu2 vfio-pci vfio-pci
+driverctl unset-override $gpu2
+ok '... until it is taken back' wait_for 20 has_driver $gpu2 bochs-drm
+
 # A card that was prepared.
 echo "allow user alice claim address $prep_twin" >$mine
 reload
@@ -132,5 +173,5 @@ ok 'virsh nodedev-reattach gives a prepared card to the host, and the end of its
 rm $mine
 reload
 ok '... until the policy is loaded again' wait_for 20 is_over $prep_twin vfio-pci vfio-pci
-rm -r $hook /tmp/taker.log /tmp/nested.elf /tmp/guest.serial
+rm -r $hook /tmp/taker.log /tmp/nested.elf /tmp/guest.serial /tmp/holder.*
 done_testing

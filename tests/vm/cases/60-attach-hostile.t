@@ -56,6 +56,17 @@ like "$stderr" 'let go of it|goes back to the host' '... in a sentence'
 ok '... and the host has its card' wait_for 30 is_back $gpu bochs-drm
 end_liar
 
+# What the user wants has happened: the guest lets go, or QEMU ends, just when detach asks.
+for mode in ejects dies; do
+	start_liar $mode 99
+	attach
+	is $status 0 "one that $mode: attach" || diag "$stderr"
+	capture timeout 60 /tests/as alice unlimited gpubroker detach --qmp /tmp/liar.qmp 01:00.0
+	is "$status $stderr" '0 ' "... and detach, which is no failure where the device $mode"
+	ok '... and the host has its card' is_back $gpu bochs-drm
+	end_liar
+done
+
 # Paths.
 start_liar keeps 99
 ln -s /tmp/liar.qmp /tmp/liar.link

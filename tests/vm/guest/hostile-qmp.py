@@ -12,7 +12,12 @@ Nth command after the greeting, counted from 1, and from then on, it is
     ids         answers to other commands
     drops       it says yes, but closes what it was handed
 
-"keeps" answers everything. It serves one client after the other. SIGUSR1 has it behave well from then on, and let go
+"keeps" answers everything. So do these, which have what was plugged, until a device_del:
+
+    ejects      its guest has let go of it just before, so there is no such device
+    dies        it says yes and ends
+
+It serves one client after the other. SIGUSR1 has it behave well from then on, and let go
 of all that it was handed."""
 import array
 import json
@@ -22,7 +27,7 @@ import socket
 import sys
 
 path, mode, at = sys.argv[1], sys.argv[2], int(sys.argv[3])
-kept, seen = [], 0
+kept, plugged, seen = [], [], 0
 
 
 def better(*_):
@@ -39,7 +44,8 @@ def value(request):
     if command == "device-list-properties":
         return [{"name": "iommufd"}, {"name": "fd"}]
     if command == "qom-list" and arguments["path"] == "/machine/peripheral":
-        return [{"name": "rp1", "type": "child<pcie-root-port>"}, {"name": "rp2", "type": "child<pcie-root-port>"}]
+        ports = [{"name": "rp1", "type": "child<pcie-root-port>"}, {"name": "rp2", "type": "child<pcie-root-port>"}]
+        return ports + [{"name": id, "type": "child<vfio-pci>"} for id in plugged]
     if command == "qom-list" or command == "query-pci":
         return []
     if command == "qom-get":
@@ -76,7 +82,20 @@ def misbehave(client, request):
     return True
 
 
+def unplug(client, request):
+    if mode == "dies":
+        answer(client, request)
+        os._exit(0)
+    plugged.clear()
+    while kept:
+        os.close(kept.pop())
+    client.sendall(json.dumps({"error": {"class": "DeviceNotFound", "desc": "Device '%s' not found" %
+                                         request["arguments"]["id"]}, "id": request["id"]}).encode() + b"\r\n")
+
+
 def answer(client, request):
+    if mode in ("ejects", "dies") and request["execute"] == "device_add":
+        plugged.append(request["arguments"]["id"])
     client.sendall(json.dumps({"return": value(request), "id": request["id"]}).encode() + b"\r\n")
 
 
@@ -95,7 +114,9 @@ def serve(client):
             line, text = text.split(b"\n", 1)
             request = json.loads(line)
             seen += 1
-            if mode == "keeps" or seen < at:
+            if mode in ("ejects", "dies") and request["execute"] == "device_del":
+                unplug(client, request)
+            elif mode in ("keeps", "ejects", "dies") or seen < at:
                 answer(client, request)
             elif not misbehave(client, request):
                 return

@@ -22,6 +22,22 @@ sixteen() {
 	run_as u1 gpubroker run $(printf -- '--gpu %s ' "${plain[@]}") -- \
 		/bin/sh -c 'echo "$GPUBROKER_LEASE" | tr , "\n" | sort -u | wc -l'
 }
+# stops_growing CYCLES...: a leak grows by as much in each round, malloc's arenas only until they have their size, and
+# how much that takes depends on how many leases there are at once, which a busy machine decides. So memory has
+# to stand still, within 256 KiB, over one of four further rounds of these cycles.
+stops_growing() {
+	local before round all=
+	for round in 1 2 3 4; do
+		before=$(rss)
+		cycle "$@"
+		wait_for 20 all_back
+		grown=$(($(rss) - before))
+		all+="$grown "
+		[ $grown -ge 256 ] || { diag "memory grew by $all KiB"; return 0; }
+	done
+	diag "memory grew by $all KiB, in each of $round rounds"
+	return 1
+}
 has_fds() { [ "$(fds)" = "$1" ]; }
 all_back() {
 	local f

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: MIT
+# The Cockpit page as people use it: cockpit.py WEB-PORT AGENT-PORT SHOTS. Prints TAP. tests/vm/browse runs it.
+import json, os, socket, sys, time, traceback
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from webdriver import Browser, Failed
+
+web, agent_port, shots = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+base = 'https://127.0.0.1:%d' % web
+n = failed = 0
+
+
+def ok(good, name, *why):
+    global n, failed
+    n += 1
+    if not good:
+        failed += 1
+    print('%sok %d - %s' % ('' if good else 'not ', n, name), flush=True)
+    if not good:
+        for text in why:
+            for line in str(text).split('\n'):
+                print('#   ' + line, flush=True)
+    return good
+
+
+class Agent:
+    """Runs commands as root inside the emulated host."""
+
+    def __init__(self):
+        self.socket = socket.create_connection(('127.0.0.1', agent_port))
+        self.stream = self.socket.makefile('rw')
+
+    def ask(self, **what):
+        self.stream.write(json.dumps(what) + '\n')
+        self.stream.flush()
+        return self.stream.readline()
+
+    def run(self, command, seconds=60):
+        answer = json.loads(self.ask(command=command, seconds=seconds))
+        return answer['status'], answer['output'].strip()
+
+    def until(self, command, seconds=60):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.run(command)[0] == 0:
+                return True
+            time.sleep(0.5)
+        return False
+
+
+class Page:
+    """The page in Cockpit's shell, as USER, who has logged in by PAM."""
+
+    def __init__(self, browser, user, admin=False):
+        self.b = browser
+        browser.go(base + '/')
+        browser.wait(60, lambda: browser.css('#login-user-input'))
+        if admin:
+            browser.js('localStorage.setItem("superuser:" + arguments[0], "any")', user)
+        browser.type(browser.css('#login-user-input'), user)
+        browser.type(browser.css('#login-password-input'), user)
+        browser.click(browser.css('#login-button'))
+        browser.wait(90, lambda: browser.css('#host-apps, nav'))
+        browser.go(base + '/gpubroker')
+        self.enter()
+
+    def enter(self):
+        self.b.frame(None)
+        self.b.frame(self.b.wait(90, lambda: self.b.css('iframe[name="cockpit1:localhost/gpubroker"]')))
+        self.wait(lambda: self.b.js('return document.body && document.body.dataset.ready'), 90)
+
+    def wait(self, what, seconds=60):
+        return self.b.wait(seconds, what)
+
+    def text(self, selector='body'):
+        return self.b.js('const e = document.querySelector(arguments[0]); return e ? e.innerText : ""', selector)
+
+    def sees(self, words, seconds=60, selector='body'):
+        try:
+            return self.wait(lambda: words in self.text(selector), seconds)
+        except Failed:
+            return False
+
+    def click(self, name):
+        """Clicks the button with this accessible name, or this text."""
+        path = "//button[@aria-label='%s' or (not(@aria-label) and normalize-space(.)='%s')]" % (name, name)
+        self.b.click(self.wait(lambda: self.b.xpath(path)))
+
+    def has(self, name):
+        return self.b.js("return [...document.querySelectorAll('button')].some(b => (b.ariaLabel || b.innerText) === arguments[0])", name)
+
+    def tab(self, name):
+        self.click(name)
+
+    def fill(self, label, text):
+        """Writes TEXT into the field with this label."""
+        self.b.js("""const l = [...document.querySelectorAll('label')].find(l => l.innerText === arguments[0]);
+            const e = document.getElementById(l.htmlFor); e.value = arguments[1];
+            e.dispatchEvent(new Event('input')); e.dispatchEvent(new Event('change'));""", label, text)
+
+    def spawn(self, *argv):
+        """What a script of the page would get: the output, or the error's."""
+        self.b.js("""window.said = null; window.cockpit.spawn(arguments[0], { err: 'message' })
+            .then(out => { window.said = 'did ' + out; }, ex => { window.said = 'failed ' + ex.exit_status + ' ' + ex.message; })""", list(argv))
+        return self.wait(lambda: self.b.js('return window.said'))
+
+    def shot(self, name):
+        self.b.shot(os.path.join(shots, name + '.png'))
+
+
+gpu, gpu2, prepared = '1234:1111 (0000:01:00.0)', '1234:1111 (0000:02:00.0)', '1234:1111 (0000:08:00.0)'
+vm = ('qemu-system-x86_64 -M q35 -accel tcg -m 64 -nodefaults -display none -kernel /home/alice/nested.elf -append stay '
+      '-serial file:/home/alice/serial')
+
+
+def alice_claims(agent, b):
+    alice = Page(b, 'alice')
+    ok(alice.sees('You may claim it.'), 'alice, who logged in by PAM, sees what she may claim', alice.text())
+    ok(alice.sees('GPUs:'), '... and how many GPUs there are')
+    for theme in 'light', 'dark':
+        b.js('localStorage.setItem("shell:style", arguments[0]); window.dispatchEvent(new CustomEvent("cockpit-style", { detail: { style: arguments[0] } }))', theme)
+        for width in 1600, 800, 360:
+            b.size(width, 1000)
+            time.sleep(0.5)
+            alice.shot('devices-%s-%d' % (theme, width))
+            ok(b.js('return document.documentElement.scrollWidth <= window.innerWidth'), '%s, %d pixels: nothing is cut off to the right' % (theme, width))
+    b.js('localStorage.setItem("shell:style", "light"); window.dispatchEvent(new CustomEvent("cockpit-style", { detail: { style: "light" } }))')
+    b.size(1280, 1000)
+    nameless = b.js("""return [...document.querySelectorAll('button, input, select, textarea, svg[role=img], meter, progress')].filter(e =>
+        !(e.ariaLabel || e.innerText || (e.labels && e.labels.length) || e.getAttribute('aria-labelledby'))).map(e => e.outerHTML)""")
+    ok(not nameless, 'everything to press has a name for a screen reader', nameless)
+    b.js("document.getElementById('tab-devices').focus()")
+    b.key('\ue014')
+    ok(alice.sees('Queue'), 'by the keyboard: an arrow goes to the next tab')
+    alice.tab('Devices')
+
+    agent.run('cp nested.elf /home/alice/')
+    alice.click('Start a VM with ' + gpu)
+    alice.fill('Name', 'first')
+    alice.fill('Command of the VM', vm)
+    alice.shot('claim')
+    alice.click('Start')
+    ok(alice.sees('The VM runs with its GPU.', 120, 'dialog'), 'a claim is made, and its steps are shown to the end', alice.text('dialog'))
+    steps = b.js("return [...document.querySelectorAll('.steps li')].map(e => e.innerText)")
+    ok(len(steps) >= 2, '... step by step', steps)
+    bar = b.js("const p = document.querySelector('dialog progress'); return [p.value, p.max]")
+    ok(bar[0] == bar[1], '... and the bar is full', bar)
+    alice.shot('progress')
+    ok(agent.until("gpubroker leases --json | grep -q '\"uid\":1000'"), 'the lease is hers: no daemon acts for her')
+    ok(agent.until('grep -q END /home/alice/serial'), 'her VM runs')
+    alice.click('Close')
+    ok(alice.sees('You have it since'), 'the card says that she has it', alice.text())
+    alice.tab('Your VMs')
+    ok(alice.sees('first') and alice.sees('running'), 'her VM is in her list')
+    alice.tab('Leases and queue')
+    ok(alice.sees('alice (you)'), 'the lease is shown as hers')
+    alice.shot('leases')
+
+
+def bob_cannot(agent, b):
+    bob = Page(b, 'bob')
+    ok(bob.sees('alice has it since'), 'bob sees that alice has a card', bob.text())
+    ok(not bob.has('Give back ' + gpu) and not bob.has('Revoke ' + gpu), '... and has no button that would end her lease')
+    said = bob.spawn('gpubroker', 'release', '1')
+    ok(said.startswith('failed') and agent.run("gpubroker leases --json | grep -q '\"uid\":1000'")[0] == 0,
+       'a script in his page cannot end it either', said)
+    said = bob.spawn('gpubroker', 'revoke', '1')
+    ok(said.startswith('failed') and 'root' in said, '... nor revoke it', said)
+    ok(not bob.has('Start a VM with ' + prepared), 'what no rule lets him claim has no button')
+    bob.tab('Policy')
+    ok(bob.sees('it takes administrative access'), 'the policy is not for him')
+    bob.tab('Doctor')
+    ok(bob.sees('PASS'), 'doctor examines the host for him', bob.text())
+    bob.shot('doctor')
+
+
+def alice_again(agent, b):
+    ok(agent.run("gpubroker leases --json | grep -q '\"state\":\"leased\"'")[0] == 0, 'her VM has outlived the browser')
+    alice = Page(b, 'alice')
+    alice.tab('Your VMs')
+    alice.click('Stop first')
+    alice.tab('Devices')
+    ok(alice.sees('Start a VM', 60), 'she stops her VM')
+    ok(agent.until('has_driver $gpu bochs-drm'), '... and the device is back on its host driver')
+    alice.tab('History')
+    ok(alice.sees('0000:01:00.0') and b.js("return document.querySelectorAll('svg rect').length") >= 1, 'the history draws her lease', alice.text())
+    alice.shot('history')
+
+
+def admin_rules(agent, b):
+    admin = Page(b, 'admin', admin=True)
+    admin.tab('Policy')
+    if not ok(admin.sees('Save and load'), 'an administrator gets the policy', admin.text()):
+        return
+    content = agent.run('cat /etc/gpubroker/policy.d/run-web.policy')[1]
+
+    def write(text):
+        b.js("const t = document.getElementById('policy-text'); t.value = arguments[0]; t.dispatchEvent(new Event('input'))", text)
+
+    write(content + '\nallow user bob clam card\n')
+    admin.click('Save and load')
+    ok(admin.sees('clam', 30, '.verdict'), 'a mistake is shown with its place', admin.text('.verdict'))
+    admin.shot('policy')
+    ok('clam' not in agent.run('cat /etc/gpubroker/policy.d/run-web.policy')[1], '... and is not saved')
+    write(content + '\nallow user bob claim card\n')
+    admin.click('Save and load')
+    ok(agent.until('grep -q "bob claim card" /etc/gpubroker/policy.d/run-web.policy'), 'a text without is saved')
+    ok(agent.until('runuser -u bob -- gpubroker policy what | grep -q 01:00.0'), '... and in force')
+    admin.fill('User', 'bob')
+    admin.fill('Device', '0000:01:00.0')
+    admin.click('Explain')
+    ok(admin.sees('run-web.policy', 30, '.verdict'), 'explain says which rule decides', admin.text('.verdict'))
+    agent.run('(setsid runuser -u bob -- gpubroker run --gpu 02:00.0 -- sleep 600 >/dev/null 2>&1 &)')
+    admin.tab('Devices')
+    admin.click('Revoke ' + gpu2)
+    admin.fill('After', '0s')
+    admin.click('Revoke')
+    ok(agent.until('! gpubroker leases --json | grep -q 0000:02:00.0'), 'a lease of bob is revoked')
+    admin.click('Give %s back to its host driver' % prepared)
+    admin.click('Give to its host driver')
+    ok(agent.until('has_driver 0000:08:00.0 bochs-drm'), 'a prepared device is given to its host driver')
+    ok(admin.has('Put %s on VFIO' % prepared) or admin.sees('Prepare'), '... and can be prepared again')
+    admin.click('Put %s on VFIO' % prepared)
+    admin.click('Prepare')
+    ok(agent.until('has_driver 0000:08:00.0 vfio-pci'), '... and is', admin.text())
+
+
+agent = Agent()
+try:
+    for part in alice_claims, bob_cannot, alice_again, admin_rules:
+        with Browser(log=os.path.join(shots, 'chromedriver.log')) as browser:
+            try:
+                part(agent, browser)
+            except Exception:
+                ok(False, '%s came to its end' % part.__name__, traceback.format_exc())
+                try:
+                    browser.shot(os.path.join(shots, 'failed-%s.png' % part.__name__))
+                    print('#   ' + browser.js('return document.body.innerText').replace('\n', '\n#   ')[:2000])
+                except Failed:
+                    pass
+            bad = [entry['message'] for entry in browser.console() if 'Content Security' in entry['message'] or 'gpubroker/' in entry['message']]
+            ok(not bad, '%s: the browser had nothing to object' % part.__name__, *bad)
+finally:
+    print('1..%d' % n, flush=True)
+    agent.ask(end=1 if failed else 0)
+sys.exit(1 if failed else 0)
