@@ -28,6 +28,7 @@ static const struct {
 	{ "drivers", cli_drivers },   { "allot", cli_allot },
 	{ "retract", cli_retract },   { "allotments", cli_allotments },
 	{ "prepare", cli_prepare },
+	{ "slurm", cli_slurm },
 };
 
 static bool is_command(const char *given)
