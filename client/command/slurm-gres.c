@@ -7,10 +7,12 @@
  */
 #include "config.h"
 
-#include "client/command/slurm.h"
+#include "client/command/slurm-gres.h"
 #include "client/command/arguments.h"
+#include "client/command/cli.h"
 #include "client/command/inventory.h"
 #include "client/command/policy-sources.h"
+#include "client/command/slurm.h"
 #include "client/common/util.h"
 
 #include <errno.h>

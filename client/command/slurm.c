@@ -7,7 +7,9 @@
 
 #include "client/command/slurm.h"
 #include "client/command/arguments.h"
+#include "client/command/cli.h"
 #include "client/command/help.h"
+#include "client/command/slurm-gres.h"
 #include "client/common/address.h"
 #include "client/common/util.h"
 
@@ -126,7 +128,7 @@ static int print_faults(struct node *node)
 	return any ? EXIT_BUSY : 0;
 }
 
-int slurm_check(const struct cli *cli, int argc, char **argv)
+static int check(const struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "map", required_argument, NULL, 'm' },
@@ -170,7 +172,7 @@ int cli_slurm(const struct cli *cli, int argc, char **argv)
 	if (!strcmp(given, "gres"))
 		return slurm_gres(argc - 1, argv + 1);
 	if (!strcmp(given, "check"))
-		return slurm_check(cli, argc - 1, argv + 1);
+		return check(cli, argc - 1, argv + 1);
 	if (!strcmp(given, "--help") || !strcmp(given, "-h") || !strcmp(given, "help")) {
 		help_print(stdout, "slurm");
 		return cli_finish_output();
