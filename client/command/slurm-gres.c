@@ -194,7 +194,7 @@ static void print_nodes(const struct gres *gres, FILE *file)
 }
 
 /* Returns true if it is not there, or one that this command has written. */
-static bool is_ours(const char *path)
+static bool may_replace(const char *path)
 {
 	char line[sizeof(MARK)] = "";
 	FILE *file = fopen(path, "re");
@@ -241,7 +241,7 @@ static int write_all(const struct gres *gres)
 	const bool has_slurm = !access("/etc/slurm", F_OK);
 	int r = 0;
 
-	if (has_slurm && !is_ours(GRES_CONF)) {
+	if (has_slurm && !may_replace(GRES_CONF)) {
 		cli_error(GRES_CONF " has lines of others; remove it, or put what 'gpubroker slurm "
 				    "gres' prints in their place");
 		return EXIT_CANNOT_CREATE;

@@ -60,7 +60,7 @@ static int read_map(const char *path, struct node *node)
 	return r;
 }
 
-static struct counted *find(struct node *node, const char *address)
+static struct counted *find_counted(struct node *node, const char *address)
 {
 	for (size_t i = 0; i < node->n; i++)
 		if (!strcmp(node->devices[i].address, address))
@@ -68,9 +68,9 @@ static struct counted *find(struct node *node, const char *address)
 	return NULL;
 }
 
-static int on_device(void *userdata, const struct gpubroker_device *device)
+static int note_status(void *userdata, const struct gpubroker_device *device)
 {
-	struct counted *counted = find(userdata, device->address);
+	struct counted *counted = find_counted(userdata, device->address);
 
 	if (counted) {
 		counted->listed = true;
@@ -79,12 +79,12 @@ static int on_device(void *userdata, const struct gpubroker_device *device)
 	return 0;
 }
 
-static int on_lease(void *userdata, const struct gpubroker_lease *lease)
+static int note_fault(void *userdata, const struct gpubroker_lease *lease)
 {
 	struct node *node = userdata;
 
 	for (size_t i = 0; i < lease->n_devices; i++) {
-		struct counted *counted = find(node, lease->devices[i]);
+		struct counted *counted = find_counted(node, lease->devices[i]);
 
 		if (counted && lease->state == GPUBROKER_LEASE_STUCK)
 			snprintf(counted->why, sizeof(counted->why), "%s is stuck (%s)",
@@ -98,11 +98,11 @@ static int on_lease(void *userdata, const struct gpubroker_lease *lease)
 }
 
 /* Asks the broker for all that may be wrong. 0, or as gpubroker_list(). */
-static int ask(struct gpubroker *handle, struct node *node)
+static int ask_broker(struct gpubroker *handle, struct node *node)
 {
-	int r = gpubroker_list(handle, on_device, node);
+	int r = gpubroker_list(handle, note_status, node);
 
-	return r ? r : gpubroker_leases(handle, on_lease, node);
+	return r ? r : gpubroker_leases(handle, note_fault, node);
 }
 
 /* Prints a sentence for each device with a fault. Returns the exit status. */
@@ -128,7 +128,7 @@ static int print_faults(struct node *node)
 	return any ? EXIT_BUSY : 0;
 }
 
-static int check(const struct cli *cli, int argc, char **argv)
+static int check_devices(const struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "map", required_argument, NULL, 'm' },
@@ -157,7 +157,7 @@ static int check(const struct cli *cli, int argc, char **argv)
 		c = cli_open(cli, &handle);
 		if (c)
 			return c;
-		r = ask(handle, node);
+		r = ask_broker(handle, node);
 	}
 	faults = r ? cli_failed(cli, handle, r) : print_faults(node);
 	gpubroker_close(handle);
@@ -172,7 +172,7 @@ int cli_slurm(const struct cli *cli, int argc, char **argv)
 	if (!strcmp(given, "gres"))
 		return slurm_gres(argc - 1, argv + 1);
 	if (!strcmp(given, "check"))
-		return check(cli, argc - 1, argv + 1);
+		return check_devices(cli, argc - 1, argv + 1);
 	if (!strcmp(given, "--help") || !strcmp(given, "-h") || !strcmp(given, "help")) {
 		help_print(stdout, "slurm");
 		return cli_finish_output();
