@@ -27,7 +27,7 @@ static const struct {
 	{ "attach", cli_attach },     { "detach", cli_detach },
 	{ "drivers", cli_drivers },   { "allot", cli_allot },
 	{ "retract", cli_retract },   { "allotments", cli_allotments },
-	{ "prepare", cli_prepare },
+	{ "prepare", cli_prepare },   { "slurm", cli_slurm },
 };
 
 static bool is_command(const char *given)

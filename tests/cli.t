@@ -161,6 +161,14 @@ tap_ok "... and fits on a screen" on_a_screen drivers make
 for c in list leases profiles watch usage metrics drivers; do
 	tap_ok "the help of $c has each option" in_help "client/command/$c.c" "$c"
 done
+slurm_in_synopsis() {
+	synopsis "slurm $1" | all_in "client/command/$2.c" '-'
+}
+for c in gres/slurm-gres check/slurm; do
+	tap_ok "the page of slurm ${c%/*} has each option" slurm_in_synopsis "${c%/*}" "${c#*/}"
+	tap_ok "... and its help" in_help "client/command/${c#*/}.c" slurm "${c%/*}"
+	tap_ok "... which fits on a screen" on_a_screen slurm "${c%/*}"
+done
 tap_ok "the help of doctor has each option" in_help client/command/examine.c doctor
 tap_ok "the help of revoke has each option" in_help client/command/release.c revoke
 for c in check explain what install; do
@@ -174,7 +182,7 @@ for c in attach detach; do
 	tap_ok "the help of $c has each option" in_help "client/run/$c.c" "$c"
 	tap_ok "... and so has its page" attach_in_synopsis "$c"
 done
-for c in list run profiles leases usage metrics release watch doctor policy revoke restore vfs attach detach drivers; do
+for c in list run profiles leases usage metrics release watch doctor policy revoke restore vfs attach detach drivers slurm; do
 	tap_ok "the help of $c fits on a screen" on_a_screen "$c"
 done
 tap_ok "the usage fits on a screen" sh -c '"$0" --help | awk "length > 80 { exit 1 } END { exit NR > 24 }"' "$command"
@@ -264,6 +272,8 @@ tap_ok "completion: directories" offers :directory policy install --root ""
 tap_ok "completion: the command below drivers" offers make drivers ""
 tap_ok "completion: ... its options" offers --kernel drivers make --k
 tap_ok "completion: ... and its directory" offers :directory drivers make nv ""
+tap_ok "completion: what slurm does" offers gres slurm ""
+tap_ok "completion: ... its options" offers --type slurm gres --t
 tap_ok "completion: users" offers root policy explain --user ro
 tap_ok "completion: nothing for a time, and no error" sh -c '[ -z "$("$0" __complete revoke --after "" 2>&1)" ]' "$command"
 

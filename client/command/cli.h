@@ -61,6 +61,7 @@ int cli_drivers(const struct cli *cli, int argc, char **argv);
 int cli_allot(const struct cli *cli, int argc, char **argv);
 int cli_retract(const struct cli *cli, int argc, char **argv);
 int cli_allotments(const struct cli *cli, int argc, char **argv);
+int cli_slurm(const struct cli *cli, int argc, char **argv);
 int cli_complete(const struct cli *cli, int argc, char **argv);
 
 /* Returns true if a process that the caller may look at has the group or a device of it open. */

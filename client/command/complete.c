@@ -303,9 +303,13 @@ int cli_complete(const struct cli *cli, int argc, char **argv)
 		offer_commands(&line, "policy ");
 		return cli_finish_output();
 	}
+	if (!strcmp(line.words[0], "slurm") && line.n == 2) {
+		offer_commands(&line, "slurm ");
+		return cli_finish_output();
+	}
 	if (!strcmp(line.words[0], "drivers") && line.n == 2)
 		offer_commands(&line, "drivers ");
-	has_two = !strcmp(line.words[0], "policy") ||
+	has_two = !strcmp(line.words[0], "policy") || !strcmp(line.words[0], "slurm") ||
 		  (!strcmp(line.words[0], "drivers") && !strcmp(line.words[1], "make"));
 	snprintf(command, sizeof(command), "%.24s%s%.24s", line.words[0], has_two ? " " : "",
 		 has_two ? line.words[1] : "");

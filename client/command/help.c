@@ -411,6 +411,45 @@ static const struct help {
 	  "Examples:\n"
 	  "  gpubroker allotments\n"
 	  "  gpubroker allotments --json | jq -r '.[] | select(.own) | .label'\n" },
+	{ "slurm", "devices that root allots, as Slurm counts them",
+	  "usage: gpubroker slurm gres [OPTION]...\n"
+	  "       gpubroker slurm check [--map FILE]\n"
+	  "\n"
+	  "For a node of a Slurm cluster, see gpubroker-slurm(7). 'slurm gres' makes\n"
+	  "gres.conf of the devices that root may allot; 'slurm check' says which of them\n"
+	  "no job can have. 'gpubroker slurm gres --help' has the options.\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker slurm gres\n"
+	  "  gpubroker slurm gres --write\n"
+	  "  gpubroker slurm check\n" },
+	{ "slurm gres", "make gres.conf of what root may allot",
+	  "usage: gpubroker slurm gres [--write] [--type NAME]... [--node NODE]\n"
+	  "                            [--policy DIR]... [--devices FILE]\n"
+	  "\n"
+	  "Prints the gres.conf of this node: a line for each device that a rule with\n"
+	  "'allotted' allows, with the name in that rule as its type.\n"
+	  "\n"
+	  "  --write         write /etc/slurm/gres.conf, the map for the prolog,\n"
+	  "                  and the nodes that stand for the devices (root)\n"
+	  "  --type NAME     only devices that the policy calls NAME, as this type\n"
+	  "  --node NODE     Slurm's name of this node, if it is not the host's\n"
+	  "  --policy DIR    read DIR instead of /etc/gpubroker/policy.d\n"
+	  "  --devices FILE  another host's, from its 'gpubroker list --all --json'\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker slurm gres --type a100 --type l40s\n"
+	  "  gpubroker slurm gres --write\n" },
+	{ "slurm check", "which devices Slurm must not use now",
+	  "usage: gpubroker slurm check [--map FILE]\n"
+	  "\n"
+	  "Says which of this node's devices are stuck or gone, a line each, and exits with\n"
+	  "75 then. Slurm's health check drains the node with these lines.\n"
+	  "\n"
+	  "  --map FILE  instead of /etc/gpubroker/slurm.map\n"
+	  "\n"
+	  "Examples:\n"
+	  "  gpubroker slurm check && echo well\n" },
 	{ "restore", "give a device back to its host driver (root)",
 	  "usage: gpubroker restore DEVICE [--json]\n"
 	  "\n"
@@ -486,6 +525,7 @@ static const struct {
 	{ "bundles", "drivers" },
 	{ "types", "profiles" },
 	{ "sriov", "vfs" },
+	{ "gres", "slurm gres" },
 	{ "unset-override", "restore" },
 	{ "bind", "prepare" },
 	{ "set-override", "prepare" },

@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: MIT */
+/* What the commands `gpubroker slurm` share. */
+#pragma once
+
+/* The prolog reads it: "POSITION ADDRESS" a line, by the positions of gres.conf. */
+#define SLURM_MAP "/etc/gpubroker/slurm.map"
+#define SLURM_MAX 1024 /* devices of a node */
