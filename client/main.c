@@ -8,6 +8,7 @@
 #include "client/command/help.h"
 #include "client/command/refused.h"
 #include "client/common/util.h"
+#include "client/serve/serve.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@ static const struct {
 	{ "doctor", cli_doctor },   { "vfs", cli_vfs },		{ "__complete", cli_complete },
 	{ "usage", cli_usage },	    { "metrics", cli_metrics }, { "attach", cli_attach },
 	{ "detach", cli_detach },   { "drivers", cli_drivers }, { "prepare", cli_prepare },
+	{ "serve", cli_serve },
 };
 
 static bool is_command(const char *given)
