@@ -8,6 +8,7 @@
 #include "client/command/help.h"
 #include "client/command/refused.h"
 #include "client/common/util.h"
+#include "client/serve/serve.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -28,6 +29,7 @@ static const struct {
 	{ "drivers", cli_drivers },   { "allot", cli_allot },
 	{ "retract", cli_retract },   { "allotments", cli_allotments },
 	{ "prepare", cli_prepare },   { "slurm", cli_slurm },
+	{ "serve", cli_serve },
 };
 
 static bool is_command(const char *given)

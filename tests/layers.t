@@ -59,8 +59,10 @@ floor_plan() {
 		client/library		client/gpubroker client/common client/wire
 		client/command		client/gpubroker client/common client/host policy
 		client/run		client/gpubroker client/common client/host client/command/cli.h client/command/arguments.h client/command/names.h client/command/denied.h client/command/moments.h client/command/screen.h client/command/refused.h client/command/json-out.h
+		# HTTP, and a process beside it that executes this command: no broker's protocol, no device.
+		client/serve		client/gpubroker client/common client/wire/passfd.h client/command/cli.h client/command/arguments.h client/command/refused.h client/command/json-out.h
 		# main() and the table of commands, which no command may call back.
-		client/main		client/gpubroker client/common client/command client/run
+		client/main		client/gpubroker client/common client/command client/run client/serve
 		client/policy-install	-
 		# main() of gpubroker-qemu.
 		client/qemu		client/common client/host client/run/emulator.h
@@ -126,6 +128,7 @@ sources_without_header() {
 		client/command/retract.c	client/command/cli.h
 		client/command/vfs.c		client/command/cli.h
 		client/command/watch.c		client/command/cli.h
+		client/serve/reply.c		client/serve/exchange.h
 		client/run/attach.c		client/command/cli.h
 		client/run/detach.c		client/command/cli.h
 		client/run/run.c		client/command/cli.h
@@ -146,6 +149,7 @@ headers_of_many() {
 		client/wire/protocol.h		-
 		client/common/util.h		-
 		client/gpubroker.h		client/library
+		client/serve/exchange.h		client/serve
 		client/command/cli.h		client/command client/run
 		client/command/doctor.h		client/command
 		client/command/drivers.h	client/command

@@ -51,7 +51,7 @@ static void log_order(const struct order *order, const char *outcome, int level,
 	audit_write(&line);
 }
 
-static void answer(struct order *order, const struct message_refusal *refusal)
+static void answer_order(struct order *order, const struct message_refusal *refusal)
 {
 	struct order_request *request = TAKE_PTR(order->request);
 
@@ -60,7 +60,7 @@ static void answer(struct order *order, const struct message_refusal *refusal)
 }
 
 /* Ends an order, which is gone on return. */
-static void finish(struct order *order, const struct message_refusal *refusal)
+static void finish_order(struct order *order, const struct message_refusal *refusal)
 {
 	char name[PREPARE_RECORD_NAME];
 	int r;
@@ -69,7 +69,7 @@ static void finish(struct order *order, const struct message_refusal *refusal)
 	r = order->recorded ? store_drop(order->orders->store, name) : 0;
 	if (r)
 		log_error("record %s: cannot be removed: %s", name, strerror(-r));
-	answer(order, refusal);
+	answer_order(order, refusal);
 	TAILQ_REMOVE(&order->orders->list, order, link);
 	free(order);
 }
@@ -96,7 +96,7 @@ static void on_undone(void *userdata, const struct work_result *result)
 	holds_remove(order->orders->prepare->holds, &order->hold);
 	if (!all_as_before(order))
 		order->failure.detail = REFUSAL_NOT_RESTORED;
-	finish(order, &order->failure);
+	finish_order(order, &order->failure);
 }
 
 static void on_undo_late(void *userdata, const char *what, const struct pci_address *address)
@@ -107,7 +107,7 @@ static void on_undo_late(void *userdata, const char *what, const struct pci_addr
 	(void)address;
 	order->hold.late = true;
 	order->failure.detail = REFUSAL_NOT_RESTORED;
-	answer(order, &order->failure);
+	answer_order(order, &order->failure);
 }
 
 static int add_undo(const struct order *order, struct work *work, size_t i)
@@ -131,7 +131,7 @@ static int add_undo(const struct order *order, struct work *work, size_t i)
 	return r;
 }
 
-/* Gives what was changed back to the host; finish() follows. */
+/* Gives what was changed back to the host; finish_order() follows. */
 static void undo(struct order *order)
 {
 	static const struct work_ops ops = { .done = on_undone, .late = on_undo_late };
@@ -146,7 +146,7 @@ static void undo(struct order *order)
 	if (r) {
 		work_free(work);
 		order->failure.detail = REFUSAL_NOT_RESTORED;
-		finish(order, &order->failure);
+		finish_order(order, &order->failure);
 		return;
 	}
 	order->hold = (struct hold){ .kind = HOLD_PREPARING, .group = order->group };
@@ -160,8 +160,8 @@ static struct order *order_of(struct preparing *preparing)
 	return (struct order *)(void *)((char *)preparing - offsetof(struct order, preparing));
 }
 
-static void on_late(struct preparing *preparing, const char *what,
-		    const struct pci_address *address)
+static void on_order_late(struct preparing *preparing, const char *what,
+			  const struct pci_address *address)
 {
 	struct order *order = order_of(preparing);
 	struct message_refusal refusal;
@@ -169,16 +169,16 @@ static void on_late(struct preparing *preparing, const char *what,
 	refuse_address(&refusal, GPUBROKER_REFUSED_STUCK, address);
 	refusal.group = order->group;
 	refusal_say(&refusal, "%s has not come back from the kernel", what);
-	answer(order, &refusal);
+	answer_order(order, &refusal);
 }
 
-static void on_ended(struct preparing *preparing, const char *what,
-		     const struct pci_address *address, int error)
+static void on_order_ended(struct preparing *preparing, const char *what,
+			   const struct pci_address *address, int error)
 {
 	struct order *order = order_of(preparing);
 
 	if (!what) {
-		finish(order, NULL);
+		finish_order(order, NULL);
 		return;
 	}
 	refuse_fault(&order->failure, address, what, error);
@@ -217,7 +217,7 @@ static int check(const struct orders *orders, const struct group_view *view,
 	return group_check(view, &nothing, asked, 0, ret_refusal);
 }
 
-static bool is_prepared(const struct group_view *view)
+static bool is_on_vfio_whole(const struct group_view *view)
 {
 	for (size_t i = 0; i < view->n_functions; i++)
 		if (!driver_is_vfio(view->functions[i].driver))
@@ -229,7 +229,7 @@ static bool is_prepared(const struct group_view *view)
 static int begin(struct order *order, const struct group_view *view,
 		 struct message_refusal *ret_refusal)
 {
-	static const struct preparing calls = { .late = on_late, .ended = on_ended };
+	static const struct preparing calls = { .late = on_order_late, .ended = on_order_ended };
 	const struct pci_address *address = &order->record.address;
 	struct prepare *prepare = order->orders->prepare;
 	char name[PREPARE_RECORD_NAME], text[PREPARE_RECORD_TEXT];
@@ -274,8 +274,8 @@ static struct order *order_new(struct orders *orders, const struct prepare_recor
 }
 
 /* Reads the group of a function. Returns 0, or the reason. */
-static int read_group(const struct orders *orders, const struct pci_address *address,
-		      struct group_view *ret_view, struct message_refusal *ret_refusal)
+static int read_group_of(const struct orders *orders, const struct pci_address *address,
+			 struct group_view *ret_view, struct message_refusal *ret_refusal)
 {
 	const int sys = orders->prepare->kernel->sys;
 	uint32_t group;
@@ -314,13 +314,13 @@ int order_start(struct orders *orders, struct order_request *request,
 	view = malloc(sizeof(*view));
 	if (!view)
 		return refuse_fault(ret_refusal, address, "reading its IOMMU group", ENOMEM);
-	r = read_group(orders, address, view, ret_refusal);
+	r = read_group_of(orders, address, view, ret_refusal);
 	if (!r)
 		r = check(orders, view, address, ret_refusal);
 	if (r)
 		return r;
 	prepare_return(orders->prepare, view->group);
-	if (is_prepared(view)) {
+	if (is_on_vfio_whole(view)) {
 		request->done(request, NULL);
 		return 0;
 	}
@@ -331,7 +331,7 @@ int order_start(struct orders *orders, struct order_request *request,
 		return refuse_fault(ret_refusal, address, "recording it", ENOMEM);
 	r = begin(order, view, ret_refusal);
 	if (r)
-		finish(order, NULL);
+		finish_order(order, NULL);
 	else
 		order->request = request;
 	return r;
@@ -353,7 +353,7 @@ struct order_recovery {
 	int error;
 };
 
-static void take_record(void *userdata, const char *name, const char *text, size_t len)
+static void take_order_record(void *userdata, const char *name, const char *text, size_t len)
 {
 	struct order_recovery *recovery = userdata;
 	struct orders *orders = recovery->orders;
@@ -376,7 +376,7 @@ static void take_record(void *userdata, const char *name, const char *text, size
 int orders_recover(struct orders *orders)
 {
 	struct order_recovery recovery = { .orders = orders };
-	int r = store_each(orders->store, STORE_PREPARE, take_record, &recovery);
+	int r = store_each(orders->store, STORE_PREPARE, take_order_record, &recovery);
 
 	if (!r)
 		r = recovery.error;
@@ -388,11 +388,11 @@ int orders_recover(struct orders *orders)
 }
 
 /* Goes on with an order of an earlier run. The order may be gone on return. */
-static void take_up(struct order *order, struct group_view *view)
+static void take_up_order(struct order *order, struct group_view *view)
 {
 	const struct pci_address *address = &order->record.address;
 	struct message_refusal refusal;
-	int r = read_group(order->orders, address, view, &refusal);
+	int r = read_group_of(order->orders, address, view, &refusal);
 	size_t at = r ? SIZE_MAX : group_find(view, address);
 
 	if (at != SIZE_MAX && (view->functions[at].vendor != order->record.vendor ||
@@ -400,12 +400,12 @@ static void take_up(struct order *order, struct group_view *view)
 		at = SIZE_MAX; /* another card has its place */
 	if (!r && at != SIZE_MAX)
 		r = check(order->orders, view, address, &refusal);
-	if (r || at == SIZE_MAX || is_prepared(view)) {
-		finish(order, NULL);
+	if (r || at == SIZE_MAX || is_on_vfio_whole(view)) {
+		finish_order(order, NULL);
 		return;
 	}
 	if (begin(order, view, &refusal))
-		finish(order, NULL);
+		finish_order(order, NULL);
 }
 
 void orders_take_up(struct orders *orders)
@@ -416,7 +416,7 @@ void orders_take_up(struct orders *orders)
 	for (order = TAILQ_FIRST(&orders->list); view && order; order = next) {
 		next = TAILQ_NEXT(order, link);
 		if (!order->begun)
-			take_up(order, view);
+			take_up_order(order, view);
 	}
 }
 

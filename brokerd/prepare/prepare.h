@@ -47,7 +47,7 @@ struct preparing {
 	/* The worker has not ended in time; ended() may still come. */
 	void (*late)(struct preparing *preparing, const char *what,
 		     const struct pci_address *address);
-	/* `what` is NULL if all functions are on VFIO; else why not, with the kernel's errno or 0. */
+	/* All functions are on VFIO (`what` is NULL), or why not, with the kernel's errno or 0. */
 	void (*ended)(struct preparing *preparing, const char *what,
 		      const struct pci_address *address, int error);
 };

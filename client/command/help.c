@@ -24,7 +24,7 @@ static const char usage_of_all[] =
 	"  usage [--since TIME]         who had which device, for how long; metrics\n"
 	"  doctor [DEVICE] [--json]     what stands in the way, and what would help\n"
 	"  release LEASE                end a lease or a waiting claim of your own\n"
-	"  watch [--json]               changes of leases and of the queue\n"
+	"  watch [--json], serve        changes of leases and the queue; all over HTTP\n"
 	"  policy check [FILE...]       show every mistake in the policy\n"
 	"  policy what [--user USER]    all that you may have, or USER\n"
 	"  policy explain DEVICE        whether you may have DEVICE, and by which rule\n"
@@ -473,6 +473,21 @@ static const struct help {
 	  "  gpubroker prepare 01:00.0\n"
 	  "  gpubroker list\n"
 	  "  gpubroker restore 01:00.0\n" },
+	{ "serve", "these commands over HTTP, as yourself",
+	  "usage: gpubroker serve [--http PATH] [--port PORT]\n"
+	  "\n"
+	  "Serves you, and nobody else, over HTTP: devices, leases, claims, events. What may\n"
+	  "be asked is in gpubroker-serve(1) and /usr/share/gpubroker/openapi.json.\n"
+	  "\n"
+	  "  --http PATH  a Unix socket there, not at $XDG_RUNTIME_DIR/gpubroker/http\n"
+	  "  --port PORT  on 127.0.0.1 too, for who knows the token in the file beside it\n"
+	  "\n"
+	  "A machine that a claim starts is a script of yours in\n"
+	  "~/.config/gpubroker/machines.\n"
+	  "\n"
+	  "Examples:\n"
+	  "  systemctl --user enable --now gpubroker-serve.socket\n"
+	  "  curl --unix-socket $XDG_RUNTIME_DIR/gpubroker/http http://gpu/v1/devices\n" },
 	{ "vfs", "create virtual functions (root)",
 	  "usage: gpubroker vfs DEVICE N [--json]\n"
 	  "\n"

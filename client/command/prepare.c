@@ -28,7 +28,7 @@ struct look {
 	enum gpubroker_status status;
 };
 
-static int on_device(void *userdata, const struct gpubroker_device *device)
+static int note_status(void *userdata, const struct gpubroker_device *device)
 {
 	struct look *look = userdata;
 
@@ -65,7 +65,8 @@ static int print_prepared(struct gpubroker *handle, const char *address)
 	struct json_object *o;
 
 	for (int i = 0; i < LOOK_TRIES; i++) {
-		if (gpubroker_list(handle, on_device, &look) || look.status == GPUBROKER_VFIO_READY)
+		if (gpubroker_list(handle, note_status, &look) ||
+		    look.status == GPUBROKER_VFIO_READY)
 			break;
 		nanosleep(&pause, NULL);
 	}

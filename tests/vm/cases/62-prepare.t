@@ -35,7 +35,8 @@ is "$(python3 -c 'import json, sys; o = json.loads(sys.argv[1]); print(o["number
 	"2 alice $gpu" '... also for a program'
 kill "${holders[0]}"
 ok 'the host has it back' wait_for 30 is_back $gpu $host
-exec 9</dev/dri/by-path/pci-$gpu-card || exec 9</dev/dri/card0
+card=$(echo /sys/bus/pci/devices/$gpu/drm/card*)
+exec 9<"/dev/dri/${card##*/}"
 prepare 01:00.0
 if [ $status = 78 ]; then
 	like "$stderr" 'in use by the host: .* has /dev/dri/card. open; stop that, or add --force' 'what a program has open is named'

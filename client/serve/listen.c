@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sockets and token of `gpubroker serve`, see listen.h. It must never listen where others than the
+ * user could connect, but for the loopback, which the token guards.
+ */
+#include "config.h"
+
+#include "client/serve/listen.h"
+#include "client/command/cli.h"
+#include "client/common/util.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#define BACKLOG 1024
+#define FIRST_INHERITED 3
+
+int listen_directory(const char *path)
+{
+	struct stat st;
+
+	if (mkdir(path, 0700) && errno != EEXIST) {
+		cli_error("cannot make %s: %s", path, strerror(errno));
+		return EXIT_CANNOT_CREATE;
+	}
+	if (lstat(path, &st) || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
+	    st.st_mode & 077) {
+		cli_error("%s is not a directory of your own alone (mode 0700)", path);
+		return EXIT_CANNOT_CREATE;
+	}
+	return 0;
+}
+
+static void add_listener(struct server_setup *setup, int fd, bool tcp)
+{
+	setup->tcp[setup->n_listeners] = tcp;
+	setup->listeners[setup->n_listeners++] = fd;
+}
+
+int listen_inherited(struct server_setup *setup)
+{
+	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+	const int n = pid && count && atoi(pid) == getpid() ? atoi(count) : 0;
+
+	for (int fd = FIRST_INHERITED; fd < FIRST_INHERITED + n; fd++) {
+		struct sockaddr_storage address;
+		socklen_t size = sizeof(address);
+
+		if (n > 1 || getsockname(fd, (struct sockaddr *)&address, &size) ||
+		    address.ss_family != AF_UNIX) {
+			cli_error("socket activation gives one Unix socket; for the loopback use "
+				  "--port");
+			return -1;
+		}
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		fcntl(fd, F_SETFL, O_NONBLOCK);
+		add_listener(setup, fd, false);
+	}
+	return n;
+}
+
+int listen_unix(struct server_setup *setup, const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	cleanup_fd int fd = -1;
+	mode_t before;
+	int r;
+
+	if (strlen(path) >= sizeof(address.sun_path)) {
+		cli_error("%s is too long for a socket", path);
+		return EXIT_BAD_USAGE;
+	}
+	strcpy(address.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof(address))) {
+		cli_error("another gpubroker serve has %s already", path);
+		return EXIT_BUSY;
+	}
+	fd_close(fd);
+	unlink(path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	before = umask(0177); /* not chmod(): somebody could have connected in between */
+	r = fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, BACKLOG);
+	umask(before);
+	if (r) {
+		cli_error("cannot listen on %s: %s", path, strerror(errno));
+		return EXIT_CANNOT_CREATE;
+	}
+	add_listener(setup, TAKE_FD(fd), false);
+	return 0;
+}
+
+static int write_token(char token[GATE_TOKEN], const char *path)
+{
+	unsigned char bytes[(GATE_TOKEN - 1) / 2];
+	cleanup_fd int fd = -1;
+
+	if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
+		return -errno;
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		snprintf(token + 2 * i, 3, "%02x", bytes[i]);
+	unlink(path);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, token, GATE_TOKEN - 1) != GATE_TOKEN - 1 || write(fd, "\n", 1) != 1)
+		return -errno;
+	return 0;
+}
+
+int listen_loopback(struct server_setup *setup, unsigned port, const char *token_path)
+{
+	struct sockaddr_in address = {
+		.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr = { .s_addr = htonl(INADDR_LOOPBACK) },
+	};
+	cleanup_fd int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	const int on = 1;
+	int r = write_token(setup->gate.token, token_path);
+
+	if (r) {
+		cli_error("cannot write %s: %s", token_path, strerror(-r));
+		return EXIT_CANNOT_CREATE;
+	}
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
+	    bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, BACKLOG)) {
+		cli_error("cannot listen on 127.0.0.1:%u: %s", port, strerror(errno));
+		return EXIT_CANNOT_CREATE;
+	}
+	setup->gate.port = port;
+	add_listener(setup, TAKE_FD(fd), true);
+	return 0;
+}

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Machines and their claims, see machine.h. A claim's steps are a file of the runtime directory,
+ * which `gpubroker run --progress=json` writes as its standard error: so they are there for a
+ * service that was started anew, and the machine outlives it. A lock on the file says that the
+ * machine runs, where no systemd does.
+ *
+ * It must never execute anything but this program, with a file of the machines' directory as
+ * COMMAND, and systemd's tools.
+ */
+#include "config.h"
+
+#include "client/serve/machine.h"
+#include "client/command/cli.h"
+#include "client/command/json-out.h"
+#include "client/common/util.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define STEPS_MAX 65536 /* bytes of a claim's file that are read: its command may write more */
+#define FOLLOW_MS 100
+
+/* ---- where they are ---- */
+
+static void steps_path(const struct spawn_setup *setup, const char *name, char out[512])
+{
+	snprintf(out, 512, "%.400s/claims/%.40s", setup->directory, name);
+}
+
+static void machines_directory(char out[512])
+{
+	const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+
+	if (config && *config == '/')
+		snprintf(out, 512, "%.400s/gpubroker/machines", config);
+	else
+		snprintf(out, 512, "%.400s/.config/gpubroker/machines", home ? home : "");
+}
+
+static bool has_manager(void)
+{
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	char path[512];
+
+	snprintf(path, sizeof(path), "%.400s/systemd/private", runtime ? runtime : "");
+	return runtime && !access(path, F_OK);
+}
+
+/* ---- reading the steps ---- */
+
+/* Reads the objects of a claim's file into an array; the last one is *ret_last, or NULL. */
+static struct json_object *read_steps(int fd, struct json_object **ret_last)
+{
+	struct json_object *array = json_object_new_array();
+	cleanup_free char *text = malloc(STEPS_MAX + 1);
+	ssize_t n = text ? pread(fd, text, STEPS_MAX, 0) : -1;
+	char *line = text, *end;
+
+	*ret_last = NULL;
+	if (n < 0)
+		return array;
+	text[n] = '\0';
+	for (; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+		struct json_object *step, *event;
+
+		*end = '\0';
+		step = *line == '{' ? json_tokener_parse(line) : NULL;
+		if (step && json_object_is_type(step, json_type_object) &&
+		    json_object_object_get_ex(step, "event", &event)) {
+			json_object_array_add(array, step);
+			*ret_last = step;
+		} else {
+			json_object_put(step);
+		}
+	}
+	return array;
+}
+
+static const char *step_name(struct json_object *step)
+{
+	struct json_object *event;
+
+	return step && json_object_object_get_ex(step, "event", &event)
+		       ? json_object_get_string(event)
+		       : "starting";
+}
+
+static bool is_last(struct json_object *step)
+{
+	const char *event = step_name(step);
+
+	return !strcmp(event, "granted") || !strcmp(event, "refused");
+}
+
+static struct json_object *claim_object(const char *name, int fd)
+{
+	struct json_object *o = json_object_new_object(), *last, *steps = read_steps(fd, &last);
+
+	json_object_object_add(o, "name", json_object_new_string(name));
+	json_object_object_add(o, "state", json_object_new_string(step_name(last)));
+	json_object_object_add(o, "steps", steps);
+	return o;
+}
+
+int machine_list(const struct spawn_setup *setup)
+{
+	struct json_object *array = json_object_new_array();
+	char path[512];
+	DIR *dir;
+	struct dirent *entry;
+
+	snprintf(path, sizeof(path), "%.400s/claims", setup->directory);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir)) != NULL) {
+		cleanup_fd int fd =
+			strchr(entry->d_name, '.')
+				? -1
+				: openat(dirfd(dir), entry->d_name,
+					 O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+		if (fd >= 0)
+			json_object_array_add(array, claim_object(entry->d_name, fd));
+	}
+	if (dir)
+		closedir(dir);
+	json_out_print(array);
+	return cli_finish_output();
+}
+
+int machine_follow(const struct spawn_setup *setup, const struct spawn_order *order)
+{
+	const struct timespec pause = { .tv_nsec = FOLLOW_MS * 1000000L };
+	cleanup_fd int fd = -1;
+	size_t told = 0;
+	char path[512];
+
+	steps_path(setup, order->name, path);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0) {
+		cli_error("there is no claim '%s'", order->name);
+		return EXIT_NO_DEVICE;
+	}
+	for (;;) {
+		struct json_object *last, *steps = read_steps(fd, &last);
+		const size_t n = json_object_array_length(steps);
+		const bool over = is_last(last);
+
+		for (; told < n; told++)
+			json_out_line(json_object_get(json_object_array_get_idx(steps, told)));
+		json_object_put(steps);
+		if (cli_finish_output() || over)
+			return 0;
+		nanosleep(&pause, NULL);
+	}
+}
+
+/* ---- starting and ending ---- */
+
+/* Executes a tool of systemd, whose output goes where ours does. Returns its status. */
+static int run_tool(const char *const *argv, const char *steps)
+{
+	int status = 0, fd;
+	pid_t pid = fork();
+
+	if (!pid) {
+		fd = open(steps, O_WRONLY | O_APPEND | O_CLOEXEC);
+		if (fd >= 0)
+			dup2(fd, 1);
+		execvp(argv[0], (char *const *)argv);
+		_exit(EXIT_NOT_FOUND);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return EXIT_SOFTWARE;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_SOFTWARE;
+}
+
+/* Adds the command that claims and becomes the machine. */
+static size_t add_claim(const struct spawn_setup *setup, const struct spawn_order *order,
+			const char *command, const char *machine, const char **argv, size_t n)
+{
+	static char wait[40];
+
+	argv[n++] = command;
+	if (setup->socket) {
+		argv[n++] = "--socket";
+		argv[n++] = setup->socket;
+	}
+	argv[n++] = "run";
+	argv[n++] = "--progress=json";
+	argv[n++] = "--gpu";
+	argv[n++] = order->device;
+	if (order->profile[0]) {
+		argv[n++] = "--profile";
+		argv[n++] = order->profile;
+	}
+	if (order->wait[0]) {
+		snprintf(wait, sizeof(wait), "--wait=%s", order->wait);
+		argv[n++] = wait;
+	}
+	if (order->qemu)
+		argv[n++] = "--qemu";
+	argv[n++] = "--";
+	argv[n++] = machine;
+	argv[n] = NULL;
+	return n;
+}
+
+static int start_by_manager(const struct spawn_setup *setup, const struct spawn_order *order,
+			    const char *command, const char *machine, const char *steps)
+{
+	char unit[80], err[600], out[600];
+	const char *argv[32] = {
+		"systemd-run",		"--user", "--quiet", "--collect",
+		"--property=Type=exec", unit,	  out,	     err,
+	};
+
+	snprintf(unit, sizeof(unit), "--unit=gpubroker-%s", order->name);
+	snprintf(out, sizeof(out), "--property=StandardOutput=append:%s", steps);
+	snprintf(err, sizeof(err), "--property=StandardError=append:%s", steps);
+	add_claim(setup, order, command, machine, argv, 8);
+	return run_tool(argv, "/dev/null");
+}
+
+/* Without a manager: a process of its own, which has the locked file as its output. */
+static int start_alone(const struct spawn_setup *setup, const struct spawn_order *order,
+		       const char *command, const char *machine, int steps)
+{
+	const char *argv[24];
+	char path[520], text[24];
+	pid_t pid = fork();
+	int fd;
+
+	if (pid < 0)
+		return EXIT_SOFTWARE;
+	if (!pid) {
+		setsid();
+		if (dup2(steps, 1) < 0 || dup2(steps, 2) < 0)
+			_exit(EXIT_SOFTWARE);
+		add_claim(setup, order, command, machine, argv, 0);
+		execv(command, (char *const *)argv);
+		_exit(EXIT_NOT_FOUND);
+	}
+	snprintf(path, sizeof(path), "%.400s/claims/%.40s.pid", setup->directory, order->name);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	snprintf(text, sizeof(text), "%d\n", (int)pid);
+	if (fd >= 0 && write(fd, text, strlen(text)) < 0)
+		text[0] = '\0';
+	fd_close(fd);
+	return 0;
+}
+
+/* Opens and locks the file for the steps. Returns it, or -1 after the reason was printed. */
+static int open_steps(const struct spawn_setup *setup, const char *name, char path[512])
+{
+	int fd;
+
+	snprintf(path, 512, "%.400s/claims", setup->directory);
+	mkdir(path, 0700);
+	steps_path(setup, name, path);
+	fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	if (fd < 0) {
+		cli_error("cannot write %s: %s", path, strerror(errno));
+		return -1;
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB)) {
+		cli_error("the machine '%s' runs already; end it first", name);
+		return fd_close(fd);
+	}
+	return fd;
+}
+
+static int print_started(const char *name)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "name", json_object_new_string(name));
+	json_object_object_add(o, "state", json_object_new_string("starting"));
+	json_out_print(o);
+	return cli_finish_output();
+}
+
+int machine_start(const struct spawn_setup *setup, const struct spawn_order *order,
+		  const char *command)
+{
+	char directory[512], machine[600], steps[512], unit[80];
+	cleanup_fd int fd = -1;
+	struct stat st;
+	int r;
+
+	machines_directory(directory);
+	snprintf(machine, sizeof(machine), "%s/%.40s", directory, order->name);
+	if (stat(machine, &st) || !S_ISREG(st.st_mode) || access(machine, X_OK)) {
+		cli_error("there is no machine '%s': make %s, a script that starts it", order->name,
+			  machine);
+		return EXIT_NO_NAME;
+	}
+	fd = open_steps(setup, order->name, steps);
+	if (fd < 0)
+		return EXIT_BUSY;
+	snprintf(unit, sizeof(unit), "gpubroker-%s.service", order->name);
+	if (has_manager() && !run_tool((const char *const[]){ "systemctl", "--user", "--quiet",
+							      "is-active", unit, NULL },
+				       "/dev/null")) {
+		cli_error("the machine '%s' runs already; end it first", order->name);
+		return EXIT_BUSY;
+	}
+	if (ftruncate(fd, 0))
+		return EXIT_SOFTWARE;
+	r = has_manager() ? start_by_manager(setup, order, command, machine, steps)
+			  : start_alone(setup, order, command, machine, fd);
+	if (r) {
+		cli_error("the machine '%s' cannot be started, or runs already; 'systemctl --user "
+			  "status gpubroker-%s' may show why",
+			  order->name, order->name);
+		return EXIT_BUSY;
+	}
+	return print_started(order->name);
+}
+
+/* Returns true if a process has the file as its output, and so the lock. */
+static bool is_running(const char *steps)
+{
+	cleanup_fd int fd = open(steps, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+}
+
+int machine_stop(const struct spawn_setup *setup, const struct spawn_order *order)
+{
+	char steps[512], path[520], unit[80], text[24] = "";
+	cleanup_fd int fd = -1;
+	ssize_t n;
+
+	steps_path(setup, order->name, steps);
+	if (access(steps, F_OK)) {
+		cli_error("there is no claim '%s'", order->name);
+		return EXIT_NO_DEVICE;
+	}
+	snprintf(unit, sizeof(unit), "gpubroker-%s.service", order->name);
+	if (has_manager())
+		run_tool((const char *const[]){ "systemctl", "--user", "--quiet", "stop", unit,
+						NULL },
+			 "/dev/null");
+	snprintf(path, sizeof(path), "%.400s/claims/%.40s.pid", setup->directory, order->name);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	n = fd >= 0 && is_running(steps) ? read(fd, text, sizeof(text) - 1) : 0;
+	if (n > 0 && atoi(text) > 1) {
+		kill(-atoi(text), SIGTERM);
+		kill(atoi(text), SIGTERM);
+	}
+	unlink(path);
+	unlink(steps);
+	json_out_print(json_object_new_object());
+	return cli_finish_output();
+}
