@@ -8,6 +8,7 @@
 #include "brokerd/peer/allotting.h"
 #include "brokerd/claim/allot.h"
 #include "brokerd/state/refuse.h"
+#include "client/host/sysfs.h"
 
 #include <string.h>
 
@@ -41,6 +42,19 @@ int allotting_retract(struct peer *peer, const struct message_retract *request,
 	if (peer->claimant.uid != 0)
 		return refuse_other(ret_refusal, "take an allotment away");
 	return allot_retract(peer->peers->claims, peer->claimant.pid, request->label, ret_refusal);
+}
+
+int allotting_check(const struct peer *peer, const struct pci_address *address,
+		    struct message_refusal *ret_refusal)
+{
+	const struct peers *peers = peer->peers;
+	const struct allotment *allotment;
+	uint32_t group;
+
+	if (sysfs_group_of(peers->kernel->sys, address, &group))
+		group = NO_GROUP;
+	allotment = allotments_of(peers->claims->allotments, address, group);
+	return allotment ? refuse_allotted(ret_refusal, allotment, address, group) : 0;
 }
 
 struct message_allotment allotting_message(const struct peer *peer,

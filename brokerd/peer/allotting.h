@@ -10,6 +10,13 @@ int allotting_make(struct peer *peer, const struct message_allot *request,
 int allotting_retract(struct peer *peer, const struct message_retract *request,
 		      struct message_refusal *ret_refusal);
 
+/*
+ * Returns 0 if no allotment reserves the function, or its group; else the reason, for root, who
+ * would change its driver.
+ */
+int allotting_check(const struct peer *peer, const struct pci_address *address,
+		    struct message_refusal *ret_refusal);
+
 /* Fills the answer about an allotment, for the peer. */
 struct message_allotment allotting_message(const struct peer *peer,
 					   const struct allotment *allotment);

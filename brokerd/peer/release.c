@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "brokerd/peer/release.h"
+#include "brokerd/peer/allotting.h"
 #include "brokerd/claim/claim.h"
 #include "brokerd/lease/bringup.h"
 #include "brokerd/lease/ending.h"
@@ -286,7 +287,6 @@ int release_device(struct peer *peer, const struct message_restore *request,
 		   struct message_refusal *ret_refusal)
 {
 	const struct peers *peers = peer->peers;
-	const struct allotment *allotment;
 	const struct hold *hold;
 	struct lease *lease;
 	uint32_t group;
@@ -308,9 +308,9 @@ int release_device(struct peer *peer, const struct message_restore *request,
 	}
 	if (lease)
 		return refuse_held_for_root(ret_refusal, lease, &request->address);
-	allotment = allotments_of(peers->claims->allotments, &request->address, group);
-	if (allotment)
-		return refuse_allotted(ret_refusal, allotment, &request->address, group);
+	r = allotting_check(peer, &request->address, ret_refusal);
+	if (r)
+		return r;
 	hold = holds_find_group(peers->holds, group);
 	if (hold)
 		return refuse_preparing(ret_refusal, hold, &request->address);

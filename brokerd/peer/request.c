@@ -187,7 +187,11 @@ static void do_prepare(struct peer *peer, const union peer_packet *packet)
 	int r;
 
 	peer->busy = PEER_ORDER;
-	r = order_start(peer->peers->orders, &peer->order, &packet->restore.address, &refusal);
+	/* Others than root are refused for that, whoever has it. */
+	r = peer->claimant.uid ? 0 : allotting_check(peer, &packet->restore.address, &refusal);
+	if (!r)
+		r = order_start(peer->peers->orders, &peer->order, &packet->restore.address,
+				&refusal);
 	if (r)
 		peer_answer(peer, r, &refusal);
 }

@@ -242,6 +242,12 @@ static int may_have(struct fit_search *search, const struct fit_candidate *c, in
 	return r;
 }
 
+/* Returns true if others have it, so that waiting helps. */
+static bool is_others(int r)
+{
+	return r == GPUBROKER_REFUSED_BUSY || r == GPUBROKER_REFUSED_ALLOTTED;
+}
+
 /* "mbochs-medium of mbochs (16M)" */
 static const char *name_of(const struct fit_candidate *c, char out[160])
 {
@@ -397,7 +403,7 @@ static int choose_one(struct fit_search *search)
 			return status;
 		if (!r && !c->is_busy)
 			found = c;
-		else if (!busy && (!r || r == GPUBROKER_REFUSED_BUSY))
+		else if (!busy && (!r || is_others(r)))
 			busy = c;
 	}
 	if (!found && busy && search->request->wait) {
@@ -434,9 +440,8 @@ static int check_others(struct fit_search *search)
 		return status;
 	r = gpubroker_claim_ask(search->handle, claim);
 	gpubroker_claim_free(claim);
-	return !r || (r == GPUBROKER_REFUSED_BUSY && request->wait)
-		       ? 0
-		       : cli_failed(search->cli, search->handle, r);
+	return !r || (is_others(r) && request->wait) ? 0
+						     : cli_failed(search->cli, search->handle, r);
 }
 
 int choose_devices(const struct cli *cli, struct gpubroker *handle, struct request *request)

@@ -9,6 +9,7 @@
 #include "client/run/claiming.h"
 #include "client/command/screen.h"
 #include "client/common/address.h"
+#include "client/run/allotted.h"
 #include "client/run/choose.h"
 #include "client/run/hint.h"
 
@@ -250,8 +251,10 @@ int claiming_run(const struct cli *cli, struct gpubroker *handle, struct request
 		 struct progress *progress, struct gpubroker_claim **ret_claim)
 {
 	struct gpubroker_claim *claim = NULL;
-	int r, status;
+	int r, status = allotted_take(cli, handle, request);
 
+	if (status)
+		return status;
 	for (int tries = 1;; tries++) {
 		status = request_has_memory(request) ? choose_devices(cli, handle, request) : 0;
 		if (!status)

@@ -11,7 +11,6 @@
 #include "config.h"
 
 #include "client/command/cli.h"
-#include "client/run/allotted.h"
 #include "client/run/claiming.h"
 #include "client/run/container.h"
 #include "client/run/elsewhere.h"
@@ -287,8 +286,6 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	if (r)
 		goto out;
 	r = cli_open(cli, &handle);
-	if (!r)
-		r = allotted_take(cli, handle, &request);
 	if (r)
 		goto out;
 	r = claiming_run(cli, handle, &request, &progress, &claim);

@@ -57,6 +57,8 @@ is $status 77 'root has no rule, and gets none by that'
 capture gpubroker restore 02:00.0
 is $status 75 'root cannot give it to its driver before it is retracted'
 like "$stderr" "$gpu2 is allotted to bob" '... and is told so'
+capture gpubroker prepare 02:00.0
+is $status 75 '... nor put it onto VFIO'
 capture gpubroker allot --user alice --for job-2 02:00.0
 is $status 75 'it cannot be allotted to another user'
 capture gpubroker allot --user alice --for job-1 01:00.0

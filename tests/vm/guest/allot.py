@@ -8,7 +8,7 @@ import who
 import wire
 from wire import connect
 
-ALLOT, RETRACT = 14, 15
+ALLOT, RETRACT = 15, 16
 
 
 def allot(uid, address, label=b"forged", n_gids=0, reserved=0):
