@@ -171,6 +171,8 @@ for c in gres/slurm-gres check/slurm; do
 done
 tap_ok "the help of doctor has each option" in_help client/command/examine.c doctor
 tap_ok "the help of revoke has each option" in_help client/command/release.c revoke
+tap_ok "the help of prepare has each option" in_help client/command/prepare.c prepare
+tap_ok "the help of serve has each option" in_help client/serve/serve.c serve
 for c in check explain what install; do
 	file=client/command/$c.c
 	[ $c != check ] || file=client/command/policy.c
@@ -182,7 +184,7 @@ for c in attach detach; do
 	tap_ok "the help of $c has each option" in_help "client/run/$c.c" "$c"
 	tap_ok "... and so has its page" attach_in_synopsis "$c"
 done
-for c in list run profiles leases usage metrics release watch doctor policy revoke restore vfs attach detach drivers slurm; do
+for c in list run profiles leases usage metrics release watch doctor policy revoke restore prepare serve vfs attach detach drivers slurm; do
 	tap_ok "the help of $c fits on a screen" on_a_screen "$c"
 done
 tap_ok "the usage fits on a screen" sh -c '"$0" --help | awk "length > 80 { exit 1 } END { exit NR > 24 }"' "$command"
@@ -354,6 +356,15 @@ tap_ok "revoke with a time and no lease: 64" says 64 revoke --after 10m
 tap_ok "revoke with an unknown option: 64" exits 64 revoke --force 3
 tap_ok "restore without a device: 64" says_that "DEVICE" 64 restore
 tap_ok "restore of two: 64" says 64 restore 01:00.0 01:00.1
+tap_ok "prepare without a device: 64" says_that "DEVICE" 64 prepare
+tap_ok "prepare of two: 64" says 64 prepare 01:00.0 01:00.1
+tap_ok "prepare without a broker: 69" says_that "$dir/socket" 69 prepare ff:1f.7
+tap_ok "serve with an argument: 64" says 64 serve now
+for p in '' 0 65536 -1 x 99999999; do
+	tap_ok "serve --port '$p': 64" says_that "from 1 to 65535" 64 serve --port "$p"
+done
+tap_ok "serve without a runtime directory: 69" sh -c 'unset XDG_RUNTIME_DIR; "$0" serve 2>"$1/err"; [ $? = 69 ] &&
+	grep -q XDG_RUNTIME_DIR "$1/err"' "$command" "$dir"
 tap_ok "restore with an unknown option: 64" exits 64 restore --force 01:00.0
 tap_ok "vfs without a number: 64" says_that "a number" 64 vfs 01:00.0
 tap_ok "vfs with two: 64" says 64 vfs 01:00.0 1 2
