@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the filters answer on the architecture that this was compiled for: each is compiled by
- * libseccomp, and its program interpreted here, so that nothing is killed and no kernel is needed. It
+ * The filters' answers on the architecture that this was compiled for. libseccomp compiles each
+ * filter, and this test interprets its program, so that nothing is killed and no kernel is needed. It
  * also runs cross-compiled, by a user-mode emulator (tests/vm/aarch64), which cannot load a filter.
+ *
+ * The compiler includes brokerd/process/filter.c before this file, for its tables: see tests.am.
  */
 #include "config.h"
-
-/* For its tables. */
-#include "brokerd/process/filter.c"
 
 #include "tests/tap.h"
 
@@ -150,7 +149,7 @@ static bool table_is_whole(const struct syscall_rule *rows, size_t n)
 	return whole;
 }
 
-/* What nobody may do, under whatever number: the calls that open files and run programs. */
+/* Each table kills the calls that open files and run programs, whatever their numbers are. */
 static bool kills_the_worst(void)
 {
 	static const char *const calls[] = {
