@@ -8,6 +8,7 @@
 #include "brokerd/core.h"
 #include "brokerd/claim/allot.h"
 #include "brokerd/claim/begin.h"
+#include "brokerd/claim/claim.h"
 #include "brokerd/claim/opening.h"
 #include "brokerd/claim/rejoin.h"
 #include "brokerd/lease/ending.h"
@@ -396,6 +397,7 @@ static void on_nodes(evutil_socket_t fd, short what, void *userdata)
 	(void)fd;
 	(void)what;
 	kernel_nodes_read(&core->claims.touches, &core->kernel);
+	claims_look_at_nodes(&core->claims);
 }
 
 static void on_suppressed(evutil_socket_t fd, short what, void *userdata)

@@ -244,7 +244,8 @@ static bool is_under_way(const struct claim *claim)
 		const struct lease *lease = claim->items[i].lease;
 
 		if (lease && lease->state != GPUBROKER_LEASE_STUCK &&
-		    (lease->work || lease->hook.event == HOOK_BIND))
+		    ((lease->work && lease->asking != ASKING_WAITS) ||
+		     lease->hook.event == HOOK_BIND))
 			return true;
 	}
 	return false;
@@ -359,6 +360,16 @@ static bool pause_for_nodes(struct claim *claim)
 	return claim->settle && !evtimer_add(claim->settle, &after);
 }
 
+void claims_look_at_nodes(struct claims *claims)
+{
+	struct claim *claim;
+
+	TAILQ_FOREACH(claim, &claims->list, link)
+		if (claim->settle && !claim->settled && evtimer_pending(claim->settle, NULL) &&
+		    are_touched(claim))
+			event_active(claim->settle, EV_TIMEOUT, 1);
+}
+
 void claim_advance(struct claim *claim)
 {
 	if (!claim->claimant && !claim->failed)
@@ -372,6 +383,9 @@ void claim_advance(struct claim *claim)
 		claim_granted(claim);
 		return;
 	}
+	for (size_t i = 0; claim->failed && i < claim->n; i++)
+		if (claim->items[i].lease)
+			lease_give_up(claim->items[i].lease);
 	if (!claim->failed || is_under_way(claim) || restore_next(claim))
 		return;
 	for (size_t i = 0; i < claim->n; i++) {

@@ -13,6 +13,11 @@ extern const struct lease_follower_ops claim_follower_ops;
  * first the restore, then the answer. The claim may be gone on return.
  */
 void claim_advance(struct claim *claim);
+/*
+ * A node in /dev/vfio was touched: claims that wait until udev has dealt with theirs need not wait
+ * for their next look. It only ends their timers, and advances none itself.
+ */
+void claims_look_at_nodes(struct claims *claims);
 
 /* It is known who has the devices of a claim open: takes the refusal, or NULL, and goes on. */
 void claim_opened(void *claim, const struct message_refusal *refusal);

@@ -30,6 +30,7 @@
 #include <netlink/socket.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sysexits.h>
 
 #define KERNEL_GROUP 1 /* the kernel's own uevents; udevd's repetitions are group 2 */
@@ -37,6 +38,8 @@
 #define RESERVE (512 << 10) /* bytes of memory, for messages and kinds of devices */
 /* Events read in a row, so that an endless stream does not keep the watcher from looking. */
 #define EVENT_BURST 4096
+#define EVENT_MAX 8192 /* the kernel's are at most 2 KiB and their path */
+#define GATHER_MS 10
 #define KINDS_MAX 1024 /* kinds that are remembered; others are looked up each time */
 
 /*
@@ -188,27 +191,40 @@ static int scan_all(struct watcher *watcher)
 	return r ? r : send_type(watcher, WATCHER_SCANNED);
 }
 
-/* Reads the events that wait. After an error all functions are looked at. */
+/*
+ * Reads the events that wait. After an error all functions are looked at. Not nl_recv(), which
+ * allocates and clears a buffer of the largest size for each of them.
+ */
 static void drain_events(struct watcher *watcher)
 {
+	static char text[EVENT_MAX];
+
 	for (int i = 0; i < EVENT_BURST; i++) {
 		struct sockaddr_nl from = { 0 };
-		unsigned char *message = NULL;
-		int n = nl_recv(watcher->netlink, &from, &message, NULL);
+		struct iovec data = { text, sizeof(text) };
+		struct msghdr message = { .msg_name = &from,
+					  .msg_namelen = sizeof(from),
+					  .msg_iov = &data,
+					  .msg_iovlen = 1 };
+		ssize_t n = recvmsg(nl_socket_get_fd(watcher->netlink), &message, MSG_DONTWAIT);
 
-		if (n == -NLE_AGAIN || !n)
+		if (!n || (n < 0 && errno == EAGAIN))
 			return;
-		if (n < 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 || message.msg_flags & MSG_TRUNC) {
+			const char *why = n >= 0	     ? "one is too long"
+					  : errno == ENOBUFS ? "more than the socket holds"
+							     : strerror(errno);
+
 			if (!watcher->marks.everything)
 				log_notice("watcher: uevents were lost (%s), looking at all again",
-					   n == -NLE_NOMEM ? "more than the socket holds"
-							   : nl_geterror(n));
+					   why);
 			watcher->marks.everything = true;
 			continue;
 		}
 		if (!from.nl_pid) /* from the kernel; root could forge others */
-			uevent_take(&watcher->marks, (const char *)message, (size_t)n);
-		free(message);
+			uevent_take(&watcher->marks, text, (size_t)n);
 	}
 }
 
@@ -248,7 +264,6 @@ static int listen_to_kernel(struct watcher *watcher)
 	 * a scan.
 	 */
 	nl_socket_set_buffer_size(watcher->netlink, BUFFER, 0);
-	nl_socket_set_msg_buf_size(watcher->netlink, 16384);
 	return 0;
 }
 
@@ -269,6 +284,12 @@ static int watch_loop(struct watcher *watcher)
 		if (polls[0].revents) /* the core sends nothing, so it has ended */
 			return 0;
 		if (polls[1].revents) {
+			/*
+			 * A claim or its end makes several events of one function, and loading a
+			 * driver many: those of a moment are one look.
+			 */
+			if (poll(polls, 1, GATHER_MS) > 0)
+				return 0;
 			drain_events(watcher);
 			r = look_at_marked(watcher);
 		}

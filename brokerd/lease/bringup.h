@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bring-up: from PREPARING to READY, for every kind of lease. At the end of each worker it calls
- * the follower's settled().
+ * Bring-up: from PREPARING to READY, for every kind of lease. At the end of each worker, and when
+ * one has asked and waits until the lease is recorded, it calls the follower's settled().
  */
 #pragma once
 
@@ -17,7 +17,14 @@ void lease_set_kind(struct lease *lease);
 int lease_ask(struct lease *lease);
 
 /*
- * Starts a worker that makes the lease ready. Returns 0, or -errno if no worker could be started. A
- * lease that needs no steps becomes READY at once: then settled() is not called.
+ * Ends the worker of a lease that has asked, and waits until the lease is recorded; settled() is
+ * called when it has ended. Does nothing if there is none.
+ */
+void lease_give_up(struct lease *lease);
+
+/*
+ * Starts a worker that makes the lease ready, or lets the one that has asked go on. Returns 0, or
+ * -errno if no worker could be started. A lease that needs no steps becomes READY at once: then
+ * settled() is not called.
  */
 int lease_make(struct lease *lease);

@@ -108,11 +108,15 @@ static void check_overrides(struct lease *lease)
 		lease_fail(lease, NULL, "its driver override is too long", 0);
 	for (size_t i = 0; !lease->failure.what && i < lease->n_functions; i++) {
 		struct lease_function *was = &lease->functions[i];
-		int r = sysfs_driver_read(leases_of(lease)->kernel->sys, &was->address,
-					  was->driver);
+		char now[FUNCTION_NAME_MAX];
+		int r = sysfs_driver_read(leases_of(lease)->kernel->sys, &was->address, now);
 
-		if (r)
+		if (r) {
 			lease_fail(lease, NULL, "reading its driver", -r);
+		} else if (strcmp(now, was->driver) != 0) {
+			lease->made_otherwise = true;
+			strcpy(was->driver, now);
+		}
 	}
 }
 
@@ -493,6 +497,7 @@ const struct lease_kind lease_of_functions = {
 	.asked_text = note_override,
 	.asked = check_overrides,
 	.add_make = add_bind,
+	.makes_at_once = true,
 	.made = check_bound,
 	.why_not_begun = why_not_bound,
 	.group_of = recorded_group,

@@ -44,6 +44,11 @@ struct lease_kind {
 	 * made_text() may be NULL. made() moves the lease to READY, or fails it.
 	 */
 	int (*add_make)(struct lease *lease, struct work *work);
+	/*
+	 * The steps of add_make() are known before add_ask()'s have read anything, so one worker
+	 * can do both. If that was wrong, asked() sets made_otherwise.
+	 */
+	bool makes_at_once;
 	void (*made_text)(struct lease *lease, const struct pci_address *address, const char *text);
 	void (*made)(struct lease *lease, const struct work_result *result);
 	/* Returns why add_make() failed with -error, or its worker could not be started. Static. */

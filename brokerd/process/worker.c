@@ -28,7 +28,7 @@
 
 struct step {
 	int fd;
-	enum { WRITES, READS, EXPECTS, LISTS, OPENS } does;
+	enum does { WRITES, READS, EXPECTS, LISTS, OPENS, AWAITS } does;
 	work_row_func row;
 	uint32_t group; /* to open */
 	enum on_failure on_failure;
@@ -65,6 +65,9 @@ struct work {
 	bool over; /* a step failed, and the later ones are not done */
 	int pipe;
 	int child_end; /* of the pipe, until the child has its own copy */
+	int go;	       /* the word for which the step AWAITS waits, or -1 */
+	bool awaits;   /* it has come to that step, and has not been told */
+	struct timeval limit;
 	int pidfd;
 	struct event *on_report, *on_exit, *on_late;
 	struct workers *workers;
@@ -107,7 +110,7 @@ struct work *work_new(const struct work_ops *ops, void *userdata)
 		return NULL;
 	work->ops = *ops;
 	work->userdata = userdata;
-	work->pipe = work->child_end = work->pidfd = -1;
+	work->pipe = work->child_end = work->go = work->pidfd = -1;
 	return work;
 }
 
@@ -133,6 +136,7 @@ struct work *work_free(struct work *work)
 	if (work->on_late)
 		event_free(work->on_late);
 	fd_close(work->pipe);
+	fd_close(work->go);
 	fd_close(work->pidfd);
 	free(work);
 	return NULL;
@@ -159,35 +163,33 @@ int work_add(struct work *work, int fd, const char *text, const char *what,
 	return 0;
 }
 
+/* Sets what the step that was added last does, unless `r` is an error. Returns r. */
+static int set_does(struct work *work, int r, enum does does)
+{
+	if (!r)
+		work->steps[work->n_steps - 1].does = does;
+	return r;
+}
+
 int work_add_read(struct work *work, int fd, const char *what, const struct pci_address *address)
 {
-	int r = work_add(work, fd, "", what, address, STOP);
-
-	if (!r)
-		work->steps[work->n_steps - 1].does = READS;
-	return r;
+	return set_does(work, work_add(work, fd, "", what, address, STOP), READS);
 }
 
 int work_add_table(struct work *work, int fd, work_row_func row, const char *what,
 		   const struct pci_address *address)
 {
-	int r = work_add(work, fd, "", what, address, STOP);
+	int r = set_does(work, work_add(work, fd, "", what, address, STOP), LISTS);
 
-	if (!r) {
-		work->steps[work->n_steps - 1].does = LISTS;
+	if (!r)
 		work->steps[work->n_steps - 1].row = row;
-	}
 	return r;
 }
 
 int work_add_expect(struct work *work, int fd, const char *text, const char *what,
 		    const struct pci_address *address)
 {
-	int r = work_add(work, fd, text, what, address, STOP);
-
-	if (!r)
-		work->steps[work->n_steps - 1].does = EXPECTS;
-	return r;
+	return set_does(work, work_add(work, fd, text, what, address, STOP), EXPECTS);
 }
 
 int work_add_open(struct work *work, int directory, uint32_t group,
@@ -195,11 +197,58 @@ int work_add_open(struct work *work, int directory, uint32_t group,
 {
 	int r = work_add(work, directory, "", "opening its IOMMU group", address, STOP);
 
-	if (!r) {
-		work->steps[work->n_steps - 1].does = OPENS;
+	if (!set_does(work, r, OPENS))
 		work->steps[work->n_steps - 1].group = group;
-	}
 	return r;
+}
+
+int work_add_wait(struct work *work, const struct pci_address *address)
+{
+	int ends[2], r;
+
+	/* Its end is no O_NONBLOCK: the worker sleeps in read() until the core says a byte. */
+	if (pipe2(ends, O_CLOEXEC))
+		return -errno;
+	r = work_add(work, ends[0], "", "waiting for its record", address, STOP);
+	if (r)
+		fd_close(ends[1]);
+	else
+		work->go = ends[1];
+	return set_does(work, r, AWAITS);
+}
+
+void work_cut(struct work *work, size_t n_steps)
+{
+	while (work->n_steps > n_steps) {
+		struct step *step = &work->steps[--work->n_steps];
+
+		fd_close(step->fd);
+		if (step->does == AWAITS)
+			work->go = fd_close(work->go);
+		*step = (struct step){ .fd = -1 };
+	}
+}
+
+/* If the worker is gone, so is the reader (SIGPIPE is ignored), and its end is reported. */
+static void give_word(struct work *work, bool go)
+{
+	if (!work->awaits)
+		return;
+	work->awaits = false;
+	evtimer_add(work->on_late, &work->limit);
+	while (go && write(work->go, "", 1) < 0 && errno == EINTR)
+		;
+	work->go = fd_close(work->go);
+}
+
+void work_go(struct work *work)
+{
+	give_word(work, true);
+}
+
+void work_give_up(struct work *work)
+{
+	give_word(work, false);
 }
 
 void work_show(struct work *work)
@@ -289,6 +338,8 @@ static int do_step(const struct step *step, int opened, char text[WORK_TEXT_MAX]
 		n = step->does == WRITES ? write(step->fd, step->text, step->len)
 					 : read(step->fd, text, WORK_TEXT_MAX);
 	while (n < 0 && errno == EINTR);
+	if (step->does == AWAITS && !n) /* the end of the pipe: it is not wanted any more */
+		return ECANCELED;
 	if (n < 0)
 		return errno == ENOTTY && step->on_failure == IGNORE_ENOTTY ? 0 : errno;
 	if (step->does == WRITES)
@@ -391,6 +442,16 @@ static void tell_begun(struct work *work, size_t step)
 	work->ops.begun(work->userdata, &work->steps[step].address, index, total);
 }
 
+/* The worker has come to the step that waits. Its time does not run meanwhile: it is the core's. */
+static void tell_awaits(struct work *work)
+{
+	if (work->n_done == work->n_steps || work->steps[work->n_done].does != AWAITS)
+		return;
+	work->awaits = true;
+	evtimer_del(work->on_late);
+	work->ops.awaits(work->userdata);
+}
+
 static void take_report(struct work *work, struct report *report)
 {
 	const struct step *step = &work->steps[work->n_done];
@@ -414,6 +475,7 @@ static void take_report(struct work *work, struct report *report)
 	if (step->does == READS && !report->error && work->ops.told)
 		work->ops.told(work->userdata, &step->address, report->text);
 	tell_begun(work, ++work->n_done);
+	tell_awaits(work);
 }
 
 static void read_reports(struct work *work)
@@ -485,7 +547,6 @@ static void on_worker_late(evutil_socket_t fd, short what, void *userdata)
 
 int workers_start_within(struct workers *workers, struct work *work, unsigned seconds)
 {
-	const struct timeval limit = { .tv_sec = (time_t)seconds };
 	int ends[2], pid;
 	bool shared;
 
@@ -493,6 +554,7 @@ int workers_start_within(struct workers *workers, struct work *work, unsigned se
 		return -errno;
 	work->pipe = ends[0];
 	work->child_end = ends[1];
+	work->limit = (struct timeval){ .tv_sec = (time_t)seconds };
 	shared = is_low(work, work->child_end);
 	/* If shared, until the child takes a copy of the table's lower part, see run_child(). */
 	pid = worker_fork(shared, &work->pidfd);
@@ -507,7 +569,7 @@ int workers_start_within(struct workers *workers, struct work *work, unsigned se
 	work->on_late = evtimer_new(workers->base, on_worker_late, work);
 	if (!work->on_report || !work->on_exit || !work->on_late ||
 	    event_add(work->on_report, NULL) || event_add(work->on_exit, NULL) ||
-	    event_add(work->on_late, &limit))
+	    event_add(work->on_late, &work->limit))
 		goto lost;
 	work->workers = workers;
 	work->counted = !work->ops.may_be_left;
@@ -518,10 +580,7 @@ int workers_start_within(struct workers *workers, struct work *work, unsigned se
 	tell_begun(work, 0);
 	return 0;
 lost:
-	/*
-	 * A child is running and cannot be watched, so its result would be unknown. This process
-	 * ends; when it is started again, it goes by the records.
-	 */
+	/* A child runs unwatched. When this process is started again, it goes by the records. */
 	_exit(EX_SOFTWARE);
 }
 

@@ -49,6 +49,11 @@ struct work_ops {
 	 * A step has read a text, which is given without its newline. May be NULL if no step reads.
 	 */
 	void (*told)(void *userdata, const struct pci_address *address, const char *text);
+	/*
+	 * All steps before that of work_add_wait() are done, and the worker waits for work_go() or
+	 * work_give_up(). Not NULL if there is such a step.
+	 */
+	void (*awaits)(void *userdata);
 	/* The worker has ended. Called once; the work is freed when it returns. */
 	void (*done)(void *userdata, const struct work_result *result);
 	/*
@@ -123,6 +128,18 @@ int work_add_expect(struct work *work, int fd, const char *text, const char *wha
  */
 int work_add_open(struct work *work, int directory, uint32_t group,
 		  const struct pci_address *address);
+/*
+ * Adds a step that waits for the core's word, at most one to a work and not as the first: so one
+ * worker can read what is to be recorded, and change it once it is on record. The limit of its time
+ * counts anew from the word on.
+ */
+int work_add_wait(struct work *work, const struct pci_address *address);
+/* Removes the steps from the n-th on, before the worker is started. */
+void work_cut(struct work *work, size_t n_steps);
+/* Lets a worker that awaits it go on. */
+void work_go(struct work *work);
+/* Ends a worker that awaits its word: done() will get ECANCELED. */
+void work_give_up(struct work *work);
 /* Marks the step that was added last: begun() is called when it begins. */
 void work_show(struct work *work);
 /* Returns how many steps the work holds. */

@@ -179,6 +179,16 @@ struct lease {
 	const char *slow;     /* static: what it has waited for since; NULL: not for long */
 	bool late;	      /* lent, and the worker that binds what came has not ended in time */
 	struct work *work;    /* its worker, or NULL */
+	/* how far a worker that asks and makes is: see bringup.c */
+	enum lease_asking {
+		ASKING_NOTHING,
+		ASKING_READS, /* what is to be recorded */
+		ASKING_WAITS, /* until that is recorded */
+		ASKING_MAKES, /* the lease */
+		ASKING_ENDS,  /* it is not wanted any more */
+		ASKING_AGAIN, /* the same, and another one makes the lease */
+	} asking;
+	bool made_otherwise; /* that worker's steps are not those that the lease takes now */
 	bool probing;	      /* that worker only probes whether anybody holds the group */
 	struct lease_hook hook;
 	uint64_t warn_at; /* when the holder is warned that the lease ends soon */

@@ -116,10 +116,10 @@ static void read_path(int sys, const struct pci_address *address, char *out, siz
  * it from configuration space would take CAP_SYS_ADMIN. Vital product data is not read, since that
  * is slow in hardware and hangs on some.
  */
-static void read_serial(int sys, const struct pci_address *address, struct function *f)
+static void read_serial(int dir, struct function *f)
 {
-	int fd = sysfs_function_open(sys, address, O_RDONLY, "serial_number");
-	int r = sysfs_read_text(fd, f->serial, sizeof(f->serial));
+	int r = sysfs_read_text(sysfs_open(dir, O_RDONLY, "serial_number"), f->serial,
+				sizeof(f->serial));
 
 	if (r) {
 		f->serial[0] = '\0';
@@ -169,7 +169,7 @@ static int read_sriov(int sys, int dir, struct function *f)
 	}
 	if (r != -ENOENT)
 		return r;
-	r = sysfs_read_number(sys, &f->address, "sriov_totalvfs", 10, &f->vfs_total);
+	r = sysfs_number_below(dir, "sriov_totalvfs", 10, &f->vfs_total);
 	if (r || !f->vfs_total)
 		return r == -ENOENT ? 0 : r;
 	n = sysfs_vfs_read(sys, &f->address, NULL, 0);
@@ -184,16 +184,16 @@ static int read_sriov(int sys, int dir, struct function *f)
  * makes this file (pci_bridge_attrs_are_visible() in pci-sysfs.c). VFIO takes no such function.
  * Reading the header itself would wake the device, and wait for a driver that hangs.
  */
-static int has_bridge_header(int sys, const struct pci_address *address)
+static int has_bridge_header(int dir)
 {
-	cleanup_fd int fd = sysfs_function_open(sys, address, O_PATH, "secondary_bus_number");
+	cleanup_fd int fd = sysfs_open(dir, O_PATH, "secondary_bus_number");
 
 	return fd == -ENOENT ? 0 : fd < 0 ? fd : 1;
 }
 
-static int read_bridge(int sys, struct function *f)
+static int read_bridge(int dir, struct function *f)
 {
-	int r = class_is_bridge(f->class_code) ? 1 : has_bridge_header(sys, &f->address);
+	int r = class_is_bridge(f->class_code) ? 1 : has_bridge_header(dir);
 
 	f->is_bridge = r > 0;
 	return r < 0 ? r : 0;
@@ -219,31 +219,93 @@ static int read_users(int sys, struct function *f)
 	return r < 0 ? r : 0;
 }
 
+/* Takes a number of so many digits after a word. Returns what follows; NULL if they differ. */
+static const char *take_hex(const char *text, const char *word, unsigned digits, uint32_t *ret)
+{
+	const size_t n = strlen(word);
+	uint32_t value = 0;
+
+	if (!text || strncmp(text, word, n) != 0)
+		return NULL;
+	for (text += n; digits--; text++) {
+		const char c = *text;
+
+		if (c >= '0' && c <= '9')
+			value = value << 4 | (uint32_t)(c - '0');
+		else if (c >= 'A' && c <= 'F')
+			value = value << 4 | (uint32_t)(c - 'A' + 10);
+		else
+			return NULL;
+	}
+	*ret = value;
+	return text;
+}
+
+struct ids {
+	uint32_t vendor, device, subsystem_vendor, subsystem_device;
+	uint32_t class_code;
+};
+
+/*
+ * Reads all ids from `modalias`, one file for five: modalias_show() in pci-sysfs.c prints the same
+ * fields. Returns false for another form, and for a tree that does not have it.
+ */
+static bool read_modalias(int dir, struct ids *ids)
+{
+	uint32_t base, sub, interface;
+	char text[96];
+	const char *rest = text;
+
+	if (sysfs_read_text(sysfs_open(dir, O_RDONLY, "modalias"), text, sizeof(text)))
+		return false;
+	rest = take_hex(rest, "pci:v", 8, &ids->vendor);
+	rest = take_hex(rest, "d", 8, &ids->device);
+	rest = take_hex(rest, "sv", 8, &ids->subsystem_vendor);
+	rest = take_hex(rest, "sd", 8, &ids->subsystem_device);
+	rest = take_hex(rest, "bc", 2, &base);
+	rest = take_hex(rest, "sc", 2, &sub);
+	rest = take_hex(rest, "i", 2, &interface);
+	if (!rest || *rest)
+		return false;
+	ids->class_code = base << 16 | sub << 8 | interface;
+	return true;
+}
+
+static int read_ids(int dir, struct function *f)
+{
+	struct ids ids;
+	int r;
+
+	if (!read_modalias(dir, &ids) &&
+	    ((r = sysfs_number_below(dir, "vendor", 16, &ids.vendor)) ||
+	     (r = sysfs_number_below(dir, "device", 16, &ids.device)) ||
+	     (r = sysfs_number_below(dir, "subsystem_vendor", 16, &ids.subsystem_vendor)) ||
+	     (r = sysfs_number_below(dir, "subsystem_device", 16, &ids.subsystem_device)) ||
+	     (r = sysfs_number_below(dir, "class", 16, &ids.class_code))))
+		return r;
+	f->vendor = (uint16_t)ids.vendor;
+	f->device = (uint16_t)ids.device;
+	f->subsystem_vendor = (uint16_t)ids.subsystem_vendor;
+	f->subsystem_device = (uint16_t)ids.subsystem_device;
+	f->class_code = ids.class_code;
+	return 0;
+}
+
 int sysfs_function_read_ids(int sys, const struct pci_address *address,
 			    struct function *ret_function)
 {
 	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
 	struct function f = { .address = *address };
-	uint32_t vendor, device, subsystem_vendor, subsystem_device;
 	int r;
 
 	if (dir < 0)
 		return dir == -ENOENT ? -ENODEV : dir;
-	if ((r = sysfs_read_number(sys, address, "vendor", 16, &vendor)) ||
-	    (r = sysfs_read_number(sys, address, "device", 16, &device)) ||
-	    (r = sysfs_read_number(sys, address, "subsystem_vendor", 16, &subsystem_vendor)) ||
-	    (r = sysfs_read_number(sys, address, "subsystem_device", 16, &subsystem_device)) ||
-	    (r = sysfs_read_number(sys, address, "class", 16, &f.class_code)) ||
-	    (r = sysfs_group_below(dir, &f.iommu_group)) ||
+	if ((r = read_ids(dir, &f)) || (r = sysfs_group_below(dir, &f.iommu_group)) ||
 	    (r = driver_of(dir, f.driver, sizeof(f.driver))))
 		return r;
-	f.vendor = (uint16_t)vendor;
-	f.device = (uint16_t)device;
-	f.subsystem_vendor = (uint16_t)subsystem_vendor;
-	f.subsystem_device = (uint16_t)subsystem_device;
 	read_path(sys, address, f.path, sizeof(f.path));
-	read_serial(sys, address, &f);
-	r = read_bridge(sys, &f);
+	read_serial(dir, &f);
+	r = read_bridge(dir, &f);
 	if (!r)
 		r = read_sriov(sys, dir, &f);
 	if (r)
@@ -281,11 +343,12 @@ static void insert_function(struct group_view *view, const struct function *func
 /* Counts a member of a group that has too many: what it is does not matter any more. */
 static int count_member(int sys, const struct pci_address *address, size_t *n)
 {
+	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
 	struct function f = { .address = *address };
-	int r = sysfs_read_number(sys, address, "class", 16, &f.class_code);
+	int r = dir < 0 ? dir : sysfs_number_below(dir, "class", 16, &f.class_code);
 
 	if (!r)
-		r = read_bridge(sys, &f);
+		r = read_bridge(dir, &f);
 	if (!r && !f.is_bridge)
 		++*n;
 	return r;
@@ -378,12 +441,13 @@ int sysfs_group_members(int sys, uint32_t group, struct pci_address *ret_members
 
 int sysfs_is_bridge(int sys, const struct pci_address *address)
 {
+	cleanup_fd int dir = sysfs_function_open(sys, address, O_PATH | O_DIRECTORY, "");
 	uint32_t class_code;
-	int r = sysfs_read_number(sys, address, "class", 16, &class_code);
+	int r = dir < 0 ? dir : sysfs_number_below(dir, "class", 16, &class_code);
 
 	if (r)
 		return r == -ENOENT ? -ENODEV : r;
-	return class_is_bridge(class_code) ? 1 : has_bridge_header(sys, address);
+	return class_is_bridge(class_code) ? 1 : has_bridge_header(dir);
 }
 
 int sysfs_group_read_use(int sys, struct group_view *view)

@@ -72,12 +72,10 @@ int sysfs_read_text(int fd, char *out, size_t size)
 	return 0;
 }
 
-int sysfs_read_number(int sys, const struct pci_address *address, const char *file, int base,
-		      uint32_t *ret_value)
+static int number_from(int fd, int base, uint32_t *ret_value)
 {
 	char text[32], *end;
-	int r = sysfs_read_text(sysfs_function_open(sys, address, O_RDONLY, file), text,
-				sizeof(text));
+	int r = sysfs_read_text(fd, text, sizeof(text));
 	unsigned long value;
 
 	if (r)
@@ -88,6 +86,17 @@ int sysfs_read_number(int sys, const struct pci_address *address, const char *fi
 		return -EINVAL;
 	*ret_value = (uint32_t)value;
 	return 0;
+}
+
+int sysfs_read_number(int sys, const struct pci_address *address, const char *file, int base,
+		      uint32_t *ret_value)
+{
+	return number_from(sysfs_function_open(sys, address, O_RDONLY, file), base, ret_value);
+}
+
+int sysfs_number_below(int dir, const char *file, int base, uint32_t *ret_value)
+{
+	return number_from(sysfs_open(dir, O_RDONLY, "%s", file), base, ret_value);
 }
 
 int sysfs_read_link(int dir, const char *link, char *out, size_t size)

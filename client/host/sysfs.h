@@ -25,6 +25,8 @@ int sysfs_read_text(int fd, char *out, size_t size);
 /* Reads a number from a file of a function's directory. */
 int sysfs_read_number(int sys, const struct pci_address *address, const char *file, int base,
 		      uint32_t *ret_value);
+/* The same below a directory that is open, which costs less. */
+int sysfs_number_below(int dir, const char *file, int base, uint32_t *ret_value);
 /* Reads the last component of a link's target. -ENOENT: there is no such link. */
 int sysfs_read_link(int dir, const char *link, char *out, size_t size);
 

@@ -2,7 +2,8 @@
 /*
  * Measures how long a verdict takes, and how that grows: `make bench`. It is a figure to look at,
  * not a test: on a machine that does other things too, only the ratios within one run mean
- * something.
+ * something. With the argument `plain`, as tests/bench/run calls it, it measures for a shorter time
+ * and prints the rules and the nanoseconds of a verdict, a line for each size.
  *
  * The policy is of the kind that gets long: device names for models and serial numbers, a rule for
  * each of many users, some for groups, a few for everybody. The machine has 1,000 functions, two to
@@ -21,7 +22,8 @@
 #define FUNCTIONS 1000
 #define GROUPS 16
 #define MOST 100000
-#define ENOUGH 0.3 /* of measuring, in seconds, for each line */
+
+static double enough = 0.3; /* of measuring, in seconds, for each line */
 
 static struct policy_facts functions[FUNCTIONS];
 static char serials[FUNCTIONS][16], paths[FUNCTIONS][32];
@@ -151,15 +153,31 @@ static double measure(const struct policy *policy)
 
 		policy_decide(policy, &subject, functions + pair, 2, 0, &usage, &verdict);
 		taken = seconds() - start;
-	} while (taken < ENOUGH);
+	} while (taken < enough);
 	return taken / verdicts;
 }
 
-int main(void)
+static int print_plainly(void)
+{
+	enough = 0.1;
+	for (unsigned int n = 10; n <= MOST; n *= 10) {
+		struct policy policy;
+		double parsing;
+
+		make_policy(n, &policy, &parsing);
+		printf("%u %.0f\n", n, measure(&policy) * 1e9);
+		policy_done(&policy);
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
 {
 	double first = 0;
 
 	make_functions();
+	if (argc == 2 && !strcmp(argv[1], "plain"))
+		return print_plainly();
 	printf("A verdict on a group of two functions, out of %d functions:\n\n", FUNCTIONS);
 	printf("%8s %12s %10s %10s %14s %12s\n", "rules", "a verdict", "ratio", "ns a rule",
 	       "all functions", "parsing");

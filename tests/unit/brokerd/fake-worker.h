@@ -19,7 +19,7 @@
 
 struct fake_step {
 	int fd;
-	enum { FAKE_WRITES, FAKE_READS, FAKE_EXPECTS, FAKE_LISTS, FAKE_OPENS } does;
+	enum { FAKE_WRITES, FAKE_READS, FAKE_EXPECTS, FAKE_LISTS, FAKE_OPENS, FAKE_AWAITS } does;
 	char text[WORK_TEXT_MAX]; /* the text that it writes or expects */
 	char path[300];		  /* the whole path of its file */
 	work_row_func row;
@@ -38,6 +38,12 @@ struct work {
 	size_t n_steps, n_done;
 	struct workers *workers;
 	bool counted, late;
+	enum {
+		FAKE_RUNS,
+		FAKE_AWAITING,
+		FAKE_GOES,
+		FAKE_GIVEN_UP
+	} word; /* at the step that waits */
 };
 
 static struct {
@@ -51,12 +57,14 @@ static struct {
 	 * all can.
 	 */
 	int (*start)(void);
-	TAILQ_HEAD(, work) at_work; /* in the order in which they were started */
-	size_t n;		    /* workers that are made and not freed */
-	unsigned n_steps;	    /* steps done, by all workers */
+	TAILQ_HEAD(works, work) at_work; /* in the order in which they were started */
+	struct works awaiting;		 /* those that wait for their word */
+	size_t n;			 /* workers that are made and not freed */
+	unsigned n_steps;		 /* steps done, by all workers */
 	unsigned dies_at, fails_at; /* the daemon dies before this step; this step fails; 0: none */
 	bool died;
-} fake = { .at_work = TAILQ_HEAD_INITIALIZER(fake.at_work) };
+} fake = { .at_work = TAILQ_HEAD_INITIALIZER(fake.at_work),
+	   .awaiting = TAILQ_HEAD_INITIALIZER(fake.awaiting) };
 
 /* ---- in place of worker.c ---- */
 
@@ -163,6 +171,45 @@ int __wrap_work_add_open(struct work *work, int directory, uint32_t group,
 		work->steps[work->n_steps - 1].group = group;
 	}
 	return r;
+}
+
+int __wrap_work_add_wait(struct work *work, const struct pci_address *address);
+int __wrap_work_add_wait(struct work *work, const struct pci_address *address)
+{
+	int r = __wrap_work_add(work, open("/dev/null", O_RDONLY | O_CLOEXEC), "",
+				"waiting for its record", address, STOP);
+
+	if (!r)
+		work->steps[work->n_steps - 1].does = FAKE_AWAITS;
+	return r;
+}
+
+void __wrap_work_cut(struct work *work, size_t n_steps);
+void __wrap_work_cut(struct work *work, size_t n_steps)
+{
+	while (work->n_steps > n_steps)
+		close(work->steps[--work->n_steps].fd);
+}
+
+static inline void fake_answer(struct work *work, bool go)
+{
+	if (work->word != FAKE_AWAITING)
+		return;
+	work->word = go ? FAKE_GOES : FAKE_GIVEN_UP;
+	TAILQ_REMOVE(&fake.awaiting, work, link);
+	TAILQ_INSERT_TAIL(&fake.at_work, work, link);
+}
+
+void __wrap_work_go(struct work *work);
+void __wrap_work_go(struct work *work)
+{
+	fake_answer(work, true);
+}
+
+void __wrap_work_give_up(struct work *work);
+void __wrap_work_give_up(struct work *work)
+{
+	fake_answer(work, false);
 }
 
 void __wrap_work_show(struct work *work);
@@ -273,6 +320,20 @@ static inline void fake_run(struct work *work)
 		const struct fake_step *step = &work->steps[work->n_done];
 		int error;
 
+		if (step->does == FAKE_AWAITS && work->word == FAKE_RUNS) {
+			work->word = FAKE_AWAITING; /* it is at work again when it has its word */
+			TAILQ_INSERT_TAIL(&fake.awaiting, work, link);
+			work->ops.awaits(work->userdata);
+			return;
+		}
+		if (step->does == FAKE_AWAITS && work->word == FAKE_GIVEN_UP) {
+			result = (struct work_result){ ECANCELED, step->what, step->address };
+			break;
+		}
+		if (step->does == FAKE_AWAITS) {
+			fake_tell_begun(work, ++work->n_done);
+			continue;
+		}
 		if (++fake.n_steps == fake.dies_at) {
 			fake.died = true;
 			break;
@@ -318,6 +379,7 @@ static inline void fake_forget(void)
 {
 	struct work *work;
 
+	TAILQ_CONCAT(&fake.at_work, &fake.awaiting, link);
 	while ((work = fake_first())) {
 		TAILQ_REMOVE(&fake.at_work, work, link);
 		fake_stop_counting(work);

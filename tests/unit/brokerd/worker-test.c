@@ -30,7 +30,7 @@ static struct workers workers;
 static size_t fds_at_start;
 
 static struct seen {
-	unsigned n_begun, n_told, n_done, n_late;
+	unsigned n_begun, n_told, n_done, n_late, n_awaits;
 	uint32_t index[8], total[8]; /* the arguments of begun() */
 	uint8_t begun_bus[8];
 	char told[8][WORK_TEXT_MAX];
@@ -93,7 +93,15 @@ static void on_late(void *userdata, const char *what, const struct pci_address *
 	s->late_at = now();
 }
 
+static void on_awaits(void *userdata)
+{
+	struct seen *s = userdata;
+
+	s->n_awaits++;
+}
+
 static const struct work_ops ops = {
+	.awaits = on_awaits,
 	.begun = on_begun,
 	.told = on_told,
 	.done = on_done,
@@ -449,6 +457,59 @@ static void test_table(void)
 }
 
 /* Runs in a compromised worker: of all its descriptors, it can write only to the pipe. */
+/* A work that reads "a", waits, and writes to "b" then. Returns it when it waits. */
+static struct work *make_waiting(void)
+{
+	struct work *work = make();
+	int r;
+
+	need(!work_add_read(work, file("a", O_RDONLY), "reading", at(1)));
+	r = work_add_wait(work, at(1));
+	need(!r && !work_add(work, file("b", O_WRONLY), "changed", "writing", at(2), STOP));
+	work_show(work);
+	/* Its limit would be over at once, if it counted while the worker waits. */
+	need(!workers_start_within(&workers, work, 1));
+	for (int n = 0; n < 30000 && !seen.n_awaits && !seen.n_done; n++) {
+		turn();
+		poll(NULL, 0, 1);
+	}
+	return work;
+}
+
+static void test_await(void)
+{
+	struct work *work;
+
+	need(!close(file("a", O_WRONLY | O_CREAT | O_TRUNC)));
+	need(!close(file("b", O_WRONLY | O_CREAT | O_TRUNC)));
+	work = make_waiting();
+	tap_ok(seen.n_awaits == 1 && seen.n_told == 1 && !seen.n_done && !seen.n_begun &&
+		       holds("b", ""),
+	       "a worker that is to wait has read, and changed nothing");
+	tap_ok(!is_done_in(1500) && !seen.n_late, "it is not late while it waits for its word");
+	work_go(work);
+	tap_ok(is_done_in(30000) && !seen.result.error && seen.n_begun == 1 &&
+		       holds("b", "changed"),
+	       "at its word it goes on");
+	tap_ok(nothing_left(), "no descriptor is left, and no process");
+
+	need(!close(file("b", O_WRONLY | O_TRUNC)));
+	work = make_waiting();
+	work_give_up(work);
+	tap_ok(is_done_in(30000) && seen.result.error == ECANCELED && holds("b", ""),
+	       "a worker that is given up changes nothing");
+	tap_ok(nothing_left(), "no descriptor is left, and no process");
+
+	work = make();
+	need(!work_add_read(work, file("a", O_RDONLY), "reading", at(1)));
+	need(!work_add_wait(work, at(1)) &&
+	     !work_add(work, file("b", O_WRONLY), "changed", "writing", at(2), STOP));
+	work_cut(work, 1);
+	tap_ok(work_steps(work) == 1 && do_it(work) && !seen.n_awaits && holds("b", ""),
+	       "steps that were added can be cut off");
+	tap_ok(nothing_left(), "no descriptor is left, and no process");
+}
+
 static bool flood(const char *line, char text[WORK_TEXT_MAX])
 {
 	char report[3 * sizeof(uint32_t) + WORK_TEXT_MAX];
@@ -903,6 +964,7 @@ int main(void)
 	test_short_write();
 	test_too_long();
 	test_table();
+	test_await();
 	test_flood();
 	test_expect();
 	test_shown();

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The bare programs beside which the broker is measured (tests/bench/run). They do what cannot be
+ * left out, and nothing else: no policy, no record, no confinement, no check.
+ *
+ *	beside bind ADDRESS...  takes functions to vfio-pci and gives them back, by the writes to
+ *	                        sysfs that a claim and its restore make; prints the microseconds of
+ *	                        both
+ *	beside pass GROUP       one program opens /dev/vfio/GROUP and sends the descriptor to
+ *	                        another; prints the microseconds from its connect to its receipt
+ *
+ * They run as root in tests/vm's emulated host, and must never be installed.
+ */
+#include "tests/bench/clock.h"
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#define DEVICES "/sys/bus/pci/devices/"
+#define SOCKET "/run/gpubroker-bench"
+
+static void put(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		die(path);
+	close(fd);
+}
+
+static void put_of(const char *address, const char *file, const char *text)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), DEVICES "%s/%s", address, file);
+	put(path, text);
+}
+
+static int bind_all(char **addresses, int n)
+{
+	uint64_t start, bound;
+
+	settle();
+	start = now_us();
+	for (int i = 0; i < n; i++) {
+		put_of(addresses[i], "driver_override", "vfio-pci\n");
+		put_of(addresses[i], "driver/unbind", addresses[i]);
+		put("/sys/bus/pci/drivers_probe", addresses[i]);
+	}
+	bound = now_us() - start;
+	settle();
+	start = now_us();
+	for (int i = 0; i < n; i++) {
+		put_of(addresses[i], "driver_override", "\n");
+		put_of(addresses[i], "driver/unbind", addresses[i]);
+	}
+	for (int i = 0; i < n; i++)
+		put("/sys/bus/pci/drivers_probe", addresses[i]);
+	printf("%llu %llu\n", (unsigned long long)bound, (unsigned long long)(now_us() - start));
+	return 0;
+}
+
+/* ---- a descriptor from one program to another ---- */
+
+union control {
+	struct cmsghdr header;
+	char space[CMSG_SPACE(sizeof(int))];
+};
+
+static void serve(int listener, const char *group)
+{
+	char byte, path[64];
+	struct iovec data = { &byte, 1 };
+	union control control = { 0 };
+	struct msghdr message = { .msg_iov = &data,
+				  .msg_iovlen = 1,
+				  .msg_control = &control,
+				  .msg_controllen = sizeof(control) };
+	int peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC), fd;
+
+	if (peer < 0 || read(peer, &byte, 1) != 1)
+		die("accept");
+	snprintf(path, sizeof(path), "/dev/vfio/%s", group);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		die(path);
+	control.header = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)),
+					   .cmsg_level = SOL_SOCKET,
+					   .cmsg_type = SCM_RIGHTS };
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+	if (sendmsg(peer, &message, 0) != 1)
+		die("sendmsg");
+	close(fd);
+}
+
+static int pass(const char *group)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = SOCKET };
+	int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), fd;
+	char byte = 0;
+	struct iovec data = { &byte, 1 };
+	union control control;
+	struct msghdr message = { .msg_iov = &data,
+				  .msg_iovlen = 1,
+				  .msg_control = &control,
+				  .msg_controllen = sizeof(control) };
+	uint64_t start;
+
+	unlink(SOCKET);
+	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) || listen(listener, 1))
+		die(SOCKET);
+	if (!fork()) {
+		serve(listener, group);
+		_exit(0);
+	}
+	settle();
+	start = now_us();
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) || write(fd, &byte, 1) != 1 ||
+	    recvmsg(fd, &message, MSG_CMSG_CLOEXEC) != 1 || !CMSG_FIRSTHDR(&message))
+		die("connect");
+	printf("%llu\n", (unsigned long long)(now_us() - start));
+	wait(NULL);
+	unlink(SOCKET);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 2 && !strcmp(argv[1], "bind"))
+		return bind_all(argv + 2, argc - 2);
+	if (argc == 3 && !strcmp(argv[1], "pass"))
+		return pass(argv[2]);
+	fprintf(stderr, "usage: beside bind ADDRESS... | beside pass GROUP\n");
+	return 2;
+}
