@@ -60,7 +60,8 @@ static void report_allotment(struct claims *claims, const struct allotment *allo
 {
 	for (size_t i = 0; i < allotment->n_devices; i++)
 		queue_mark(&claims->queue, allotment->devices[i].group);
-	if (allotment->damaged) /* its groups are not known */
+	/* The groups of a damaged one are not known; a part of a VF is waited for by its card. */
+	if (allotment->damaged || kind == GPUBROKER_EVENT_RETRACTED)
 		queue_mark_all(&claims->queue);
 	if (claims->allotment)
 		claims->allotment(claims->userdata, allotment, kind);
@@ -212,24 +213,19 @@ static void set_allotments_end(struct claims *claims)
 		log_error("no memory for a timer; allotments last until root takes them away");
 }
 
+/* Ends one a turn: many may be due at one moment, as at the end of a course. */
 static void on_allotments_end(evutil_socket_t fd, short what, void *userdata)
 {
 	struct claims *claims = userdata;
-	uint64_t number = 1;
+	struct allotment *allotment;
 
 	(void)fd;
 	(void)what;
-	for (;;) {
-		const struct allotment *next = allotments_from(claims->allotments, number);
-		struct allotment *allotment;
-
-		if (!next)
+	TAILQ_FOREACH(allotment, &claims->allotments->list, link)
+		if (has_end(allotment) && allotment->until <= (uint64_t)time(NULL))
 			break;
-		number = next->number + 1;
-		allotment = allotments_find(claims->allotments, next->label);
-		if (has_end(next) && next->until <= (uint64_t)time(NULL))
-			begin_end(claims, allotment, 0, false);
-	}
+	if (allotment)
+		begin_end(claims, allotment, 0, false);
 	set_allotments_end(claims);
 }
 

@@ -48,8 +48,8 @@ static bool limit_is_reached(const struct lease *lease, const struct part_candid
 
 /*
  * Returns true if the candidate's parent is gone, is being taken off its driver for a prepare rule,
- * or has a lease as a whole: a claim of it may have begun while the worker asked the drivers, since
- * until now this lease stood for its first candidate alone.
+ * is allotted, or has a lease as a whole: that may have come while the worker asked the drivers,
+ * since until now this lease stood for its first candidate alone.
  */
 static bool parent_is_taken(const struct lease *lease, const struct part_candidate *candidate)
 {
@@ -61,7 +61,8 @@ static bool parent_is_taken(const struct lease *lease, const struct part_candida
 		return false; /* no PCI function, which cannot be lent as a whole */
 	if (sysfs_group_of(claims->kernel->sys, &parent, &group))
 		return true;
-	return lease_find_group(lease->table, group) || holds_find_group(claims->holds, group);
+	return lease_find_group(lease->table, group) || holds_find_group(claims->holds, group) ||
+	       allotments_of(claims->allotments, &parent, group);
 }
 
 /*

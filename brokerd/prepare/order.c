@@ -2,7 +2,8 @@
 /*
  * Root's orders to prepare, see order.h. Each is recorded before the first change: a daemon that is
  * killed in between leaves a record by which the next one finishes it. After a failure all is
- * undone: the overrides are cleared, and the host's drivers probe again.
+ * undone: the overrides are cleared, and the host's drivers probe again. An order begins only if no
+ * function of the group is on VFIO, so each that is found there later was put there by it.
  *
  * It must never touch a group that is leased, held, guarded or used by the host, and never wait.
  */
@@ -28,6 +29,7 @@ struct order {
 	struct order_request *request; /* NULL: nobody waits for the answer */
 	struct prepare_record record;
 	bool recorded, begun;
+	bool resumed; /* an earlier run has begun it, so the drivers before are not known */
 	uint32_t group;
 	struct hold hold; /* while it is undone */
 	struct message_refusal failure;
@@ -83,7 +85,8 @@ static bool all_as_before(const struct order *order)
 	for (size_t i = 0; i < order->n; i++)
 		if (sysfs_driver_read(order->orders->prepare->kernel->sys, &order->functions[i],
 				      driver) ||
-		    strcmp(driver, order->drivers[i]) != 0)
+		    (order->resumed ? driver_is_vfio(driver)
+				    : strcmp(driver, order->drivers[i]) != 0))
 			return false;
 	return true;
 }
@@ -91,12 +94,15 @@ static bool all_as_before(const struct order *order)
 static void on_undone(void *userdata, const struct work_result *result)
 {
 	struct order *order = userdata;
+	struct prepare *prepare = order->orders->prepare;
 
 	(void)result;
-	holds_remove(order->orders->prepare->holds, &order->hold);
+	holds_remove(prepare->holds, &order->hold);
 	if (!all_as_before(order))
 		order->failure.detail = REFUSAL_NOT_RESTORED;
 	finish_order(order, &order->failure);
+	if (prepare->freed)
+		prepare->freed(prepare->userdata); /* a claim may wait for the group */
 }
 
 static void on_undo_late(void *userdata, const char *what, const struct pci_address *address)
@@ -125,7 +131,7 @@ static int add_undo(const struct order *order, struct work *work, size_t i)
 	if (!r && driver_is_vfio(driver))
 		r = work_add(work, kernel_open_unbind(kernel, address), text, "unbind", address,
 			     CONTINUE);
-	if (!r && strcmp(driver, order->drivers[i]) != 0)
+	if (!r && (order->resumed || strcmp(driver, order->drivers[i]) != 0))
 		r = work_add(work, kernel_open_probe(kernel), text, "drivers_probe", address,
 			     CONTINUE);
 	return r;
@@ -217,12 +223,40 @@ static int check(const struct orders *orders, const struct group_view *view,
 	return group_check(view, &nothing, asked, 0, ret_refusal);
 }
 
+static size_t count_on_vfio(const struct group_view *view)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < view->n_functions; i++)
+		n += driver_is_vfio(view->functions[i].driver);
+	return n;
+}
+
 static bool is_on_vfio_whole(const struct group_view *view)
 {
-	for (size_t i = 0; i < view->n_functions; i++)
-		if (!driver_is_vfio(view->functions[i].driver))
-			return false;
-	return true;
+	return count_on_vfio(view) == view->n_functions;
+}
+
+/* Returns 0, or the reason if a part of the group is on VFIO: to undo would take that off. */
+static int check_parts(const struct group_view *view, const struct pci_address *address,
+		       struct message_refusal *ret_refusal)
+{
+	if (!count_on_vfio(view) || is_on_vfio_whole(view))
+		return 0;
+	refuse_address(ret_refusal, GPUBROKER_REFUSED_NOT_VIABLE, address);
+	ret_refusal->group = view->group;
+	refusal_say(ret_refusal, "is on VFIO in part; 'gpubroker restore' it first");
+	return GPUBROKER_REFUSED_NOT_VIABLE;
+}
+
+static void note_functions(struct order *order, const struct group_view *view)
+{
+	order->group = view->group;
+	order->n = view->n_functions;
+	for (size_t i = 0; i < view->n_functions; i++) {
+		order->functions[i] = view->functions[i].address;
+		memcpy(order->drivers[i], view->functions[i].driver, sizeof(order->drivers[i]));
+	}
 }
 
 /* Records the order and begins it. Returns 0; or the reason, and then nothing is changed. */
@@ -236,12 +270,7 @@ static int begin(struct order *order, const struct group_view *view,
 	int r;
 
 	order->preparing = calls;
-	order->group = view->group;
-	order->n = view->n_functions;
-	for (size_t i = 0; i < view->n_functions; i++) {
-		order->functions[i] = view->functions[i].address;
-		memcpy(order->drivers[i], view->functions[i].driver, sizeof(order->drivers[i]));
-	}
+	note_functions(order, view);
 	if (!order->recorded) {
 		prepare_record_name(address, name);
 		r = store_put(order->orders->store, name, text,
@@ -317,6 +346,8 @@ int order_start(struct orders *orders, struct order_request *request,
 	r = read_group_of(orders, address, view, ret_refusal);
 	if (!r)
 		r = check(orders, view, address, ret_refusal);
+	if (!r)
+		r = check_parts(view, address, ret_refusal);
 	if (r)
 		return r;
 	prepare_return(orders->prepare, view->group);
@@ -368,7 +399,7 @@ static void take_order_record(void *userdata, const char *name, const char *text
 	}
 	order = order_new(orders, &record);
 	if (order)
-		order->recorded = true;
+		order->recorded = order->resumed = true;
 	else
 		recovery->error = -ENOMEM;
 }
@@ -387,6 +418,28 @@ int orders_recover(struct orders *orders)
 	return r;
 }
 
+/* Returns true if a lease has the group, whose record says what to restore, or something holds it. */
+static bool is_others(const struct prepare *prepare, const struct group_view *view)
+{
+	return lease_find_group(prepare->leases, view->group) ||
+	       lease_find_below(prepare->leases, view) ||
+	       holds_find_group(prepare->holds, view->group);
+}
+
+/* Undoes what an earlier run has done of an order that cannot be carried out now. */
+static void give_up(struct order *order, const struct group_view *view,
+		    const struct message_refusal *refusal)
+{
+	order->failure = *refusal;
+	log_order(order, "failed", LOG_WARNING, "it cannot be carried out after the restart");
+	if (!count_on_vfio(view)) {
+		finish_order(order, NULL);
+		return;
+	}
+	note_functions(order, view);
+	undo(order);
+}
+
 /* Goes on with an order of an earlier run. The order may be gone on return. */
 static void take_up_order(struct order *order, struct group_view *view)
 {
@@ -398,14 +451,19 @@ static void take_up_order(struct order *order, struct group_view *view)
 	if (at != SIZE_MAX && (view->functions[at].vendor != order->record.vendor ||
 			       view->functions[at].device != order->record.device))
 		at = SIZE_MAX; /* another card has its place */
-	if (!r && at != SIZE_MAX)
-		r = check(order->orders, view, address, &refusal);
-	if (r || at == SIZE_MAX || is_on_vfio_whole(view)) {
+	if (r || at == SIZE_MAX) {
 		finish_order(order, NULL);
 		return;
 	}
-	if (begin(order, view, &refusal))
+	r = check(order->orders, view, address, &refusal);
+	if ((!r && is_on_vfio_whole(view)) || is_others(order->orders->prepare, view)) {
 		finish_order(order, NULL);
+		return;
+	}
+	if (!r)
+		r = begin(order, view, &refusal);
+	if (r)
+		give_up(order, view, &refusal);
 }
 
 void orders_take_up(struct orders *orders)

@@ -449,6 +449,24 @@ static void test_taken_number(int fd)
 	tap_ok(as_before(), "... and nothing else is left");
 }
 
+/* Root allots a card that a claim has as its second candidate while a worker asks the drivers. */
+static void test_allotted_meanwhile(int fd)
+{
+	struct allotment allotment = { .label = "job", .uid = 1001, .n_devices = 1 };
+	struct allotment *added;
+
+	need(!pci_address_parse(GPU, &allotment.devices[0].address));
+	allotment.devices[0].group = 20;
+	send_claim(fd, SELECT_ADDRESS, GPU, "gpu-1", NULL);
+	need(fake_first());
+	added = allotments_add(&broker.allotments, &allotment);
+	need(added);
+	work_on();
+	tap_ok(refused(fd, GPUBROKER_REFUSED_NONE_LEFT) && as_before(),
+	       "nor is a part made of a card that was allotted meanwhile");
+	allotments_remove(&broker.allotments, added);
+}
+
 /*
  * While a card has mdevs the broker does not lend it whole; while it is lent whole, it gets no
  * mdevs.
@@ -506,6 +524,7 @@ static void test_whole(int fd)
 	       "nor is a part made of a card that is being lent whole meanwhile");
 	lease_free(lease);
 	tap_ok(as_before(), "... and nothing was made");
+	test_allotted_meanwhile(fd);
 	hang_up(fd);
 }
 

@@ -185,11 +185,26 @@ static void test_refuses(int fd)
 	ask(fd, GPU);
 	tap_ok(told_no(fd, GPUBROKER_REFUSED_NOT_READY), "not by a daemon that ends");
 	broker.prepare.open = true;
+	set_driver(1, "vfio-pci");
+	ask(fd, GPU);
+	tap_ok(told_no(fd, GPUBROKER_REFUSED_NOT_VIABLE) &&
+		       strstr(answer.refusal.text, "gpubroker restore"),
+	       "not what is on VFIO in part, which undoing would take off");
+	set_driver(1, hosts[1]);
 	tap_ok(on_host() && nothing_is_left() && !fake_first(), "and nothing was begun for any");
+}
+
+static unsigned freed_free; /* calls of prepare->freed with the group in nobody's hands */
+
+static void count_freed(void *userdata)
+{
+	(void)userdata;
+	freed_free += !holds_find_group(&broker.holds, 11);
 }
 
 static void test_fails(int fd)
 {
+	void (*freed)(void *userdata) = broker.prepare.freed;
 	unsigned whole = 0, told = 0, step;
 
 	for (step = 1; step < 20; step++) {
@@ -207,11 +222,15 @@ static void test_fails(int fd)
 	       "whichever of its steps fails, the host has all of it as before (%u)", step - 1);
 	reset();
 	sim.no_vfio = true;
+	freed_free = 0;
+	broker.prepare.freed = count_freed;
 	ask(fd, GPU);
 	fake_run_all();
+	broker.prepare.freed = freed;
 	tap_ok(told_no(fd, GPUBROKER_REFUSED_FAILED) && on_host() && nothing_is_left() &&
 		       answer.refusal.detail == REFUSAL_PLAIN,
 	       "one that vfio-pci does not take goes back with all of its group");
+	tap_ok(freed_free, "... and then claims that wait for it are tried");
 	reset();
 	ask(fd, GPU);
 	fake_be_late(fake_first());
@@ -250,9 +269,12 @@ static void die_and_start(void)
 	fake_run_all();
 }
 
-static void test_deaths(void)
+/* `fails`: the next daemon cannot carry it out. Returns the steps at which this one died. */
+static unsigned die_at_each(bool fails, unsigned *ret_whole)
 {
-	unsigned whole = 0, step;
+	unsigned step;
+
+	*ret_whole = 0;
 
 	for (step = 1; step < 20; step++) {
 		int fd = dial_root();
@@ -268,12 +290,22 @@ static void test_deaths(void)
 		fake.dies_at = 0;
 		if (!died)
 			break;
+		sim.no_vfio = fails;
 		die_and_start();
-		whole += on_vfio() && nothing_is_left();
+		*ret_whole += (fails ? on_host() : on_vfio()) && nothing_is_left();
 	}
-	tap_ok(step > 5 && whole == step - 1,
-	       "before whichever of its steps the daemon dies, the next finishes it (%u)",
-	       step - 1);
+	return step - 1;
+}
+
+static void test_deaths(void)
+{
+	unsigned whole, steps = die_at_each(false, &whole);
+
+	tap_ok(steps > 4 && whole == steps,
+	       "before whichever of its steps the daemon dies, the next finishes it (%u)", steps);
+	steps = die_at_each(true, &whole);
+	tap_ok(steps > 4 && whole == steps,
+	       "... and if the next cannot, the host has all of it again (%u of %u)", whole, steps);
 }
 
 static void put(const char *name, const char *text)
