@@ -28,7 +28,7 @@ struct look {
 	enum gpubroker_status status;
 };
 
-static int note_status(void *userdata, const struct gpubroker_device *device)
+static int note_looked_at(void *userdata, const struct gpubroker_device *device)
 {
 	struct look *look = userdata;
 
@@ -65,7 +65,7 @@ static int print_prepared(struct gpubroker *handle, const char *address)
 	struct json_object *o;
 
 	for (int i = 0; i < LOOK_TRIES; i++) {
-		if (gpubroker_list(handle, note_status, &look) ||
+		if (gpubroker_list(handle, note_looked_at, &look) ||
 		    look.status == GPUBROKER_VFIO_READY)
 			break;
 		nanosleep(&pause, NULL);

@@ -267,6 +267,16 @@ static int foresee_run(struct qemu_run *qemu, const struct request *request, cha
 	return r;
 }
 
+/* Says what may keep the command from using what it got. */
+static void warn_of_command(const struct qemu_run *qemu, const struct gpubroker_claim *claim,
+			    char **argv)
+{
+	memlock_warn(claim, argv);
+	unclaimed_warn(claim, argv);
+	if (!qemu->iommufd && gpubroker_claim_fd(claim, 0) >= 0 && !gpubroker_claim_cdevs(claim))
+		container_warn();
+}
+
 int cli_run(const struct cli *cli, int argc, char **argv)
 {
 	struct gpubroker_claim *claim = NULL;
@@ -296,10 +306,7 @@ int cli_run(const struct cli *cli, int argc, char **argv)
 	if (notice_begin(&notice, handle, claim))
 		handle = NULL;
 	handle = gpubroker_close(handle);
-	memlock_warn(claim, argv);
-	unclaimed_warn(claim, argv);
-	if (!qemu.iommufd && gpubroker_claim_fd(claim, 0) >= 0 && !gpubroker_claim_cdevs(claim))
-		container_warn();
+	warn_of_command(&qemu, claim, argv);
 	if (!r)
 		r = tell_parts(claim);
 	if (r) {
