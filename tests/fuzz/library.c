@@ -45,6 +45,7 @@ enum {
 	ASK_POLICY,
 	ASK_USAGE,
 	ASK_COUNTERS,
+	ASK_ALLOTMENTS,
 	N_ASKS
 };
 #define ASK_UNGREETED 0x80 /* the input's first answer answers the hello */
@@ -195,6 +196,16 @@ static int on_used(void *userdata, const struct gpubroker_used *u)
 	return 0;
 }
 
+static int on_allotment(void *userdata, const struct gpubroker_allotment *a)
+{
+	(void)userdata;
+	must(whole(a->label) && a->n_devices <= PROTOCOL_SELECTORS_MAX);
+	for (size_t i = 0; i < a->n_devices; i++)
+		must(whole(a->devices[i]) && a->devices[i][0]);
+	told++;
+	return 0;
+}
+
 static int on_event(void *userdata, const struct gpubroker_event *e)
 {
 	(void)userdata;
@@ -261,6 +272,8 @@ static int ask(struct gpubroker *broker, unsigned what)
 		return r;
 	case ASK_USAGE:
 		return gpubroker_usage(broker, on_used, NULL);
+	case ASK_ALLOTMENTS:
+		return gpubroker_allotments(broker, on_allotment, NULL);
 	case ASK_COUNTERS:
 		return gpubroker_counters(broker, &counters);
 	case ASK_POLICY:
@@ -337,6 +350,7 @@ static void add_plain(struct seed *seed, unsigned kind)
 
 static void seed_lists(struct seed *seed, fuzz_write write)
 {
+	struct message_allotment allotment = { .uid = 1000, .n_devices = 2 };
 	struct message_device device = {
 		.vendor = 0x1234, .group = 7, .status = GPUBROKER_LEASED, .model = "A card"
 	};
@@ -385,6 +399,17 @@ static void seed_lists(struct seed *seed, fuzz_write write)
 	memset(event.first.name, 'x', sizeof(event.first.name));
 	add(seed, 8, 0, &event, sizeof(event));
 	write("watch-queue", seed->data, seed->n);
+	seed->n = 0;
+	seed_byte(seed, ASK_ALLOTMENTS);
+	memset(allotment.label, 'x', sizeof(allotment.label)); /* without an end */
+	add(seed, N_KINDS - 1, 0, &allotment, sizeof(allotment));
+	add_plain(seed, 3);
+	write("allotments", seed->data, seed->n);
+	allotment.n_devices = PROTOCOL_SELECTORS_MAX + 1;
+	seed->n = 0;
+	seed_byte(seed, ASK_ALLOTMENTS);
+	add(seed, N_KINDS - 1, 0, &allotment, sizeof(allotment));
+	write("allotments-many", seed->data, seed->n);
 }
 
 void fuzz_seeds(fuzz_write write)
