@@ -236,7 +236,7 @@ static int write_file(const struct gres *gres, const char *path,
 	return EXIT_CANNOT_CREATE;
 }
 
-static int write_all(const struct gres *gres)
+static int write_gres(const struct gres *gres)
 {
 	const bool has_slurm = !access("/etc/slurm", F_OK);
 	int r = 0;
@@ -307,7 +307,7 @@ static int load(struct gres *gres, const char *devices)
 }
 
 /* Takes an option. 0, or an exit status after the reason was printed. */
-static int take_option(struct gres *gres, int c)
+static int take_gres_option(struct gres *gres, int c)
 {
 	if (c == 'p')
 		return policy_sources_add(&gres->sources, optarg);
@@ -351,7 +351,7 @@ int slurm_gres(int argc, char **argv)
 			return arguments.status;
 		writes = writes || c == 'w';
 		devices = c == 'd' ? optarg : devices;
-		r = take_option(&gres, c);
+		r = take_gres_option(&gres, c);
 	}
 	if (!r && (optind < argc || (writes && devices))) {
 		cli_error("slurm gres takes options alone, and --write none of another host's "
@@ -361,7 +361,7 @@ int slurm_gres(int argc, char **argv)
 	if (!r)
 		r = load(&gres, devices);
 	if (!r)
-		r = writes ? write_all(&gres) : print_out(&gres);
+		r = writes ? write_gres(&gres) : print_out(&gres);
 	policy_done(&gres.policy);
 	inventory_done(&gres.inventory);
 	free(gres.list);

@@ -68,7 +68,7 @@ static struct counted *find_counted(struct node *node, const char *address)
 	return NULL;
 }
 
-static int note_status(void *userdata, const struct gpubroker_device *device)
+static int note_counted(void *userdata, const struct gpubroker_device *device)
 {
 	struct counted *counted = find_counted(userdata, device->address);
 
@@ -100,7 +100,7 @@ static int note_fault(void *userdata, const struct gpubroker_lease *lease)
 /* Asks the broker for all that may be wrong. 0, or as gpubroker_list(). */
 static int ask_broker(struct gpubroker *handle, struct node *node)
 {
-	int r = gpubroker_list(handle, note_status, node);
+	int r = gpubroker_list(handle, note_counted, node);
 
 	return r ? r : gpubroker_leases(handle, note_fault, node);
 }
