@@ -72,6 +72,9 @@ rm -f /tmp/claim.qmp
 run_as alice bash -c "exec $line -nodefaults -display none -qmp unix:/tmp/claim.qmp,server=on,wait=off" >/tmp/claim.log 2>&1 </dev/null &
 vm_pid=$!
 ok "README: ${lines[4]:0:30} ..., and alice's QEMU has the GPU" vm_up claim
+# Behind the port that --qemu adds they have numbers once the firmware has run.
+has_both() { [[ $(vm_devices claim) == *1234:1111*8086:2668* ]]; }
+ok '... with its audio function' wait_for 90 has_both
 devices=$(vm_devices claim) pid=$(main_pid) lease=$(lease_number)
 echo '# by the administrator' >>/etc/apparmor.d/gpubrokerd
 own=$(cat /etc/gpubroker/policy.d/* /etc/apparmor.d/gpubrokerd | sha256sum)
