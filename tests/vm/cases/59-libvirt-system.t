@@ -142,23 +142,6 @@ ok '... which knows at the end of the lease that it stays there' wait_for 40 is_
 driverctl unset-override $gpu
 ok '... until it is taken back' wait_for 20 has_driver $gpu bochs-drm
 
-# While the broker has the kernel wait for the holder.
-holds $gpu2 keeps --gpu 02:00.0
-run_as alice gpubroker release "$(gpubroker leases --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["id"])')"
-is_asked() { gpubroker leases --json | grep -q '"state": *"asked"'; }
-ok 'a lease waits for its holder' wait_for 40 is_asked || diag "$(gpubroker leases)"
-timeout 300 driverctl set-override $gpu2 vfio-pci >/tmp/taker.log 2>&1 &
-taker=$!
-# It waits in the kernel for the broker, which waits there for the holder.
-waits_in_kernel() { [ "$(state "$(pgrep -P $taker)")" = D ]; }
-ok '... and driverctl for the lease' wait_for 40 waits_in_kernel
-let_go
-wait $taker || diag "$(cat /tmp/taker.log)"
-echo 1234 1111 >$ids/remove_id
-ok 'what driverctl wants meanwhile is so after its end' wait_for 40 is_over $gpu2 vfio-pci vfio-pci
-driverctl unset-override $gpu2
-ok '... until it is taken back' wait_for 20 has_driver $gpu2 bochs-drm
-
 # A card that was prepared.
 echo "allow user alice claim address $prep_twin" >$mine
 reload
