@@ -108,7 +108,7 @@ static const struct syscall_rule core_rows[] = {
 	{ SCMP_SYS(ioctl), VFIO_STATUS },	   /* whether a group is viable */
 	{ SCMP_SYS(prlimit64), MEMLOCK },	   /* the claimer's limit */
 	{ SCMP_SYS(clone), FORK },		   /* workers and closers */
-	{ SCMP_SYS(pipe2), PIPES },		   /* a worker's reports and word; what a closer waits for */
+	{ SCMP_SYS(pipe2), PIPES },		   /* a worker's reports, its word; a closer's */
 	{ SCMP_SYS(prctl), DEATHSIG },		   /* in a worker: it must not outlive the core */
 	{ SCMP_SYS(close_range), ANY_ARGS },	   /* in both: closes all that is not theirs */
 	{ SCMP_SYS(seccomp), FILTER },	/* in both: their filter, which can only forbid more */
