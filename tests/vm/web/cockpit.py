@@ -54,7 +54,8 @@ class Page:
     def __init__(self, browser, user, admin=False):
         self.b = browser
         browser.go(base + '/')
-        browser.wait(60, lambda: browser.css('#login-user-input'))
+        shown = "const e = document.querySelector('#login-user-input'); return Boolean(e && e.offsetParent)"
+        browser.wait(60, lambda: browser.js(shown))
         if admin:
             browser.js('localStorage.setItem("superuser:" + arguments[0], "any")', user)
         browser.type(browser.css('#login-user-input'), user)
