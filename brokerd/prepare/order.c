@@ -418,8 +418,8 @@ int orders_recover(struct orders *orders)
 	return r;
 }
 
-/* Returns true if a lease has the group, whose record says what to restore, or something holds it. */
-static bool is_others(const struct prepare *prepare, const struct group_view *view)
+/* Returns true if a lease, whose record says what to restore, or something else has the group. */
+static bool group_is_others(const struct prepare *prepare, const struct group_view *view)
 {
 	return lease_find_group(prepare->leases, view->group) ||
 	       lease_find_below(prepare->leases, view) ||
@@ -456,7 +456,7 @@ static void take_up_order(struct order *order, struct group_view *view)
 		return;
 	}
 	r = check(order->orders, view, address, &refusal);
-	if ((!r && is_on_vfio_whole(view)) || is_others(order->orders->prepare, view)) {
+	if ((!r && is_on_vfio_whole(view)) || group_is_others(order->orders->prepare, view)) {
 		finish_order(order, NULL);
 		return;
 	}
