@@ -33,8 +33,10 @@ export async function loadPolicy(state) {
     const out = await run(['find', DIR, '-maxdepth', '1', '-type', 'f', '-name', '*.policy', '-printf', '%f\\n'], { admin: true }).catch(() => '');
     const names = out.split('\n').filter(name => name).sort();
     const name = names.includes(state.policyFile) ? state.policyFile : names[0] || 'local.policy';
-    const content = await cockpit.file(`${DIR}/${name}`, { superuser: 'require' }).read();
-    return { names, name, content: content || '' };
+    return new Promise((resolve, reject) => {
+        cockpit.file(`${DIR}/${name}`, { superuser: 'require' }).read()
+            .then((content, tag) => resolve({ names, name, content: content || '', tag }), reject);
+    });
 }
 
 /* Says what `policy check` has for the text, of which the broker has not heard. */
@@ -50,16 +52,29 @@ async function check(name, content) {
     }
 }
 
-let draft = null; /* of one file, until it is saved or another is chosen */
+/* The text of one file as somebody has changed it, and what it was made of: `base`, which the file's `tag` names. */
+let draft = null;
+
+/* Saves the draft, unless somebody else has changed the file meanwhile. */
+async function save() {
+    try {
+        draft.tag = await cockpit.file(`${DIR}/${draft.name}`, { superuser: 'require' }).replace(draft.content, draft.tag);
+    } catch (ex) {
+        if (ex.problem !== 'change-conflict')
+            throw ex;
+        throw new Error(`Somebody else has changed ${draft.name} meanwhile, so it was not saved. Keep your text elsewhere, and load this page anew.`);
+    }
+    draft.base = draft.content;
+}
 
 export function policyView(state, act) {
     if (!state.admin)
         return h('p', null, 'The policy says who may claim what. To see and change it takes administrative access: switch it on at the top of the page.');
     if (!state.policy)
         return h('p', { role: 'status' }, 'Reads the policy …');
-    const { names, name, content } = state.policy;
-    if (!draft || draft.name !== name)
-        draft = { name, content };
+    const { names, name, content, tag } = state.policy;
+    if (!draft || draft.name !== name || draft.content === draft.base)
+        draft = { name, content, base: content, tag };
     const text = h('textarea', { id: 'policy-text', rows: 16, spellcheck: 'false', 'data-key': 'policy-text', 'aria-label': `Text of ${name}`, value: draft.content,
                                  oninput: e => { draft.content = e.target.value; } });
     const verdict = h('pre', { class: 'verdict', role: 'status' }, '');
@@ -82,7 +97,8 @@ export function policyView(state, act) {
                  button('Check', attempt(() => check(name, text.value)), { 'data-key': 'policy-check' }),
                  button('Save and load', attempt(async () => {
                      await check(name, text.value);
-                     await cockpit.file(`${DIR}/${name}`, { superuser: 'require' }).replace(text.value);
+                     draft.content = text.value;
+                     await save();
                      await run(['chmod', '644', `${DIR}/${name}`], { admin: true });
                      const said = await run(['gpubroker', 'policy', 'reload'], { admin: true });
                      act.changed();

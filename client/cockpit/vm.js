@@ -150,7 +150,7 @@ function follow(handle, name) {
     handle.done();
     handle.element.querySelector('form').insertBefore(h('div', { class: 'progress' }, bar, now, list, detail, h('p', null, stopping)),
                                                       handle.element.querySelector('footer'));
-    let rest = '', over = false;
+    let rest = '', refused = false;
     const tail = cockpit.spawn(['tail', '-n', '+1', '-s', '0.3', '-F', progressFile(name)], { err: 'ignore' });
     tail.stream(text => {
         const lines = (rest + text).split('\n');
@@ -164,6 +164,7 @@ function follow(handle, name) {
     tail.catch(() => null);
     function take(step) {
         if (step.event === 'refused') {
+            refused = true;
             end('bad', sentenceOf(step));
             return;
         }
@@ -183,7 +184,6 @@ function follow(handle, name) {
         list.append(h('li', { 'data-event': step.event }, say(step)));
     }
     function end(kind, text) {
-        over = true;
         now.className = `now ${kind}`;
         now.textContent = text;
     }
@@ -194,7 +194,8 @@ function follow(handle, name) {
             return;
         clearInterval(poll);
         stopping.remove();
-        if (!over)
+        /* What was refused has its reason already. */
+        if (!refused)
             end(unit ? 'bad' : 'quiet', unit ? 'The VM could not be started, or has failed.' : 'The VM has ended.');
         const said = await run(['journalctl', '--user', '-q', '-n', '20', '-o', 'cat', '-u', `${PREFIX}${name}.service`], manager()).catch(() => '');
         if (said) {

@@ -95,7 +95,7 @@ class Page:
 
     def fill(self, label, text):
         """Writes TEXT into the field with this label."""
-        self.b.js("""const l = [...document.querySelectorAll('label')].find(l => l.innerText === arguments[0]);
+        self.b.js("""const l = [...document.querySelectorAll('label')].find(l => l.textContent === arguments[0]);
             const e = document.getElementById(l.htmlFor); e.value = arguments[1];
             e.dispatchEvent(new Event('input')); e.dispatchEvent(new Event('change'));""", label, text)
 
