@@ -35,11 +35,12 @@ is "$(python3 -c 'import json, sys; o = json.loads(sys.argv[1]); print(o["number
 	"2 alice $gpu" '... also for a program'
 kill "${holders[0]}"
 ok 'the host has it back' wait_for 30 is_back $gpu $host
-card=$(echo /sys/bus/pci/devices/$gpu/drm/card*)
-exec 9<"/dev/dri/${card##*/}"
+# Its sound: the last close of a display's node has the kernel switch its console on.
+sound=$(echo /sys/bus/pci/devices/$gpu_audio/sound/card*/controlC*)
+exec 9<"/dev/snd/${sound##*/}"
 prepare 01:00.0
 if [ $status = 78 ]; then
-	like "$stderr" 'in use by the host: .* has /dev/dri/card. open; stop that, or add --force' 'what a program has open is named'
+	like "$stderr" 'in use by the host: .* has /dev/snd/controlC. open; stop that, or add --force' 'what a program has open is named'
 	is "$(driver_of $gpu)" $host '... and left alone'
 else
 	fail 'what a program has open is refused' "$status $stderr"
