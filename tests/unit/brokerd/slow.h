@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#define SLOW_SECONDS 30
+#define SLOW_SECONDS 120
 
 static int slow_listener = -1; /* nobody accepts from it, so nobody reads */
 static bool slow_is;
