@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 # The tests of serve.t: serve.py COMMAND OPENAPI CLIENT. Prints TAP. Only the standard library.
+import errno
 import json
 import os
 import re
@@ -98,10 +99,27 @@ def is_up():
         return False
 
 
+def bind_v6(number):
+    """Listens on [::1]. None: somebody has it; False: this host has no IPv6."""
+    try:
+        s = socket.socket(socket.AF_INET6)
+        s.bind(("::1", number))
+        s.listen(1)
+        return s
+    except OSError as e:
+        return None if e.errno == errno.EADDRINUSE else False
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    while True:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            number = s.getsockname()[1]
+            other = bind_v6(number)
+            if other:
+                other.close()
+            if other is not None:
+                return number
 
 
 port = free_port()
@@ -244,6 +262,28 @@ ok(s == 200, "the loopback's own page, with the token: 200", s)
 s = ask("OPTIONS", "/v1/claims", headers={**own, "Origin": "http://evil.example", "Access-Control-Request-Method": "POST"},
         where=port)[0]
 ok(s == 403, "a preflight of another page: 403", s)
+
+
+# ---- the other address of "localhost" ----
+taken = bind_v6(port)
+if taken is False:
+    ok(True, "# SKIP this host has no IPv6")
+else:
+    ok(taken is None, "nobody else can listen on [::1], and be sent the token")
+    with socket.create_connection(("::1", port), 120) as v6:
+        v6.sendall(f"GET /v1/claims HTTP/1.1\r\nHost: [::1]:{port}\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+        got = v6.recv(65536)
+    ok(got.startswith(b"HTTP/1.1 200"), "... where it is served too", got)
+    other = free_port()
+    for family, host in ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")):
+        with socket.socket(family) as thief:
+            thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            thief.bind((host, other))
+            thief.listen(8)
+            out = subprocess.run([command, "serve", "--http", run + "/second", "--port", str(other)],
+                                 capture_output=True, text=True)
+            ok(out.returncode == 73 and "cannot listen on " in out.stderr, f"somebody who has {host} already: 73", out)
+    ok(open(run + "/gpubroker/token").read().strip() == token, "... and the token of the one that runs is as it was")
 
 # ---- slow clients, and many ----
 slow = [connect() for _ in range(200)]
