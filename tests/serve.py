@@ -367,6 +367,26 @@ ok(out.returncode == 1 and "no broker answers" in out.stderr, "the client in the
 with open(client_path) as f:
     ok(len(f.readlines()) <= 40, "... and has 40 lines at most")
 
+# ---- what --http names ----
+for kind in ("file", "directory", "link", "socket that is heard"):
+    named = run + "/" + kind.split()[0]
+    heard = None
+    if kind == "file":
+        open(named, "w").write("precious")
+    elif kind == "directory":
+        os.mkdir(named)
+    elif kind == "link":
+        os.symlink(run + "/file", named)
+    else:
+        heard = socket.socket(socket.AF_UNIX)
+        heard.bind(named)
+        heard.listen(8)
+    before = os.lstat(named)
+    out = subprocess.run([command, "serve", "--http", named], capture_output=True, text=True)
+    ok(out.returncode == (75 if heard else 73) and named in out.stderr and os.path.lexists(named) and
+       os.lstat(named).st_ino == before.st_ino, f"--http takes no {kind} away", out)
+ok(open(run + "/file").read() == "precious", "... nor what is in the file")
+
 # ---- the end ----
 again = subprocess.run([command, "serve"], capture_output=True, text=True)
 ok(again.returncode == 75 and "another gpubroker serve" in again.stderr, "a second one does not take its socket", again)

@@ -66,6 +66,33 @@ int listen_inherited(struct server_setup *setup)
 	return n;
 }
 
+/* Removes what an earlier one has left: a socket of the caller's that nobody listens on, no more. */
+static int remove_old(const struct sockaddr_un *address)
+{
+	cleanup_fd int fd = -1;
+	struct stat st;
+
+	if (lstat(address->sun_path, &st)) {
+		if (errno == ENOENT)
+			return 0;
+		cli_error("cannot listen on %s: %s", address->sun_path, strerror(errno));
+		return EXIT_CANNOT_CREATE;
+	}
+	if (!S_ISSOCK(st.st_mode) || st.st_uid != geteuid()) {
+		cli_error("%s is there already, and is no socket of yours: name another path",
+			  address->sun_path);
+		return EXIT_CANNOT_CREATE;
+	}
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || !connect(fd, (const struct sockaddr *)address, sizeof(*address)) ||
+	    errno != ECONNREFUSED) {
+		cli_error("another gpubroker serve has %s already", address->sun_path);
+		return EXIT_BUSY;
+	}
+	unlink(address->sun_path);
+	return 0;
+}
+
 int listen_unix(struct server_setup *setup, const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -78,13 +105,9 @@ int listen_unix(struct server_setup *setup, const char *path)
 		return EXIT_BAD_USAGE;
 	}
 	strcpy(address.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof(address))) {
-		cli_error("another gpubroker serve has %s already", path);
-		return EXIT_BUSY;
-	}
-	fd_close(fd);
-	unlink(path);
+	r = remove_old(&address);
+	if (r)
+		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	before = umask(0177); /* not chmod(): somebody could have connected in between */
 	r = fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, BACKLOG);
