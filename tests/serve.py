@@ -99,6 +99,14 @@ def is_up():
         return False
 
 
+def is_over(number):
+    try:
+        with open(f"/proc/{number}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] == "Z"  # nobody may take its status here
+    except OSError:
+        return True
+
+
 def bind_v6(number):
     """Listens on [::1]. None: somebody has it; False: this host has no IPv6."""
     try:
@@ -349,6 +357,11 @@ ok(events[1].get("content-type") == "text/event-stream" and lines and lines[-1][
    lines[-1]["name"] == "no-broker", "its steps are events, and the last says why there is no device", events)
 s, h, b = ask("GET", "/v1/claims/vm")
 ok(s == 200 and json.loads(b)["state"] == "refused", "... and so does the claim", s, b)
+with open(run + "/gpubroker/claims/vm", "a") as f:
+    f.write('{"event":"granted","leases":[]}\n')
+s, h, b = ask("GET", "/v1/claims/vm")
+ok(s == 200 and json.loads(b)["state"] == "refused" and json.loads(b)["steps"][-1]["event"] == "refused",
+   "... which no line behind its last step changes", s, b)
 s, h, b = ask("GET", "/v1/claims")
 ok([c["name"] for c in json.loads(b)] == ["vm"], "... which is listed", b)
 ok(ask("DELETE", "/v1/claims/vm")[0] == 204 and json.loads(ask("GET", "/v1/claims")[2]) == [], "... and is taken away")
@@ -358,6 +371,23 @@ events = raw(b"GET /v1/claims/vm/events HTTP/1.1\r\n" + H)
 ok(b"event: end" in events and b"no claim" in events, "events of no claim end with the reason", events)
 events = raw(b"GET /v1/events HTTP/1.1\r\n" + H)
 ok(b"event: end\ndata: {" in events and b"no broker answers" in events, "events without a broker end with the reason", events)
+# A claim that nobody answers: its process waits at a socket.
+mute = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+mute.bind(run + "/no-broker")
+mute.listen(8)
+claims = run + "/gpubroker/claims"
+s, h, b = ask("POST", "/v1/claims", {"machine": "vm", "device": "01:00.0"})
+pid = int(open(claims + "/vm.lock").read())
+ok(s == 202 and wait_for(lambda: b"--progress=json,3" in open(f"/proc/{pid}/cmdline", "rb").read()),
+   "a machine that waits for its claim", s, b)
+fds = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (1, 2, 3, 4)]
+ok(fds[:2] == ["/dev/null"] * 2 and fds[2:] == [claims + "/vm", claims + "/vm.lock"],
+   "... writes its steps where its own output does not go", fds)
+s, h, b = ask("POST", "/v1/claims", {"machine": "vm", "device": "01:00.0"})
+ok(s == 409 and "runs already" in json.loads(b)["title"], "... and is not started twice", s, b)
+ok(ask("DELETE", "/v1/claims/vm")[0] == 204 and wait_for(lambda: is_over(pid)), "... and is ended")
+mute.close()
+os.unlink(run + "/no-broker")
 s, h, b = ask("POST", "/api/vms/vm/vgpu", {"device": "01:00.0"})
 ok(s == 404 and "vm.qmp" in json.loads(b)["title"], "a vGPU for a machine without a monitor: 404, and which is looked for", s, b)
 
