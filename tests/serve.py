@@ -383,6 +383,8 @@ ok(s == 202 and wait_for(lambda: b"--progress=json,3" in open(f"/proc/{pid}/cmdl
 fds = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (1, 2, 3, 4)]
 ok(fds[:2] == ["/dev/null"] * 2 and fds[2:] == [claims + "/vm", claims + "/vm.lock"],
    "... writes its steps where its own output does not go", fds)
+ignored = int(re.search(r"SigIgn:\s+(\w+)", open(f"/proc/{pid}/status").read()).group(1), 16)
+ok(not ignored & (1 << (signal.SIGTERM - 1) | 1 << (signal.SIGINT - 1)), "... and ignores no signal that would end it", ignored)
 s, h, b = ask("POST", "/v1/claims", {"machine": "vm", "device": "01:00.0"})
 ok(s == 409 and "runs already" in json.loads(b)["title"], "... and is not started twice", s, b)
 ok(ask("DELETE", "/v1/claims/vm")[0] == 204 and wait_for(lambda: is_over(pid)), "... and is ended")
