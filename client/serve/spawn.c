@@ -94,11 +94,6 @@ bool spawn_order_valid(const struct spawn_order *o)
 	return false;
 }
 
-bool spawn_is_shared(uint32_t verb)
-{
-	return verb >= SPAWN_LIST && verb < SPAWN_WATCH;
-}
-
 /* ---- executing one ---- */
 
 /* The arguments of a command that is executed as it is. NULL: it is none of these. */
