@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 # The tests of serve.t: serve.py COMMAND OPENAPI CLIENT. Prints TAP. Only the standard library.
+import errno
 import json
 import os
 import re
@@ -98,10 +99,35 @@ def is_up():
         return False
 
 
+def is_over(number):
+    try:
+        with open(f"/proc/{number}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] == "Z"  # nobody may take its status here
+    except OSError:
+        return True
+
+
+def bind_v6(number):
+    """Listens on [::1]. None: somebody has it; False: this host has no IPv6."""
+    try:
+        s = socket.socket(socket.AF_INET6)
+        s.bind(("::1", number))
+        s.listen(1)
+        return s
+    except OSError as e:
+        return None if e.errno == errno.EADDRINUSE else False
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    while True:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            number = s.getsockname()[1]
+            other = bind_v6(number)
+            if other:
+                other.close()
+            if other is not None:
+                return number
 
 
 port = free_port()
@@ -245,6 +271,28 @@ s = ask("OPTIONS", "/v1/claims", headers={**own, "Origin": "http://evil.example"
         where=port)[0]
 ok(s == 403, "a preflight of another page: 403", s)
 
+
+# ---- the other address of "localhost" ----
+taken = bind_v6(port)
+if taken is False:
+    ok(True, "# SKIP this host has no IPv6")
+else:
+    ok(taken is None, "nobody else can listen on [::1], and be sent the token")
+    with socket.create_connection(("::1", port), 120) as v6:
+        v6.sendall(f"GET /v1/claims HTTP/1.1\r\nHost: [::1]:{port}\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+        got = v6.recv(65536)
+    ok(got.startswith(b"HTTP/1.1 200"), "... where it is served too", got)
+    other = free_port()
+    for family, host in ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")):
+        with socket.socket(family) as thief:
+            thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            thief.bind((host, other))
+            thief.listen(8)
+            out = subprocess.run([command, "serve", "--http", run + "/second", "--port", str(other)],
+                                 capture_output=True, text=True)
+            ok(out.returncode == 73 and "cannot listen on " in out.stderr, f"somebody who has {host} already: 73", out)
+    ok(open(run + "/gpubroker/token").read().strip() == token, "... and the token of the one that runs is as it was")
+
 # ---- slow clients, and many ----
 slow = [connect() for _ in range(200)]
 for i, s in enumerate(slow):
@@ -309,6 +357,11 @@ ok(events[1].get("content-type") == "text/event-stream" and lines and lines[-1][
    lines[-1]["name"] == "no-broker", "its steps are events, and the last says why there is no device", events)
 s, h, b = ask("GET", "/v1/claims/vm")
 ok(s == 200 and json.loads(b)["state"] == "refused", "... and so does the claim", s, b)
+with open(run + "/gpubroker/claims/vm", "a") as f:
+    f.write('{"event":"granted","leases":[]}\n')
+s, h, b = ask("GET", "/v1/claims/vm")
+ok(s == 200 and json.loads(b)["state"] == "refused" and json.loads(b)["steps"][-1]["event"] == "refused",
+   "... which no line behind its last step changes", s, b)
 s, h, b = ask("GET", "/v1/claims")
 ok([c["name"] for c in json.loads(b)] == ["vm"], "... which is listed", b)
 ok(ask("DELETE", "/v1/claims/vm")[0] == 204 and json.loads(ask("GET", "/v1/claims")[2]) == [], "... and is taken away")
@@ -318,6 +371,25 @@ events = raw(b"GET /v1/claims/vm/events HTTP/1.1\r\n" + H)
 ok(b"event: end" in events and b"no claim" in events, "events of no claim end with the reason", events)
 events = raw(b"GET /v1/events HTTP/1.1\r\n" + H)
 ok(b"event: end\ndata: {" in events and b"no broker answers" in events, "events without a broker end with the reason", events)
+# A claim that nobody answers: its process waits at a socket.
+mute = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+mute.bind(run + "/no-broker")
+mute.listen(8)
+claims = run + "/gpubroker/claims"
+s, h, b = ask("POST", "/v1/claims", {"machine": "vm", "device": "01:00.0"})
+pid = int(open(claims + "/vm.lock").read())
+ok(s == 202 and wait_for(lambda: b"--progress=json,3" in open(f"/proc/{pid}/cmdline", "rb").read()),
+   "a machine that waits for its claim", s, b)
+fds = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (1, 2, 3, 4)]
+ok(fds[:2] == ["/dev/null"] * 2 and fds[2:] == [claims + "/vm", claims + "/vm.lock"],
+   "... writes its steps where its own output does not go", fds)
+ignored = int(re.search(r"SigIgn:\s+(\w+)", open(f"/proc/{pid}/status").read()).group(1), 16)
+ok(not ignored & (1 << (signal.SIGTERM - 1) | 1 << (signal.SIGINT - 1)), "... and ignores no signal that would end it", ignored)
+s, h, b = ask("POST", "/v1/claims", {"machine": "vm", "device": "01:00.0"})
+ok(s == 409 and "runs already" in json.loads(b)["title"], "... and is not started twice", s, b)
+ok(ask("DELETE", "/v1/claims/vm")[0] == 204 and wait_for(lambda: is_over(pid)), "... and is ended")
+mute.close()
+os.unlink(run + "/no-broker")
 s, h, b = ask("POST", "/api/vms/vm/vgpu", {"device": "01:00.0"})
 ok(s == 404 and "vm.qmp" in json.loads(b)["title"], "a vGPU for a machine without a monitor: 404, and which is looked for", s, b)
 
@@ -326,6 +398,26 @@ out = subprocess.run([sys.executable, client_path, path], capture_output=True, t
 ok(out.returncode == 1 and "no broker answers" in out.stderr, "the client in the documentation says why", out)
 with open(client_path) as f:
     ok(len(f.readlines()) <= 40, "... and has 40 lines at most")
+
+# ---- what --http names ----
+for kind in ("file", "directory", "link", "socket that is heard"):
+    named = run + "/" + kind.split()[0]
+    heard = None
+    if kind == "file":
+        open(named, "w").write("precious")
+    elif kind == "directory":
+        os.mkdir(named)
+    elif kind == "link":
+        os.symlink(run + "/file", named)
+    else:
+        heard = socket.socket(socket.AF_UNIX)
+        heard.bind(named)
+        heard.listen(8)
+    before = os.lstat(named)
+    out = subprocess.run([command, "serve", "--http", named], capture_output=True, text=True)
+    ok(out.returncode == (75 if heard else 73) and named in out.stderr and os.path.lexists(named) and
+       os.lstat(named).st_ino == before.st_ino, f"--http takes no {kind} away", out)
+ok(open(run + "/file").read() == "precious", "... nor what is in the file")
 
 # ---- the end ----
 again = subprocess.run([command, "serve"], capture_output=True, text=True)

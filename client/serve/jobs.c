@@ -27,6 +27,22 @@ uint64_t jobs_now(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+/* Returns true if the verb waits for more than the broker: it may take longer, and fewer run. */
+static bool is_slow(uint32_t verb)
+{
+	switch ((enum spawn_verb)verb) {
+	case SPAWN_RELEASE:
+	case SPAWN_PREPARE:
+	case SPAWN_RESTORE:
+	case SPAWN_ATTACH:
+	case SPAWN_DETACH:
+	case SPAWN_STOP:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static size_t count_streams(const struct jobs *jobs)
 {
 	const struct job *job;
@@ -66,7 +82,8 @@ struct job *jobs_want(struct jobs *jobs, const struct spawn_order *order, bool s
 	job->users = 1;
 	job->status = -1;
 	job->fds[0] = job->fds[1] = job->fds[2] = -1;
-	job->deadline = streams ? 0 : jobs_now() + JOBS_MS;
+	if (!streams)
+		job->deadline = jobs_now() + (is_slow(order->verb) ? JOBS_SLOW_MS : JOBS_MS);
 	TAILQ_INSERT_TAIL(&jobs->list, job, link);
 	return job;
 }
@@ -193,17 +210,23 @@ static void take_answers(struct jobs *jobs)
 static void send_waiting(struct jobs *jobs)
 {
 	struct job *job;
-	size_t n = 0;
+	size_t n = 0, n_slow = 0;
 
-	TAILQ_FOREACH(job, &jobs->list, link)
-		n += job->sent && !job->done && !job->streams;
 	TAILQ_FOREACH(job, &jobs->list, link) {
-		if (job->sent || job->done || (!job->streams && n >= JOBS_AT_ONCE))
+		n += job->sent && !job->done && !job->streams;
+		n_slow += job->sent && !job->done && is_slow(job->order.verb);
+	}
+	TAILQ_FOREACH(job, &jobs->list, link) {
+		const bool slow = is_slow(job->order.verb);
+
+		if (job->sent || job->done || (!job->streams && n >= JOBS_AT_ONCE) ||
+		    (slow && n_slow >= JOBS_SLOW))
 			continue;
 		if (passfd_send(jobs->spawner, &job->order, sizeof(job->order), NULL, 0))
 			return;
 		job->sent = true;
 		n += !job->streams;
+		n_slow += slow;
 	}
 }
 

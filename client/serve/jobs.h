@@ -11,9 +11,11 @@
 #include "client/serve/exchange.h"
 
 #define JOBS_AT_ONCE 8	/* that end; more wait */
+#define JOBS_SLOW 4	/* of these, so that a listing does not wait for a guest */
 #define JOBS_STREAMS 24 /* that do not */
 #define JOBS_FDS (1 + 3 * (JOBS_AT_ONCE + JOBS_STREAMS))
-#define JOBS_MS 30000 /* for one that ends */
+#define JOBS_MS 30000	    /* for one that ends */
+#define JOBS_SLOW_MS 120000 /* for one that waits for a guest, a driver or a unit */
 
 struct job {
 	TAILQ_ENTRY(job) link;

@@ -66,6 +66,33 @@ int listen_inherited(struct server_setup *setup)
 	return n;
 }
 
+/* Removes what an earlier one has left: a socket of the caller's that nobody listens on, no more. */
+static int remove_old(const struct sockaddr_un *address)
+{
+	cleanup_fd int fd = -1;
+	struct stat st;
+
+	if (lstat(address->sun_path, &st)) {
+		if (errno == ENOENT)
+			return 0;
+		cli_error("cannot listen on %s: %s", address->sun_path, strerror(errno));
+		return EXIT_CANNOT_CREATE;
+	}
+	if (!S_ISSOCK(st.st_mode) || st.st_uid != geteuid()) {
+		cli_error("%s is there already, and is no socket of yours: name another path",
+			  address->sun_path);
+		return EXIT_CANNOT_CREATE;
+	}
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || !connect(fd, (const struct sockaddr *)address, sizeof(*address)) ||
+	    errno != ECONNREFUSED) {
+		cli_error("another gpubroker serve has %s already", address->sun_path);
+		return EXIT_BUSY;
+	}
+	unlink(address->sun_path);
+	return 0;
+}
+
 int listen_unix(struct server_setup *setup, const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -78,13 +105,9 @@ int listen_unix(struct server_setup *setup, const char *path)
 		return EXIT_BAD_USAGE;
 	}
 	strcpy(address.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof(address))) {
-		cli_error("another gpubroker serve has %s already", path);
-		return EXIT_BUSY;
-	}
-	fd_close(fd);
-	unlink(path);
+	r = remove_old(&address);
+	if (r)
+		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	before = umask(0177); /* not chmod(): somebody could have connected in between */
 	r = fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, BACKLOG);
@@ -113,27 +136,65 @@ static int write_token(char token[GATE_TOKEN], const char *path)
 	return 0;
 }
 
-int listen_loopback(struct server_setup *setup, unsigned port, const char *token_path)
+/* Listens on an address of the loopback, alone. Returns 0, or -errno. */
+static int listen_address(struct server_setup *setup, const struct sockaddr *address,
+			  socklen_t size)
 {
-	struct sockaddr_in address = {
+	cleanup_fd int fd =
+		socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	const int on = 1;
+
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
+	    (address->sa_family == AF_INET6 &&
+	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on))) ||
+	    bind(fd, address, size) || listen(fd, BACKLOG))
+		return -errno;
+	add_listener(setup, TAKE_FD(fd), true);
+	return 0;
+}
+
+/*
+ * Both addresses of "localhost": at one that is left free, another user could listen, and would be
+ * sent the token by whoever tries that address first.
+ */
+static int listen_both(struct server_setup *setup, unsigned port)
+{
+	const struct sockaddr_in v4 = {
 		.sin_family = AF_INET,
 		.sin_port = htons((uint16_t)port),
 		.sin_addr = { .s_addr = htonl(INADDR_LOOPBACK) },
 	};
-	cleanup_fd int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	const int on = 1;
-	int r = write_token(setup->gate.token, token_path);
+	const struct sockaddr_in6 v6 = {
+		.sin6_family = AF_INET6,
+		.sin6_port = htons((uint16_t)port),
+		.sin6_addr = IN6ADDR_LOOPBACK_INIT,
+	};
+	int r = listen_address(setup, (const struct sockaddr *)&v4, sizeof(v4));
 
+	if (r) {
+		cli_error("cannot listen on 127.0.0.1:%u: %s", port, strerror(-r));
+		return EXIT_CANNOT_CREATE;
+	}
+	r = listen_address(setup, (const struct sockaddr *)&v6, sizeof(v6));
+	if (!r || r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL) /* a host without IPv6 */
+		return 0;
+	cli_error("cannot listen on [::1]:%u: %s; 'localhost' would lead to whoever does", port,
+		  strerror(-r));
+	return EXIT_CANNOT_CREATE;
+}
+
+int listen_loopback(struct server_setup *setup, unsigned port, const char *token_path)
+{
+	int r = listen_both(setup, port);
+
+	if (r)
+		return r;
+	/* Only now: another one that has the port goes on with its token. */
+	r = write_token(setup->gate.token, token_path);
 	if (r) {
 		cli_error("cannot write %s: %s", token_path, strerror(-r));
 		return EXIT_CANNOT_CREATE;
 	}
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
-	    bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, BACKLOG)) {
-		cli_error("cannot listen on 127.0.0.1:%u: %s", port, strerror(errno));
-		return EXIT_CANNOT_CREATE;
-	}
 	setup->gate.port = port;
-	add_listener(setup, TAKE_FD(fd), true);
 	return 0;
 }

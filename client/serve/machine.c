@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Machines and their claims, see machine.h. A claim's steps are a file of the runtime directory,
- * which `gpubroker run --progress=json` writes as its standard error: so they are there for a
- * service that was started anew, and the machine outlives it. A lock on the file says that the
- * machine runs, where no systemd does.
+ * which `gpubroker run --progress=json,3` writes, and closes before it becomes the machine: so they
+ * are there for a service that was started anew, and nothing that a machine or its guest writes is
+ * taken for one. A lock on a file beside it says that the machine runs, where no systemd does.
  *
  * It must never execute anything but this program, with a file of the machines' directory as
  * COMMAND, and systemd's tools.
@@ -28,12 +28,26 @@
 
 #define STEPS_MAX 65536 /* bytes of a claim's file that are read: its command may write more */
 #define FOLLOW_MS 100
+#define LOCK_TRIES 50
+#define LOCK_MS 10
+
+/* What a started process has, beside its output. */
+#define STEPS_FD 3
+#define LOCK_FD 4
+
+#define UNIT "gpubroker-%s"
 
 /* ---- where they are ---- */
 
 static void steps_path(const struct spawn_setup *setup, const char *name, char out[512])
 {
 	snprintf(out, 512, "%.400s/claims/%.40s", setup->directory, name);
+}
+
+/* The file of the lock; it has the number of a process that no manager knows. */
+static void lock_path(const struct spawn_setup *setup, const char *name, char out[520])
+{
+	snprintf(out, 520, "%.400s/claims/%.40s.lock", setup->directory, name);
 }
 
 static void machines_directory(char out[512])
@@ -55,35 +69,44 @@ static bool has_manager(void)
 	return runtime && !access(path, F_OK);
 }
 
-/* ---- reading the steps ---- */
+/* ---- whether one runs ---- */
 
-/* Reads the objects of a claim's file into an array; the last one is *ret_last, or NULL. */
-static struct json_object *read_steps(int fd, struct json_object **ret_last)
+/* Executes a tool of systemd, whose output nobody reads. Returns its status. */
+static int run_tool(const char *const *argv)
 {
-	struct json_object *array = json_object_new_array();
-	cleanup_free char *text = malloc(STEPS_MAX + 1);
-	ssize_t n = text ? pread(fd, text, STEPS_MAX, 0) : -1;
-	char *line = text, *end;
+	int status = 0, fd;
+	pid_t pid = fork();
 
-	*ret_last = NULL;
-	if (n < 0)
-		return array;
-	text[n] = '\0';
-	for (; (end = strchr(line, '\n')) != NULL; line = end + 1) {
-		struct json_object *step, *event;
-
-		*end = '\0';
-		step = *line == '{' ? json_tokener_parse(line) : NULL;
-		if (step && json_object_is_type(step, json_type_object) &&
-		    json_object_object_get_ex(step, "event", &event)) {
-			json_object_array_add(array, step);
-			*ret_last = step;
-		} else {
-			json_object_put(step);
-		}
+	if (!pid) {
+		fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+		if (fd >= 0)
+			dup2(fd, 1);
+		execvp(argv[0], (char *const *)argv);
+		_exit(EXIT_NOT_FOUND);
 	}
-	return array;
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return EXIT_SOFTWARE;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_SOFTWARE;
 }
+
+static bool unit_runs(const char *name)
+{
+	char unit[80];
+
+	snprintf(unit, sizeof(unit), UNIT ".service", name);
+	return has_manager() && !run_tool((const char *const[]){ "systemctl", "--user", "--quiet",
+								 "is-active", unit, NULL });
+}
+
+/* Returns true if a machine has the lock, or is just being started. */
+static bool is_locked(const char *path)
+{
+	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
+}
+
+/* ---- reading the steps ---- */
 
 static const char *step_name(struct json_object *step)
 {
@@ -99,6 +122,37 @@ static bool is_last(struct json_object *step)
 	const char *event = step_name(step);
 
 	return !strcmp(event, "granted") || !strcmp(event, "refused");
+}
+
+/*
+ * Reads the objects of a claim's file into an array, up to the one that ends it; the last one is
+ * *ret_last, or NULL.
+ */
+static struct json_object *read_steps(int fd, struct json_object **ret_last)
+{
+	struct json_object *array = json_object_new_array();
+	cleanup_free char *text = malloc(STEPS_MAX + 1);
+	ssize_t n = text ? pread(fd, text, STEPS_MAX, 0) : -1;
+	char *line = text, *end;
+
+	*ret_last = NULL;
+	if (n < 0)
+		return array;
+	text[n] = '\0';
+	for (; !is_last(*ret_last) && (end = strchr(line, '\n')) != NULL; line = end + 1) {
+		struct json_object *step, *event;
+
+		*end = '\0';
+		step = *line == '{' ? json_tokener_parse(line) : NULL;
+		if (step && json_object_is_type(step, json_type_object) &&
+		    json_object_object_get_ex(step, "event", &event)) {
+			json_object_array_add(array, step);
+			*ret_last = step;
+		} else {
+			json_object_put(step);
+		}
+	}
+	return array;
 }
 
 static struct json_object *claim_object(const char *name, int fd)
@@ -165,24 +219,6 @@ int machine_follow(const struct spawn_setup *setup, const struct spawn_order *or
 
 /* ---- starting and ending ---- */
 
-/* Executes a tool of systemd, whose output goes where ours does. Returns its status. */
-static int run_tool(const char *const *argv, const char *steps)
-{
-	int status = 0, fd;
-	pid_t pid = fork();
-
-	if (!pid) {
-		fd = open(steps, O_WRONLY | O_APPEND | O_CLOEXEC);
-		if (fd >= 0)
-			dup2(fd, 1);
-		execvp(argv[0], (char *const *)argv);
-		_exit(EXIT_NOT_FOUND);
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return EXIT_SOFTWARE;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_SOFTWARE;
-}
-
 /* Adds the command that claims and becomes the machine. */
 static size_t add_claim(const struct spawn_setup *setup, const struct spawn_order *order,
 			const char *command, const char *machine, const char **argv, size_t n)
@@ -195,7 +231,7 @@ static size_t add_claim(const struct spawn_setup *setup, const struct spawn_orde
 		argv[n++] = setup->socket;
 	}
 	argv[n++] = "run";
-	argv[n++] = "--progress=json";
+	argv[n++] = "--progress=json,3";
 	argv[n++] = "--gpu";
 	argv[n++] = order->device;
 	if (order->profile[0]) {
@@ -214,25 +250,35 @@ static size_t add_claim(const struct spawn_setup *setup, const struct spawn_orde
 	return n;
 }
 
+/* What the machine writes goes into the journal; the shell only opens the file of the steps. */
 static int start_by_manager(const struct spawn_setup *setup, const struct spawn_order *order,
 			    const char *command, const char *machine, const char *steps)
 {
-	char unit[80], err[600], out[600];
-	const char *argv[32] = {
-		"systemd-run",		"--user", "--quiet", "--collect",
-		"--property=Type=exec", unit,	  out,	     err,
+	char unit[80];
+	const char *argv[40] = {
+		"systemd-run", "--user", "--quiet", "--collect", "--property=Type=exec",
+		unit,	       "--",	 "/bin/sh", "-c",	 "exec 3>>\"$0\"; exec \"$@\"",
+		steps,
 	};
 
-	snprintf(unit, sizeof(unit), "--unit=gpubroker-%s", order->name);
-	snprintf(out, sizeof(out), "--property=StandardOutput=append:%s", steps);
-	snprintf(err, sizeof(err), "--property=StandardError=append:%s", steps);
-	add_claim(setup, order, command, machine, argv, 8);
-	return run_tool(argv, "/dev/null");
+	snprintf(unit, sizeof(unit), "--unit=" UNIT, order->name);
+	add_claim(setup, order, command, machine, argv, 11);
+	return run_tool(argv);
 }
 
-/* Without a manager: a process of its own, which has the locked file as its output. */
+/* Puts the steps and the lock where the process that is executed has them, and has no others. */
+static bool place_descriptors(int steps, int lock)
+{
+	const int high_steps = fcntl(steps, F_DUPFD_CLOEXEC, LOCK_FD + 1);
+	const int high_lock = fcntl(lock, F_DUPFD_CLOEXEC, LOCK_FD + 1);
+
+	return high_steps >= 0 && high_lock >= 0 && dup2(0, 1) >= 0 && dup2(0, 2) >= 0 &&
+	       dup2(high_steps, STEPS_FD) >= 0 && dup2(high_lock, LOCK_FD) >= 0;
+}
+
+/* Without a manager: a process of its own, which has the lock, and whose output nobody reads. */
 static int start_alone(const struct spawn_setup *setup, const struct spawn_order *order,
-		       const char *command, const char *machine, int steps)
+		       const char *command, const char *machine, const char *steps, int lock)
 {
 	const char *argv[24];
 	char path[520], text[24];
@@ -243,14 +289,15 @@ static int start_alone(const struct spawn_setup *setup, const struct spawn_order
 		return EXIT_SOFTWARE;
 	if (!pid) {
 		setsid();
-		if (dup2(steps, 1) < 0 || dup2(steps, 2) < 0)
+		fd = open(steps, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW);
+		if (fd < 0 || !place_descriptors(fd, lock))
 			_exit(EXIT_SOFTWARE);
 		add_claim(setup, order, command, machine, argv, 0);
 		execv(command, (char *const *)argv);
 		_exit(EXIT_NOT_FOUND);
 	}
-	snprintf(path, sizeof(path), "%.400s/claims/%.40s.pid", setup->directory, order->name);
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	lock_path(setup, order->name, path);
+	fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
 	snprintf(text, sizeof(text), "%d\n", (int)pid);
 	if (fd >= 0 && write(fd, text, strlen(text)) < 0)
 		text[0] = '\0';
@@ -258,24 +305,41 @@ static int start_alone(const struct spawn_setup *setup, const struct spawn_order
 	return 0;
 }
 
-/* Opens and locks the file for the steps. Returns it, or -1 after the reason was printed. */
-static int open_steps(const struct spawn_setup *setup, const char *name, char path[512])
+/* Takes the lock. Who only looks whether it is there has it for a moment, so this tries again. */
+static bool take_lock(int fd)
 {
-	int fd;
+	const struct timespec pause = { .tv_nsec = LOCK_MS * 1000000L };
+
+	for (int i = 0; flock(fd, LOCK_EX | LOCK_NB); i++) {
+		if (i == LOCK_TRIES)
+			return false;
+		nanosleep(&pause, NULL);
+	}
+	return true;
+}
+
+/* Locks the machine, and empties the file for its steps. Returns the lock, or -1 after a message. */
+static int begin_steps(const struct spawn_setup *setup, const char *name, char path[512])
+{
+	const int flags = O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+	cleanup_fd int lock = -1, steps = -1;
+	char beside[520];
 
 	snprintf(path, 512, "%.400s/claims", setup->directory);
 	mkdir(path, 0700);
 	steps_path(setup, name, path);
-	fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-	if (fd < 0) {
+	lock_path(setup, name, beside);
+	lock = open(beside, O_RDONLY | flags, 0600);
+	if (lock >= 0 && (!take_lock(lock) || unit_runs(name))) {
+		cli_error("the machine '%s' runs already; end it first", name);
+		return -1;
+	}
+	steps = lock < 0 ? -1 : open(path, O_WRONLY | O_TRUNC | flags, 0600);
+	if (steps < 0) {
 		cli_error("cannot write %s: %s", path, strerror(errno));
 		return -1;
 	}
-	if (flock(fd, LOCK_EX | LOCK_NB)) {
-		cli_error("the machine '%s' runs already; end it first", name);
-		return fd_close(fd);
-	}
-	return fd;
+	return TAKE_FD(lock);
 }
 
 static int print_started(const char *name)
@@ -291,7 +355,7 @@ static int print_started(const char *name)
 int machine_start(const struct spawn_setup *setup, const struct spawn_order *order,
 		  const char *command)
 {
-	char directory[512], machine[600], steps[512], unit[80];
+	char directory[512], machine[600], steps[512];
 	cleanup_fd int fd = -1;
 	struct stat st;
 	int r;
@@ -303,35 +367,18 @@ int machine_start(const struct spawn_setup *setup, const struct spawn_order *ord
 			  machine);
 		return EXIT_NO_NAME;
 	}
-	fd = open_steps(setup, order->name, steps);
+	fd = begin_steps(setup, order->name, steps);
 	if (fd < 0)
 		return EXIT_BUSY;
-	snprintf(unit, sizeof(unit), "gpubroker-%s.service", order->name);
-	if (has_manager() && !run_tool((const char *const[]){ "systemctl", "--user", "--quiet",
-							      "is-active", unit, NULL },
-				       "/dev/null")) {
-		cli_error("the machine '%s' runs already; end it first", order->name);
-		return EXIT_BUSY;
-	}
-	if (ftruncate(fd, 0))
-		return EXIT_SOFTWARE;
 	r = has_manager() ? start_by_manager(setup, order, command, machine, steps)
-			  : start_alone(setup, order, command, machine, fd);
+			  : start_alone(setup, order, command, machine, steps, fd);
 	if (r) {
-		cli_error("the machine '%s' cannot be started, or runs already; 'systemctl --user "
-			  "status gpubroker-%s' may show why",
+		cli_error("the machine '%s' cannot be started, or runs already; 'journalctl --user "
+			  "-u " UNIT "' may show why",
 			  order->name, order->name);
 		return EXIT_BUSY;
 	}
 	return print_started(order->name);
-}
-
-/* Returns true if a process has the file as its output, and so the lock. */
-static bool is_running(const char *steps)
-{
-	cleanup_fd int fd = open(steps, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-
-	return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
 }
 
 int machine_stop(const struct spawn_setup *setup, const struct spawn_order *order)
@@ -345,14 +392,13 @@ int machine_stop(const struct spawn_setup *setup, const struct spawn_order *orde
 		cli_error("there is no claim '%s'", order->name);
 		return EXIT_NO_DEVICE;
 	}
-	snprintf(unit, sizeof(unit), "gpubroker-%s.service", order->name);
+	snprintf(unit, sizeof(unit), UNIT ".service", order->name);
 	if (has_manager())
 		run_tool((const char *const[]){ "systemctl", "--user", "--quiet", "stop", unit,
-						NULL },
-			 "/dev/null");
-	snprintf(path, sizeof(path), "%.400s/claims/%.40s.pid", setup->directory, order->name);
+						NULL });
+	lock_path(setup, order->name, path);
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	n = fd >= 0 && is_running(steps) ? read(fd, text, sizeof(text) - 1) : 0;
+	n = fd >= 0 && is_locked(path) ? read(fd, text, sizeof(text) - 1) : 0;
 	if (n > 0 && atoi(text) > 1) {
 		kill(-atoi(text), SIGTERM);
 		kill(atoi(text), SIGTERM);

@@ -16,6 +16,7 @@
 #include <json.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 struct serve_options {
 	const char *path; /* --http, or NULL */
@@ -77,8 +78,11 @@ static int begin_listening(struct server_setup *setup, const struct serve_option
 		*ret_unlink = options->path ? options->path : path;
 		r = listen_unix(setup, *ret_unlink);
 	}
-	if (!r && options->port)
+	if (!r && options->port) {
 		r = listen_loopback(setup, options->port, token);
+		if (r && *ret_unlink)
+			unlink(*ret_unlink);
+	}
 	if (!r && cli_columns(stderr)) {
 		fprintf(stderr, "gpubroker serves you at %s",
 			inherited ? "systemd's socket" : *ret_unlink);

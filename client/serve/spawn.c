@@ -94,11 +94,6 @@ bool spawn_order_valid(const struct spawn_order *o)
 	return false;
 }
 
-bool spawn_is_shared(uint32_t verb)
-{
-	return verb >= SPAWN_LIST && verb < SPAWN_WATCH;
-}
-
 /* ---- executing one ---- */
 
 /* The arguments of a command that is executed as it is. NULL: it is none of these. */
@@ -155,7 +150,10 @@ __attribute__((noreturn)) static void become(const struct spawn_setup *setup,
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC), status;
 
 	setpgid(0, 0);
+	/* What the spawner ignores, the command and a machine would ignore as well. */
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
 	if (null < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
 		_exit(EXIT_SOFTWARE);
 	if (words_of(order->verb)) {

@@ -57,7 +57,10 @@ struct spawn_setup {
 /* Returns true if the order has the form of one: both processes check it. */
 bool spawn_order_valid(const struct spawn_order *order);
 /* Returns true for verbs whose result several may share. */
-bool spawn_is_shared(uint32_t verb);
+static inline bool spawn_is_shared(uint32_t verb)
+{
+	return verb >= SPAWN_LIST && verb < SPAWN_WATCH;
+}
 
 /* Starts the process. Returns 0, or -errno. It ends when the socket is closed. */
 int spawn_begin(const struct spawn_setup *setup, int *ret_socket);
