@@ -52,6 +52,10 @@ fails() {
 	cat "$dir/out" "$dir/err"
 	[ "$got" = "$want" ] && grep -qF -- "$text" "$dir/err"
 }
+# counts_of N: it prints so many.
+counts_of() {
+	[ "$("$command" slurm gres --node n1 --policy "$dir/policy" --devices "$dir/devices" | grep -c '^NodeName=n1 ')" = "$1" ]
+}
 says_node() { grep -qxF '# slurm.conf has for this node: NodeName=n1 Gres=gpu:a100:3,gpu:l40s:1' "$dir/out"; }
 
 names='device l40s vendor 10de device 26b9
@@ -74,6 +78,22 @@ tap_ok "--type counts this type alone, whatever the rule calls it" counts "$name
 allow allotted claim class display" 'Type=l40s File=/dev/gpubroker/0 ' --type l40s
 tap_ok "a type that the policy does not have is refused" fails 67 "the policy has no device of that name" \
 	gres --policy "$dir/policy" --devices "$dir/devices" --type h100
+cp "$dir/devices" "$dir/few"
+{
+	sed '$d' "$dir/few"
+	for n in 10 11 12 13 14 15 16 17 18 19 1a 1b; do device 0000:$n:00.0 20b0 030200 $((0x$n + 16)); done
+	device 0000:1c:00.0 20b0 030200 60
+	echo ']'
+} >"$dir/devices"
+sed '/0000:1c/d' "$dir/devices" >"$dir/sixteen"
+mv "$dir/devices" "$dir/more"
+echo 'allow allotted claim class display' >"$dir/policy/50-a.policy"
+cp "$dir/sixteen" "$dir/devices"
+tap_ok "as many devices as an allotment can have are counted" counts_of 16
+cp "$dir/more" "$dir/devices"
+tap_ok "more are refused, else one job drains node after node" fails 65 "17 devices of n1 can be allotted, and a job gets at most 16" \
+	gres --policy "$dir/policy" --devices "$dir/devices" --node n1
+mv "$dir/few" "$dir/devices"
 echo 'allow any claim any' >"$dir/policy/50-a.policy"
 tap_ok "without a rule for allotments it says which one helps" fails 66 "'allow allotted claim class display'" \
 	gres --policy "$dir/policy" --devices "$dir/devices"

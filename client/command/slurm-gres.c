@@ -143,7 +143,13 @@ static int choose(struct gres *gres)
 	for (size_t i = 0; i < gres->inventory.n; i++)
 		add(gres, &gres->inventory.functions[i], view);
 	qsort(gres->list, gres->n, sizeof(*gres->list), compare);
-	return 0;
+	if (gres->n <= SLURM_ALLOT_MAX)
+		return 0;
+	/* Slurm may give all of them to one job, whose prolog then fails on each node that it tries. */
+	cli_error("%zu devices of %s can be allotted, and a job gets at most %d on a node; let the "
+		  "policy allow root fewer, or count those of one --type",
+		  gres->n, gres->node, SLURM_ALLOT_MAX);
+	return EXIT_BAD_POLICY;
 }
 
 /* ---- what is written ---- */

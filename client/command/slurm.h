@@ -4,4 +4,5 @@
 
 /* The prolog reads it: "POSITION ADDRESS" a line, by the positions of gres.conf. */
 #define SLURM_MAP "/etc/gpubroker/slurm.map"
-#define SLURM_MAX 1024 /* devices of a node */
+#define SLURM_MAX 1024	   /* devices of a node */
+#define SLURM_ALLOT_MAX 16 /* devices of an allotment, and so of a node's map */
