@@ -116,26 +116,32 @@ function makeTabs() {
     });
 }
 
-let reading = false, again = false;
+let reading = false, again = false, last = '';
 /* Reads all anew. Events come in bursts: what comes while it reads is one more reading. */
 async function refresh() {
     if (reading) {
         again = true;
         return;
     }
+    let changed = true;
     reading = true;
     try {
         const [devices, leases, waiting, profiles] = await Promise.all([
             json('list', '--all'), json('leases'), json('leases', '--waiting'), json('profiles')]);
-        Object.assign(state, { devices, leases, waiting, profiles });
-        state.machines = await machines().catch(() => []);
+        const read = { devices, leases, waiting, profiles, machines: await machines().catch(() => []) };
+        /* What is the same is not drawn anew: somebody may be about to press a button of it. */
+        const text = JSON.stringify(read);
+        changed = text !== last;
+        last = text;
+        Object.assign(state, read);
         problem(null);
     } catch (ex) {
         problem(ex);
     }
     reading = false;
     document.body.dataset.ready = 'yes';
-    draw();
+    if (changed)
+        draw();
     if (again) {
         again = false;
         refreshSoon();

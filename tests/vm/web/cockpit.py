@@ -85,7 +85,8 @@ class Page:
     def click(self, name):
         """Clicks the button with this accessible name, or this text."""
         path = "//button[@aria-label='%s' or (not(@aria-label) and normalize-space(.)='%s')]" % (name, name)
-        self.b.click(self.wait(lambda: self.b.xpath(path)))
+        # What an event draws anew in between is another element.
+        self.wait(lambda: self.b.click(self.b.xpath(path)) or True)
 
     def has(self, name):
         return self.b.js("return [...document.querySelectorAll('button')].some(b => (b.ariaLabel || b.innerText) === arguments[0])", name)
