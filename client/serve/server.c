@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 
 #define CONNECTIONS_MAX 256
+#define TCP_MAX 64		 /* of these: any user of the host can connect there */
 #define STREAM_ROOM (256u << 10) /* unread bytes of a stream, after which its client is dropped */
 #define LIFE_MS 30000		 /* to send a request, and again to read the answer */
 #define DRAIN_MS 2000		 /* to close, after the answer */
@@ -45,7 +46,7 @@ static struct {
 	const struct server_setup *setup;
 	struct jobs jobs;
 	TAILQ_HEAD(, connection) list;
-	size_t n;
+	size_t n, n_tcp;
 } server;
 
 /* ---- the answer ---- */
@@ -278,6 +279,11 @@ static bool is_for_us(int fd, bool tcp)
 		       (peer.uid == server.setup->uid || !peer.uid));
 }
 
+static bool has_room(bool tcp)
+{
+	return server.n < CONNECTIONS_MAX && (!tcp || server.n_tcp < TCP_MAX);
+}
+
 static void take_connection(int listener, bool tcp)
 {
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -292,6 +298,7 @@ static void take_connection(int listener, bool tcp)
 	c->deadline = jobs_now() + LIFE_MS;
 	TAILQ_INSERT_TAIL(&server.list, c, link);
 	server.n++;
+	server.n_tcp += tcp;
 }
 
 static void free_connection(struct connection *c)
@@ -300,6 +307,7 @@ static void free_connection(struct connection *c)
 	fd_close(c->fd);
 	TAILQ_REMOVE(&server.list, c, link);
 	server.n--;
+	server.n_tcp -= c->tcp;
 	free(c->out);
 	free(c->x.response);
 	free(c);
@@ -318,7 +326,7 @@ static size_t poll_all(struct pollfd *p, size_t *ret_n_jobs)
 	*ret_n_jobs = n;
 	for (unsigned i = 0; i < server.setup->n_listeners; i++)
 		p[n++] = (struct pollfd){
-			.fd = server.n < CONNECTIONS_MAX ? server.setup->listeners[i] : -1,
+			.fd = has_room(server.setup->tcp[i]) ? server.setup->listeners[i] : -1,
 			.events = POLLIN,
 		};
 	TAILQ_FOREACH(c, &server.list, link) {
@@ -350,7 +358,7 @@ int server_run(const struct server_setup *setup)
 				free_connection(c);
 		}
 		for (unsigned i = 0; i < setup->n_listeners; i++)
-			if (p[n_jobs + i].revents && server.n < CONNECTIONS_MAX)
+			if (p[n_jobs + i].revents && has_room(setup->tcp[i]))
 				take_connection(setup->listeners[i], setup->tcp[i]);
 	}
 	return EXIT_SOFTWARE;
