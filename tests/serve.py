@@ -439,6 +439,9 @@ mute.close()
 os.unlink(run + "/no-broker")
 s, h, b = ask("POST", "/api/vms/vm/vgpu", {"device": "01:00.0"})
 ok(s == 404 and "vm.qmp" in json.loads(b)["title"], "a vGPU for a machine without a monitor: 404, and which is looked for", s, b)
+for size in (40, 63, 64):
+    s, h, b = ask("POST", "/api/vms/" + "a" * size + "/vgpu", {"device": "01:00.0"})
+    ok(s == 404 and b"qmp" not in b, f"a name of {size} bytes is no other machine's", s, b)
 
 # ---- the client of the documentation ----
 out = subprocess.run([sys.executable, client_path, path], capture_output=True, text=True)
