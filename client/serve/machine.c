@@ -36,7 +36,7 @@
 #define STEPS_FD 3
 #define LOCK_FD 4
 
-#define UNIT "gpubroker-%s"
+#define UNIT "gpubroker-machine-%s"
 
 /* ---- where they are ---- */
 
