@@ -339,6 +339,13 @@ quick = connect()
 quick.sendall(b"GET /v1/doctor HTTP/1.1\r\n" + H)
 quick.close()
 good("a client that does not wait for its answer")
+for where in (None, port):
+    with connect(where) as ended:
+        host = f"127.0.0.1:{port}\r\nAuthorization: Bearer {token}" if where else "gpu"
+        ended.sendall(f"GET /v1/claims HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        ended.shutdown(socket.SHUT_WR)
+        got = ended.recv(65536)
+        ok(got.startswith(b"HTTP/1.1 200"), "a client that ends its sending gets its answer", got)
 begun = time.monotonic()
 late = connect()
 late.sendall(b"GET /v1/claims HTTP/1.1\r\nX: ")

@@ -28,7 +28,7 @@ enum phase { READING, WORKING, STREAMING, WRITING, DRAINING, OVER };
 struct connection {
 	TAILQ_ENTRY(connection) link;
 	int fd;
-	bool tcp;
+	bool tcp, half_closed; /* half_closed: the client sends nothing more, and may still read */
 	enum phase phase;
 	uint64_t deadline;
 	struct pollfd *polled;
@@ -107,7 +107,7 @@ static void write_some(struct connection *c)
 	if (c->phase == WRITING && c->at == c->n_out) {
 		/* To close at once would take the answer from a client that still sends. */
 		shutdown(c->fd, SHUT_WR);
-		c->phase = DRAINING;
+		c->phase = c->half_closed ? OVER : DRAINING;
 		c->deadline = jobs_now() + DRAIN_MS;
 	}
 }
@@ -177,14 +177,20 @@ static void read_some(struct connection *c)
 	begin_writing(c);
 }
 
-/* Throws away what a client sends that has got its answer, or sees that it is gone. */
-static void drain(struct connection *c)
+/* Throws away what a client sends behind its request, or sees that it is gone. */
+static void drain(struct connection *c, bool is_gone)
 {
 	char away[4096];
 	ssize_t n = recv(c->fd, away, sizeof(away), MSG_DONTWAIT);
 
-	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+	if (is_gone || (n == 0 && c->phase == DRAINING) ||
+	    (n < 0 && errno != EAGAIN && errno != EINTR)) {
 		c->phase = OVER;
+	} else if (n == 0) {
+		c->half_closed = true;
+		if (c->phase == STREAMING) /* a comment shows whether it still reads */
+			c->deadline = jobs_now();
+	}
 }
 
 /* ---- what has come of it ---- */
@@ -257,7 +263,7 @@ static void serve_one(struct connection *c, uint64_t now)
 		read_some(c);
 	else if ((c->phase == WORKING || c->phase == STREAMING || c->phase == DRAINING) &&
 		 got & (POLLIN | POLLHUP | POLLERR))
-		drain(c);
+		drain(c, got & (POLLHUP | POLLERR));
 	if (c->phase == WORKING)
 		look_at_jobs(c);
 	else if (c->phase == STREAMING)
@@ -315,7 +321,8 @@ static void free_connection(struct connection *c)
 
 static short wanted_events(const struct connection *c)
 {
-	return (short)((c->phase != WRITING ? POLLIN : 0) | (c->at < c->n_out ? POLLOUT : 0));
+	return (short)((c->phase != WRITING && !c->half_closed ? POLLIN : 0) |
+		       (c->at < c->n_out ? POLLOUT : 0));
 }
 
 static size_t poll_all(struct pollfd *p, size_t *ret_n_jobs)
