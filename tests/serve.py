@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # The tests of serve.t: serve.py COMMAND OPENAPI CLIENT. Prints TAP. Only the standard library.
 import errno
+import fcntl
 import json
 import os
 import re
@@ -15,6 +16,7 @@ command, openapi_path, client_path = sys.argv[1:]
 run = os.environ["XDG_RUNTIME_DIR"]
 config = os.environ["XDG_CONFIG_HOME"]
 path = run + "/gpubroker/http"
+claims = run + "/gpubroker/claims"
 n = failed = 0
 
 
@@ -300,6 +302,12 @@ for i, s in enumerate(slow):
 good("200 clients that send half a request")
 for s in slow:
     s.close()
+idle = [connect(port) for _ in range(300)]
+begun = time.monotonic()
+good("300 idle connections of the loopback")
+ok(time.monotonic() - begun < 20, "... which keep nobody from the socket", time.monotonic() - begun)
+for s in idle:
+    s.close()
 deaf = connect()
 deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 deaf.sendall(b"GET /v1/doctor HTTP/1.1\r\n" + H)
@@ -331,6 +339,13 @@ quick = connect()
 quick.sendall(b"GET /v1/doctor HTTP/1.1\r\n" + H)
 quick.close()
 good("a client that does not wait for its answer")
+for where in (None, port):
+    with connect(where) as ended:
+        host = f"127.0.0.1:{port}\r\nAuthorization: Bearer {token}" if where else "gpu"
+        ended.sendall(f"GET /v1/claims HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        ended.shutdown(socket.SHUT_WR)
+        got = ended.recv(65536)
+        ok(got.startswith(b"HTTP/1.1 200"), "a client that ends its sending gets its answer", got)
 begun = time.monotonic()
 late = connect()
 late.sendall(b"GET /v1/claims HTTP/1.1\r\nX: ")
@@ -369,13 +384,52 @@ s, h, b = ask("DELETE", "/v1/claims/vm")
 ok(s == 404, "... once", s, b)
 events = raw(b"GET /v1/claims/vm/events HTTP/1.1\r\n" + H)
 ok(b"event: end" in events and b"no claim" in events, "events of no claim end with the reason", events)
+
+
+# Streams end: of a machine that is gone, of a claim that is taken away; and begin anew with its file.
+def follow(name):
+    s = connect()
+    s.sendall(f"GET /v1/claims/{name}/events HTTP/1.1\r\n".encode() + H)
+    return s
+
+
+def until(s, text):
+    got = b""
+    while text not in got:
+        piece = s.recv(65536)
+        if not piece:
+            break
+        got += piece
+    return got
+
+
+waiting = '{"event":"waiting","place":%d}\n'
+with open(claims + "/left", "w") as f:
+    f.write(waiting % 1)
+events = raw(b"GET /v1/claims/left/events HTTP/1.1\r\n" + H)
+ok(b'"place":1' in events and b"event: end" in events and b"ended before its claim" in events,
+   "events of a machine that is gone end with the reason", events)
+lock = open(claims + "/left.lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+with follow("left") as s:
+    until(s, b'"place":1')
+    with open(claims + "/left", "a") as f:
+        f.write(waiting % 2)
+    until(s, b'"place":2')
+    with open(claims + "/left", "w") as f:
+        f.write(waiting % 3)
+    got = until(s, b'"place":3')
+    ok(b'"place":3' in got, "events of a claim that is begun anew go on", got)
+    ok(ask("DELETE", "/v1/claims/left")[0] == 204, "it is taken away")
+    got = until(s, b"taken away")
+    ok(b"event: end" in got and b"taken away" in got, "events of a claim that is taken away end with the reason", got)
+lock.close()
 events = raw(b"GET /v1/events HTTP/1.1\r\n" + H)
 ok(b"event: end\ndata: {" in events and b"no broker answers" in events, "events without a broker end with the reason", events)
 # A claim that nobody answers: its process waits at a socket.
 mute = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 mute.bind(run + "/no-broker")
 mute.listen(8)
-claims = run + "/gpubroker/claims"
 s, h, b = ask("POST", "/v1/claims", {"machine": "vm", "device": "01:00.0"})
 pid = int(open(claims + "/vm.lock").read())
 ok(s == 202 and wait_for(lambda: b"--progress=json,3" in open(f"/proc/{pid}/cmdline", "rb").read()),
@@ -392,6 +446,9 @@ mute.close()
 os.unlink(run + "/no-broker")
 s, h, b = ask("POST", "/api/vms/vm/vgpu", {"device": "01:00.0"})
 ok(s == 404 and "vm.qmp" in json.loads(b)["title"], "a vGPU for a machine without a monitor: 404, and which is looked for", s, b)
+for size in (40, 63, 64):
+    s, h, b = ask("POST", "/api/vms/" + "a" * size + "/vgpu", {"device": "01:00.0"})
+    ok(s == 404 and b"qmp" not in b, f"a name of {size} bytes is no other machine's", s, b)
 
 # ---- the client of the documentation ----
 out = subprocess.run([sys.executable, client_path, path], capture_output=True, text=True)

@@ -28,6 +28,7 @@
 
 #define STEPS_MAX 65536 /* bytes of a claim's file that are read: its command may write more */
 #define FOLLOW_MS 100
+#define FOLLOW_LOOKS 20 /* so many times that, until it is looked whether the machine runs */
 #define LOCK_TRIES 50
 #define LOCK_MS 10
 
@@ -35,7 +36,7 @@
 #define STEPS_FD 3
 #define LOCK_FD 4
 
-#define UNIT "gpubroker-%s"
+#define UNIT "gpubroker-machine-%s"
 
 /* ---- where they are ---- */
 
@@ -104,6 +105,14 @@ static bool is_locked(const char *path)
 	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
 	return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
+}
+
+static bool machine_runs(const struct spawn_setup *setup, const char *name)
+{
+	char path[520];
+
+	lock_path(setup, name, path);
+	return is_locked(path) || unit_runs(name);
 }
 
 /* ---- reading the steps ---- */
@@ -190,6 +199,28 @@ int machine_list(const struct spawn_setup *setup)
 	return cli_finish_output();
 }
 
+/* Prints the steps that were not told yet, of a file that may have been begun anew. */
+static void tell_steps(struct json_object *steps, size_t *told)
+{
+	const size_t n = json_object_array_length(steps);
+
+	if (n < *told)
+		*told = 0;
+	for (; *told < n; ++*told)
+		json_out_line(json_object_get(json_object_array_get_idx(steps, *told)));
+}
+
+static int fail_follow(const char *name, bool is_gone)
+{
+	if (is_gone)
+		cli_error("the claim '%s' was taken away", name);
+	else
+		cli_error("the machine '%s' ended before its claim did; 'journalctl --user -u " UNIT
+			  "' may show why",
+			  name, name);
+	return EXIT_NO_DEVICE;
+}
+
 int machine_follow(const struct spawn_setup *setup, const struct spawn_order *order)
 {
 	const struct timespec pause = { .tv_nsec = FOLLOW_MS * 1000000L };
@@ -203,16 +234,19 @@ int machine_follow(const struct spawn_setup *setup, const struct spawn_order *or
 		cli_error("there is no claim '%s'", order->name);
 		return EXIT_NO_DEVICE;
 	}
-	for (;;) {
+	for (unsigned i = 0;; i++) {
+		/* First this: its last step may come meanwhile. */
+		const bool runs = i % FOLLOW_LOOKS || machine_runs(setup, order->name);
 		struct json_object *last, *steps = read_steps(fd, &last);
-		const size_t n = json_object_array_length(steps);
 		const bool over = is_last(last);
+		struct stat st;
 
-		for (; told < n; told++)
-			json_out_line(json_object_get(json_object_array_get_idx(steps, told)));
+		tell_steps(steps, &told);
 		json_object_put(steps);
 		if (cli_finish_output() || over)
 			return 0;
+		if (!runs || fstat(fd, &st) || !st.st_nlink)
+			return fail_follow(order->name, runs);
 		nanosleep(&pause, NULL);
 	}
 }

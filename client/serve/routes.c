@@ -404,12 +404,13 @@ static void take_route(struct exchange *x, const struct route *route)
 		strcpy(order.device, "any");
 	x->finish = route->finish;
 	x->streams = route->streams;
-	if (route->begin) {
+	if (route->argument == TO_NAME && strlen(x->argument) >= sizeof(order.name)) {
+		reply_problem(x, 404, "there is nothing of that name");
+	} else if (route->begin) {
 		route->begin(x);
 	} else if (x->request->body) {
 		reply_problem(x, 400, "this request has no body");
-	} else if (strlen(x->argument) >= (route->argument == TO_NAME ? sizeof(order.name) : 48) ||
-		   !spawn_order_valid(&order)) {
+	} else if (strlen(x->argument) >= sizeof(order.device) || !spawn_order_valid(&order)) {
 		reply_problem(x, 404, "there is nothing of that name");
 	} else if (route->streams) {
 		x->stream = order;

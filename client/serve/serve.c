@@ -119,6 +119,8 @@ int cli_serve(const struct cli *cli, int argc, char **argv)
 	if (r)
 		return r;
 	signal(SIGPIPE, SIG_IGN);
+	spawn.listeners = setup.listeners;
+	spawn.n_listeners = setup.n_listeners;
 	r = spawn_begin(&spawn, &setup.spawner);
 	if (r) {
 		cli_error("cannot start the process that executes commands: %s", strerror(-r));

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 
 #define CONNECTIONS_MAX 256
+#define TCP_MAX 64		 /* of these: any user of the host can connect there */
 #define STREAM_ROOM (256u << 10) /* unread bytes of a stream, after which its client is dropped */
 #define LIFE_MS 30000		 /* to send a request, and again to read the answer */
 #define DRAIN_MS 2000		 /* to close, after the answer */
@@ -27,7 +28,7 @@ enum phase { READING, WORKING, STREAMING, WRITING, DRAINING, OVER };
 struct connection {
 	TAILQ_ENTRY(connection) link;
 	int fd;
-	bool tcp;
+	bool tcp, half_closed; /* half_closed: the client sends nothing more, and may still read */
 	enum phase phase;
 	uint64_t deadline;
 	struct pollfd *polled;
@@ -45,7 +46,7 @@ static struct {
 	const struct server_setup *setup;
 	struct jobs jobs;
 	TAILQ_HEAD(, connection) list;
-	size_t n;
+	size_t n, n_tcp;
 } server;
 
 /* ---- the answer ---- */
@@ -106,7 +107,7 @@ static void write_some(struct connection *c)
 	if (c->phase == WRITING && c->at == c->n_out) {
 		/* To close at once would take the answer from a client that still sends. */
 		shutdown(c->fd, SHUT_WR);
-		c->phase = DRAINING;
+		c->phase = c->half_closed ? OVER : DRAINING;
 		c->deadline = jobs_now() + DRAIN_MS;
 	}
 }
@@ -176,14 +177,20 @@ static void read_some(struct connection *c)
 	begin_writing(c);
 }
 
-/* Throws away what a client sends that has got its answer, or sees that it is gone. */
-static void drain(struct connection *c)
+/* Throws away what a client sends behind its request, or sees that it is gone. */
+static void drain(struct connection *c, bool is_gone)
 {
 	char away[4096];
 	ssize_t n = recv(c->fd, away, sizeof(away), MSG_DONTWAIT);
 
-	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+	if (is_gone || (n == 0 && c->phase == DRAINING) ||
+	    (n < 0 && errno != EAGAIN && errno != EINTR)) {
 		c->phase = OVER;
+	} else if (n == 0) {
+		c->half_closed = true;
+		if (c->phase == STREAMING) /* a comment shows whether it still reads */
+			c->deadline = jobs_now();
+	}
 }
 
 /* ---- what has come of it ---- */
@@ -256,7 +263,7 @@ static void serve_one(struct connection *c, uint64_t now)
 		read_some(c);
 	else if ((c->phase == WORKING || c->phase == STREAMING || c->phase == DRAINING) &&
 		 got & (POLLIN | POLLHUP | POLLERR))
-		drain(c);
+		drain(c, got & (POLLHUP | POLLERR));
 	if (c->phase == WORKING)
 		look_at_jobs(c);
 	else if (c->phase == STREAMING)
@@ -278,6 +285,11 @@ static bool is_for_us(int fd, bool tcp)
 		       (peer.uid == server.setup->uid || !peer.uid));
 }
 
+static bool has_room(bool tcp)
+{
+	return server.n < CONNECTIONS_MAX && (!tcp || server.n_tcp < TCP_MAX);
+}
+
 static void take_connection(int listener, bool tcp)
 {
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -292,6 +304,7 @@ static void take_connection(int listener, bool tcp)
 	c->deadline = jobs_now() + LIFE_MS;
 	TAILQ_INSERT_TAIL(&server.list, c, link);
 	server.n++;
+	server.n_tcp += tcp;
 }
 
 static void free_connection(struct connection *c)
@@ -300,6 +313,7 @@ static void free_connection(struct connection *c)
 	fd_close(c->fd);
 	TAILQ_REMOVE(&server.list, c, link);
 	server.n--;
+	server.n_tcp -= c->tcp;
 	free(c->out);
 	free(c->x.response);
 	free(c);
@@ -307,7 +321,8 @@ static void free_connection(struct connection *c)
 
 static short wanted_events(const struct connection *c)
 {
-	return (short)((c->phase != WRITING ? POLLIN : 0) | (c->at < c->n_out ? POLLOUT : 0));
+	return (short)((c->phase != WRITING && !c->half_closed ? POLLIN : 0) |
+		       (c->at < c->n_out ? POLLOUT : 0));
 }
 
 static size_t poll_all(struct pollfd *p, size_t *ret_n_jobs)
@@ -318,7 +333,7 @@ static size_t poll_all(struct pollfd *p, size_t *ret_n_jobs)
 	*ret_n_jobs = n;
 	for (unsigned i = 0; i < server.setup->n_listeners; i++)
 		p[n++] = (struct pollfd){
-			.fd = server.n < CONNECTIONS_MAX ? server.setup->listeners[i] : -1,
+			.fd = has_room(server.setup->tcp[i]) ? server.setup->listeners[i] : -1,
 			.events = POLLIN,
 		};
 	TAILQ_FOREACH(c, &server.list, link) {
@@ -350,7 +365,7 @@ int server_run(const struct server_setup *setup)
 				free_connection(c);
 		}
 		for (unsigned i = 0; i < setup->n_listeners; i++)
-			if (p[n_jobs + i].revents && server.n < CONNECTIONS_MAX)
+			if (p[n_jobs + i].revents && has_room(setup->tcp[i]))
 				take_connection(setup->listeners[i], setup->tcp[i]);
 	}
 	return EXIT_SOFTWARE;

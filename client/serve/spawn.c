@@ -265,6 +265,8 @@ __attribute__((noreturn)) static void run_spawner(const struct spawn_setup *setu
 	signal(SIGCHLD, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN); /* it ends with the other process */
+	for (unsigned i = 0; i < setup->n_listeners; i++)
+		close(setup->listeners[i]);
 	for (;;) {
 		ssize_t n = passfd_receive_plain(socket, &order, sizeof(order));
 

@@ -52,6 +52,8 @@ struct spawn_setup {
 	const char *socket;    /* of the broker, NULL: the default */
 	const char *directory; /* of this service, in the user's runtime directory */
 	const char *unlink;    /* a socket of ours, which is removed at the end; or NULL */
+	const int *listeners;  /* descriptors of the process that speaks HTTP alone */
+	unsigned n_listeners;
 };
 
 /* Returns true if the order has the form of one: both processes check it. */

@@ -151,7 +151,7 @@ if wait_for 20 user systemctl --user is-system-running --wait || user systemctl 
 	capture user python3 /tests/http.py $socket POST /v1/claims '{"machine":"vm","device":"01:00.0"}'
 	like "$stdout" '^202' 'a machine is started' || diag "$stdout"
 	ok '... and leased its device' wait_for 60 is_leased $gpu
-	is "$(user systemctl --user is-active gpubroker-vm.service)" active '... as a unit of her own'
+	is "$(user systemctl --user is-active gpubroker-machine-vm.service)" active '... as a unit of her own'
 	user systemctl --user stop gpubroker-serve.service
 	ok '... which outlives the service' is_leased $gpu
 	capture user python3 /tests/http.py $socket DELETE /v1/claims/vm
