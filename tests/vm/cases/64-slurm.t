@@ -106,6 +106,11 @@ scontrol update nodename="$node" state=drain reason=maintenance
 $kit/health
 ok 'what an administrator has drained stays so' wait_for 20 node_is 'drained maintenance'
 scontrol update nodename="$node" state=resume
+echo "0 $disk" >/tmp/disk.map
+capture gpubroker slurm check --map /tmp/disk.map
+is "$status" 75 'what the host uses is a fault, before a prolog meets it'
+like "$stdout" "$disk is in use by the host: disk nvme" '... with the use'
+rm /tmp/disk.map
 
 # ---- whole nodes ----
 whole=$(submit whole --exclusive --wrap 'gpubroker allotments')
