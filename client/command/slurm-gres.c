@@ -70,7 +70,7 @@ static const char *type_of(const struct gres *gres, const struct policy_facts *f
 	return gres->n_types ? NULL : type_by_rule(gres, facts);
 }
 
-/* Returns true if the policy lets root allot the function, to users whom no other rule concerns. */
+/* Returns true if the policy lets root allot the function, to users of whom no other rule is. */
 static bool is_allowed(const struct policy *policy, const struct group_view *view, size_t asked,
 		       const struct policy_facts *facts, bool *ret_console)
 {
@@ -169,7 +169,7 @@ static int choose(struct gres *gres)
 	qsort(gres->list, gres->n, sizeof(*gres->list), compare);
 	if (gres->n <= SLURM_ALLOT_MAX)
 		return 0;
-	/* Slurm may give all of them to one job, whose prolog then fails on each node that it tries. */
+	/* Slurm may give all of them to one job, whose prolog then fails on each such node. */
 	cli_error("%zu devices of %s can be allotted, and a job gets at most %d on a node; let the "
 		  "policy allow root fewer, or count those of one --type",
 		  gres->n, gres->node, SLURM_ALLOT_MAX);

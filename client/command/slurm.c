@@ -140,7 +140,7 @@ static bool may_be_lent(enum gpubroker_status status)
 }
 
 /* Looks at those that are not leased, as the broker will. 0, or -errno. */
-static int look_at_host(struct node *node)
+static int find_guards(struct node *node)
 {
 	cleanup_free struct group_view *view = calloc(1, sizeof(*view));
 	struct inventory inventory = { 0 };
@@ -219,7 +219,7 @@ static int check_devices(const struct cli *cli, int argc, char **argv)
 		r = ask_broker(handle, node);
 	}
 	if (!r)
-		r = look_at_host(node);
+		r = find_guards(node);
 	faults = r ? cli_failed(cli, handle, r) : print_faults(node);
 	gpubroker_close(handle);
 	r = cli_finish_output();
