@@ -70,22 +70,46 @@ static const char *type_of(const struct gres *gres, const struct policy_facts *f
 	return gres->n_types ? NULL : type_by_rule(gres, facts);
 }
 
-/* Returns true if root may allot the function, to users whom no other rule concerns. */
-static bool is_allottable(const struct gres *gres, const struct group_view *view, size_t asked,
-			  const struct policy_facts *facts)
+/* Returns true if the policy lets root allot the function, to users of whom no other rule is. */
+static bool is_allowed(const struct policy *policy, const struct group_view *view, size_t asked,
+		       const struct policy_facts *facts, bool *ret_console)
 {
 	const struct policy_subject nobody = { .uid = UINT32_MAX - 1,
 					       .gid = UINT32_MAX - 1,
 					       .allotted = true };
 	struct policy_verdict verdict;
-	enum guard guard;
+
+	policy_decide(policy, &nobody, facts, view->n_functions, asked, NULL, &verdict);
+	*ret_console = verdict.boot_vga;
+	return verdict.outcome == POLICY_ALLOWED && verdict.allotted;
+}
+
+/* Returns true if root may allot the function, and it can be lent. */
+static bool is_allottable(const struct gres *gres, const struct group_view *view, size_t asked,
+			  const struct policy_facts *facts)
+{
+	bool console;
 	size_t which;
 
-	policy_decide(&gres->policy, &nobody, facts, view->n_functions, asked, NULL, &verdict);
-	if (verdict.outcome != POLICY_ALLOWED || !verdict.allotted)
-		return false;
-	guard = group_guard(view, verdict.boot_vga, &which);
-	return guard == GUARD_NONE;
+	return is_allowed(&gres->policy, view, asked, facts, &console) &&
+	       group_guard(view, console, &which) == GUARD_NONE;
+}
+
+bool slurm_may_allot_console(const struct group_view *view, size_t asked)
+{
+	struct policy_report report = { .mistakes_only = true };
+	struct policy_facts facts[FUNCTIONS_MAX];
+	struct policy_sources sources;
+	struct policy policy = { 0 };
+	bool console = false;
+
+	policy_sources_init(&sources);
+	for (size_t i = 0; i < view->n_functions; i++)
+		facts[i] = function_facts(&view->functions[i]);
+	if (!policy_sources_load(&sources, NULL, 0, &report, &policy))
+		console = is_allowed(&policy, view, asked, facts, &console) && console;
+	policy_done(&policy);
+	return console;
 }
 
 static struct resource *find_group(const struct gres *gres, uint32_t group)
@@ -145,7 +169,7 @@ static int choose(struct gres *gres)
 	qsort(gres->list, gres->n, sizeof(*gres->list), compare);
 	if (gres->n <= SLURM_ALLOT_MAX)
 		return 0;
-	/* Slurm may give all of them to one job, whose prolog then fails on each node that it tries. */
+	/* Slurm may give all of them to one job, whose prolog then fails on each such node. */
 	cli_error("%zu devices of %s can be allotted, and a job gets at most %d on a node; let the "
 		  "policy allow root fewer, or count those of one --type",
 		  gres->n, gres->node, SLURM_ALLOT_MAX);

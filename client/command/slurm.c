@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * gpubroker slurm check: whether the devices that Slurm counts on this node can be lent, for the
- * health check. Reads the map and asks the broker; it changes nothing, and never asks Slurm.
+ * health check. Reads the map, asks the broker, and looks at the host for what the broker finds out
+ * only when it is asked to allot; it changes nothing, and never asks Slurm.
  */
 #include "config.h"
 
@@ -9,6 +10,7 @@
 #include "client/command/arguments.h"
 #include "client/command/cli.h"
 #include "client/command/help.h"
+#include "client/command/inventory.h"
 #include "client/command/slurm-gres.h"
 #include "client/common/address.h"
 #include "client/common/util.h"
@@ -105,6 +107,63 @@ static int ask_broker(struct gpubroker *handle, struct node *node)
 	return r ? r : gpubroker_leases(handle, note_fault, node);
 }
 
+/* Finds what the prolog would be refused for, in the group of a device that is not leased. */
+static void find_guard(struct counted *counted, const struct function *function,
+		       const struct group_view *view)
+{
+	const size_t asked = group_find(view, &function->address);
+	enum guard guard;
+	size_t which = 0;
+
+	guard = group_guard(view, false, &which);
+	if (guard == GUARD_BOOT_VGA && asked != SIZE_MAX && slurm_may_allot_console(view, asked))
+		guard = group_guard(view, true, &which);
+	if (guard == GUARD_NOT_VIABLE)
+		snprintf(counted->why, sizeof(counted->why), "%s cannot be lent: its group %s",
+			 counted->address, view->not_viable);
+	else if (guard == GUARD_BOOT_VGA)
+		snprintf(counted->why, sizeof(counted->why), "%s shows the host's console",
+			 counted->address);
+	else if (guard == GUARD_IN_USE)
+		snprintf(counted->why, sizeof(counted->why), "%s is in use by the host: %s",
+			 counted->address, view->functions[which].in_use);
+	else if (counted->status == GPUBROKER_NOT_VIABLE)
+		snprintf(counted->why, sizeof(counted->why),
+			 "%s cannot be lent; 'gpubroker doctor %s' says why", counted->address,
+			 counted->address);
+}
+
+static bool may_be_lent(enum gpubroker_status status)
+{
+	return status == GPUBROKER_AVAILABLE || status == GPUBROKER_VFIO_READY ||
+	       status == GPUBROKER_BOOT_VGA || status == GPUBROKER_NOT_VIABLE;
+}
+
+/* Looks at those that are not leased, as the broker will. 0, or -errno. */
+static int find_guards(struct node *node)
+{
+	cleanup_free struct group_view *view = calloc(1, sizeof(*view));
+	struct inventory inventory = { 0 };
+	int r = view ? inventory_read_local(&inventory) : -ENOMEM;
+
+	for (size_t i = 0; !r && i < node->n; i++) {
+		struct counted *counted = &node->devices[i];
+		const struct function *function;
+		struct pci_address address;
+
+		if (!counted->listed || counted->why[0] || !may_be_lent(counted->status) ||
+		    pci_address_parse(counted->address, &address))
+			continue;
+		function = inventory_find(&inventory, &address);
+		if (!function)
+			continue;
+		inventory_group(&inventory, function, view);
+		find_guard(counted, function, view);
+	}
+	inventory_done(&inventory);
+	return r;
+}
+
 /* Prints a sentence for each device with a fault. Returns the exit status. */
 static int print_faults(struct node *node)
 {
@@ -159,6 +218,8 @@ static int check_devices(const struct cli *cli, int argc, char **argv)
 			return c;
 		r = ask_broker(handle, node);
 	}
+	if (!r)
+		r = find_guards(node);
 	faults = r ? cli_failed(cli, handle, r) : print_faults(node);
 	gpubroker_close(handle);
 	r = cli_finish_output();

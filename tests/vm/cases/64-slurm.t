@@ -64,9 +64,9 @@ first=$(run_as bob env SLURM_JOB_GPUS=2 SLURM_STEP_GPUS=2 GPUBROKER_ALLOTMENT=sl
 	/bin/sh -c 'ulimit -l 8192; exec sbatch --parsable -D /tmp -o /tmp/job-first.log --gres=gpu:card:1 /tmp/vm.sh '$gpu)
 second=$(submit second --gres=gpu:second:1 /tmp/vm.sh $gpu2)
 ok 'a job gets a GPU of the type that it asks for' wait_for 90 is_leased $gpu || diag "$(cat /tmp/job-first.log; node_state)"
-is "$(lease_of $gpu label)" "slurm-$first" '... by an allotment of its own, whatever it has forged'
+is "$(lease_of $gpu allotment)" "slurm-$first" '... by an allotment of its own, whatever it has forged'
 ok 'a second job of the same user runs beside it' wait_for 90 is_leased $gpu2 || diag "$(cat /tmp/job-second.log; node_state)"
-is "$(lease_of $gpu2 label)" "slurm-$second" '... by its own'
+is "$(lease_of $gpu2 allotment)" "slurm-$second" '... by its own'
 used() { grep -q 'register b0c5' /tmp/job-second.log; }
 ok '... whose VM uses the device' wait_for 60 used || diag "$(cat /tmp/job-second.log)"
 limit=$(awk '/Max locked memory/ { print $4 }' "/proc/$(lease_of $gpu pid)/limits")
@@ -106,6 +106,37 @@ scontrol update nodename="$node" state=drain reason=maintenance
 $kit/health
 ok 'what an administrator has drained stays so' wait_for 20 node_is 'drained maintenance'
 scontrol update nodename="$node" state=resume
+echo "0 $disk" >/tmp/disk.map
+capture gpubroker slurm check --map /tmp/disk.map
+is "$status" 75 'what the host uses is a fault, before a prolog meets it'
+like "$stdout" "$disk is in use by the host: disk nvme" '... with the use'
+rm /tmp/disk.map
+
+# ---- what a user keeps beside the job, and what is no fault of the node ----
+kept=$(submit kept --gres=gpu:second:1 --wrap 'exec sleep 1000')
+ok 'a job with a GPU runs' wait_for 100 job_is "$kept" RUNNING || diag "$(squeue -t all; node_state)"
+run_as bob env GPUBROKER_ALLOTMENT="slurm-$kept" \
+	gpubroker run -- python3 /tests/clinger.py ignores "$(group_of $gpu2)" $gpu2 >/tmp/job-clinger.log 2>&1 &
+clinger=$!
+ok '... and a process outside it has the GPU' wait_for 60 grep -q has /tmp/job-clinger.log || diag "$(cat /tmp/job-clinger.log)"
+scancel "$kept"
+ok 'what keeps the GPU of a job that has ended is ended' wait_for 200 is_back $gpu2 bochs-drm || diag "$(gpubroker leases)"
+wait $clinger 2>/dev/null
+ok '... and the node is not drained' wait_for 100 node_is 'idle none' || diag "$(node_state)"
+
+{ cat /etc/gpubroker/slurm.map; for ((i = 3; i < 17; i++)); do printf '%d 0000:%02x:1f.0\n' $i $((i + 64)); done; } \
+	>"/etc/gpubroker/slurm.map.$node"
+capture env SLURM_JOB_GPUS="$(seq -s , 0 16)" SLURM_JOB_ID=9001 SLURM_JOB_UID="$(id -u bob)" SLURMD_NODENAME="$node" $kit/prolog
+rm "/etc/gpubroker/slurm.map.$node"
+is "$status" 0 'a job that asks for more than an allotment can have does not drain the node'
+like "$(journalctl -t gpubroker-slurm -o cat --no-pager)" 'job 9001: .*more than 16 devices' '... and the log says so'
+scontrol update nodename="$node" state=drain reason='gpubroker: for this test'
+scontrol update nodename="$node" state=down reason='gpubroker: for this test'
+rm -f "/run/gpubroker-slurm/$node/well"
+$kit/health
+like "$(scontrol --oneliner show node "$node")" ' State=[^ ]*DOWN' 'a node that is down besides is not resumed'
+scontrol update nodename="$node" state=resume
+ok '... before an administrator does' wait_for 60 node_is 'idle none' || diag "$(node_state)"
 
 # ---- whole nodes ----
 whole=$(submit whole --exclusive --wrap 'gpubroker allotments')
