@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the commands `gpubroker slurm` share. */
+/* Shared by the commands of `gpubroker slurm`. */
 #pragma once
 
 /* The prolog reads it: "POSITION ADDRESS" a line, by the positions of gres.conf. */

@@ -66,7 +66,7 @@ int listen_inherited(struct server_setup *setup)
 	return n;
 }
 
-/* Removes what an earlier one has left: a socket of the caller's that nobody listens on, no more. */
+/* Removes what an earlier one has left: a socket of the caller's that nobody listens on. */
 static int remove_old(const struct sockaddr_un *address)
 {
 	cleanup_fd int fd = -1;

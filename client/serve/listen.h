@@ -12,5 +12,8 @@ int listen_directory(const char *path);
 int listen_inherited(struct server_setup *setup);
 /* Listens on a Unix socket of mode 0600. 0, or an exit status. */
 int listen_unix(struct server_setup *setup, const char *path);
-/* Listens on the loopback, 127.0.0.1 and [::1], and writes a new token into the file. 0, or an exit status. */
+/*
+ * Listens on the loopback, 127.0.0.1 and [::1], and writes a new token into the file. Returns 0, or
+ * an exit status.
+ */
 int listen_loopback(struct server_setup *setup, unsigned port, const char *token_path);

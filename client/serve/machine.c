@@ -32,7 +32,7 @@
 #define LOCK_TRIES 50
 #define LOCK_MS 10
 
-/* What a started process has, beside its output. */
+/* The descriptors that a started process has, beside its output. */
 #define STEPS_FD 3
 #define LOCK_FD 4
 
@@ -284,7 +284,7 @@ static size_t add_claim(const struct spawn_setup *setup, const struct spawn_orde
 	return n;
 }
 
-/* What the machine writes goes into the journal; the shell only opens the file of the steps. */
+/* The machine's output goes into the journal; the shell only opens the file of the steps. */
 static int start_by_manager(const struct spawn_setup *setup, const struct spawn_order *order,
 			    const char *command, const char *machine, const char *steps)
 {
@@ -339,7 +339,10 @@ static int start_alone(const struct spawn_setup *setup, const struct spawn_order
 	return 0;
 }
 
-/* Takes the lock. Who only looks whether it is there has it for a moment, so this tries again. */
+/*
+ * Takes the lock. A process that only looks whether it is there has it for a moment, so this tries
+ * again.
+ */
 static bool take_lock(int fd)
 {
 	const struct timespec pause = { .tv_nsec = LOCK_MS * 1000000L };
@@ -352,7 +355,9 @@ static bool take_lock(int fd)
 	return true;
 }
 
-/* Locks the machine, and empties the file for its steps. Returns the lock, or -1 after a message. */
+/*
+ * Locks the machine, and empties the file for its steps. Returns the lock, or -1 after a message.
+ */
 static int begin_steps(const struct spawn_setup *setup, const char *name, char path[512])
 {
 	const int flags = O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;

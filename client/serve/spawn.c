@@ -150,7 +150,7 @@ __attribute__((noreturn)) static void become(const struct spawn_setup *setup,
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC), status;
 
 	setpgid(0, 0);
-	/* What the spawner ignores, the command and a machine would ignore as well. */
+	/* The command and a machine would ignore as well what the spawner ignores. */
 	signal(SIGPIPE, SIG_DFL);
 	signal(SIGINT, SIG_DFL);
 	signal(SIGTERM, SIG_DFL);
