@@ -255,7 +255,7 @@ if command -v python3 >/dev/null; then
 	tap_ok "run --progress=json,7: an object there, and text for people" steps_end 69 no-broker -- true
 	tap_ok "... for COMMAND's name too" steps_end 127 no-command -- no-such-command
 fi
-tap_ok "run --progress=json,9, which is closed: 64" says_that "descriptor 9 is not open for writing" 64 run --progress=json,9 -- true
+tap_ok "run --progress=json,9, which is closed: 64" says_that "descriptor 9 is not open for writing" 64 run --progress=json,9 -- true 9>&-
 for p in '' xml json, json,x json,-1 json,3x json,99999999999; do
 	tap_ok "run --progress=$p: 64" says_that "--progress=json,3" 64 run --progress="$p" -- true
 done
