@@ -352,7 +352,7 @@ static void test_waiting_for_any(void)
 		       !first_wants(SECOND),
 	       "... and asks again after a while, once");
 	held_buses = 0;
-	tap_ok(pass(fd, QUEUE_AVOIDED_MS, &answer) == MESSAGE_REFUSAL &&
+	tap_ok(pass(fd, 2 * QUEUE_AVOIDED_MS, &answer) == MESSAGE_REFUSAL &&
 		       got_on(&answer.refusal, SECOND),
 	       "... and takes it when the program has closed it");
 	hang_up(fd);
@@ -421,7 +421,7 @@ static void test_outwaiting(enum selector_kind kind)
 	tap_ok(before && before < 8 && first_waiting() && first_waiting()->id == id,
 	       "a claim whose turn has come outwaits a program");
 	held_buses = 0;
-	tap_ok(pass(fd, QUEUE_OPENED_MS + QUEUE_AVOIDED_MS, &answer) == MESSAGE_REFUSAL &&
+	tap_ok(pass(fd, QUEUE_OPENED_MS + 2 * QUEUE_AVOIDED_MS, &answer) == MESSAGE_REFUSAL &&
 		       answer.refusal.reason != GPUBROKER_REFUSED_IN_USE && !first_waiting(),
 	       "... and is tried when that has closed it");
 	hang_up(fd);
