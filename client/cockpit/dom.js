@@ -89,15 +89,16 @@ export function dialog(title, body, action, submit, danger) {
     const error = h('p', { class: 'error', role: 'alert', hidden: true });
     const go = h('button', { type: 'submit', class: danger ? 'danger' : 'primary' }, action);
     const close = button('Cancel', () => d.close());
+    const fields = h('div', null, body);
     const d = h('dialog', { 'aria-labelledby': 'dialog-title' },
                 h('form', { method: 'dialog', novalidate: true, onsubmit },
-                  h('h2', { id: 'dialog-title' }, title), body, error,
+                  h('h2', { id: 'dialog-title' }, title), fields, error,
                   h('footer', null, action && go, close)));
     const opener = document.activeElement;
     const handle = {
         close: () => d.close(),
         /* The form is over: what follows is only looked at. */
-        done: () => { go.remove(); close.textContent = 'Close'; },
+        done: () => { go.remove(); fields.hidden = true; close.textContent = 'Close'; },
         fail: text => { error.textContent = text; error.hidden = false; },
         element: d
     };
