@@ -164,14 +164,15 @@ ok '... until root retracts it' gpubroker retract broken
 is "$(asks $gpu2 "$(id -u alice)")" granted '... which frees it'
 is "$(ls $records)" '' 'no record is left'
 
-# When `watch` has begun is not seen, so there are some.
+# When `watch` has begun is not seen, so there are some, and it may begin within one.
 run_as carol gpubroker watch --json >/tmp/allot.events 2>&1 &
 watcher=$!
 told() {
 	gpubroker allot --user bob --for seen 02:00.0 && gpubroker retract seen &&
+		grep -q '"event":"allotted".*"allotment":"seen"' /tmp/allot.events &&
 		grep -q '"event":"retracted".*"allotment":"seen"' /tmp/allot.events
 }
-ok 'watch tells of the end of an allotment' wait_for 30 told
+ok 'watch tells of the end of an allotment' wait_for 60 told
 like "$(</tmp/allot.events)" '"event":"allotted".*"allotment":"seen".*"device":"'$gpu2'"' '... and of its beginning'
 kill $watcher
 wait $watcher 2>/dev/null
