@@ -43,7 +43,7 @@ is "$(run_as bob gpubroker leases --columns user,device | head -n 1 | tr -s ' ')
 like "$(run_as bob gpubroker leases --wide)" '^LEASE +USER +PID +STATE +HELD +SINCE +ENDS +GROUP +MIGRATES +RULE' \
 	'--wide has all'
 capture run_as bob gpubroker leases --columns usr
-is "$status:$stderr" "64:gpubroker: leases has no column 'usr'; did you mean 'user'?; there are lease, user, held, ends, device, command, pid, state, since, group, migrates and rule" \
+is "$status:$stderr" "64:gpubroker: leases has no column 'usr'; did you mean 'user'?; there are lease, user, held, ends, device, command, pid, state, since, group, migrates, rule and allotment" \
 	'a column that is not there is refused, with those that there are'
 gpubroker revoke "$(gpubroker leases --columns lease | tail -n 1 | tr -d ' ')" --after 5h
 like "$(on_terminal 80 bob gpubroker leases | plain)" "alice +[0-9]+[sm] +.*[0-9]{2}:[0-9]{2} \\((5|4)h\\) +${gpu#0000:}" \
