@@ -26,7 +26,7 @@ flags=$(sed -n 's/^CFLAGS = //p' "$top_builddir/Makefile")
 level=$(printf '%s\n' $flags | sed -n 's/^-O/-O/p' | tail -n 1)
 other=$(printf '%s\n' $flags | grep -vE '^(-O.?|-g[0-9]?|-f[a-z]*-prefix-map=.*|-W.*)?$')
 [ -z "$other" ] || skip_all "it is built with $(echo $other), for which no figures are kept"
-! "${NM:-nm}" "$paths" 2>/dev/null | grep -q __asan_ || skip_all 'it is built with sanitizers'
+! grep -q '^#define GPUBROKER_SANITIZED' "$top_builddir/config.h" || skip_all 'it is built with sanitizers'
 # Valgrind does not read every compiler's debugging information, and needs none.
 "${STRIP:-strip}" --strip-debug -o "$dir/paths" "$paths" || exit 99
 compiler="$("$paths" compiler) ${level:--O0}"
