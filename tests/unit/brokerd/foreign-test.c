@@ -167,7 +167,10 @@ static void test_claims(void)
 	broker.claims.queue.events = &shows;
 	r = refusal_to(SELECT_ANY, 0, 0);
 	tap_ok(got_on(&r, FREE), "any goes on to the next");
-	tap_ok(!n_shown && n_seen, "... and no listing or event shows it as a claim that waits");
+	/* On a busy machine no look may have come while it waited. */
+	if (!n_seen)
+		printf("# the claim was not seen in the queue\n");
+	tap_ok(!n_shown, "... and no listing or event shows it as a claim that waits");
 	broker.claims.queue.events = NULL;
 	forget();
 	taken_says = KERNEL_ATTACHED;
