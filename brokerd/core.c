@@ -338,14 +338,23 @@ static void on_freed(void *userdata)
 	queue_mark_all(&core->claims.queue);
 }
 
+#define STALE_LOOK_MS 20
+#define STALE_LOOKS 100
+
+/* The claim that found it out is answered first, once its worker has given up. */
 static void report_stale(evutil_socket_t fd, short what, void *userdata)
 {
+	const struct timeval again = { .tv_usec = STALE_LOOK_MS * 1000 };
 	struct core *core = userdata;
 
 	(void)fd;
 	(void)what;
-	if (!core->closed)
-		core->ops->stale(core->userdata);
+	if (core->closed)
+		return;
+	if (claims_are_failing(&core->claims) && core->stale_looks++ < STALE_LOOKS &&
+	    !event_base_once(core->base, -1, EV_TIMEOUT, report_stale, core, &again))
+		return;
+	core->ops->stale(core->userdata);
 }
 
 /*

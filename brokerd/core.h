@@ -75,6 +75,7 @@ struct core {
 	struct event *on_inotify, *on_nodes;
 	bool serving, closed;
 	time_t served_since;
+	unsigned stale_looks; /* for an answer that a claim waits for before the daemon ends */
 	bool never_fresh; /* /dev/vfio could not be opened at the start: a restart does not help */
 };
 

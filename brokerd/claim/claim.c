@@ -80,6 +80,16 @@ static void settle_memlock(struct claim *claim)
 	claim_refuse(claim, &refusal);
 }
 
+bool claims_are_failing(const struct claims *claims)
+{
+	const struct claim *claim;
+
+	TAILQ_FOREACH(claim, &claims->list, link)
+		if (claim->failed)
+			return true;
+	return false;
+}
+
 /*
  * Checks that VFIO's nodes can be opened, before a device is taken off its driver for a claim that
  * could not be granted afterwards.

@@ -18,6 +18,8 @@ void claim_advance(struct claim *claim);
  * for their next look. It only ends their timers, and advances none itself.
  */
 void claims_look_at_nodes(struct claims *claims);
+/* Returns true if a claim has failed and is not answered yet: what it began is being undone. */
+bool claims_are_failing(const struct claims *claims);
 
 /* It is known who has the devices of a claim open: takes the refusal, or NULL, and goes on. */
 void claim_opened(void *claim, const struct message_refusal *refusal);
