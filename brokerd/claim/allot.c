@@ -11,6 +11,7 @@
 #include "brokerd/claim/asking.h"
 #include "brokerd/claim/claim.h"
 #include "brokerd/claim/select.h"
+#include "brokerd/lease/bringup.h"
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/restore.h"
 #include "brokerd/process/log.h"
@@ -69,13 +70,26 @@ static void report_allotment(struct claims *claims, const struct allotment *allo
 
 /* ---- the end of one ---- */
 
+/*
+ * Returns true if a lease whose record is damaged has a device of the allotment: whose it was, and
+ * by which label, is not known any more.
+ */
+static bool may_be_of(const struct allotment *allotment, const struct lease *lease)
+{
+	for (size_t i = 0; lease->damaged[0] && i < allotment->n_devices; i++)
+		if (lease_has_function(lease, &allotment->devices[i].address))
+			return true;
+	return false;
+}
+
 static bool allotment_has_lease(const struct claims *claims, const struct allotment *allotment,
 				const struct lease *but)
 {
 	const struct lease *lease;
 
 	TAILQ_FOREACH(lease, &claims->leases->table.list, link)
-		if (lease != but && allotment_is_of(allotment, lease))
+		if (lease != but &&
+		    (allotment_is_of(allotment, lease) || may_be_of(allotment, lease)))
 			return true;
 	return false;
 }
@@ -179,9 +193,12 @@ int allot_retract(struct claims *claims, uint32_t pid, const char label[PROTOCOL
 
 void allot_lease_freed(struct claims *claims, const struct lease *lease)
 {
-	struct allotment *allotment =
-		lease->label[0] ? allotments_find(claims->allotments, lease->label) : NULL;
+	struct allotment *allotment;
 
+	TAILQ_FOREACH(allotment, &claims->allotments->list, link)
+		if (allotment_is_of(allotment, lease) ||
+		    (allotment->retracting && may_be_of(allotment, lease)))
+			break;
 	if (allotment)
 		finish_end(claims, allotment, lease);
 }
@@ -303,6 +320,35 @@ static bool add_selected(struct allotment *allotment, const struct selection *se
 	return true;
 }
 
+/* The leases by an allotment end with it, unless their rule's time, or root, ends them before. */
+static void set_leases_end(struct claims *claims, const struct allotment *allotment,
+			   uint64_t before)
+{
+	struct lease *lease;
+	int r;
+
+	TAILQ_FOREACH(lease, &claims->leases->table.list, link) {
+		uint64_t ends = lease->ends;
+
+		if (!allotment_is_of(allotment, lease))
+			continue;
+		if (before && ends == before)
+			ends = lease->terms.lifetime ? lease->since + lease->terms.lifetime : 0;
+		if (allotment->until && (!ends || allotment->until < ends))
+			ends = allotment->until;
+		if (ends == lease->ends)
+			continue;
+		lease->ends = ends;
+		lease->warned = false;
+		lease->warn_at = 0;
+		r = lease->recorded ? lease_record(lease) : 0;
+		if (r)
+			log_error("lease %" PRIu64 ": recording its end: %s", lease->id,
+				  strerror(-r));
+		lease_set_clock(lease);
+	}
+}
+
 /*
  * Records the allotment as it is to be, and then changes the table. Returns 0, or the reason, and
  * then neither has changed.
@@ -332,6 +378,7 @@ static int put_allotment(struct claims *claims, struct allotment *now,
 	memcpy(added->devices, wanted->devices, sizeof(added->devices));
 	added->n_devices = wanted->n_devices;
 	added->until = wanted->until;
+	set_leases_end(claims, added, was.until);
 	was = *added;
 	report_allotment(claims, &was, GPUBROKER_EVENT_ALLOTTED);
 	return 0;

@@ -65,17 +65,9 @@ bool check_allotted(const struct selecting *s, const struct group_view *view)
 	const struct allotment *allotment = allotments_of_view(s->claims->allotments, view);
 
 	s->selection->cost += s->claims->allotments->n;
-	return s->claimant->allots || (allotment && is_own_allotment(s, allotment, view));
-}
-
-int check_rule(const struct selecting *s, const struct pci_address *address,
-	       const struct policy_verdict *verdict, struct message_refusal *ret_refusal)
-{
-	if (!s->claimant->allots || verdict->allotted)
-		return 0;
-	refuse_address(ret_refusal, GPUBROKER_REFUSED_POLICY, address);
-	ret_refusal->detail = REFUSAL_NO_RULE;
-	return GPUBROKER_REFUSED_POLICY;
+	return s->claimant->allots ||
+	       (allotment &&
+		allotment_is_for(allotment, &s->claims->policy->policy, s->claimant->uid));
 }
 
 /* Fills the refusal for a group that is reserved by an allotment. Returns its reason. */
@@ -91,6 +83,26 @@ static int refuse_reserving(const struct selecting *s, const struct allotment *a
 	    owner != POLICY_NOBODY && owner == policy_owner(policy, allotment->uid))
 		ret_refusal->detail = REFUSAL_CHANGED;
 	return reason;
+}
+
+int check_rule(const struct selecting *s, const struct group_view *view,
+	       const struct pci_address *address, const struct policy_verdict *verdict,
+	       struct message_refusal *ret_refusal)
+{
+	const struct allotment *allotment;
+
+	if (s->claimant->allots && !verdict->allotted) {
+		refuse_address(ret_refusal, GPUBROKER_REFUSED_POLICY, address);
+		ret_refusal->detail = REFUSAL_NO_RULE;
+		return GPUBROKER_REFUSED_POLICY;
+	}
+	if (s->claimant->allots || !verdict->allotted)
+		return 0;
+	/* The rule is about what is allotted, and this is not any more: nothing else is said. */
+	allotment = allotments_of_view(s->claims->allotments, view);
+	return allotment && !is_own_allotment(s, allotment, view)
+		       ? refuse_reserving(s, allotment, view, address, ret_refusal)
+		       : 0;
 }
 
 int check_free(const struct selecting *s, const struct group_view *view,

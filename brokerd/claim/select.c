@@ -119,8 +119,10 @@ static int take_group(struct selecting *s, struct view *read, size_t asked,
 			 read->judged, &verdict, ret_refusal);
 	s->subject.allotted = false;
 	s->selection->cost += COST_FUNCTION + verdict.cost;
-	if (!r)
-		r = check_rule(s, &address, &verdict, ret_refusal);
+	if (!r && (r = check_rule(s, view, &address, &verdict, ret_refusal))) {
+		rule_origin(policy, verdict.rule, item->terms.rule);
+		wanted_add(&s->selection->one, view->group, item->terms.rule);
+	}
 	if (r)
 		return r;
 	r = read_use(s, read, &address, ret_refusal);

@@ -53,7 +53,7 @@ int allotting_check(const struct peer *peer, const struct pci_address *address,
 
 	if (sysfs_group_of(peers->kernel->sys, address, &group))
 		group = NO_GROUP;
-	allotment = allotments_of(peers->claims->allotments, address, group);
+	allotment = allotments_of(peers->claims->allotments, peers->devices, address, group);
 	return allotment ? refuse_allotted(ret_refusal, allotment, address, group) : 0;
 }
 

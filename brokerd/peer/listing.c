@@ -65,10 +65,12 @@ static bool is_foreign(struct listing *listing, const struct device *device)
 static bool is_allotted_to_peer(const struct listing *listing, const struct device *device)
 {
 	const struct peers *peers = listing->peer->peers;
-	const struct allotment *allotment = allotments_of(
-		peers->claims->allotments, &device->record.address, device->record.group);
+	const struct allotment *allotment = allotments_of(peers->claims->allotments, peers->devices,
+							  &device->record.address,
+							  device->record.group);
 
-	return allotment && allotting_message(listing->peer, allotment).flags == ALLOTMENT_OWN;
+	return allotment && allotting_message(listing->peer, allotment).flags == ALLOTMENT_OWN &&
+	       allotment_is_unchanged(allotment, peers->devices, device->record.group);
 }
 
 /* Returns true if the policy allows the peer's user the device. */
@@ -126,7 +128,8 @@ static void format_device(struct listing *listing, const struct device *device,
 		ret_message->lease = lease->id;
 		ret_message->holder_uid = lease->uid;
 	}
-	allotment = allotments_of(peers->claims->allotments, &record->address, record->group);
+	allotment = allotments_of(peers->claims->allotments, peers->devices, &record->address,
+				  record->group);
 	if (allotment) {
 		memcpy(ret_message->allotment, allotment->label, sizeof(ret_message->allotment));
 		ret_message->allotted_uid = allotment->uid;

@@ -17,6 +17,7 @@
 #include "client/wire/protocol.h"
 #include "policy/policy.h"
 
+struct devices;
 struct lease;
 
 #define ALLOTMENTS_MAX 256 /* labels */
@@ -68,23 +69,27 @@ struct allotment *allotments_find(const struct allotments *table, const char *la
 const struct allotment *allotments_from(const struct allotments *table, uint64_t number);
 
 /*
- * Returns the allotment that reserves a function, by its address or its IOMMU group; or NULL.
- * NO_GROUP is no group.
+ * Returns the allotment that reserves a function, by its address or because an allotted device is
+ * in its IOMMU group; or NULL. NO_GROUP is no group.
  */
-const struct allotment *allotments_of(const struct allotments *table,
+const struct allotment *allotments_of(const struct allotments *table, const struct devices *devices,
 				      const struct pci_address *address, uint32_t group);
-/* The same for a group, by its number and by each of its functions. */
+/* The same for a group, by each of its functions. */
 const struct allotment *allotments_of_view(const struct allotments *table,
 					   const struct group_view *view);
 
+/* Returns true if it is the user's, by whichever of the owner's uids, and its record is sound. */
+bool allotment_is_for(const struct allotment *allotment, const struct policy *policy, uint32_t uid);
 /*
- * Returns true if an allotment that reserves the group lets a user claim it: it is the user's, by
- * whichever of the owner's uids, it is not being taken away, and the devices are those that were
- * allotted.
+ * Returns true if an allotment that reserves the group lets a user claim it: it is the user's, it
+ * is not being taken away, and the devices are those that were allotted.
  */
 bool allotment_serves(const struct allotment *allotment, const struct policy *policy, uint32_t uid,
 		      const struct group_view *view);
-/* The same for a lease that was granted by it, whose record has the label. */
+/* Returns true if its devices that are, or were, in the group are as they were allotted. */
+bool allotment_is_unchanged(const struct allotment *allotment, const struct devices *devices,
+			    uint32_t group);
+/* Returns true for a lease that was granted by it, whose record has the label. */
 bool allotment_is_of(const struct allotment *allotment, const struct lease *lease);
 
 /* Fills the refusal for a device that is allotted. Returns its reason. */

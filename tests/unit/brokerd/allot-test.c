@@ -231,6 +231,22 @@ static void test_policy(void)
 	tap_ok(!broker.allotments.n, "nothing is left of that");
 }
 
+/* Returns true if a listing says that the user may have the device. */
+static bool is_listed_as_allowed(uint32_t uid, unsigned bus)
+{
+	int fd = dial_in(0);
+	union answer answer = { 0 };
+	bool allowed = false;
+
+	last_is_user(uid);
+	say_plain(fd, MESSAGE_LIST);
+	turn(TURNS);
+	while (hear(fd, &answer) > 0 && answer.type == MESSAGE_DEVICE)
+		allowed = allowed || (answer.device.address.bus == bus && answer.device.allowed);
+	hang_up(fd);
+	return allowed;
+}
+
 static void test_reserves(void)
 {
 	struct message_refusal refusal;
@@ -267,7 +283,18 @@ static void test_reserves(void)
 	tap_ok(refusal.reason == GPUBROKER_REFUSED_ALLOTTED && refusal.detail == REFUSAL_CHANGED,
 	       "another device at its address is not his");
 	tap_ok(reason_of(CAROL, GPU) == GPUBROKER_REFUSED_ALLOTTED, "... nor carol's");
+	rules[1].who = POLICY_WHO_NONE;
+	refusal = may_claim(BOB, SELECT_ADDRESS, GPU);
+	tap_ok(refusal.reason == GPUBROKER_REFUSED_ALLOTTED && refusal.detail == REFUSAL_CHANGED,
+	       "... which he is told, too, if he has no other rule");
+	tap_ok(!is_listed_as_allowed(BOB, GPU), "... and a listing does not call it his");
+	rules[1].who = POLICY_WHO_ANY;
 	allotments_find(&broker.allotments, "job")->devices[0].device = 0x1111;
+	tap_ok(is_listed_as_allowed(BOB, GPU), "as it was allotted, it is listed as his");
+	allotments_find(&broker.allotments, "job")->devices[0].address.bus = 9;
+	tap_ok(!reason_of(CAROL, GPU),
+	       "a device that has got the number of its group is not reserved");
+	allotments_find(&broker.allotments, "job")->devices[0].address.bus = GPU;
 	tap_ok(retract_as(0, "none") == 0, "what is not there can be retracted");
 	tap_ok(!retract_as(0, "job") && !broker.allotments.n && !has_record("job"),
 	       "retract takes it away, with its record");
@@ -301,6 +328,43 @@ static void test_leases(void)
 	allot_lease_freed(&broker.claims, lease);
 	lease_free(lease);
 	tap_ok(!broker.allotments.n && !has_record("job"), "it ends with the lease");
+
+	need(!allot(BOB, "job", GPU));
+	lease = lend("", 10 + GPU);
+	lease->functions[lease->n_functions++].address.bus = GPU;
+	snprintf(lease->damaged, sizeof(lease->damaged), "7.damaged");
+	tap_ok(!retract_as(0, "job") && broker.allotments.n == 1 && has_record("job"),
+	       "a lease whose record is damaged may be by it, so it stays");
+	allot_lease_freed(&broker.claims, lease);
+	lease_free(lease);
+	tap_ok(!broker.allotments.n && !has_record("job"), "... until that one is settled");
+}
+
+/* A lease ends with its allotment, so that its holder is warned in time. */
+static void test_leases_end(void)
+{
+	struct message_allot m = allot_of(BOB, "job", GPU);
+	const uint64_t now = (uint64_t)time(NULL);
+	struct lease *lease;
+
+	need(!allot(BOB, "job", GPU));
+	lease = lend("job", 10 + GPU);
+	m.until = now + 3600;
+	tap_ok(!allot_as(0, &m) && lease->ends == m.until && lease->warn_at == m.until - 60,
+	       "a lease by it gets its end, and the moment of the warning");
+	lease->warned = true;
+	m.until = now + 7200;
+	tap_ok(!allot_as(0, &m) && lease->ends == m.until && !lease->warned, "... and a later one");
+	lease->terms.lifetime = 1800;
+	lease->since = now;
+	m.until = now + 3600;
+	tap_ok(!allot_as(0, &m) && lease->ends == now + 1800, "its rule's time may end it before");
+	lease->ends = now + 100;
+	m.until = now + 7200;
+	tap_ok(!allot_as(0, &m) && lease->ends == now + 100, "... and what root has set");
+	event_free(TAKE_PTR(lease->expiry));
+	lease_free(lease);
+	need(!retract_as(0, "job"));
 }
 
 static void test_fault(void)
@@ -441,6 +505,7 @@ int main(void)
 	/* carol's rule is for the first alone, and the second is allotted to her by its label. */
 	test_reserves();
 	test_leases();
+	test_leases_end();
 	test_fault();
 	test_bounds();
 	test_end();
