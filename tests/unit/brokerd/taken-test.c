@@ -439,6 +439,12 @@ static void test_gives_way(void)
 
 	lease = lend("bochs-drm", "");
 	lease->busy = true;
+	end(lease);
+	tap_ok(is_over_with("bochs-drm", "") && !strcmp(done, "driver_override unbind bind "),
+	       "... so does one without an override, which the kernel prints as (null)");
+
+	lease = lend("bochs-drm", "");
+	lease->busy = true;
 	meanwhile = set_none;
 	at_read = true;
 	end(lease);
