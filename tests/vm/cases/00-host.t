@@ -41,7 +41,8 @@ is "$(members $boot_vga)" "$boot_vga" 'the boot VGA is alone in its group'
 lacks 'the driverless device is alone in its group' early-groups ||
 	is "$(members $driverless)" "$driverless" 'the driverless device is alone in its group'
 is "$(members $disk)" "$disk" 'the disk is alone in its group'
-is "$(members $multi_gpu)" "$multi_gpu $multi_net" 'two slots behind a bridge are a group'
+lacks 'two slots behind a bridge are a group' bridge-groups ||
+	is "$(members $multi_gpu)" "$multi_gpu $multi_net" 'two slots behind a bridge are a group'
 lacks 'the groupless GPU has no group' second-bridge ||
 	is "$(group_of $groupless)" '' 'the groupless GPU has no group'
 
