@@ -18,6 +18,7 @@
 #include "tests/unit/brokerd/world.h"
 #include "tests/tap.h"
 
+#include <errno.h>
 #include <event2/event.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -48,18 +49,22 @@ static bool at_read;		     /* ... or when the override is read */
 static const char *fails;	     /* a step that does, NULL: none */
 static void (*meanwhile)(void);	     /* what somebody does during the first step; NULL: nothing */
 
-/* Binds the card. The link is a new one, also to the driver that it has. */
+/*
+ * Binds the card. The link is a new one, also to the driver that it has. Old ones are kept: kernfs
+ * gives a number once, but a file system may give that of a removed link to the next one.
+ */
 static void set_driver(const char *driver)
 {
-	char path[200], other[210], target[64];
+	static unsigned n_old;
+	char path[200], other[220], target[64];
 
 	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/" CARD "/driver", scratch_path);
-	snprintf(other, sizeof(other), "%s.new", path);
+	snprintf(other, sizeof(other), "%s.old%u", path, n_old++);
+	need(!rename(path, other) || errno == ENOENT);
+	if (!*driver)
+		return;
 	snprintf(target, sizeof(target), "../../drivers/%s", driver);
-	if (*driver)
-		need(!symlink(target, other) && !rename(other, path));
-	else
-		unlink(path);
+	need(!symlink(target, path));
 }
 
 static bool has_driver(const char *driver)
