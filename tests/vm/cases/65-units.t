@@ -4,6 +4,8 @@
 . ./lib.sh
 
 [ -d unit ] || skip_all 'this host has the processor that make check runs on'
+# Where record-test finds the records of older versions.
+export top_srcdir=/tests/source
 for test in unit/*; do
 	# Each says the same itself, a line for each of its checks.
 	capture timeout -k 5 300 "$test"
