@@ -1484,6 +1484,8 @@ int main(int argc, char **argv)
 		       ptrace_scope());
 		return 0;
 	}
+	for (int sig = 1; sig < SIGRTMIN; sig++)
+		signal(sig, SIG_DFL); /* nohup, or a job of a script, has some ignored */
 	alarm(300);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	lent = memfd_create("lent", MFD_CLOEXEC);
