@@ -103,6 +103,9 @@ static void finish_end(struct claims *claims, struct allotment *allotment, const
 	if (!allotment->retracting || allotment_has_lease(claims, allotment, but))
 		return;
 	was = *allotment;
+	/* First its socket: of one that has no record nobody would know. */
+	if (claims->allotment_ends)
+		claims->allotment_ends(claims->userdata, &was);
 	r = allotment_record_remove(claims->leases->store, was.label);
 	if (r) /* it says that it is being taken away, so the next daemon tries again */
 		log_error("the record of allotment %s cannot be removed: %s", was.label,
@@ -440,6 +443,67 @@ int allot_make(struct claims *claims, uint32_t pid, const struct message_allot *
 		return r;
 	audit_allotment(claims, &wanted, "allotted", pid);
 	set_allotments_end(claims);
+	return 0;
+}
+
+/* ---- its socket ---- */
+
+static int refuse_no_socket(struct message_refusal *ret_refusal, const char *format,
+			    const char *label)
+{
+	char text[sizeof(ret_refusal->text) + PROTOCOL_SOCKET_NAME];
+
+	*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
+	ret_refusal->detail = REFUSAL_SOCKET;
+	snprintf(text, sizeof(text), format, label);
+	refusal_say(ret_refusal, "%.*s", (int)sizeof(ret_refusal->text) - 1, text);
+	return GPUBROKER_REFUSED_FAILED;
+}
+
+int allot_check_socket(struct claims *claims, const struct message_socket *request,
+		       struct message_refusal *ret_refusal)
+{
+	const struct allotment *allotment = allotments_find(claims->allotments, request->label);
+	const struct allotment *other = allotments_find_socket(claims->allotments, request->name);
+
+	if (!allotment)
+		return refuse_no_socket(ret_refusal, "nothing is allotted under %s",
+					request->label);
+	if (allotment->damaged || allotment->retracting)
+		return refuse_label(ret_refusal, allotment);
+	/* A socket that others get must not have root's identity. */
+	if (policy_owner(&claims->policy->policy, allotment->uid) == 0 || !allotment->uid)
+		return refuse_no_socket(ret_refusal,
+					"%s is root's, and has to be another account's",
+					request->label);
+	if (other && other != allotment)
+		return refuse_no_socket(ret_refusal, "that one is of %s", other->label);
+	if (allotment->socket[0] && other != allotment)
+		return refuse_no_socket(ret_refusal, "it has %s already", allotment->socket);
+	return 0;
+}
+
+int allot_set_socket(struct claims *claims, uint32_t pid, const struct message_socket *request,
+		     const struct allotment **ret_allotment, struct message_refusal *ret_refusal)
+{
+	struct allotment *allotment, wanted;
+	int r = allot_check_socket(claims, request, ret_refusal);
+
+	if (r)
+		return r;
+	allotment = allotments_find(claims->allotments, request->label);
+	wanted = *allotment;
+	memcpy(wanted.socket, request->name, sizeof(wanted.socket));
+	wanted.gid = request->gid;
+	wanted.n_gids = request->n_gids;
+	for (size_t i = 0; i < request->n_gids; i++)
+		wanted.gids[i] = request->gids[i];
+	r = allotment_record_write(claims->leases->store, &wanted);
+	if (r)
+		return refuse_fault(ret_refusal, &wanted.devices[0].address, "recording it", -r);
+	*allotment = wanted; /* the list's links are the same */
+	audit_allotment(claims, allotment, "socket", pid);
+	*ret_allotment = allotment;
 	return 0;
 }
 

@@ -57,6 +57,7 @@ static bool is_own_allotment(const struct selecting *s, const struct allotment *
 			     const struct group_view *view)
 {
 	return allotment_serves(allotment, &s->claims->policy->policy, s->claimant->uid, view) &&
+	       (!s->claimant->through[0] || !strcmp(s->claimant->through, allotment->label)) &&
 	       (!s->claimant->allots || !strcmp(s->claimant->allots, allotment->label));
 }
 
@@ -83,6 +84,21 @@ static int refuse_reserving(const struct selecting *s, const struct allotment *a
 	    owner != POLICY_NOBODY && owner == policy_owner(policy, allotment->uid))
 		ret_refusal->detail = REFUSAL_CHANGED;
 	return reason;
+}
+
+int check_through(const struct selecting *s, const struct group_view *view,
+		  const struct pci_address *address, struct message_refusal *ret_refusal)
+{
+	const struct allotment *allotment =
+		s->claimant->through[0] ? allotments_of_view(s->claims->allotments, view) : NULL;
+
+	if (!s->claimant->through[0] ||
+	    (allotment && !strcmp(s->claimant->through, allotment->label)))
+		return 0;
+	refuse_address(ret_refusal, GPUBROKER_REFUSED_POLICY, address);
+	ret_refusal->detail = REFUSAL_AT_SOCKET;
+	refusal_say(ret_refusal, "%s", s->claimant->through);
+	return GPUBROKER_REFUSED_POLICY;
 }
 
 int check_rule(const struct selecting *s, const struct group_view *view,

@@ -22,6 +22,9 @@ int check_interrupts(const struct selecting *s, const struct group_view *view, s
  * that user, whether or not that still serves, or root asks whether it can be.
  */
 bool check_allotted(const struct selecting *s, const struct group_view *view);
+/* Checks that the group is of the allotment at whose socket it is claimed. */
+int check_through(const struct selecting *s, const struct group_view *view,
+		  const struct pci_address *address, struct message_refusal *ret_refusal);
 /*
  * Checks, if root would allot the function, that a rule with `allotted` is about it; and if such a
  * rule lets its user claim it, that the allotment serves. Returns 0, or the reason.

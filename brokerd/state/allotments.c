@@ -27,18 +27,30 @@ void allotments_done(struct allotments *table)
 		allotments_remove(table, allotment);
 }
 
-bool allotment_is_label(const char text[PROTOCOL_LABEL_MAX])
+/* Returns true if a field has one or more of these characters, and is filled up with NULs. */
+static bool allotment_has_only(const char *text, size_t size, const char *may_be)
 {
-	static const char may_be[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-				     "0123456789._:@-";
-	const size_t len = strnlen(text, PROTOCOL_LABEL_MAX);
+	const size_t len = strnlen(text, size);
 
-	if (!len || len == PROTOCOL_LABEL_MAX)
+	if (!len || len == size)
 		return false;
-	for (size_t i = 0; i < PROTOCOL_LABEL_MAX; i++)
+	for (size_t i = 0; i < size; i++)
 		if (i < len ? !strchr(may_be, text[i]) : text[i] != '\0')
 			return false;
 	return true;
+}
+
+#define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+bool allotment_is_label(const char text[PROTOCOL_LABEL_MAX])
+{
+	return allotment_has_only(text, PROTOCOL_LABEL_MAX, ALNUM "._:@-");
+}
+
+bool allotment_is_socket(const char name[PROTOCOL_SOCKET_NAME])
+{
+	/* No ':', which systemd allows in no name of a descriptor. */
+	return name[0] != '.' && allotment_has_only(name, PROTOCOL_SOCKET_NAME, ALNUM "._@-");
 }
 
 struct allotment *allotments_add(struct allotments *table, const struct allotment *allotment)
@@ -94,6 +106,16 @@ struct allotment *allotments_find(const struct allotments *table, const char *la
 
 	TAILQ_FOREACH(allotment, &table->list, link)
 		if (!strcmp(allotment->label, label))
+			return allotment;
+	return NULL;
+}
+
+struct allotment *allotments_find_socket(const struct allotments *table, const char *name)
+{
+	struct allotment *allotment;
+
+	TAILQ_FOREACH(allotment, &table->list, link)
+		if (!strcmp(allotment->socket, name))
 			return allotment;
 	return NULL;
 }

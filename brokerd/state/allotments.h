@@ -39,6 +39,11 @@ struct allotment {
 	bool retracting; /* it is being taken away: nobody may claim its devices */
 	size_t n_devices;
 	struct allotted_device devices[PROTOCOL_SELECTORS_MAX];
+	char socket[PROTOCOL_SOCKET_NAME]; /* whoever connects there is the allotment; or "" */
+	/* With a socket: the groups of its user, by which the policy decides then. */
+	uint32_t gid;
+	size_t n_gids;
+	gid_t gids[PROTOCOL_GIDS_MAX];
 	/* ---- not recorded ---- */
 	bool damaged;	 /* its record cannot be trusted, so its devices are nobody's */
 	bool all;	 /* ... and names no device, so it may mean any */
@@ -57,6 +62,9 @@ void allotments_done(struct allotments *table);
 /* Returns true for a label: 1 to 47 letters, digits and any of "._:@-". */
 bool allotment_is_label(const char text[PROTOCOL_LABEL_MAX]);
 
+/* Returns true for a socket's name: letters, digits, any of "_@-", and '.' behind the first. */
+bool allotment_is_socket(const char name[PROTOCOL_SOCKET_NAME]);
+
 /* Adds a copy. Returns it, or NULL if there is no memory. The caller has counted them. */
 struct allotment *allotments_add(struct allotments *table, const struct allotment *allotment);
 /* Sorts those that were read by when they were made, and numbers them anew. */
@@ -65,6 +73,8 @@ void allotments_sort(struct allotments *table);
 void allotments_remove(struct allotments *table, struct allotment *allotment);
 
 struct allotment *allotments_find(const struct allotments *table, const char *label);
+/* Returns the allotment that has a socket of that name, or NULL. */
+struct allotment *allotments_find_socket(const struct allotments *table, const char *name);
 /* Returns the first allotment whose number is at least that, or NULL: a cursor. */
 const struct allotment *allotments_from(const struct allotments *table, uint64_t number);
 

@@ -69,6 +69,55 @@ static void test_record(void)
 	       "a name that no broker makes is no record");
 }
 
+/* The same for one with a socket. */
+static void test_socket_record(void)
+{
+	static const char name[] = "allotment-slurm-17,0";
+	char text[ALLOTMENT_RECORD_TEXT], broken[ALLOTMENT_RECORD_TEXT];
+	struct allotment a = sample(), read;
+	unsigned served = 0, taken = 0;
+	int len;
+
+	strcpy(a.socket, "pod-17.x");
+	a.gid = 1000;
+	len = allotment_record_format(&a, text, sizeof(text));
+	tap_ok(len > 0 && !allotment_record_parse(name, text, (size_t)len, &read) &&
+		       !memcmp(&read, &a, sizeof(a)),
+	       "a socket is on record, without groups");
+	a.n_gids = PROTOCOL_GIDS_MAX;
+	for (size_t i = 0; i < a.n_gids; i++)
+		a.gids[i] = UINT32_MAX - 1;
+	for (a.n_devices = 0; a.n_devices < PROTOCOL_SELECTORS_MAX; a.n_devices++)
+		a.devices[a.n_devices] = (struct allotted_device){
+			{ 0x7fffffff, 0xff, 31, 7, 0 }, 0xffff, 0xffff, UINT32_MAX - 1
+		};
+	memset(a.socket, 'a', sizeof(a.socket) - 1);
+	memset(a.label, 'b', sizeof(a.label) - 1);
+	tap_ok(allotment_record_format(&a, broken, sizeof(broken)) > 0,
+	       "the longest that there can be has room");
+	a = sample();
+	strcpy(a.socket, "pod");
+	a.n_gids = 2;
+	a.gids[0] = 27;
+	a.gids[1] = 44;
+	len = allotment_record_format(&a, text, sizeof(text));
+	tap_ok(!allotment_record_parse(name, text, (size_t)len, &read) &&
+		       !memcmp(&read, &a, sizeof(a)),
+	       "... with groups");
+	for (int i = 0; i < len; i++) {
+		int r;
+
+		memcpy(broken, text, sizeof(broken));
+		broken[i] ^= 0x01;
+		r = allotment_record_parse(name, broken, (size_t)len, &read);
+		/* Another number, or another name for it, is none that a look at the text can tell. */
+		taken += !r && strcmp(read.label, a.label);
+		served += r && (read.uid != POLICY_NOBODY || !read.damaged || read.socket[0]);
+	}
+	tap_ok(!taken && !served,
+	       "one with a bit changed has no socket, unless it is as long and sound");
+}
+
 static void test_labels(void)
 {
 	static const struct {
@@ -498,6 +547,7 @@ int main(void)
 	struct policy_owners owners;
 
 	test_record();
+	test_socket_record();
 	test_labels();
 	make_world();
 	test_who();
