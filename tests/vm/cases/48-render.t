@@ -11,6 +11,7 @@ render=${render##*/}
 ok 'the host has a card with a driver that makes a render node' modprobe virtio_gpu
 nodes() { local n=(/sys/bus/pci/devices/"$render"/drm/renderD*); [ -e "${n[0]}" ] && node=/dev/dri/${n[0]##*/}; }
 ok '... which is there' wait_for 20 nodes
+nodes # in a subshell before
 wait_for 20 test -c "$node"
 policy=/etc/gpubroker/policy.d/48-render.policy
 echo "allow user alice claim address $render" >$policy
