@@ -19,7 +19,7 @@ usual() {
 	mistakes=0 memory=34359738368 available=30000000000 hugepages='' libvirt=null denials=null
 	missing=0 may=1 kvm='"allowed"' kvm_group='"kvm"' memlock=-1 memlock_max=-1 cgroup=-1
 	allowed=true grant=0 console=null in_use=null opened=null rendered=null status=available holder=null reset=flr node=0
-	node_memory=17179869184 vendor=10de class=030000 address=0000:01:00.0 more=''
+	node_memory=17179869184 driver=nouveau vendor=10de class=030000 address=0000:01:00.0 more=''
 }
 
 snapshot() {
@@ -32,7 +32,7 @@ snapshot() {
 	"caller":{"root":false,"missing_groups":$missing,"missing":null,"may_claim":$may,"kvm":$kvm,"kvm_group":$kvm_group,
 	"memlock":$memlock,"memlock_max":$memlock_max,"cgroup_max":$cgroup},
 	"devices":[{"address":"$address","vendor":"$vendor","device":"2204","subsystem_vendor":"1028",
-	"subsystem_device":"0001","class":"$class","driver":"nouveau","iommu_group":$group,"boot_vga":false,
+	"subsystem_device":"0001","class":"$class","driver":"$driver","iommu_group":$group,"boot_vga":false,
 	"bridge":false,"console":$console,"in_use":$in_use,"path":"pci0000:00/01.0/00.0","reset_method":"$reset",
 	"numa_node":$node,"cpus":"0-7","node_memory":$node_memory,"connectors":["card1-DP-1"],"vgpu":false,
 	"opened_by":$opened,"render_opened_by":$rendered,"status":"$status","allowed":$allowed,"holder":$holder,"memlock":$grant,
@@ -94,6 +94,12 @@ tap_ok "Arm, the kernel has no driver" without 'CONFIG_ARM_SMMU_V3' 'tables="IOR
 tap_ok "virtio, the kernel has no driver" without 'CONFIG_VIRTIO_IOMMU' 'tables="VIOT"' hypervisor=true
 tap_ok "the processor's own GPU alone is left out" finds 'fail:group' "own GPU, 0000:00:02.0, out of the IOMMU by default.*Put 'intel_iommu=on'" \
 	group=null line= vendor=8086 address=0000:00:02.0 'config={"CONFIG_INTEL_IOMMU":true,"CONFIG_INTEL_IOMMU_DEFAULT_ON_INTGPU_OFF":true}' \
+	'more=},{"address":"01:00.1","vendor":"1","device":"1","class":"030000","driver":"","iommu_group":1'
+tap_ok "Arm, a function that has had no driver has no group" finds 'fail:group' 'gets its group with its first driver.*prepare rule' \
+	group=null driver= machine=aarch64 processor= 'tables="IORT"' 'config={"CONFIG_ARM_SMMU_V3":true}' \
+	'more=},{"address":"01:00.1","vendor":"1","device":"1","class":"030000","driver":"","iommu_group":1'
+tap_ok "... and one that has a driver is not told to wait for it" finds 'fail:group' 'See iommu above' \
+	group=null machine=aarch64 processor= 'tables="IORT"' 'config={"CONFIG_ARM_SMMU_V3":true}' \
 	'more=},{"address":"01:00.1","vendor":"1","device":"1","class":"030000","driver":"","iommu_group":1'
 # Boot loaders.
 for loader in grubby=grubby.--update-kernel=ALL.--args=intel_iommu=on ostree=rpm-ostree.kargs.--append=intel_iommu=on \

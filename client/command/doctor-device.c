@@ -16,17 +16,34 @@
 #include <stdlib.h>
 #include <string.h>
 
+/*
+ * Says why a function is in no group. Where a device tree or ACPI's table of ARM describes the
+ * IOMMU, Linux before 6.15 gives a function its group no earlier than its first driver.
+ */
+static void tell_no_group(struct doctor *doctor, const struct function *f)
+{
+	const struct inventory *inventory = &doctor->inventory;
+	bool others = false;
+
+	for (size_t i = 0; i < inventory->n; i++)
+		others = others || inventory->functions[i].iommu_group != NO_GROUP;
+	if (others && !f->driver[0])
+		doctor_say(doctor, DOCTOR_FAIL, "group",
+			   "A prepare rule has VFIO's driver take it at boot: see "
+			   "gpubroker.policy(5)",
+			   "the device is in no IOMMU group, though others are: on ARM a function "
+			   "gets its group with its first driver");
+	else
+		doctor_say(doctor, DOCTOR_FAIL, "group", "See iommu above",
+			   "the device is in no IOMMU group, so it cannot be lent");
+}
+
 /* Which functions are lent together. */
 static void tell_members(struct doctor *doctor, const struct group_view *view)
 {
 	char list[512] = "", text[PCI_ADDRESS_TEXT];
 	size_t len = 0;
 
-	if (view->group == NO_GROUP) {
-		doctor_say(doctor, DOCTOR_FAIL, "group", "See iommu above",
-			   "the device is in no IOMMU group, so it cannot be lent");
-		return;
-	}
 	for (size_t i = 0; i < view->n_functions && len < sizeof(list) - 40; i++)
 		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", i ? ", " : "",
 					pci_address_format(&view->functions[i].address, text));
@@ -226,9 +243,12 @@ static void check_all(struct doctor *doctor, const struct function *f)
 	device = find_facts(doctor, text);
 	if (view) {
 		inventory_group(&doctor->inventory, f, view);
-		tell_members(doctor, view);
-		if (view->group != NO_GROUP)
+		if (view->group != NO_GROUP) {
+			tell_members(doctor, view);
 			check_guard(doctor, view, device);
+		} else {
+			tell_no_group(doctor, f);
+		}
 		tell_render(doctor, device);
 	}
 	free(view);

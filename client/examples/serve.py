@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Shows the GPUs, starts a machine of yours with one, and follows its claim: serve.py [SOCKET [MACHINE [DEVICE]]]"""
 import http.client
 import json

@@ -294,7 +294,8 @@ static void say_no_group(const struct sentence *s)
 {
 	say(s,
 	    "%s has no IOMMU group, so it cannot be lent safely; switch the IOMMU on in the "
-	    "firmware and kernel (intel_iommu=on, or AMD's default), or use another slot",
+	    "firmware and kernel (intel_iommu=on, or AMD's default), or use another slot; "
+	    "'gpubroker doctor' with its address says more",
 	    s->subject.text);
 }
 

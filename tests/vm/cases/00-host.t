@@ -8,7 +8,8 @@ state=$(timeout 60 systemctl is-system-running --wait)
 is "$state" running 'the host is up, no unit has failed' ||
 	diag "$(systemctl --failed --no-legend)"
 
-is "$(cat /sys/bus/pci/devices/$boot_vga/boot_vga)" 1 'the boot VGA is the boot VGA'
+lacks 'the boot VGA is the boot VGA' boot-vga ||
+	is "$(cat /sys/bus/pci/devices/$boot_vga/boot_vga)" 1 'the boot VGA is the boot VGA'
 is "$(driver_of $boot_vga)" bochs-drm 'a driver has the boot VGA'
 is "$(driver_of $gpu)" bochs-drm 'a driver has the GPU'
 is "$(driver_of $gpu_audio)" snd_hda_intel 'a driver has its audio function'
@@ -16,7 +17,8 @@ is "$(driver_of $gpu2)" bochs-drm 'a driver has the second GPU'
 is "$(driver_of $multi_gpu)" bochs-drm 'a driver has the GPU behind the bridge'
 lacks 'a driver has the network card behind the bridge' e1000 ||
 	is "$(driver_of $multi_net)" e1000 'a driver has the network card behind the bridge'
-is "$(driver_of $groupless)" bochs-drm 'a driver has the GPU without a group'
+lacks 'a driver has the GPU without a group' second-bridge ||
+	is "$(driver_of $groupless)" bochs-drm 'a driver has the GPU without a group'
 lacks 'the card of four functions has three drivers' xhci_hcd ||
 	is "$(driver_of $quad.0) $(driver_of $quad.1) $(driver_of $quad.2) $(driver_of $quad.3)" \
 		'bochs-drm snd_hda_intel xhci_hcd ' 'the card of four functions has three drivers'
@@ -36,10 +38,13 @@ members() {
 is "$(members $gpu)" "$gpu $gpu_audio" 'the GPU and its audio function are a group'
 is "$(members $gpu2)" "$gpu2" 'the second GPU is alone in its group'
 is "$(members $boot_vga)" "$boot_vga" 'the boot VGA is alone in its group'
-is "$(members $driverless)" "$driverless" 'the driverless device is alone in its group'
+lacks 'the driverless device is alone in its group' early-groups ||
+	is "$(members $driverless)" "$driverless" 'the driverless device is alone in its group'
 is "$(members $disk)" "$disk" 'the disk is alone in its group'
-is "$(members $multi_gpu)" "$multi_gpu $multi_net" 'two slots behind a bridge are a group'
-is "$(group_of $groupless)" '' 'the groupless GPU has no group'
+lacks 'two slots behind a bridge are a group' bridge-groups ||
+	is "$(members $multi_gpu)" "$multi_gpu $multi_net" 'two slots behind a bridge are a group'
+lacks 'the groupless GPU has no group' second-bridge ||
+	is "$(group_of $groupless)" '' 'the groupless GPU has no group'
 
 for f in $gpu $gpu_audio $gpu2 $multi_gpu $multi_net; do
 	is "$(override_of "$f")" '' "no override on $f"

@@ -12,8 +12,10 @@ field() {
 is_status() { [ "$(field "$1" status)" = "$2" ]; }
 
 is "$(field $gpu status)" available 'an idle GPU is listed as available'
-is "$(field $boot_vga status)" boot-vga 'the boot VGA is listed as that'
-is "$(field $groupless status)" not-viable 'a GPU without a group is listed as not viable'
+lacks 'the boot VGA is listed as that' boot-vga ||
+	is "$(field $boot_vga status)" boot-vga 'the boot VGA is listed as that'
+lacks 'a GPU without a group is listed as not viable' second-bridge ||
+	is "$(field $groupless status)" not-viable 'a GPU without a group is listed as not viable'
 is "$(field $gpu driver)" bochs-drm 'the list names the host driver'
 is "$(field $gpu iommu_group)" "$(group_of $gpu)" 'the list has the IOMMU group'
 is "$(field $gpu vendor):$(field $gpu device)" 1234:1111 'the list has the ids'

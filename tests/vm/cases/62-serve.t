@@ -112,6 +112,32 @@ ok 'the process that speaks HTTP has lived through it all' alive $serve
 # The client of the documentation, and another's vGPU.
 http alice POST /api/vms/none/vgpu '{"device":"01:00.0"}'
 is $status 404 'a machine without a monitor is not found'
+# A QEMU of hers that runs, by its monitor.
+if ! lacks 'a device for a QEMU that runs' cdevs; then
+	cp /tests/nested.elf /tmp/nested.elf
+	vm alice plug -m 64 -serial file:/tmp/plug.serial -kernel /tmp/nested.elf -append yield \
+		-device pcie-root-port,id=rp1,chassis=1,slot=1 -qmp "unix:$run/gpubroker/plug.qmp,server=on,wait=off"
+	ok 'a QEMU of her own runs' vm_up plug
+	ok '... with its guest' wait_for 90 grep -q END /tmp/plug.serial
+	http alice POST /api/vms/plug/vgpu "{\"device\":\"$prep_twin\"}"
+	is "$status:$(of name)" 403:policy 'it gets no device that she may not have' || diag "$stdout"
+	http alice POST /api/vms/plug/vgpu '{"device":"01:00.0"}'
+	is $status 200 'it gets her card' || diag "$stdout"
+	ok '... which is leased' is_leased $gpu
+	like "$(vm_devices plug | xargs)" '1234:1111 8086:2668' '... and has it, with its audio function'
+	http alice POST /api/vms/plug/vgpu '{"device":"01:00.0"}'
+	is $status 409 '... once' || diag "$stdout"
+	http alice DELETE /api/vms/plug/vgpu
+	is $status 200 'the guest is asked for it' || diag "$stdout"
+	like "$(</tmp/plug.serial)" YIELD '... and yields it'
+	ok '... to the host' wait_for 20 is_back $gpu bochs-drm
+	is "$(vm_devices plug | grep -c 1234:1111)" 0 '... and has it no more'
+	http alice DELETE /api/vms/plug/vgpu
+	is $status 404 'there is nothing more to give back' || diag "$stdout"
+	ok 'QEMU has lived through it' alive $vm_pid
+	vm_end plug
+	rm -f /tmp/nested.elf /tmp/plug.*
+fi
 client=/usr/share/doc/gpubroker/examples/serve/serve.py
 if [ -e $client ]; then
 	capture run_as alice python3 $client $socket

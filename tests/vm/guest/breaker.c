@@ -33,6 +33,7 @@
  *
  * "orphans" are writes to sysfs that a worker began when its core was dead.
  */
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -56,6 +57,17 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Calls that a younger architecture never had, by numbers that no call has. */
+#ifndef SYS_open
+#define SYS_access 0x10000
+#define SYS_epoll_wait 0x10001
+#define SYS_open 0x10002
+#define SYS_poll 0x10003
+#define SYS_readlink 0x10004
+#define SYS_rename 0x10005
+#define SYS_unlink 0x10006
+#endif
 
 #define TRACEES_MAX 64
 /* Far more than it takes: a machine may be ten times as busy, and what hangs hangs for ever. */
@@ -378,25 +390,83 @@ static void kill_core(void)
 	done = true;
 }
 
+/*
+ * A filter looks at the number that stands in the registers at a call's entry, and -1, the usual way to
+ * skip a call, would be killed. To read is allowed in every process of the daemon's, and from nowhere it
+ * does nothing. So a call that is to fail becomes that, and at its exit has its own error.
+ */
+#ifdef __aarch64__
+static bool registers_get(pid_t pid, struct user_regs_struct *regs)
+{
+	struct iovec io = { regs, sizeof(*regs) };
+
+	return !ptrace(PTRACE_GETREGSET, pid, (void *)NT_PRSTATUS, &io);
+}
+
+static void registers_set(pid_t pid, struct user_regs_struct *regs)
+{
+	struct iovec io = { regs, sizeof(*regs) };
+
+	ptrace(PTRACE_SETREGSET, pid, (void *)NT_PRSTATUS, &io);
+}
+
+/* The first argument and the result are one register there, and the number is none. */
+static void registers_skip(pid_t pid, struct user_regs_struct *regs)
+{
+	int call = SYS_read;
+	struct iovec io = { &call, sizeof(call) };
+
+	ptrace(PTRACE_SETREGSET, pid, (void *)NT_ARM_SYSTEM_CALL, &io);
+	regs->regs[0] = (unsigned long long)-1;
+}
+
+static void registers_fail(const struct tracee *t, struct user_regs_struct *regs)
+{
+	(void)t;
+	regs->regs[0] = (unsigned long long)-error;
+}
+
+#define REGISTER_LENGTH(r) ((r).regs[2])
+#define REGISTER_RESULT(r) ((r).regs[0])
+#else
+static bool registers_get(pid_t pid, struct user_regs_struct *regs)
+{
+	return !ptrace(PTRACE_GETREGS, pid, NULL, regs);
+}
+
+static void registers_set(pid_t pid, struct user_regs_struct *regs)
+{
+	ptrace(PTRACE_SETREGS, pid, NULL, regs);
+}
+
+static void registers_skip(pid_t pid, struct user_regs_struct *regs)
+{
+	(void)pid;
+	regs->orig_rax = SYS_read;
+	regs->rdi = (unsigned long long)-1;
+}
+
+static void registers_fail(const struct tracee *t, struct user_regs_struct *regs)
+{
+	regs->rdi = t->args[0];
+	regs->rax = (unsigned long long)-error;
+}
+
+#define REGISTER_LENGTH(r) ((r).rdx)
+#define REGISTER_RESULT(r) ((r).rax)
+#endif
+
 static void set_registers(const struct tracee *t, bool entry)
 {
 	struct user_regs_struct regs;
 
-	if (ptrace(PTRACE_GETREGS, t->pid, NULL, &regs))
+	if (!registers_get(t->pid, &regs))
 		return;
-	if (entry) {
-		/*
-		 * A filter looks at the number that stands here now, and -1, the usual way to skip a
-		 * call, would be killed. To read is allowed in every process of the daemon's, and from
-		 * nowhere it does nothing.
-		 */
-		regs.orig_rax = SYS_read;
-		regs.rdi = (unsigned long long)-1;
-	} else {
-		regs.rdi = t->args[0];
-		regs.rax = (unsigned long long)-error;
-	}
-	ptrace(PTRACE_SETREGS, t->pid, NULL, &regs);
+	if (entry)
+		registers_skip(t->pid, &regs);
+	else
+		registers_fail(t, &regs);
+	registers_set(t->pid, &regs);
 }
 
 /* A write becomes short: of a record half is written; a sysfs file is all or nothing to the kernel. */
@@ -405,13 +475,13 @@ static void shorten(const struct tracee *t, bool entry)
 	const bool sysfs = wanted == SYSFS;
 	struct user_regs_struct regs;
 
-	if (entry == sysfs || ptrace(PTRACE_GETREGS, t->pid, NULL, &regs))
+	if (entry == sysfs || !registers_get(t->pid, &regs))
 		return;
 	if (entry)
-		regs.rdx = t->args[2] / 2;
-	else if ((long long)regs.rax > 0)
-		regs.rax /= 2;
-	ptrace(PTRACE_SETREGS, t->pid, NULL, &regs);
+		REGISTER_LENGTH(regs) = t->args[2] / 2;
+	else if ((long long)REGISTER_RESULT(regs) > 0)
+		REGISTER_RESULT(regs) /= 2;
+	registers_set(t->pid, &regs);
 }
 
 static void on_entry(struct tracee *t)

@@ -4,7 +4,8 @@
 
 # The features, in the order in which they are told, and their words. A feature without words is a driver.
 kernel_features=(cdevs mdevs landlock landlock-ioctl peerpidfd passrights histograms children sleep-tests
-	ia32 user-namespaces devmem apparmor e1000 xhci_hcd gpubroker_test gpubroker_vgpu gpubroker_admin)
+	ia32 user-namespaces devmem apparmor boot-vga second-bridge early-groups bridge-groups
+	e1000 xhci_hcd gpubroker_test gpubroker_vgpu gpubroker_admin)
 declare -A kernel_words=(
 	[cdevs]='device nodes of VFIO (cdevs) with iommufd'
 	[mdevs]='sample mdev devices (mtty, mdpy, mbochs)'
@@ -19,6 +20,10 @@ declare -A kernel_words=(
 	[devmem]='/dev/mem'
 	[user-namespaces]='user namespaces'
 	[apparmor]='AppArmor'
+	[boot-vga]='boot VGA'
+	[second-bridge]='second PCI host bridge'
+	[bridge-groups]='IOMMU group of two functions behind a conventional bridge'
+	[early-groups]='IOMMU group of a function before it has had a driver'
 )
 
 # kernel_has FEATURE
@@ -40,6 +45,14 @@ kernel_has() {
 	user-namespaces) [ -e /proc/self/ns/user ] ;;
 	devmem) [ -e /dev/mem ] ;;
 	apparmor) [ -d /sys/module/apparmor ] ;;
+	# A PC that has none is not the machine that it should be, and no reason to skip anything.
+	boot-vga) [ "$HOSTTYPE" = x86_64 ] || grep -qs 1 /sys/bus/pci/devices/*/boot_vga ;;
+	second-bridge) [ "$HOSTTYPE" = x86_64 ] || [ -e "/sys/bus/pci/devices/$groupless" ] ;;
+	early-groups) [ "$HOSTTYPE" = x86_64 ] || [ -e "/sys/bus/pci/devices/$driverless/iommu_group" ] ;;
+	bridge-groups)
+		[ "$HOSTTYPE" = x86_64 ] ||
+			[ "/sys/bus/pci/devices/$multi_gpu/iommu_group" -ef "/sys/bus/pci/devices/$multi_net/iommu_group" ]
+		;;
 	# Its headers were not there when the tests were built.
 	gpubroker_test | gpubroker_vgpu | gpubroker_admin) [ -e "/tests/$1.ko" ] ;;
 	*) modprobe -nq "$1" ;;

@@ -229,9 +229,36 @@ def admin_rules(agent, b):
     ok(agent.until('has_driver 0000:08:00.0 vfio-pci'), '... and is', admin.text())
 
 
+def a_stuck_device(agent, b):
+    device, hang = '0000:03:00.0', '/sys/module/gpubroker_test/parameters/hang_remove'
+    title = '1b36:0005 (%s)' % device
+    status, output = agent.run('insmod /tests/gpubroker_test.ko && has_driver %s gpubroker_test' % device)
+    if not ok(status == 0, 'a host driver that hangs has a device', output):
+        return
+    alice = Page(b, 'alice')
+    b.click(alice.wait(lambda: b.css('#all')))
+    ok(alice.wait(lambda: alice.has('Start a VM with ' + title)), 'she may have it')
+    agent.run('echo %s >%s' % (device, hang))
+    agent.run('(setsid runuser -u alice -- gpubroker run --gpu %s -- true >/tmp/stuck.log 2>&1 &)' % device)
+    ok(alice.sees('Stuck', 180, '.card.bad'), 'a device whose driver does not let go of it is stuck, without a reload', alice.text())
+    ok(alice.sees('%s: unbind' % device, 60, '.card.bad'), '... and its card names the step that hangs', alice.text('.card.bad'))
+    ok(not alice.has('Start a VM with ' + title), '... and has no button that would claim it')
+    ok(alice.has('Start a VM with ' + gpu), '... while another card can be claimed as before')
+    alice.shot('stuck')
+    alice.tab('Leases and queue')
+    ok(alice.sees('stuck'), 'so does the list of leases', alice.text())
+    ok(alice.sees('unbind'), '... with its reason')
+    alice.shot('stuck-lease')
+    alice.tab('Devices')
+    agent.run('echo >%s' % hang)
+    ok(alice.wait(lambda: alice.has('Start a VM with ' + title), 180), 'when the kernel lets go, it can be claimed, without a reload')
+    ok('Stuck' not in alice.text(), '... and is not stuck any more')
+    ok(agent.until('is_back %s gpubroker_test && rmmod gpubroker_test' % device), 'the host has it back')
+
+
 agent = Agent()
 try:
-    for part in alice_claims, bob_cannot, alice_again, admin_rules:
+    for part in alice_claims, bob_cannot, alice_again, a_stuck_device, admin_rules:
         with Browser(log=os.path.join(shots, 'chromedriver.log')) as browser:
             try:
                 part(agent, browser)
