@@ -128,7 +128,7 @@ static int replay_given(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	/* What policies are parsed of elsewhere, which tests/fuzz/run begins with too. */
+	/* Policies for other tests, with which tests/fuzz/run begins too. */
 	static const char *const policies[] = { "policy/good", "policy/bad" };
 	const char *top = getenv("top_srcdir");
 	char path[2048], as[64];
