@@ -5,7 +5,8 @@
  *	ask:   look whether another program has the group, if it is on VFIO; read each
  *	       driver_override, which is recorded together with the driver
  *	make:  take each function from its host driver and bind it to VFIO
- *	end:   take all off VFIO, reset those that need it, give each back, read its override
+ *	end:   take all off VFIO, reset those that need it, let others come first who waited for
+ *	       them, give each back, read its override
  *
  * It must never change a function that is not recorded, nor report a restore without having checked
  * it: sysfs accepts writes that do nothing.
@@ -29,6 +30,7 @@
 #define NEWCOMERS_PROBED 16 /* functions; more wait for root's own drivers_probe */
 
 static const char step_reset[] = "reset", step_override[] = "driver_override";
+static const char step_compare[] = "comparing its driver_override";
 
 static bool is_unknown(const char *driver)
 {
@@ -355,6 +357,31 @@ static int read_driver(const struct lease *lease, const struct lease_function *w
 }
 
 /*
+ * The unbind waits in the kernel for the holder, with the function's lock, and whoever would change
+ * the function meanwhile waits for that lock. They are to come first: the worker waits a moment
+ * when the holder has let go, and gives nothing back if an override is then another one than it has
+ * written.
+ */
+static int add_give_way(const struct lease *lease, struct work *work,
+			const bool there[PROTOCOL_FUNCTIONS_MAX])
+{
+	const struct kernel *kernel = leases_of(lease)->kernel;
+	int r;
+
+	if (!lease_has_holder(lease) || !work_steps(work))
+		return 0;
+	r = work_add_wait(work, &lease->asked);
+	for (size_t i = 0; !r && i < lease->n_functions; i++) {
+		const struct lease_function *was = &lease->functions[i];
+
+		if (there[i] && was->written)
+			r = work_add_expect(work, kernel_open_override_read(kernel, &was->address),
+					    was->override, step_compare, &was->address);
+	}
+	return r;
+}
+
+/*
  * Takes all functions off VFIO first, then gives each back, the display first, since a host driver
  * may not be bound while another function of the group is a user's. The worker reads the overrides
  * too: see kernel.h.
@@ -386,6 +413,7 @@ static int add_restore(struct lease *lease, struct work *work)
 		if (!there[i])
 			r = 0;
 	}
+	r = r ? r : add_give_way(lease, work, there);
 	order_functions(lease, order);
 	for (size_t i = lease->n_functions; !r && i--;)
 		if (there[order[i]])
@@ -470,6 +498,8 @@ static enum lease_end_result functions_ended(struct lease *lease, const struct w
 	end.what = not_as_before(lease, &end);
 	if (result->error && !end.unloaded && (end.what || result->what == step_reset))
 		end = (struct lease_end){ result->what, result->address, result->error, NULL };
+	if (result->error == ESTALE && result->what == step_compare)
+		taken_differs(lease, &result->address);
 	if (!result->error || result->what != step_override)
 		taken_meanwhile(lease);
 	if (lease->again && !end.what)

@@ -183,7 +183,7 @@ static void on_kill_timer(evutil_socket_t fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
-	if (lease->hook.event || lease->kill_waits)
+	if (lease->hook.event || lease->kill_waits || lease->gives_way)
 		next_kill(lease, 1); /* it is over, unless that comes to nothing */
 	else if (lease_is_overdue(lease))
 		order_signal(lease, lease->term_sent ? SIGKILL : SIGTERM);

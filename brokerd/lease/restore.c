@@ -13,6 +13,7 @@
 #include "brokerd/lease/cdev.h"
 #include "brokerd/lease/hooks.h"
 #include "brokerd/lease/kill.h"
+#include "brokerd/lease/taken.h"
 #include "brokerd/process/log.h"
 #include "brokerd/record/audit.h"
 #include "brokerd/record/lease-record.h"
@@ -29,6 +30,7 @@
 #define RETRIES_AT_ONCE 6 /* attempts before the time between them is doubled each time */
 #define LOOK_USEC 50000	  /* between looks at a device that is half made or removed */
 #define LOOKS 40
+#define WAY_USEC 500000 /* for those who have waited in the kernel as long as the holder did */
 
 bool lease_look_soon(struct lease *lease, void (*then)(struct lease *lease))
 {
@@ -242,7 +244,30 @@ static void on_restored(void *userdata, const struct work_result *result)
 	struct lease_end end = { 0 };
 
 	lease->work = NULL;
+	lease->gives_way = false;
 	take_result(lease, lease->kind->how_ended(lease, result, &end), &end);
+}
+
+static void go_on(struct lease *lease)
+{
+	lease->gives_way = false;
+	if (!lease->work)
+		return;
+	if (taken_while_waited(lease))
+		work_give_up(lease->work); /* the next attempt leaves it as it is */
+	else
+		work_go(lease->work);
+}
+
+/* The holder has let go, and the worker waits so that others come first. */
+static void on_restore_awaits(void *userdata)
+{
+	const struct timeval after = { .tv_usec = WAY_USEC };
+	struct lease *lease = userdata;
+
+	lease->gives_way = lease_later(lease, &after, go_on);
+	if (!lease->gives_way)
+		work_go(lease->work);
 }
 
 /*
@@ -275,7 +300,7 @@ void lease_asked_closed(struct lease *lease)
 {
 	const struct timeval after = { .tv_sec = WORKER_SECONDS };
 
-	if (!lease->kill_waits) /* else it is over */
+	if (!lease->kill_waits && !lease->gives_way) /* else it is over */
 		lease_later(lease, &after, asked_in_vain);
 }
 
@@ -284,6 +309,7 @@ static void restore_again(struct lease *lease)
 	const struct work_ops ops = {
 		.begun = on_restore_begun,
 		.told = on_restore_text,
+		.awaits = on_restore_awaits,
 		.done = on_restored,
 		.late = on_restore_late,
 		/*

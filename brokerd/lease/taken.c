@@ -117,11 +117,12 @@ void taken_decide(struct lease *lease)
 		uint64_t now;
 
 		function->written = function->differs = false;
+		function->before = 0;
 		function->binding = 0; /* from now on it is this process that binds it */
 		news = news || binding || function->taken;
 		if (!read_now(lease, &function->address, driver))
 			continue; /* unplugged, which is no taking */
-		now = binding_of(lease, &function->address);
+		now = function->before = binding_of(lease, &function->address);
 		/* A link that cannot be read is no other one. */
 		if (binding && binding != now && (now || !*driver))
 			function->taken = true;
@@ -172,6 +173,28 @@ void taken_compare(struct lease *lease, struct lease_function *function, const c
 		function->probe = PROBE_DUE;
 		lease->again = true;
 	}
+}
+
+void taken_differs(struct lease *lease, const struct pci_address *address)
+{
+	for (size_t i = 0; i < lease->n_functions; i++)
+		if (!pci_address_compare(&lease->functions[i].address, address))
+			lease->functions[i].differs = true;
+}
+
+bool taken_while_waited(struct lease *lease)
+{
+	bool taken = false;
+
+	for (size_t i = 0; i < lease->n_functions; i++) {
+		struct lease_function *function = &lease->functions[i];
+		const uint64_t now = binding_of(lease, &function->address);
+
+		if (!function->written || !now || now == function->before)
+			continue;
+		taken = function->differs = true;
+	}
+	return taken;
 }
 
 void taken_meanwhile(struct lease *lease)

@@ -41,8 +41,21 @@ void taken_decide(struct lease *lease);
 void taken_compare(struct lease *lease, struct lease_function *function, const char *override);
 
 /*
+ * Notes that the attempt has found another override than it had written, and has therefore not
+ * bound the function: see taken_meanwhile().
+ */
+void taken_differs(struct lease *lease, const struct pci_address *address);
+
+/*
+ * To be called when the attempt has waited so that others come first, and has not bound anything
+ * yet: returns true if a function has another binding than when the attempt began, which is then
+ * somebody else's. Notes it: see taken_meanwhile().
+ */
+bool taken_while_waited(struct lease *lease);
+
+/*
  * Counts what somebody has changed during the attempt as taken: a function whose override is not
- * the one that the attempt has written, which no step failed to do.
+ * the one that the attempt has written, which no step failed to do, and those that were noted.
  */
 void taken_meanwhile(struct lease *lease);
 

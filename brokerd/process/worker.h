@@ -18,7 +18,7 @@ struct confine_filter;
 
 #define WORKER_SECONDS 10 /* after this time a worker is late, and its lease stuck */
 
-#define WORK_STEPS_MAX 352
+#define WORK_STEPS_MAX 417
 #define WORK_TEXT_MAX 80 /* the size of a text that is written or read, or of a table's line */
 
 /*
@@ -57,8 +57,8 @@ struct work_ops {
 	/* The worker has ended. Called once; the work is freed when it returns. */
 	void (*done)(void *userdata, const struct work_result *result);
 	/*
-	 * The worker has not ended within the limit. Called at most once; done() is still called if
-	 * the worker ever ends. May be NULL if lateness means nothing.
+	 * The worker has not ended within the limit. Called at most once, but see work_add_wait();
+	 * done() is still called if the worker ever ends. May be NULL if lateness means nothing.
 	 */
 	void (*late)(void *userdata, const char *what, const struct pci_address *address);
 	bool may_be_left; /* the daemon may end without waiting for it */
@@ -117,6 +117,7 @@ int work_add_table(struct work *work, int fd, work_row_func row, const char *wha
 		   const struct pci_address *address);
 /*
  * Adds a read of a file whose text must be `text`; the step fails with ESTALE if it is another one.
+ * "(null)" counts as no text.
  */
 int work_add_expect(struct work *work, int fd, const char *text, const char *what,
 		    const struct pci_address *address);
@@ -130,8 +131,9 @@ int work_add_open(struct work *work, int directory, uint32_t group,
 		  const struct pci_address *address);
 /*
  * Adds a step that waits for the core's word, at most one to a work and not as the first: so one
- * worker can read what is to be recorded, and change it once it is on record. The limit of its time
- * counts anew from the word on.
+ * worker can read what is to be recorded, and change it once it is on record; or let those come
+ * first who wait for a device's lock. The limit of its time counts anew from the word on, so late()
+ * may be called a second time.
  */
 int work_add_wait(struct work *work, const struct pci_address *address);
 /* Removes the steps from the n-th on, before the worker is started. */

@@ -37,7 +37,8 @@ struct lease_function {
 	bool away;    /* it was seen without a VFIO driver */
 	bool bare;    /* taken, and was seen without a driver, with the override of a VFIO driver */
 	bool written; /* the last attempt to give it back has written its override ... */
-	bool differs; /* ... and another one was read */
+	bool differs; /* ... and another one was read, or somebody has bound it meanwhile */
+	uint64_t before; /* the number of its link when that attempt began; 0: none */
 	enum { PROBE_NO, PROBE_DUE, PROBE_DONE } probe; /* taken, and without a driver */
 };
 
@@ -189,7 +190,8 @@ struct lease {
 		ASKING_AGAIN, /* the same, and another one makes the lease */
 	} asking;
 	bool made_otherwise; /* that worker's steps are not those that the lease takes now */
-	bool probing;	      /* that worker only probes whether anybody holds the group */
+	bool gives_way;	     /* the worker that gives it back lets others come first */
+	bool probing;	     /* that worker only probes whether anybody holds the group */
 	struct lease_hook hook;
 	uint64_t warn_at; /* when the holder is warned that the lease ends soon */
 	bool warned;

@@ -102,7 +102,9 @@ static void wait_for_restore(const struct gpubroker_claim *claim, size_t n, char
 			pause_us(300);
 }
 
-static int measure_claim(unsigned long uid, const char *driver, char **addresses, int n)
+/* `forced` claims ask nobody who has the devices open: what that look costs. */
+static int measure_claim(bool forced, unsigned long uid, const char *driver, char **addresses,
+			 int n)
 {
 	struct gpubroker_claim *claim = NULL;
 	struct gpubroker *handle;
@@ -115,6 +117,7 @@ static int measure_claim(unsigned long uid, const char *driver, char **addresses
 	for (int i = 0; i < n; i++)
 		if (gpubroker_claim_add(claim, addresses[i]))
 			die(addresses[i]);
+	gpubroker_claim_set_force(claim, forced);
 	settle();
 	become(uid);
 	start = now_us();
@@ -366,13 +369,15 @@ int main(int argc, char **argv)
 {
 	signal(SIGPIPE, SIG_IGN);
 	if (argc > 4 && !strcmp(argv[1], "claim"))
-		return measure_claim(number(argv[2]), argv[3], argv + 4, argc - 4);
+		return measure_claim(false, number(argv[2]), argv[3], argv + 4, argc - 4);
+	if (argc > 4 && !strcmp(argv[1], "forced"))
+		return measure_claim(true, number(argv[2]), argv[3], argv + 4, argc - 4);
 	if (argc == 6 && !strcmp(argv[1], "rate"))
 		return measure_rate(number(argv[2]), number(argv[3]), number(argv[4]), argv[5]);
 	if (argc > 2 && !strcmp(argv[1], "command"))
 		return measure_command(argv + 2);
 	if (argc > 4 && !strcmp(argv[1], "daemon"))
 		return measure_daemon(argv[2], (int)number(argv[3]), argv + 4);
-	fprintf(stderr, "usage: measure claim|rate|command|daemon ...\n");
+	fprintf(stderr, "usage: measure claim|forced|rate|command|daemon ...\n");
 	return 2;
 }

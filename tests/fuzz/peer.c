@@ -251,7 +251,7 @@ static int answer_step(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 		       : is_held(step->group - FIRST_GROUP) ? EBUSY
 							    : 0;
 	}
-	if (step->does == FAKE_READS)
+	if (step->does == FAKE_READS || step->does == FAKE_EXPECTS)
 		snprintf(text, FAKE_TEXT_MAX, "%s",
 			 comes.text ? comes.text : override_of(&step->address));
 	return comes.error;

@@ -141,6 +141,8 @@ static void write_rule(FILE *out, const struct policy *policy, const struct poli
 			fputs(" any", out);
 		else if (rule->who == POLICY_WHO_NONE)
 			fputs(" user nosuchuser", out);
+		else if (rule->who == POLICY_WHO_ALLOTTED)
+			fputs(" allotted", out);
 		else
 			fprintf(out, " %s %" PRIu32,
 				rule->who == POLICY_WHO_USER ? "user" : "group", rule->id);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A main() for the fuzz targets in an ordinary build. It speaks TAP: `ok` for each seed and regression
- * of the tree that the target takes.
+ * of the tree that the target takes; that of policies also for the texts of tests/policy.
  *
  *	TARGET			replays those of the tree, and checks that the target still makes these seeds
  *	TARGET --seeds DIR	writes the seeds there
@@ -128,6 +128,8 @@ static int replay_given(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	/* Policies for other tests, with which tests/fuzz/run begins too. */
+	static const char *const policies[] = { "policy/good", "policy/bad" };
 	const char *top = getenv("top_srcdir");
 	char path[2048], as[64];
 
@@ -146,5 +148,9 @@ int main(int argc, char **argv)
 	snprintf(path, sizeof(path), "%s/tests/fuzz/regressions/%s", top ? top : ".", fuzz_name);
 	snprintf(as, sizeof(as), "regressions/%s", fuzz_name);
 	replay_dir(path, as);
+	for (size_t i = 0; i < ARRAY_SIZE(policies) && !strcmp(fuzz_name, "policy"); i++) {
+		snprintf(path, sizeof(path), "%s/tests/%s", top ? top : ".", policies[i]);
+		tap_ok(replay_dir(path, policies[i]) > 0, "%s are there", policies[i]);
+	}
 	return tap_done();
 }

@@ -88,7 +88,7 @@ static int kernel_does(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 	char address[PCI_ADDRESS_TEXT];
 
 	pci_address_format(&step->address, address);
-	if (step->does == FAKE_READS) {
+	if (step->does == FAKE_READS || step->does == FAKE_EXPECTS) {
 		strcpy(text, "(null)");
 	} else if (!strcmp(file, "unbind")) {
 		set_driver(address, "");

@@ -101,7 +101,7 @@ static int kernel_does(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 
 	if (step->does == FAKE_OPENS)
 		return held ? EBUSY : 0;
-	if (step->does == FAKE_READS) {
+	if (step->does == FAKE_READS || step->does == FAKE_EXPECTS) {
 		strcpy(text, *override ? override : "(null)");
 		return 0;
 	}
@@ -185,10 +185,13 @@ static struct lease *only_lease(void)
 	return TAILQ_FIRST(&broker.leases.table.list);
 }
 
-/* Lets everything go on that waits for no hook: workers, and the pause before a grant. */
+/*
+ * Lets everything go on that waits for no hook: workers, also those that let others come first, and
+ * the pause before a grant.
+ */
 static void go_on(void)
 {
-	for (int i = 0; i < 200 && !fake.died; i++) {
+	for (int i = 0; i < 200 && !fake.died; i += TAILQ_EMPTY(&fake.awaiting)) {
 		fake_run_all();
 		turn(2);
 		skip_ms(i < 100 ? 5 : 0);

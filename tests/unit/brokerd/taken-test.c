@@ -45,7 +45,7 @@ void __wrap_log_line(enum log_level level, const char *format, ...)
 /* ---- the kernel ---- */
 
 static char override[64], done[256]; /* driver_override, and the steps that were done */
-static bool at_read;		     /* ... or when the override is read */
+static bool at_read;		     /* ... or when the override is read, or compared */
 static const char *fails;	     /* a step that does, NULL: none */
 static void (*meanwhile)(void);	     /* what somebody does during the first step; NULL: nothing */
 
@@ -80,7 +80,8 @@ static bool has_driver(const char *driver)
 static int kernel_does(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 {
 	const char *file = strrchr(step->path, '/') + 1;
-	void (*also)(void) = step->does == FAKE_READS || !at_read ? meanwhile : NULL;
+	const bool reads = step->does == FAKE_READS || step->does == FAKE_EXPECTS;
+	void (*also)(void) = reads || !at_read ? meanwhile : NULL;
 	char driver[64];
 	size_t n = strlen(done);
 
@@ -88,7 +89,7 @@ static int kernel_does(const struct fake_step *step, char text[FAKE_TEXT_MAX])
 		meanwhile = NULL;
 		also();
 	}
-	if (step->does == FAKE_READS) {
+	if (reads) {
 		strcpy(text, *override ? override : "(null)");
 		return 0;
 	}
@@ -163,7 +164,7 @@ static void run_all(void)
 	do {
 		fake_run_all();
 		lease = TAILQ_FIRST(&broker.leases.table.list);
-	} while (lease && lease->state == GPUBROKER_LEASE_RESTORING &&
+	} while (lease && lease->state != GPUBROKER_LEASE_STUCK &&
 		 !event_base_loop(broker.base, EVLOOP_ONCE));
 }
 
@@ -431,6 +432,54 @@ static void test_meanwhile(void)
 	tap_ok(is_over_with("bochs-drm", "nvidia"), "... which it does");
 }
 
+/* Whoever waits for a lock that the holder keeps comes before what the broker has to bind. */
+static void test_gives_way(void)
+{
+	struct lease *lease = lend("bochs-drm", "nvidia");
+
+	lease->busy = true;
+	end(lease);
+	tap_ok(is_over_with("bochs-drm", "nvidia") && !strcmp(done, "driver_override unbind bind "),
+	       "a card that its holder was asked for goes back if nobody wants it otherwise");
+
+	lease = lend("bochs-drm", "");
+	lease->busy = true;
+	end(lease);
+	tap_ok(is_over_with("bochs-drm", "") && !strcmp(done, "driver_override unbind bind "),
+	       "... so does one without an override, which the kernel prints as (null)");
+
+	lease = lend("bochs-drm", "");
+	lease->busy = true;
+	meanwhile = set_none;
+	at_read = true;
+	end(lease);
+	tap_ok(is_over_with("", "none") && !strstr(done, "unbind bind"),
+	       "one that somebody has waited for is not bound by the broker before");
+
+	lease = lend("bochs-drm", "");
+	lease->busy = true;
+	lease_recall(lease, "revoked");
+	fake_run_all();
+	bind_to_vfio(); /* by an id that driverctl has added; the override is not written yet */
+	run_all();
+	tap_ok(is_over_with("vfio-pci", "") && strstr(done, "unbind unbind bind"),
+	       "... nor one that somebody has bound, whatever its override");
+
+	lease = lend("bochs-drm", "");
+	lease->busy = true;
+	meanwhile = set_vfio;
+	at_read = true;
+	lease_recall(lease, "revoked");
+	fake_be_late(fake_first());
+	need(lease->state == GPUBROKER_LEASE_ASKED);
+	fake_run_all();
+	lease_closed(lease); /* the kernel tells of it when its worker has ended its wait */
+	run_all();
+	tap_ok(is_over_with("vfio-pci", "vfio-pci") &&
+		       !strcmp(done, "driver_override unbind unbind bind "),
+	       "... nor if the holder's close is told late, and stays where somebody put it");
+}
+
 /* The kernel binds no host driver as long as the group is a holder's. */
 static void test_probe(void)
 {
@@ -483,6 +532,7 @@ int main(void)
 	test_unloaded();
 	test_restart();
 	test_meanwhile();
+	test_gives_way();
 	test_probe();
 	broker_drop();
 	return tap_done();

@@ -29,6 +29,12 @@ define() {
 }
 # Of the example's two functions only the first.
 alone='/multifunction/{n;N;d}'
+# start_fails NAME REGEX TEST: libvirt does not start it, and shows this.
+start_fails() {
+	capture virsh start "$1"
+	is "$status" 1 "$3"
+	like "$stderr" "$2" '... and libvirt shows why'
+}
 # functions NAME: vendor and device of each function of the host that QEMU has.
 functions() {
 	(virsh qemu-monitor-command "$1" --hmp info qtree) |
@@ -50,3 +56,7 @@ end_libvirt() {
 	for name; do rm -f "/tmp/$name.xml"; done
 	rm -rf $reset ~alice/.cache/libvirt ~alice/.config/libvirt
 }
+
+# What it finds is kept. More than once: libvirt waits for an answer of QEMU's for a while only.
+asks() { capture virsh domcapabilities --emulatorbin /usr/bin/gpubroker-qemu --virttype qemu; return "$status"; }
+wait_for 60 asks
