@@ -164,7 +164,7 @@ done
 slurm_in_synopsis() {
 	synopsis "slurm $1" | all_in "client/command/$2.c" '-'
 }
-for c in gres/slurm-gres check/slurm; do
+for c in gres/slurm-gres check/slurm job/slurm-job; do
 	tap_ok "the page of slurm ${c%/*} has each option" slurm_in_synopsis "${c%/*}" "${c#*/}"
 	tap_ok "... and its help" in_help "client/command/${c#*/}.c" slurm "${c%/*}"
 	tap_ok "... which fits on a screen" on_a_screen slurm "${c%/*}"

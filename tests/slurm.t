@@ -81,18 +81,11 @@ tap_ok "a type that the policy does not have is refused" fails 67 "the policy ha
 cp "$dir/devices" "$dir/few"
 {
 	sed '$d' "$dir/few"
-	for n in 10 11 12 13 14 15 16 17 18 19 1a 1b; do device 0000:$n:00.0 20b0 030200 $((0x$n + 16)); done
-	device 0000:1c:00.0 20b0 030200 60
+	for n in 10 11 12 13 14 15 16 17 18 19 1a 1b 1c; do device 0000:$n:00.0 20b0 030200 $((0x$n + 16)); done
 	echo ']'
 } >"$dir/devices"
-sed '/0000:1c/d' "$dir/devices" >"$dir/sixteen"
-mv "$dir/devices" "$dir/more"
 echo 'allow allotted claim class display' >"$dir/policy/50-a.policy"
-cp "$dir/sixteen" "$dir/devices"
-tap_ok "as many devices as an allotment can have are counted" counts_of 16
-cp "$dir/more" "$dir/devices"
-tap_ok "more are refused, else one job drains node after node" fails 65 "17 devices of n1 can be allotted, and a job gets at most 16" \
-	gres --policy "$dir/policy" --devices "$dir/devices" --node n1
+tap_ok "more devices are counted than an allotment can have" counts_of 17
 mv "$dir/few" "$dir/devices"
 echo 'allow any claim any' >"$dir/policy/50-a.policy"
 tap_ok "without a rule for allotments it says which one helps" fails 66 "'allow allotted claim class display'" \
@@ -104,5 +97,48 @@ echo '0 nonsense' >"$dir/map"
 tap_ok "check refuses a map that is damaged" fails 65 "no position with an address" check --map "$dir/map"
 echo '0 0000:01:00.0' >"$dir/map"
 tap_ok "check fails without a broker" fails 69 "no broker answers" check --map "$dir/map"
+
+# ---- a job's GPUs, from Slurm's JSON ----
+# job GRES_DETAIL [NAME]: job 17 has this on its two nodes; a job of the same array comes before it.
+job() {
+	printf '{"jobs":[{"job_id":16,"gres_detail":["gpu:a:1(IDX:7)","gpu:a:1(IDX:7)"]},' >"$dir/job"
+	printf '{"job_id":17,"name":"%s","gres_detail":["gpu:a:1(IDX:9)","%s"]}],"errors":[]}\n' "${2:-x}" "$1" >>"$dir/job"
+}
+has() {
+	got=$("$command" slurm job --id 17 --node 2 ${2:+--known "$2"} <"$dir/job" 2>&1)
+	[ "$got" = "$1" ] || { echo "got: $got"; return 1; }
+}
+# unclear TEXT [OPTION...]: it is said so, and no number is printed.
+unclear() {
+	text=$1
+	shift
+	"$command" slurm job --id 17 --node 2 "$@" <"$dir/job" >"$dir/out" 2>"$dir/err"
+	got=$?
+	cat "$dir/out" "$dir/err"
+	[ "$got" = 65 ] && [ ! -s "$dir/out" ] && grep -qF -- "$text" "$dir/err"
+}
+job 'gpu:a:1(IDX:0),gpu:b:3(IDX:2-3,12)'
+tap_ok "a job has its GPUs of all types, and not those of another job or node" has 0,2,3,12 2,12
+tap_ok "a prolog's number that the job does not have is not believed" unclear 'lacks one of --known' --known 1,2
+tap_ok "... nor is a list that is none" unclear '--known is no list' --known '1;2'
+job 'shard:2(1/4,1/4),gpu:2(IDX:0-1),fpga:1(IDX:5)'
+tap_ok "what is no GPU is not counted as one" has 0,1
+job 'gpu:a:1(IDX:0)' '\n    Nodes=n2 GRES=gpu:a:1(IDX:8)\",\"gres_detail\":[\"\",\"gpu:a:1(IDX:8)\"]'
+tap_ok "a job's name is never taken for Slurm's words" has 0
+for bad in 'gpu:a:1' 'gpu:a:1(CNT:1)' 'gpu:a:1(IDX:)' 'gpu:a:1(IDX:3-2)' 'gpu:a:1(IDX:1024)' 'gpu:a:1(IDX:0' \
+	'gpu:a:1(IDX:99999999999999999999)' 'gpu:a:1(IDX:0)gpu:b:1(IDX:1)'; do
+	job "$bad"
+	tap_ok "'$bad' is not understood, and gives no GPU" unclear 'another form'
+done
+printf '{"jobs":[{"job_id":17,"gres_detail":["","gpu(IDX:1)"]},{"job_id":17,"gres_detail":["","gpu(IDX:2)"]}]}' >"$dir/job"
+tap_ok "two jobs of one number give none" unclear 'no such job, or several'
+printf '{"jobs":[{"job_id":17,"gres_detail":["gpu(IDX:1)"]}]}' >"$dir/job"
+tap_ok "a node that the job does not have gives none" unclear 'does not have so many nodes'
+printf '{"jobs":[{"job_id":17}]}' >"$dir/job"
+tap_ok "a Slurm that does not tell is said to be too old" unclear 'too old'
+printf '{"jobs":' >"$dir/job"
+tap_ok "half of an answer gives none" unclear 'ends too early'
+tap_ok "a job without a number is refused" fails 64 'no number of a job' job --id 17x --node 1
+tap_ok "... and so is one without a node" fails 64 '--node' job --id 17
 tap_ok "a wrong command is told the right ones" fails 64 "'slurm gres'" gers
 tap_done

@@ -417,15 +417,13 @@ static const struct help {
 	{ "slurm", "devices that root allots, as Slurm counts them",
 	  "usage: gpubroker slurm gres [OPTION]...\n"
 	  "       gpubroker slurm check [--map FILE]\n"
+	  "       gpubroker slurm job --id JOB --node N [--known LIST]\n"
 	  "\n"
-	  "For a node of a Slurm cluster, see gpubroker-slurm(7). 'slurm gres' makes\n"
-	  "gres.conf of the devices that root may allot; 'slurm check' says which of them\n"
-	  "no job can have. 'gpubroker slurm gres --help' has the options.\n"
+	  "For a node of a Slurm cluster, see gpubroker-slurm(7). 'gres' makes gres.conf of\n"
+	  "what root may allot, 'check' says which of it no job can have now.\n"
 	  "\n"
 	  "Examples:\n"
-	  "  gpubroker slurm gres\n"
-	  "  gpubroker slurm gres --write\n"
-	  "  gpubroker slurm check\n" },
+	  "  gpubroker slurm gres --write\n" },
 	{ "slurm gres", "make gres.conf of what root may allot",
 	  "usage: gpubroker slurm gres [--write] [--type NAME]... [--node NODE]\n"
 	  "                            [--policy DIR]... [--devices FILE]\n"
@@ -453,6 +451,14 @@ static const struct help {
 	  "\n"
 	  "Examples:\n"
 	  "  gpubroker slurm check && echo well\n" },
+	{ "slurm job", "which GPUs Slurm has given to a job here",
+	  "usage: gpubroker slurm job --id JOB --node N [--known LIST]\n"
+	  "\n"
+	  "For the prolog: prints the numbers of the GPUs, of all types, that JOB has on\n"
+	  "the Nth of its nodes. Those of LIST must be among them.\n"
+	  "\n"
+	  "Examples:\n"
+	  "  scontrol show job 17 --json | gpubroker slurm job --id 17 --node 1\n" },
 	{ "restore", "give a device back to its host driver (root)",
 	  "usage: gpubroker restore DEVICE [--json]\n"
 	  "\n"

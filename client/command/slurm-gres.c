@@ -167,13 +167,7 @@ static int choose(struct gres *gres)
 	for (size_t i = 0; i < gres->inventory.n; i++)
 		add(gres, &gres->inventory.functions[i], view);
 	qsort(gres->list, gres->n, sizeof(*gres->list), compare);
-	if (gres->n <= SLURM_ALLOT_MAX)
-		return 0;
-	/* Slurm may give all of them to one job, whose prolog then fails on each such node. */
-	cli_error("%zu devices of %s can be allotted, and a job gets at most %d on a node; let the "
-		  "policy allow root fewer, or count those of one --type",
-		  gres->n, gres->node, SLURM_ALLOT_MAX);
-	return EXIT_BAD_POLICY;
+	return 0;
 }
 
 /* ---- what is written ---- */
@@ -207,10 +201,11 @@ static void print_map(const struct gres *gres, FILE *file)
 {
 	char text[PCI_ADDRESS_TEXT];
 
-	fputs(MARK ": Slurm's position of a GPU, and its address.\n", file);
+	fputs(MARK ": Slurm's position of a GPU, its address and its type.\n", file);
 	for (size_t i = 0; i < gres->n; i++)
-		fprintf(file, "%zu %s\n", i,
-			pci_address_format(&gres->list[i].function->address, text));
+		fprintf(file, "%zu %s%s%s\n", i,
+			pci_address_format(&gres->list[i].function->address, text),
+			*gres->list[i].type ? " " : "", gres->list[i].type);
 }
 
 /* Nobody can open them. They are there since slurmd waits for the files of gres.conf, and ends. */

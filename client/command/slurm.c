@@ -12,6 +12,7 @@
 #include "client/command/help.h"
 #include "client/command/inventory.h"
 #include "client/command/slurm-gres.h"
+#include "client/command/slurm-job.h"
 #include "client/common/address.h"
 #include "client/common/util.h"
 
@@ -234,13 +235,16 @@ int cli_slurm(const struct cli *cli, int argc, char **argv)
 		return slurm_gres(argc - 1, argv + 1);
 	if (!strcmp(given, "check"))
 		return check_devices(cli, argc - 1, argv + 1);
+	if (!strcmp(given, "job"))
+		return slurm_job(argc - 1, argv + 1);
 	if (!strcmp(given, "--help") || !strcmp(given, "-h") || !strcmp(given, "help")) {
 		help_print(stdout, "slurm");
 		return cli_finish_output();
 	}
 	if (*given)
 		cli_error(
-			"there is no command 'slurm %s'; there are 'slurm gres' and 'slurm check'",
+			"there is no command 'slurm %s'; there are 'slurm gres', 'slurm check' and "
+			"'slurm job'",
 			given);
 	else
 		help_print(stderr, "slurm");

@@ -2,7 +2,6 @@
 /* Shared by the commands of `gpubroker slurm`. */
 #pragma once
 
-/* The prolog reads it: "POSITION ADDRESS" a line, by the positions of gres.conf. */
+/* The prolog reads it: "POSITION ADDRESS [TYPE]" a line, by the positions of gres.conf. */
 #define SLURM_MAP "/etc/gpubroker/slurm.map"
-#define SLURM_MAX 1024	   /* devices of a node */
-#define SLURM_ALLOT_MAX 16 /* devices of an allotment, and so of a node's map */
+#define SLURM_MAX 1024 /* devices of a node */

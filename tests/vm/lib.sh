@@ -15,7 +15,7 @@ die() {
 # host_of KERNEL: makes the host, unless the cache has it, and prints its directory.
 host_of() {
 	case $1 in
-	desktop12 | cockpit12) "$vm/root-more" "$1" ;;
+	desktop12 | cockpit12 | cluster) "$vm/root-more" "$1" ;;
 	debian13-arm64) "$vm/root-arm64" ;;
 	*) "$vm/root" "$1" ;;
 	esac
