@@ -41,7 +41,7 @@ is $status 73 'what is there and no socket stays'
 like "$stderr" "$dir/file: is there already, and is no socket" '... in a sentence'
 gpubroker retract pod
 rm $dir/file
-python3 -c "import socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind('$dir/other'); s.listen(1); sys.stdin.read()" < <(sleep 1000) &
+python3 -c "import socket, time; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind('$dir/other'); s.listen(1); time.sleep(1000)" &
 other=$!
 wait_for 20 test -S $dir/other
 capture gpubroker allot --user bob --for pod --socket other 02:00.0
