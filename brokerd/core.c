@@ -383,6 +383,13 @@ static void on_allotment(void *userdata, const struct allotment *allotment,
 	report_change(core);
 }
 
+static void on_allotment_ends(void *userdata, const struct allotment *allotment)
+{
+	struct core *core = userdata;
+
+	sockets_end(&core->peers, allotment);
+}
+
 static void on_workers_idle(void *userdata)
 {
 	struct core *core = userdata;
@@ -492,6 +499,7 @@ static int connect_claims(struct core *core)
 	claims->find = find;
 	claims->allotments = &core->allotments;
 	claims->allotment = on_allotment;
+	claims->allotment_ends = on_allotment_ends;
 	claims->userdata = core;
 	return claims_init(claims);
 }
@@ -535,6 +543,7 @@ static int connect_sriov(struct core *core)
 static int connect_peers(struct core *core)
 {
 	struct peers *peers = &core->peers;
+	int r;
 
 	peers->base = core->base;
 	peers->ops = &request_ops;
@@ -552,7 +561,10 @@ static int connect_peers(struct core *core)
 	peers->usage = &core->usage;
 	peers->reload = on_reload_asked;
 	peers->userdata = core;
-	return peers_init(peers);
+	if (!peers->sockets.list.tqh_last) /* the service manager's are there already */
+		TAILQ_INIT(&peers->sockets.list);
+	r = peers_init(peers);
+	return r ? r : handover_init(peers);
 }
 
 int core_init(struct core *core)

@@ -83,7 +83,9 @@ struct core {
 	{                                                                                          \
 		.kernel = KERNEL_NONE, .store = { -1 }, .history = -1, .numbers = NUMBERS_NONE,    \
 		.usage = USAGE_NONE, .helpers = HELPERS_INIT, .peers = {                           \
-			.listen_fd = -1                                                            \
+			.listen_fd = -1,                                                           \
+			.sockets = SOCKETS_NONE,                                                   \
+			.handovers = HANDOVERS_NONE                                                \
 		}                                                                                  \
 	}
 

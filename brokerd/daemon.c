@@ -38,7 +38,7 @@
 
 #define QUIT_LIMIT 3		    /* seconds that a daemon that is ending waits for workers */
 #define STATE_WAIT (QUIT_LIMIT + 2) /* seconds that a start waits for the state directory */
-#define DESCRIPTORS_KEPT 512	    /* for workers, groups and files, in addition to the peers' */
+#define DESCRIPTORS_KEPT 768	    /* for workers, groups, files and sockets of allotments */
 
 /* The process: only what its start and its end need. */
 struct process {
@@ -444,11 +444,16 @@ static int open_privileged(struct process *process, const struct daemon_options 
 	if (core->store.directory < 0)
 		return core->store.directory;
 	open_history(core, options->history);
-	core->peers.listen_fd =
-		listener_open(options->socket, &core->helpers.fd, &core->peers.made_listener);
+	TAILQ_INIT(&core->peers.sockets.list);
+	core->peers.listen_fd = listener_open(options->socket, sockets_keep, &core->peers.sockets,
+					      &core->helpers.fd, &core->peers.made_listener);
 	if (core->peers.listen_fd < 0)
 		return core->peers.listen_fd;
-	process->notify_fd = notify_open();
+	process->notify_fd = core->peers.sockets.notify_fd = notify_open();
+	r = sockets_open(&core->peers.sockets, options->socket);
+	if (r) /* everything else can do without */
+		log_error("%s: cannot be opened, so no allotment gets a socket: %s",
+			  core->peers.sockets.path, strerror(-r));
 	r = kernel_init(&core->kernel);
 	if (r) {
 		log_error("cannot open /sys and /dev: %s", strerror(-r));
@@ -472,7 +477,8 @@ static int confine(const struct core *core)
 	 * CAP_SYS_RESOURCE is kept until the policy shows whether it is needed: see
 	 * fit_capability().
 	 */
-	int r = confine_core(true, core->kernel.cdevs, core->store.directory, core->history);
+	int r = confine_core(true, core->kernel.cdevs, core->store.directory, core->history,
+			     core->peers.sockets.directory);
 
 	if (r) {
 		log_error("cannot be confined: %s", strerror(-r));

@@ -63,6 +63,7 @@ void core_serve(struct core *core)
 			    "doctor' says how to switch the IOMMU on");
 	if (!core->ops->serving(core->userdata))
 		return;
+	sockets_serve(&core->peers); /* before the first of them ends */
 	allot_serve(&core->claims);
 	rejoin_serve(&core->claims);
 	core->prepare.open = core->sriov.open = true;
@@ -79,6 +80,7 @@ void core_close(struct core *core)
 	core->closed = core->claims.closed = core->helpers.closed = true;
 	core->prepare.open = core->sriov.open = false;
 	listener_stop(&core->peers);
+	sockets_stop(&core->peers);
 	while (!TAILQ_EMPTY(&core->peers.list))
 		peer_free(TAILQ_FIRST(&core->peers.list));
 	numbers_close(&core->numbers);
@@ -87,6 +89,7 @@ void core_close(struct core *core)
 void core_done(struct core *core)
 {
 	listener_stop(&core->peers);
+	sockets_stop(&core->peers);
 	helpers_done(&core->helpers);
 	if (core->on_inotify)
 		event_free(TAKE_PTR(core->on_inotify));
@@ -98,6 +101,8 @@ void core_done(struct core *core)
 	core->workers.idle = NULL;
 	peers_abandon(&core->peers);
 	listener_done(&core->peers);
+	handover_done(&core->peers);
+	sockets_done(&core->peers);
 	closing_done(&core->closing);
 	peers_done(&core->peers);
 	allot_done(&core->claims);

@@ -249,6 +249,8 @@ struct gpubroker_allotment {
 	size_t n_devices;
 	const char (*devices)[20];    /* PCI addresses, as they were allotted */
 	const uint32_t *iommu_groups; /* as many; all functions of these are reserved */
+	char socket[108];	      /* whoever connects there is the allotment; or "" */
+	bool listens;		      /* ... and the broker has it */
 };
 typedef int (*gpubroker_allotment_func)(void *userdata,
 					const struct gpubroker_allotment *allotment);
@@ -619,6 +621,22 @@ struct gpubroker_user {
  */
 int gpubroker_allot(struct gpubroker *handle, const struct gpubroker_claim *claim,
 		    const char *label, const struct gpubroker_user *user, uint64_t until);
+
+/*
+ * For root: begins to give an allotment a socket of its own, at which whoever connects is that
+ * allotment, whatever its uid. `name` is that of a file in the directory "allotments" beside the
+ * broker's socket; `user` the user with the groups, as for gpubroker_allot(). 0: *ret_wanted is
+ * false if the broker has that socket already; otherwise the caller makes and binds a
+ * SOCK_SEQPACKET socket there, has it listen, and calls gpubroker_allot_listener(). -EINVAL:
+ * `label` is none, or `name` is too long; another name that is none ends the connection.
+ */
+int gpubroker_allot_socket(struct gpubroker *handle, const char *label, const char *name,
+			   const struct gpubroker_user *user, bool *ret_wanted);
+/*
+ * Hands the listening socket over, which stays the caller's. 0: it is in force, until the allotment
+ * ends; the broker removes the file then.
+ */
+int gpubroker_allot_listener(struct gpubroker *handle, int listener);
 
 /*
  * For root: takes an allotment away, and revokes the leases by it. 0: this has begun, and the user

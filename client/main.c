@@ -12,6 +12,7 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct {
@@ -99,6 +100,9 @@ int main(int argc, char **argv)
 			return EXIT_BAD_USAGE;
 		}
 	}
+	/* A container with the socket of an allotment is given this. */
+	if (!cli.socket && (cli.socket = getenv("GPUBROKER_SOCKET")) && !*cli.socket)
+		cli.socket = NULL;
 	argc -= optind;
 	argv += optind;
 	if (!argc) {

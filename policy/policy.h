@@ -307,6 +307,8 @@ struct policy_subject {
 	 * count. It is the same for all functions of a group.
 	 */
 	bool allotted;
+	/* No other rule that allows counts: it is an allotment that asks, not its user. */
+	bool only_allotted;
 	/*
 	 * The result of policy_look_up() with the same policy; or NULL: then each verdict looks the
 	 * subject up, which costs time for each group.

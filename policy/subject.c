@@ -133,6 +133,8 @@ bool subject_matches(const struct policy_rule *rule, const struct subject *subje
 
 	if (subject->found->owner == POLICY_NOBODY && !denies)
 		return false;
+	if (subject->who->only_allotted && !denies && rule->who != POLICY_WHO_ALLOTTED)
+		return false;
 	switch (rule->who) {
 	case POLICY_WHO_ANY:
 		return true;

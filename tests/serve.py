@@ -423,6 +423,25 @@ with follow("left") as s:
     ok(ask("DELETE", "/v1/claims/left")[0] == 204, "it is taken away")
     got = until(s, b"taken away")
     ok(b"event: end" in got and b"taken away" in got, "events of a claim that is taken away end with the reason", got)
+lock = open(claims + "/left.lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+# One that has waited long, and the machine that got the grant.
+with open(claims + "/left", "w") as f:
+    for i in range(4000):
+        f.write(waiting % i)
+    f.write('{"event":"granted","leases":[]}\n')
+s, h, b = ask("GET", "/v1/claims/left")
+claim = json.loads(b)
+ok(claim["state"] == "granted" and claim["steps"][-1]["event"] == "granted",
+   "a claim with many steps is granted in the end, however long they are", claim["state"], len(b))
+ok(len(claim["steps"]) == 256, "... and has the latest of them", len(claim["steps"]))
+with follow("left") as s:
+    got = until(s, b'"granted"')
+    ok(b'"place":0}' in got and b'"place":3999}' in got and b'"granted"' in got, "... which are all events", len(got))
+fcntl.flock(lock, fcntl.LOCK_UN)
+s, h, b = ask("GET", "/v1/claims/left")
+ok(json.loads(b)["state"] == "ended", "when its machine has ended, the claim is not granted any more", b[:200])
+ok(ask("DELETE", "/v1/claims/left")[0] == 204, "... and can be taken away")
 lock.close()
 events = raw(b"GET /v1/events HTTP/1.1\r\n" + H)
 ok(b"event: end\ndata: {" in events and b"no broker answers" in events, "events without a broker end with the reason", events)

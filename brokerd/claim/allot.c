@@ -11,6 +11,7 @@
 #include "brokerd/claim/asking.h"
 #include "brokerd/claim/claim.h"
 #include "brokerd/claim/select.h"
+#include "brokerd/lease/bringup.h"
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/restore.h"
 #include "brokerd/process/log.h"
@@ -69,13 +70,26 @@ static void report_allotment(struct claims *claims, const struct allotment *allo
 
 /* ---- the end of one ---- */
 
+/*
+ * Returns true if a lease whose record is damaged has a device of the allotment: whose it was, and
+ * by which label, is not known any more.
+ */
+static bool may_be_of(const struct allotment *allotment, const struct lease *lease)
+{
+	for (size_t i = 0; lease->damaged[0] && i < allotment->n_devices; i++)
+		if (lease_has_function(lease, &allotment->devices[i].address))
+			return true;
+	return false;
+}
+
 static bool allotment_has_lease(const struct claims *claims, const struct allotment *allotment,
 				const struct lease *but)
 {
 	const struct lease *lease;
 
 	TAILQ_FOREACH(lease, &claims->leases->table.list, link)
-		if (lease != but && allotment_is_of(allotment, lease))
+		if (lease != but &&
+		    (allotment_is_of(allotment, lease) || may_be_of(allotment, lease)))
 			return true;
 	return false;
 }
@@ -89,6 +103,9 @@ static void finish_end(struct claims *claims, struct allotment *allotment, const
 	if (!allotment->retracting || allotment_has_lease(claims, allotment, but))
 		return;
 	was = *allotment;
+	/* First its socket: of one that has no record nobody would know. */
+	if (claims->allotment_ends)
+		claims->allotment_ends(claims->userdata, &was);
 	r = allotment_record_remove(claims->leases->store, was.label);
 	if (r) /* it says that it is being taken away, so the next daemon tries again */
 		log_error("the record of allotment %s cannot be removed: %s", was.label,
@@ -179,9 +196,12 @@ int allot_retract(struct claims *claims, uint32_t pid, const char label[PROTOCOL
 
 void allot_lease_freed(struct claims *claims, const struct lease *lease)
 {
-	struct allotment *allotment =
-		lease->label[0] ? allotments_find(claims->allotments, lease->label) : NULL;
+	struct allotment *allotment;
 
+	TAILQ_FOREACH(allotment, &claims->allotments->list, link)
+		if (allotment_is_of(allotment, lease) ||
+		    (allotment->retracting && may_be_of(allotment, lease)))
+			break;
 	if (allotment)
 		finish_end(claims, allotment, lease);
 }
@@ -303,6 +323,35 @@ static bool add_selected(struct allotment *allotment, const struct selection *se
 	return true;
 }
 
+/* The leases by an allotment end with it, unless their rule's time, or root, ends them before. */
+static void set_leases_end(struct claims *claims, const struct allotment *allotment,
+			   uint64_t before)
+{
+	struct lease *lease;
+	int r;
+
+	TAILQ_FOREACH(lease, &claims->leases->table.list, link) {
+		uint64_t ends = lease->ends;
+
+		if (!allotment_is_of(allotment, lease))
+			continue;
+		if (before && ends == before)
+			ends = lease->terms.lifetime ? lease->since + lease->terms.lifetime : 0;
+		if (allotment->until && (!ends || allotment->until < ends))
+			ends = allotment->until;
+		if (ends == lease->ends)
+			continue;
+		lease->ends = ends;
+		lease->warned = false;
+		lease->warn_at = 0;
+		r = lease->recorded ? lease_record(lease) : 0;
+		if (r)
+			log_error("lease %" PRIu64 ": recording its end: %s", lease->id,
+				  strerror(-r));
+		lease_set_clock(lease);
+	}
+}
+
 /*
  * Records the allotment as it is to be, and then changes the table. Returns 0, or the reason, and
  * then neither has changed.
@@ -332,6 +381,7 @@ static int put_allotment(struct claims *claims, struct allotment *now,
 	memcpy(added->devices, wanted->devices, sizeof(added->devices));
 	added->n_devices = wanted->n_devices;
 	added->until = wanted->until;
+	set_leases_end(claims, added, was.until);
 	was = *added;
 	report_allotment(claims, &was, GPUBROKER_EVENT_ALLOTTED);
 	return 0;
@@ -393,6 +443,67 @@ int allot_make(struct claims *claims, uint32_t pid, const struct message_allot *
 		return r;
 	audit_allotment(claims, &wanted, "allotted", pid);
 	set_allotments_end(claims);
+	return 0;
+}
+
+/* ---- its socket ---- */
+
+static int refuse_no_socket(struct message_refusal *ret_refusal, const char *format,
+			    const char *label)
+{
+	char text[sizeof(ret_refusal->text) + PROTOCOL_SOCKET_NAME];
+
+	*ret_refusal = refusal_make(GPUBROKER_REFUSED_FAILED);
+	ret_refusal->detail = REFUSAL_SOCKET;
+	snprintf(text, sizeof(text), format, label);
+	refusal_say(ret_refusal, "%.*s", (int)sizeof(ret_refusal->text) - 1, text);
+	return GPUBROKER_REFUSED_FAILED;
+}
+
+int allot_check_socket(struct claims *claims, const struct message_socket *request,
+		       struct message_refusal *ret_refusal)
+{
+	const struct allotment *allotment = allotments_find(claims->allotments, request->label);
+	const struct allotment *other = allotments_find_socket(claims->allotments, request->name);
+
+	if (!allotment)
+		return refuse_no_socket(ret_refusal, "nothing is allotted under %s",
+					request->label);
+	if (allotment->damaged || allotment->retracting)
+		return refuse_label(ret_refusal, allotment);
+	/* A socket that others get must not have root's identity. */
+	if (policy_owner(&claims->policy->policy, allotment->uid) == 0 || !allotment->uid)
+		return refuse_no_socket(ret_refusal,
+					"%s is root's, and has to be another account's",
+					request->label);
+	if (other && other != allotment)
+		return refuse_no_socket(ret_refusal, "that one is of %s", other->label);
+	if (allotment->socket[0] && other != allotment)
+		return refuse_no_socket(ret_refusal, "it has %s already", allotment->socket);
+	return 0;
+}
+
+int allot_set_socket(struct claims *claims, uint32_t pid, const struct message_socket *request,
+		     const struct allotment **ret_allotment, struct message_refusal *ret_refusal)
+{
+	struct allotment *allotment, wanted;
+	int r = allot_check_socket(claims, request, ret_refusal);
+
+	if (r)
+		return r;
+	allotment = allotments_find(claims->allotments, request->label);
+	wanted = *allotment;
+	memcpy(wanted.socket, request->name, sizeof(wanted.socket));
+	wanted.gid = request->gid;
+	wanted.n_gids = request->n_gids;
+	for (size_t i = 0; i < request->n_gids; i++)
+		wanted.gids[i] = request->gids[i];
+	r = allotment_record_write(claims->leases->store, &wanted);
+	if (r)
+		return refuse_fault(ret_refusal, &wanted.devices[0].address, "recording it", -r);
+	*allotment = wanted; /* the list's links are the same */
+	audit_allotment(claims, allotment, "socket", pid);
+	*ret_allotment = allotment;
 	return 0;
 }
 

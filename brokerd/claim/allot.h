@@ -33,5 +33,14 @@ int allot_make(struct claims *claims, uint32_t pid, const struct message_allot *
  */
 int allot_retract(struct claims *claims, uint32_t pid, const char label[PROTOCOL_LABEL_MAX],
 		  struct message_refusal *ret_refusal);
+/*
+ * Returns 0 if an allotment may have a socket of that name, which it may have already; or the
+ * reason.
+ */
+int allot_check_socket(struct claims *claims, const struct message_socket *request,
+		       struct message_refusal *ret_refusal);
+/* Checks the same, and records that it has one. Returns 0 with *ret_allotment, or the reason. */
+int allot_set_socket(struct claims *claims, uint32_t pid, const struct message_socket *request,
+		     const struct allotment **ret_allotment, struct message_refusal *ret_refusal);
 /* The lease is about to be freed: it may have been the last one of an allotment. */
 void allot_lease_freed(struct claims *claims, const struct lease *lease);

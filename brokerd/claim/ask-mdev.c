@@ -62,7 +62,7 @@ static bool parent_is_taken(const struct lease *lease, const struct part_candida
 	if (sysfs_group_of(claims->kernel->sys, &parent, &group))
 		return true;
 	return lease_find_group(lease->table, group) || holds_find_group(claims->holds, group) ||
-	       allotments_of(claims->allotments, &parent, group);
+	       allotments_of(claims->allotments, claims->devices, &parent, group);
 }
 
 /*

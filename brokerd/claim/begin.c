@@ -38,8 +38,12 @@ static void note_allotment(const struct claims *claims, const struct group_view 
 	const struct allotment *allotment = view ? allotments_of_view(claims->allotments, view)
 						 : NULL;
 
-	if (allotment)
-		memcpy(lease->label, allotment->label, sizeof(lease->label));
+	if (!allotment)
+		return;
+	memcpy(lease->label, allotment->label, sizeof(lease->label));
+	/* So that its holder is warned of that as of a time limit's end. */
+	if (allotment->until && (!lease->ends || allotment->until < lease->ends))
+		lease->ends = allotment->until;
 }
 
 static struct lease *make_lease(struct claim *claim, const struct selection *selection, size_t i)
@@ -61,7 +65,6 @@ static struct lease *make_lease(struct claim *claim, const struct selection *sel
 	lease->since = (uint64_t)time(NULL);
 	lease->asked = item->asked;
 	lease->follower = &claim->follower;
-	note_allotment(claim->claims, view, lease);
 	if (item->choice) {
 		lease->mdev = item->choice->list[0].mdev;
 		if (!lease->mdev.vendor)
@@ -80,6 +83,7 @@ static struct lease *make_lease(struct claim *claim, const struct selection *sel
 	lease_set_kind(lease);
 	if (lease->terms.lifetime)
 		lease->ends = lease->since + lease->terms.lifetime;
+	note_allotment(claim->claims, view, lease);
 	if (table->events)
 		table->events->state(table->userdata, lease);
 	return lease;

@@ -57,6 +57,7 @@ static bool is_own_allotment(const struct selecting *s, const struct allotment *
 			     const struct group_view *view)
 {
 	return allotment_serves(allotment, &s->claims->policy->policy, s->claimant->uid, view) &&
+	       (!s->claimant->through[0] || !strcmp(s->claimant->through, allotment->label)) &&
 	       (!s->claimant->allots || !strcmp(s->claimant->allots, allotment->label));
 }
 
@@ -65,17 +66,9 @@ bool check_allotted(const struct selecting *s, const struct group_view *view)
 	const struct allotment *allotment = allotments_of_view(s->claims->allotments, view);
 
 	s->selection->cost += s->claims->allotments->n;
-	return s->claimant->allots || (allotment && is_own_allotment(s, allotment, view));
-}
-
-int check_rule(const struct selecting *s, const struct pci_address *address,
-	       const struct policy_verdict *verdict, struct message_refusal *ret_refusal)
-{
-	if (!s->claimant->allots || verdict->allotted)
-		return 0;
-	refuse_address(ret_refusal, GPUBROKER_REFUSED_POLICY, address);
-	ret_refusal->detail = REFUSAL_NO_RULE;
-	return GPUBROKER_REFUSED_POLICY;
+	return s->claimant->allots ||
+	       (allotment &&
+		allotment_is_for(allotment, &s->claims->policy->policy, s->claimant->uid));
 }
 
 /* Fills the refusal for a group that is reserved by an allotment. Returns its reason. */
@@ -91,6 +84,41 @@ static int refuse_reserving(const struct selecting *s, const struct allotment *a
 	    owner != POLICY_NOBODY && owner == policy_owner(policy, allotment->uid))
 		ret_refusal->detail = REFUSAL_CHANGED;
 	return reason;
+}
+
+int check_through(const struct selecting *s, const struct group_view *view,
+		  const struct pci_address *address, struct message_refusal *ret_refusal)
+{
+	const struct allotment *allotment =
+		s->claimant->through[0] ? allotments_of_view(s->claims->allotments, view) : NULL;
+
+	if (!s->claimant->through[0] ||
+	    (allotment && !strcmp(s->claimant->through, allotment->label)))
+		return 0;
+	refuse_address(ret_refusal, GPUBROKER_REFUSED_POLICY, address);
+	ret_refusal->detail = REFUSAL_AT_SOCKET;
+	refusal_say(ret_refusal, "%s", s->claimant->through);
+	return GPUBROKER_REFUSED_POLICY;
+}
+
+int check_rule(const struct selecting *s, const struct group_view *view,
+	       const struct pci_address *address, const struct policy_verdict *verdict,
+	       struct message_refusal *ret_refusal)
+{
+	const struct allotment *allotment;
+
+	if (s->claimant->allots && !verdict->allotted) {
+		refuse_address(ret_refusal, GPUBROKER_REFUSED_POLICY, address);
+		ret_refusal->detail = REFUSAL_NO_RULE;
+		return GPUBROKER_REFUSED_POLICY;
+	}
+	if (s->claimant->allots || !verdict->allotted)
+		return 0;
+	/* The rule is about what is allotted, and this is not any more: nothing else is said. */
+	allotment = allotments_of_view(s->claims->allotments, view);
+	return allotment && !is_own_allotment(s, allotment, view)
+		       ? refuse_reserving(s, allotment, view, address, ret_refusal)
+		       : 0;
 }
 
 int check_free(const struct selecting *s, const struct group_view *view,

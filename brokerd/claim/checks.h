@@ -19,12 +19,19 @@ int check_interrupts(const struct selecting *s, const struct group_view *view, s
 		     struct message_refusal *ret_refusal);
 /*
  * Returns true if rules with `allotted` count for the claimant and the group: it is allotted to
- * that user, or root asks whether it can be.
+ * that user, whether or not that still serves, or root asks whether it can be.
  */
 bool check_allotted(const struct selecting *s, const struct group_view *view);
-/* Checks that a rule with `allotted` is about the function, if root would allot it. */
-int check_rule(const struct selecting *s, const struct pci_address *address,
-	       const struct policy_verdict *verdict, struct message_refusal *ret_refusal);
+/* Checks that the group is of the allotment at whose socket it is claimed. */
+int check_through(const struct selecting *s, const struct group_view *view,
+		  const struct pci_address *address, struct message_refusal *ret_refusal);
+/*
+ * Checks, if root would allot the function, that a rule with `allotted` is about it; and if such a
+ * rule lets its user claim it, that the allotment serves. Returns 0, or the reason.
+ */
+int check_rule(const struct selecting *s, const struct group_view *view,
+	       const struct pci_address *address, const struct policy_verdict *verdict,
+	       struct message_refusal *ret_refusal);
 /*
  * Checks that no lease, allotment, reservation, hold or program that the claim avoids has the
  * group.

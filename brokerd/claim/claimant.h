@@ -62,5 +62,10 @@ struct claimant {
 	 * Not a claim: root allots what is selected to this user, under the label. NULL for claims.
 	 */
 	const char *allots;
+	/*
+	 * The allotment at whose socket it claims: its uid, gid and groups are those of that
+	 * allotment, which has nothing else. "": it is itself.
+	 */
+	char through[PROTOCOL_LABEL_MAX];
 	uint64_t finder_until; /* when its claim waits no longer for the finder; 0: not set */
 };

@@ -48,6 +48,8 @@ struct claims {
 	/* An allotment was made, is being taken away, or is gone. May be NULL. */
 	void (*allotment)(void *userdata, const struct allotment *allotment,
 			  enum gpubroker_event_kind kind);
+	/* One is about to be gone: its record goes next. May be NULL. */
+	void (*allotment_ends)(void *userdata, const struct allotment *allotment);
 	/*
 	 * /dev/vfio, or else /dev/iommu, is not the one that this process may open, so the daemon
 	 * has to be started again. The callee must not end anything before the claim has been

@@ -132,7 +132,7 @@ static bool part_is_allotted(struct part_search *search, const struct pci_addres
 			     uint32_t group)
 {
 	const struct allotment *allotment =
-		allotments_of(search->claims->allotments, address, group);
+		allotments_of(search->claims->allotments, search->claims->devices, address, group);
 	struct message_refusal refusal;
 
 	if (!allotment)

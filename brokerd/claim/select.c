@@ -114,13 +114,18 @@ static int take_group(struct selecting *s, struct view *read, size_t asked,
 	struct policy_verdict verdict;
 	int r;
 
+	r = check_through(s, view, &address, ret_refusal);
+	if (r)
+		return r;
 	s->subject.allotted = check_allotted(s, view);
 	r = group_permit(view, policy, &s->subject, asked, s->claimant->allots ? NULL : &usage,
 			 read->judged, &verdict, ret_refusal);
 	s->subject.allotted = false;
 	s->selection->cost += COST_FUNCTION + verdict.cost;
-	if (!r)
-		r = check_rule(s, &address, &verdict, ret_refusal);
+	if (!r && (r = check_rule(s, view, &address, &verdict, ret_refusal))) {
+		rule_origin(policy, verdict.rule, item->terms.rule);
+		wanted_add(&s->selection->one, view->group, item->terms.rule);
+	}
 	if (r)
 		return r;
 	r = read_use(s, read, &address, ret_refusal);
@@ -388,7 +393,8 @@ static int select_one(struct selecting *s, const struct selector *selector,
 	uint32_t name = POLICY_NO_NAME;
 	int r;
 
-	if (parts_meant(policy, selector, &s->selection->cost) && s->claimant->allots)
+	if (parts_meant(policy, selector, &s->selection->cost) &&
+	    (s->claimant->allots || s->claimant->through[0]))
 		return refuse_part(selector, ret_refusal);
 	if (parts_meant(policy, selector, &s->selection->cost))
 		return select_part(s, selector, ret_refusal);

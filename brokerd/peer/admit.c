@@ -23,7 +23,8 @@
 
 #define LATE_BURST 64 /* connections without a hello that are closed in a turn */
 
-static int identify(int fd, struct claimant *ret_claimant)
+/* Only the process is that of the kernel, if it has connected to an allotment. */
+static int identify(int fd, const struct allotment *allotment, struct claimant *ret_claimant)
 {
 	struct ucred cred;
 	socklen_t size = sizeof(cred);
@@ -37,6 +38,11 @@ static int identify(int fd, struct claimant *ret_claimant)
 		.gid = cred.gid,
 		.pid = (uint32_t)cred.pid,
 	};
+	if (allotment) {
+		ret_claimant->uid = allotment->uid;
+		ret_claimant->gid = allotment->gid;
+		memcpy(ret_claimant->through, allotment->label, sizeof(ret_claimant->through));
+	}
 	return 0;
 }
 
@@ -159,10 +165,11 @@ static void wait_for_hello(struct peers *peers)
  * Returns true and counts the connection, if its user may have one more. Otherwise logs and sends
  * the refusal.
  */
-static bool may_enter(struct peers *peers, int fd, struct claimant *incoming)
+static bool may_enter(struct peers *peers, int fd, const struct allotment *allotment,
+		      struct claimant *incoming)
 {
 	uint32_t owner;
-	int r = identify(fd, incoming);
+	int r = identify(fd, allotment, incoming);
 
 	if (r) {
 		log_unknown(peers, r);
@@ -182,9 +189,14 @@ static bool may_enter(struct peers *peers, int fd, struct claimant *incoming)
 
 void admit(struct peers *peers, int fd)
 {
+	admit_to(peers, fd, NULL);
+}
+
+void admit_to(struct peers *peers, int fd, const struct allotment *allotment)
+{
 	struct claimant incoming;
 
-	if (!may_enter(peers, fd, &incoming)) {
+	if (!may_enter(peers, fd, allotment, &incoming)) {
 		closing_drop(peers->closing, fd, CLOSING_NOBODY);
 	} else if (peer_make(peers, &incoming, &fd)) {
 		users_give(&peers->users, peers_owner(peers, incoming.uid));

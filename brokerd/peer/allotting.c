@@ -10,6 +10,7 @@
 #include "brokerd/state/refuse.h"
 #include "client/host/sysfs.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static int refuse_other(struct message_refusal *ret_refusal, const char *text)
@@ -44,6 +45,14 @@ int allotting_retract(struct peer *peer, const struct message_retract *request,
 	return allot_retract(peer->peers->claims, peer->claimant.pid, request->label, ret_refusal);
 }
 
+int allotting_socket(struct peer *peer, const struct message_socket *request,
+		     struct message_refusal *ret_refusal)
+{
+	if (peer->claimant.uid != 0)
+		return refuse_other(ret_refusal, "give an allotment a socket");
+	return handover_begin(peer, request, ret_refusal);
+}
+
 int allotting_check(const struct peer *peer, const struct pci_address *address,
 		    struct message_refusal *ret_refusal)
 {
@@ -53,7 +62,7 @@ int allotting_check(const struct peer *peer, const struct pci_address *address,
 
 	if (sysfs_group_of(peers->kernel->sys, address, &group))
 		group = NO_GROUP;
-	allotment = allotments_of(peers->claims->allotments, address, group);
+	allotment = allotments_of(peers->claims->allotments, peers->devices, address, group);
 	return allotment ? refuse_allotted(ret_refusal, allotment, address, group) : 0;
 }
 
@@ -76,6 +85,12 @@ struct message_allotment allotting_message(const struct peer *peer,
 		message.flags |= ALLOTMENT_OWN;
 	if (allotment->retracting)
 		message.flags |= ALLOTMENT_RETRACTING;
+	if (sockets_has(peer->peers, allotment->label))
+		message.flags |= ALLOTMENT_LISTENS;
+	if (allotment->socket[0])
+		snprintf(message.socket, sizeof(message.socket), "%.*s/%s",
+			 (int)(sizeof(message.socket) - sizeof(allotment->socket) - 1),
+			 peer->peers->sockets.path, allotment->socket);
 	for (size_t i = 0; i < allotment->n_devices; i++) {
 		message.devices[i] = allotment->devices[i].address;
 		message.groups[i] = allotment->devices[i].group;

@@ -9,6 +9,8 @@ int allotting_make(struct peer *peer, const struct message_allot *request,
 		   struct message_refusal *ret_refusal);
 int allotting_retract(struct peer *peer, const struct message_retract *request,
 		      struct message_refusal *ret_refusal);
+int allotting_socket(struct peer *peer, const struct message_socket *request,
+		     struct message_refusal *ret_refusal);
 
 /*
  * Returns 0 if no allotment reserves the function, or its group; else the reason, for root, who

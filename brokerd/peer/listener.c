@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -37,9 +38,20 @@
  */
 static void accept_no_descriptors(int fd)
 {
-	const int off = 0;
+	listener_pass_rights(fd, false);
+}
 
-	setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off));
+void listener_pass_rights(int fd, bool pass)
+{
+	const int on = pass;
+
+	setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &on, sizeof(on));
+}
+
+int listener_prepare(int fd)
+{
+	accept_no_descriptors(fd);
+	return fcntl(fd, F_SETFL, O_NONBLOCK) ? -errno : 0;
 }
 
 static int adopt_socket(int fd)
@@ -102,18 +114,20 @@ static int make_socket(const char *path)
 	return TAKE_FD(fd);
 }
 
-/* Returns true if the index-th of the colon-separated names equals `name`. */
-static bool has_name(const char *names, int index, const char *name)
+/* Copies the index-th of the colon-separated names, "" if there is none or it is too long. */
+static void copy_passed_name(const char *names, int index, char out[80])
 {
-	size_t n = strlen(name);
+	size_t n;
 
 	for (; names && index; index--)
 		if ((names = strchr(names, ':')))
 			names++;
-	return names && !strncmp(names, name, n) && (!names[n] || names[n] == ':');
+	n = names ? strcspn(names, ":") : 0;
+	snprintf(out, 80, "%.*s", n < 80 ? (int)n : 0, names ? names : "");
 }
 
-int listener_open(const char *path, int *ret_helpers, bool *ret_made)
+int listener_open(const char *path, listener_keep keep, void *userdata, int *ret_helpers,
+		  bool *ret_made)
 {
 	const char *pid = getenv("LISTEN_PID"), *n = getenv("LISTEN_FDS");
 	const char *names = getenv("LISTEN_FDNAMES");
@@ -121,8 +135,15 @@ int listener_open(const char *path, int *ret_helpers, bool *ret_made)
 
 	count = pid && n && strtol(pid, NULL, 10) == (long)getpid() ? (int)strtol(n, NULL, 10) : 0;
 	for (int i = 0; i < count; i++) {
-		int *fd = has_name(names, i, LISTEN_HELPERS) ? &theirs : &ours;
+		char name[80];
+		int *fd;
 
+		copy_passed_name(names, i, name);
+		if (keep && keep(userdata, name, -1)) {
+			keep(userdata, name, adopt_socket(LISTEN_FD + i));
+			continue;
+		}
+		fd = !strcmp(name, LISTEN_HELPERS) ? &theirs : &ours;
 		if (*fd >= 0) {
 			log_error("more than one socket of a kind was passed; see gpubroker.socket "
 				  "and gpubroker-helpers.socket");
@@ -153,32 +174,49 @@ int listener_open(const char *path, int *ret_helpers, bool *ret_made)
 	return ours;
 }
 
+/* Stops accepting at the sockets of allotments, or begins again. */
+static void pause_sockets(struct peers *peers, bool pause)
+{
+	struct allotment_socket *s;
+
+	TAILQ_FOREACH(s, &peers->sockets.list, link) {
+		if (s->on_connect && pause)
+			event_del(s->on_connect);
+		else if (s->on_connect)
+			event_add(s->on_connect, NULL);
+	}
+}
+
 static void pause_accepting(struct peers *peers, int error)
 {
 	const struct timeval second = { .tv_sec = 1 };
 
 	log_warning("cannot accept connections: %s; trying again in a second", strerror(error));
 	event_del(peers->on_connect);
+	pause_sockets(peers, true);
 	evtimer_add(peers->on_accept_again, &second);
 }
 
-static void on_peer_connect(evutil_socket_t listen_fd, short what, void *userdata)
+void listener_accept(struct peers *peers, int listen_fd, const struct allotment *allotment)
 {
-	struct peers *peers = userdata;
-
-	(void)what;
 	if (closing_is_full(peers->closing))
 		return pause_accepting(peers, ENOBUFS);
 	for (int i = 0; i < ACCEPT_BURST; i++) {
 		int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0)
-			admit(peers, fd);
+			admit_to(peers, fd, allotment);
 		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
 			return pause_accepting(peers, errno);
 		else if (errno != ECONNABORTED && errno != EINTR)
 			return;
 	}
+}
+
+static void on_peer_connect(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)what;
+	listener_accept(userdata, fd, NULL);
 }
 
 static void on_accept_again(evutil_socket_t fd, short what, void *userdata)
@@ -188,6 +226,7 @@ static void on_accept_again(evutil_socket_t fd, short what, void *userdata)
 	(void)fd;
 	(void)what;
 	event_add(peers->on_connect, NULL);
+	pause_sockets(peers, false);
 }
 
 int listener_start(struct peers *peers)
@@ -211,18 +250,23 @@ void listener_stop(struct peers *peers)
 	peers->on_connect = peers->on_accept_again = NULL;
 }
 
+void listener_drain(struct peers *peers, int listen_fd)
+{
+	int fd;
+
+	if (listen_fd < 0 || shutdown(listen_fd, SHUT_RDWR)) /* so that there is an end */
+		return;
+	while ((fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
+		closing_drop(peers->closing, fd, CLOSING_NOBODY);
+}
+
 /*
  * systemd keeps its socket, and the connections that wait there. One that was made here closes them
  * with it, and everything that they have sent.
  */
 void listener_done(struct peers *peers)
 {
-	int fd;
-
-	if (peers->made_listener && peers->listen_fd >= 0 &&
-	    !shutdown(peers->listen_fd, SHUT_RDWR)) /* so that there is an end */
-		while ((fd = accept4(peers->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >=
-		       0)
-			closing_drop(peers->closing, fd, CLOSING_NOBODY);
+	if (peers->made_listener)
+		listener_drain(peers, peers->listen_fd);
 	peers->listen_fd = fd_close(peers->listen_fd);
 }

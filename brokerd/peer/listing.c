@@ -65,10 +65,35 @@ static bool is_foreign(struct listing *listing, const struct device *device)
 static bool is_allotted_to_peer(const struct listing *listing, const struct device *device)
 {
 	const struct peers *peers = listing->peer->peers;
-	const struct allotment *allotment = allotments_of(
-		peers->claims->allotments, &device->record.address, device->record.group);
+	const struct allotment *allotment = allotments_of(peers->claims->allotments, peers->devices,
+							  &device->record.address,
+							  device->record.group);
 
-	return allotment && allotting_message(listing->peer, allotment).flags == ALLOTMENT_OWN;
+	return allotment &&
+	       allotment_is_for(allotment, &peers->policy->policy, listing->peer->claimant.uid) &&
+	       !allotment->retracting &&
+	       allotment_is_unchanged(allotment, peers->devices, device->record.group);
+}
+
+/*
+ * Returns true if the peer may know of what has this label: all, but at the socket of an allotment
+ * only what is its own.
+ */
+static bool may_see(const struct peer *peer, const char *label)
+{
+	return !peer->claimant.through[0] || !strcmp(peer->claimant.through, label);
+}
+
+static bool may_see_device(const struct peer *peer, const struct device *device)
+{
+	const struct peers *peers = peer->peers;
+	const struct allotment *allotment =
+		peer->claimant.through[0]
+			? allotments_of(peers->claims->allotments, peers->devices,
+					&device->record.address, device->record.group)
+			: NULL;
+
+	return may_see(peer, allotment ? allotment->label : "");
 }
 
 /* Returns true if the policy allows the peer's user the device. */
@@ -126,7 +151,8 @@ static void format_device(struct listing *listing, const struct device *device,
 		ret_message->lease = lease->id;
 		ret_message->holder_uid = lease->uid;
 	}
-	allotment = allotments_of(peers->claims->allotments, &record->address, record->group);
+	allotment = allotments_of(peers->claims->allotments, peers->devices, &record->address,
+				  record->group);
 	if (allotment) {
 		memcpy(ret_message->allotment, allotment->label, sizeof(ret_message->allotment));
 		ret_message->allotted_uid = allotment->uid;
@@ -225,10 +251,12 @@ static int send_next_device(struct listing *listing)
 	if (!device)
 		return 1;
 	next = device->record.address;
-	format_device(listing, device, &message);
-	r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
-	if (r)
-		return r;
+	if (may_see_device(peer, device)) {
+		format_device(listing, device, &message);
+		r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
+		if (r)
+			return r;
+	}
 	peer->devices_done = !next_address(&next);
 	peer->next_device = next;
 	return 0;
@@ -239,12 +267,14 @@ static int send_next_lease(struct listing *listing)
 	struct peer *peer = listing->peer;
 	const struct lease *lease = lease_find_from(&peer->peers->leases->table, peer->next_id);
 	struct message_lease message;
-	int r;
+	int r = 0;
 
 	if (!lease)
 		return 1;
-	format_lease(listing, lease, &message);
-	r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
+	if (may_see(peer, lease->label)) {
+		format_lease(listing, lease, &message);
+		r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
+	}
 	if (!r)
 		peer->next_id = lease->id + 1;
 	return r;
@@ -275,12 +305,14 @@ static int send_next_waiting(struct listing *listing)
 	struct peer *peer = listing->peer;
 	const struct waiting *waiting = queue_find_from(&peer->peers->claims->queue, peer->next_id);
 	struct message_waiting message;
-	int r;
+	int r = 0;
 
 	if (!waiting)
 		return 1;
-	format_waiting(waiting, &message);
-	r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
+	if (may_see(peer, waiting->claimant->through)) {
+		format_waiting(waiting, &message);
+		r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
+	}
 	if (!r)
 		peer->next_id = waiting->id + 1;
 	return r;
@@ -296,6 +328,8 @@ static int send_next_used(struct listing *listing)
 	struct message_used message = { .type = MESSAGE_USED };
 	int r;
 
+	if (peer->claimant.through[0])
+		return 1; /* the past is its user's, not the allotment's */
 	for (; entry && peer->claimant.uid && peers_owner(peers, entry->uid) != owner;
 	     entry = usage_from(peers->usage, entry->number + 1)) {
 		/* A turn of the loop looks at so many. */
@@ -324,12 +358,14 @@ static int send_next_allotment(struct listing *listing)
 	const struct allotment *allotment =
 		allotments_from(peer->peers->claims->allotments, peer->next_id);
 	struct message_allotment message;
-	int r;
+	int r = 0;
 
 	if (!allotment)
 		return 1;
-	message = allotting_message(peer, allotment);
-	r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
+	if (may_see(peer, allotment->label)) {
+		message = allotting_message(peer, allotment);
+		r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
+	}
 	if (!r)
 		peer->next_id = allotment->number + 1;
 	return r;

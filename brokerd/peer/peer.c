@@ -82,11 +82,31 @@ static void hold_process(struct peer *peer)
 		peer->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)peer->claimant.pid, 0);
 }
 
+/* At the socket of an allotment its user counts, and not who has connected. */
+static int subject_of_allotment(const struct peer *peer, struct policy_subject *ret_subject)
+{
+	const struct allotment *allotment =
+		allotments_find(peer->peers->claims->allotments, peer->claimant.through);
+
+	if (!allotment)
+		return -ESTALE;
+	*ret_subject = (struct policy_subject){
+		.uid = peer->claimant.uid,
+		.gid = peer->claimant.gid,
+		.groups = allotment->gids,
+		.n_groups = allotment->n_gids,
+		.only_allotted = true,
+	};
+	return 0;
+}
+
 int peer_subject(const struct peer *peer, struct policy_subject *ret_subject)
 {
 	gid_t *groups = peer->peers->groups;
 	socklen_t size = GROUPS_MAX * sizeof(*groups);
 
+	if (peer->claimant.through[0])
+		return subject_of_allotment(peer, ret_subject);
 	if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size))
 		return -errno;
 	*ret_subject = (struct policy_subject){
@@ -508,6 +528,10 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 		 */
 		if (!peer_spend(peer, 0))
 			return;
+		if (peer->busy == PEER_SOCKET) {
+			peer->peers->ops->handed(peer);
+			return;
+		}
 		/* No descriptor is accepted: for one that comes, the peer is dropped. */
 		n = passfd_receive_plain(peer->fd, &packet, sizeof(packet));
 		if (n == -EAGAIN)

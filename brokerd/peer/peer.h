@@ -10,6 +10,8 @@
 #include "brokerd/claim/claimant.h"
 #include "brokerd/claim/claims.h"
 #include "brokerd/kernel/kernel.h"
+#include "brokerd/peer/handover.h"
+#include "brokerd/peer/sockets.h"
 #include "brokerd/prepare/order.h"
 #include "brokerd/prepare/sriov.h"
 #include "brokerd/process/closing.h"
@@ -29,6 +31,7 @@ union peer_packet {
 	struct message_claim claim;
 	struct message_allot allot;
 	struct message_retract retract;
+	struct message_socket socket;
 	struct message_release release;
 	struct message_restore restore;
 	struct message_vfs vfs;
@@ -47,6 +50,9 @@ struct peer {
 	uint32_t counted_as;	    /* the user whose connection it is, see peers_count_again() */
 	struct sriov_request sriov; /* active while `busy` is PEER_SRIOV */
 	struct order_request order; /* active while `busy` is PEER_ORDER */
+	/* while `busy` is PEER_SOCKET: what it has asked for, and the taker that receives it */
+	struct message_socket *socket_asked;
+	struct handover *handover;
 	bool greeted;
 	bool is_stranger; /* in peers->strangers */
 	bool parked;	  /* the connection outlives the peer, see closing.h */
@@ -65,6 +71,7 @@ struct peer {
 		PEER_SRIOV,
 		PEER_ORDER,
 		PEER_POLICY,
+		PEER_SOCKET, /* it is to send a listening socket */
 	} busy;
 	uint64_t awaits_load; /* while PEER_POLICY: the load that must have ended */
 	/* the listing's cursor */
@@ -81,6 +88,8 @@ struct peers_ops {
 	 * must be dropped.
 	 */
 	bool (*request)(struct peer *peer, const union peer_packet *packet, size_t size);
+	/* It has sent something while `busy` is PEER_SOCKET, which the core must not receive. */
+	void (*handed)(struct peer *peer);
 	/* Its socket has room again; called after peer_wait_for_room(). */
 	void (*room)(struct peer *peer);
 	/* The peer is about to be freed. */
@@ -107,6 +116,8 @@ struct peers {
 	uint64_t (*reload)(void *userdata);
 	void *userdata;
 	int listen_fd;
+	struct sockets sockets; /* of allotments */
+	struct handovers handovers;
 	uint64_t started;   /* when the broker began to serve, seconds since the epoch */
 	bool made_listener; /* it is not systemd's */
 	struct event *on_connect, *on_accept_again;

@@ -107,6 +107,13 @@ static bool is_own(const struct peer *peer, uint32_t uid)
 	       (owner != POLICY_NOBODY && owner == policy_owner(policy, uid));
 }
 
+/* Returns true if a lease is the peer's own; at the socket of an allotment, if it is by that. */
+static bool is_own_lease(const struct peer *peer, const struct lease *lease)
+{
+	return is_own(peer, lease->uid) &&
+	       (!peer->claimant.through[0] || !strcmp(peer->claimant.through, lease->label));
+}
+
 /* As log_request(), for a claim that waits. */
 static void log_ended(const struct peer *peer, const struct waiting *waiting, const char *outcome)
 {
@@ -130,7 +137,9 @@ static int end_waiting(struct peer *peer, struct waiting *waiting, bool revoke,
 {
 	const uint32_t uid = peer->claimant.uid;
 
-	if (uid != 0 && !is_own(peer, waiting->claimant->uid))
+	if (uid != 0 && (!is_own(peer, waiting->claimant->uid) ||
+			 (peer->claimant.through[0] &&
+			  strcmp(peer->claimant.through, waiting->claimant->through) != 0)))
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, waiting->id, "");
 	log_ended(peer, waiting, revoke ? "revoking" : "releasing");
 	claim_end_waiting(waiting, uid);
@@ -178,7 +187,7 @@ int release_lease(struct peer *peer, const struct message_release *request,
 		return end_waiting(peer, waiting, revoke, ret_refusal);
 	if (!lease)
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NO_LEASE, request->lease, "");
-	if (uid != 0 && !is_own(peer, lease->uid))
+	if (uid != 0 && !is_own_lease(peer, lease))
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, lease->id, "");
 	if (request->flags & RELEASE_KILL) {
 		int r = set_kill(peer, lease, request->grace, ret_refusal);
@@ -326,7 +335,7 @@ int release_note_migration(struct peer *peer, const struct message_migration *no
 
 	if (!lease)
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NO_LEASE, note->lease, "");
-	if (!is_own(peer, lease->uid))
+	if (!is_own_lease(peer, lease))
 		return refuse_lease(ret_refusal, GPUBROKER_REFUSED_NOT_YOURS, lease->id, "");
 	before = lease->migration;
 	if (before == (enum gpubroker_migration)note->migration)

@@ -65,6 +65,12 @@ static bool valid_retract(const struct message_retract *retract)
 	return !retract->reserved && allotment_is_label(retract->label);
 }
 
+static bool valid_socket(const struct message_socket *s)
+{
+	return !s->reserved && allotment_is_label(s->label) && allotment_is_socket(s->name) &&
+	       s->gid != UINT32_MAX && s->n_gids <= PROTOCOL_GIDS_MAX;
+}
+
 static bool greet(struct peer *peer, const struct message_hello *hello)
 {
 	const struct message_hello welcome = { .type = MESSAGE_WELCOME,
@@ -156,6 +162,15 @@ static void do_retract(struct peer *peer, const union peer_packet *packet)
 	peer_answer(peer, allotting_retract(peer, &packet->retract, &refusal), &refusal);
 }
 
+static void do_socket(struct peer *peer, const union peer_packet *packet)
+{
+	struct message_refusal refusal;
+	int r = allotting_socket(peer, &packet->socket, &refusal);
+
+	if (r)
+		peer_answer(peer, r, &refusal);
+}
+
 static void do_release(struct peer *peer, const union peer_packet *packet)
 {
 	struct message_refusal refusal;
@@ -244,6 +259,9 @@ static request_handler handler_of(const union peer_packet *packet, size_t size)
 		return size == sizeof(packet->retract) && valid_retract(&packet->retract)
 			       ? do_retract
 			       : NULL;
+	case MESSAGE_SOCKET:
+		return size == sizeof(packet->socket) && valid_socket(&packet->socket) ? do_socket
+										       : NULL;
 	case MESSAGE_RELEASE:
 		return size == sizeof(packet->release) && valid_release(&packet->release)
 			       ? do_release
@@ -272,6 +290,25 @@ static request_handler handler_of(const union peer_packet *packet, size_t size)
 	}
 }
 
+/* Returns true for what may be asked at the socket of an allotment, of what is its own. */
+static bool is_for_allotment(uint32_t type)
+{
+	return type == MESSAGE_LIST || type == MESSAGE_LEASES || type == MESSAGE_QUEUE ||
+	       type == MESSAGE_ALLOTMENTS || type == MESSAGE_USAGE || type == MESSAGE_COUNTERS ||
+	       type == MESSAGE_WATCH || type == MESSAGE_CLAIM || type == MESSAGE_RELEASE ||
+	       type == MESSAGE_MIGRATION;
+}
+
+static void refuse_at_socket(struct peer *peer, const union peer_packet *packet)
+{
+	struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_NOT_YOURS);
+
+	(void)packet;
+	refusal.detail = REFUSAL_AT_SOCKET;
+	refusal_say(&refusal, "%s", peer->claimant.through);
+	peer_answer(peer, GPUBROKER_REFUSED_NOT_YOURS, &refusal);
+}
+
 static bool take_request(struct peer *peer, const union peer_packet *packet, size_t size)
 {
 	request_handler handler;
@@ -282,6 +319,8 @@ static bool take_request(struct peer *peer, const union peer_packet *packet, siz
 		return packet->type == MESSAGE_HELLO && size == sizeof(packet->hello) &&
 		       greet(peer, &packet->hello);
 	handler = handler_of(packet, size);
+	if (handler && peer->claimant.through[0] && !is_for_allotment(packet->type))
+		handler = refuse_at_socket;
 	if (handler)
 		handler(peer, packet);
 	return handler;
@@ -292,10 +331,12 @@ static void forget_peer(struct peer *peer)
 	sriov_forget(peer->peers->sriov, &peer->sriov);
 	order_forget(peer->peers->orders, &peer->order);
 	claims_forget(&peer->claimant);
+	handover_forget(peer);
 }
 
 const struct peers_ops request_ops = {
 	.request = take_request,
+	.handed = handover_take,
 	.room = listing_continue,
 	.gone = forget_peer,
 };

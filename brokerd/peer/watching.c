@@ -28,7 +28,9 @@ static void send_event(struct peers *peers, struct message_event *event)
 	event->type = MESSAGE_EVENT;
 	event->time = (uint64_t)time(NULL);
 	TAILQ_FOREACH(peer, &peers->list, link) {
-		if (peer->busy != PEER_WATCHING || peer->fd < 0)
+		if (peer->busy != PEER_WATCHING || peer->fd < 0 ||
+		    (peer->claimant.through[0] &&
+		     strcmp(peer->claimant.through, event->label) != 0))
 			continue;
 		event->lost = peer->lost;
 		if (passfd_send(peer->fd, event, sizeof(*event), NULL, 0))
@@ -90,6 +92,7 @@ void watching_waiting(struct peers *peers, const struct waiting *waiting, bool w
 		.first = *first,
 	};
 
+	memcpy(event.label, waiting->claimant->through, sizeof(event.label));
 	send_event(peers, &event);
 }
 

@@ -69,7 +69,7 @@ static int guard_function(const struct pf *pf, const struct pci_address *address
 	}
 	if (sysfs_group_of(sriov->kernel->sys, address, &group))
 		group = NO_GROUP;
-	allotment = allotments_of(sriov->allotments, address, group);
+	allotment = allotments_of(sriov->allotments, sriov->devices, address, group);
 	if (allotment)
 		return refuse_allotted(ret_refusal, allotment, address, group);
 	if (group == NO_GROUP)

@@ -136,7 +136,8 @@ int confine_own(enum confine_part part, struct confine_filter **ret_settled)
 	return confine_unprivileged(part, ret_settled);
 }
 
-int confine_core(bool keep_sys_resource, bool cdevs, int state_dir, int history_dir)
+int confine_core(bool keep_sys_resource, bool cdevs, int state_dir, int history_dir,
+		 int sockets_dir)
 {
 	static const capng_type_t bounding_set = CAPNG_BOUNDING_SET;
 	bool have, can_empty;
@@ -164,7 +165,7 @@ int confine_core(bool keep_sys_resource, bool cdevs, int state_dir, int history_
 		return -EINVAL;
 	if (capng_apply(can_empty ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS))
 		return -EPERM;
-	r = landlock_core(state_dir, history_dir);
+	r = landlock_core(state_dir, history_dir, sockets_dir);
 	return r ? r : filter_load_core(cdevs);
 }
 

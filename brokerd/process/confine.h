@@ -37,7 +37,8 @@ int confine_own(enum confine_part part, struct confine_filter **ret_settled);
  * for lending device nodes if `cdevs` is set. Mustn't: happen after a peer, a helper or a record
  * has been read.
  */
-int confine_core(bool keep_sys_resource, bool cdevs, int state_dir, int history_dir);
+int confine_core(bool keep_sys_resource, bool cdevs, int state_dir, int history_dir,
+		 int sockets_dir);
 
 /* Stage 3, in the core, when the policy grants no locked memory: drops the last capability. */
 int confine_drop_sys_resource(void);

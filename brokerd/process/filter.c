@@ -35,6 +35,9 @@
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
 #endif
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
 
 /*
  * Several system calls do the same; these are the ones that the C library makes on this
@@ -62,7 +65,7 @@ enum arg_check {
 	LEASE_LOCK,	/* flock: LOCK_EX or LOCK_SH, LOCK_NB */
 	CLOSED,		/* accept4: SOCK_CLOEXEC | SOCK_NONBLOCK */
 	PIPES,		/* pipe2: O_CLOEXEC, with or without O_NONBLOCK */
-	DUPLICATE,	/* fcntl: F_DUPFD_CLOEXEC */
+	DESCRIPTORS,	/* fcntl: F_DUPFD_CLOEXEC; F_SETFL, O_NONBLOCK */
 	FILES,		/* unlinkat: no directories */
 	DIRECTORIES,	/* openat: directories, to read them; no file, not by O_PATH either */
 	FILTER,		/* seccomp: SECCOMP_SET_MODE_FILTER, without flags */
@@ -70,8 +73,8 @@ enum arg_check {
 	DEATHSIG,	/* prctl: PR_SET_PDEATHSIG, SIGKILL */
 	BOUNDING_SET,	/* prctl: PR_CAPBSET_READ */
 	MEMLOCK,	/* prlimit64: RLIMIT_MEMLOCK */
-	PEER,		/* getsockopt: SO_PEERCRED, SO_PEERGROUPS, SO_PEERPIDFD */
-	CREDENTIALS,	/* setsockopt: SO_PASSCRED */
+	PEER,		/* getsockopt: SO_PEERCRED, SO_PEERGROUPS, SO_PEERPIDFD; what a socket is */
+	PASSED,		/* setsockopt: SO_PASSCRED, SO_PASSRIGHTS */
 	BOTH_WAYS,	/* shutdown: SHUT_RDWR */
 	NETLINK_UEVENT, /* socket: AF_NETLINK, NETLINK_KOBJECT_UEVENT */
 	UNIX_SOCKET,	/* socket: AF_UNIX */
@@ -91,17 +94,18 @@ static const struct syscall_rule core_rows[] = {
 	{ SCMP_SYS(sendmsg), ANY_ARGS }, /* answers, lent descriptors; messages to systemd */
 	{ SCMP_SYS(recvmsg), ANY_ARGS }, /* peers and helpers */
 	{ SCMP_SYS(accept4), CLOSED },	 /* peers */
-	{ SCMP_SYS(getsockopt), PEER },	 /* the identity of a peer */
-	{ SCMP_SYS(shutdown), BOTH_WAYS }, /* a connection that ends: nothing more may be queued */
-	{ SCMP_SYS(setsockopt), CREDENTIALS }, /* the same: tells its end from an empty packet */
-	{ SCMP_SYS(epoll_ctl), ANY_ARGS },     /* libevent; whether a claimer still lives */
-	{ SCMP_SYS(EPOLL_WAIT), ANY_ARGS },    /* the same */
+	{ SCMP_SYS(getsockopt), PEER },	 /* the identity of a peer; in a taker: what root sent */
+	{ SCMP_SYS(shutdown), BOTH_WAYS },  /* a connection that ends: nothing more may be queued */
+	{ SCMP_SYS(setsockopt), PASSED },   /* tells its end from an empty packet; handover.c */
+	{ SCMP_SYS(epoll_ctl), ANY_ARGS },  /* libevent; whether a claimer still lives */
+	{ SCMP_SYS(EPOLL_WAIT), ANY_ARGS }, /* the same */
 	{ SCMP_SYS(openat2), ANY_ARGS },    /* sysfs, /dev/vfio, records, each below a descriptor */
 	{ SCMP_SYS(readlinkat), ANY_ARGS }, /* a function's driver and group */
 	{ SCMP_SYS(getdents64), ANY_ARGS }, /* a group's members, the records */
-	{ SCMP_SYS(fcntl), DUPLICATE },	   /* moves peers' sockets where workers do not copy them */
-	{ SCMP_SYS(renameat2), ANY_ARGS }, /* puts a record in place, or sets it aside */
-	{ SCMP_SYS(unlinkat), FILES },	   /* removes a record */
+	/* moves peers' sockets where workers do not copy them; an allotment's listening socket */
+	{ SCMP_SYS(fcntl), DESCRIPTORS },
+	{ SCMP_SYS(renameat2), ANY_ARGS },	   /* puts a record in place, or sets it aside */
+	{ SCMP_SYS(unlinkat), FILES },		   /* removes a record */
 	{ SCMP_SYS(inotify_add_watch), ANY_ARGS }, /* watches a lent node, and /dev/vfio */
 	{ SCMP_SYS(inotify_rm_watch), ANY_ARGS },  /* a node that is not lent any more */
 	{ SCMP_SYS(statx), ANY_ARGS },		   /* the owner and mode of a node that is lent */
@@ -321,7 +325,8 @@ static const struct arg_rule {
 	{ CLOSED, 3, SOCK_CLOEXEC | SOCK_NONBLOCK, NO_ARG, 0 },
 	{ PIPES, 1, O_CLOEXEC, NO_ARG, 0 },
 	{ PIPES, 1, O_CLOEXEC | O_NONBLOCK, NO_ARG, 0 },
-	{ DUPLICATE, 1, F_DUPFD_CLOEXEC, NO_ARG, 0 },
+	{ DESCRIPTORS, 1, F_DUPFD_CLOEXEC, NO_ARG, 0 },
+	{ DESCRIPTORS, 1, F_SETFL, 2, O_NONBLOCK },
 	{ FILES, 2, 0, NO_ARG, 0 },
 	{ DIRECTORIES, 2, OPENED_FLAGS, NO_ARG, 0 },
 	{ FILTER, 0, SECCOMP_SET_MODE_FILTER, 1, 0 },
@@ -333,7 +338,11 @@ static const struct arg_rule {
 	{ PEER, 1, SOL_SOCKET, 2, SO_PEERCRED },
 	{ PEER, 1, SOL_SOCKET, 2, SO_PEERGROUPS },
 	{ PEER, 1, SOL_SOCKET, 2, SO_PEERPIDFD },
-	{ CREDENTIALS, 1, SOL_SOCKET, 2, SO_PASSCRED },
+	{ PEER, 1, SOL_SOCKET, 2, SO_DOMAIN },
+	{ PEER, 1, SOL_SOCKET, 2, SO_TYPE },
+	{ PEER, 1, SOL_SOCKET, 2, SO_ACCEPTCONN },
+	{ PASSED, 1, SOL_SOCKET, 2, SO_PASSCRED },
+	{ PASSED, 1, SOL_SOCKET, 2, SO_PASSRIGHTS },
 	{ BOTH_WAYS, 1, SHUT_RDWR, NO_ARG, 0 },
 	{ NETLINK_UEVENT, 0, AF_NETLINK, 2, NETLINK_KOBJECT_UEVENT },
 	{ UNIX_SOCKET, 0, AF_UNIX, NO_ARG, 0 },

@@ -194,7 +194,7 @@ static int allow_parents(int ruleset, const struct ruleset *all)
 	return r ? r : dir.error;
 }
 
-int landlock_core(int state_dir, int history_dir)
+int landlock_core(int state_dir, int history_dir, int sockets_dir)
 {
 	const uint64_t records = READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | MAKE_REG |
 				 REMOVE_FILE;
@@ -223,7 +223,9 @@ int landlock_core(int state_dir, int history_dir)
 	    /* records */
 	    (r = allow_below(ruleset, &all, state_dir, records)) ||
 	    /* the usage of devices, a ring, whose file is opened anew at its start */
-	    (history_dir >= 0 && (r = allow_below(ruleset, &all, history_dir, WRITE_FILE))))
+	    (history_dir >= 0 && (r = allow_below(ruleset, &all, history_dir, WRITE_FILE))) ||
+	    /* sockets of allotments, which root makes and the core removes */
+	    (sockets_dir >= 0 && (r = allow_below(ruleset, &all, sockets_dir, REMOVE_FILE))))
 		return r;
 	return restrict_self(ruleset);
 }

@@ -13,7 +13,7 @@ int landlock_version(void);
  * /dev/vfio, /dev/iommu and its records, in `state_dir`; nothing else, and it may execute nothing.
  * To be called when everything else is open. Returns 0, also without Landlock; or -errno.
  */
-int landlock_core(int state_dir, int history_dir);
+int landlock_core(int state_dir, int history_dir, int sockets_dir);
 
 /*
  * Confines a helper: it may only read, and only what its account may read. Returns as

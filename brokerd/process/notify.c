@@ -11,6 +11,7 @@
 #include "client/common/util.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -35,6 +36,23 @@ int notify_open(void)
 			      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)))
 		return -1;
 	return TAKE_FD(fd);
+}
+
+int notify_keep(int fd, const char *name, int kept)
+{
+	char text[128];
+
+	/* FDPOLL=0: not until something happens on it, but until it is taken back. */
+	snprintf(text, sizeof(text), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
+	return passfd_send(fd, text, strlen(text), &kept, 1);
+}
+
+void notify_forget(int fd, const char *name)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
+	notify_send(fd, text);
 }
 
 int notify_send(int fd, const char *text)

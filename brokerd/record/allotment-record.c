@@ -11,6 +11,7 @@
  *	until 0
  *	retracting 0
  *	device 0000:01:00.0 1234 1111 group 17 (a line for each)
+ *	socket pod-17 gid 1000 groups 27,44 (if it has one; "groups -": none)
  *	end
  *
  * The file's name has the label with ',' for each '.', which a label cannot have, so that no label
@@ -74,6 +75,17 @@ __attribute__((format(printf, 4, 5))) static int append_line(char *out, size_t s
 	return 0;
 }
 
+static int append_socket(const struct allotment *allotment, char *out, size_t size, size_t *used)
+{
+	int r = append_line(out, size, used, "socket %s gid %" PRIu32 " groups%s",
+			    allotment->socket, allotment->gid, allotment->n_gids ? "" : " -");
+
+	for (size_t i = 0; !r && i < allotment->n_gids; i++)
+		r = append_line(out, size, used, "%c%" PRIu32, i ? ',' : ' ',
+				(uint32_t)allotment->gids[i]);
+	return r ? r : append_line(out, size, used, "\n");
+}
+
 int allotment_record_format(const struct allotment *allotment, char *out, size_t size)
 {
 	char address[PCI_ADDRESS_TEXT];
@@ -91,6 +103,8 @@ int allotment_record_format(const struct allotment *allotment, char *out, size_t
 				pci_address_format(&device->address, address), device->vendor,
 				device->device, device->group);
 	}
+	if (!r && allotment->socket[0])
+		r = append_socket(allotment, out, size, &used);
 	if (!r)
 		r = append_line(out, size, &used, "end\n");
 	return r ? r : (int)used;
@@ -112,6 +126,21 @@ static bool take_device_line(const char *line, struct allotted_device *ret_devic
 	return true;
 }
 
+static bool take_socket_line(const char *line, struct allotment *a)
+{
+	int at = 0;
+	uint32_t gid;
+
+	if (sscanf(line, "socket %55s gid %" SCNu32 " groups%n", a->socket, &a->gid, &at) != 2 ||
+	    !at || !allotment_is_socket(a->socket))
+		return false;
+	for (line += at; a->n_gids < ARRAY_SIZE(a->gids) && (*line == ' ' || *line == ',') &&
+			 sscanf(line + 1, "%" SCNu32 "%n", &gid, &at) == 1;
+	     line += 1 + at)
+		a->gids[a->n_gids++] = gid;
+	return true;
+}
+
 /* Parses a text that ends in a NUL. Whatever it leaves out or adds is found by formatting again. */
 static bool parse_allotment(const char *text, struct allotment *a)
 {
@@ -130,6 +159,9 @@ static bool parse_allotment(const char *text, struct allotment *a)
 		if (a->n_devices == ARRAY_SIZE(a->devices) ||
 		    !take_device_line(line + 1, &a->devices[a->n_devices++]))
 			return false;
+	line = strstr(text, "\nsocket ");
+	if (line && !take_socket_line(line + 1, a))
+		return false;
 	return a->n_devices;
 }
 

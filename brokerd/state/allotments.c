@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "brokerd/state/allotments.h"
+#include "brokerd/state/devices.h"
 #include "brokerd/state/lease.h"
 #include "brokerd/state/refuse.h"
 #include "client/common/util.h"
@@ -26,18 +27,30 @@ void allotments_done(struct allotments *table)
 		allotments_remove(table, allotment);
 }
 
-bool allotment_is_label(const char text[PROTOCOL_LABEL_MAX])
+/* Returns true if a field has one or more of these characters, and is filled up with NULs. */
+static bool allotment_has_only(const char *text, size_t size, const char *may_be)
 {
-	static const char may_be[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-				     "0123456789._:@-";
-	const size_t len = strnlen(text, PROTOCOL_LABEL_MAX);
+	const size_t len = strnlen(text, size);
 
-	if (!len || len == PROTOCOL_LABEL_MAX)
+	if (!len || len == size)
 		return false;
-	for (size_t i = 0; i < PROTOCOL_LABEL_MAX; i++)
+	for (size_t i = 0; i < size; i++)
 		if (i < len ? !strchr(may_be, text[i]) : text[i] != '\0')
 			return false;
 	return true;
+}
+
+#define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+bool allotment_is_label(const char text[PROTOCOL_LABEL_MAX])
+{
+	return allotment_has_only(text, PROTOCOL_LABEL_MAX, ALNUM "._:@-");
+}
+
+bool allotment_is_socket(const char name[PROTOCOL_SOCKET_NAME])
+{
+	/* No ':', which systemd allows in no name of a descriptor. */
+	return name[0] != '.' && allotment_has_only(name, PROTOCOL_SOCKET_NAME, ALNUM "._@-");
 }
 
 struct allotment *allotments_add(struct allotments *table, const struct allotment *allotment)
@@ -97,6 +110,16 @@ struct allotment *allotments_find(const struct allotments *table, const char *la
 	return NULL;
 }
 
+struct allotment *allotments_find_socket(const struct allotments *table, const char *name)
+{
+	struct allotment *allotment;
+
+	TAILQ_FOREACH(allotment, &table->list, link)
+		if (!strcmp(allotment->socket, name))
+			return allotment;
+	return NULL;
+}
+
 const struct allotment *allotments_from(const struct allotments *table, uint64_t number)
 {
 	const struct allotment *allotment;
@@ -107,14 +130,28 @@ const struct allotment *allotments_from(const struct allotments *table, uint64_t
 	return NULL;
 }
 
-static bool reserves_function(const struct allotment *allotment, const struct pci_address *address,
-			      uint32_t group)
+static bool allotment_has_function(const struct allotment *allotment,
+				   const struct pci_address *address)
 {
-	for (size_t i = 0; i < allotment->n_devices; i++) {
-		const struct allotted_device *device = &allotment->devices[i];
+	for (size_t i = 0; i < allotment->n_devices; i++)
+		if (!pci_address_compare(&allotment->devices[i].address, address))
+			return true;
+	return false;
+}
 
-		if ((group != NO_GROUP && device->group == group) ||
-		    !pci_address_compare(&device->address, address))
+/*
+ * Returns true if an allotted device is in the group. The number alone says nothing: the kernel
+ * gives that of a device that has gone to the next one that comes.
+ */
+static bool allotments_in_group(const struct allotment *allotment, const struct devices *devices,
+				uint32_t group)
+{
+	for (size_t i = 0; group != NO_GROUP && i < allotment->n_devices; i++) {
+		const struct allotted_device *allotted = &allotment->devices[i];
+		const struct device *device =
+			allotted->group == group ? devices_find(devices, &allotted->address) : NULL;
+
+		if (device && device->record.group == group)
 			return true;
 	}
 	return false;
@@ -134,13 +171,14 @@ static const struct allotment *find_damaged(const struct allotments *table)
 	return NULL;
 }
 
-const struct allotment *allotments_of(const struct allotments *table,
+const struct allotment *allotments_of(const struct allotments *table, const struct devices *devices,
 				      const struct pci_address *address, uint32_t group)
 {
 	const struct allotment *allotment;
 
 	TAILQ_FOREACH(allotment, &table->list, link)
-		if (reserves_function(allotment, address, group))
+		if (allotment_has_function(allotment, address) ||
+		    allotments_in_group(allotment, devices, group))
 			return allotment;
 	return find_damaged(table);
 }
@@ -152,7 +190,7 @@ const struct allotment *allotments_of_view(const struct allotments *table,
 
 	TAILQ_FOREACH(allotment, &table->list, link)
 		for (size_t i = 0; i < view->n_functions; i++)
-			if (reserves_function(allotment, &view->functions[i].address, view->group))
+			if (allotment_has_function(allotment, &view->functions[i].address))
 				return allotment;
 	return find_damaged(table);
 }
@@ -177,13 +215,35 @@ static bool is_the_same(const struct allotment *allotment, const struct group_vi
 	return any;
 }
 
-bool allotment_serves(const struct allotment *allotment, const struct policy *policy, uint32_t uid,
-		      const struct group_view *view)
+bool allotment_is_for(const struct allotment *allotment, const struct policy *policy, uint32_t uid)
 {
 	const uint32_t owner = policy_owner(policy, uid);
 
-	return !allotment->damaged && !allotment->retracting && owner != POLICY_NOBODY &&
-	       owner == policy_owner(policy, allotment->uid) && is_the_same(allotment, view);
+	return !allotment->damaged && owner != POLICY_NOBODY &&
+	       owner == policy_owner(policy, allotment->uid);
+}
+
+bool allotment_serves(const struct allotment *allotment, const struct policy *policy, uint32_t uid,
+		      const struct group_view *view)
+{
+	return allotment_is_for(allotment, policy, uid) && !allotment->retracting &&
+	       is_the_same(allotment, view);
+}
+
+bool allotment_is_unchanged(const struct allotment *allotment, const struct devices *devices,
+			    uint32_t group)
+{
+	for (size_t i = 0; i < allotment->n_devices; i++) {
+		const struct allotted_device *was = &allotment->devices[i];
+		const struct device *now = devices_find(devices, &was->address);
+
+		if (was->group != group && (!now || now->record.group != group))
+			continue; /* another group's */
+		if (!now || now->record.group != was->group || now->record.vendor != was->vendor ||
+		    now->record.device != was->device)
+			return false;
+	}
+	return true;
 }
 
 bool allotment_is_of(const struct allotment *allotment, const struct lease *lease)

@@ -7,6 +7,7 @@
 
 #include "client/command/cli.h"
 #include "client/command/account.h"
+#include "client/command/allot-socket.h"
 #include "client/command/arguments.h"
 #include "client/common/util.h"
 
@@ -16,7 +17,7 @@
 #include <time.h>
 
 struct allot {
-	const char *user, *label;
+	const char *user, *label, *socket;
 	uint64_t until;
 };
 
@@ -85,6 +86,7 @@ static int allot_arguments(int argc, char **argv, struct allot *ret_allot)
 		{ "user", required_argument, NULL, 'u' },
 		{ "for", required_argument, NULL, 'f' },
 		{ "until", required_argument, NULL, 't' },
+		{ "socket", required_argument, NULL, 's' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct arguments arguments = { .command = "allot", .mode = "" };
@@ -98,6 +100,8 @@ static int allot_arguments(int argc, char **argv, struct allot *ret_allot)
 			ret_allot->user = optarg;
 		if (c == 'f')
 			ret_allot->label = optarg;
+		if (c == 's')
+			ret_allot->socket = optarg;
 		if (c == 't' && !parse_until(optarg, &ret_allot->until)) {
 			cli_error("--until '%s' is no time to come: give how long, as 8h or 1h30m, "
 				  "or when, as 18:30, '2026-12-24 18:30' or @1790000000",
@@ -138,7 +142,8 @@ static int allot_devices(char *const *devices, struct gpubroker_claim **ret_clai
 
 /* Asks the broker, once more if it has just ended: to allot twice is to allot once. */
 static int ask_to_allot(const struct cli *cli, const struct allot *allot,
-			const struct account *account, const struct gpubroker_claim *claim)
+			const struct account *account, const struct gpubroker_claim *claim,
+			struct allot_socket *socket)
 {
 	const struct gpubroker_user user = {
 		.uid = account->subject.uid,
@@ -155,15 +160,20 @@ static int ask_to_allot(const struct cli *cli, const struct allot *allot,
 		if (status)
 			return status;
 		r = gpubroker_allot(handle, claim, allot->label, &user, allot->until);
+		if (!r && allot->socket)
+			r = allot_socket_give(handle, allot->label, &user, socket);
 	}
-	if (r == -EINVAL) {
+	if (r == -ECANCELED) {
+		r = EXIT_CANNOT_CREATE; /* the reason was printed */
+	} else if (r == -EINVAL) {
 		cli_error("--for '%s' is no label: give 1 to 47 letters, digits or any of ._:@-",
 			  allot->label);
 		r = EXIT_BAD_USAGE;
 	} else if (r) {
 		r = cli_failed(cli, handle, r);
 	} else if (cli_columns(stdout)) {
-		printf("%s is in force for %s.\n", allot->label, allot->user);
+		printf("%s is in force for %s%s%s.\n", allot->label, allot->user,
+		       allot->socket ? ", at " : "", allot->socket ? socket->path : "");
 	}
 	gpubroker_close(handle);
 	return r ? r : cli_finish_output();
@@ -173,16 +183,20 @@ int cli_allot(const struct cli *cli, int argc, char **argv)
 {
 	struct gpubroker_claim *claim = NULL;
 	struct account account = { 0 };
+	struct allot_socket socket = { .fd = -1 };
 	struct allot allot;
 	int r = allot_arguments(argc, argv, &allot);
 
 	if (r != ARGUMENTS_END)
 		return r;
-	r = allot_devices(argv + optind, &claim);
+	r = allot.socket ? allot_socket_parse(cli, allot.socket, &socket) : 0;
+	if (!r)
+		r = allot_devices(argv + optind, &claim);
 	if (!r)
 		r = account_find(allot.user, &account);
 	if (!r)
-		r = ask_to_allot(cli, &allot, &account, claim);
+		r = ask_to_allot(cli, &allot, &account, claim, &socket);
+	fd_close(socket.fd);
 	account_done(&account);
 	gpubroker_claim_free(claim);
 	return r;

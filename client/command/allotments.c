@@ -180,6 +180,10 @@ static void allotments_json(const struct promises *p)
 			json_object_object_add(o, "retracting",
 					       json_object_new_boolean(a->retracting));
 			json_object_object_add(o, "damaged", json_object_new_boolean(a->damaged));
+			json_object_object_add(o, "socket",
+					       a->socket[0] ? json_object_new_string(a->socket)
+							    : NULL);
+			json_object_object_add(o, "listening", json_object_new_boolean(a->listens));
 			json_object_object_add(o, "devices", devices);
 			json_object_array_add(array, o);
 		}
@@ -222,6 +226,14 @@ static void allotments_table(const struct promises *p)
 			printf("The record of %s is damaged, so its devices are nobody's; "
 			       "'gpubroker retract %s', by root, settles that.\n",
 			       p->list[i].allotment.label, p->list[i].allotment.label);
+	for (size_t i = 0; i < p->n && isatty(STDOUT_FILENO); i++)
+		if (p->list[i].allotment.socket[0] && p->list[i].first)
+			printf("The socket of %s is %s%s.\n", p->list[i].allotment.label,
+			       p->list[i].allotment.socket,
+			       p->list[i].allotment.listens
+				       ? ""
+				       : ", which nobody serves; 'gpubroker allot' with the same "
+					 "--socket makes it anew");
 }
 
 /* Parses the arguments. Returns ARGUMENTS_END, or the exit status. */

@@ -370,7 +370,7 @@ static const struct help {
 	  "  gpubroker revoke 3 --after 10m\n"
 	  "  gpubroker revoke 3 --kill=1m\n" },
 	{ "allot", "promise devices to a user (root)",
-	  "usage: gpubroker allot --user USER --for LABEL [--until TIME] DEVICE...\n"
+	  "usage: gpubroker allot --user USER --for LABEL [OPTION...] DEVICE...\n"
 	  "\n"
 	  "Reserves each DEVICE, with its IOMMU group, for USER alone, until it is retracted.\n"
 	  "The policy must have a rule for that, as 'allow allotted claim class display'.\n"
@@ -379,13 +379,13 @@ static const struct help {
 	  "  --user USER   a name or a uid\n"
 	  "  --for LABEL   for whom or what, as slurm-17: letters, digits and ._:@-\n"
 	  "  --until TIME  retracted then: 8h, 18:30, '2026-12-24 18:30' or @1790000000\n"
+	  "  --socket NAME a socket for a container: whoever connects there is the allotment\n"
 	  "\n"
 	  "The same LABEL once more gives USER more devices, or another --until.\n"
 	  "\n"
 	  "Examples:\n"
 	  "  gpubroker allot --user bob --for slurm-17 01:00.0 02:00.0\n"
-	  "  gpubroker allot --user bob --for course --until 18:00 teaching\n"
-	  "  gpubroker retract slurm-17\n" },
+	  "  gpubroker allot --user bob --for course --until 18:00 teaching\n" },
 	{ "retract", "take an allotment away (root)",
 	  "usage: gpubroker retract LABEL [--wait[=TIME]]\n"
 	  "\n"

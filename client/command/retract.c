@@ -9,6 +9,7 @@
 #include "client/command/arguments.h"
 #include "client/command/holders.h"
 #include "client/command/screen.h"
+#include "client/common/util.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -24,6 +25,8 @@ struct retract {
 	/* what was seen last */
 	bool there; /* the allotment, or a lease by it */
 	bool was_there;
+	uint32_t groups[16]; /* its IOMMU groups, while it is there */
+	size_t n_groups;
 	struct gpubroker_lease worst; /* the lease that keeps it longest; id 0: none */
 	char device[32];
 };
@@ -32,8 +35,23 @@ static int retract_on_allotment(void *userdata, const struct gpubroker_allotment
 {
 	struct retract *retract = userdata;
 
-	retract->there = retract->there || !strcmp(allotment->label, retract->label);
+	if (strcmp(allotment->label, retract->label) != 0)
+		return 0;
+	retract->there = true;
+	for (size_t i = 0; i < allotment->n_devices && i < ARRAY_SIZE(retract->groups); i++)
+		retract->groups[retract->n_groups++] = allotment->iommu_groups[i];
 	return 0;
+}
+
+/* A lease whose record is damaged has no label: it is known by its group. */
+static bool retract_keeps(const struct retract *retract, const struct gpubroker_lease *lease)
+{
+	if (!strcmp(lease->label, retract->label))
+		return true;
+	for (size_t i = 0; i < retract->n_groups; i++)
+		if (!lease->label[0] && retract->groups[i] == lease->iommu_group)
+			return true;
+	return false;
 }
 
 static bool retract_is_overdue(enum gpubroker_lease_state state)
@@ -45,7 +63,7 @@ static int retract_on_lease(void *userdata, const struct gpubroker_lease *lease)
 {
 	struct retract *retract = userdata;
 
-	if (strcmp(lease->label, retract->label) != 0)
+	if (!retract_keeps(retract, lease))
 		return 0;
 	retract->there = true;
 	if (retract->worst.id &&
@@ -64,6 +82,7 @@ static int retract_look(struct gpubroker *handle, struct retract *retract)
 	int r;
 
 	retract->there = false;
+	retract->n_groups = 0;
 	retract->worst = (struct gpubroker_lease){ 0 };
 	r = gpubroker_allotments(handle, retract_on_allotment, retract);
 	return r ? r : gpubroker_leases(handle, retract_on_lease, retract);

@@ -17,6 +17,7 @@ size_t answer_size(uint32_t type)
 	case MESSAGE_LEASE:
 		return sizeof(struct message_lease);
 	case MESSAGE_END:
+	case MESSAGE_READY:
 		return sizeof(struct message_plain);
 	case MESSAGE_STEP:
 		return sizeof(struct message_step);

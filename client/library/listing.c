@@ -149,6 +149,8 @@ static int hand_allotment(const struct message_allotment *m, gpubroker_allotment
 	for (size_t i = 0; i < m->n_devices; i++)
 		pci_address_format(&m->devices[i], addresses[i]);
 	ANSWER_TEXT(allotment.label, m->label);
+	ANSWER_TEXT(allotment.socket, m->socket);
+	allotment.listens = m->flags & ALLOTMENT_LISTENS;
 	return func(userdata, &allotment);
 }
 

@@ -53,7 +53,7 @@ void refusal_format_allotted(const struct message_refusal *r, const char *what, 
 	snprintf(copy, sizeof(copy), "%.*s", FIELD(r->text));
 	if (copy[0])
 		label = copy;
-	if (r->reason == GPUBROKER_REFUSED_POLICY)
+	if (r->reason == GPUBROKER_REFUSED_POLICY && r->detail != REFUSAL_AT_SOCKET)
 		format_not_allowed(r, what, other, user, out, size);
 	else if (r->reason == GPUBROKER_REFUSED_NO_MDEVS)
 		snprintf(out, size,
@@ -75,6 +75,18 @@ void refusal_format_allotted(const struct message_refusal *r, const char *what, 
 			 "%s is not the device that was allotted to you (%s): another one has come "
 			 "to its place; ask the administrator to retract it and to allot it again",
 			 what, label);
+	else if (r->detail == REFUSAL_AT_SOCKET && r->reason == GPUBROKER_REFUSED_POLICY)
+		snprintf(out, size,
+			 "%s is not of the allotment %s, and nothing else can be claimed at its "
+			 "socket",
+			 what, label);
+	else if (r->detail == REFUSAL_AT_SOCKET)
+		snprintf(out, size,
+			 "this was asked at the socket of the allotment %s, where nobody can do "
+			 "that; what is allotted can be claimed, listed and released there",
+			 label);
+	else if (r->detail == REFUSAL_SOCKET)
+		snprintf(out, size, "the allotment gets no socket: %s", label);
 	else if (r->detail == REFUSAL_LABEL)
 		snprintf(
 			out, size,

@@ -106,7 +106,8 @@ static void say_policy(const struct sentence *s)
 {
 	const struct message_refusal *r = s->r;
 
-	if (r->detail == REFUSAL_NO_RULE || r->detail == REFUSAL_NOT_LENT) {
+	if (r->detail == REFUSAL_NO_RULE || r->detail == REFUSAL_NOT_LENT ||
+	    r->detail == REFUSAL_AT_SOCKET) {
 		say_allotted(s);
 		return;
 	}
@@ -441,6 +442,10 @@ static void say_failed(const struct sentence *s)
 {
 	const struct message_refusal *r = s->r;
 
+	if (r->detail == REFUSAL_SOCKET) {
+		say_allotted(s);
+		return;
+	}
 	say(s, "%s: %.*s%s%s; %s", s->other[0] ? s->other : s->subject.text, FIELD(r->text),
 	    r->error ? ": " : "", r->error ? strerror(r->error) : "",
 	    r->detail == REFUSAL_NOT_RESTORED
@@ -484,7 +489,9 @@ static void say_no_lease(const struct sentence *s)
 
 static void say_not_yours(const struct sentence *s)
 {
-	if (s->r->lease)
+	if (s->r->detail == REFUSAL_AT_SOCKET)
+		say_allotted(s);
+	else if (s->r->lease)
 		say(s,
 		    "lease %" PRIu64 " is another user's; only that user and root can release it",
 		    s->r->lease);

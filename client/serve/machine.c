@@ -26,7 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define STEPS_MAX 65536 /* bytes of a claim's file that are read: its command may write more */
+#define STEP_MAX 65536 /* bytes of a step; a longer line is none */
+#define STEPS_KEPT 256 /* of a claim, for its list: one that waits long has a step for each place */
 #define FOLLOW_MS 100
 #define FOLLOW_LOOKS 20 /* so many times that, until it is looked whether the machine runs */
 #define LOCK_TRIES 50
@@ -126,50 +127,70 @@ static const char *step_name(struct json_object *step)
 		       : "starting";
 }
 
+static bool is_granted(struct json_object *step)
+{
+	return !strcmp(step_name(step), "granted");
+}
+
 static bool is_last(struct json_object *step)
 {
-	const char *event = step_name(step);
+	return is_granted(step) || !strcmp(step_name(step), "refused");
+}
 
-	return !strcmp(event, "granted") || !strcmp(event, "refused");
+static struct json_object *parse_step(const char *line)
+{
+	struct json_object *event, *step = *line == '{' ? json_tokener_parse(line) : NULL;
+
+	if (step && json_object_is_type(step, json_type_object) &&
+	    json_object_object_get_ex(step, "event", &event))
+		return step;
+	json_object_put(step);
+	return NULL;
 }
 
 /*
- * Reads the objects of a claim's file into an array, up to the one that ends it; the last one is
- * *ret_last, or NULL.
+ * Reads the next step of a claim's file, which is the caller's, and moves *at behind it. Returns
+ * NULL if there is none yet.
  */
-static struct json_object *read_steps(int fd, struct json_object **ret_last)
+static struct json_object *read_step(int fd, off_t *at)
 {
-	struct json_object *array = json_object_new_array();
-	cleanup_free char *text = malloc(STEPS_MAX + 1);
-	ssize_t n = text ? pread(fd, text, STEPS_MAX, 0) : -1;
-	char *line = text, *end;
+	cleanup_free char *line = malloc(STEP_MAX + 1);
+	struct json_object *step = NULL;
+	ssize_t n;
 
-	*ret_last = NULL;
-	if (n < 0)
-		return array;
-	text[n] = '\0';
-	for (; !is_last(*ret_last) && (end = strchr(line, '\n')) != NULL; line = end + 1) {
-		struct json_object *step, *event;
+	while (!step && line && (n = pread(fd, line, STEP_MAX, *at)) > 0) {
+		const char *end = memchr(line, '\n', (size_t)n);
 
-		*end = '\0';
-		step = *line == '{' ? json_tokener_parse(line) : NULL;
-		if (step && json_object_is_type(step, json_type_object) &&
-		    json_object_object_get_ex(step, "event", &event)) {
-			json_object_array_add(array, step);
-			*ret_last = step;
-		} else {
-			json_object_put(step);
-		}
+		if (!end && n < STEP_MAX)
+			break; /* half a line: the rest comes */
+		n = end ? end - line : n;
+		line[n] = '\0';
+		*at += n + (end != NULL);
+		step = parse_step(line);
 	}
-	return array;
+	return step;
 }
 
-static struct json_object *claim_object(const char *name, int fd)
+/*
+ * Returns what a claim has come to, with its latest steps. The machine that got the grant is gone
+ * in the end, and nothing of that is among the steps.
+ */
+static struct json_object *claim_object(const struct spawn_setup *setup, const char *name, int fd)
 {
-	struct json_object *o = json_object_new_object(), *last, *steps = read_steps(fd, &last);
+	struct json_object *o = json_object_new_object(), *steps = json_object_new_array();
+	struct json_object *step = NULL, *next;
+	const char *state;
+	off_t at = 0;
 
+	while (!is_last(step) && (next = read_step(fd, &at)) != NULL) {
+		if (json_object_array_length(steps) == STEPS_KEPT)
+			json_object_array_del_idx(steps, 0, 1);
+		json_object_array_add(steps, next);
+		step = next;
+	}
+	state = is_granted(step) && !machine_runs(setup, name) ? "ended" : step_name(step);
 	json_object_object_add(o, "name", json_object_new_string(name));
-	json_object_object_add(o, "state", json_object_new_string(step_name(last)));
+	json_object_object_add(o, "state", json_object_new_string(state));
 	json_object_object_add(o, "steps", steps);
 	return o;
 }
@@ -191,7 +212,7 @@ int machine_list(const struct spawn_setup *setup)
 					 O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
 		if (fd >= 0)
-			json_object_array_add(array, claim_object(entry->d_name, fd));
+			json_object_array_add(array, claim_object(setup, entry->d_name, fd));
 	}
 	if (dir)
 		closedir(dir);
@@ -199,15 +220,23 @@ int machine_list(const struct spawn_setup *setup)
 	return cli_finish_output();
 }
 
-/* Prints the steps that were not told yet, of a file that may have been begun anew. */
-static void tell_steps(struct json_object *steps, size_t *told)
+/*
+ * Prints the steps behind *at, of a file that may have been begun anew. Returns true if the claim's
+ * last one was among them.
+ */
+static bool tell_steps(int fd, off_t *at)
 {
-	const size_t n = json_object_array_length(steps);
+	struct json_object *step;
+	struct stat st;
+	bool over = false;
 
-	if (n < *told)
-		*told = 0;
-	for (; *told < n; ++*told)
-		json_out_line(json_object_get(json_object_array_get_idx(steps, *told)));
+	if (!fstat(fd, &st) && st.st_size < *at)
+		*at = 0;
+	while (!over && (step = read_step(fd, at)) != NULL) {
+		over = is_last(step);
+		json_out_line(step);
+	}
+	return over;
 }
 
 static int fail_follow(const char *name, bool is_gone)
@@ -225,7 +254,7 @@ int machine_follow(const struct spawn_setup *setup, const struct spawn_order *or
 {
 	const struct timespec pause = { .tv_nsec = FOLLOW_MS * 1000000L };
 	cleanup_fd int fd = -1;
-	size_t told = 0;
+	off_t at = 0;
 	char path[512];
 
 	steps_path(setup, order->name, path);
@@ -237,12 +266,9 @@ int machine_follow(const struct spawn_setup *setup, const struct spawn_order *or
 	for (unsigned i = 0;; i++) {
 		/* First this: its last step may come meanwhile. */
 		const bool runs = i % FOLLOW_LOOKS || machine_runs(setup, order->name);
-		struct json_object *last, *steps = read_steps(fd, &last);
-		const bool over = is_last(last);
+		const bool over = tell_steps(fd, &at);
 		struct stat st;
 
-		tell_steps(steps, &told);
-		json_object_put(steps);
 		if (cli_finish_output() || over)
 			return 0;
 		if (!runs || fstat(fd, &st) || !st.st_nlink)

@@ -108,6 +108,38 @@ ssize_t passfd_receive(int socket, void *packet, size_t size, int *fds, size_t m
 	return n;
 }
 
+ssize_t passfd_receive_any(int socket, void *packet, size_t size, int *fds, size_t *ret_n_fds)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int) * PASSFD_ANY)];
+	} control;
+	struct iovec iov = { .iov_base = packet, .iov_len = size };
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	const struct cmsghdr *cmsg;
+	ssize_t n;
+
+	*ret_n_fds = 0;
+	do
+		n = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	cmsg = CMSG_FIRSTHDR(&message); /* all of a packet's are in one */
+	if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS) {
+		size_t here = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		*ret_n_fds = here < PASSFD_ANY ? here : PASSFD_ANY;
+		memcpy(fds, CMSG_DATA(cmsg), *ret_n_fds * sizeof(int));
+	}
+	return message.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EBADMSG : n;
+}
+
 /* ---- without descriptors ---- */
 
 /*

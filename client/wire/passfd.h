@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #define PASSFD_MAX 48
+#define PASSFD_ANY 253 /* the kernel passes no more in a packet */
 
 /*
  * Sends one packet with n_fds descriptors, which stay the caller's. Never blocks and never raises
@@ -27,6 +28,13 @@ int passfd_send(int socket, const void *packet, size_t size, const int *fds, siz
  */
 ssize_t passfd_receive(int socket, void *packet, size_t size, int *fds, size_t max_fds,
 		       size_t *ret_n_fds);
+
+/*
+ * The same with room for all descriptors that there may be, PASSFD_ANY: nothing is closed here.
+ * Returns 0 for an empty packet too, and then there may be descriptors; also after -EBADMSG, for a
+ * packet that was cut.
+ */
+ssize_t passfd_receive_any(int socket, void *packet, size_t size, int *fds, size_t *ret_n_fds);
 
 /*
  * The same for a receiver that accepts no descriptors and must not wait for one to be closed.

@@ -31,6 +31,10 @@
  *                                     <-  allotment ... allotment, end
  *   allot, retract                    ->
  *                                     <-  end: it is in force, or begun; or refusal
+ *   socket (by root: for an allotment) ->
+ *                                     <-  end: it has that one already; or ready, or refusal
+ *   listener, with a descriptor       ->
+ *                                     <-  end: whoever connects there is the allotment; or refusal
  *   release, restore                  ->
  *                                     <-  end: it is begun; or refusal
  *   vfs, prepare                      ->
@@ -43,7 +47,11 @@
  *
  * No request contains the uid, pid or a path of the client: the kernel tells the daemon who that
  * was when it connected (SO_PEERCRED, SO_PEERGROUPS). Only root's allot has a uid, that of the user
- * whom the devices are for. Only the daemon sends descriptors.
+ * whom the devices are for. Only the daemon sends descriptors, and root a listener.
+ *
+ * At the socket of an allotment the same is spoken. Whoever connects there is the user of that
+ * allotment, with its devices and nothing else: listings have nothing of others, and what only root
+ * may ask is refused, to root too.
  */
 #pragma once
 
@@ -51,8 +59,9 @@
 
 #include "client/common/address.h"
 
-#define PROTOCOL_VERSION 4
+#define PROTOCOL_VERSION 5
 #define PROTOCOL_SOCKET "/run/gpubroker/socket"
+#define PROTOCOL_SOCKETS "allotments" /* beside it: the directory of allotments' sockets */
 
 #define PROTOCOL_SELECTORS_MAX 16 /* --gpu options in a claim, and groups in a grant */
 #define PROTOCOL_FUNCTIONS_MAX 64 /* functions of one IOMMU group */
@@ -62,6 +71,8 @@
 #define PROTOCOL_UUID 40	  /* of an mdev, as text */
 #define PROTOCOL_LABEL_MAX 48	  /* an allotment's label, with its NUL */
 #define PROTOCOL_GIDS_MAX 40	  /* groups of the user in an allot */
+#define PROTOCOL_SOCKET_NAME 56	  /* the name of an allotment's socket, with its NUL */
+#define PROTOCOL_PATH_MAX 108	  /* a socket's path */
 #define PROTOCOL_MESSAGE_MAX 2048 /* no message is larger */
 
 enum message_type {
@@ -83,6 +94,8 @@ enum message_type {
 	MESSAGE_ALLOT,
 	MESSAGE_RETRACT,
 	MESSAGE_ALLOTMENTS,
+	MESSAGE_SOCKET,
+	MESSAGE_LISTENER,
 	/* answers */
 	MESSAGE_WELCOME = 101,
 	MESSAGE_DEVICE,
@@ -98,6 +111,7 @@ enum message_type {
 	MESSAGE_USED,
 	MESSAGE_COUNTED,
 	MESSAGE_ALLOTMENT,
+	MESSAGE_READY,
 };
 
 struct message_hello { /* also the welcome */
@@ -105,7 +119,8 @@ struct message_hello { /* also the welcome */
 	uint32_t version;
 };
 
-struct message_plain { /* list, leases, queue, watch, usage, counters, allotments, end */
+/* list, leases, queue, watch, usage, counters, allotments, listener; end, ready */
+struct message_plain {
 	uint32_t type;
 	uint32_t reserved;
 };
@@ -190,10 +205,26 @@ struct message_retract {
 	char label[PROTOCOL_LABEL_MAX];
 };
 
+/*
+ * By root: the allotment of the label is to have a socket of that name in the directory of such
+ * sockets. After `ready` the client sends a listening one in a listener's packet.
+ */
+struct message_socket {
+	uint32_t type;
+	uint32_t reserved;
+	char label[PROTOCOL_LABEL_MAX];
+	char name[PROTOCOL_SOCKET_NAME]; /* see allotment_is_socket() */
+	/* The groups of the allotment's user: those of whoever connects do not count. */
+	uint32_t gid;
+	uint32_t n_gids;
+	uint32_t gids[PROTOCOL_GIDS_MAX];
+};
+
 enum allotment_flags {
 	ALLOTMENT_OWN = 1 << 0,	       /* it is the user's who asks */
 	ALLOTMENT_RETRACTING = 1 << 1, /* it is being taken away */
 	ALLOTMENT_DAMAGED = 1 << 2,    /* its record is damaged: its devices are nobody's */
+	ALLOTMENT_LISTENS = 1 << 3,    /* the broker has its socket */
 };
 
 /* An allotment, as an answer. */
@@ -206,6 +237,8 @@ struct message_allotment {
 	uint32_t n_devices;
 	struct pci_address devices[PROTOCOL_SELECTORS_MAX];
 	uint32_t groups[PROTOCOL_SELECTORS_MAX];
+	char socket[PROTOCOL_PATH_MAX]; /* whoever connects there is the allotment; or "" */
+	uint32_t reserved;
 };
 
 enum release_flags {
@@ -377,6 +410,8 @@ enum refusal_detail {
 	REFUSAL_NO_RULE,    /* policy: no rule with `allotted` allows it to holder_uid */
 	REFUSAL_NOT_LENT,   /* policy: it cannot be allotted, since holder_uid may not have it */
 	REFUSAL_LABEL,	    /* allotted: the label is another user's, holder_uid */
+	REFUSAL_SOCKET,	    /* failed: an allotment gets no socket, because of `text` */
+	REFUSAL_AT_SOCKET,  /* policy, not-yours: asked at the socket of the allotment `text` */
 	REFUSAL_N_DETAILS,
 };
 

@@ -69,6 +69,55 @@ static void test_record(void)
 	       "a name that no broker makes is no record");
 }
 
+/* The same for one with a socket. */
+static void test_socket_record(void)
+{
+	static const char name[] = "allotment-slurm-17,0";
+	char text[ALLOTMENT_RECORD_TEXT], broken[ALLOTMENT_RECORD_TEXT];
+	struct allotment a = sample(), read;
+	unsigned served = 0, taken = 0;
+	int len;
+
+	strcpy(a.socket, "pod-17.x");
+	a.gid = 1000;
+	len = allotment_record_format(&a, text, sizeof(text));
+	tap_ok(len > 0 && !allotment_record_parse(name, text, (size_t)len, &read) &&
+		       !memcmp(&read, &a, sizeof(a)),
+	       "a socket is on record, without groups");
+	a.n_gids = PROTOCOL_GIDS_MAX;
+	for (size_t i = 0; i < a.n_gids; i++)
+		a.gids[i] = UINT32_MAX - 1;
+	for (a.n_devices = 0; a.n_devices < PROTOCOL_SELECTORS_MAX; a.n_devices++)
+		a.devices[a.n_devices] = (struct allotted_device){
+			{ 0x7fffffff, 0xff, 31, 7, 0 }, 0xffff, 0xffff, UINT32_MAX - 1
+		};
+	memset(a.socket, 'a', sizeof(a.socket) - 1);
+	memset(a.label, 'b', sizeof(a.label) - 1);
+	tap_ok(allotment_record_format(&a, broken, sizeof(broken)) > 0,
+	       "the longest that there can be has room");
+	a = sample();
+	strcpy(a.socket, "pod");
+	a.n_gids = 2;
+	a.gids[0] = 27;
+	a.gids[1] = 44;
+	len = allotment_record_format(&a, text, sizeof(text));
+	tap_ok(!allotment_record_parse(name, text, (size_t)len, &read) &&
+		       !memcmp(&read, &a, sizeof(a)),
+	       "... with groups");
+	for (int i = 0; i < len; i++) {
+		int r;
+
+		memcpy(broken, text, sizeof(broken));
+		broken[i] ^= 0x01;
+		r = allotment_record_parse(name, broken, (size_t)len, &read);
+		/* Another number, or another name for it, is none that a look at the text can tell. */
+		taken += !r && strcmp(read.label, a.label);
+		served += r && (read.uid != POLICY_NOBODY || !read.damaged || read.socket[0]);
+	}
+	tap_ok(!taken && !served,
+	       "one with a bit changed has no socket, unless it is as long and sound");
+}
+
 static void test_labels(void)
 {
 	static const struct {
@@ -231,6 +280,22 @@ static void test_policy(void)
 	tap_ok(!broker.allotments.n, "nothing is left of that");
 }
 
+/* Returns true if a listing says that the user may have the device. */
+static bool is_listed_as_allowed(uint32_t uid, unsigned bus)
+{
+	int fd = dial_in(0);
+	union answer answer = { 0 };
+	bool allowed = false;
+
+	last_is_user(uid);
+	say_plain(fd, MESSAGE_LIST);
+	turn(TURNS);
+	while (hear(fd, &answer) > 0 && answer.type == MESSAGE_DEVICE)
+		allowed = allowed || (answer.device.address.bus == bus && answer.device.allowed);
+	hang_up(fd);
+	return allowed;
+}
+
 static void test_reserves(void)
 {
 	struct message_refusal refusal;
@@ -267,7 +332,18 @@ static void test_reserves(void)
 	tap_ok(refusal.reason == GPUBROKER_REFUSED_ALLOTTED && refusal.detail == REFUSAL_CHANGED,
 	       "another device at its address is not his");
 	tap_ok(reason_of(CAROL, GPU) == GPUBROKER_REFUSED_ALLOTTED, "... nor carol's");
+	rules[1].who = POLICY_WHO_NONE;
+	refusal = may_claim(BOB, SELECT_ADDRESS, GPU);
+	tap_ok(refusal.reason == GPUBROKER_REFUSED_ALLOTTED && refusal.detail == REFUSAL_CHANGED,
+	       "... which he is told, too, if he has no other rule");
+	tap_ok(!is_listed_as_allowed(BOB, GPU), "... and a listing does not call it his");
+	rules[1].who = POLICY_WHO_ANY;
 	allotments_find(&broker.allotments, "job")->devices[0].device = 0x1111;
+	tap_ok(is_listed_as_allowed(BOB, GPU), "as it was allotted, it is listed as his");
+	allotments_find(&broker.allotments, "job")->devices[0].address.bus = 9;
+	tap_ok(!reason_of(CAROL, GPU),
+	       "a device that has got the number of its group is not reserved");
+	allotments_find(&broker.allotments, "job")->devices[0].address.bus = GPU;
 	tap_ok(retract_as(0, "none") == 0, "what is not there can be retracted");
 	tap_ok(!retract_as(0, "job") && !broker.allotments.n && !has_record("job"),
 	       "retract takes it away, with its record");
@@ -301,6 +377,43 @@ static void test_leases(void)
 	allot_lease_freed(&broker.claims, lease);
 	lease_free(lease);
 	tap_ok(!broker.allotments.n && !has_record("job"), "it ends with the lease");
+
+	need(!allot(BOB, "job", GPU));
+	lease = lend("", 10 + GPU);
+	lease->functions[lease->n_functions++].address.bus = GPU;
+	snprintf(lease->damaged, sizeof(lease->damaged), "7.damaged");
+	tap_ok(!retract_as(0, "job") && broker.allotments.n == 1 && has_record("job"),
+	       "a lease whose record is damaged may be by it, so it stays");
+	allot_lease_freed(&broker.claims, lease);
+	lease_free(lease);
+	tap_ok(!broker.allotments.n && !has_record("job"), "... until that one is settled");
+}
+
+/* A lease ends with its allotment, so that its holder is warned in time. */
+static void test_leases_end(void)
+{
+	struct message_allot m = allot_of(BOB, "job", GPU);
+	const uint64_t now = (uint64_t)time(NULL);
+	struct lease *lease;
+
+	need(!allot(BOB, "job", GPU));
+	lease = lend("job", 10 + GPU);
+	m.until = now + 3600;
+	tap_ok(!allot_as(0, &m) && lease->ends == m.until && lease->warn_at == m.until - 60,
+	       "a lease by it gets its end, and the moment of the warning");
+	lease->warned = true;
+	m.until = now + 7200;
+	tap_ok(!allot_as(0, &m) && lease->ends == m.until && !lease->warned, "... and a later one");
+	lease->terms.lifetime = 1800;
+	lease->since = now;
+	m.until = now + 3600;
+	tap_ok(!allot_as(0, &m) && lease->ends == now + 1800, "its rule's time may end it before");
+	lease->ends = now + 100;
+	m.until = now + 7200;
+	tap_ok(!allot_as(0, &m) && lease->ends == now + 100, "... and what root has set");
+	event_free(TAKE_PTR(lease->expiry));
+	lease_free(lease);
+	need(!retract_as(0, "job"));
 }
 
 static void test_fault(void)
@@ -434,6 +547,7 @@ int main(void)
 	struct policy_owners owners;
 
 	test_record();
+	test_socket_record();
 	test_labels();
 	make_world();
 	test_who();
@@ -441,6 +555,7 @@ int main(void)
 	/* carol's rule is for the first alone, and the second is allotted to her by its label. */
 	test_reserves();
 	test_leases();
+	test_leases_end();
 	test_fault();
 	test_bounds();
 	test_end();

@@ -404,7 +404,7 @@ static void test_listener(void)
 	bool can, made = false;
 
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", scratch_path);
-	broker.peers.listen_fd = listener_open(address.sun_path, &helpers, &made);
+	broker.peers.listen_fd = listener_open(address.sun_path, NULL, NULL, &helpers, &made);
 	need(broker.peers.listen_fd >= 0);
 	can = !setsockopt(broker.peers.listen_fd, SOL_SOCKET, 83 /* SO_PASSRIGHTS */, &zero,
 			  sizeof(zero));

@@ -446,6 +446,7 @@ static int sorted(int n, const char *names)
 	if (!child) {
 		int a = made("a"), b = made("b"), helpers = -1, own;
 		char number[16];
+		struct sockets kept = SOCKETS_NONE;
 		bool made = false;
 
 		a = fcntl(a, F_DUPFD, 20);
@@ -457,7 +458,8 @@ static int sorted(int n, const char *names)
 		setenv("LISTEN_FDS", number, 1);
 		if (names)
 			setenv("LISTEN_FDNAMES", names, 1);
-		own = listener_open("/nonexistent/socket", &helpers, &made);
+		TAILQ_INIT(&kept.list);
+		own = listener_open("/nonexistent/socket", sockets_keep, &kept, &helpers, &made);
 		_exit(own < 0 ? 1 : own * 10 + (helpers < 0 ? 0 : helpers));
 	}
 	need(waitpid(child, &status, 0) == child && WIFEXITED(status));
@@ -475,6 +477,7 @@ static void test_passed(void)
 		       sorted(2, "gpubroker.socket:helper") == 1,
 	       "a name that begins so, or is the beginning, is another one");
 	tap_ok(sorted(2, "helpers:helpers") == 1, "two of a kind are refused");
+	tap_ok(sorted(2, "allotment-pod.7:helpers") == 1, "an allotment's socket is not its own");
 	tap_ok(sorted(1, "helpers") == 1, "the helpers' alone is not taken for its own");
 }
 

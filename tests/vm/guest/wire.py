@@ -2,7 +2,7 @@
 import socket
 import struct
 
-HELLO = struct.pack("=II", 1, 4)
+HELLO = struct.pack("=II", 1, 5)
 LIST = struct.pack("=II", 2, 0)
 LEASES = struct.pack("=II", 3, 0)
 WELCOME, END, STEP, GRANT, REFUSAL = 101, 104, 105, 106, 107

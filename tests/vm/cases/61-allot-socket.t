@@ -1,0 +1,217 @@
+#!/bin/bash
+# An allotment with a socket of its own: whoever connects there is its user, with its device and nothing else, root too;
+# also over restarts, until it is retracted or its time is over. Where there is podman, in a rootless and in a rootful
+# container that gets the socket by CDI instead of a device's node.
+. ./lib.sh
+
+policy=/etc/gpubroker/policy.d/61-allot-socket.policy
+dir=/run/gpubroker/allotments said=/tmp/allot-said
+bob=$(id -u bob)
+killed=$(killed)
+cp /tests/{wire,who,allot}.py /tmp
+printf '%s\n' 'allow allotted claim class display memlock 64G' "allow user bob claim address $gpu" >$policy
+reload
+allots() { gpubroker allot --user bob --for pod --socket pod "$@" 02:00.0; }
+# at COMMAND...: by root, at the socket.
+at() { GPUBROKER_SOCKET=$dir/pod "$@"; }
+field() { gpubroker allotments --json | python3 -c "import json,sys; print(*[a['$1'] for a in json.load(sys.stdin)])"; }
+holder_is() { gpubroker leases --json | python3 -c "
+import json, sys
+sys.exit(['$1', '$2'] not in [[l['user'], l['allotment']] for l in json.load(sys.stdin)])"; }
+none_allotted() { [ -z "$(field label)" ]; }
+serves() { [[ $(field listening) == True* ]]; }
+
+# ---- where it may be ----
+for path in /tmp/pod ../pod $dir/../pod $dir/a/b .pod 'a b' a:b ''; do
+	capture gpubroker allot --user bob --for pod --socket "$path" 02:00.0
+	is $status 64 "a socket is not at '$path'"
+done
+is "$(field label)" '' '... and nothing is allotted then'
+touch $dir/file
+capture gpubroker allot --user bob --for pod --socket file 02:00.0
+is $status 73 'what is there and no socket stays'
+like "$stderr" "$dir/file: is there already, and is no socket" '... in a sentence'
+gpubroker retract pod
+rm $dir/file
+python3 -c "import socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind('$dir/other'); s.listen(1); sys.stdin.read()" < <(sleep 1000) &
+other=$!
+wait_for 20 test -S $dir/other
+capture gpubroker allot --user bob --for pod --socket other 02:00.0
+is $status 73 "another process' socket stays"
+like "$stderr" 'another process listens there' '... in a sentence'
+kill $other
+wait $other 2>/dev/null
+capture gpubroker allot --user bob --for pod --socket other 02:00.0
+is $status 0 'what is left of one is replaced' || diag "$stderr"
+ok 'it is retracted' gpubroker retract pod
+chmod 777 $dir
+capture allots
+is $status 73 'no socket is made where others may write'
+chmod 755 $dir
+gpubroker retract pod
+capture gpubroker allot --user root --for roots --socket roots 02:00.0
+is $status 71 "an allotment of root's gets none" || diag "$stderr"
+like "$stderr" "the allotment gets no socket: roots is root's" '... in a sentence'
+gpubroker retract roots
+
+# ---- whoever connects ----
+ok 'root gives an allotment a socket' allots
+ok 'once more is the same' allots
+is "$(stat -c '%F %U %a' $dir/pod)" 'socket bob 600' "it is bob's"
+is "$(field socket)" $dir/pod 'it is listed'
+capture gpubroker allot --user bob --for other --socket pod 01:00.0
+is $status 71 'another allotment does not get the same'
+like "$stderr" 'the allotment gets no socket: that one is of pod' '... in a sentence'
+gpubroker allot --user bob --for other 01:00.0
+is "$(at gpubroker list --all --json | grep -o '"address":"[^"]*"')" "\"address\":\"$gpu2\"" 'there root sees its device alone'
+is "$(at gpubroker allotments --json | grep -o '"label":"[^"]*"')" '"label":"pod"' '... and no other allotment'
+for command in 'restore 02:00.0' 'prepare 02:00.0' 'retract pod' 'revoke 1' 'vfs 02:00.0 1' \
+	'allot --user bob --for more 01:00.0'; do
+	# shellcheck disable=SC2086 # words
+	capture at gpubroker $command
+	is $status 77 "there root cannot: $command"
+done
+like "$stderr" 'at the socket of the allotment pod, where nobody can do that' '... and is told why'
+capture at gpubroker run --gpu 01:00.0 -- true
+is $status 77 'what bob has otherwise is not claimed there'
+like "$stderr" "$gpu is not of the allotment pod, and nothing else can be claimed at its socket" '... in a sentence'
+env GPUBROKER_SOCKET=$dir/pod gpubroker run -- sh -c 'ulimit -l; exec sleep 1000' >$said 2>&1 &
+holder=$!
+ok 'root claims there as bob' wait_for 30 holder_is bob pod
+ok '... with the memory of the rule' wait_for 10 test -s $said
+capture run_as carol gpubroker --socket $dir/pod list
+is $status 77 'who may not open the file does not connect'
+chown carol $dir/pod
+is "$(run_as carol gpubroker --socket $dir/pod leases --json | grep -o '"user":"[^"]*"')" '"user":"bob"' \
+	'whoever has the file is bob'
+chown bob $dir/pod
+
+# ---- restarts ----
+systemctl restart gpubroker
+ok 'after a restart the lease is there' wait_for 20 holder_is bob pod
+ok '... and the socket serves' at gpubroker list
+ok '... which is listed' serves
+systemctl kill -s KILL gpubroker
+wait_for 20 systemctl is-active gpubroker
+ok 'after a kill it serves' at gpubroker list
+kill $holder
+wait $holder 2>/dev/null
+ok 'when the holder lets go, the host has the GPU' wait_for 20 has_driver $gpu2 bochs-drm
+systemctl stop gpubroker.socket gpubroker-helpers.socket gpubroker
+systemctl start gpubroker.socket gpubroker-helpers.socket gpubroker
+is "$(field listening)" 'False False' 'a stop ends the socket, since nobody keeps it'
+capture at gpubroker list
+is $status 69 '... and nobody answers there'
+ok 'allot with the same makes it anew' allots
+ok '... and it serves' at gpubroker list
+
+# ---- what else root may send, and how much ----
+gpubroker allot --user bob --for bad 01:00.0 2>/dev/null
+gpubroker retract other
+gpubroker allot --user bob --for bad 01:00.0
+begun=$SECONDS
+python3 /tmp/allot.py others bad bad >$said 2>&1
+is "$(<$said)" 'file refused failed
+datagram refused failed
+connected refused failed
+stream refused failed
+network refused failed
+slow refused failed
+two refused failed
+many refused failed
+none refused failed
+list dropped' 'whatever is sent in place of a listening socket is answered'
+result $((SECONDS - begun > 60)) "... and nothing has waited for it ($((SECONDS - begun)) s)"
+ok 'the broker serves' at gpubroker list
+gpubroker retract bad
+is "$(python3 /tmp/allot.py crowd $dir/pod 129)" '129 11' "connections there count as bob's, and are as few"
+
+# ---- the end ----
+python3 /tmp/allot.py stays $dir/pod >$said 2>&1 &
+inside=$!
+ok 'one is connected' wait_for 20 grep -q in $said
+ok 'retract ends it' gpubroker retract pod
+wait $inside
+is $? 0 '... with the connection'
+is "$(ls $dir)" '' '... and the file'
+ok 'until' allots --until 24s
+env GPUBROKER_SOCKET=$dir/pod gpubroker watch --json >/tmp/allot.watch 2>&1 &
+watcher=$!
+env GPUBROKER_SOCKET=$dir/pod gpubroker run -- /tests/holder $gpu2 /tmp/allot.held yields >$said 2>&1 &
+holder=$!
+ok 'its holder is told of the end before' wait_for 20 grep -q '"event":"ending"' /tmp/allot.watch || diag "$(<$said)" "$(</tmp/allot.watch)"
+wait $holder
+wait $watcher
+ok '... and then it is gone' wait_for 60 none_allotted
+is "$(ls $dir)" '' '... with the file'
+ok 'the host has the GPU' is_back $gpu2 bochs-drm
+
+# ---- containers ----
+containers() {
+	local user=$1 args name=pod-$1 s=0
+	shift
+	args=(--cgroup-manager=cgroupfs run --rm --cgroups=disabled --network=none -v /usr:/usr:ro -v $shared:/tmp)
+	ok "$user: an allotment with a socket" gpubroker allot --user bob --for $name --socket $name 02:00.0
+	sed "s/pod-7/$name/g" /usr/share/doc/gpubroker/examples/containers/allotment.json >/etc/cdi/gpubroker-$name.json
+	chmod 666 /dev/vfio/vfio
+	rm -f $shared/said
+	"$@" podman "${args[@]}" --device gpubroker/allotment=$name localhost/vmm \
+		gpubroker run -- /opt/vmm firecracker /tmp/said $gpu2 >/tmp/podman.log 2>&1 </dev/null &
+	pid=$!
+	has() { [ -e $shared/said ] && [ "$(<$shared/said)" = 'has 1234:1111' ]; }
+	ok "$user: the container's VMM has the card" wait_for 60 has || diag "$(cat $shared/said /tmp/podman.log)"
+	ok "$user: ... as bob, by the allotment" holder_is bob $name
+	capture "$@" podman "${args[@]}" --device gpubroker/allotment=$name localhost/vmm \
+		sh -c "gpubroker restore 02:00.0; echo \$?; gpubroker list --all --json; ls /dev/vfio; id -u"
+	like "$stdout" "^77
+.*$gpu2.*
+vfio
+0\$" "$user: root in the container is the allotment, with its device, and has no node of it"
+	unlike "$stdout" "$gpu\"" "$user: ... and sees no other"
+	pkill -TERM -x vmm
+	wait $pid || s=$?
+	is $s 0 "$user: the container ends with its program" || diag "$(</tmp/podman.log)"
+	ok "$user: retract ends it" gpubroker retract $name --wait=60s
+	is "$(ls $dir)" '' "$user: ... with the socket"
+	ok "$user: the host has its card back" wait_for 30 is_back $gpu2 bochs-drm
+	rm /etc/cdi/gpubroker-$name.json
+}
+if type podman >/dev/null 2>&1; then
+	ulimit -l unlimited
+	umask 022
+	cd /
+	shared=/tmp/podman-said
+	mkdir -p $shared /etc/cdi /run/user/"$bob"
+	chmod 777 $shared
+	chmod 700 /run/user/"$bob"
+	chown bob: /run/user/"$bob"
+	rootfs=$(mktemp -d)
+	chmod 755 $rootfs
+	mkdir $rootfs/{opt,tmp,proc,sys,dev,etc,usr,run}
+	ln -s usr/bin $rootfs/bin
+	ln -s usr/lib $rootfs/lib
+	ln -s usr/lib64 $rootfs/lib64
+	cp /tests/vmm $rootfs/opt/vmm
+	cp /etc/passwd /etc/group /etc/ld.so.cache $rootfs/etc/
+	tar -C $rootfs -cf /tmp/rootfs.tar .
+	rm -r $rootfs
+	as_bob() {
+		setpriv --reuid bob --regid "$(id -g bob)" --init-groups env -i HOME=/home/bob USER=bob LOGNAME=bob \
+			PATH=/usr/bin:/bin LC_ALL=C.UTF-8 TERM=dumb STORAGE_DRIVER=vfs XDG_RUNTIME_DIR="/run/user/$bob" "$@"
+	}
+	as_root() { env STORAGE_DRIVER=vfs PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+	grep -q ^bob: /etc/subuid || { echo bob:300000:65536 >>/etc/subuid; echo bob:300000:65536 >>/etc/subgid; }
+	ok 'a rootless podman has an image' as_bob timeout 200 podman --cgroup-manager=cgroupfs import -q /tmp/rootfs.tar localhost/vmm
+	containers bob as_bob
+	as_bob podman system migrate >/dev/null 2>&1
+	ok 'a rootful podman has an image' as_root timeout 200 podman import -q /tmp/rootfs.tar localhost/vmm
+	containers root as_root
+	rm -rf /tmp/rootfs.tar /tmp/podman.log $shared
+else
+	skip 'containers' 'this host has no podman'
+fi
+
+rm -f $policy /tmp/{wire,who,allot}.py $said /tmp/allot.{held,watch}
+reload
+is "$(killed)" "$killed" 'no filter has killed anything'
+done_testing
