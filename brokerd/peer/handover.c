@@ -83,6 +83,8 @@ static void __attribute__((noreturn)) run_taker(int connection, int end, struct 
 		handed->what = HANDED_NOTHING;
 	else if ((!n && !n_fds) || n == -ECONNRESET)
 		handed->what = HANDED_END;
+	else if (n == -EBADMSG) /* cut: a security module may have kept descriptors from us */
+		handed->what = HANDED_OTHER;
 	else if (n != sizeof(packet) || packet.type != MESSAGE_LISTENER || packet.reserved)
 		handed->what = HANDED_WRONG;
 	else

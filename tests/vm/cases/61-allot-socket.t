@@ -19,7 +19,10 @@ holder_is() { gpubroker leases --json | python3 -c "
 import json, sys
 sys.exit(['$1', '$2'] not in [[l['user'], l['allotment']] for l in json.load(sys.stdin)])"; }
 none_allotted() { [ -z "$(field label)" ]; }
-serves() { [[ $(field listening) == True* ]]; }
+serves() { gpubroker allotments --json | python3 -c "
+import json, sys
+sys.exit(not [a for a in json.load(sys.stdin) if a['label'] == 'pod' and a['listening']])"; }
+serves_not() { ! serves; }
 
 # ---- where it may be ----
 for path in /tmp/pod ../pod $dir/../pod $dir/a/b .pod 'a b' a:b ''; do
@@ -75,7 +78,7 @@ like "$stderr" 'at the socket of the allotment pod, where nobody can do that' '.
 capture at gpubroker run --gpu 01:00.0 -- true
 is $status 77 'what bob has otherwise is not claimed there'
 like "$stderr" "$gpu is not of the allotment pod, and nothing else can be claimed at its socket" '... in a sentence'
-env GPUBROKER_SOCKET=$dir/pod gpubroker run -- sh -c 'ulimit -l; exec sleep 1000' >$said 2>&1 &
+run_as root gpubroker --socket $dir/pod run -- sh -c 'ulimit -l; exec sleep 1000' >$said 2>&1 &
 holder=$!
 ok 'root claims there as bob' wait_for 30 holder_is bob pod
 ok '... with the memory of the rule' wait_for 10 test -s $said
@@ -99,19 +102,21 @@ wait $holder 2>/dev/null
 ok 'when the holder lets go, the host has the GPU' wait_for 20 has_driver $gpu2 bochs-drm
 systemctl stop gpubroker.socket gpubroker-helpers.socket gpubroker
 systemctl start gpubroker.socket gpubroker-helpers.socket gpubroker
-is "$(field listening)" 'False False' 'a stop ends the socket, since nobody keeps it'
+ok 'a stop ends the socket, since nobody keeps it' serves_not
 capture at gpubroker list
 is $status 69 '... and nobody answers there'
 ok 'allot with the same makes it anew' allots
 ok '... and it serves' at gpubroker list
 
 # ---- what else root may send, and how much ----
-gpubroker allot --user bob --for bad 01:00.0 2>/dev/null
 gpubroker retract other
 gpubroker allot --user bob --for bad 01:00.0
-begun=$SECONDS
-python3 /tmp/allot.py others bad bad >$said 2>&1
-is "$(<$said)" 'file refused failed
+if [ "$AS_CONFINED" = selinux ]; then
+	skip 'what else is sent' 'there SELinux lets the broker receive no other sockets'
+else
+	begun=$SECONDS
+	python3 /tmp/allot.py others bad bad >$said 2>&1
+	is "$(<$said)" 'file refused failed
 datagram refused failed
 connected refused failed
 stream refused failed
@@ -121,7 +126,8 @@ two refused failed
 many refused failed
 none refused failed
 list dropped' 'whatever is sent in place of a listening socket is answered'
-result $((SECONDS - begun > 60)) "... and nothing has waited for it ($((SECONDS - begun)) s)"
+	result $((SECONDS - begun > 60)) "... and nothing has waited for it ($((SECONDS - begun)) s)"
+fi
 ok 'the broker serves' at gpubroker list
 gpubroker retract bad
 is "$(python3 /tmp/allot.py crowd $dir/pod 129)" '129 11' "connections there count as bob's, and are as few"
@@ -137,7 +143,7 @@ is "$(ls $dir)" '' '... and the file'
 ok 'until' allots --until 24s
 env GPUBROKER_SOCKET=$dir/pod gpubroker watch --json >/tmp/allot.watch 2>&1 &
 watcher=$!
-env GPUBROKER_SOCKET=$dir/pod gpubroker run -- /tests/holder $gpu2 /tmp/allot.held yields >$said 2>&1 &
+run_as root gpubroker --socket $dir/pod run -- /tests/holder $gpu2 /tmp/allot.held yields >$said 2>&1 &
 holder=$!
 ok 'its holder is told of the end before' wait_for 20 grep -q '"event":"ending"' /tmp/allot.watch || diag "$(<$said)" "$(</tmp/allot.watch)"
 wait $holder
