@@ -14,6 +14,11 @@ reload
 allots() { gpubroker allot --user bob --for pod --socket pod "$@" 02:00.0; }
 # at COMMAND...: by root, at the socket.
 at() { GPUBROKER_SOCKET=$dir/pod "$@"; }
+# claims_at COMMAND...: the same for a claim, in the background; where a confinement is, a user's, which it is about.
+claims_at() {
+	[ -n "$AS_CONFINED" ] || exec env GPUBROKER_SOCKET=$dir/pod gpubroker run -- "$@"
+	run_as bob gpubroker --socket $dir/pod run -- "$@"
+}
 field() { gpubroker allotments --json | python3 -c "import json,sys; print(*[a['$1'] for a in json.load(sys.stdin)])"; }
 holder_is() { gpubroker leases --json | python3 -c "
 import json, sys
@@ -36,7 +41,7 @@ is $status 73 'what is there and no socket stays'
 like "$stderr" "$dir/file: is there already, and is no socket" '... in a sentence'
 gpubroker retract pod
 rm $dir/file
-python3 -c "import socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind('$dir/other'); s.listen(1); sys.stdin.read()" < <(sleep 1000) &
+python3 -c "import socket, time; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind('$dir/other'); s.listen(1); time.sleep(1000)" &
 other=$!
 wait_for 20 test -S $dir/other
 capture gpubroker allot --user bob --for pod --socket other 02:00.0
@@ -78,9 +83,9 @@ like "$stderr" 'at the socket of the allotment pod, where nobody can do that' '.
 capture at gpubroker run --gpu 01:00.0 -- true
 is $status 77 'what bob has otherwise is not claimed there'
 like "$stderr" "$gpu is not of the allotment pod, and nothing else can be claimed at its socket" '... in a sentence'
-run_as root gpubroker --socket $dir/pod run -- sh -c 'ulimit -l; exec sleep 1000' >$said 2>&1 &
+claims_at sh -c 'ulimit -l; exec sleep 1000' >$said 2>&1 &
 holder=$!
-ok 'root claims there as bob' wait_for 30 holder_is bob pod
+ok 'a claim there is by bob' wait_for 30 holder_is bob pod
 ok '... with the memory of the rule' wait_for 10 test -s $said
 capture run_as carol gpubroker --socket $dir/pod list
 is $status 77 'who may not open the file does not connect'
@@ -143,7 +148,7 @@ is "$(ls $dir)" '' '... and the file'
 ok 'until' allots --until 24s
 env GPUBROKER_SOCKET=$dir/pod gpubroker watch --json >/tmp/allot.watch 2>&1 &
 watcher=$!
-run_as root gpubroker --socket $dir/pod run -- /tests/holder $gpu2 /tmp/allot.held yields >$said 2>&1 &
+claims_at /tests/holder $gpu2 /tmp/allot.held yields >$said 2>&1 &
 holder=$!
 ok 'its holder is told of the end before' wait_for 20 grep -q '"event":"ending"' /tmp/allot.watch || diag "$(<$said)" "$(</tmp/allot.watch)"
 wait $holder

@@ -14,8 +14,6 @@ record=${record/./,}
 
 broker() { gpubroker --socket $socket "$@" >$dir/said-of 2>&1; }
 allot() { broker allot --user alice --for job.1 "$device"; }
-sockets=${socket%/*}/allotments
-allot_at_socket() { broker allot --user alice --for job.1 --socket job "$device"; }
 # how: what there is of the allotment: none, allotted, retracting, or something that is wrong.
 how() {
 	local text= files
@@ -72,26 +70,6 @@ point_allot() {
 		after $rc allotted
 	fi
 	clean
-}
-
-# With a socket: whatever came of it, the same once more is whole, and when it is retracted no file is left. No service
-# manager keeps a socket here.
-point_socket() {
-	local rc=0
-	ask "seize kill $1 entry"
-	allot_at_socket || rc=$?
-	killed
-	if [ "$outcome" = passed ]; then
-		how
-		[ "$how" = allotted ] || outcome="undisturbed: $how"
-	elif [ -z "$outcome" ]; then
-		after $rc allotted
-	fi
-	allot_at_socket || outcome="$outcome, and not once more: $(<$dir/said-of)"
-	GPUBROKER_SOCKET=$sockets/job gpubroker list >$dir/said-of 2>&1 ||
-		outcome="$outcome, and nobody at its socket: $(<$dir/said-of)"
-	clean
-	[ ! -e $sockets/job ] || { outcome="$outcome, and its socket is left"; rm $sockets/job; }
 }
 
 point_retract() {
@@ -170,7 +148,6 @@ like "$answer" '^granted ' 'what is allotted is granted'
 ok '... and is held' held
 clean
 sweep allot
-sweep socket
 sweep retract
 sweep go_on
 is $orphans 0 'at no point did a worker begin to write to sysfs when its core was dead'
