@@ -31,7 +31,8 @@ struct order {
 	bool recorded, begun;
 	bool resumed; /* an earlier run has begun it, so the drivers before are not known */
 	uint32_t group;
-	struct hold hold; /* while it is undone */
+	bool undoing; /* a worker undoes it, and `hold` is among the holds */
+	struct hold hold;
 	struct message_refusal failure;
 	size_t n;
 	struct pci_address functions[FUNCTIONS_MAX];
@@ -97,6 +98,7 @@ static void on_undone(void *userdata, const struct work_result *result)
 	struct prepare *prepare = order->orders->prepare;
 
 	(void)result;
+	order->undoing = false;
 	holds_remove(prepare->holds, &order->hold);
 	if (!all_as_before(order))
 		order->failure.detail = REFUSAL_NOT_RESTORED;
@@ -156,6 +158,7 @@ static void undo(struct order *order)
 		return;
 	}
 	order->hold = (struct hold){ .kind = HOLD_PREPARING, .group = order->group };
+	order->undoing = true;
 	holds_add(prepare->holds, &order->hold);
 }
 
@@ -494,6 +497,8 @@ void orders_done(struct orders *orders)
 	/* The loop has ended, so no worker reports any more. */
 	while ((order = TAILQ_FIRST(&orders->list)) != NULL) {
 		TAILQ_REMOVE(&orders->list, order, link);
+		if (order->undoing)
+			holds_remove(orders->prepare->holds, &order->hold);
 		free(order);
 	}
 }
