@@ -87,7 +87,7 @@ lease_of() { gpubroker leases --json | python3 -c 'import json,sys; print(*[l["i
 talk a run_as alice gpubroker run --gpu $gpu2 -- python3 /tests/cdev.py
 ok 'a command that opens nothing has a device' wait_for 20 is_leased $gpu2
 node=$(cdev_of $gpu2)
-ok '... whose supervisor is told when it is taken' wait_for 20 watches || diag "$(ls -l "/proc/$lent/fd")"
+ok '... whose supervisor is told when it is taken' wait_for 20 watches || diag "$(lender; ls -l "/proc/$lent/fd")"
 ok 'its user releases it' run_as alice gpubroker release "$(lease_of)"
 taken released
 talk a run_as alice gpubroker run --gpu $gpu2 -- python3 /tests/cdev.py
