@@ -10,11 +10,11 @@
 #include "config.h"
 
 #include "client/run/inbox.h"
+#include "client/run/closer.h"
 #include "client/run/packet.h"
 #include "client/common/util.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/vfio.h>
 #include <poll.h>
 #include <stddef.h>
@@ -67,47 +67,6 @@ void inbox_open(struct supervisor *s)
 		s->inbox = TAKE_FD(fd);
 }
 
-/* In a child: keeps nothing but the connection, until the supervisor has closed its copy. */
-static void __attribute__((noreturn)) hold_and_exit(int fd, int closed)
-{
-	const unsigned low = (unsigned)(fd < closed ? fd : closed);
-	const unsigned high = (unsigned)(fd < closed ? closed : fd);
-	char byte;
-
-	if (low)
-		close_range(0, low - 1, 0);
-	if (low + 1 < high)
-		close_range(low + 1, high - 1, 0);
-	close_range(high + 1, ~0U, 0);
-	while (read(closed, &byte, 1) < 0 && errno == EINTR)
-		;
-	_exit(0);
-}
-
-/*
- * Closes a connection so that the last copy is a child's. With the last copy all is closed that a
- * stranger has sent by it, such as a socket that lingers: that may wait for as long as the stranger
- * likes, but not in a process that ends. False: it is still open.
- */
-static bool send_away(int fd)
-{
-	int ends[2];
-	pid_t child;
-
-	if (pipe2(ends, O_CLOEXEC))
-		return false;
-	child = fork();
-	if (!child) {
-		close(ends[1]);
-		hold_and_exit(fd, ends[0]);
-	}
-	if (child > 0)
-		close(fd);
-	close(ends[0]);
-	close(ends[1]);
-	return child > 0;
-}
-
 /*
  * One that comes while another is there is sent away: a group that was sent to a socket which
  * nobody has accepted would be kept open by that. After many of these nobody is looked at any more:
@@ -121,7 +80,7 @@ void inbox_accept(struct supervisor *s)
 	if (fd >= 0 && s->visitor < 0 && is_of_our_user(fd) &&
 	    !packet_send(fd, &turn, sizeof(turn), -1))
 		s->visitor = fd;
-	else if (fd >= 0 ? !send_away(fd) || ++s->sent_away == STRANGERS_MOST
+	else if (fd >= 0 ? !closer_close(fd) || ++s->sent_away == STRANGERS_MOST
 			 : errno == EMFILE || errno == ENFILE || errno == ENOMEM)
 		s->inbox = -1; /* open, and not looked at: what has been sent to it is not closed */
 }

@@ -21,6 +21,7 @@
 #include "client/run/supervise.h"
 #include "client/run/children.h"
 #include "client/run/inbox.h"
+#include "client/run/nodes.h"
 #include "client/run/packet.h"
 #include "client/run/parent.h"
 #include "client/run/seclude.h"
@@ -134,6 +135,7 @@ _Noreturn static void supervisor_main(struct supervisor *s, int socket, pid_t co
 		no_filter(s);
 	packet_send(socket, &byte, sizeof(byte), -1); /* if the other half has ended: see POLLHUP */
 	fd_close(socket);
+	nodes_begin(s);
 	inbox_open(s);
 	supervisor_serve(s, listener);
 	_exit(0);

@@ -19,6 +19,7 @@
 #include "client/run/farewell.h"
 #include "client/run/inbox.h"
 #include "client/run/memory.h"
+#include "client/run/nodes.h"
 #include "client/common/util.h"
 #include "client/host/marked.h"
 
@@ -58,8 +59,8 @@ static bool is_cdev_path(const char *path)
 #define NO_SUPERVISOR                                                                              \
 	(struct supervisor)                                                                        \
 	{                                                                                          \
-		.listener = -1, .command = -1, .parent = -1, .children = -1, .inbox = -1,          \
-		.visitor = -1, .added.file.fd = -1                                                 \
+		.listener = -1, .command = -1, .parent = -1, .children = -1, .nodes = -1,          \
+		.inbox = -1, .visitor = -1, .added.file.fd = -1                                    \
 	}
 
 int supervisor_init(struct supervisor *s, const struct supervise_file *files, size_t n_files,
@@ -256,7 +257,8 @@ static bool is_used_up(const struct lent *lent)
 static bool refuse_to_hand_out(struct supervisor *s, const struct lent *lent)
 {
 	const char *why =
-		lent->given_up
+		lent->taken ? "it has been taken back"
+		: lent->given_up
 			? "it was opened in the other way already (an IOMMU group, or devices by "
 			  "iommufd), and one lease is never used in both"
 		: is_used_up(lent) ? "a VMM has bound it to its iommufd, and the kernel does "
@@ -268,7 +270,10 @@ static bool refuse_to_hand_out(struct supervisor *s, const struct lent *lent)
 	if (!s->warned_kind)
 		s->warned_kind = say(s, "gpubroker: %s is not opened again for process %u: %s.\n",
 				     lent->file.what, s->request->pid, why);
-	send_response(s, -EBUSY, 0);
+	if (lent->taken)
+		let_pass(s); /* into what the kernel says to anybody without a lease */
+	else
+		send_response(s, -EBUSY, 0);
 	return true;
 }
 
@@ -485,12 +490,19 @@ static int command_ended(struct supervisor *s)
 	return isatty(STDERR_FILENO) ? LAST_FOR : 0;
 }
 
+/* Returns the shorter of two times, of which -1 is for ever. */
+static int earlier(int a, int b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 /* Returns how long to wait, in milliseconds; -1: for ever. */
 static int next_wait(const struct supervisor *s, int limit)
 {
-	int notices = s->notices ? s->notices->wait(s->notices->userdata) : -1;
+	int wait = nodes_wait(s);
 
-	return notices < 0 || (limit >= 0 && limit < notices) ? limit : notices;
+	wait = earlier(wait, s->notices ? s->notices->wait(s->notices->userdata) : -1);
+	return earlier(wait, limit);
 }
 
 void supervisor_serve(struct supervisor *s, int listener)
@@ -508,6 +520,7 @@ void supervisor_serve(struct supervisor *s, int listener)
 			{ .fd = s->parent, .events = POLLIN },
 			{ .fd = s->inbox, .events = POLLIN },
 			{ .fd = s->visitor, .events = POLLIN },
+			{ .fd = s->nodes, .events = POLLIN },
 		};
 
 		wait = next_wait(s, limit);
@@ -517,7 +530,7 @@ void supervisor_serve(struct supervisor *s, int listener)
 				poll(NULL, 0, 10);
 			continue;
 		}
-		if (!n && limit >= 0 && wait == limit) {
+		if (!n && limit >= 0 && (limit -= wait) <= 0) {
 			limit = -1;
 			if (s->command < 0)
 				take_leave(s, begun, true);
@@ -526,6 +539,8 @@ void supervisor_serve(struct supervisor *s, int listener)
 		}
 		if (!n || p[2].revents)
 			say_notices(s);
+		if (!n || p[7].revents)
+			nodes_look(s);
 		if (p[3].revents)
 			children_take(s);
 		if (p[4].revents && s->parent >= 0)

@@ -45,6 +45,8 @@ struct lent {
 	bool is_cdev;	 /* a device node, /dev/vfio/devices/vfioN */
 	bool handed_out; /* the program got it at least once */
 	bool given_up;	 /* the program opened the other kind: it is closed */
+	bool followed;	 /* a device node that is closed when the device is taken back */
+	bool taken;	 /* it was, and is closed */
 };
 
 struct supervisor {
@@ -61,6 +63,8 @@ struct supervisor {
 	int parent;   /* a socket to the process that waits; -1 also when it knows the end */
 	int children; /* a signalfd of SIGCHLD */
 	pid_t parent_pid;
+
+	int nodes; /* an inotify where the lent device nodes are, see nodes.h; else -1 */
 
 	/* What `attach` brings, see inbox.h; else -1. */
 	int inbox;	    /* where it connects */

@@ -25,6 +25,7 @@
 #include <spawn.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -705,6 +706,62 @@ static int takes_cdevs(void)
 	return takes_one_kind(true);
 }
 
+/* Makes a file in the place of a device's node, with a lock that goes with its last open copy. */
+static bool make_node(char *path, int *ret_fd, int *ret_look)
+{
+	strcpy(path, "/tmp/supervise-test-XXXXXX");
+	*ret_fd = mkostemp(path, O_CLOEXEC);
+	*ret_look = open(path, O_RDWR | O_CLOEXEC);
+	return *ret_fd >= 0 && *ret_look >= 0 && !flock(*ret_fd, LOCK_EX);
+}
+
+static bool has_node(int look)
+{
+	return flock(look, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+}
+
+static bool loses_node(int look)
+{
+	for (int i = 0; i < 3000 && has_node(look); i++)
+		sleep_ms(10);
+	return !has_node(look);
+}
+
+/* Under a supervisor with a group and two devices: what happens when the devices are taken back. */
+static int lets_go_of_nodes(void)
+{
+	struct supervise_file files[] = {
+		{ .path = GROUP, .fd = lent, .what = "its group", .lease = 0 },
+		{ .path = OTHER, .fd = -1, .what = "its device", .lease = 0 },
+		{ .path = SECOND, .fd = -1, .what = "its second device", .lease = 0 },
+	};
+	char first[40], second[40];
+	int looks[2], opened;
+	const char *what = "?";
+
+	if (!make_node(first, &files[1].fd, &looks[0]) ||
+	    !make_node(second, &files[2].fd, &looks[1]) ||
+	    supervise_start(files, ARRAY_SIZE(files), NULL, NULL, place, &what))
+		return 10;
+	close(files[1].fd);
+	close(files[2].fd);
+	opened = open(SECOND, O_RDWR | O_CLOEXEC);
+	if (opened < 0 || !has_node(looks[0]))
+		return 11;
+	unlink(first);
+	if (!loses_node(looks[0]))
+		return 12; /* the kernel would wait for it until this process ends */
+	if (try_open(OTHER, O_RDWR) != ENOENT || try_open(GROUP, O_RDWR) ||
+	    try_open(SECOND, O_RDWR) == ENOENT)
+		return 13;
+	unlink(second);
+	sleep_ms(50);
+	if (!has_node(looks[1]))
+		return 14; /* it is this process' own */
+	close(opened);
+	return loses_node(looks[1]) ? 0 : 15;
+}
+
 static bool exits_0(int (*fn)(void))
 {
 	pid_t pid;
@@ -840,6 +897,8 @@ static void test_kinds(void)
 	       "who opens a lease's group does not get its devices' own nodes");
 	tap_ok(exits_0(takes_cdevs),
 	       "who opens a device's own node does not get the group, which is closed");
+	tap_ok(exits_0(lets_go_of_nodes),
+	       "a device that is taken back need not wait for a command that does not have it open");
 }
 
 static void test_life(void)
@@ -1184,6 +1243,7 @@ static void test_above(void)
 	tap_ok(exits_0(leaves_command_alone), "above: signals, descriptors, session are as before");
 	tap_ok(exits_0(works_without_stdio),
 	       "above: a caller without stdin, stdout, stderr is served");
+	tap_ok(exits_0(lets_go_of_nodes), "above: a device that is taken back is let go of");
 	tap_ok(exits_0(refuses_bad_paths), "above: a refused path starts nothing");
 	tap_ok(exits_0(refuses_bad_fd), "above: so does a lack of descriptors");
 	if (descendants_readable())

@@ -1,7 +1,8 @@
 #!/bin/bash
 # VMMs that take their devices by iommufd: an unmodified QEMU that opens /dev/iommu and the devices' own nodes gets
 # them, one that opens groups gets those, and one may be told numbers instead; the lease is over when the
-# last descriptor is gone, whatever becomes of the daemon meanwhile.
+# last descriptor is gone, whatever becomes of the daemon meanwhile; and one that is taken back does not wait for a
+# command that has opened nothing.
 . ./lib.sh
 killed=$(killed)
 . /tests/cdev.sh
@@ -72,6 +73,42 @@ ok 'another one' wait_for 20 is_leased $gpu2
 is "$(say a open g "$group") $(say a open d "$(cdev_of $gpu2)")" 'ok EBUSY' 'who opens the group first does not get the node'
 quit a
 ok 'that too ends' wait_for 20 no_records
+
+# What the command has not opened goes back at once when it is taken, and the command goes on.
+lender() { lent=$(pgrep -nx gpubroker-lend); }
+watches() { lender && ls -l "/proc/$lent/fd" | grep -q inotify; }
+taken() {
+	ok "$1: the host has it" wait_for 8 is_back $gpu2 bochs-drm
+	is "$(say a open d "$node")" ENOENT '... while the command runs, which cannot open it any more'
+	like "$(cat /tmp/a.err)" "$gpu2 .* is not opened again for process [0-9]+: it has been taken back" '... and is told why'
+	quit a
+}
+lease_of() { gpubroker leases --json | python3 -c 'import json,sys; print(*[l["id"] for l in json.load(sys.stdin)])'; }
+talk a run_as alice gpubroker run --gpu $gpu2 -- python3 /tests/cdev.py
+ok 'a command that opens nothing has a device' wait_for 20 is_leased $gpu2
+node=$(cdev_of $gpu2)
+ok '... whose supervisor is told when it is taken' wait_for 20 watches || diag "$(lender; ls -l "/proc/$lent/fd")"
+ok 'its user releases it' run_as alice gpubroker release "$(lease_of)"
+taken released
+talk a run_as alice gpubroker run --gpu $gpu2 -- python3 /tests/cdev.py
+ok 'another one' wait_for 20 is_leased $gpu2
+node=$(cdev_of $gpu2)
+wait_for 20 watches
+systemctl restart gpubroker
+ok 'the broker is started again' wait_for 20 is_state $gpu2 leased
+ok 'root revokes it' gpubroker revoke "$(lease_of)"
+taken revoked
+# As in a container, where the supervisor does not see the nodes of the host.
+if [ "$AS_CONFINED" = selinux ]; then
+	skip 'a command with a /dev of its own' 'SELinux lets nobody mount there'
+else
+	talk a unshare -m sh -c "mount -t tmpfs none /dev/vfio/devices && exec /tests/as alice unlimited gpubroker run --gpu $gpu2 -- python3 /tests/cdev.py"
+	ok 'one with a /dev of its own' wait_for 20 is_leased $gpu2
+	node=$(cdev_of $gpu2)
+	ok 'root revokes that' gpubroker revoke "$(lease_of)"
+	taken 'revoked, unseen'
+fi
+wait_for 20 no_records
 
 # Whose limit.
 echo "allow user alice claim address $gpu2 memlock 1G" >/etc/gpubroker/policy.d/37-memlock.policy

@@ -8,6 +8,10 @@ for render in /sys/bus/pci/devices/*; do
 	[ "$(cat "$render/vendor" "$render/device" | xargs)" != '0x1af4 0x1050' ] || break
 done
 render=${render##*/}
+# Without a text console on it: that has the card in use as soon as its driver is there, and again when it comes back.
+fbdev=/sys/module/drm_kms_helper/parameters/fbdev_emulation
+modprobe drm_kms_helper
+echo N >$fbdev
 ok 'the host has a card with a driver that makes a render node' modprobe virtio_gpu
 nodes() { local n=(/sys/bus/pci/devices/"$render"/drm/renderD*); [ -e "${n[0]}" ] && node=/dev/dri/${n[0]##*/}; }
 ok '... which is there' wait_for 20 nodes
@@ -49,6 +53,7 @@ ok "... and the host's render node is gone" test ! -e "$node"
 vm_end guest
 ok 'the host has the card back' wait_for 20 is_back "$render" virtio-pci
 ok '... with a render node' wait_for 20 nodes
+echo Y >$fbdev
 rm -f $policy /tmp/render-*
 reload
 done_testing

@@ -30,6 +30,13 @@ machine() {
 }
 # let_go: the holder ends.
 let_go() { kill "${holders[@]}"; wait "${holders[@]}" 2>/dev/null; holders=(); }
+# holds ADDRESS KIND ARGUMENT...: alice has what the arguments name, and a device of it open.
+holds() {
+	rm -f /tmp/holder.said
+	run_as alice gpubroker run "${@:3}" -- /tests/holder "$1" /tmp/holder.said "$2" >/tmp/holder.log 2>&1 &
+	holders+=($!)
+	wait_for 20 grep -q has /tmp/holder.said || diag "$(cat /tmp/holder.log)"
+}
 # is_over ADDRESS DRIVER OVERRIDE: the lease is, and the function has these.
 is_over() { is_free "$1" && [ "$(driver_of "$1") $(override_of "$1")" = "$2 $3" ]; }
 
@@ -52,7 +59,14 @@ like "$stderr" "thief wants $gpu2, and it cannot be asked what is lent: .*no bro
 systemctl start gpubroker.socket gpubroker.service
 ok '... which the next broker has' wait_for 20 is_leased $gpu2
 
+# A holder that has not opened it.
+ok 'virsh nodedev-reattach takes at once what nobody has open' timeout 180 /usr/bin/virsh -q -c qemu:///system nodedev-reattach "$(node $gpu2)"
+ok '... and the lease is over with that, though its command runs' wait_for 20 is_over $gpu2 bochs-drm ''
+ok '... on' alive "${holders[0]}"
+let_go
+
 # A holder that has no guest to ask: libvirt waits for it.
+holds $gpu2 keeps --gpu 02:00.0
 virsh nodedev-reattach "$(node $gpu2)" >/tmp/taker.log 2>&1 &
 taker=$!
 is_waited_for() { gpubroker leases | grep -q "$gpu2 is being taken from this lease"; }
@@ -96,10 +110,9 @@ ok 'driverctl gives it to VFIO for good' driverctl set-override $gpu2 vfio-pci
 echo 1234 1111 >$ids/remove_id # which it has added
 vm_end guest
 ok '... and the end of the lease does not take that back' wait_for 20 is_over $gpu2 vfio-pci vfio-pci
-# driverctl_waits ARGUMENT...: runs it in the background while alice has the card, and then ends alice's lease.
+# driverctl_waits ARGUMENT...: runs it in the background while alice has the card open, and then ends alice's lease.
 driverctl_waits() {
-	hold alice --gpu $gpu2
-	wait_for 20 is_leased $gpu2
+	holds $gpu2 keeps --gpu 02:00.0
 	timeout 300 driverctl "$@" >/tmp/taker.log 2>&1 &
 	taker=$!
 	wait_for 30 is_waited_for || return 1
@@ -118,13 +131,6 @@ ok 'what driverctl waited for, it has as it wanted' wait_for 40 is_over $gpu2 vf
 driverctl unset-override $gpu2
 ok '... and gives back' wait_for 20 has_driver $gpu2 bochs-drm
 
-# holds ADDRESS KIND ARGUMENT...: alice has what the arguments name, and a device of it open.
-holds() {
-	rm -f /tmp/holder.said
-	run_as alice gpubroker run "${@:3}" -- /tests/holder "$1" /tmp/holder.said "$2" >/tmp/holder.log 2>&1 &
-	holders+=($!)
-	wait_for 20 grep -q has /tmp/holder.said || diag "$(cat /tmp/holder.log)"
-}
 # Of a group whose holder goes on. The kernel binds a host driver to none of it before that ends.
 holds $gpu_audio keeps --gpu 01:00.0
 virsh nodedev-reattach "$(node $gpu)" >/tmp/taker.log 2>&1
@@ -145,8 +151,7 @@ ok '... until it is taken back' wait_for 20 has_driver $gpu bochs-drm
 # A card that was prepared.
 echo "allow user alice claim address $prep_twin" >$mine
 reload
-hold alice --gpu $prep_twin
-wait_for 20 is_leased $prep_twin
+holds $prep_twin keeps --gpu $prep_twin
 virsh nodedev-reattach "$(node $prep_twin)" >/tmp/taker.log 2>&1 &
 taker=$!
 wait_for 30 test ! -e /sys/bus/pci/devices/$prep_twin/driver
