@@ -245,6 +245,29 @@ for body, name in ((b"[]", "no object"), (b"{", "half an object"), (b'{"machine"
     ok(s == 422, f"a body of {name}: 422", s)
 good("after all of these")
 
+# ---- huge headers ----
+def peak():
+    """The most that its processes have had of memory, in KiB."""
+    return sum(int(re.search(r"VmHWM:\s+(\d+)", open(f"/proc/{p}/status").read()).group(1)) for p in pids)
+
+
+HUGE = 1 << 20
+before = peak()
+answers = []
+for data in (b"X: " + b"a" * HUGE, b"X: aaaaaaaaaaaa\r\n" * (HUGE // 16)):
+    def send_huge():
+        answers.append(status_of(b"GET /v1/claims HTTP/1.1\r\nHost: gpu\r\n" + data + b"\r\n\r\n"))
+
+    threads = [threading.Thread(target=send_huge) for _ in range(64)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+ok(answers == [431] * 128, "huge headers, 1 MiB in one or in many, from 64 clients at once: 431 to each", answers)
+grown = peak() - before
+ok(grown < 8192, "... and of the 128 MiB its memory grows by less than 8", grown)
+good("huge headers")
+
 # ---- pages of a browser ----
 for headers, name in (({"Origin": "http://evil.example"}, "another page's Origin"), ({"Origin": "null"}, "a sandboxed page"),
                       ({"Origin": "http://gpu"}, "a page of its own name"), ({"Sec-Fetch-Site": "cross-site"}, "a cross-site request"),
