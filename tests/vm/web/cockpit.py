@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # The Cockpit page as people use it: cockpit.py WEB-PORT AGENT-PORT SHOTS. Prints TAP. tests/vm/browse runs it.
-import json, os, socket, sys, time, traceback
+import json, os, re, socket, sys, time, traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from webdriver import Browser, Failed
@@ -100,6 +100,11 @@ class Page:
             const e = document.getElementById(l.htmlFor); e.value = arguments[1];
             e.dispatchEvent(new Event('input')); e.dispatchEvent(new Event('change'));""", label, text)
 
+    def refuses(self, words):
+        """The open form shows this, and has not gone on."""
+        return self.b.js("""const e = document.querySelector('dialog .error');
+            return Boolean(e) && !e.hidden && e.textContent.includes(arguments[0]) && !document.querySelector('dialog .progress')""", words)
+
     def spawn(self, *argv):
         """What a script of the page would get: the output, or the error's."""
         self.b.js("""window.said = null; window.cockpit.spawn(arguments[0], { err: 'message' })
@@ -150,6 +155,9 @@ def alice_claims(agent, b):
     alice.shot('progress')
     ok(agent.until("gpubroker leases --json | grep -q '\"uid\":1000'"), 'the lease is hers: no daemon acts for her')
     ok(agent.until('grep -q END /home/alice/serial'), 'her VM runs')
+    seen = agent.run('grep PCI /home/alice/serial')[1]
+    ok(re.search('^PCI [1-9a-f0-9]{2}:00.0 1234:1111 class 030000 register b0c', seen, re.M) and '8086:2668' in seen,
+       '... and has found the GPU and its audio function, and read a register of the GPU', seen)
     alice.click('Close')
     ok(alice.sees('You have it since'), 'the card says that she has it', alice.text())
     alice.tab('Your VMs')
@@ -157,6 +165,61 @@ def alice_claims(agent, b):
     alice.tab('Leases and queue')
     ok(alice.sees('alice (you)'), 'the lease is shown as hers')
     alice.shot('leases')
+
+
+def alice_asks_oddly(agent, b):
+    alice = Page(b, 'alice')
+    alice.click('Start a VM with ' + gpu2)
+    for name in 'my vm', '<b>x</b>', '../x', '%n', '':
+        alice.fill('Name', name)
+        alice.click('Start')
+        ok(alice.wait(lambda: alice.refuses('A name has 1 to 40 letters')), 'a VM of the name "%s" is not started' % name, alice.text('dialog'))
+    ok(not b.js("return document.querySelectorAll('dialog b').length"), '... and no name is HTML')
+    alice.fill('Disk image', '/home/alice/a,b c.qcow2')
+    ok("'file=/home/alice/a,,b c.qcow2,if=virtio'" in b.js("return document.querySelector('dialog textarea').value"),
+       'a comma and a blank of a disk name reach QEMU as they are')
+    alice.fill('Command of the VM', 'qemu-system-x86_64 "half')
+    alice.click('Start')
+    ok(alice.wait(lambda: alice.refuses('without its second')), 'half a quotation is not started', alice.text('dialog'))
+    alice.fill('Name', 'first')
+    alice.fill('Command of the VM', vm)
+    alice.click('Start')
+    ok(alice.wait(lambda: alice.refuses('stop it first')), 'nor a second VM of the name of one that runs', alice.text('dialog'))
+    alice.fill('Name', 'again')
+    alice.fill('Command of the VM', '/nowhere/<i>qemu')
+    alice.click('Start')
+    ok(alice.sees('/nowhere/<i>qemu', 120, 'dialog .progress'), 'a command that is not there fails with its reason', alice.text('dialog'))
+    alice.click('Close')
+    ok(agent.until('is_back $gpu2 bochs-drm'), '... and the GPU is with the host again')
+
+
+def alice_goes_while_she_waits(agent, b):
+    agent.run('(setsid ./as bob unlimited gpubroker run --gpu 02:00.0 -- sleep 1000 >/dev/null 2>&1 & echo $! >/tmp/bobs)')
+    alice = Page(b, 'alice')
+    ok(alice.wait(lambda: alice.has('Wait for ' + gpu2)), 'what bob has can be waited for', alice.text())
+    alice.click('Wait for ' + gpu2)
+    # The name of the VM that failed.
+    alice.fill('Name', 'again')
+    alice.fill('Command of the VM', vm)
+    alice.click('Start')
+    ok(alice.sees('place 1 in the queue', 60, 'dialog'), 'the name of a VM that failed is free, and its steps are gone', alice.text('dialog'))
+    ok(alice.sees('bob has it', 30, 'dialog'), '... and who waits sees for whom', alice.text('dialog'))
+    alice.shot('waits')
+
+
+def alice_finds_it_granted(agent, b):
+    ok(agent.run('gpubroker leases --waiting --json | grep -q 0000:02:00.0')[0] == 0, 'a claim waits on when its browser is closed')
+    agent.run('kill $(cat /tmp/bobs)')
+    ok(agent.until("gpubroker leases --json | tr -d ' \\n' | grep -qE '\"uid\":1000[^}]*0000:02:00.0'"), '... and gets the GPU, without a browser',
+       agent.run('gpubroker leases --json; gpubroker leases --waiting')[1])
+    alice = Page(b, 'alice')
+    alice.tab('Your VMs')
+    alice.click('Progress of again')
+    ok(alice.sees('The VM runs with its GPU.', 60, 'dialog'), 'whoever comes back sees how it went', alice.text('dialog'))
+    ok('place 1' in alice.text('dialog'), '... from its wait on', alice.text('dialog'))
+    alice.click('Close')
+    alice.click('Stop again')
+    ok(agent.until('is_back $gpu2 bochs-drm'), '... and ends it')
 
 
 def bob_cannot(agent, b):
@@ -195,6 +258,7 @@ def admin_rules(agent, b):
     if not ok(admin.sees('Save and load'), 'an administrator gets the policy', admin.text()):
         return
     content = agent.run('cat /etc/gpubroker/policy.d/run-web.policy')[1]
+    before = agent.run('sha256sum </etc/gpubroker/policy.d/run-web.policy')[1]
 
     def write(text):
         b.js("const t = document.getElementById('policy-text'); t.value = arguments[0]; t.dispatchEvent(new Event('input'))", text)
@@ -204,6 +268,19 @@ def admin_rules(agent, b):
     ok(admin.sees('clam', 30, '.verdict'), 'a mistake is shown with its place', admin.text('.verdict'))
     admin.shot('policy')
     ok('clam' not in agent.run('cat /etc/gpubroker/policy.d/run-web.policy')[1], '... and is not saved')
+    odd = content + '\n# <img src=x onerror=alert(1)> \u202e \U0001f600 ' + "'; rm -rf / #" + '\n'
+    write(odd + '<script>alert(1)</script>\n')
+    admin.click('Save and load')
+    ok(admin.sees('<script>', 30, '.verdict') and not b.js("return document.querySelectorAll('main script, main img').length"),
+       'HTML in a text is shown as text', admin.text('.verdict'))
+    write(content + '\n# ' + 5000 * 'a' + '\n')
+    admin.click('Save and load')
+    ok(admin.sees('4096 bytes in a line', 30, '.verdict'), 'a line without end has its sentence', admin.text('.verdict'))
+    ok(agent.run('sha256sum </etc/gpubroker/policy.d/run-web.policy')[1] == before, '... and nothing of these is saved')
+    write(odd)
+    admin.click('Save and load')
+    ok(agent.until("grep -q onerror /etc/gpubroker/policy.d/run-web.policy"), 'an odd comment is a comment', admin.text('.verdict'))
+    ok(odd.rstrip('\n') == agent.run('cat /etc/gpubroker/policy.d/run-web.policy')[1], '... and is saved as it was written')
     write(content + '\nallow user bob claim card\n')
     admin.click('Save and load')
     ok(agent.until('grep -q "bob claim card" /etc/gpubroker/policy.d/run-web.policy'), 'a text without is saved')
@@ -258,7 +335,8 @@ def a_stuck_device(agent, b):
 
 agent = Agent()
 try:
-    for part in alice_claims, bob_cannot, alice_again, a_stuck_device, admin_rules:
+    for part in (alice_claims, alice_asks_oddly, alice_goes_while_she_waits, alice_finds_it_granted, bob_cannot, alice_again,
+                 a_stuck_device, admin_rules):
         with Browser(log=os.path.join(shots, 'chromedriver.log')) as browser:
             try:
                 part(agent, browser)
