@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -497,6 +498,19 @@ out = subprocess.run([sys.executable, client_path, path], capture_output=True, t
 ok(out.returncode == 1 and "no broker answers" in out.stderr, "the client in the documentation says why", out)
 with open(client_path) as f:
     ok(len(f.readlines()) <= 40, "... and has 40 lines at most")
+
+# ---- curl, as in gpubroker-serve(1) ----
+if shutil.which("curl"):
+    def curl(*arguments):
+        return subprocess.run(["curl", "-s", "-S", "--unix-socket", path, *arguments], capture_output=True, text=True).stdout
+
+    ok(curl("http://gpu/v1/claims").strip() == "[]", "curl gets an answer, as in the manual page")
+    out = curl("-H", "Content-Type: application/json", "http://gpu/v1/claims", "-d", '{"machine":"none","device":"01:00.0"}')
+    ok(json.loads(out)["status"] == 404, "... has a claim begun", out)
+    out = curl("-N", "http://gpu/v1/claims/none/events")
+    ok(out.startswith("event: end\ndata: {"), "... and follows its events", out)
+else:
+    ok(True, "curl # SKIP it is not here")
 
 # ---- what --http names ----
 for kind in ("file", "directory", "link", "socket that is heard"):
