@@ -86,7 +86,7 @@ ok '... and alice can claim it' vm_up plug
 vm_end plug
 ok '... and give it back' wait_for 20 is_status $plugged vfio-ready
 outer device_del '{"id": "plugged"}' >/dev/null
-ok 'it can be unplugged' wait_for 30 test ! -e /sys/bus/pci/devices/$plugged
+ok 'it can be unplugged' wait_for 30 test ! -e /sys/bus/pci/devices/$plugged || diag "$(dmesg | tail -n 20)"
 rm -r $other
 gpubroker policy install >/dev/null
 

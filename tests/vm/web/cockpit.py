@@ -119,7 +119,7 @@ class Page:
                 window.dispatchEvent(new CustomEvent("cockpit-style", { detail: { style: arguments[0] } }))""", theme)
             for width in 360, 800, 1600:
                 self.b.size(width, 1000)
-                self.wait(lambda: self.b.js('return window.top.outerWidth') == width)
+                self.wait(lambda: self.b.js('return window.top.innerWidth') == width)
                 self.b.shot(os.path.join(shots, '%s-%s-%d.png' % (name, theme, width)))
                 if not self.b.js('return document.documentElement.scrollWidth <= window.innerWidth'):
                     cut.append('%s, %d pixels' % (theme, width))
