@@ -504,7 +504,8 @@ if shutil.which("curl"):
     def curl(*arguments):
         return subprocess.run(["curl", "-s", "-S", "--unix-socket", path, *arguments], capture_output=True, text=True).stdout
 
-    ok(curl("http://gpu/v1/claims").strip() == "[]", "curl gets an answer, as in the manual page")
+    out = curl("http://gpu/v1/claims")
+    ok(json.loads(out) == [], "curl gets an answer, as in the manual page", out)
     out = curl("-H", "Content-Type: application/json", "http://gpu/v1/claims", "-d", '{"machine":"none","device":"01:00.0"}')
     ok(json.loads(out)["status"] == 404, "... has a claim begun", out)
     out = curl("-N", "http://gpu/v1/claims/none/events")

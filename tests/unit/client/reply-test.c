@@ -23,7 +23,7 @@ static const struct {
 #undef REFUSAL
 };
 
-/* What gpubroker-serve(1) says of them. */
+/* Their HTTP statuses, as in gpubroker-serve(1). */
 static const int statuses[] = {
 	[GPUBROKER_REFUSED_POLICY] = 403,     [GPUBROKER_REFUSED_BUSY] = 409,
 	[GPUBROKER_REFUSED_STUCK] = 409,      [GPUBROKER_REFUSED_NO_DEVICE] = 404,
@@ -48,7 +48,7 @@ static const char *text_of(struct json_object *o, const char *key)
 	return value ? json_object_get_string(value) : "";
 }
 
-/* What the command prints on standard error for this refusal. */
+/* Returns the object that the command prints on standard error for this refusal. */
 static struct json_object *refused(size_t i)
 {
 	struct gpubroker_refused facts = { .number = refusals[i].number,
@@ -99,7 +99,7 @@ static bool is_answered(size_t i)
 	return good;
 }
 
-/* A failure that is not JSON, or is another object, is an answer as well. */
+/* Returns true if a failure that may be no JSON, or another object, has this answer. */
 static bool is_answered_otherwise(int exit, const char *err, const char *wanted)
 {
 	struct exchange x = { 0 };

@@ -23,11 +23,12 @@ rm -r /tmp/unpacked
 ldconfig
 systemd-sysusers
 systemctl daemon-reload
+systemctl restart systemd-modules-load.service
 systemctl enable -q --now gpubroker.socket gpubroker.service
 printf 'allow user alice claim address %s memlock 64M\n' "$gpu" >/etc/gpubroker/policy.d/own.policy
 reload
 hold alice --gpu 01:00.0
-ok 'alice has a GPU by a broker that was installed from source' wait_for 30 is_leased $gpu
+ok 'alice has a GPU by a broker that was installed from source' wait_for 30 is_leased $gpu || diag "$(cat /tmp/holders.log)"
 old=$(main_pid)
 # What an administrator does.
 rm /etc/apparmor.d/gpubrokerd
@@ -41,12 +42,12 @@ dpkg_does -i $(version 1)
 is $status 0 'the packages are installed over it, while the lease is out'
 ok 'a daemon serves' wait_for 30 systemctl is-active -q gpubroker.service
 isnt "$(main_pid)" "$old" '... the one of the package'
-is "$(grep -lF '(deleted)' /proc/"$(main_pid)"/exe 2>/dev/null)" '' '... whose program is there'
+unlike "$(readlink "/proc/$(main_pid)/exe")" deleted '... whose program is there'
 is "$(systemctl list-units --plain --no-legend 'gpubroker.service' | wc -l):$(pidof gpubrokerd | wc -w)" \
 	"1:$(systemctl list-units --plain --no-legend --state=active 'gpubroker*.service' | grep -cE 'gpubroker(-load|-watch|-find|-end)?\.service')" \
 	'... and no second one'
 ok 'the holder has noticed nothing' alive "${holders[0]}"
-ok '... and has its lease' is_leased $gpu
+ok '... and has its lease' wait_for 30 is_leased $gpu
 like "$(ldd /usr/bin/gpubroker)" "libgpubroker.so.0 => .*$(gcc -print-multiarch 2>/dev/null || echo linux-gnu)" \
 	"the command has the package's library, not the one of before"
 is "$(systemctl is-enabled gpubroker-prepare.service)" masked 'a unit that was masked is masked'
@@ -65,7 +66,7 @@ is "$(systemctl is-enabled gpubroker.service)" disabled 'a service that was disa
 ok '... and a file that was deleted is not there again' test ! -e /etc/apparmor.d/gpubrokerd
 capture run_as alice gpubroker list
 is $status 0 'the broker answers'
-ok '... and the lease is there' is_leased $gpu
+ok '... and the lease is there' wait_for 30 is_leased $gpu
 rm /etc/gpubroker/policy.d/mistake.policy
 
 # Purged while the VM has the card.
