@@ -123,10 +123,16 @@ for ((i = 0; i < 40; i++)); do
 	for f in /sys/bus/pci/devices/*/uevent; do echo change >"$f"; done
 done
 kill -CONT "$watcher"
-finder=$(helper_pid find)
-kill -STOP "$finder"
-sleep 1
-kill -CONT "$finder"
+# A call is restarted only where the stop meets it: both wait in poll() unless there is something to do.
+in_poll() { grep -q poll "/proc/$1/wchan"; }
+for pid in "$watcher" "$(helper_pid find)"; do
+	for ((i = 0; i < 3; i++)); do
+		wait_for 20 in_poll "$pid"
+		kill -STOP "$pid"
+		sleep 0.3
+		kill -CONT "$pid"
+	done
+done
 lost() { said_it 'uevents were lost'; }
 ok 'the watcher goes on after a stop, and says that events were lost' wait_for 20 lost
 # So many rules that malloc takes pages of their own for them.
