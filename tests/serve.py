@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -245,6 +246,29 @@ for body, name in ((b"[]", "no object"), (b"{", "half an object"), (b'{"machine"
     ok(s == 422, f"a body of {name}: 422", s)
 good("after all of these")
 
+# ---- huge headers ----
+def peak():
+    """The most that its processes have had of memory, in KiB."""
+    return sum(int(re.search(r"VmHWM:\s+(\d+)", open(f"/proc/{p}/status").read()).group(1)) for p in pids)
+
+
+HUGE = 1 << 20
+before = peak()
+answers = []
+for data in (b"X: " + b"a" * HUGE, b"X: aaaaaaaaaaaa\r\n" * (HUGE // 16)):
+    def send_huge():
+        answers.append(status_of(b"GET /v1/claims HTTP/1.1\r\nHost: gpu\r\n" + data + b"\r\n\r\n"))
+
+    threads = [threading.Thread(target=send_huge) for _ in range(64)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+ok(answers == [431] * 128, "huge headers, 1 MiB in one or in many, from 64 clients at once: 431 to each", answers)
+grown = peak() - before
+ok(grown < 8192, "... and of the 128 MiB its memory grows by less than 8", grown)
+good("huge headers")
+
 # ---- pages of a browser ----
 for headers, name in (({"Origin": "http://evil.example"}, "another page's Origin"), ({"Origin": "null"}, "a sandboxed page"),
                       ({"Origin": "http://gpu"}, "a page of its own name"), ({"Sec-Fetch-Site": "cross-site"}, "a cross-site request"),
@@ -474,6 +498,20 @@ out = subprocess.run([sys.executable, client_path, path], capture_output=True, t
 ok(out.returncode == 1 and "no broker answers" in out.stderr, "the client in the documentation says why", out)
 with open(client_path) as f:
     ok(len(f.readlines()) <= 40, "... and has 40 lines at most")
+
+# ---- curl, as in gpubroker-serve(1) ----
+if shutil.which("curl"):
+    def curl(*arguments):
+        return subprocess.run(["curl", "-s", "-S", "--unix-socket", path, *arguments], capture_output=True, text=True).stdout
+
+    out = curl("http://gpu/v1/claims")
+    ok(json.loads(out) == [], "curl gets an answer, as in the manual page", out)
+    out = curl("-H", "Content-Type: application/json", "http://gpu/v1/claims", "-d", '{"machine":"none","device":"01:00.0"}')
+    ok(json.loads(out)["status"] == 404, "... has a claim begun", out)
+    out = curl("-N", "http://gpu/v1/claims/none/events")
+    ok(out.startswith("event: end\ndata: {"), "... and follows its events", out)
+else:
+    ok(True, "curl # SKIP it is not here")
 
 # ---- what --http names ----
 for kind in ("file", "directory", "link", "socket that is heard"):

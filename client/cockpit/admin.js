@@ -57,6 +57,8 @@ let draft = null;
 
 /* Saves the draft, unless somebody else has changed the file meanwhile. */
 async function save() {
+    if (draft.base.includes('\uFFFD'))
+        throw new Error(`${draft.name} has bytes that are no UTF-8, which this page would change: edit it in a terminal.`);
     try {
         draft.tag = await cockpit.file(`${DIR}/${draft.name}`, { superuser: 'require' }).replace(draft.content, draft.tag);
     } catch (ex) {

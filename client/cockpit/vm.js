@@ -74,14 +74,24 @@ export async function forget(machine) {
 }
 
 async function start(name, what, options, command) {
-    const argv = ['gpubroker', 'run', '--progress=json,3', '--gpu', what.device];
+    const argv = ['gpubroker', 'run', '--progress=json,3', '--gpu', what.device], unit = `${PREFIX}${name}.service`;
     if (what.profile)
         argv.push('--profile', what.profile);
     if (options.wait)
         argv.push('--wait');
     argv.push(...(options.qemu ? ['--qemu'] : []), '--', ...command);
-    /* The shell only opens the file of the steps. */
-    await run(['systemd-run', '--user', '--quiet', `--unit=${PREFIX}${name}`, `--description=VM ${name} with ${what.device}`, '--',
+    const there = (await machines()).find(m => m.unit === unit);
+    if (there && there.active !== 'failed' && there.active !== 'inactive')
+        throw new Error(`You have a VM ${name} that has not ended: stop it first, or choose another name.`);
+    /* What failed keeps its name until somebody has seen it. */
+    if (there)
+        await run(['systemctl', '--user', 'reset-failed', unit], manager()).catch(() => null);
+    /*
+     * The steps of an earlier VM of that name are not this one's: they go before it, which systemd-run waits for. The shell
+     * only opens the file of the steps.
+     */
+    await run(['systemd-run', '--user', '--quiet', `--unit=${PREFIX}${name}`, `--description=VM ${name} with ${what.device}`,
+        `--property=ExecStartPre=/bin/rm -f ${progressFile(name)}`, '--',
         '/bin/sh', '-c', 'exec 3>"$0"; exec "$@"', progressFile(name), ...argv], manager());
 }
 
@@ -96,8 +106,9 @@ export function claimDialog(what, act) {
     wait.checked = Boolean(what.wait);
     function proposed() {
         const quoted = text => /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replace(/'/g, "'\\''")}'`;
-        return `qemu-system-x86_64 -name ${name.value || 'vm'} -machine q35,accel=kvm:tcg -m ${memory.value} -display none` +
-            (disk.value ? ` -drive ${quoted(`file=${disk.value},if=virtio`)}` : '');
+        return `qemu-system-x86_64 -name ${name.value || 'vm'} -machine q35,accel=kvm:tcg -m ${quoted(memory.value)} -display none` +
+            /* QEMU's own quoting: a comma twice. */
+            (disk.value ? ` -drive ${quoted(`file=${disk.value.replace(/,/g, ',,')},if=virtio`)}` : '');
     }
     const propose = () => { if (!written) command.value = proposed(); };
     for (const input of [name, memory, disk])

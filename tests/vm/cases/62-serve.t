@@ -63,6 +63,23 @@ like "$stdout" '"event":"refused","number":2,"name":"busy".*"user":"carol"' '...
 kill "${holders[0]}"
 ok "carol's card is back" wait_for 30 is_back $gpu2 bochs-drm
 
+# The most that it has had of memory, in KiB: of the process that speaks HTTP, and of the one that executes commands.
+peak() {
+	local p sum=0
+	for p in $serve $(cat /proc/$serve/task/*/children); do
+		sum=$((sum + $(awk '/^VmHWM:/ { print $2 }' /proc/$p/status)))
+	done
+	echo $sum
+}
+before=$(peak)
+for _ in 1 2 3 4 5 6 7 8; do
+	capture run_as alice python3 /tests/http.py $socket huge /v1/devices $((1 << 20))
+	[ "$stdout" = 431 ] || break
+done
+is "$stdout" 431 'huge headers, of 1 MiB, are refused, eight times' || diag "$stderr"
+grown=$(($(peak) - before))
+ok '... and its memory does not grow by a tenth of them' test $grown -lt 820 || diag "$grown KiB"
+
 # A claim.
 run_as alice python3 /tests/http.py $socket events /v1/events '"host"' >/tmp/serve.events 2>&1 &
 watcher=$!

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # http.py SOCKET METHOD PATH [BODY]: prints the status, and the body behind it. http.py SOCKET events PATH LAST: prints the
 # events of a stream, up to one with LAST in it or its end. http.py SOCKET document FILE: prints what differs from it.
+# http.py SOCKET huge PATH BYTES: prints the status of a GET with that many bytes of headers.
 import json
 import re
 import socket
@@ -48,6 +49,15 @@ if method == "events":
         got += piece
         sys.stdout.write(piece.decode())
         sys.stdout.flush()
+elif method == "huge":
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(300)
+    s.connect(path)
+    try:
+        s.sendall(f"GET {target} HTTP/1.1\r\nHost: gpu\r\nX: ".encode() + b"a" * int(rest[0]) + b"\r\n\r\n")
+    except OSError:
+        pass  # it has answered before it had all
+    print(whole(s)[0])
 elif method == "document":
     document = json.load(open(target))
     names = {"address": rest[0], "id": rest[1], "name": rest[2]}

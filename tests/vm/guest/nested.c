@@ -124,17 +124,18 @@ static void yield(void)
 	}
 }
 
-__attribute__((used)) static void kernel(const unsigned int *info)
+/* A line for each of the n numbers of functions from the first on that has one. */
+static void list(unsigned int first, unsigned int n)
 {
-	const char *argument = (const char *)info[4];
-
-	for (unsigned int f = 0; f < 256; f++) {
+	for (unsigned int f = first; f < first + n; f++) {
 		unsigned int id = config(f, 0);
 
 		if (id == 0xffffffffu)
 			continue;
-		put("PCI 00:");
-		put_hex(f >> 3, 2);
+		put("PCI ");
+		put_hex(f >> 8, 2);
+		put(":");
+		put_hex(f >> 3 & 31, 2);
 		put(".");
 		put_hex(f & 7, 1);
 		put(" ");
@@ -147,6 +148,17 @@ __attribute__((used)) static void kernel(const unsigned int *info)
 			ask_display(f);
 		put("\n");
 	}
+}
+
+__attribute__((used)) static void kernel(const unsigned int *info)
+{
+	const char *argument = (const char *)info[4];
+
+	list(0, 256);
+	/* Behind the bridges of that bus, where a PCI Express port has one slot. */
+	for (unsigned int f = 0; f < 256; f++)
+		if (config(f, 0) != 0xffffffffu && (config(f, 0x0c) >> 16 & 0x7f) == 1)
+			list((config(f, 0x18) >> 8 & 0xff) << 8, 8);
 	put("END\n");
 	while (*argument)
 		argument++;
