@@ -29,7 +29,9 @@
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sysexits.h>
 
@@ -297,6 +299,27 @@ static int watch_loop(struct watcher *watcher)
 	return r;
 }
 
+/*
+ * Gives back the pages of the hardware database that the first look has read. Devices that come
+ * later need few of them, and read these again. libudev does not say where it maps the file.
+ */
+static void drop_database_pages(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	char line[512];
+
+	while (maps && fgets(line, sizeof(line), maps)) {
+		const char *name = strrchr(line, '/');
+		unsigned long from, to;
+
+		if (name && !strcmp(name, "/hwdb.bin\n") &&
+		    sscanf(line, "%lx-%lx", &from, &to) == 2)
+			madvise((void *)from, to - from, MADV_DONTNEED);
+	}
+	if (maps)
+		fclose(maps);
+}
+
 int watcher_run(int socket, struct confine_filter *settled, const void *unused)
 {
 	struct watcher watcher = { .core = socket };
@@ -317,6 +340,7 @@ int watcher_run(int socket, struct confine_filter *settled, const void *unused)
 	r = listen_to_kernel(&watcher);
 	if (!r)
 		r = scan_all(&watcher);
+	drop_database_pages();
 	/*
 	 * The heap keeps this much and gets no more: devices that are plugged in must not make it
 	 * grow.

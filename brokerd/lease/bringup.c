@@ -8,6 +8,7 @@
 #include "brokerd/lease/bringup.h"
 #include "brokerd/lease/restore.h"
 #include "brokerd/lease/taken.h"
+#include "brokerd/record/lease-record.h"
 
 #include <errno.h>
 
@@ -75,10 +76,23 @@ static void on_made_text(void *userdata, const struct pci_address *address, cons
 		lease->kind->made_text(lease, address, text);
 }
 
+/*
+ * If nothing was made, and what has its place is another program's, nothing is recorded any more:
+ * the end of a lease that nobody waits for clears what is.
+ */
+static void disown_anothers(struct lease *lease, const struct work_result *result)
+{
+	if (!result->error || !lease->kind->is_anothers || !lease->kind->is_anothers(result))
+		return;
+	lease_record_remove(leases_of(lease)->store, lease->id);
+	lease->recorded = false;
+}
+
 static void on_lease_made(void *userdata, const struct work_result *result)
 {
 	struct lease *lease = userdata;
 
+	disown_anothers(lease, result);
 	if (!lease_worker_ended(lease))
 		return;
 	lease->kind->made(lease, result);

@@ -51,6 +51,11 @@ struct lease_kind {
 	bool makes_at_once;
 	void (*made_text)(struct lease *lease, const struct pci_address *address, const char *text);
 	void (*made)(struct lease *lease, const struct work_result *result);
+	/*
+	 * Returns true if a worker that has failed made nothing, and what has its place is another
+	 * program's, which is never touched. NULL: never.
+	 */
+	bool (*is_anothers)(const struct work_result *result);
 	/* Returns why add_make() failed with -error, or its worker could not be started. Static. */
 	const char *(*why_not_begun)(const struct lease *lease, int error);
 

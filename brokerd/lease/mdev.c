@@ -12,7 +12,6 @@
 #include "config.h"
 
 #include "brokerd/lease/mdev.h"
-#include "brokerd/record/lease-record.h"
 #include "client/host/function.h"
 #include "client/host/mdev.h"
 
@@ -58,10 +57,6 @@ void mdev_finish_making(struct lease *lease, const struct work_result *result,
 	uint32_t group = NO_GROUP;
 	int r;
 
-	if (result->error && making->is_anothers) {
-		lease_record_remove(leases_of(lease)->store, lease->id);
-		lease->recorded = false;
-	}
 	if (result->error) {
 		lease_fail(lease, NULL, result->what, result->error);
 		lease->failure.none_left = making->none_left;
@@ -97,11 +92,6 @@ static void check_created(struct lease *lease, const struct work_result *result)
 {
 	const struct making making = {
 		/*
-		 * Another mdev has our UUID. That should not happen, but then it is not ours to
-		 * remove.
-		 */
-		.is_anothers = result->error == EEXIST,
-		/*
 		 * Drivers differ in what they return when no instance is left: mtty, mbochs and
 		 * mdpy do.
 		 */
@@ -111,6 +101,12 @@ static void check_created(struct lease *lease, const struct work_result *result)
 	};
 
 	mdev_finish_making(lease, result, &making);
+}
+
+/* Another mdev has our UUID. That should not happen, but then it is not ours to remove. */
+static bool has_our_uuid(const struct work_result *result)
+{
+	return result->error == EEXIST;
 }
 
 static const char *why_not_made(const struct lease *lease, int error)
@@ -173,6 +169,7 @@ static bool needs_nothing(const struct lease *lease, const struct pci_address *a
 const struct lease_kind lease_of_mdev = {
 	.add_make = add_create,
 	.made = check_created,
+	.is_anothers = has_our_uuid,
 	.why_not_begun = why_not_made,
 	.group_of = mdev_group,
 	.is_gone = mdev_is_gone,

@@ -16,7 +16,6 @@ void mdev_new_uuid(struct lease *lease);
 
 /* The result of a worker that was to make a mediated device or a vGPU. */
 struct making {
-	bool is_anothers;  /* it was not made; what has its place is never touched */
 	bool none_left;	   /* the driver has no instance left */
 	const char *lacks; /* the fault if it was made but has no IOMMU group */
 };

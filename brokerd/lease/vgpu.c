@@ -112,17 +112,21 @@ static void note_offered(struct lease *lease, const struct pci_address *address,
 static void check_typed(struct lease *lease, const struct work_result *result)
 {
 	const struct making making = {
-		/*
-		 * The VF had a type already, or the driver refused. A worker that was killed may
-		 * have made the vGPU.
-		 */
-		.is_anothers = result->error != EINTR && result->what != step_again,
 		.none_left = result->error == ESTALE || (result->what == step_make &&
 							 result->error != EINTR && !lease->offered),
 		.lacks = "the vGPU has no VFIO device",
 	};
 
 	mdev_finish_making(lease, result, &making);
+}
+
+/*
+ * The VF had a type already, or the driver refused. A worker that was killed may have made the
+ * vGPU.
+ */
+static bool has_anothers_type(const struct work_result *result)
+{
+	return result->error != EINTR && result->what != step_again;
 }
 
 static const char *why_not_typed(const struct lease *lease, int error)
@@ -195,6 +199,7 @@ const struct lease_kind lease_of_vgpu = {
 	.add_make = add_type,
 	.made_text = note_offered,
 	.made = check_typed,
+	.is_anothers = has_anothers_type,
 	.why_not_begun = why_not_typed,
 	.group_of = vgpu_group,
 	.is_gone = vf_is_gone,

@@ -324,31 +324,33 @@ static int send_next_used(struct listing *listing)
 	struct peer *peer = listing->peer;
 	const struct peers *peers = peer->peers;
 	const uint32_t owner = peers_owner(peers, peer->claimant.uid);
-	const struct usage_entry *entry = usage_from(peers->usage, peer->next_id);
 	struct message_used message = { .type = MESSAGE_USED };
+	struct usage_entry entry;
+	bool found;
 	int r;
 
 	if (peer->claimant.through[0])
 		return 1; /* the past is its user's, not the allotment's */
-	for (; entry && peer->claimant.uid && peers_owner(peers, entry->uid) != owner;
-	     entry = usage_from(peers->usage, entry->number + 1)) {
+	found = usage_from(peers->usage, peer->next_id, &entry);
+	while (found && peer->claimant.uid && peers_owner(peers, entry.uid) != owner) {
 		/* A turn of the loop looks at so many. */
-		if (entry->number - peer->next_id >= USED_A_LINE) {
-			peer->next_id = entry->number;
+		if (entry.number - peer->next_id >= USED_A_LINE) {
+			peer->next_id = entry.number;
 			return 0;
 		}
+		found = usage_from(peers->usage, entry.number + 1, &entry);
 	}
-	if (!entry)
+	if (!found)
 		return 1;
-	message.uid = entry->uid;
-	message.lease = entry->lease;
-	message.since = entry->since;
-	message.seconds = entry->seconds;
-	memcpy(message.device, entry->device, sizeof(message.device));
-	memcpy(message.profile, entry->profile, sizeof(message.profile));
+	message.uid = entry.uid;
+	message.lease = entry.lease;
+	message.since = entry.since;
+	message.seconds = entry.seconds;
+	memcpy(message.device, entry.device, sizeof(message.device));
+	memcpy(message.profile, entry.profile, sizeof(message.profile));
 	r = passfd_send(peer->fd, &message, sizeof(message), NULL, 0);
 	if (!r)
-		peer->next_id = entry->number + 1;
+		peer->next_id = entry.number + 1;
 	return r;
 }
 

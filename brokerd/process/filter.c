@@ -61,6 +61,7 @@
 enum arg_check {
 	ANY_ARGS,
 	NO_EXEC,	/* mmap: without PROT_EXEC */
+	DROPPED,	/* madvise: MADV_DONTNEED */
 	NO_MEMORY,	/* fails with ENOMEM instead of being allowed */
 	FORK,		/* clone: a child, with a copy of the descriptor table or the same table */
 	VFIO_STATUS,	/* ioctl: VFIO_GROUP_GET_STATUS */
@@ -146,6 +147,7 @@ static const struct syscall_rule watcher_start_rows[] = {
 	{ SCMP_SYS(getsockname), ANY_ARGS },	/* libnl: its port */
 	{ SCMP_SYS(fcntl), ANY_ARGS },		/* libnl: non-blocking */
 	{ SCMP_SYS(openat), ANY_ARGS },		/* /sys, the hardware database, modules.alias */
+	{ SCMP_SYS(madvise), DROPPED },		/* pages of the hardware database */
 	{ SCMP_SYS(uname), ANY_ARGS },		/* the release, for the path of modules.alias */
 	{ SCMP_SYS(newfstatat), ANY_ARGS },	/* fstat(), before glibc 2.39: libudev, stdio */
 	{ SCMP_SYS(fstat), ANY_ARGS },		/* the same, since glibc 2.39 */
@@ -332,6 +334,7 @@ static const struct arg_rule {
 	{ DESCRIPTORS, 1, F_SETFL, 2, O_NONBLOCK },
 	{ FILES, 2, 0, NO_ARG, 0 },
 	{ DIRECTORIES, 2, OPENED_FLAGS, NO_ARG, 0 },
+	{ DROPPED, 2, MADV_DONTNEED, NO_ARG, 0 },
 	{ FILTER, 0, SECCOMP_SET_MODE_FILTER, 1, 0 },
 	{ ENDINGS, 1, SIGTERM, NO_ARG, 0 },
 	{ ENDINGS, 1, SIGKILL, NO_ARG, 0 },

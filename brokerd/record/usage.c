@@ -101,16 +101,6 @@ bool usage_parse(const char *line, struct usage_entry *ret_entry)
 
 /* ---- at the start ---- */
 
-static void usage_keep(struct usage *usage, const struct usage_entry *e)
-{
-	struct usage_entry *place = &usage->entries[e->number % USAGE_KEPT];
-
-	if (place->number < e->number)
-		*place = *e;
-	if (e->lease > usage->highest)
-		usage->highest = e->lease;
-}
-
 /* Reads the file, and goes to the place behind its newest line. Returns 0, or -errno. */
 static int read_ring(struct usage *usage)
 {
@@ -131,7 +121,10 @@ static int read_ring(struct usage *usage)
 			lines.damaged++;
 			continue;
 		}
-		usage_keep(usage, &e);
+		if (!usage_ring_put(usage->ring, &e))
+			usage->lost++;
+		if (e.lease > usage->highest)
+			usage->highest = e.lease;
 		if (e.number >= usage->next) {
 			usage->next = e.number + 1;
 			place = lines.at;
@@ -154,11 +147,8 @@ void usage_open(struct usage *usage, int directory)
 
 	*usage = (struct usage)USAGE_NONE;
 	usage->directory = directory;
-	usage->entries = malloc(USAGE_KEPT * sizeof(*usage->entries));
-	/* Takes the memory now, all of it: what a daemon needs does not grow with its leases. */
-	if (usage->entries)
-		explicit_bzero(usage->entries, USAGE_KEPT * sizeof(*usage->entries));
-	if (directory < 0 || !usage->entries)
+	usage->ring = usage_ring_new();
+	if (directory < 0 || !usage->ring)
 		return;
 	usage->fd = openat(directory, "usage",
 			   O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
@@ -265,9 +255,13 @@ static void write_more(struct usage *usage)
 		return; /* the next lease tries again */
 	for (size_t i = 0; !r && i < LINES_AT_ONCE && usage->left && usage->written < usage->next;
 	     i++) {
-		r = usage_add_line(usage, work, &usage->entries[usage->written % USAGE_KEPT]);
+		struct usage_entry e;
+
+		if (usage_ring_get(usage->ring, usage->written, &e)) {
+			r = usage_add_line(usage, work, &e);
+			usage->left--;
+		}
 		usage->written++;
-		usage->left--;
 	}
 	if (!r)
 		r = workers_start(usage->workers, work);
@@ -293,7 +287,8 @@ static bool is_beyond_share(const struct usage *usage, const struct usage_entry 
 	if (e->seconds >= USAGE_SHORT || usage->next <= USAGE_SHARE)
 		return false;
 	for (size_t i = 0; i < USAGE_KEPT; i++)
-		n += usage->entries[i].number && usage_owner(usage, usage->entries[i].uid) == owner;
+		n += usage->ring->entries[i].number &&
+		     usage_owner(usage, usage->ring->entries[i].uid) == owner;
 	return n >= USAGE_SHARE;
 }
 
@@ -309,7 +304,7 @@ void usage_add(struct usage *usage, const struct lease *lease)
 	};
 
 	usage->ended++;
-	if (!usage->entries)
+	if (!usage->ring)
 		return;
 	if (is_beyond_share(usage, &e)) {
 		usage->lost++;
@@ -322,25 +317,28 @@ void usage_add(struct usage *usage, const struct lease *lease)
 						      : &lease->asked,
 				   e.device);
 	memcpy(e.profile, lease->mdev.type, sizeof(e.profile));
-	usage->entries[e.number % USAGE_KEPT] = e;
+	if (!usage_ring_put(usage->ring, &e)) {
+		usage->lost++;
+		return;
+	}
 	usage->next++;
 	write_more(usage);
 }
 
-const struct usage_entry *usage_from(const struct usage *usage, uint64_t number)
+bool usage_from(const struct usage *usage, uint64_t number, struct usage_entry *ret_entry)
 {
 	uint64_t oldest = usage->next > USAGE_KEPT ? usage->next - USAGE_KEPT : 1;
 
-	if (!usage->entries)
-		return NULL;
+	if (!usage->ring)
+		return false;
 	for (uint64_t i = number > oldest ? number : oldest; i < usage->next; i++)
-		if (usage->entries[i % USAGE_KEPT].number == i)
-			return &usage->entries[i % USAGE_KEPT];
-	return NULL;
+		if (usage_ring_get(usage->ring, i, ret_entry))
+			return true;
+	return false;
 }
 
 void usage_done(struct usage *usage)
 {
 	usage->fd = fd_close(usage->fd);
-	free(TAKE_PTR(usage->entries));
+	free(TAKE_PTR(usage->ring));
 }

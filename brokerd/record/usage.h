@@ -12,9 +12,9 @@
 #include <stdint.h>
 
 #include "brokerd/process/worker.h"
+#include "brokerd/record/usage-ring.h"
 #include "brokerd/state/lease.h"
 
-#define USAGE_KEPT 16384
 /*
  * A user who has so many of the entries gets no more of leases that were shorter than so many
  * seconds: otherwise a user who claims and releases in a loop would overwrite what all others had,
@@ -22,14 +22,6 @@
  */
 #define USAGE_SHARE (USAGE_KEPT / 2)
 #define USAGE_SHORT 60
-
-struct usage_entry {
-	uint64_t number; /* counts the entries from 1, also over restarts; 0: there is none */
-	uint64_t lease, since, seconds;
-	uint32_t uid;
-	char device[PROTOCOL_NAME_MAX];	    /* a PCI address, or an mdev parent as "mtty" */
-	char profile[PROTOCOL_PROFILE_MAX]; /* "": the whole device */
-};
 
 #define USAGE_LINE 210 /* bytes of a line in the file */
 
@@ -39,15 +31,15 @@ bool usage_format(const struct usage_entry *entry, char out[USAGE_LINE + 1]);
 bool usage_parse(const char *line, struct usage_entry *ret_entry);
 
 struct usage {
-	int directory;		     /* the caller's; -1: there is no file */
-	int fd;			     /* at the place of the next line; -1: none */
-	size_t left;		     /* lines until the ring begins anew */
-	struct usage_entry *entries; /* a ring, NULL: none are kept */
-	uint64_t next;		     /* the number of the next entry */
-	uint64_t written;	     /* the entries below this number were given to a worker */
-	uint64_t highest;	     /* the highest lease number in the file */
-	uint64_t ended;		     /* leases that have ended since the start */
-	uint64_t lost;		     /* entries that could not be written, or are of no share */
+	int directory;		 /* the caller's; -1: there is no file */
+	int fd;			 /* at the place of the next line; -1: none */
+	size_t left;		 /* lines until the ring begins anew */
+	struct usage_ring *ring; /* NULL: none are kept */
+	uint64_t next;		 /* the number of the next entry */
+	uint64_t written;	 /* the entries below this number were given to a worker */
+	uint64_t highest;	 /* the highest lease number in the file */
+	uint64_t ended;		 /* leases that have ended since the start */
+	uint64_t lost;		 /* entries that could not be written, or are of no share */
 	struct workers *workers;
 	/* Returns the user whose share counts for a uid. NULL: each uid has its own. */
 	uint32_t (*owner)(void *userdata, uint32_t uid);
@@ -67,6 +59,6 @@ struct usage {
 void usage_open(struct usage *usage, int directory);
 /* Adds a lease that has ended, and was lent. */
 void usage_add(struct usage *usage, const struct lease *lease);
-/* Returns the first entry whose number is at least that, or NULL: a cursor. */
-const struct usage_entry *usage_from(const struct usage *usage, uint64_t number);
+/* Finds the first entry whose number is at least that: a cursor. Returns false if there is none. */
+bool usage_from(const struct usage *usage, uint64_t number, struct usage_entry *ret_entry);
 void usage_done(struct usage *usage);

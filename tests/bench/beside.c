@@ -8,13 +8,15 @@
  *	                        both
  *	beside pass GROUP       one program opens /dev/vfio/GROUP and sends the descriptor to
  *	                        another; prints the microseconds from its connect to its receipt
- *	beside touch            touches each new node of /dev/vfio at once, until it is ended: a udev
- *	                        that takes no time, where the real one would be all that is measured
+ *	beside touch            touches each new node below /dev/vfio at once, until it is ended: a
+ *	                        udev that takes no time, where the real one would be all that is
+ *	                        measured
  *
  * They run as root in tests/vm's emulated host, and must never be installed.
  */
 #include "tests/bench/clock.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <sys/inotify.h>
@@ -134,25 +136,60 @@ static int pass(const char *group)
 
 /* ---- in place of udev ---- */
 
+#define NODES "/dev/vfio"
+#define CDEVS NODES "/devices"
+
+/* Within the tick of its making, today's time would be the one that it has. */
+static void touch(const char *directory, const char *name)
+{
+	static const struct timespec long_ago[2] = { { 1, 0 }, { 1, 0 } };
+	char path[300];
+
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	utimensat(AT_FDCWD, path, long_ago, 0);
+}
+
+/*
+ * The kernel makes the directory of devices' own nodes with the first, and removes it with the
+ * last. Watches a new one, and touches what came into it before.
+ */
+static void watch_cdevs(int events)
+{
+	const struct dirent *entry;
+	DIR *dir;
+
+	inotify_add_watch(events, CDEVS, IN_CREATE);
+	dir = opendir(CDEVS);
+	while (dir && (entry = readdir(dir)))
+		if (entry->d_name[0] != '.')
+			touch(CDEVS, entry->d_name);
+	if (dir)
+		closedir(dir);
+}
+
 static int touch_all(void)
 {
-	/* Within the tick of its making, today's time would be the one that it has. */
-	static const struct timespec long_ago[2] = { { 1, 0 }, { 1, 0 } };
-	int events = inotify_init1(IN_CLOEXEC);
+	int events = inotify_init1(IN_CLOEXEC), nodes = inotify_add_watch(events, NODES, IN_CREATE);
 	union {
 		struct inotify_event event;
 		char space[4096];
 	} news;
 	ssize_t n;
 
-	if (chdir("/dev/vfio") || inotify_add_watch(events, ".", IN_CREATE) < 0)
-		die("/dev/vfio");
+	if (nodes < 0)
+		die(NODES);
+	watch_cdevs(events);
 	while ((n = read(events, &news, sizeof(news))) > 0)
 		for (char *at = news.space; at < news.space + n;) {
 			const struct inotify_event *event = (const void *)at;
 
-			utimensat(AT_FDCWD, event->name, long_ago, 0);
 			at += sizeof(*event) + event->len;
+			if (!event->len)
+				continue; /* a watch that has ended */
+			if (event->wd == nodes && event->mask & IN_ISDIR)
+				watch_cdevs(events);
+			else
+				touch(event->wd == nodes ? NODES : CDEVS, event->name);
 		}
 	die("inotify");
 }

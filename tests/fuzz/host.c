@@ -13,7 +13,7 @@
  *
  * About: brokerd/prepare/prepare.c brokerd/prepare/pf.c brokerd/prepare/sriov.c
  * brokerd/prepare/sriov-change.c brokerd/prepare/sriov-guard.c brokerd/prepare/sriov-policy.c
- * brokerd/lease/hotplug.c brokerd/lease/driver.c brokerd/state/holds.c
+ * brokerd/prepare/order.c brokerd/lease/hotplug.c brokerd/lease/driver.c brokerd/state/holds.c
  */
 #include "config.h"
 
@@ -22,6 +22,7 @@
 #include "brokerd/claim/claim.h"
 #include "brokerd/lease/ending.h"
 #include "brokerd/lease/recover.h"
+#include "brokerd/prepare/order.h"
 #include "brokerd/prepare/pf.h"
 #include "brokerd/prepare/sriov-policy.h"
 #include "brokerd/process/worker.h"
@@ -624,13 +625,17 @@ static void die(void)
 	close(client);
 	close(root);
 	turn(TURNS);
+	orders_done(&broker.orders);
 	start_parts();
 	holds_init(&broker.holds);
+	orders_init(&broker.orders, &broker.prepare, &broker.store);
 	broker.workers.busy = 0;
 	lease_table_init(&broker.leases.table, broker.leases.table.events,
 			 broker.leases.table.userdata);
-	must(!recover_leases(&broker.leases) && !sriov_recover(&broker.sriov));
+	must(!recover_leases(&broker.leases) && !orders_recover(&broker.orders) &&
+	     !sriov_recover(&broker.sriov));
 	must(!recover_damaged(&broker.leases));
+	orders_take_up(&broker.orders);
 	use_policy(0);
 	dial_both();
 }
@@ -861,7 +866,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	must(!broker.leases.table.n);
 	must(TAILQ_EMPTY(&broker.claims.list) && TAILQ_EMPTY(&broker.claims.queue.list) &&
 	     TAILQ_EMPTY(&broker.peers.list));
-	must(TAILQ_EMPTY(&broker.holds.list) && TAILQ_EMPTY(&broker.prepare.at_work));
+	must(TAILQ_EMPTY(&broker.holds.list) && TAILQ_EMPTY(&broker.prepare.at_work) &&
+	     TAILQ_EMPTY(&broker.orders.list));
 	TAILQ_FOREACH(pf, &broker.sriov.list, link)
 		must(pf->phase == SRIOV_IDLE && !pf->request);
 	must(!fake.n && !broker.workers.busy);

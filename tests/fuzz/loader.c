@@ -52,7 +52,8 @@ static void check_verdict(const struct policy *policy, const struct policy_verdi
 /* Checks what the core and its messages rely on, without valid.c. */
 static void check_rule(const struct policy *policy, const struct policy_rule *r)
 {
-	must(r->verb >= POLICY_DEVICE && r->verb <= POLICY_PREPARE && r->who <= POLICY_WHO_ANY);
+	must(r->verb >= POLICY_DEVICE && r->verb <= POLICY_PREPARE);
+	must(r->who <= POLICY_WHO_ALLOTTED);
 	must(r->file < policy->n_files && r->line && r->column);
 	must(r->vfs <= POLICY_VFS_MAX && (!r->vfs || r->verb == POLICY_PREPARE));
 	must(r->vfs || (!r->vf_exec_quantum_ms && !r->vf_preempt_timeout_us));
@@ -80,6 +81,7 @@ static void use(const struct policy *policy)
 		{ .uid = 1000, .gid = 1000, .groups = groups, .n_groups = 2 },
 		{ .uid = UINT32_MAX, .gid = UINT32_MAX },
 		{ .uid = 100005, .gid = 100005, .groups = groups, .n_groups = 1 },
+		{ .uid = 1000, .gid = 1000, .allotted = true },
 	};
 	struct policy plain = *policy;
 	uint32_t found;

@@ -1002,6 +1002,29 @@ static void abandon(enum selector_kind kind, const char *device, const char *pro
 	hang_up(fd);
 }
 
+/*
+ * Somebody gives the VF the very type that was recorded, before the worker looks; and the claim is
+ * late, or its client has gone. Returns true if it stays somebody's.
+ */
+static bool is_left_to_faster(bool late)
+{
+	int fd = dial_in(0);
+	bool good;
+
+	send_claim(fd, SELECT_ADDRESS, "0000:03:00.1", "557", NULL);
+	while (!TAILQ_FIRST(&broker.leases.table.list)->recorded)
+		fake_run(fake_first());
+	need(fake_first() && !vf_write(0, 557));
+	if (late)
+		fake_be_late(fake_first());
+	hang_up(fd);
+	work_on();
+	good = sim.vfs[0].type == 557 && no_records() && !broker.leases.table.n;
+	if (sim.vfs[0].type)
+		need(!vf_write(0, 0));
+	return good;
+}
+
 static void test_abandoned(void)
 {
 	uint64_t asked;
@@ -1027,6 +1050,9 @@ static void test_abandoned(void)
 		       strstr(last_log, "rule=- "),
 	       "... and before its driver has answered, as what the client asked for");
 	work_on();
+	tap_ok(is_left_to_faster(false),
+	       "what somebody made in place of an abandoned vGPU stays, of the same type too");
+	tap_ok(is_left_to_faster(true), "... and in place of one that is late");
 
 	allow("device slice profile any\nallow any claim profile card-2\nallow any claim profile gpu-1");
 	sim.left = 1;

@@ -48,12 +48,20 @@ static void end(uint64_t id, uint32_t uid, uint64_t seconds)
 
 static size_t count(void)
 {
-	const struct usage_entry *e;
+	struct usage_entry e;
 	size_t n = 0;
 
-	for (uint64_t at = 1; (e = usage_from(&broker.usage, at)); at = e->number + 1)
+	for (uint64_t at = 1; usage_from(&broker.usage, at, &e); at = e.number + 1)
 		n++;
 	return n;
+}
+
+/* Returns the first entry from a number on, an empty one if there is none. */
+static struct usage_entry from(uint64_t number)
+{
+	struct usage_entry e;
+
+	return usage_from(&broker.usage, number, &e) ? e : (struct usage_entry){ 0 };
 }
 
 static void overwrite(off_t where, const char *text, size_t len)
@@ -66,7 +74,7 @@ static void overwrite(off_t where, const char *text, size_t len)
 
 static void test_restarts(void)
 {
-	const struct usage_entry *e;
+	struct usage_entry e;
 	struct lease mdev = { .id = 3, .uid = 7, .since = (uint64_t)time(NULL) + 500 };
 	struct stat st;
 
@@ -83,27 +91,26 @@ static void test_restarts(void)
 	tap_ok(count() == 3, "each end is an entry, at once");
 	wait_for_usage();
 	start();
-	e = usage_from(&broker.usage, 2);
-	tap_ok(count() == 3 && e && e->lease == 2 && e->uid == BOB && e->seconds >= 3600 &&
-		       e->seconds < 3700 && !strcmp(e->device, "0000:02:00.0") && !e->profile[0],
+	e = from(2);
+	tap_ok(count() == 3 && e.lease == 2 && e.uid == BOB && e.seconds >= 3600 &&
+		       e.seconds < 3700 && !strcmp(e.device, "0000:02:00.0") && !e.profile[0],
 	       "it outlives a restart");
-	e = usage_from(&broker.usage, 3);
-	tap_ok(e && !strcmp(e->device, "mtty") && !strcmp(e->profile, "mtty-2") && !e->seconds,
+	e = from(3);
+	tap_ok(!strcmp(e.device, "mtty") && !strcmp(e.profile, "mtty-2") && !e.seconds,
 	       "a part has its parent and type, and a clock that was set back makes no time of less "
 	       "than none");
 	tap_ok(broker.usage.highest == 3, "the highest lease number is known");
 	end(4, 1000, 1);
 	wait_for_usage();
 	start();
-	tap_ok(count() == 4 && usage_from(&broker.usage, 4)->lease == 4,
-	       "what follows goes behind it");
+	tap_ok(count() == 4 && from(4).lease == 4, "what follows goes behind it");
 }
 
 static void test_damage(void)
 {
 	overwrite(LINE + 30, "X", 1);
 	start();
-	tap_ok(count() == 3 && usage_from(&broker.usage, 2)->number == 3,
+	tap_ok(count() == 3 && from(2).number == 3,
 	       "a damaged record is skipped, the others are there");
 	/* A power cut: the last line is half there. */
 	overwrite(3 * LINE + 100, "\0\0\0\0\0\0\0\0\0\0", 10);
@@ -112,8 +119,7 @@ static void test_damage(void)
 	end(5, 1000, 1);
 	wait_for_usage();
 	start();
-	tap_ok(count() == 3 && usage_from(&broker.usage, 4)->lease == 5,
-	       "and the next is read all the same");
+	tap_ok(count() == 3 && from(4).lease == 5, "and the next is read all the same");
 	{
 		char line[LINE + 1] = "";
 
@@ -145,26 +151,25 @@ static void test_ring(void)
 		wait_for_usage();
 	need(!stat(usage_path, &st));
 	tap_ok(st.st_size == (off_t)USAGE_KEPT * LINE, "the file does not grow");
-	tap_ok(count() == USAGE_KEPT && usage_from(&broker.usage, 1)->lease == more + 1,
+	tap_ok(count() == USAGE_KEPT && from(1).lease == more + 1,
 	       "the oldest make room for the newest");
 	start();
-	tap_ok(count() == USAGE_KEPT && usage_from(&broker.usage, 1)->lease == more + 1 &&
+	tap_ok(count() == USAGE_KEPT && from(1).lease == more + 1 &&
 		       broker.usage.next == USAGE_KEPT + more + 1,
 	       "... on the disk too");
 	end(USAGE_KEPT + more + 1, 1000, 1);
 	wait_for_usage();
 	start();
-	tap_ok(count() == USAGE_KEPT && usage_from(&broker.usage, 1)->lease == more + 2,
-	       "... and after a restart");
+	tap_ok(count() == USAGE_KEPT && from(1).lease == more + 2, "... and after a restart");
 }
 
 static size_t count_of(uint32_t uid)
 {
-	const struct usage_entry *e;
+	struct usage_entry e;
 	size_t n = 0;
 
-	for (uint64_t at = 1; (e = usage_from(&broker.usage, at)); at = e->number + 1)
-		n += e->uid == uid;
+	for (uint64_t at = 1; usage_from(&broker.usage, at, &e); at = e.number + 1)
+		n += e.uid == uid;
 	return n;
 }
 
@@ -219,11 +224,57 @@ static void test_full_disk(void)
 	wait_for_usage();
 	tap_ok(!broker.usage.failed, "and when there is room it goes on");
 	start();
-	tap_ok(count() == 1 && usage_from(&broker.usage, 1)->lease == 2, "... in the file");
+	tap_ok(count() == 1 && from(1).lease == 2, "... in the file");
 	usage_done(&broker.usage);
 	usage_open(&broker.usage, -1);
 	end(1, 1000, 1);
 	tap_ok(count() == 1, "without a directory this run's is known");
+}
+
+/* Ends a lease of a part whose profile has a name of its own. */
+static void end_named(uint64_t id, unsigned name)
+{
+	struct lease lease = { .id = id, .uid = 1000, .since = (uint64_t)time(NULL) };
+
+	strcpy(lease.mdev.parent, "mtty");
+	snprintf(lease.mdev.type, sizeof(lease.mdev.type), "profile-%u", name);
+	usage_add(&broker.usage, &lease);
+}
+
+/* The names of parents and profiles have a room of fixed size. */
+static void test_names(void)
+{
+	const size_t room = USAGE_NAMES - 2; /* but for "mtty", and the place that is none */
+	char text[PROTOCOL_PROFILE_MAX];
+	uint64_t id = 1, lost;
+	bool good = true;
+
+	usage_done(&broker.usage);
+	usage_open(&broker.usage, -1);
+	for (unsigned i = 0; i < room; i++)
+		end_named(id++, i);
+	for (unsigned i = 0; i < room; i++) {
+		snprintf(text, sizeof(text), "profile-%u", i);
+		good = good && !strcmp(from(i + 1).profile, text) &&
+		       !strcmp(from(i + 1).device, "mtty");
+	}
+	tap_ok(good && count() == room, "each entry has its own profile's name");
+	lost = broker.usage.lost;
+	end_named(id++, 9999);
+	tap_ok(count() == room && broker.usage.lost == lost + 1,
+	       "a name for which there is no room leaves its entry out, and that is counted");
+	end_named(id++, 7);
+	tap_ok(count() == room + 1 && !strcmp(from(room + 1).profile, "profile-7"),
+	       "... while a known name goes on to be kept");
+	for (size_t i = 0; i < USAGE_KEPT; i++)
+		end(id++, (uint32_t)(2000 + i % 3), 3600);
+	end_named(id++, 10001);
+	end_named(id++, 10002);
+	tap_ok(count() == USAGE_KEPT &&
+		       !strcmp(from(room + 1 + USAGE_KEPT + 1).profile, "profile-10001") &&
+		       !strcmp(from(room + 1 + USAGE_KEPT + 2).profile, "profile-10002") &&
+		       !strcmp(from(room + 1 + USAGE_KEPT + 2).device, "mtty"),
+	       "names that no entry has any more make room for others");
 }
 
 /* Returns how many leases a user is told of, 0 with `good` false if the answer is wrong. */
@@ -311,6 +362,7 @@ int main(void)
 	test_ring();
 	test_full_disk();
 	test_share();
+	test_names();
 	test_peers();
 	close(directory);
 	broker_drop();

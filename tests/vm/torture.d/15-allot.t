@@ -28,6 +28,7 @@ how() {
 	[ ! -e "${files[0]}" ] || [ $how != none ] || how='a lease without its allotment'
 }
 settled() { how; [ "$how" != retracting ]; }
+over() { settled || [ ! -e "/proc/$core" ]; }
 # listed: the daemon knows as much as the record says.
 listed() {
 	local n
@@ -97,7 +98,7 @@ point_go_on() {
 	ask kill
 	sed -i 's/^retracting 0/retracting 1/' "$record"
 	start "kill $1 entry"
-	[ -z "$alive" ] || await 20 settled
+	[ -z "$alive" ] || await 20 over
 	killed
 	if [ "$outcome" = passed ]; then
 		how
