@@ -435,11 +435,11 @@ static bool write_suppressed_later(void *userdata, unsigned seconds)
 	return core->on_suppressed && !evtimer_add(core->on_suppressed, &after);
 }
 
-static void on_connection_closed(void *userdata, uint32_t uid)
+static void on_connection_closed(void *userdata, int64_t counted)
 {
 	struct core *core = userdata;
 
-	peers_closed(&core->peers, uid);
+	peers_closed(&core->peers, counted);
 }
 
 /* ---- the parts ---- */

@@ -465,14 +465,18 @@ int allot_check_socket(struct claims *claims, const struct message_socket *reque
 {
 	const struct allotment *allotment = allotments_find(claims->allotments, request->label);
 	const struct allotment *other = allotments_find_socket(claims->allotments, request->name);
+	const struct policy *policy = &claims->policy->policy;
 
 	if (!allotment)
 		return refuse_no_socket(ret_refusal, "nothing is allotted under %s",
 					request->label);
 	if (allotment->damaged || allotment->retracting)
 		return refuse_label(ret_refusal, allotment);
+	/* Root has retracted it meanwhile, and allotted to somebody else. */
+	if (policy_owner(policy, allotment->uid) != policy_owner(policy, request->uid))
+		return refuse_no_socket(ret_refusal, "%s is another user's now", request->label);
 	/* A socket that others get must not have root's identity. */
-	if (policy_owner(&claims->policy->policy, allotment->uid) == 0 || !allotment->uid)
+	if (policy_owner(policy, allotment->uid) == 0 || !allotment->uid)
 		return refuse_no_socket(ret_refusal,
 					"%s is root's, and has to be another account's",
 					request->label);

@@ -203,7 +203,7 @@ static int queue_claim(struct claims *claims, struct claimant *claimant,
 	}
 	if (r != -EDQUOT)
 		return GPUBROKER_REFUSED_BUSY;
-	claim_refuse_to_queue(ret_refusal);
+	claim_refuse_to_queue(claimant, ret_refusal);
 	audit_refused(claims->audit, claimant->uid, claimant->pid, ret_refusal);
 	return GPUBROKER_REFUSED_QUOTA;
 }
@@ -265,7 +265,8 @@ static int queue_untried(struct claims *claims, struct claimant *claimant,
 
 	if (!r)
 		return 0;
-	r = r == -EDQUOT ? claim_refuse_to_queue(ret_refusal) : asking_no_memory(ret_refusal);
+	r = r == -EDQUOT ? claim_refuse_to_queue(claimant, ret_refusal)
+			 : asking_no_memory(ret_refusal);
 	audit_refused(claims->audit, claimant->uid, claimant->pid, ret_refusal);
 	return r;
 }

@@ -232,7 +232,7 @@ static bool queue_instead(struct claim *claim, struct message_refusal *refusal)
 	claim->wanted.own = waits_for_own(claim);
 	r = queue_stay(&claim->claims->queue, claim->claimant, claim->request, &claim->wanted);
 	if (r == -EDQUOT && waits)
-		claim_refuse_to_queue(refusal);
+		claim_refuse_to_queue(claim->claimant, refusal);
 	waiting = claim->claimant->waiting;
 	if (!r && outwaits) {
 		/* The end of its own leases has marked it, which is no reason to hurry. */

@@ -75,11 +75,17 @@ void claim_fail(struct claim *claim, const struct lease *lease, const struct pci
 	claim_refuse(claim, &refusal);
 }
 
-int claim_refuse_to_queue(struct message_refusal *ret_refusal)
+int claim_refuse_to_queue(const struct claimant *claimant, struct message_refusal *ret_refusal)
 {
 	*ret_refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
-	refusal_say(ret_refusal, "you have %d claims that wait, which is the most for one user",
-		    WAITING_PER_UID);
+	if (claimant->through[0])
+		refusal_say(ret_refusal,
+			    "%d claims wait at this socket, or %d of its user, which is the most",
+			    WAITING_PER_SOCKET, WAITING_PER_UID);
+	else
+		refusal_say(ret_refusal,
+			    "you have %d claims that wait, which is the most for one user",
+			    WAITING_PER_UID);
 	return GPUBROKER_REFUSED_QUOTA;
 }
 

@@ -141,7 +141,7 @@ void claim_refuse_none_left(struct claim *claim, const struct lease *lease,
 			    const struct part_choice *choice, int error);
 
 /* Fills the refusal for a user who may not have more claims in the queue. Returns its reason. */
-int claim_refuse_to_queue(struct message_refusal *ret_refusal);
+int claim_refuse_to_queue(const struct claimant *claimant, struct message_refusal *ret_refusal);
 
 /* Gives the lease the device and the terms of a candidate. */
 void claim_fix_choice(struct lease *lease, const struct part_candidate *candidate);

@@ -356,7 +356,8 @@ static void give_place(struct queue *queue, struct waiting *waiting)
 	const size_t i = find_kept(queue, waiting->request.place);
 
 	if (i < queue->n_kept && is_waiting(waiting) &&
-	    queue->kept[i].uid == waiting->claimant->uid) {
+	    queue->kept[i].uid == waiting->claimant->uid &&
+	    !strcmp(queue->kept[i].through, waiting->claimant->through)) {
 		waiting->id = queue->kept[i].id;
 		waiting->since = queue->kept[i].since;
 	} else {
@@ -391,6 +392,19 @@ static size_t count_of_user(const struct queue *queue, uint32_t uid)
 	return n;
 }
 
+/* Whatever runs at the socket of an allotment does not take all the places of its user. */
+static bool has_its_share(const struct queue *queue, const struct claimant *claimant)
+{
+	const struct waiting *waiting;
+	size_t n = 0;
+
+	if (count_of_user(queue, claimant->uid) >= WAITING_PER_UID)
+		return true;
+	TAILQ_FOREACH(waiting, &queue->list, link)
+		n += !strcmp(waiting->claimant->through, claimant->through);
+	return claimant->through[0] && n >= WAITING_PER_SOCKET;
+}
+
 static bool has_marked(const struct queue *queue)
 {
 	const struct waiting *waiting;
@@ -414,7 +428,7 @@ int queue_add(struct queue *queue, struct claimant *claimant, const struct messa
 	};
 	struct waiting *waiting;
 
-	if (count_of_user(queue, claimant->uid) >= WAITING_PER_UID)
+	if (has_its_share(queue, claimant))
 		return -EDQUOT;
 	waiting = calloc(1, sizeof(*waiting));
 	if (!waiting)

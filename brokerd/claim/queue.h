@@ -19,6 +19,7 @@
 #include "brokerd/state/verdict.h"
 
 #define WAITING_PER_UID 16   /* waiting claims of one user */
+#define WAITING_PER_SOCKET 4 /* ... of these at the socket of one allotment */
 #define QUEUE_KEPT_MAX 16384 /* more than there are connections */
 
 /* No event comes when a program closes a node, so claims look again after this time: */
@@ -53,6 +54,7 @@ struct queue_place {
 	uint64_t id;
 	uint64_t since;
 	uint32_t uid;
+	char through[PROTOCOL_LABEL_MAX]; /* the allotment at whose socket, or "" */
 };
 
 struct queue {
@@ -107,8 +109,8 @@ const struct waiting *queue_find_from(const struct queue *queue, uint64_t id);
 
 /*
  * Adds a claim at the end, or where it was with the daemon before, and sends the claimant its
- * place. Returns 0; -EDQUOT if the user has
- * WAITING_PER_UID claims there; or -ENOMEM.
+ * place. Returns 0; -EDQUOT if the user has WAITING_PER_UID claims there, or WAITING_PER_SOCKET at
+ * that socket; or -ENOMEM.
  */
 int queue_add(struct queue *queue, struct claimant *claimant, const struct message_claim *request,
 	      const struct wanted *wanted);

@@ -31,11 +31,14 @@ static void on_waiting_record(void *userdata, const char *name, const char *text
 	struct claims *claims = userdata;
 	struct lease_table *leases = &claims->leases->table;
 	struct waiting_record record;
+	struct queue_place place;
+	int r = waiting_record_parse(name, text, len, &record);
 
-	if (waiting_record_parse(name, text, len, &record) || record.id == UINT64_MAX ||
-	    queue_keep(&claims->queue, &(struct queue_place){ .id = record.id,
-							      .since = record.since,
-							      .uid = record.uid })) {
+	if (!r) {
+		place = (struct queue_place){ record.id, record.since, record.uid, "" };
+		memcpy(place.through, record.through, sizeof(place.through));
+	}
+	if (r || record.id == UINT64_MAX || queue_keep(&claims->queue, &place)) {
 		log_warning("the record %s of a claim that waited cannot be used, and is removed",
 			    name);
 		store_drop(claims->leases->store, name);
@@ -77,7 +80,7 @@ void rejoin_serve(struct claims *claims)
 
 void rejoin_note(struct claims *claims, const struct waiting *waiting)
 {
-	const struct waiting_record record = {
+	struct waiting_record record = {
 		.id = waiting->id,
 		.since = waiting->since,
 		.uid = waiting->claimant->uid,
@@ -85,6 +88,7 @@ void rejoin_note(struct claims *claims, const struct waiting *waiting)
 	char name[WAITING_RECORD_NAME], text[WAITING_RECORD_TEXT];
 	int r;
 
+	memcpy(record.through, waiting->claimant->through, sizeof(record.through));
 	waiting_record_name(record.id, name);
 	r = store_put(claims->leases->store, name, text, waiting_record_format(&record, text));
 	if (r && !claims->place_lost)

@@ -62,12 +62,20 @@ static void log_unknown(struct peers *peers, int error)
 	audit_asked(peers->audit, UINT32_MAX, &line);
 }
 
-static void turn_away(struct peers *peers, const struct claimant *incoming, int fd, bool full)
+enum too_many { ENOUGH_ROOM, TOO_MANY_OF_ALL, TOO_MANY_OF_USER, TOO_MANY_AT_SOCKET };
+
+static void turn_away(struct peers *peers, const struct claimant *incoming, int fd,
+		      enum too_many what)
 {
 	struct message_refusal refusal = refusal_make(GPUBROKER_REFUSED_QUOTA);
 
-	if (full)
+	if (what == TOO_MANY_OF_ALL)
 		refusal_say(&refusal, "the broker has as many connections as it can serve");
+	else if (what == TOO_MANY_AT_SOCKET)
+		refusal_say(&refusal,
+			    "this socket has %d connections to the broker, which is the most for "
+			    "one",
+			    PEERS_PER_SOCKET);
 	else
 		refusal_say(&refusal,
 			    "you have %d connections to the broker, which is the most for one user",
@@ -162,29 +170,44 @@ static void wait_for_hello(struct peers *peers)
 /* ---- all of it ---- */
 
 /*
+ * Counts the connection for its user, if there may be one more. Whatever runs at the socket of an
+ * allotment must not have all the connections that its user may have: the user has other sockets.
+ */
+static enum too_many take_place(struct peers *peers, const struct allotment *allotment,
+				uint32_t uid, int *ret_fault)
+{
+	const uint32_t owner = peers_owner(peers, uid);
+
+	*ret_fault = 0;
+	if (allotment && allotment->connections >= PEERS_PER_SOCKET)
+		return TOO_MANY_AT_SOCKET;
+	*ret_fault = users_take(&peers->users, owner, PEERS_PER_UID);
+	if (*ret_fault)
+		return TOO_MANY_OF_USER;
+	if (make_room(peers, uid, owner))
+		return ENOUGH_ROOM;
+	users_give(&peers->users, owner);
+	return TOO_MANY_OF_ALL;
+}
+
+/*
  * Returns true and counts the connection, if its user may have one more. Otherwise logs and sends
  * the refusal.
  */
 static bool may_enter(struct peers *peers, int fd, const struct allotment *allotment,
 		      struct claimant *incoming)
 {
-	uint32_t owner;
+	enum too_many what;
 	int r = identify(fd, allotment, incoming);
 
 	if (r) {
 		log_unknown(peers, r);
 		return false;
 	}
-	owner = peers_owner(peers, incoming->uid);
-	r = users_take(&peers->users, owner, PEERS_PER_UID);
-	if (!r && !make_room(peers, incoming->uid, owner)) {
-		users_give(&peers->users, owner);
-		turn_away(peers, incoming, fd, true);
-		return false;
-	}
-	if (r == -EDQUOT)
-		turn_away(peers, incoming, fd, false);
-	return !r;
+	what = take_place(peers, allotment, incoming->uid, &r);
+	if (what != ENOUGH_ROOM && r != -ENOMEM)
+		turn_away(peers, incoming, fd, what);
+	return what == ENOUGH_ROOM;
 }
 
 void admit(struct peers *peers, int fd)

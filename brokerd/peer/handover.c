@@ -27,6 +27,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76
+#endif
+
 /* The finding of a taker, with the descriptor if it is HANDED. */
 struct handed {
 	uint64_t id;
@@ -50,11 +54,16 @@ static bool socket_has_option(int fd, int option, int value)
 	return !getsockopt(fd, SOL_SOCKET, option, &found, &size) && found == value;
 }
 
+/*
+ * One that nobody has set to add something to what is received: its connections would inherit that,
+ * and the core takes whatever is added for descriptors.
+ */
 static bool is_listener(int fd)
 {
 	return socket_has_option(fd, SO_DOMAIN, AF_UNIX) &&
 	       socket_has_option(fd, SO_TYPE, SOCK_SEQPACKET) &&
-	       socket_has_option(fd, SO_ACCEPTCONN, 1);
+	       socket_has_option(fd, SO_ACCEPTCONN, 1) && socket_has_option(fd, SO_PASSCRED, 0) &&
+	       socket_has_option(fd, SO_PASSSEC, 0) && !socket_has_option(fd, SO_PASSPIDFD, 1);
 }
 
 /* Closes all but these two: of what the core has, a taker that stays must keep nothing. */

@@ -26,6 +26,7 @@
 #define BACKLOG 8		 /* as in gpubroker.socket, which gives the reason */
 /* Connections a turn, so that others' claims need not wait for a client that connects in a loop. */
 #define ACCEPT_BURST 4
+#define ACCEPT_BURST_SOCKET 1 /* ... at the socket of an allotment: of these there are many */
 
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83
@@ -201,15 +202,15 @@ void listener_accept(struct peers *peers, int listen_fd, const struct allotment 
 {
 	if (closing_is_full(peers->closing))
 		return pause_accepting(peers, ENOBUFS);
-	for (int i = 0; i < ACCEPT_BURST; i++) {
+	for (int i = 0; i < (allotment ? ACCEPT_BURST_SOCKET : ACCEPT_BURST); i++) {
 		int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0)
 			admit_to(peers, fd, allotment);
-		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-			return pause_accepting(peers, errno);
-		else if (errno != ECONNABORTED && errno != EINTR)
+		else if (errno == EAGAIN)
 			return;
+		else if (errno != ECONNABORTED && errno != EINTR)
+			return pause_accepting(peers, errno);
 	}
 }
 

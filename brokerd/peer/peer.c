@@ -334,9 +334,13 @@ void peer_log_dropped(const struct peer *peer, const char *why)
 int peer_make(struct peers *peers, const struct claimant *incoming, int *fd)
 {
 	struct peer *peer = malloc(sizeof(*peer));
+	struct allotment *allotment;
 
 	if (!peer)
 		return -ENOMEM;
+	allotment = incoming->through[0]
+			    ? allotments_find(peers->claims->allotments, incoming->through)
+			    : NULL;
 	*fd = worker_move_high(*fd);
 	*peer = (struct peer){
 		.peers = peers,
@@ -344,6 +348,7 @@ int peer_make(struct peers *peers, const struct claimant *incoming, int *fd)
 		.pidfd = -1,
 		.claimant = *incoming,
 		.counted_as = peers_owner(peers, incoming->uid),
+		.counted_at = allotment ? allotment->number : 0,
 		.sriov = { .done = on_sriov_done, .uid = incoming->uid },
 		.order = { .done = on_order_done, .uid = incoming->uid },
 		.since = peers_now(),
@@ -362,6 +367,8 @@ int peer_make(struct peers *peers, const struct claimant *incoming, int *fd)
 	peer->is_stranger = true;
 	users_add(&peers->users, peer->counted_as, &peer->member);
 	peers->n++;
+	if (allotment)
+		allotment->connections++;
 	return 0;
 }
 
@@ -393,10 +400,21 @@ void peers_count_again(struct peers *peers)
 	}
 }
 
-void peers_closed(struct peers *peers, uint32_t owner)
+int64_t peer_counted_as(const struct peer *peer)
 {
+	return (int64_t)peer->counted_at << 32 | peer->counted_as;
+}
+
+void peers_closed(struct peers *peers, int64_t counted)
+{
+	const uint32_t number = (uint32_t)(counted >> 32);
+	struct allotment *allotment = number ? allotments_from(peers->claims->allotments, number)
+					     : NULL;
+
 	peers->n--;
-	users_give(&peers->users, owner);
+	users_give(&peers->users, (uint32_t)counted);
+	if (allotment && allotment->number == number) /* else it has ended meanwhile */
+		allotment->connections--;
 }
 
 static void forget_stranger(struct peer *peer)
@@ -424,7 +442,7 @@ static void drop_connection(struct peer *peer)
 	int fd = TAKE_FD(peer->fd);
 
 	if (fd >= 0)
-		peer->parked = !closing_drop(peer->peers->closing, fd, peer->counted_as);
+		peer->parked = !closing_drop(peer->peers->closing, fd, peer_counted_as(peer));
 }
 
 void peer_doom(struct peer *peer)
@@ -454,7 +472,7 @@ void peer_free(struct peer *peer)
 	fd_close(peer->pidfd);
 	TAILQ_REMOVE(&peers->list, peer, link);
 	if (!peer->parked)
-		peers_closed(peers, peer->counted_as);
+		peers_closed(peers, peer_counted_as(peer));
 	free(peer);
 }
 
@@ -557,6 +575,7 @@ int peers_init(struct peers *peers)
 {
 	TAILQ_INIT(&peers->list);
 	TAILQ_INIT(&peers->strangers);
+	TAILQ_INIT(&peers->sockets.ended);
 	/* Pages are used only as far as a process has groups, so it costs little memory. */
 	peers->groups = malloc(GROUPS_MAX * sizeof(*peers->groups));
 	return peers->groups ? 0 : -ENOMEM;

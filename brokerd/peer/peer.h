@@ -19,6 +19,7 @@
 #include "brokerd/state/users.h"
 
 #define PEERS_PER_UID 128   /* connections of one user, all subordinate uids included */
+#define PEERS_PER_SOCKET 16 /* ... of these at the socket of one allotment */
 #define PEERS_MAX 12288	    /* connections of all users; LimitNOFILE= in the unit depends on it */
 #define PEERS_KEPT 128	    /* of these, for root alone: it must be able to revoke */
 #define PEERS_HELLO_MS 5000 /* within which a connection must send its hello */
@@ -48,6 +49,7 @@ struct peer {
 	int pidfd; /* of the connected process, before Linux 6.5; else -1 */
 	struct claimant claimant;
 	uint32_t counted_as;	    /* the user whose connection it is, see peers_count_again() */
+	uint32_t counted_at;	    /* the number of the allotment at whose socket it is, or 0 */
 	struct sriov_request sriov; /* active while `busy` is PEER_SRIOV */
 	struct order_request order; /* active while `busy` is PEER_ORDER */
 	/* while `busy` is PEER_SOCKET: what it has asked for, and the taker that receives it */
@@ -143,8 +145,10 @@ void peers_done(struct peers *peers);
 void peers_abandon(struct peers *peers);
 /* Returns the user that a uid's connections and requests are counted for: its owner. */
 uint32_t peers_owner(const struct peers *peers, uint32_t uid);
-/* Counts a connection of that user less: the one that was parked is closed. */
-void peers_closed(struct peers *peers, uint32_t owner);
+/* Returns the user and the allotment whose connection it is, as one number, which is never -1. */
+int64_t peer_counted_as(const struct peer *peer);
+/* Counts a connection of these less: the one that was parked is closed. */
+void peers_closed(struct peers *peers, int64_t counted);
 /*
  * Counts the connections of each user anew, since uids have other owners now. A user who has more
  * than PEERS_PER_UID then keeps them, and gets no more.

@@ -67,8 +67,9 @@ static bool valid_retract(const struct message_retract *retract)
 
 static bool valid_socket(const struct message_socket *s)
 {
-	return !s->reserved && allotment_is_label(s->label) && allotment_is_socket(s->name) &&
-	       s->gid != UINT32_MAX && s->n_gids <= PROTOCOL_GIDS_MAX;
+	return s->uid != UINT32_MAX && allotment_is_label(s->label) &&
+	       allotment_is_socket(s->name) && s->gid != UINT32_MAX &&
+	       s->n_gids <= PROTOCOL_GIDS_MAX;
 }
 
 static bool greet(struct peer *peer, const struct message_hello *hello)

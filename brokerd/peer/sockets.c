@@ -24,6 +24,8 @@
 #include <unistd.h>
 
 #define KEPT_PREFIX "allotment-" /* of the name under which the service manager keeps one */
+#define TELL_AGAIN 1		 /* seconds: any user may fill the service manager's socket */
+#define ENDED_MAX 256 /* that it is not told of yet; it has no more of them (ALLOTMENTS_MAX) */
 
 /* ---- the directory, and what a daemon before has left ---- */
 
@@ -85,37 +87,102 @@ static void stop_socket(struct allotment_socket *s)
 		event_free(TAKE_PTR(s->on_connect));
 }
 
+static void forget_ended(struct sockets *sockets, struct allotment_socket *s)
+{
+	TAILQ_REMOVE(&sockets->ended, s, link);
+	sockets->n_ended--;
+	free(s);
+}
+
+/*
+ * Tells the service manager which sockets it is to keep, and before that which not: one that has
+ * ended may have had the name of one that there is. Returns 0, or -errno of the first that failed.
+ */
+static int tell_all(struct sockets *sockets)
+{
+	struct allotment_socket *s;
+	char kept[80];
+	int r = 0;
+
+	while (!r && (s = TAILQ_FIRST(&sockets->ended))) {
+		format_kept(s, kept);
+		r = notify_forget(sockets->notify_fd, kept);
+		if (!r)
+			forget_ended(sockets, s);
+	}
+	TAILQ_FOREACH(s, &sockets->list, link) {
+		if (r)
+			break;
+		if (s->told || sockets->notify_fd < 0)
+			continue;
+		format_kept(s, kept);
+		r = notify_keep(sockets->notify_fd, kept, s->fd);
+		s->told = !r;
+	}
+	return r;
+}
+
+static void on_tell_again(evutil_socket_t fd, short what, void *userdata);
+
+/* The same, and again later if that fails: users may keep the service manager's socket full. */
+static void tell_service_manager(struct peers *peers)
+{
+	const struct timeval later = { .tv_sec = TELL_AGAIN };
+	struct sockets *sockets = &peers->sockets;
+	int r = tell_all(sockets);
+
+	if (!r)
+		return;
+	if (!sockets->tell_again)
+		sockets->tell_again = peers_new_event(peers, -1, 0, on_tell_again, peers);
+	if (!sockets->tell_again || evtimer_add(sockets->tell_again, &later))
+		log_error("no memory to tell the service manager again which sockets of "
+			  "allotments it is to keep");
+}
+
+static void on_tell_again(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	tell_service_manager(userdata);
+}
+
+/* Forgets a socket that nobody may connect to any more. */
+static void end_socket(struct peers *peers, struct allotment_socket *s)
+{
+	stop_socket(s);
+	remove_file(&peers->sockets, s->name);
+	sockets_drop(peers, TAKE_FD(s->fd));
+	TAILQ_REMOVE(&peers->sockets.list, s, link);
+	TAILQ_INSERT_TAIL(&peers->sockets.ended, s, link);
+	if (++peers->sockets.n_ended > ENDED_MAX)
+		forget_ended(&peers->sockets, TAILQ_FIRST(&peers->sockets.ended));
+	tell_service_manager(peers);
+}
+
 static void on_allotment_connect(evutil_socket_t fd, short what, void *userdata)
 {
-	const struct allotment_socket *s = userdata;
+	struct allotment_socket *s = userdata;
 	const struct allotment *allotment = allotments_find(s->peers->claims->allotments, s->label);
 
-	(void)what;
-	if (allotment)
+	/* A process with a copy has shut it down: it would be ready for ever, and nobody comes. */
+	if (what & EV_CLOSED) {
+		log_warning("another process has shut the socket of %s down: 'gpubroker allot' "
+			    "with the same --socket makes it anew",
+			    s->label);
+		end_socket(s->peers, s);
+	} else if (allotment) {
 		listener_accept(s->peers, fd, allotment);
+	}
 }
 
 static int start_socket(struct peers *peers, struct allotment_socket *s)
 {
 	s->peers = peers;
 	s->fd = worker_move_high(s->fd);
-	s->on_connect =
-		peers_new_event(peers, s->fd, EV_READ | EV_PERSIST, on_allotment_connect, s);
+	s->on_connect = peers_new_event(peers, s->fd, EV_READ | EV_CLOSED | EV_PERSIST,
+					on_allotment_connect, s);
 	return s->on_connect && !event_add(s->on_connect, NULL) ? 0 : -ENOMEM;
-}
-
-/* Frees the entry of a socket that nobody may connect to any more. */
-static void end_socket(struct peers *peers, struct allotment_socket *s)
-{
-	char kept[80];
-
-	format_kept(s, kept);
-	stop_socket(s);
-	remove_file(&peers->sockets, s->name);
-	sockets_drop(peers, TAKE_FD(s->fd));
-	notify_forget(peers->sockets.notify_fd, kept);
-	TAILQ_REMOVE(&peers->sockets.list, s, link);
-	free(s);
 }
 
 static struct allotment_socket *find_socket(const struct peers *peers, const char *label)
@@ -145,6 +212,7 @@ void sockets_serve(struct peers *peers)
 			end_socket(peers, s);
 			continue;
 		}
+		s->told = true;
 		memcpy(s->label, allotment->label, sizeof(s->label));
 		if (start_socket(peers, s))
 			log_error("no memory to serve the socket of %s", s->label);
@@ -159,7 +227,6 @@ void sockets_serve(struct peers *peers)
 int sockets_add(struct peers *peers, const struct allotment *allotment, int fd)
 {
 	struct allotment_socket *s;
-	char kept[80];
 
 	s = make_socket_entry(&peers->sockets, allotment->socket, fd);
 	if (!s) {
@@ -171,14 +238,10 @@ int sockets_add(struct peers *peers, const struct allotment *allotment, int fd)
 		end_socket(peers, s);
 		return -ENOMEM;
 	}
-	format_kept(s, kept);
 	if (peers->sockets.notify_fd < 0)
 		log_notice("no service manager keeps the socket of %s: it ends with this process",
 			   s->label);
-	else if (notify_keep(peers->sockets.notify_fd, kept, s->fd))
-		log_warning("the service manager does not keep the socket of %s: it ends with this "
-			    "process",
-			    s->label);
+	tell_service_manager(peers);
 	return 0;
 }
 
@@ -223,6 +286,11 @@ void sockets_done(struct peers *peers)
 	struct allotment_socket *s;
 
 	sockets_stop(peers);
+	tell_all(sockets);
+	if (sockets->tell_again)
+		event_free(TAKE_PTR(sockets->tell_again));
+	while ((s = TAILQ_FIRST(&sockets->ended)))
+		forget_ended(sockets, s);
 	while ((s = TAILQ_FIRST(&sockets->list))) {
 		if (sockets->notify_fd < 0)
 			sockets_drop(peers, TAKE_FD(s->fd));

@@ -22,12 +22,16 @@ struct allotment_socket {
 	struct peers *peers;
 	char name[PROTOCOL_SOCKET_NAME];
 	char label[PROTOCOL_LABEL_MAX]; /* "": of a daemon before, whose allotments are not read */
-	int fd;
+	int fd;			  /* -1: it has ended, and the service manager is to forget it */
+	bool told;		  /* the service manager has been told to keep it */
 	struct event *on_connect; /* NULL until it serves */
 };
 
 struct sockets {
 	TAILQ_HEAD(allotment_sockets, allotment_socket) list;
+	struct allotment_sockets ended; /* that the service manager has not been told of */
+	size_t n_ended;
+	struct event *tell_again;     /* set while it could not be told of one */
 	int directory;		      /* where their files are, or -1 */
 	char path[PROTOCOL_PATH_MAX]; /* of the directory */
 	int notify_fd;		      /* the service manager, which keeps copies; or -1 */
@@ -46,7 +50,9 @@ int sockets_open(struct sockets *sockets, const char *broker_socket);
  */
 bool sockets_keep(void *userdata, const char *name, int fd);
 
-/* Begins to serve those that were kept and whose allotments there still are. */
+/*
+ * Begins to serve those that were kept and whose allotments there still are.
+ */
 void sockets_serve(struct peers *peers);
 /* Serves one more, for the allotment. Takes the descriptor. Returns 0, or -ENOMEM. */
 int sockets_add(struct peers *peers, const struct allotment *allotment, int fd);

@@ -72,7 +72,7 @@ static void plan_closer(struct closing *closing);
 static void forget_closer(struct closer *closer)
 {
 	struct closing *closing = closer->closing;
-	uint32_t *uids = TAKE_PTR(closer->uids);
+	int64_t *uids = TAKE_PTR(closer->uids);
 
 	if (closer->on_exit)
 		event_free(TAKE_PTR(closer->on_exit));
@@ -112,7 +112,7 @@ static void list_uids(const struct closing *closing, struct closer *closer)
 	closer->n_uids = 0;
 	for (size_t i = 0; i < closing->n; i++)
 		if (closing->parked[i].uid != CLOSING_NOBODY)
-			closer->uids[closer->n_uids++] = (uint32_t)closing->parked[i].uid;
+			closer->uids[closer->n_uids++] = closing->parked[i].uid;
 }
 
 /* Returns 0, or -errno with nothing changed. */

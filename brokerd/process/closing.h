@@ -37,14 +37,14 @@ struct closer {
 	struct closing *closing;
 	struct event *on_exit; /* NULL: the slot is free */
 	int pidfd;
-	uint32_t *uids; /* those of its connections that are counted */
+	int64_t *uids; /* those of its connections that are counted */
 	size_t n_uids;
 };
 
 struct closing {
 	struct workers *workers;
 	/* A connection that was counted for uid, and was parked, is closed. May be NULL. */
-	void (*closed)(void *userdata, uint32_t uid);
+	void (*closed)(void *userdata, int64_t uid);
 	void *userdata;
 	struct parked *parked; /* room for CLOSING_MAX, in the order of their numbers */
 	size_t n, n_uncounted;

@@ -47,12 +47,12 @@ int notify_keep(int fd, const char *name, int kept)
 	return passfd_send(fd, text, strlen(text), &kept, 1);
 }
 
-void notify_forget(int fd, const char *name)
+int notify_forget(int fd, const char *name)
 {
 	char text[128];
 
 	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
-	notify_send(fd, text);
+	return notify_send(fd, text);
 }
 
 int notify_send(int fd, const char *text)

@@ -14,5 +14,5 @@ int notify_send(int fd, const char *text);
  * service. Returns 0 if it was asked to, or -errno.
  */
 int notify_keep(int fd, const char *name, int kept);
-/* Has it forget that. */
-void notify_forget(int fd, const char *name);
+/* Has it forget that. Returns 0, or -errno. */
+int notify_forget(int fd, const char *name);

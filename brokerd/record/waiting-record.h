@@ -5,13 +5,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "client/wire/protocol.h"
+
 #define WAITING_RECORD_NAME 32
-#define WAITING_RECORD_TEXT 128
+#define WAITING_RECORD_TEXT 192
 
 struct waiting_record {
 	uint64_t id;
 	uint64_t since; /* seconds since the epoch */
 	uint32_t uid;
+	char through[PROTOCOL_LABEL_MAX]; /* the allotment at whose socket it waits, or "" */
 };
 
 /* Writes the name of the record's file. */

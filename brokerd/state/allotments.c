@@ -120,9 +120,9 @@ struct allotment *allotments_find_socket(const struct allotments *table, const c
 	return NULL;
 }
 
-const struct allotment *allotments_from(const struct allotments *table, uint64_t number)
+struct allotment *allotments_from(const struct allotments *table, uint64_t number)
 {
-	const struct allotment *allotment;
+	struct allotment *allotment;
 
 	TAILQ_FOREACH(allotment, &table->list, link)
 		if (allotment->number >= number)

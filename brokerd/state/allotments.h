@@ -45,15 +45,16 @@ struct allotment {
 	size_t n_gids;
 	gid_t gids[PROTOCOL_GIDS_MAX];
 	/* ---- not recorded ---- */
-	bool damaged;	 /* its record cannot be trusted, so its devices are nobody's */
-	bool all;	 /* ... and names no device, so it may mean any */
-	uint64_t number; /* in the order in which they were made or read, from 1 */
+	bool damaged;	      /* its record cannot be trusted, so its devices are nobody's */
+	bool all;	      /* ... and names no device, so it may mean any */
+	uint32_t number;      /* in the order in which they were made or read, from 1 */
+	unsigned connections; /* at its socket, those included that are still being closed */
 };
 
 struct allotments {
 	TAILQ_HEAD(allotment_list, allotment) list; /* by number */
 	size_t n;
-	uint64_t last_number;
+	uint32_t last_number;
 };
 
 void allotments_init(struct allotments *table);
@@ -76,7 +77,7 @@ struct allotment *allotments_find(const struct allotments *table, const char *la
 /* Returns the allotment that has a socket of that name, or NULL. */
 struct allotment *allotments_find_socket(const struct allotments *table, const char *name);
 /* Returns the first allotment whose number is at least that, or NULL: a cursor. */
-const struct allotment *allotments_from(const struct allotments *table, uint64_t number);
+struct allotment *allotments_from(const struct allotments *table, uint64_t number);
 
 /*
  * Returns the allotment that reserves a function, by its address or because an allotted device is

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -24,6 +25,7 @@
 #define BACKLOG 8 /* as in gpubroker.socket, which gives the reason */
 #define DIRECTORY "allotments"
 #define BROKER_SOCKET "/run/gpubroker/socket"
+#define LOCK ".lock" /* no socket's name begins with a dot */
 
 int allot_socket_parse(const struct cli *cli, const char *given, struct allot_socket *ret_socket)
 {
@@ -64,9 +66,9 @@ static int fail_path(const char *path, const char *why)
 
 /*
  * Returns 0 if only root can change what the path's directory is and has in it, and none of it is a
- * link. Then nobody can have the names below mean something else.
+ * link. Then nobody can have the names below mean something else. *ret_directory is that, O_PATH.
  */
-static int check_socket_directory(const char *path)
+static int check_socket_directory(const char *path, int *ret_directory)
 {
 	cleanup_fd int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	char copy[108], *name, *rest = copy;
@@ -84,8 +86,10 @@ static int check_socket_directory(const char *path)
 					 "a directory on the way is not root's alone, or is a "
 					 "link: no socket is made there");
 		name = strsep(&rest, "/");
-		if (!name)
+		if (!name) {
+			*ret_directory = TAKE_FD(fd);
 			return 0;
+		}
 		if (!*name)
 			continue;
 		next = openat(fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
@@ -128,29 +132,54 @@ static void label_as(int connection, bool as_broker)
 		errno = 0; /* AppArmor has none; a domain that may not has its own label */
 }
 
+/*
+ * Waits for other commands that make a socket, and keeps them waiting until the descriptor is
+ * closed: until it listens, a socket looks like one that is dead. Only root can open the file, or
+ * any user could keep root waiting. Returns -1 after the reason was printed.
+ */
+static int lock_sockets(const char *path)
+{
+	cleanup_fd int directory = -1;
+	int fd;
+
+	if (check_socket_directory(path, &directory))
+		return -1;
+	fd = openat(directory, LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0 || flock(fd, LOCK_EX)) {
+		fail_path(path, strerror(errno));
+		fd = fd_close(fd);
+	}
+	return fd;
+}
+
 static int make_allotment_socket(struct gpubroker *handle, const struct gpubroker_user *user,
 				 struct allot_socket *s)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	cleanup_fd int lock = lock_sockets(s->path);
 	cleanup_fd int fd = -1;
-	const mode_t before = umask(0177);
+	mode_t before;
+	bool bound;
 	int r;
 
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", s->path);
-	r = check_socket_directory(s->path);
-	if (!r)
-		r = remove_dead(&address);
+	r = lock < 0 ? -ECANCELED : remove_dead(&address);
+	if (r)
+		return r;
 	label_as(gpubroker_fd(handle), true);
-	if (!r)
-		fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	label_as(-1, false);
-	if (!r && (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) ||
-		   lchown(s->path, user->uid, user->gid) || listen(fd, BACKLOG)))
-		r = fail_path(s->path, strerror(errno));
+	before = umask(0177);
+	bound = fd >= 0 && !bind(fd, (struct sockaddr *)&address, sizeof(address));
 	umask(before);
-	if (!r)
-		s->fd = TAKE_FD(fd);
-	return r;
+	if (!bound || lchown(s->path, user->uid, user->gid) || listen(fd, BACKLOG)) {
+		r = fail_path(s->path, strerror(errno));
+		if (bound)
+			unlink(s->path);
+		return r;
+	}
+	s->fd = TAKE_FD(fd);
+	return 0;
 }
 
 int allot_socket_give(struct gpubroker *handle, const char *label,

@@ -47,7 +47,9 @@ int gpubroker_allot(struct gpubroker *handle, const struct gpubroker_claim *clai
 int gpubroker_allot_socket(struct gpubroker *handle, const char *label, const char *name,
 			   const struct gpubroker_user *user, bool *ret_wanted)
 {
-	struct message_socket request = { .type = MESSAGE_SOCKET, .gid = user->gid };
+	struct message_socket request = { .type = MESSAGE_SOCKET,
+					  .uid = user->uid,
+					  .gid = user->gid };
 	union answer answer;
 	int r;
 

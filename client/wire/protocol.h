@@ -211,7 +211,8 @@ struct message_retract {
  */
 struct message_socket {
 	uint32_t type;
-	uint32_t reserved;
+	/* Whom root means: the label may be another user's by now. */
+	uint32_t uid;
 	char label[PROTOCOL_LABEL_MAX];
 	char name[PROTOCOL_SOCKET_NAME]; /* see allotment_is_socket() */
 	/* The groups of the allotment's user: those of whoever connects do not count. */

@@ -14,7 +14,7 @@
  * brokerd/claim/select.c brokerd/claim/selecting.c brokerd/claim/wanted.c brokerd/claim/queue.c
  * brokerd/lease/bringup.c brokerd/lease/functions.c brokerd/lease/ending.c brokerd/lease/restore.c
  * brokerd/lease/hotplug.c brokerd/state/lease.c brokerd/state/refuse.c brokerd/state/verdict.c
- * brokerd/state/users.c brokerd/lease/cdev.c client/wire/passfd.c
+ * brokerd/state/users.c brokerd/lease/cdev.c brokerd/peer/handover.c brokerd/peer/sockets.c client/wire/passfd.c
  */
 #include "config.h"
 
@@ -403,6 +403,52 @@ static void hang_up_all(struct client *client)
 	client->fd = fd_close(client->fd);
 }
 
+/* Connects at the socket of the first allotment that has one. False: there is none. */
+static bool call_at_socket(struct client *client)
+{
+	const struct allotment *allotment;
+	int ends[2];
+
+	TAILQ_FOREACH(allotment, &broker.allotments.list, link)
+		if (sockets_has(&broker.peers, allotment->label))
+			break;
+	if (!allotment)
+		return false;
+	need(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
+	client->fd = ends[1];
+	client->uid = allotment->uid;
+	admit_to(&broker.peers, ends[0], allotment);
+	return true;
+}
+
+/* Waits for the processes that receive what root hands over. */
+static void wait_for_takers(void)
+{
+	bool any = true;
+
+	for (int i = 0; i < 10000 && any; i++) {
+		any = false;
+		turn(2);
+		for (size_t slot = 0; slot < HANDOVERS_MAX; slot++)
+			any = any || broker.peers.handovers.list[slot].on_exit;
+		if (any)
+			poll(NULL, 0, 1);
+	}
+	must(!any);
+}
+
+/* Sends a packet with a listening socket. */
+static void hand_over(struct client *client, const void *packet, size_t n)
+{
+	const struct sockaddr address = { .sa_family = AF_UNIX }; /* the kernel names it */
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	need(fd >= 0 && !bind(fd, &address, sizeof(address.sa_family)) && !listen(fd, 1));
+	passfd_send(client->fd, packet, n, &fd, 1);
+	close(fd);
+	wait_for_takers();
+}
+
 static void call(struct client *client, uint8_t how)
 {
 	static const uint32_t uids[] = { ALICE, 1001, 0, 65534 };
@@ -410,9 +456,11 @@ static void call(struct client *client, uint8_t how)
 
 	if (client->fd >= 0)
 		return;
-	client->fd = dial(how & 4 ? 4096 : 0);
-	client->uid = uids[how & 3];
-	last_is_user(client->uid);
+	if (!(how & 16) || !call_at_socket(client)) {
+		client->fd = dial(how & 4 ? 4096 : 0);
+		client->uid = uids[how & 3];
+		last_is_user(client->uid);
+	}
 	if (how & 8)
 		return; /* the client says hello itself, or does not */
 	say(client->fd, &hello, sizeof(hello));
@@ -443,6 +491,8 @@ static void send_one(struct client *client, struct input *input)
 		[MESSAGE_ALLOT] = sizeof(struct message_allot),
 		[MESSAGE_RETRACT] = sizeof(struct message_retract),
 		[MESSAGE_ALLOTMENTS] = sizeof(struct message_plain),
+		[MESSAGE_SOCKET] = sizeof(struct message_socket),
+		[MESSAGE_LISTENER] = sizeof(struct message_plain),
 	};
 	uint8_t kind = input_byte(input) % 32;
 	union {
@@ -461,7 +511,10 @@ static void send_one(struct client *client, struct input *input)
 	}
 	if (client->fd < 0)
 		return;
-	passfd_send(client->fd, &packet, n, fds, kind == 31 ? 2 : 0);
+	if (kind == MESSAGE_LISTENER)
+		hand_over(client, &packet, n);
+	else
+		passfd_send(client->fd, &packet, n, fds, kind == 31 ? 2 : 0);
 	turn(2);
 	any_allotted = any_allotted || broker.allotments.n;
 }
@@ -822,6 +875,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		hurry();
 	must(!broker.leases.table.n && TAILQ_EMPTY(&broker.leases.table.list));
 	must(!broker.allotments.n); /* it ends with the last lease by it */
+	wait_for_takers();
+	must(TAILQ_EMPTY(&broker.peers.sockets.list) && !broker.peers.sockets.n_ended);
 	must(TAILQ_EMPTY(&broker.claims.list) && TAILQ_EMPTY(&broker.claims.queue.list) &&
 	     TAILQ_EMPTY(&broker.peers.list));
 	/* A connection that was dropped with packets unread is closed by a process of its own. */
@@ -918,6 +973,61 @@ static void seed_allotments(struct seed *seed, fuzz_write write)
 	op(seed, 1, OP_LET_GO, 0);
 	op(seed, 1, OP_WORKER, 0);
 	write("retract", seed->data, seed->n);
+}
+
+/*
+ * Root gives an allotment a socket; who connects there claims, asks for what is not its own, and is
+ * there when it is retracted. Others send no listening socket, or no descriptor.
+ */
+static void seed_sockets(struct seed *seed, fuzz_write write)
+{
+	const struct message_allot allot = allot_of(1001, 1);
+	const struct message_retract retract = { .type = MESSAGE_RETRACT, .label = "job-1" };
+	const struct message_plain listener = { .type = MESSAGE_LISTENER };
+	struct message_socket m = { .type = MESSAGE_SOCKET,
+				    .uid = 1001,
+				    .label = "job-1",
+				    .name = "pod",
+				    .gid = 1001,
+				    .n_gids = 1,
+				    .gids = { 44 } };
+
+	seed->n = 0;
+	op(seed, 0, OP_DIAL, 2);
+	request(seed, 0, MESSAGE_ALLOT, &allot, sizeof(allot));
+	request(seed, 0, MESSAGE_SOCKET, &m, sizeof(m));
+	op(seed, 0, OP_READ, 0);
+	request(seed, 0, MESSAGE_LISTENER, &listener, sizeof(listener));
+	op(seed, 0, OP_READ, 0);
+	op(seed, 1, OP_DIAL, 16);
+	claim(seed, 1, 1, 0);
+	op(seed, 1, OP_WORKER, 0);
+	op(seed, 1, OP_READ, 0);
+	claim(seed, 1, 2, 0);
+	plain(seed, 1, MESSAGE_LIST);
+	plain(seed, 1, MESSAGE_ALLOTMENTS);
+	request(seed, 1, MESSAGE_RETRACT, &retract, sizeof(retract));
+	op(seed, 1, OP_READ, 0);
+	write("socket", seed->data, seed->n);
+	op(seed, 2, OP_DIAL, 16);
+	plain(seed, 2, MESSAGE_WATCH);
+	request(seed, 0, MESSAGE_RETRACT, &retract, sizeof(retract));
+	op(seed, 1, OP_LET_GO, 0);
+	op(seed, 1, OP_WORKER, 0);
+	op(seed, 2, OP_READ, 0);
+	write("socket-end", seed->data, seed->n);
+	seed->n = 0;
+	op(seed, 0, OP_DIAL, 2);
+	request(seed, 0, MESSAGE_ALLOT, &allot, sizeof(allot));
+	request(seed, 0, MESSAGE_SOCKET, &m, sizeof(m));
+	op(seed, 1, OP_DIAL, 2);
+	request(seed, 1, MESSAGE_RETRACT, &retract, sizeof(retract));
+	m.uid = 1000;
+	request(seed, 1, MESSAGE_SOCKET, &m, sizeof(m));
+	request(seed, 1, MESSAGE_LISTENER, &listener, sizeof(listener));
+	request(seed, 0, MESSAGE_LISTENER, &listener, sizeof(listener));
+	op(seed, 0, OP_READ, 0);
+	write("socket-late", seed->data, seed->n);
 }
 
 static void seed_claims(struct seed *seed, fuzz_write write)
@@ -1044,6 +1154,7 @@ void fuzz_seeds(fuzz_write write)
 
 	seed_claims(&seed, write);
 	seed_allotments(&seed, write);
+	seed_sockets(&seed, write);
 	seed.n = 0;
 	op(&seed, 0, OP_DIAL, 0);
 	plain(&seed, 0, MESSAGE_LIST);

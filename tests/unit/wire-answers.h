@@ -28,4 +28,5 @@ static const struct {
 	{ MESSAGE_USED, sizeof(struct message_used) },
 	{ MESSAGE_COUNTED, sizeof(struct message_counted) },
 	{ MESSAGE_ALLOTMENT, sizeof(struct message_allotment) },
+	{ MESSAGE_READY, sizeof(struct message_plain) },
 };

@@ -153,11 +153,11 @@ int __wrap_worker_fork(bool shared, int *ret_pidfd)
 static unsigned n_closed;
 static uint32_t last_closed;
 
-static void on_closed(void *userdata, uint32_t uid)
+static void on_closed(void *userdata, int64_t uid)
 {
 	(void)userdata;
 	n_closed++;
-	last_closed = uid;
+	last_closed = (uint32_t)uid;
 }
 
 static bool parked_are_high(void)
@@ -170,7 +170,7 @@ static bool parked_are_high(void)
 
 static void test_closing(void)
 {
-	void (*closed)(void *userdata, uint32_t uid) = broker.closing.closed;
+	void (*closed)(void *userdata, int64_t uid) = broker.closing.closed;
 	size_t before = open_descriptors();
 	double start;
 	bool parked = true, apart = true;

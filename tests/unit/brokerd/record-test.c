@@ -1031,9 +1031,10 @@ static void found_waiting(void *userdata, const char *name, const char *text, si
 static void test_waiting(const struct store *store)
 {
 	static const char good[] = "gpubroker waiting 1\nid 17\nuid 1000\nsince 1764500000\nend\n";
-	struct waiting_record r = { 17, 1764500000, 1000 };
+	struct waiting_record r = { 17, 1764500000, 1000, "" };
 	char text[WAITING_RECORD_TEXT], name[WAITING_RECORD_NAME];
-	size_t len = waiting_record_format(&r, text), taken = 0;
+	char at[WAITING_RECORD_TEXT];
+	size_t len = waiting_record_format(&r, text), taken = 0, at_len;
 
 	waiting_record_name(17, name);
 	tap_ok(len == strlen(good) && !strcmp(text, good) && !strcmp(name, "waiting-17"),
@@ -1046,6 +1047,12 @@ static void test_waiting(const struct store *store)
 		text[i] ^= 1;
 	}
 	tap_ok(!taken, "... which is refused when it is cut, or has another letter");
+	r = (struct waiting_record){ 17, 1764500000, 1000, "pod" };
+	at_len = waiting_record_format(&r, at);
+	r = (struct waiting_record){ 0 };
+	tap_ok(!waiting_record_parse(name, at, at_len, &r) && !strcmp(r.through, "pod") &&
+		       strstr(at, "\nat pod\nend\n"),
+	       "... and says at which allotment's socket it waits");
 	tap_ok(waiting_record_parse("waiting-18", text, len, &r) == -EBADMSG,
 	       "... or has another's name");
 	n_waiting = 0;

@@ -56,7 +56,38 @@ chmod 777 $dir
 capture allots
 is $status 73 'no socket is made where others may write'
 chmod 755 $dir
+mv $dir $dir.away
+mkdir -m 755 /run/elsewhere
+ln -s /run/elsewhere $dir
+capture allots
+is $status 73 'nor by way of a link, root'"'"'s own too'
+rm $dir
+is "$(ls /run/elsewhere)" '' '... and nothing comes to be where it leads'
+rmdir /run/elsewhere
+mv $dir.away $dir
 gpubroker retract pod
+full= raced= made=()
+# /run has room for the record, and for nothing or little more.
+for more in 0 1 2; do
+	mount -o remount,nr_inodes=$(($(df --output=iused /run | tail -n 1) + more)) /run
+	capture allots
+	full+=" $((status != 0 || more == 2))"
+	mount -o remount,nr_inodes=1000000 /run
+	gpubroker retract pod
+	[ -z "$(ls $dir)" ] || full+=' left'
+done
+is "$full" ' 1 1 1' 'in a full /run root is told that it failed, and nothing is left'
+# Until it listens, a socket looks like one that is dead.
+gpubroker allot --user bob --for pod 02:00.0
+for round in 1 2 3 4 5 6; do
+	for i in 1 2 3; do allots >/dev/null 2>&1 & made[i]=$!; done
+	s=1
+	for i in 1 2 3; do wait "${made[i]}" && s=0; done
+	raced+=" $s"
+	at gpubroker list >/dev/null 2>&1 || raced+=" round $round: nobody answers"
+	gpubroker retract pod
+done
+is "$raced" ' 0 0 0 0 0 0' 'several commands for one socket at a time make one'
 capture gpubroker allot --user root --for roots --socket roots 02:00.0
 is $status 71 "an allotment of root's gets none" || diag "$stderr"
 like "$stderr" "the allotment gets no socket: roots is root's" '... in a sentence'
@@ -120,11 +151,12 @@ if [ "$AS_CONFINED" = selinux ]; then
 	skip 'what else is sent' 'there SELinux lets the broker receive no other sockets'
 else
 	begun=$SECONDS
-	python3 /tmp/allot.py others bad bad >$said 2>&1
+	python3 /tmp/allot.py others bad bad "$bob" >$said 2>&1
 	is "$(<$said)" 'file refused failed
 datagram refused failed
 connected refused failed
 stream refused failed
+credentials refused failed
 network refused failed
 slow refused failed
 two refused failed
@@ -135,7 +167,46 @@ list dropped' 'whatever is sent in place of a listening socket is answered'
 fi
 ok 'the broker serves' at gpubroker list
 gpubroker retract bad
-is "$(python3 /tmp/allot.py crowd $dir/pod 129)" '129 11' "connections there count as bob's, and are as few"
+is "$(python3 /tmp/allot.py crowd $dir/pod 17)" '17 11' 'connections there are as few as one needs'
+gpubroker allot --user bob --for other --socket other 01:00.0
+python3 /tmp/allot.py floods $dir/pod >$said 2>&1 &
+flood=$!
+wait_for 20 test -s $said
+begun=$SECONDS
+ok "who floods one socket keeps nobody of another from its own" \
+	run_as bob gpubroker --socket $dir/other run -- true
+ok '... nor its user from the broker' run_as bob gpubroker list
+result $((SECONDS - begun > 20)) "... and nobody waits for long ($((SECONDS - begun)) s)"
+kill $flood
+wait $flood 2>/dev/null
+ok 'then the flooded one serves' wait_for 20 at gpubroker list
+gpubroker retract other
+wait_for 30 is_back $gpu bochs-drm
+
+# ---- killed at any time, with the service manager's store ----
+stored() { systemctl show -P NFileDescriptorStore gpubroker; }
+lost=
+for round in 1 2 3 4 5 6 7 8; do
+	[ $((round % 2)) = 0 ] && allots >/dev/null 2>&1
+	if [ $((round % 2)) = 1 ]; then gpubroker retract pod; fi >/dev/null 2>&1
+	if [ $((round % 2)) = 1 ]; then allots & else gpubroker retract pod & fi >/dev/null 2>&1
+	command=$!
+	sleep 0.0$((RANDOM % 10))
+	systemctl reset-failed gpubroker
+	systemctl kill -s KILL gpubroker
+	wait $command
+	wait_for 20 gpubroker list >/dev/null || lost+=" $round: no broker"
+	if [ $((round % 2)) = 1 ]; then
+		allots >/dev/null 2>&1 && at gpubroker list >/dev/null 2>&1 || lost+=" $round: not given"
+		[ "$(stored)" = 1 ] || lost+=" $round: $(stored) kept"
+	else
+		gpubroker retract pod
+		[ -z "$(ls $dir)" ] || lost+=" $round: a file is left"
+		[ "$(stored)" = 0 ] || lost+=" $round: $(stored) kept"
+	fi
+done
+is "$lost" '' 'whenever the broker is killed, a socket is there whole or not at all, and so it is kept'
+allots
 
 # ---- the end ----
 python3 /tmp/allot.py stays $dir/pod >$said 2>&1 &

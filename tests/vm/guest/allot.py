@@ -46,9 +46,9 @@ def forge(uid, address):
 SOCKET, LISTENER, READY = 18, 19, 115
 
 
-def begin(label, name):
+def begin(label, name, uid):
     s = connect()
-    s.send(struct.pack("=II48s56sII", SOCKET, 0, label.encode(), name.encode(), 0, 0) + b"\0" * 160)
+    s.send(struct.pack("=II48s56sII", SOCKET, uid, label.encode(), name.encode(), 0, 0) + b"\0" * 160)
     kind = wire.kind(s.recv(wire.MESSAGE_MAX))
     return s, "ready" if kind == READY else "end" if kind == wire.END else "refused"
 
@@ -74,7 +74,14 @@ def listening(kind=socket.SOCK_SEQPACKET):
     return s
 
 
-def others(label, name):
+def adding():
+    """Its connections would get the sender's credentials with each packet."""
+    s = listening()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    return s
+
+
+def others(label, name, uid):
     plain = struct.pack("=II", LISTENER, 0)
     pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     sent = {
@@ -82,6 +89,7 @@ def others(label, name):
         "datagram": [socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)],
         "connected": [pair[0]],
         "stream": [listening(socket.SOCK_STREAM)],
+        "credentials": [adding()],
         "network": [socket.create_server(("127.0.0.1", 0))],
         "slow": [slow()[0]],
         "two": [listening(), listening()],
@@ -89,12 +97,12 @@ def others(label, name):
         "none": [],
     }
     for what, files in sent.items():
-        s, said = begin(label, name)
+        s, said = begin(label, name, uid)
         if said == "ready":
             socket.send_fds(s, [plain], [f.fileno() for f in files])
             said = who.answer(s)
         print(what, said, flush=True)
-    s, said = begin(label, name)
+    s, said = begin(label, name, uid)
     good = listening()
     socket.send_fds(s, [wire.LIST], [good.fileno()])
     print("list", who.answer(s))
@@ -119,6 +127,20 @@ def crowd(path, n):
     print(len(kept), "welcome" if wire.kind(said) == wire.WELCOME else struct.unpack("=II", said[:8])[1])
 
 
+def floods(path):
+    """Connects as fast as it can, says nothing, and reads nothing; keeps some of them."""
+    kept = []
+    while True:
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            s.connect(path)
+        except OSError:
+            continue
+        kept = kept[-64:] + [s]
+        if len(kept) == 64:
+            print("full", flush=True)
+
+
 def stays(path):
     """Connects to a socket, and ends when the broker ends the connection."""
     s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -131,8 +153,10 @@ def stays(path):
 if sys.argv[1] == "forge":
     forge(int(sys.argv[2]), sys.argv[3])
 elif sys.argv[1] == "others":
-    others(sys.argv[2], sys.argv[3])
+    others(sys.argv[2], sys.argv[3], int(sys.argv[4]))
 elif sys.argv[1] == "crowd":
     crowd(sys.argv[2], int(sys.argv[3]))
+elif sys.argv[1] == "floods":
+    floods(sys.argv[2])
 elif sys.argv[1] == "stays":
     stays(sys.argv[2])

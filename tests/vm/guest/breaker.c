@@ -15,7 +15,8 @@
  *			"passed N", "killed N WHERE orphans M", "failed N WHERE", and before it, where
  *			the plan was to list, a line "call N WHERE" for each
  *	state		"alive PID" or "gone HOW"
- *	stop, kill	SIGTERM, SIGKILL: "gone HOW"; "hung" after ten seconds
+ *	stop, kill	SIGTERM, SIGKILL: "gone HOW"; "hung" after ten seconds. What the daemon has had
+ *			kept is passed to the next one, but not after a stop
  *
  * HOW is "exit N" or "signal N". WHERE is "core openat2 open PATH": process, call, class, object.
  * PLAN is one of
@@ -621,16 +622,98 @@ static void on_child(int signal)
 	(void)signal;
 }
 
+/* Descriptors that the daemon has had kept for its next start, as systemd keeps them. */
+static struct {
+	char name[80];
+	int fd;
+} kept[8];
+static int n_kept;
+
+static void forget(const char *name)
+{
+	for (int i = 0; i < n_kept;) {
+		if (name && strcmp(kept[i].name, name) != 0) {
+			i++;
+			continue;
+		}
+		close(kept[i].fd);
+		kept[i] = kept[--n_kept];
+	}
+}
+
+static void take_store_message(const char *text, int fd)
+{
+	const char *at = strstr(text, "FDNAME=");
+	char name[80];
+
+	if (!at || sscanf(at, "FDNAME=%79[^\n]", name) != 1)
+		return;
+	if (strstr(text, "FDSTOREREMOVE=1"))
+		forget(name);
+	else if (strstr(text, "FDSTORE=1") && fd >= 0) {
+		if (n_kept == (int)(sizeof(kept) / sizeof(*kept)))
+			die("it has too much kept");
+		strcpy(kept[n_kept].name, name);
+		kept[n_kept].fd = fcntl(fd, F_DUPFD_CLOEXEC, 100);
+		n_kept++;
+	}
+}
+
 static void read_notify(void)
 {
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control;
 	char text[256];
+	struct iovec iov = { .iov_base = text, .iov_len = sizeof(text) - 1 };
 	ssize_t n;
 
-	while ((n = recv(notify_fd, text, sizeof(text) - 1, MSG_DONTWAIT)) >= 0) {
+	for (;;) {
+		struct msghdr message = {
+			.msg_iov = &iov,
+			.msg_iovlen = 1,
+			.msg_control = &control,
+			.msg_controllen = sizeof(control),
+		};
+		const struct cmsghdr *cmsg;
+		int fd = -1;
+
+		n = recvmsg(notify_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		if (n < 0)
+			return;
 		text[n] = '\0';
+		cmsg = CMSG_FIRSTHDR(&message);
+		if (cmsg && cmsg->cmsg_type == SCM_RIGHTS)
+			memcpy(&fd, CMSG_DATA(cmsg), sizeof(fd));
 		if (strstr(text, "READY=1"))
 			ready = true;
+		take_store_message(text, fd);
+		if (fd >= 0)
+			close(fd);
 	}
+}
+
+/* In the child that becomes the daemon: passes what is kept, see sd_listen_fds(3). */
+static void pass_kept(void)
+{
+	char names[sizeof(kept)] = "", number[16];
+	size_t n = 0;
+
+	if (!n_kept)
+		return;
+	for (int i = 0; i < n_kept; i++) {
+		dup2(kept[i].fd, 3 + i);
+		if (i)
+			names[n++] = ':';
+		strcpy(names + n, kept[i].name);
+		n += strlen(kept[i].name);
+	}
+	snprintf(number, sizeof(number), "%d", n_kept);
+	setenv("LISTEN_FDS", number, 1);
+	snprintf(number, sizeof(number), "%d", (int)getpid());
+	setenv("LISTEN_PID", number, 1);
+	setenv("LISTEN_FDNAMES", names, 1);
 }
 
 /* Serves what there is, waits at most `ms` for more. True where stdin can be read. */
@@ -798,6 +881,7 @@ static void start(bool traced)
 			_exit(126);
 		dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
 		dup2(STDERR_FILENO, STDOUT_FILENO);
+		pass_kept();
 		execvp(command[0], command);
 		_exit(127);
 	}
@@ -838,6 +922,8 @@ static void end_core(int signal)
 		answer("gone %s", how());
 	else
 		answer("hung");
+	if (signal == SIGTERM)
+		forget(NULL);
 }
 
 static void obey(char *line)

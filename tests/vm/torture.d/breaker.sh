@@ -4,7 +4,7 @@
 
 # One function, alone in its group, whose driver binds in no time.
 device=${plain[0]} driver=gpubroker_test
-dir=/tmp/breaker
+dir=${BREAKER_DIR:-/tmp/breaker}
 socket=$dir/socket state=$dir/leases
 alive='' bad=0
 # GPUBROKERD=PATH: another daemon, as one that is broken on purpose.
